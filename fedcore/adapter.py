@@ -1,0 +1,113 @@
+"""The global adapter: LoRA factors of every prunable linear layer, and the task head, in full coordinates.
+
+Tensors are a flat mapping of canonical names to float32 arrays:
+
+    layers.{i}.{module}.A   (rank, in)    module is one of q, k, v, o, gate, up, down
+    layers.{i}.{module}.B   (out, rank)   the LoRA scale s = alpha / r is folded in here
+    head.{name}             any shape     the task head, never pruned, trained dense
+
+Because s is one constant for every rank, the first r rows of A and columns of B are a valid adapter of
+rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut rows of B or columns of A.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.errors import ConfigError
+from fedcore.geometry import Geometry
+from fedcore.keep_set import KeepSet
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+INITIAL_HEAD_STD = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """What tensors the global adapter has. `rank` is the largest rank any device may hold."""
+
+    geometry: Geometry
+    rank: int
+    targets: tuple[str, ...]
+    head: tuple[tuple[str, tuple[int, ...]], ...]  # (name with its "head." prefix, shape), sorted
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"adapter rank must be at least 1, got {self.rank}")
+        unknown = sorted(set(self.targets) - set(self.geometry.modules))
+        if unknown or not self.targets:
+            raise ConfigError(f"adapter targets {unknown or '()'}: expected some of {self.geometry.modules}")
+
+    def modules(self) -> Iterator[tuple[int, str]]:
+        """Yield (layer, module) of every adapted linear layer, in canonical order."""
+        for layer in range(self.geometry.layers):
+            for module in self.targets:
+                yield layer, module
+
+    def shapes(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> dict[str, tuple[int, ...]]:
+        """Shapes a holder of `rank` and `keep_set` has (defaults: everything), by canonical name."""
+        held = self.rank if rank is None else rank
+        heads, channels = (None, None) if keep_set is None else keep_set.counts
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, module in self.modules():
+            out, into = self.geometry.shape(module, heads=heads, channels=channels)
+            shapes[f"layers.{layer}.{module}.A"] = (held, into)
+            shapes[f"layers.{layer}.{module}.B"] = (out, held)
+        return shapes | dict(self.head)
+
+    def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
+        """Number of float values a holder of `rank` and `keep_set` uploads."""
+        return sum(int(np.prod(shape)) for shape in self.shapes(rank=rank, keep_set=keep_set).values())
+
+
+def initial_adapter(
+    spec: AdapterSpec, rng: np.random.Generator, head: Tensors | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return A drawn from U(-1/sqrt(in), 1/sqrt(in)) (LoRA's Kaiming init), B = 0, and the head.
+
+    The head's tensors are taken from `head` where given, else drawn from N(0, 0.02) for matrices and 0 for
+    vectors.
+    """
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name, shape in spec.shapes().items():
+        if head is not None and name in head:
+            tensors[name] = np.array(head[name], dtype=np.float32)
+        elif name.endswith(".A"):
+            bound = 1.0 / np.sqrt(shape[1])
+            tensors[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        elif name.startswith("head.") and len(shape) > 1:
+            tensors[name] = (rng.standard_normal(shape) * INITIAL_HEAD_STD).astype(np.float32)
+        else:
+            tensors[name] = np.zeros(shape, dtype=np.float32)
+    return tensors
+
+
+def restrict(spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSet) -> dict[str, NDArray[np.float32]]:
+    """Return what a holder of `rank` and `keep_set` sees of the global adapter (rank prefix, kept rows)."""
+    held: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
+    for layer, module in spec.modules():
+        key = f"layers.{layer}.{module}"
+        a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]
+        cut = spec.geometry.cut(module)
+        kept = keep_set.indices(spec.geometry, layer, module)
+        if cut is not None and kept is not None:
+            a, b = (a, b[kept]) if cut.side == "out" else (a[:, kept], b)
+        held[f"{key}.A"], held[f"{key}.B"] = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return held
+
+
+def rank_blocks(rank: int) -> tuple[tuple[int, int], ...]:
+    """Return the half-open rank ranges in which an adapter travels: (0,4), (4,8), (8,16), (16,32), ...
+
+    A device of rank r fetches the blocks that begin below r; doubling keeps their number logarithmic.
+    """
+    edges = [0]
+    step = 4
+    while edges[-1] < rank:
+        edges.append(min(step, rank))
+        step *= 2
+    return tuple(itertools.pairwise(edges))

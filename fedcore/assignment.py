@@ -1,0 +1,54 @@
+"""What one device is asked to do in one round."""
+
+from dataclasses import dataclass
+
+from fedcore.errors import ConfigError
+from fedcore.keep_set import KeepSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One choice of the bandit: target sparsity in [0, 1) and LoRA rank >= 1."""
+
+    sparsity: float
+    rank: int
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sparsity < 1.0:
+            raise ConfigError(f"sparsity must be in [0, 1), got {self.sparsity}")
+        if self.rank < 1:
+            raise ConfigError(f"rank must be at least 1, got {self.rank}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """How a device trains; the same for every device of a run."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    lora_scale: float  # s = alpha / r, one constant for every rank
+    importance: str  # "taylor" or "lora-taylor"
+    keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
+    codec: str  # e.g. "identity", "bf16+zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One device's work in one round. `deadline_s` is a duration from the moment it is pushed."""
+
+    round: int
+    device: str
+    arm: Arm  # as pulled; what is realised follows from keep_set
+    keep_set: KeepSet
+    local_steps: int
+    weight: int  # integer aggregation weight, >= 1; a cohort's sum stays <= 2**24
+    seed: int
+    deadline_s: float
+    score: bool  # whether to upload group importances (a prune event lies ahead)
+    training: TrainingSpec
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(device, round): the idempotency key of the update this assignment asks for."""
+        return self.device, self.round

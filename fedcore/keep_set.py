@@ -1,0 +1,92 @@
+"""Which head units and FFN channels of every layer a device keeps."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.errors import ProtocolError
+from fedcore.geometry import Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepSet:
+    """Kept groups per layer, as sorted tuples of indices into the dense model."""
+
+    heads: tuple[tuple[int, ...], ...]
+    channels: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def full(geometry: Geometry) -> "KeepSet":
+        """Return the keep-set that removes nothing."""
+        return KeepSet(
+            heads=(tuple(range(geometry.head_units)),) * geometry.layers,
+            channels=(tuple(range(geometry.ffn)),) * geometry.layers,
+        )
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """(head units, channels) kept in every layer; raises ProtocolError where layers differ."""
+        shapes = {(len(heads), len(channels)) for heads, channels in zip(self.heads, self.channels, strict=True)}
+        if len(shapes) != 1:
+            raise ProtocolError(f"keep-set is not uniform over layers: (heads, channels) are {sorted(shapes)}")
+        return next(iter(shapes))
+
+    def sparsity(self, geometry: Geometry) -> float:
+        """Realised sparsity: 1 - kept / dense parameters of the prunable groups."""
+        heads, channels = self.counts
+        return geometry.sparsity(heads=heads, channels=channels)
+
+    def is_subset_of(self, other: "KeepSet") -> bool:
+        """Whether every group kept here is kept in `other` (pruning never goes back)."""
+        return all(
+            set(mine) <= set(theirs)
+            for mine, theirs in zip((*self.heads, *self.channels), (*other.heads, *other.channels), strict=True)
+        )
+
+    def indices(self, geometry: Geometry, layer: int, module: str) -> NDArray[np.int64] | None:
+        """Kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut."""
+        cut = geometry.cut(module)
+        if cut is None:
+            return None
+        units = np.asarray(self.heads[layer] if cut.unit == "head" else self.channels[layer], dtype=np.int64)
+        return (units[:, None] * cut.width + np.arange(cut.width)).reshape(-1)
+
+    def validate(self, geometry: Geometry) -> None:
+        """Raise ProtocolError unless this is a legal, uniform keep-set of `geometry`."""
+        if len(self.heads) != geometry.layers or len(self.channels) != geometry.layers:
+            raise ProtocolError(f"keep-set has {len(self.heads)} layers, the model {geometry.layers}")
+        for kind, rows, limit in (
+            ("head unit", self.heads, geometry.head_units),
+            ("channel", self.channels, geometry.ffn),
+        ):
+            for layer, kept in enumerate(rows):
+                if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= limit:
+                    raise ProtocolError(
+                        f"keep-set layer {layer}: expected sorted {kind} indices in [0, {limit}), at least one"
+                    )
+        _ = self.counts
+
+    def to_bytes(self) -> bytes:
+        """Canonical serialisation; equal keep-sets give equal bytes."""
+        return json.dumps({"channels": self.channels, "heads": self.heads}, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "KeepSet":
+        """Inverse of `to_bytes`; raises ProtocolError on anything else."""
+        try:
+            value = json.loads(data)
+            return KeepSet(
+                heads=tuple(tuple(int(i) for i in row) for row in value["heads"]),
+                channels=tuple(tuple(int(i) for i in row) for row in value["channels"]),
+            )
+        except (ValueError, KeyError, TypeError) as cause:
+            raise ProtocolError(f"not a keep-set: {cause}") from None
+
+    @cached_property
+    def blob_id(self) -> str:
+        """Content name, `sha256:<hex>` of the canonical bytes."""
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Torch: real models, surgery, adapters, training. Nothing else in fedcore imports this layer."""

@@ -1,0 +1,40 @@
+"""Where the prunable linear layers live in a Hugging Face backbone, by canonical name."""
+
+from torch import nn
+
+from fedcore.geometry import Geometry
+
+_PATHS = {
+    "bert": {
+        "q": "encoder.layer.{}.attention.self.query",
+        "k": "encoder.layer.{}.attention.self.key",
+        "v": "encoder.layer.{}.attention.self.value",
+        "o": "encoder.layer.{}.attention.output.dense",
+        "up": "encoder.layer.{}.intermediate.dense",
+        "down": "encoder.layer.{}.output.dense",
+    },
+    "llama": {
+        "q": "layers.{}.self_attn.q_proj",
+        "k": "layers.{}.self_attn.k_proj",
+        "v": "layers.{}.self_attn.v_proj",
+        "o": "layers.{}.self_attn.o_proj",
+        "gate": "layers.{}.mlp.gate_proj",
+        "up": "layers.{}.mlp.up_proj",
+        "down": "layers.{}.mlp.down_proj",
+    },
+}
+
+
+def module_path(geometry: Geometry, layer: int, module: str) -> str:
+    """Dotted path of a canonical module inside the backbone (BertModel, LlamaModel, ...)."""
+    return _PATHS[geometry.family][module].format(layer)
+
+
+def attention_path(geometry: Geometry, layer: int) -> str:
+    """Dotted path of the attention block that holds head counts as attributes."""
+    return module_path(geometry, layer, "q").rpartition(".")[0]
+
+
+def linear(backbone: nn.Module, geometry: Geometry, layer: int, module: str) -> nn.Module:
+    """Return the layer itself: an nn.Linear, or peft's LoRA layer around one."""
+    return backbone.get_submodule(module_path(geometry, layer, module))

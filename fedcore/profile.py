@@ -1,0 +1,39 @@
+"""What a device says of itself when it joins."""
+
+import re
+from dataclasses import dataclass
+
+from fedcore.errors import ConfigError
+
+NAME = re.compile(r"[a-z0-9-]{1,63}")
+
+
+def check_name(name: str, what: str = "device name") -> str:
+    """Return `name` if it matches [a-z0-9-]{1,63}, else raise ConfigError."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{what} {name!r}: expected 1-63 characters of a-z, 0-9 and '-'")
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProfile:
+    """A device's identity and limits. A limit of 0 means not limited."""
+
+    name: str
+    device_class: str
+    num_examples: int
+    memory_mb: float = 0.0  # limit on peak live tensor memory of a training step, MiB
+    slowdown: float = 1.0  # emulated compute slowdown, >= 1
+    uplink_mbps: float = 0.0  # megabits per second
+    downlink_mbps: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_name(self.device_class, "device class")
+        if self.num_examples < 1:
+            raise ConfigError(f"device {self.name} has no training row; give it at least one")
+        if self.slowdown < 1.0:
+            raise ConfigError(f"device {self.name}: slowdown must be at least 1, got {self.slowdown}")
+        for limit in ("memory_mb", "uplink_mbps", "downlink_mbps"):
+            if getattr(self, limit) < 0:
+                raise ConfigError(f"device {self.name}: {limit} must be 0 (no limit) or more")

@@ -1,0 +1,125 @@
+"""The seams: what one part may ask of another. Nothing inherits from these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import AdapterSpec, Tensors
+from fedcore.assignment import Arm, Assignment
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import Outcome
+from fedcore.profile import DeviceProfile
+from fedcore.update import Update
+
+Json = dict[str, Any]
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateReport:
+    """What closing an aggregate did: total weight, leaves folded, and what truncation dropped."""
+
+    weight: int
+    leaves: int
+    dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
+    basis_changed: bool = False  # True where optimiser moments of the factors no longer mean anything
+
+
+class Aggregator(Protocol[P]):
+    """A monoid over updates: `start` is its zero, `merge` its sum, in any order and grouping."""
+
+    name: str
+    kind: Literal["reducing", "bundling"]
+
+    def start(self, spec: AdapterSpec) -> P:
+        """Return the empty partial."""
+        ...
+
+    def fold(self, partial: P, update: Update) -> P:
+        """Add one verified update; may consume `partial`. Raises UpdateRejected on a key already folded."""
+        ...
+
+    def merge(self, left: P, right: P) -> P:
+        """Join two partials with disjoint keys; may consume both. Raises UpdateRejected naming shared keys."""
+        ...
+
+    def finish(self, partial: P, adapter: Tensors) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
+        """Return the next global adapter from the one that was handed out, and a report."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmSpace:
+    """The arms a device may be given now: sparsity in [low, high] (a point where equal), ranks ascending."""
+
+    sparsity_low: float
+    sparsity_high: float
+    ranks: tuple[int, ...]
+
+
+class Bandit(Protocol):
+    """Picks arms and learns from rewards; its state is a JSON value, equal after a round trip."""
+
+    name: str
+
+    def start(self) -> Json:
+        """Return the state before any observation."""
+        ...
+
+    def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
+        """Return an arm inside `space`; never changes `state`."""
+        ...
+
+    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
+        """Return the state after `arm` earned `reward` in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPlan:
+    """The assignments of one round and the events that explain them (arm, feasible space, random path)."""
+
+    assignments: tuple[Assignment, ...]
+    events: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What `close` learned: one reward per observed device and events for the log."""
+
+    rewards: Mapping[str, float]
+    events: tuple[Json, ...] = ()
+
+
+class Strategy(Protocol):
+    """A policy: pure decisions about who does what. State is a JSON value; tensors travel beside it."""
+
+    name: str
+    aggregator: Aggregator[Any]
+
+    def start(self) -> Json:
+        """Return the state before the first round."""
+        ...
+
+    def admit(self, profile: DeviceProfile) -> None:
+        """Raise JoinRefused, with the figure, where no arm this run can reach fits the device's memory."""
+        ...
+
+    def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
+        """Choose a cohort out of `roster` (sorted by name) and give each member an assignment.
+
+        `round_index` counts from 1. Pure: equal arguments give equal plans; randomness comes from the run
+        seed through named streams.
+        """
+        ...
+
+    def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
+        """Observe every outcome in device-name order and return the next state."""
+        ...
+
+    def export_keep_set(self, state: Json, device_class: str) -> KeepSet:
+        """Return the keep-set at the class's target sparsity."""
+        ...

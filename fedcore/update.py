@@ -1,0 +1,52 @@
+"""What a device sends back: increments of the adapter it was handed, in its own coordinates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import AdapterSpec
+from fedcore.errors import UpdateRejected
+from fedcore.keep_set import KeepSet
+
+MAX_ABS_VALUE = 2.0**6  # bound of one increment; the integer path's overflow proof needs it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One device's increments (after - before), LoRA scale folded into B.
+
+    `tensors` has exactly the names and shapes of `AdapterSpec.shapes(rank, keep_set)`, float32. The mapping
+    may be lazy: aggregators read one tensor at a time and each tensor once.
+    """
+
+    device: str
+    round: int
+    weight: int
+    rank: int
+    keep_set: KeepSet
+    tensors: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(device, round)."""
+        return self.device, self.round
+
+
+def verify_update(update: Update, spec: AdapterSpec) -> None:
+    """Raise UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment."""
+    expected = spec.shapes(rank=update.rank, keep_set=update.keep_set)
+    who = f"update of {update.device} for round {update.round}"
+    if set(update.tensors) != set(expected):
+        missing, extra = set(expected) - set(update.tensors), set(update.tensors) - set(expected)
+        raise UpdateRejected(f"{who}: missing tensors {sorted(missing)[:3]}, unexpected {sorted(extra)[:3]}")
+    for name, shape in expected.items():
+        value = update.tensors[name]
+        if value.shape != shape or value.dtype != np.float32:
+            raise UpdateRejected(f"{who}: {name} is {value.dtype} {value.shape}, expected float32 {shape}")
+        peak = float(np.max(np.abs(value), initial=0.0))
+        if not np.isfinite(peak):
+            raise UpdateRejected(f"{who}: {name} holds NaN or infinity; lower the learning rate")
+        if peak >= MAX_ABS_VALUE:
+            raise UpdateRejected(f"{who}: {name} moved by {peak:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
