@@ -34,6 +34,10 @@ class Aggregator(Protocol[P]):
     name: str
     kind: Literal["reducing", "bundling"]
 
+    def server_rank(self, largest_rank: int) -> int:
+        """Return the rank of the global adapter when no device holds more than `largest_rank`."""
+        ...
+
     def start(self, spec: AdapterSpec) -> P:
         """Return the empty partial."""
         ...
@@ -99,6 +103,7 @@ class Strategy(Protocol):
 
     name: str
     aggregator: Aggregator[Any]
+    spec: AdapterSpec
 
     def start(self) -> Json:
         """Return the state before the first round."""

@@ -1,7 +1,5 @@
 """Where the prunable linear layers live in a Hugging Face backbone, by canonical name."""
 
-from torch import nn
-
 from fedcore.geometry import Geometry
 
 _PATHS = {
@@ -33,8 +31,3 @@ def module_path(geometry: Geometry, layer: int, module: str) -> str:
 def attention_path(geometry: Geometry, layer: int) -> str:
     """Dotted path of the attention block that holds head counts as attributes."""
     return module_path(geometry, layer, "q").rpartition(".")[0]
-
-
-def linear(backbone: nn.Module, geometry: Geometry, layer: int, module: str) -> nn.Module:
-    """Return the layer itself: an nn.Linear, or peft's LoRA layer around one."""
-    return backbone.get_submodule(module_path(geometry, layer, module))
