@@ -1,0 +1,72 @@
+"""Blob transfer messages."""
+
+from protos.v1 import blob_pb2 as pb
+from protos.values import BlobRef, UploadHeader
+
+
+def ref_to_pb(ref: BlobRef) -> pb.BlobRef:
+    """BlobRef value -> message."""
+    return pb.BlobRef(id=ref.id, size=ref.size, name=ref.name)
+
+
+def ref_from_pb(message: pb.BlobRef) -> BlobRef:
+    """BlobRef message -> value."""
+    return BlobRef(id=message.id, size=message.size, name=message.name)
+
+
+def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:
+    """Ask for a blob from `offset` on."""
+    return pb.GetBlobRequest(id=blob_id, offset=offset)
+
+
+def get_response(chunk: bytes) -> pb.GetBlobResponse:
+    """One chunk of a download."""
+    return pb.GetBlobResponse(chunk=chunk)
+
+
+def stat_request(blob_id: str) -> pb.StatBlobRequest:
+    """Ask how much of an upload has arrived."""
+    return pb.StatBlobRequest(id=blob_id)
+
+
+def stat_response(*, complete: bool, received: int) -> pb.StatBlobResponse:
+    """How much of an upload has arrived."""
+    return pb.StatBlobResponse(complete=complete, received=received)
+
+
+def put_header(header: UploadHeader) -> pb.PutBlobRequest:
+    """The first message of an upload."""
+    return pb.PutBlobRequest(
+        header=pb.PutBlobHeader(
+            id=header.blob.id,
+            size=header.blob.size,
+            offset=header.offset,
+            sender=header.sender,
+            session=header.session,
+            round=header.round,
+        )
+    )
+
+
+def put_chunk(chunk: bytes) -> pb.PutBlobRequest:
+    """A later message of an upload."""
+    return pb.PutBlobRequest(chunk=chunk)
+
+
+def put_header_from_pb(message: pb.PutBlobRequest) -> UploadHeader | None:
+    """The header of an upload's first message; None where there is none."""
+    if not message.HasField("header"):
+        return None
+    header = message.header
+    return UploadHeader(
+        blob=BlobRef(id=header.id, size=header.size),
+        offset=header.offset,
+        sender=header.sender,
+        session=header.session,
+        round=header.round,
+    )
+
+
+def put_response(received: int) -> pb.PutBlobResponse:
+    """Bytes held after an upload call."""
+    return pb.PutBlobResponse(received=received)

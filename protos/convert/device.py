@@ -1,0 +1,147 @@
+"""Joining: profiles, fingerprints, the run's description."""
+
+from fedcore.errors import ProtocolError
+from fedcore.fingerprint import Fingerprint
+from fedcore.profile import DeviceProfile
+from protos.convert.blob import ref_from_pb, ref_to_pb
+from protos.v1 import device_pb2 as pb
+from protos.values import Join, Progress, Role, RunDescription, Welcome
+
+_ROLES = {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR}
+_ROLE_VALUES = {number: role for role, number in _ROLES.items()}
+
+
+def describe_request() -> pb.DescribeRunRequest:
+    """Ask for the run's description."""
+    return pb.DescribeRunRequest()
+
+
+def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
+    """RunDescription value -> message."""
+    return pb.DescribeRunResponse(
+        protocol_min=value.protocol_min,
+        protocol_max=value.protocol_max,
+        run_id=value.run_id,
+        labels=value.labels,
+        fingerprint=_fingerprint_to_pb(value.fingerprint),
+        model_files=[ref_to_pb(ref) for ref in value.model_files],
+        max_length=value.max_length,
+        head=value.head,
+        dtype=value.dtype,
+    )
+
+
+def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
+    """RunDescription message -> value."""
+    return RunDescription(
+        protocol_min=message.protocol_min,
+        protocol_max=message.protocol_max,
+        run_id=message.run_id,
+        labels=tuple(message.labels),
+        fingerprint=_fingerprint_from_pb(message.fingerprint),
+        model_files=tuple(ref_from_pb(ref) for ref in message.model_files),
+        max_length=message.max_length,
+        head=message.head,
+        dtype=message.dtype,
+    )
+
+
+def join_to_pb(value: Join) -> pb.JoinRequest:
+    """Join value -> message."""
+    profile = value.profile
+    return pb.JoinRequest(
+        protocol_min=value.protocol_min,
+        protocol_max=value.protocol_max,
+        role=_ROLES[value.role],
+        device_uuid=value.device_uuid,
+        epoch=value.epoch,
+        profile=pb.DeviceProfile(name=value.name) if profile is None else _profile_to_pb(profile),
+        fingerprint=_fingerprint_to_pb(value.fingerprint),
+        max_length=value.max_length,
+        labels=value.labels,
+        keep_set=value.keep_set,
+    )
+
+
+def join_from_pb(message: pb.JoinRequest) -> Join:
+    """Join message -> value; raises ProtocolError on an unknown role, ConfigError on a bad profile."""
+    role = _ROLE_VALUES.get(message.role)
+    if role is None:
+        raise ProtocolError(f"join of {message.profile.name!r}: unknown role {message.role}; update the client")
+    return Join(
+        protocol_min=message.protocol_min,
+        protocol_max=message.protocol_max,
+        role=role,
+        name=message.profile.name,
+        device_uuid=message.device_uuid,
+        epoch=message.epoch,
+        profile=_profile_from_pb(message.profile) if role is Role.DEVICE else None,
+        fingerprint=_fingerprint_from_pb(message.fingerprint),
+        max_length=message.max_length,
+        labels=tuple(message.labels),
+        keep_set=message.keep_set,
+    )
+
+
+def welcome_to_pb(value: Welcome) -> pb.JoinResponse:
+    """Welcome value -> message."""
+    return pb.JoinResponse(
+        session=value.session,
+        labels=value.labels,
+        lease_s=value.lease_s,
+        keep_set=value.keep_set,
+        targets=value.targets,
+    )
+
+
+def welcome_from_pb(message: pb.JoinResponse) -> Welcome:
+    """Welcome message -> value."""
+    return Welcome(
+        session=message.session,
+        labels=tuple(message.labels),
+        lease_s=message.lease_s,
+        keep_set=message.keep_set,
+        targets=tuple(message.targets),
+    )
+
+
+def progress_to_pb(value: Progress) -> pb.Progress:
+    """Progress value -> message."""
+    return pb.Progress(round=value.round, step=value.step, steps=value.steps)
+
+
+def progress_from_pb(message: pb.Progress) -> Progress:
+    """Progress message -> value."""
+    return Progress(round=message.round, step=message.step, steps=message.steps)
+
+
+def _fingerprint_to_pb(value: Fingerprint) -> pb.Fingerprint:
+    return pb.Fingerprint(tensors=value.tensors, config=value.config, tokenizer=value.tokenizer)
+
+
+def _fingerprint_from_pb(message: pb.Fingerprint) -> Fingerprint:
+    return Fingerprint(tensors=message.tensors, config=message.config, tokenizer=message.tokenizer)
+
+
+def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
+    return pb.DeviceProfile(
+        name=value.name,
+        device_class=value.device_class,
+        num_examples=value.num_examples,
+        memory_mb=value.memory_mb,
+        slowdown=value.slowdown,
+        uplink_mbps=value.uplink_mbps,
+        downlink_mbps=value.downlink_mbps,
+    )
+
+
+def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
+    return DeviceProfile(
+        name=message.name,
+        device_class=message.device_class,
+        num_examples=message.num_examples,
+        memory_mb=message.memory_mb,
+        slowdown=message.slowdown,
+        uplink_mbps=message.uplink_mbps,
+        downlink_mbps=message.downlink_mbps,
+    )

@@ -1,0 +1,151 @@
+"""The evaluator's tasks and results."""
+
+from fedcore.errors import ProtocolError
+from protos.convert.blob import ref_from_pb, ref_to_pb
+from protos.v1 import evaluation_pb2 as pb
+from protos.values import (
+    EvaluateTask,
+    EvaluatorResult,
+    EvaluatorTask,
+    ExportOutcome,
+    ExportTask,
+    GlobalAdapter,
+    Metrics,
+    ReferenceTask,
+)
+
+
+def task_to_pb(value: EvaluatorTask) -> pb.EvaluatorTask:
+    """EvaluatorTask value -> message."""
+    match value.kind:
+        case EvaluateTask() as task:
+            evaluate = pb.EvaluateTask(adapter=_adapter_to_pb(task.adapter), rows=task.rows, lora_scale=task.lora_scale)
+            return pb.EvaluatorTask(id=value.id, evaluate=evaluate)
+        case ExportTask() as task:
+            export = pb.ExportTask(
+                device_class=task.device_class,
+                adapter=_adapter_to_pb(task.adapter),
+                keep_set=ref_to_pb(task.keep_set),
+                lora_scale=task.lora_scale,
+            )
+            return pb.EvaluatorTask(id=value.id, export=export)
+        case ReferenceTask() as task:
+            reference = pb.ReferenceTask(
+                steps=task.steps,
+                rank=task.rank,
+                batch_size=task.batch_size,
+                learning_rate=task.learning_rate,
+                weight_decay=task.weight_decay,
+                lora_scale=task.lora_scale,
+                seed=task.seed,
+                start=_adapter_to_pb(task.start),
+            )
+            return pb.EvaluatorTask(id=value.id, reference=reference)
+
+
+def task_from_pb(message: pb.EvaluatorTask) -> EvaluatorTask:
+    """EvaluatorTask message -> value; raises ProtocolError on an unknown kind."""
+    match message.WhichOneof("kind"):
+        case "evaluate":
+            task = message.evaluate
+            return EvaluatorTask(
+                id=message.id,
+                kind=EvaluateTask(adapter=_adapter_from_pb(task.adapter), rows=task.rows, lora_scale=task.lora_scale),
+            )
+        case "export":
+            export = message.export
+            return EvaluatorTask(
+                id=message.id,
+                kind=ExportTask(
+                    device_class=export.device_class,
+                    adapter=_adapter_from_pb(export.adapter),
+                    keep_set=ref_from_pb(export.keep_set),
+                    lora_scale=export.lora_scale,
+                ),
+            )
+        case "reference":
+            reference = message.reference
+            return EvaluatorTask(
+                id=message.id,
+                kind=ReferenceTask(
+                    start=_adapter_from_pb(reference.start),
+                    steps=reference.steps,
+                    rank=reference.rank,
+                    batch_size=reference.batch_size,
+                    learning_rate=reference.learning_rate,
+                    weight_decay=reference.weight_decay,
+                    lora_scale=reference.lora_scale,
+                    seed=reference.seed,
+                ),
+            )
+    raise ProtocolError(f"evaluator task {message.id} is of an unknown kind; update the client")
+
+
+def result_to_pb(value: EvaluatorResult) -> pb.EvaluatorResult:
+    """EvaluatorResult value -> message."""
+    match value.outcome:
+        case Metrics() as metrics:
+            return pb.EvaluatorResult(id=value.id, error=value.error, metrics=_metrics_to_pb(metrics))
+        case ExportOutcome() as outcome:
+            report = pb.ExportReport(
+                metrics=_metrics_to_pb(outcome.metrics),
+                files=[ref_to_pb(ref) for ref in outcome.files],
+                parameters=outcome.parameters,
+                dense_parameters=outcome.dense_parameters,
+                latency_s=outcome.latency_s,
+                dense_latency_s=outcome.dense_latency_s,
+                dense_size_bytes=outcome.dense_size_bytes,
+            )
+            return pb.EvaluatorResult(id=value.id, error=value.error, export=report)
+        case None:
+            return pb.EvaluatorResult(id=value.id, error=value.error or "no result")
+
+
+def result_from_pb(message: pb.EvaluatorResult) -> EvaluatorResult:
+    """EvaluatorResult message -> value."""
+    outcome: Metrics | ExportOutcome | None = None
+    match message.WhichOneof("kind"):
+        case "metrics":
+            outcome = _metrics_from_pb(message.metrics)
+        case "export":
+            report = message.export
+            outcome = ExportOutcome(
+                metrics=_metrics_from_pb(report.metrics),
+                files=tuple(ref_from_pb(ref) for ref in report.files),
+                parameters=report.parameters,
+                dense_parameters=report.dense_parameters,
+                latency_s=report.latency_s,
+                dense_latency_s=report.dense_latency_s,
+                dense_size_bytes=report.dense_size_bytes,
+            )
+    return EvaluatorResult(id=message.id, outcome=outcome, error=message.error)
+
+
+def _adapter_to_pb(value: GlobalAdapter) -> pb.GlobalAdapter:
+    return pb.GlobalAdapter(
+        round=value.round,
+        rank_blocks=[ref_to_pb(ref) for ref in value.rank_blocks],
+        head=ref_to_pb(value.head),
+    )
+
+
+def _adapter_from_pb(message: pb.GlobalAdapter) -> GlobalAdapter:
+    return GlobalAdapter(
+        round=message.round,
+        rank_blocks=tuple(ref_from_pb(ref) for ref in message.rank_blocks),
+        head=ref_from_pb(message.head),
+    )
+
+
+def _metrics_to_pb(value: Metrics) -> pb.Metrics:
+    return pb.Metrics(accuracy=value.accuracy, auc=value.auc, macro_f1=value.macro_f1, loss=value.loss, rows=value.rows)
+
+
+def _metrics_from_pb(message: pb.Metrics) -> Metrics:
+    return Metrics(
+        accuracy=message.accuracy,
+        auc=message.auc if message.HasField("auc") else None,
+        macro_f1=message.macro_f1,
+        loss=message.loss,
+        rows=message.rows,
+    )

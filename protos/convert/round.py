@@ -1,0 +1,138 @@
+"""Assignments down, updates up."""
+
+from fedcore.assignment import Arm, TrainingSpec
+from fedcore.errors import ProtocolError
+from fedcore.outcome import PHASES, DeviceReport
+from protos.convert.blob import ref_from_pb, ref_to_pb
+from protos.v1 import round_pb2 as pb
+from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+
+_VERDICTS = {
+    Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
+    Verdict.LATE: pb.VERDICT_LATE,
+    Verdict.REJECTED: pb.VERDICT_REJECTED,
+    Verdict.UNKNOWN: pb.VERDICT_UNKNOWN,
+}
+_VERDICT_VALUES = {number: verdict for verdict, number in _VERDICTS.items()}
+
+
+def work_to_pb(value: Work) -> pb.Assignment:
+    """Work value -> Assignment message."""
+    training = value.training
+    return pb.Assignment(
+        round=value.round,
+        sparsity=value.arm.sparsity,
+        rank=value.arm.rank,
+        keep_set=ref_to_pb(value.keep_set),
+        rank_blocks=[ref_to_pb(ref) for ref in value.rank_blocks],
+        head=ref_to_pb(value.head),
+        local_steps=value.local_steps,
+        weight=value.weight,
+        seed=value.seed,
+        deadline_s=value.deadline_s,
+        score=value.score,
+        training=pb.TrainingSpec(
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            lora_scale=training.lora_scale,
+            importance=training.importance,
+            keep_optimizer=training.keep_optimizer,
+            codec=training.codec,
+        ),
+        max_upload_bytes=value.max_upload_bytes,
+        basis=value.basis,
+    )
+
+
+def work_from_pb(message: pb.Assignment) -> Work:
+    """Assignment message -> Work value; raises ConfigError on an arm out of range."""
+    training = message.training
+    return Work(
+        round=message.round,
+        arm=Arm(sparsity=message.sparsity, rank=message.rank),
+        keep_set=ref_from_pb(message.keep_set),
+        rank_blocks=tuple(ref_from_pb(ref) for ref in message.rank_blocks),
+        head=ref_from_pb(message.head),
+        local_steps=message.local_steps,
+        weight=message.weight,
+        seed=message.seed,
+        deadline_s=message.deadline_s,
+        score=message.score,
+        training=TrainingSpec(
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            lora_scale=training.lora_scale,
+            importance=training.importance,
+            keep_optimizer=training.keep_optimizer,
+            codec=training.codec,
+        ),
+        max_upload_bytes=message.max_upload_bytes,
+        basis=message.basis,
+    )
+
+
+def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
+    """UpdateSubmission value -> message."""
+    return pb.UpdateSubmission(
+        round=value.round,
+        update=ref_to_pb(value.update),
+        scores=None if value.scores is None else ref_to_pb(value.scores),
+        keep_set=value.keep_set,
+        report=_report_to_pb(value.report),
+    )
+
+
+def submission_from_pb(message: pb.UpdateSubmission) -> UpdateSubmission:
+    """UpdateSubmission message -> value."""
+    return UpdateSubmission(
+        round=message.round,
+        update=ref_from_pb(message.update),
+        scores=ref_from_pb(message.scores) if message.HasField("scores") else None,
+        keep_set=message.keep_set,
+        report=_report_from_pb(message.report),
+    )
+
+
+def verdict_to_pb(value: UpdateVerdict) -> pb.UpdateVerdict:
+    """UpdateVerdict value -> message."""
+    return pb.UpdateVerdict(round=value.round, verdict=_VERDICTS[value.verdict], message=value.message)
+
+
+def verdict_from_pb(message: pb.UpdateVerdict) -> UpdateVerdict:
+    """UpdateVerdict message -> value; raises ProtocolError on an unknown verdict."""
+    verdict = _VERDICT_VALUES.get(message.verdict)
+    if verdict is None:
+        raise ProtocolError(f"round {message.round}: unknown verdict {message.verdict}; update the client")
+    return UpdateVerdict(round=message.round, verdict=verdict, message=message.message)
+
+
+def _report_to_pb(value: DeviceReport) -> pb.DeviceReport:
+    return pb.DeviceReport(
+        loss_before=value.loss_before,
+        loss_after=value.loss_after,
+        train_loss=value.train_loss,
+        phases=pb.PhaseTimes(**{f"{phase}_s": value.phase_s.get(phase, 0.0) for phase in PHASES}),
+        peak_memory_mb=value.peak_memory_mb,
+        adapter_importance=value.adapter_importance,
+        num_examples=value.num_examples,
+        steps=value.steps,
+        bytes_down=value.bytes_down,
+        bytes_up=value.bytes_up,
+    )
+
+
+def _report_from_pb(message: pb.DeviceReport) -> DeviceReport:
+    return DeviceReport(
+        loss_before=message.loss_before,
+        loss_after=message.loss_after,
+        train_loss=message.train_loss,
+        phase_s={phase: getattr(message.phases, f"{phase}_s") for phase in PHASES},
+        peak_memory_mb=message.peak_memory_mb,
+        adapter_importance=message.adapter_importance,
+        num_examples=message.num_examples,
+        steps=message.steps,
+        bytes_down=message.bytes_down,
+        bytes_up=message.bytes_up,
+    )

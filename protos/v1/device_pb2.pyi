@@ -1,0 +1,124 @@
+from protos.v1 import blob_pb2 as _blob_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_DEVICE: _ClassVar[Role]
+    ROLE_EVALUATOR: _ClassVar[Role]
+ROLE_UNSPECIFIED: Role
+ROLE_DEVICE: Role
+ROLE_EVALUATOR: Role
+
+class DeviceProfile(_message.Message):
+    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "downlink_mbps")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MB_FIELD_NUMBER: _ClassVar[int]
+    SLOWDOWN_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_class: str
+    num_examples: int
+    memory_mb: float
+    slowdown: float
+    uplink_mbps: float
+    downlink_mbps: float
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., downlink_mbps: _Optional[float] = ...) -> None: ...
+
+class Fingerprint(_message.Message):
+    __slots__ = ("tensors", "config", "tokenizer")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FIELD_NUMBER: _ClassVar[int]
+    tensors: str
+    config: str
+    tokenizer: str
+    def __init__(self, tensors: _Optional[str] = ..., config: _Optional[str] = ..., tokenizer: _Optional[str] = ...) -> None: ...
+
+class DescribeRunRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeRunResponse(_message.Message):
+    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype")
+    PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FILES_FIELD_NUMBER: _ClassVar[int]
+    MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    protocol_min: int
+    protocol_max: int
+    run_id: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    fingerprint: Fingerprint
+    model_files: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
+    max_length: int
+    head: str
+    dtype: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set")
+    PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_UUID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    protocol_min: int
+    protocol_max: int
+    role: Role
+    device_uuid: str
+    epoch: int
+    profile: DeviceProfile
+    fingerprint: Fingerprint
+    max_length: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    keep_set: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ...) -> None: ...
+
+class JoinResponse(_message.Message):
+    __slots__ = ("session", "labels", "lease_s", "keep_set", "targets")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    lease_s: float
+    keep_set: str
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., lease_s: _Optional[float] = ..., keep_set: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("round", "step", "steps")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    step: int
+    steps: int
+    def __init__(self, round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,116 @@
+from protos.v1 import blob_pb2 as _blob_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GlobalAdapter(_message.Message):
+    __slots__ = ("round", "rank_blocks", "head")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    RANK_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    rank_blocks: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
+    head: _blob_pb2.BlobRef
+    def __init__(self, round: _Optional[int] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ...) -> None: ...
+
+class EvaluatorTask(_message.Message):
+    __slots__ = ("id", "evaluate", "export", "reference")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    evaluate: EvaluateTask
+    export: ExportTask
+    reference: ReferenceTask
+    def __init__(self, id: _Optional[int] = ..., evaluate: _Optional[_Union[EvaluateTask, _Mapping]] = ..., export: _Optional[_Union[ExportTask, _Mapping]] = ..., reference: _Optional[_Union[ReferenceTask, _Mapping]] = ...) -> None: ...
+
+class EvaluateTask(_message.Message):
+    __slots__ = ("adapter", "rows", "lora_scale")
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
+    adapter: GlobalAdapter
+    rows: int
+    lora_scale: float
+    def __init__(self, adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., rows: _Optional[int] = ..., lora_scale: _Optional[float] = ...) -> None: ...
+
+class ExportTask(_message.Message):
+    __slots__ = ("device_class", "adapter", "keep_set", "lora_scale")
+    DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
+    device_class: str
+    adapter: GlobalAdapter
+    keep_set: _blob_pb2.BlobRef
+    lora_scale: float
+    def __init__(self, device_class: _Optional[str] = ..., adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., lora_scale: _Optional[float] = ...) -> None: ...
+
+class ReferenceTask(_message.Message):
+    __slots__ = ("steps", "rank", "batch_size", "learning_rate", "weight_decay", "lora_scale", "seed", "start")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    rank: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    lora_scale: float
+    seed: int
+    start: GlobalAdapter
+    def __init__(self, steps: _Optional[int] = ..., rank: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., seed: _Optional[int] = ..., start: _Optional[_Union[GlobalAdapter, _Mapping]] = ...) -> None: ...
+
+class Metrics(_message.Message):
+    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows")
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    AUC_FIELD_NUMBER: _ClassVar[int]
+    MACRO_F1_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    accuracy: float
+    auc: float
+    macro_f1: float
+    loss: float
+    rows: int
+    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class ExportReport(_message.Message):
+    __slots__ = ("metrics", "files", "parameters", "dense_parameters", "latency_s", "dense_latency_s", "dense_size_bytes")
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    DENSE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    DENSE_LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    DENSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    metrics: Metrics
+    files: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
+    parameters: int
+    dense_parameters: int
+    latency_s: float
+    dense_latency_s: float
+    dense_size_bytes: int
+    def __init__(self, metrics: _Optional[_Union[Metrics, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., parameters: _Optional[int] = ..., dense_parameters: _Optional[int] = ..., latency_s: _Optional[float] = ..., dense_latency_s: _Optional[float] = ..., dense_size_bytes: _Optional[int] = ...) -> None: ...
+
+class EvaluatorResult(_message.Message):
+    __slots__ = ("id", "error", "metrics", "export")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    error: str
+    metrics: Metrics
+    export: ExportReport
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., export: _Optional[_Union[ExportReport, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,253 @@
+"""What travels on the wire, as plain frozen values. The meaning of each field is in protos/v1/*.proto."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fedcore.assignment import Arm, TrainingSpec
+from fedcore.fingerprint import Fingerprint
+from fedcore.outcome import DeviceReport
+from fedcore.profile import DeviceProfile
+
+
+class Role(StrEnum):
+    """Who joins."""
+
+    DEVICE = "device"
+    EVALUATOR = "evaluator"
+
+
+class Verdict(StrEnum):
+    """What became of an update."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRef:
+    """A blob's name, size in bytes, and what it is for."""
+
+    id: str
+    size: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadHeader:
+    """Opens an upload: which blob, by whom, answering which round (0: an evaluator's task)."""
+
+    blob: BlobRef
+    offset: int
+    sender: str
+    session: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDescription:
+    """What a newcomer must know before it joins."""
+
+    protocol_min: int
+    protocol_max: int
+    run_id: str
+    labels: tuple[str, ...]
+    fingerprint: Fingerprint
+    model_files: tuple[BlobRef, ...]
+    max_length: int
+    head: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """The first message of a stream."""
+
+    protocol_min: int
+    protocol_max: int
+    role: Role
+    name: str
+    device_uuid: str
+    epoch: int
+    profile: DeviceProfile | None  # None for an evaluator
+    fingerprint: Fingerprint
+    max_length: int
+    labels: tuple[str, ...]
+    keep_set: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A sign of life."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Optimiser steps done in a round."""
+
+    round: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSubmission:
+    """An update is wholly uploaded."""
+
+    round: int
+    update: BlobRef
+    scores: BlobRef | None
+    keep_set: str
+    report: DeviceReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentFailure:
+    """A device could not carry out its assignment."""
+
+    round: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Quality on held-back rows. `auc` only for two classes."""
+
+    accuracy: float
+    auc: float | None
+    macro_f1: float
+    loss: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalAdapter:
+    """The global adapter after a round, as blobs; round 0 is the untrained one."""
+
+    round: int
+    rank_blocks: tuple[BlobRef, ...]
+    head: BlobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateTask:
+    """Measure the global adapter on the dense model; rows 0 is all test rows."""
+
+    adapter: GlobalAdapter
+    rows: int
+    lora_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTask:
+    """Make and measure the pruned and merged model of a device class."""
+
+    device_class: str
+    adapter: GlobalAdapter
+    keep_set: BlobRef
+    lora_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTask:
+    """Train centralised LoRA on the pooled rows from the untrained adapter."""
+
+    start: GlobalAdapter
+    steps: int
+    rank: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    lora_scale: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOutcome:
+    """What an export is and does."""
+
+    metrics: Metrics
+    files: tuple[BlobRef, ...]
+    parameters: int
+    dense_parameters: int
+    latency_s: float
+    dense_latency_s: float
+    dense_size_bytes: int
+
+
+TaskKind = EvaluateTask | ExportTask | ReferenceTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatorTask:
+    """Work for the evaluator."""
+
+    id: int
+    kind: TaskKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatorResult:
+    """What came of a task: metrics or an export outcome, or an error text."""
+
+    id: int
+    outcome: Metrics | ExportOutcome | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The join was accepted."""
+
+    session: str
+    labels: tuple[str, ...]
+    lease_s: float
+    keep_set: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """An assignment as it travels: decisions, and blobs by name."""
+
+    round: int
+    arm: Arm
+    keep_set: BlobRef
+    rank_blocks: tuple[BlobRef, ...]
+    head: BlobRef
+    local_steps: int
+    weight: int
+    seed: int
+    deadline_s: float
+    score: bool
+    training: TrainingSpec
+    max_upload_bytes: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateVerdict:
+    """The coordinator's word on an update."""
+
+    round: int
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundClosed:
+    """The round is closed durably."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodbye:
+    """The run is over."""
+
+    reason: str
+
+
+Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult
+Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | Goodbye

@@ -1,0 +1,18 @@
+"""Constants and channel options both ends of the wire agree on."""
+
+PROTOCOL = 1  # the version spoken; both sides send the range they understand
+CHUNK_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 4 << 20
+ERROR_KEY = "fedcore-error"  # trailing metadata: the error class, so that the far side raises the same
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A peer that vanished without a FIN (power cut, dead radio) is noticed within about half a lease.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),  # a port in use must be an error, not shared
+)
