@@ -1,0 +1,36 @@
+"""The folder in which fetched models and data are kept."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: `FEDCORE_CACHE`, or ~/.cache/fedcore. It may not exist yet."""
+    chosen = os.environ.get("FEDCORE_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "fedcore"
+
+
+def build_entry(target: Path, build: Callable[[Path], None]) -> Path:
+    """Return folder `target`, filled by `build(empty_folder)` if it is not there yet.
+
+    The entry appears whole or not at all, also when two processes build it at once: it is made beside its place and
+    renamed. Whatever `build` raises passes through and leaves nothing behind.
+    """
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        build(draft)
+        draft.chmod(0o755)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():  # a sibling process was faster: its entry is as good
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target

@@ -1,0 +1,20 @@
+"""The one place where third-party telemetry is switched off."""
+
+import os
+from collections.abc import MutableMapping
+
+SWITCHES = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def silence_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Switch telemetry of the libraries we use off, unless the user has set the variable.
+
+    Call before importing them: they read their switches at import. Child processes inherit the switches.
+    """
+    for name, value in SWITCHES.items():
+        environment.setdefault(name, value)
