@@ -1,0 +1,107 @@
+"""Rows of text as token ids, and batches of them as tensors, padded on the right to the longest row."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcore.errors import DataError
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRows:
+    """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty where the model knows none."""
+
+    token_ids: tuple[tuple[int, ...], ...]
+    segment_ids: tuple[tuple[int, ...], ...]
+    labels: NDArray[np.int64]  # (rows,)
+    pad_id: int
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.labels):
+            raise DataError(f"expected one label per row, got {len(self.token_ids)} rows, {len(self.labels)} labels")
+        if not self.token_ids:
+            raise DataError("no row to train or evaluate on; give at least one")
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def encode_rows(
+    tokenizer: Any, texts: Sequence[tuple[str, ...]], labels: Sequence[int], max_length: int
+) -> EncodedRows:
+    """Tokenise rows of one text, or of two for pair tasks, cut to `max_length` tokens.
+
+    `tokenizer` is a Hugging Face tokenizer. Raises DataError where rows have no text, differ in their number of
+    texts, or there is no row.
+    """
+    widths = {len(row) for row in texts}
+    if not widths or widths - {1, 2} or len(widths) > 1:
+        raise DataError(f"expected rows of one text, or all of two, and at least one row; got widths {sorted(widths)}")
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
+    blank = _first_known(tokenizer, ("bos_token_id", "eos_token_id", "pad_token_id"))
+    # a tokenizer that adds no marker gives no id at all for an empty text
+    token_ids = tuple(tuple(ids) or (blank,) for ids in encoded["input_ids"])
+    segments = tuple(tuple(ids) or (0,) for ids in encoded.get("token_type_ids", ()))
+    return EncodedRows(
+        token_ids=token_ids,
+        segment_ids=segments,
+        labels=np.asarray(labels, dtype=np.int64),
+        pad_id=_first_known(tokenizer, ("pad_token_id", "eos_token_id")),
+    )
+
+
+def collate(rows: EncodedRows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+    """Return input_ids, attention_mask, labels (and token_type_ids) of the rows at `indices`.
+
+    Each is int64, (batch, longest row), labels (batch,).
+    """
+    chosen = [rows.token_ids[i] for i in indices]
+    batch = {
+        "input_ids": _padded(chosen, rows.pad_id),
+        "attention_mask": _padded([(1,) * len(ids) for ids in chosen], 0),
+        "labels": torch.from_numpy(rows.labels[np.asarray(indices, dtype=np.int64)]),
+    }
+    if rows.segment_ids:
+        batch["token_type_ids"] = _padded([rows.segment_ids[i] for i in indices], 0)
+    return batch
+
+
+def epoch_batches(num_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield row indices for ever: every row once per epoch, each epoch in a new order.
+
+    The last batch of an epoch may be smaller than `batch_size`; fewer rows than that make one batch.
+    """
+    while True:
+        order = rng.permutation(num_rows)
+        for start in range(0, num_rows, batch_size):
+            yield order[start : start + batch_size]
+
+
+def length_sorted_batches(rows: EncodedRows, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield every row index once, rows of like length together, so that little is padded."""
+    order = np.argsort([len(ids) for ids in rows.token_ids], kind="stable")
+    for start in range(0, len(rows), batch_size):
+        yield order[start : start + batch_size]
+
+
+def probe_indices(num_rows: int, size: int) -> NDArray[np.int64]:
+    """Return up to `size` row indices spread evenly over the rows: the same in every round."""
+    return np.unique(np.linspace(0, num_rows - 1, min(size, num_rows)).round().astype(np.int64))
+
+
+def _padded(sequences: Sequence[tuple[int, ...]], filler: int) -> torch.Tensor:
+    longest = max(len(ids) for ids in sequences)
+    return torch.tensor([[*ids, *(filler,) * (longest - len(ids))] for ids in sequences], dtype=torch.int64)
+
+
+def _first_known(tokenizer: Any, names: Sequence[str]) -> int:
+    """Return the first of the tokenizer's special ids that it has; 0 (masked wherever it pads) without any."""
+    found = (getattr(tokenizer, name, None) for name in names)
+    return next((int(each) for each in found if each is not None), 0)

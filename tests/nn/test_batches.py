@@ -1,0 +1,123 @@
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedcore.errors import DataError
+from fedcore.nn.batches import (
+    EncodedRows,
+    collate,
+    encode_rows,
+    epoch_batches,
+    length_sorted_batches,
+    probe_indices,
+)
+
+
+class WordTokenizer:
+    """One id per word (its length); pairs are joined; no markers, as Llama tokenizers without BOS."""
+
+    bos_token_id = None
+    eos_token_id = 99
+    pad_token_id = None
+
+    def __init__(self, segments: bool = False) -> None:
+        self.segments = segments
+
+    def __call__(self, first: list[str], second: list[str] | None = None, **options: Any) -> dict[str, Any]:
+        assert options["truncation"] and not options["padding"]
+        left = [[len(word) for word in text.split()] for text in first]
+        right = [[len(word) for word in text.split()] for text in second or [""] * len(first)]
+        limit = options["max_length"]
+        encoded = {"input_ids": [(a + b)[:limit] for a, b in zip(left, right, strict=True)]}
+        if self.segments:
+            pairs = zip(left, right, strict=True)
+            encoded["token_type_ids"] = [([0] * len(a) + [1] * len(b))[:limit] for a, b in pairs]
+        return encoded
+
+
+def rows_of_lengths(*lengths: int) -> EncodedRows:
+    return EncodedRows(
+        token_ids=tuple((7,) * each for each in lengths),
+        segment_ids=(),
+        labels=np.arange(len(lengths)),
+        pad_id=0,
+    )
+
+
+def test_rows_are_cut_and_padded_on_the_right() -> None:
+    rows = encode_rows(WordTokenizer(), [("a bb ccc dddd",), ("a",)], [1, 0], 3)
+    batch = collate(rows, [0, 1])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [1, 99, 99]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert "token_type_ids" not in batch
+    assert {each.dtype for each in batch.values()} == {torch.int64}
+
+
+def test_pairs_carry_segments() -> None:
+    rows = encode_rows(WordTokenizer(segments=True), [("a bb", "ccc"), ("a", "b")], [0, 0], 8)
+    assert collate(rows, [0, 1])["token_type_ids"].tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_an_empty_text_still_has_one_token() -> None:
+    rows = encode_rows(WordTokenizer(), [("",)], [0], 8)
+    assert rows.token_ids == ((99,),)
+
+
+def test_batch_is_as_long_as_its_longest_row() -> None:
+    assert collate(rows_of_lengths(2, 9, 4), [0, 2])["input_ids"].shape == (2, 4)
+
+
+@pytest.mark.parametrize("texts", [[], [("a", "b", "c")], [("a",), ("a", "b")], [()]])
+def test_odd_rows_are_refused(texts: list[tuple[str, ...]]) -> None:
+    with pytest.raises(DataError, match="one text"):
+        encode_rows(WordTokenizer(), texts, [0] * len(texts), 8)
+
+
+def test_a_missing_label_is_refused() -> None:
+    with pytest.raises(DataError, match="one label per row"):
+        encode_rows(WordTokenizer(), [("a",), ("b",)], [0], 8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(num_rows=st.integers(1, 40), batch_size=st.integers(1, 16), seed=st.integers(0, 9))
+def test_every_epoch_holds_every_row_once(num_rows: int, batch_size: int, seed: int) -> None:
+    batches = epoch_batches(num_rows, batch_size, np.random.default_rng(seed))
+    per_epoch = -(-num_rows // batch_size)
+    for _ in range(2):
+        epoch = list(itertools.islice(batches, per_epoch))
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(num_rows))
+        assert all(1 <= len(batch) <= batch_size for batch in epoch)
+
+
+def test_batches_repeat_for_a_seed_and_differ_between_seeds() -> None:
+    def draw(seed: int) -> list[list[int]]:
+        batches = epoch_batches(20, 8, np.random.default_rng(seed))
+        return [batch.tolist() for batch in itertools.islice(batches, 5)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_one_row_fills_every_batch() -> None:
+    batches = epoch_batches(1, 16, np.random.default_rng(0))
+    assert [batch.tolist() for batch in itertools.islice(batches, 3)] == [[0], [0], [0]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=20), batch_size=st.integers(1, 7))
+def test_evaluation_batches_cover_every_row_in_order_of_length(lengths: list[int], batch_size: int) -> None:
+    order = np.concatenate(list(length_sorted_batches(rows_of_lengths(*lengths), batch_size)))
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths)
+
+
+def test_probe_rows_are_spread_over_all_rows() -> None:
+    assert probe_indices(100, 3).tolist() == [0, 50, 99]
+    assert probe_indices(2, 16).tolist() == [0, 1]
+    assert probe_indices(1, 16).tolist() == [0]
