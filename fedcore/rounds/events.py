@@ -1,0 +1,88 @@
+"""What the shell tells the round machine. `now_s` is seconds on any clock that never goes back."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The run begins (or goes on): the wait for devices starts counting."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A device opened a stream and passed the checks of a join. Newer sessions have larger epochs."""
+
+    device: str
+    epoch: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The stream of this session closed; the device keeps its lease and may come back."""
+
+    device: str
+    epoch: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """Any message of this session came in: it renews the lease."""
+
+    device: str
+    epoch: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateArrived:
+    """An update was fully uploaded and verified against its assignment; the answer says if it counts."""
+
+    device: str
+    round: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateRejected:
+    """An upload did not fit its assignment; the device's part in this round is over."""
+
+    device: str
+    round: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The answer to `Turn`: committed, and these devices have an assignment. Empty: nobody to plan for."""
+
+    round: int
+    cohort: tuple[str, ...]
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnDone:
+    """The answer to a `Turn` without a next round: the last result is durable."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time passed; expected at the time the last `WakeAt` named, welcome at any other."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Somebody wants the run to stop. The open round is given up; the run can be continued."""
+
+    now_s: float
+
+
+Event = Started | Joined | Left | Alive | UpdateArrived | UpdateRejected | Planned | TurnDone | Tick | Stop
