@@ -18,7 +18,8 @@ def weight_magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
 
     Each layer's vector is then scaled to L2 norm 1, as measured importances are: `heads[i]` is float32 of shape
     (geometry.head_units,), `channels[i]` of shape (geometry.ffn,). Norms of whole structures as importance: Li et al.
-    2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1 (L1 there, L2 here). Raises ModelError for a tensor that is missing or has another shape.
+    2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1 (L1 there, L2 here).
+    Raises ModelError for a tensor that is missing or has another shape.
     """
     entries = {
         name: entry for entry in tensor_index(folder).values() if (name := backbone_name(entry.name)) is not None
@@ -47,8 +48,9 @@ def _layer_scores(entries: dict[str, TensorEntry], geometry: Geometry, layer: in
 
 def _per_unit(values: NDArray[np.float32], units: int) -> NDArray[np.float64]:
     """Sum squares over each of `units` equal runs of rows: (units * width, ...) -> (units,)."""
-    runs = values.reshape(units, -1)
-    return np.square(runs, dtype=np.float64).sum(axis=1)
+    runs = values.reshape(units, -1).astype(np.float64)
+    sums: NDArray[np.float64] = np.square(runs).sum(axis=1)
+    return sums
 
 
 def _tensor(entries: dict[str, TensorEntry], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
