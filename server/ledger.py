@@ -28,7 +28,8 @@ _SCHEMA = (
         id INTEGER PRIMARY KEY CHECK (id = 0), next_round INTEGER, void_streak INTEGER NOT NULL,
         strategy_state TEXT NOT NULL, global_blobs TEXT NOT NULL)""",
     """CREATE TABLE rounds (
-        round INTEGER PRIMARY KEY, void INTEGER NOT NULL, result TEXT NOT NULL, outcomes TEXT NOT NULL)""",
+        round INTEGER PRIMARY KEY, void INTEGER NOT NULL, result TEXT NOT NULL, outcomes TEXT NOT NULL,
+        report TEXT NOT NULL)""",
     "CREATE TABLE plans (round INTEGER PRIMARY KEY, assignments TEXT NOT NULL)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
@@ -104,8 +105,9 @@ class Ledger:
         head = (turn.next_round, turn.void_streak, _dump(turn.strategy_state), _dump(turn.global_blobs))
         with self._transaction() as sql:
             if turn.closed is not None:
-                row = (turn.closed.round, turn.closed.void, _dump(result_to_json(turn.closed)), _dump(turn.outcomes))
-                sql.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)", row)
+                result, outcomes = _dump(result_to_json(turn.closed)), _dump(turn.outcomes)
+                row = (turn.closed.round, turn.closed.void, result, outcomes, _dump(turn.report))
+                sql.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?)", row)
             if turn.next_round is not None:
                 plan = (turn.next_round, _dump(turn.assignments))
                 sql.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", plan)
@@ -143,6 +145,12 @@ class Ledger:
         with self._transaction("BEGIN") as sql:
             rows = sql.execute("SELECT round, outcomes FROM rounds ORDER BY round").fetchall()
         return {index: tuple(json.loads(outcomes)) for index, outcomes in rows}
+
+    def reports(self) -> dict[int, Json]:
+        """Return the report of every closed round that has one, by round, in order."""
+        with self._transaction("BEGIN") as sql:
+            rows = sql.execute("SELECT round, report FROM rounds ORDER BY round").fetchall()
+        return {index: json.loads(report) for index, report in rows if report != "null"}
 
     def set_meta(self, key: str, value: Any) -> None:
         """Store one JSON value under `key`, durably; `labels` is what `load` gives as the label list."""

@@ -13,6 +13,7 @@ class TurnRecord:
 
     closed: RoundResult | None  # None: nothing closed, the next round is planned (again)
     outcomes: Sequence[Json] = ()  # of the closed round
+    report: Json | None = None  # of the closed round as a whole: phases, bytes, what aggregation did
     strategy_state: Json
     global_blobs: tuple[tuple[str, str], ...]  # (name, blob id)
     void_streak: int
