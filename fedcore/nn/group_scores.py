@@ -1,0 +1,87 @@
+"""From weights and gradients to one importance vector per layer, without a buffer of a weight matrix's size.
+
+Member matrices of a group (q, k, v, o; gate, up, down) give one vector each; each is divided by its L2 norm, then
+they are summed, and a layer's sum is scaled to L2 norm 1. Where a cut leaves k and v whole (multi-query
+attention) they do not count. Products are formed for a block of rows at a time and summed at once.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from fedcore.errors import ConfigError
+from fedcore.geometry import Cut, Geometry
+from fedcore.nn.lora import factors, scale_of
+from fedcore.outcome import GroupScores
+
+BLOCK_ROWS = 64
+
+Vectors = Mapping[tuple[int, str], torch.Tensor]  # (layer, module) -> one score per kept group
+
+
+class BlockGradient(Protocol):
+    """The gradient of a weight, a few rows at a time."""
+
+    def __call__(self, rows: slice) -> torch.Tensor:
+        """Return the gradient of these rows of the weight, (rows, in)."""
+        ...
+
+
+@torch.no_grad()
+def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: int) -> torch.Tensor:
+    """Return |gradient x effective weight| summed per group, (groups,)."""
+    weight = layer.get_base_layer().weight if isinstance(layer, LoraLinear) else layer.weight
+    sums: list[torch.Tensor] = []
+    columns = torch.zeros(weight.shape[1], device=weight.device)
+    for start in range(0, weight.shape[0], block_rows):
+        rows = slice(start, start + block_rows)
+        effective = weight[rows].float()
+        if isinstance(layer, LoraLinear):
+            a, b = factors(layer)
+            effective = torch.addmm(effective, b[rows], a, alpha=scale_of(layer))
+        product = gradient(rows).mul_(effective).abs_()
+        if cut.side == "out":
+            sums.append(product.sum(dim=1))
+        else:
+            columns += product.sum(dim=0)
+    return (torch.cat(sums) if cut.side == "out" else columns).view(-1, cut.width).sum(dim=1)
+
+
+def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True) -> GroupScores:
+    """Join the members' vectors into one per layer and kind: each over its L2 norm, then summed.
+
+    With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
+    """
+    heads, channels = [], []
+    for layer in range(geometry.layers):
+        for unit, target in (("head", heads), ("channel", channels)):
+            members = [
+                _normed(vectors[layer, module])
+                for module in geometry.modules
+                if (layer, module) in vectors and (cut := geometry.cut(module)) is not None and cut.unit == unit
+            ]
+            if not members:
+                raise ConfigError(
+                    f"no adapter touches the {unit}s of layer {layer}, so LoRA gradients say nothing of them;"
+                    ' add such modules to training.targets or set training.importance = "taylor"'
+                )
+            total = torch.stack(members).sum(dim=0).cpu().numpy()
+            target.append(unit_norm(total) if normalise else total)
+    return GroupScores(heads=tuple(heads), channels=tuple(channels))
+
+
+def unit_norm(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `vector` at L2 norm 1; all groups alike where it is zero, which says nothing of any."""
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    scaled = vector / norm if norm > 0 else np.full(len(vector), len(vector) ** -0.5)
+    return np.asarray(scaled, dtype=np.float32)
+
+
+def _normed(vector: torch.Tensor) -> torch.Tensor:
+    norm = vector.norm()
+    return vector / norm if norm > 0 else vector

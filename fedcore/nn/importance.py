@@ -1,0 +1,202 @@
+"""How much every head unit and FFN channel matters: first-order scores, |weight x gradient| summed per group.
+
+How the member matrices of a group count together: `fedcore.nn.group_scores`.
+
+Sources: Molchanov et al., "Importance estimation for neural network pruning", 2019, arXiv 1906.10771, eq. 8 in its
+absolute form (`TaylorScorer`); Zhang et al., "LoRAPrune", 2024, arXiv 2305.18403 (`LoraTaylorScorer`), as in its
+released code: absolute, not squared, averaged with decay 0.9.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from fedcore.errors import FedcoreError
+from fedcore.geometry import Cut, Geometry
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
+from fedcore.nn.lora import adapted, factors, trainable_parameters
+from fedcore.outcome import GroupScores
+
+
+class Scorer(Protocol):
+    """Where group scores come from."""
+
+    def observe(self, classifier: Classifier) -> None:
+        """See the gradients of one training step, after its backward pass."""
+        ...
+
+    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
+        """Return the scores of every kept group; `batch` serves for calibration."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaylorScorer:
+    """|w . g| of the effective weights, from the true gradients of one calibration batch."""
+
+    block_rows: int = BLOCK_ROWS
+
+    def observe(self, classifier: Classifier) -> None:
+        """Do nothing: training steps are not looked at."""
+
+    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
+        """Run one forward and backward pass over `batch`; parameters and their gradients stay untouched.
+
+        Hooks keep the input of every prunable layer and, once the gradient of its output arrives, form the weight
+        gradient block by block. Raises FedcoreError where the loss is not finite.
+        """
+        vectors: dict[tuple[int, str], torch.Tensor] = {}
+        handles = []
+        for layer in range(classifier.geometry.layers):
+            for module in classifier.geometry.modules:
+                if classifier.geometry.cut(module) is not None:
+                    hook = _GradientHook(classifier, (layer, module), vectors, self.block_rows)
+                    handles.append(classifier.linear(layer, module).register_forward_hook(hook))
+        try:
+            with _frozen(classifier):
+                logits = classifier.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+                loss = nn.functional.cross_entropy(logits.float(), batch["labels"])
+                if not torch.isfinite(loss):
+                    raise FedcoreError("importance: the calibration loss is not finite; lower training.learning_rate")
+                loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            for handle in handles:
+                handle.remove()
+        return combine(vectors, classifier.geometry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmoothedScores:
+    """Moving averages per group in dense coordinates, so that they outlive surgery and its undoing."""
+
+    heads: NDArray[np.float32]  # (layers, head units)
+    channels: NDArray[np.float32]  # (layers, ffn)
+
+    @staticmethod
+    def zero(geometry: Geometry) -> "SmoothedScores":
+        """Return the averages before the first step."""
+        return SmoothedScores(
+            heads=np.zeros((geometry.layers, geometry.head_units), dtype=np.float32),
+            channels=np.zeros((geometry.layers, geometry.ffn), dtype=np.float32),
+        )
+
+
+class LoraTaylorScorer:
+    """FedSpine's signal: the gradients LoRA training has anyway stand in for those of the weights.
+
+    g = dB A + B dA estimates the weight gradient up to a constant; |g (W + s B A)| is averaged over steps. Groups
+    cut away keep their last average. `second_order` subtracts dB dA as LoRAPrune does: the term carries the square
+    of a gradient where the others carry one, so its weight depends on the loss scale; it is off by default.
+    """
+
+    def __init__(
+        self, state: SmoothedScores, *, decay: float = 0.9, second_order: bool = False, block_rows: int = BLOCK_ROWS
+    ) -> None:
+        self.state = state
+        self.decay = decay
+        self.second_order = second_order
+        self.block_rows = block_rows
+
+    def observe(self, classifier: Classifier) -> None:
+        """Average one step's scores in; a step whose gradients hold NaN or infinity is skipped.
+
+        Raises ConfigError where no adapter touches the head units or none the channels.
+        """
+        fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False)
+        if not all(np.isfinite(each).all() for each in (*fresh.heads, *fresh.channels)):
+            return
+        heads, channels = self.state.heads.copy(), self.state.channels.copy()
+        kept = zip(classifier.keep_set.heads, classifier.keep_set.channels, strict=True)
+        for layer, (units, wide) in enumerate(kept):
+            for target, where, new in ((heads, units, fresh.heads[layer]), (channels, wide, fresh.channels[layer])):
+                index = list(where)
+                target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
+        self.state = SmoothedScores(heads=heads, channels=channels)
+
+    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
+        """Return the averages of the kept groups; `batch` is not needed."""
+        keep = classifier.keep_set
+        return GroupScores(
+            heads=tuple(unit_norm(self.state.heads[i, list(units)]) for i, units in enumerate(keep.heads)),
+            channels=tuple(unit_norm(self.state.channels[i, list(units)]) for i, units in enumerate(keep.channels)),
+        )
+
+    def _vectors(self, classifier: Classifier) -> dict[tuple[int, str], torch.Tensor]:
+        vectors: dict[tuple[int, str], torch.Tensor] = {}
+        for key, layer in adapted(classifier):
+            _, index, module = key.split(".")
+            cut = classifier.geometry.cut(module)
+            a, b = factors(layer)
+            if cut is None or a.grad is None or b.grad is None:
+                continue
+            vectors[int(index), module] = self._vector(layer, cut)
+        return vectors
+
+    def _vector(self, layer: LoraLinear, cut: Cut) -> torch.Tensor:
+        a, b = (each.detach() for each in factors(layer))
+        da, db = (each.grad for each in factors(layer))
+        if da is None or db is None:
+            raise ValueError("a LoRA layer without gradients has no scores")
+        right = a - da if self.second_order else a
+
+        def gradient(rows: slice) -> torch.Tensor:
+            return db[rows] @ right + b[rows] @ da
+
+        return group_sums(layer, cut, gradient, self.block_rows)
+
+
+class _GradientHook:
+    """Forward hook of one linear layer: scores its groups when the gradient of its output arrives."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        key: tuple[int, str],
+        vectors: dict[tuple[int, str], torch.Tensor],
+        block_rows: int,
+    ) -> None:
+        self.layer = classifier.linear(*key)
+        cut = classifier.geometry.cut(key[1])
+        if cut is None:
+            raise ValueError(f"{key[1]} is never cut")
+        self.key, self.cut, self.vectors, self.block_rows = key, cut, vectors, block_rows
+
+    def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        inputs = args[0].detach().flatten(0, -2)  # (tokens, in)
+        if not output.requires_grad:  # nothing below is trainable: let the gradient end here
+            output.requires_grad_()
+
+        def score(output_gradient: torch.Tensor) -> None:
+            upstream = output_gradient.detach().flatten(0, -2)  # (tokens, out)
+
+            def gradient(rows: slice) -> torch.Tensor:
+                return upstream[:, rows].T.float() @ inputs.float()
+
+            self.vectors[self.key] = group_sums(self.layer, self.cut, gradient, self.block_rows)
+
+        output.register_hook(score)
+
+
+@contextmanager
+def _frozen(classifier: Classifier) -> Iterator[None]:
+    """Keep a backward pass away from the parameters' gradients, and dropout out."""
+    trainable = [each for each in trainable_parameters(classifier).values() if each.requires_grad]
+    training = classifier.model.training
+    classifier.model.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        classifier.model.train(training)

@@ -1,0 +1,202 @@
+"""Local training of the adapter and head on a device: a few AdamW steps, measured as they run.
+
+The model stays in evaluation mode: the base is frozen, so its dropout would only add noise to the increments, and
+its masks would be kept for the backward pass. No clock is read here; a caller who wants time counted, or a slow
+device emulated, hands in a `Pace`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fedcore.assignment import TrainingSpec
+from fedcore.errors import FedcoreError
+from fedcore.nn.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.evaluate import forward_logits
+from fedcore.nn.importance import Scorer
+from fedcore.nn.lora import trainable_parameters
+from fedcore.nn.memory import LiveTensorMeter
+from fedcore.nn.moments import Moment, Moments
+from fedcore.nn.optimizer import make_optimizer, moments, restore
+from fedcore.outcome import GroupScores
+from fedcore.seeds import generator
+
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Emulates a slower device: after each piece of work, `pause` gets the seconds `clock` says it took."""
+
+    clock: Callable[[], float]  # own CPU seconds
+    pause: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingAids:
+    """What training may take along; everything is optional."""
+
+    moments: Moments = field(default_factory=dict)  # optimiser state of the round before, in device coordinates
+    scorer: Scorer | None = None  # sees every step
+    score: bool = False  # whether `scorer` shall say its scores at the end
+    on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
+    pace: Pace | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a round of local training gave, beside the trained parameters themselves."""
+
+    train_loss: float  # mean cross-entropy over the steps, nats
+    loss_before: float  # on the probe batch
+    loss_after: float
+    adapter_importance: float  # mean over steps of the mean |factor x gradient| of the adapter, >= 0
+    peak_memory_mb: float  # peak live tensor MiB, measured on the first step
+    moments: dict[str, Moment]
+    scores: GroupScores | None
+
+
+def train(
+    classifier: Classifier,
+    rows: EncodedRows,
+    *,
+    spec: TrainingSpec,
+    steps: int,
+    seed: int,
+    aids: TrainingAids | None = None,
+) -> TrainResult:
+    """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
+
+    Cross-entropy loss, gradients clipped to norm 1. The probe batch is spread evenly over `rows` and so the same in
+    every round. Raises FedcoreError, naming the step, where a loss is not finite.
+    """
+    aids = aids or TrainingAids()
+    parameters = trainable_parameters(classifier)
+    optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
+    restore(optimizer, parameters, aids.moments)
+    probe = collate(rows, probe_indices(len(rows), spec.batch_size))
+    batches = (collate(rows, each) for each in epoch_batches(len(rows), spec.batch_size, generator(seed, "batches")))
+    loop = _Loop(classifier, parameters, optimizer, aids)
+    classifier.model.eval()
+    with _paced(aids.pace):
+        before = _probe_loss(classifier, probe)
+    for step in range(1, steps + 1):
+        with _paced(aids.pace):
+            loop.step(step, next(batches))
+    scores = None
+    with _paced(aids.pace):
+        after = _probe_loss(classifier, probe)
+        if aids.scorer is not None and aids.score:
+            scores = aids.scorer.scores(classifier, next(batches))
+    return TrainResult(
+        train_loss=_mean(loop.losses),
+        loss_before=before,
+        loss_after=after,
+        adapter_importance=_mean(loop.importances),
+        peak_memory_mb=loop.peak_memory_mb,
+        moments=moments(optimizer, parameters),
+        scores=scores,
+    )
+
+
+class _Loop:
+    """The optimiser steps and what is gathered along the way."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        aids: TrainingAids,
+    ) -> None:
+        self.classifier, self.parameters, self.optimizer, self.aids = classifier, parameters, optimizer, aids
+        self.adapter = [each for name, each in parameters.items() if name.startswith("layers.")]
+        self.losses: list[float] = []
+        self.importances: list[float] = []
+        self.peak_memory_mb = 0.0
+
+    def step(self, step: int, batch: Batch) -> None:
+        """Take one optimiser step; the first is measured."""
+        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if step == 1 else None
+        with meter if meter is not None else nullcontext():
+            loss = training_step(self.classifier, self.optimizer, batch, step=step, after_backward=self._observe)
+        if meter is not None:
+            self.peak_memory_mb = meter.peak_mb
+        self.losses.append(loss)
+        if self.aids.on_step is not None:
+            self.aids.on_step(step, loss)
+
+    def _observe(self) -> None:
+        self.importances.append(_sensitivity(self.adapter))
+        if self.aids.scorer is not None:
+            self.aids.scorer.observe(self.classifier)
+
+
+def training_step(
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    step: int = 1,
+    after_backward: Callable[[], None] | None = None,
+) -> float:
+    """Take one optimiser step on `batch` and return its loss; gradients are dropped afterwards.
+
+    `after_backward` runs while the gradients, not yet clipped, are there. Raises FedcoreError naming `step` where the
+    loss or the gradient norm is not finite; parameters and optimiser state are then as they were.
+    """
+    logits = forward_logits(classifier, batch)
+    loss = nn.functional.cross_entropy(logits, batch["labels"].to(logits.device))
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise _diverged(step, f"the loss is {value}")
+    loss.backward()  # type: ignore[no-untyped-call]
+    if after_backward is not None:
+        after_backward()
+    trainable = [each for group in optimizer.param_groups for each in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
+    if not math.isfinite(norm):
+        raise _diverged(step, f"the gradient norm is {norm}")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return value
+
+
+def _diverged(step: int, what: str) -> FedcoreError:
+    return FedcoreError(
+        f"training step {step}: {what}, expected a finite number; lower training.learning_rate or"
+        " training.lora_scale, and look for damaged weights if it happens at step 1"
+    )
+
+
+def _probe_loss(classifier: Classifier, probe: Batch) -> float:
+    with torch.no_grad():
+        logits = forward_logits(classifier, probe)
+        return float(nn.functional.cross_entropy(logits, probe["labels"].to(logits.device)))
+
+
+def _sensitivity(factors: list[nn.Parameter]) -> float:
+    """Return the mean |value x gradient| over all values of the factors; 0 without any."""
+    total = count = 0.0
+    for factor in factors:
+        if factor.grad is not None:
+            total += float((factor.detach() * factor.grad).abs_().sum())
+            count += factor.numel()
+    return total / count if count else 0.0
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+@contextmanager
+def _paced(pace: Pace | None) -> Iterator[None]:
+    start = pace.clock() if pace is not None else 0.0
+    yield
+    if pace is not None:
+        pace.pause(pace.clock() - start)
