@@ -18,6 +18,8 @@ from fedcore.rounds import RoundResult
 from server.run_lock import RunLock
 from server.turn_record import LedgerState, TurnRecord, result_from_json, result_to_json
 
+__all__ = ["Ledger", "LedgerState", "TurnRecord"]
+
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0  # readers of a live ledger hold it for milliseconds
 
@@ -102,15 +104,17 @@ class Ledger:
         Raises RunError where its round was closed before, or the disk refuses.
         """
         # Encoded before the transaction opens: a value JSON cannot hold must not leave one half done.
+        closed = None
+        if turn.closed is not None:
+            result, outcomes = _dump(result_to_json(turn.closed)), _dump(turn.outcomes)
+            closed = (turn.closed.round, turn.closed.void, result, outcomes, _dump(turn.report))
+        assignments = _dump(turn.assignments)
         head = (turn.next_round, turn.void_streak, _dump(turn.strategy_state), _dump(turn.global_blobs))
         with self._transaction() as sql:
-            if turn.closed is not None:
-                result, outcomes = _dump(result_to_json(turn.closed)), _dump(turn.outcomes)
-                row = (turn.closed.round, turn.closed.void, result, outcomes, _dump(turn.report))
-                sql.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?)", row)
+            if closed is not None:
+                sql.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?)", closed)
             if turn.next_round is not None:
-                plan = (turn.next_round, _dump(turn.assignments))
-                sql.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", plan)
+                sql.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (turn.next_round, assignments))
             sql.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?, ?, ?)", head)
 
     def load(self) -> LedgerState:

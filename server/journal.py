@@ -1,0 +1,158 @@
+"""The run as text files: events.jsonl to replay it, rounds.csv for people, summary.json for programs.
+
+None of them is the truth, which is the ledger: they are flushed, not fsynced, and a crash may leave lines of a round
+that was never committed. `truncate_after` drops those when a run is resumed.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fedcore.errors import RunError
+from fedcore.outcome import PHASES
+from fedcore.protocols import Json
+from storage.atomic import write_atomic
+
+COLUMNS = (
+    *("round", "device", "class", "status", "sparsity", "rank", "reward", "weight", "time_s"),
+    *(f"{phase}_s" for phase in PHASES),
+    *("bytes_down", "bytes_up", "loss_before", "loss_after", "peak_memory_mb"),
+)
+
+
+class EventLog:
+    """Appends to events.jsonl, one JSON object per line, flushed line by line."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` at its end, creating it where it is missing; a torn last line is cut off."""
+        self._file = _open_whole_lines(path)
+        self._path = path
+
+    def append(self, t: float, event: str, fields: Mapping[str, Any] | None = None) -> None:
+        """Write one event: `t` is wall-clock time in seconds since 1970, `event` its kind.
+
+        Numbers that JSON lacks (NaN, infinity) become null. Raises ValueError where `fields` has t or event itself.
+        """
+        fields = {} if fields is None else fields
+        if "t" in fields or "event" in fields:
+            raise ValueError(f"event {event}: t and event are arguments, not fields; got {sorted(fields)}")
+        self._file.write(_line({"t": t, "event": event, **fields}))
+        self._file.flush()
+
+    def truncate_after(self, last_round: int) -> int:
+        """Drop events whose `round` is above `last_round` and return how many; events without a round stay."""
+        self._file.close()
+        kept, dropped = [], 0
+        for event in read_events(self._path):
+            if event.get("round", 0) > last_round:
+                dropped += 1
+            else:
+                kept.append(_line(event))
+        if dropped:
+            write_atomic(self._path, b"".join(kept))
+        self._file = _open_whole_lines(self._path)
+        return dropped
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Json]:
+    """Iterate over events.jsonl; a torn last line (after a crash, or being written) is left out.
+
+    Raises RunError, naming the line, where any other line is no JSON object.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                raise RunError(f"{path} line {number}: expected one JSON object per line; mend or delete this line")
+            yield event
+
+
+class RoundTable:
+    """Appends to rounds.csv: one row per round and device, columns as in COLUMNS; what is not known stays empty."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` at its end, writing the header where it is new."""
+        self._path = path
+        self._file = _open_whole_lines(path)
+        if self._file.tell() == 0:
+            self._write([dict(zip(COLUMNS, COLUMNS, strict=True))])
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write one round's rows at once; keys beyond COLUMNS are left out."""
+        self._write(rows)
+
+    def truncate_after(self, last_round: int) -> int:
+        """Drop rows of rounds above `last_round` and return how many."""
+        self._file.close()
+        with self._path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        kept = [row for row in rows if int(row["round"]) <= last_round]
+        if len(kept) < len(rows):
+            header = dict(zip(COLUMNS, COLUMNS, strict=True))
+            write_atomic(self._path, _csv([header, *kept]))
+        self._file = _open_whole_lines(self._path)
+        return len(rows) - len(kept)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._file.write(_csv(rows))
+        self._file.flush()
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Replace summary.json atomically; keys keep their order, NaN and infinity become null."""
+    write_atomic(path, json.dumps(_strict(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _open_whole_lines(path: Path) -> BinaryIO:
+    """Open at the end of the last whole line, so that a new line never continues a torn one."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+    end = file.seek(0, io.SEEK_END)
+    while end > 0:
+        begin = max(0, end - 65536)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        end = begin + newline + 1
+        if newline >= 0:
+            break
+    file.truncate(end)
+    file.seek(end)
+    return file
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    return (json.dumps(_strict(event), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _strict(value: Any) -> Any:
+    """Return `value` as what JSON knows: no NaN or infinity, which other readers than Python's refuse."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    return value
