@@ -1,0 +1,43 @@
+"""Whose updates a partial aggregate holds: the rule that nothing is counted twice, and the weight limit."""
+
+from dataclasses import dataclass, field
+
+from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
+from fedcore.errors import UpdateRejected
+from fedcore.update import Update
+
+Key = tuple[str, int]  # (device, round)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The keys folded so far and the sum of their integer weights, at most 2**24."""
+
+    keys: frozenset[Key] = field(default_factory=frozenset)
+    weight: int = 0
+
+    def with_update(self, update: Update) -> "Members":
+        """Return the members after `update`; raises UpdateRejected on a known key or a weight out of range."""
+        if update.key in self.keys:
+            raise UpdateRejected(
+                f"update of {update.device} for round {update.round} is already folded; drop the second copy"
+            )
+        if update.weight < 1:
+            raise UpdateRejected(f"update of {update.device}: expected a weight of at least 1, got {update.weight}")
+        return Members(keys=self.keys | {update.key}, weight=_within_limit(self.weight + update.weight))
+
+    def with_members(self, other: "Members") -> "Members":
+        """Return both sides' members; raises UpdateRejected naming the keys they share."""
+        shared = sorted(self.keys & other.keys)
+        if shared:
+            names = ", ".join(f"{device} (round {round_})" for device, round_ in shared)
+            raise UpdateRejected(f"partials overlap: {names} counted on both sides; refold one side without them")
+        return Members(keys=self.keys | other.keys, weight=_within_limit(self.weight + other.weight))
+
+
+def _within_limit(weight: int) -> int:
+    if weight > MAX_TOTAL_WEIGHT:
+        raise UpdateRejected(
+            f"expected a total weight of at most {MAX_TOTAL_WEIGHT}, got {weight}; use smaller weights or cohorts"
+        )
+    return weight

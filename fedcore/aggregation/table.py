@@ -1,0 +1,27 @@
+"""Every aggregator, by the name used in the configuration."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.factor_mean import FactorMean
+from fedcore.errors import ConfigError
+from fedcore.protocols import Aggregator
+
+AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
+    "factor-mean": lambda server_lr, seed: FactorMean(server_lr=server_lr),
+    "delta-stack": lambda server_lr, seed: DeltaStack(server_lr=server_lr, seed=seed),
+}
+
+
+def make_aggregator(name: str, *, server_lr: float = 1.0, seed: int = 0) -> Aggregator[Any]:
+    """Return the aggregator called `name`; `server_lr` > 0 scales the step, `seed` is the run seed.
+
+    Raises ConfigError naming the known ones, or for a server_lr that is not a positive number.
+    """
+    if name not in AGGREGATORS:
+        raise ConfigError(f"strategy.aggregator: expected one of {', '.join(AGGREGATORS)}; got {name!r}")
+    if not (math.isfinite(server_lr) and server_lr > 0):
+        raise ConfigError(f"strategy.server_lr must be a finite number above 0, got {server_lr}")
+    return AGGREGATORS[name](server_lr, seed)
