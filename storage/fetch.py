@@ -53,7 +53,7 @@ def resolve(spec: str, what: What) -> Path | str:
     if spec.startswith(SCHEME):
         return _resolve_fetched(spec.removeprefix(SCHEME), what)
     local = Path(spec).expanduser()
-    if local.exists():
+    if spec.strip() and local.exists():
         return local
     if not spec.strip() or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or local.suffix in _FILE_SUFFIXES:
         raise _missing(what, f"{spec or 'an empty path'}: no such file or folder; check [{what}]")
