@@ -1,0 +1,142 @@
+"""Classifiers on BERT-type backbones whose layers keep fewer attention heads and FFN channels than the original.
+
+This file travels with every exported model and imports only torch and transformers. Load an export with
+`AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)`.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+MEAN_HEAD_SCALE = 10.0  # length of the pooled vector that the mean head sees
+
+
+class FedcoreBertConfig(PretrainedConfig):  # type: ignore[misc]
+    """Configuration: the original backbone's, and what is left of it.
+
+    backbone: config of the dense backbone (BERT, RoBERTa or XLM-RoBERTa) as a dictionary with its `model_type`.
+    kept_heads, ffn_sizes: attention heads and FFN channels left in every layer; empty means all.
+    head_kind: "mean" (mean over tokens, normalised, linear) or "stock" (the family's own head).
+    """
+
+    model_type = "fedcore_bert"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        kept_heads: list[int] | None = None,
+        ffn_sizes: list[int] | None = None,
+        head_kind: str = "mean",
+        **kwargs: Any,
+    ) -> None:
+        self.backbone = dict(backbone or {})
+        self.kept_heads = list(kept_heads or [])
+        self.ffn_sizes = list(ffn_sizes or [])
+        self.head_kind = head_kind
+        self.hidden_size = self.backbone.get("hidden_size", 0)
+        self.pad_token_id = self.backbone.get("pad_token_id")
+        kwargs.pop("hidden_size", None)
+        kwargs.pop("pad_token_id", None)
+        super().__init__(pad_token_id=self.pad_token_id, **kwargs)
+
+
+class FedcoreDenseHead(nn.Module):
+    """RoBERTa's classification head: first token -> dense -> tanh -> linear."""
+
+    def __init__(self, hidden: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, labels)
+
+    def forward(self, first: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, labels) of first-token states (batch, hidden)."""
+        logits: torch.Tensor = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(first)))))
+        return logits
+
+
+class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
+    """A pruned BERT-type backbone with a task head."""
+
+    config_class = FedcoreBertConfig
+    base_model_prefix = "backbone"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: FedcoreBertConfig) -> None:
+        super().__init__(config)
+        original = AutoConfig.for_model(**config.backbone)
+        self.num_labels = config.num_labels
+        self.pooled = config.head_kind == "stock" and original.model_type == "bert"
+        self.backbone = AutoModel.from_config(
+            original, add_pooling_layer=self.pooled, attn_implementation=config._attn_implementation
+        )
+        narrow(self.backbone, config.kept_heads, config.ffn_sizes)
+        dropout = original.classifier_dropout
+        dropout = original.hidden_dropout_prob if dropout is None else dropout
+        self.dropout = nn.Dropout(dropout)
+        self.head = make_head(config, original.model_type, dropout)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return logits (batch, labels), and the cross-entropy loss where `labels` (batch,) are given."""
+        output = self.backbone(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.head(self._pool(output, attention_mask).to(next(self.head.parameters()).dtype))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels.view(-1))
+        result = SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=output.hidden_states, attentions=output.attentions
+        )
+        return result.to_tuple() if return_dict is False else result
+
+    def _pool(self, output: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what the head sees, (batch, hidden); means are taken in float32 at least."""
+        states = output.last_hidden_state  # (batch, tokens, hidden)
+        if self.config.head_kind == "stock":
+            pooled: torch.Tensor = self.dropout(output.pooler_output) if self.pooled else states[:, 0]
+            return pooled
+        states = states.to(torch.promote_types(states.dtype, torch.float32))
+        mask = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask.to(states.dtype)
+        total = (states * mask[..., None]).sum(dim=1)
+        return nn.functional.normalize(total / mask.sum(dim=1, keepdim=True).clamp(min=1), dim=-1) * MEAN_HEAD_SCALE
+
+
+def make_head(config: FedcoreBertConfig, backbone_type: str, dropout: float) -> nn.Module:
+    """Return the task head module that `config` asks for, with torch's own initial values."""
+    if config.head_kind == "stock" and backbone_type != "bert":
+        return FedcoreDenseHead(config.hidden_size, config.num_labels, dropout)
+    return nn.Linear(config.hidden_size, config.num_labels)
+
+
+def narrow(backbone: nn.Module, kept_heads: list[int], ffn_sizes: list[int]) -> None:
+    """Replace linear layers by new ones with so many heads and channels in each layer; empty lists change nothing."""
+    for layer, heads in zip(backbone.encoder.layer, kept_heads, strict=False):  # type: ignore[union-attr,arg-type]
+        attention, hidden = layer.attention.self, layer.attention.output.dense.out_features
+        width = heads * attention.attention_head_size
+        attention.num_attention_heads, attention.all_head_size = heads, width
+        attention.query, attention.key, attention.value = (nn.Linear(hidden, width) for _ in range(3))
+        layer.attention.output.dense = nn.Linear(width, hidden)
+    for layer, channels in zip(backbone.encoder.layer, ffn_sizes, strict=False):  # type: ignore[union-attr,arg-type]
+        hidden = layer.output.dense.out_features
+        layer.intermediate.dense, layer.output.dense = nn.Linear(hidden, channels), nn.Linear(channels, hidden)

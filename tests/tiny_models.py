@@ -1,0 +1,75 @@
+"""Tiny random models with a tokenizer, in folders as `save_pretrained` writes them: hidden 32, two layers."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+WORDS = ("good", "bad", "film", "plot", "actor", "the", "a", "was", "very", "not", "and", "story", "great", "dull")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+VOCAB = 64
+
+_BERT = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 40, "pad_token_id": 0}
+_LLAMA = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64, "head_dim": 8}
+KINDS = {
+    "bert": {"model_type": "bert", **_BERT},
+    "roberta": {"model_type": "roberta", **_BERT, "type_vocab_size": 1},
+    "llama": {"model_type": "llama", **_LLAMA, "num_key_value_heads": 4},
+    "llama-gqa": {"model_type": "llama", **_LLAMA, "hidden_size": 36, "num_attention_heads": 9}
+    | {"num_key_value_heads": 3, "head_dim": 4},
+    "llama-mqa": {"model_type": "llama", **_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
+    "mistral": {"model_type": "mistral", **_LLAMA, "num_key_value_heads": 2},
+    "qwen2": {"model_type": "qwen2", **_LLAMA, "num_key_value_heads": 2},
+}
+
+
+def tiny_model(folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0) -> Path:
+    """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
+
+    A backbone, or with `num_labels` a finished sequence classifier. Weights are larger than a real initialisation,
+    biases random, so that every head and channel matters.
+    """
+    values = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCAB} | KINDS[kind]
+    if num_labels:
+        values |= {"num_labels": num_labels}
+    config = AutoConfig.for_model(**values)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = (AutoModelForSequenceClassification if num_labels else AutoModel).from_config(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" not in name.lower():
+                    parameter.normal_(std=0.2)
+    model.save_pretrained(folder)
+    tiny_tokenizer(bert=kind in ("bert", "roberta")).save_pretrained(folder)
+    return folder
+
+
+def tiny_tokenizer(*, bert: bool = True) -> PreTrainedTokenizerFast:
+    """Return a word-level tokenizer over WORDS; a Llama-like one has an end token and no padding token."""
+    vocab = {word: index for index, word in enumerate((*SPECIAL, *WORDS))}
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]" if bert else "[CLS] $A",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1" if bert else "[CLS] $A $B",
+        special_tokens=[(word, vocab[word]) for word in ("[CLS]", "[SEP]")],
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=32,
+        **(names if bert else {"unk_token": "[UNK]", "bos_token": "[CLS]", "eos_token": "[SEP]"}),
+    )
+
+
+def tiny_batch(*, rows: int = 3, tokens: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return right-padded input ids and mask (rows, tokens); row i has tokens - i true tokens, never the pad's id."""
+    drawn = torch.Generator().manual_seed(seed)
+    ids = torch.randint(len(SPECIAL), VOCAB, (rows, tokens), generator=drawn)
+    mask = (torch.arange(tokens)[None] < tokens - torch.arange(rows)[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
