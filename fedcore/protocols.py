@@ -31,8 +31,15 @@ class AggregateReport:
 class Aggregator(Protocol[P]):
     """A monoid over updates: `start` is its zero, `merge` its sum, in any order and grouping."""
 
-    name: str
-    kind: Literal["reducing", "bundling"]
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    @property
+    def kind(self) -> Literal["reducing", "bundling"]:
+        """Whether a partial's size is independent of the number of updates (reducing) or grows (bundling)."""
+        ...
 
     def server_rank(self, largest_rank: int) -> int:
         """Return the rank of the global adapter when no device holds more than `largest_rank`."""
@@ -67,7 +74,10 @@ class ArmSpace:
 class Bandit(Protocol):
     """Picks arms and learns from rewards; its state is a JSON value, equal after a round trip."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
 
     def start(self) -> Json:
         """Return the state before any observation."""
@@ -101,9 +111,20 @@ class RoundReport:
 class Strategy(Protocol):
     """A policy: pure decisions about who does what. State is a JSON value; tensors travel beside it."""
 
-    name: str
-    aggregator: Aggregator[Any]
-    spec: AdapterSpec
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    @property
+    def aggregator(self) -> Aggregator[Any]:
+        """What folds this strategy's updates."""
+        ...
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The global adapter."""
+        ...
 
     def start(self) -> Json:
         """Return the state before the first round."""
