@@ -1,0 +1,62 @@
+"""Narrower float formats for the wire: float32, bfloat16 and float16 as little-endian arrays.
+
+bf16 keeps float32's exponent: relative error at most 2**-8 for normal numbers up to 3.38e38; larger ones become
+infinity. fp16 keeps 11 significant bits: relative error at most 2**-11 for absolute values in [2**-14, 65504], absolute
+error at most 2**-25 below, infinity from 65520 on. Both round to nearest, ties to even, and keep NaN, infinities and
+the sign of zero.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_INFINITY_BITS = 0x7F800000
+_QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in the dropped half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """A stored format: safetensors dtype tag, numpy dtype of the stored array, and both directions."""
+
+    tag: str
+    dtype: str
+    narrow: Callable[[NDArray[np.float32]], NDArray[Any]]
+    widen: Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the upper 16 bits of float32 `values`, rounded to nearest even; same shape."""
+    bits = np.asarray(values, dtype="<f4").reshape(-1).view("<u4")
+    halves: NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    nans = (bits & 0x7FFFFFFF) > _INFINITY_BITS
+    if nans.any():
+        halves[nans] = (bits[nans] >> 16).astype("<u2") | _QUIET_BIT
+    return halves.reshape(values.shape)
+
+
+def from_bf16(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return float32 values of bfloat16 bit patterns; exact, same shape."""
+    bits = halves.astype("<u4")
+    bits <<= 16
+    return bits.view("<f4")
+
+
+def to_fp16(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return `values` as float16, rounded to nearest even; too large ones become infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype("<f2")
+
+
+def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN may come off the wire
+        return values.astype("<f4", copy=False)
+
+
+CASTS: Mapping[str, Cast] = {
+    "identity": Cast(tag="F32", dtype="<f4", narrow=_as_float32, widen=_as_float32),
+    "bf16": Cast(tag="BF16", dtype="<u2", narrow=to_bf16, widen=from_bf16),
+    "fp16": Cast(tag="F16", dtype="<f2", narrow=to_fp16, widen=_as_float32),
+}

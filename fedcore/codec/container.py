@@ -1,0 +1,136 @@
+"""The safetensors layout: 8-byte little-endian header length, JSON header, tensor bytes without gaps.
+
+Format: https://github.com/huggingface/safetensors. Ordinary tools open what `pack` writes. `unpack` trusts nothing:
+every size is checked against the buffer before use, and no tensor byte is copied.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedcore.errors import ProtocolError
+
+TAG_BYTES: Mapping[str, int] = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1}
+METADATA = "__metadata__"
+MAX_HEADER_BYTES = 1 << 20  # some 4000 tensors; parsed JSON takes up to twenty times its text
+MAX_AXES = 8
+MAX_VALUES = 1 << 40
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One stored tensor: dtype tag, shape, and its bytes (little-endian, row-major)."""
+
+    tag: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+def pack(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    """Return the container; equal arguments give equal bytes, whatever the order of the mappings.
+
+    Raises ValueError for a reserved name or a header above MAX_HEADER_BYTES.
+    """
+    if METADATA in entries:
+        raise ValueError(f"a tensor cannot be called {METADATA!r}")
+    header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name, entry in sorted(entries.items()):
+        start, end = end, end + entry.data.nbytes
+        header[name] = {"dtype": entry.tag, "shape": entry.shape, "data_offsets": (start, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"header of {len(text)} bytes for {len(entries)} tensors; the limit is {MAX_HEADER_BYTES}")
+    return b"".join([len(text).to_bytes(8, "little"), text, *(entry.data for _, entry in sorted(entries.items()))])
+
+
+def unpack(buffer: bytes | memoryview) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return entries (views into `buffer`) and metadata; raises ProtocolError on anything malformed."""
+    view = memoryview(buffer).cast("B")
+    header, body = _header(view)
+    metadata = header.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ProtocolError("container metadata: expected a mapping of strings to strings")
+    entries: dict[str, Entry] = {}
+    spans: list[tuple[int, int]] = []
+    for name, raw in header.items():
+        tag, shape, start, end = _described(name, raw)
+        if end > len(body) or end - start != math.prod(shape) * TAG_BYTES[tag]:
+            raise ProtocolError(
+                f"tensor {name[:80]!r}: {tag} {list(shape)} needs {math.prod(shape) * TAG_BYTES[tag]} bytes, but its "
+                f"offsets [{start}, {end}) lie in a body of {len(body)}; the container is cut off or damaged"
+            )
+        entries[name] = Entry(tag=tag, shape=shape, data=body[start:end])
+        spans.append((start, end))
+    _check_cover(spans, len(body))
+    return entries, metadata
+
+
+def checked_shape(value: object, name: str) -> tuple[int, ...]:
+    """Return `value` as a shape; raises ProtocolError unless it is a short list of counts of a sane product."""
+    if not isinstance(value, list) or len(value) > MAX_AXES or not all(_is_count(size) for size in value):
+        raise ProtocolError(f"tensor {name[:80]!r}: expected a shape of at most {MAX_AXES} counts")
+    if math.prod(max(size, 1) for size in value) > MAX_VALUES:
+        raise ProtocolError(f"tensor {name[:80]!r}: expected a shape of at most {MAX_VALUES} values")
+    return tuple(value)
+
+
+def parse_object(text: bytes | str, what: str) -> dict[str, Any]:
+    """Return the JSON object in `text`; raises ProtocolError naming `what` for anything else or a repeated key."""
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as cause:
+        raise ProtocolError(f"{what} is not valid JSON ({str(cause)[:120]}); send it again") from None
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _header(view: memoryview) -> tuple[dict[str, Any], memoryview]:
+    if len(view) < 8:
+        raise ProtocolError(f"container: expected at least 8 bytes, got {len(view)}; it is cut off")
+    size = int.from_bytes(view[:8], "little")
+    if size > min(len(view) - 8, MAX_HEADER_BYTES):
+        raise ProtocolError(
+            f"container of {len(view)} bytes announces a header of {size} (limit {MAX_HEADER_BYTES}); it is damaged"
+        )
+    return parse_object(bytes(view[8 : 8 + size]), "container header"), view[8 + size :]
+
+
+def _described(name: str, raw: object) -> tuple[str, tuple[int, ...], int, int]:
+    if not isinstance(raw, dict) or set(raw) != {"dtype", "shape", "data_offsets"}:
+        raise ProtocolError(f"tensor {name[:80]!r}: expected dtype, shape and data_offsets")
+    tag, offsets = raw["dtype"], raw["data_offsets"]
+    if not isinstance(tag, str) or tag not in TAG_BYTES:
+        raise ProtocolError(f"tensor {name[:80]!r}: expected a dtype of {', '.join(TAG_BYTES)}, got {str(tag)[:20]!r}")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(each) for each in offsets):
+        raise ProtocolError(f"tensor {name[:80]!r}: expected data_offsets of two counts")
+    start, end = offsets
+    if start > end:
+        raise ProtocolError(f"tensor {name[:80]!r}: its data ends before it starts")
+    return tag, checked_shape(raw["shape"], name), start, end
+
+
+def _check_cover(spans: list[tuple[int, int]], size: int) -> None:
+    at = 0
+    for start, end in sorted(spans):
+        if start != at:
+            raise ProtocolError(f"container: tensors overlap or leave a gap at byte {min(at, start)} of the body")
+        at = end
+    if at != size:
+        raise ProtocolError(f"container: {size - at} bytes follow the last tensor; expected none")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is repeated")
+    return value
