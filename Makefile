@@ -1,0 +1,60 @@
+# The two commands are `make demo` and `make test`; both set .venv up first, from pyproject.toml and constraints.txt.
+#
+#   PYTHON=python3.12        the interpreter to use (default: the first of python3.13, 3.12, 3.11, python3 that fits)
+#   TORCH_INDEX=URL          one more package index, for PyTorch. On Linux, PyPI's own build of PyTorch brings several GB of
+#                            CUDA libraries; without a GPU, take TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   FEDCORE_CACHE=DIR        where fetched models and data are kept (default: ~/.cache/fedcore)
+
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTHON ?=
+TORCH_INDEX ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test clean
+
+help:
+	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
+	@echo "make test    set up, run all checks and tests"
+	@echo "make setup   only make .venv"
+	@echo "make clean   remove .venv and caches (runs/ stays)"
+
+setup: $(STAMP)
+
+demo: setup
+	$(BIN)/fedcore fetch minilm movies
+	$(BIN)/fedcore fleet examples/quickstart.toml
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@found=; old=; bare=; \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+		command -v "$$python" >/dev/null 2>&1 || continue; \
+		if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then old=$$python; continue; fi; \
+		if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then bare=$$python; continue; fi; \
+		found=$$python; break; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+		echo "$$bare has no ensurepip, which making .venv needs. On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
+	elif [ -z "$$found" ] && [ -n "$$old" ]; then \
+		echo "Python 3.11 or newer is needed; $$old is $$("$$old" -V 2>&1). Install one, or name it: make PYTHON=..." >&2; exit 1; \
+	elif [ -z "$$found" ]; then \
+		echo "No python3 found. On Debian or Ubuntu: sudo apt install python3 python3-venv" >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$found" -V); the first time this downloads some 500 MB"; \
+	"$$found" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e ".[all,dev]"
+	@touch $@
