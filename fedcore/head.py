@@ -1,8 +1,8 @@
 """The task head: which kind a base model gets, what tensors it has, and where their first values come from.
 
-    mean    BERT type: masked mean over tokens -> L2-normalised x 10 -> linear    head.weight (C, hidden), head.bias (C,)
-    last    Llama type: transformers' own classifier on the last token, no bias   head.weight (C, hidden)
-    stock   BERT type: the classifier a checkpoint already has                    every tensor under `classifier.`
+    mean   BERT type: masked mean over tokens -> L2-normalised x 10 -> linear   head.weight (C, hidden), head.bias (C,)
+    last   Llama type: transformers' own classifier on the last token, no bias  head.weight (C, hidden)
+    stock  BERT type: the classifier a checkpoint already has                   every tensor under `classifier.`
 
 Pure, so that a coordinator without torch and a device with it agree on names and shapes. Mean pooling beat the
 stock [CLS] head clearly on short texts (.964 against .849 accuracy on Reuters R8), hence the default.

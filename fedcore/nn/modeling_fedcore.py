@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 MEAN_HEAD_SCALE = 10.0  # length of the pooled vector that the mean head sees
 
 
-class FedcoreBertConfig(PretrainedConfig):  # type: ignore[misc]
+class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     """Configuration: the original backbone's, and what is left of it.
 
     backbone: config of the dense backbone (BERT, RoBERTa or XLM-RoBERTa) as a dictionary with its `model_type`.
@@ -36,11 +36,10 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[misc]
         self.kept_heads = list(kept_heads or [])
         self.ffn_sizes = list(ffn_sizes or [])
         self.head_kind = head_kind
-        self.hidden_size = self.backbone.get("hidden_size", 0)
-        self.pad_token_id = self.backbone.get("pad_token_id")
+        self.hidden_size = int(self.backbone.get("hidden_size", 0))
+        kwargs |= {"pad_token_id": self.backbone.get("pad_token_id")}
         kwargs.pop("hidden_size", None)
-        kwargs.pop("pad_token_id", None)
-        super().__init__(pad_token_id=self.pad_token_id, **kwargs)
+        super().__init__(**kwargs)
 
 
 class FedcoreDenseHead(nn.Module):
@@ -58,7 +57,7 @@ class FedcoreDenseHead(nn.Module):
         return logits
 
 
-class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
+class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
     """A pruned BERT-type backbone with a task head."""
 
     config_class = FedcoreBertConfig
@@ -70,9 +69,9 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[mis
     def __init__(self, config: FedcoreBertConfig) -> None:
         super().__init__(config)
         original = AutoConfig.for_model(**config.backbone)
-        self.num_labels = config.num_labels
+        self.num_labels = len(config.id2label or ())
         self.pooled = config.head_kind == "stock" and original.model_type == "bert"
-        self.backbone = AutoModel.from_config(
+        self.backbone = AutoModel.from_config(  # type: ignore[no-untyped-call]
             original, add_pooling_layer=self.pooled, attn_implementation=config._attn_implementation
         )
         narrow(self.backbone, config.kept_heads, config.ffn_sizes)
@@ -80,7 +79,7 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[mis
         dropout = original.hidden_dropout_prob if dropout is None else dropout
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(config, original.model_type, dropout)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -124,9 +123,10 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[mis
 
 def make_head(config: FedcoreBertConfig, backbone_type: str, dropout: float) -> nn.Module:
     """Return the task head module that `config` asks for, with torch's own initial values."""
+    labels = len(config.id2label or ())
     if config.head_kind == "stock" and backbone_type != "bert":
-        return FedcoreDenseHead(config.hidden_size, config.num_labels, dropout)
-    return nn.Linear(config.hidden_size, config.num_labels)
+        return FedcoreDenseHead(config.hidden_size, labels, dropout)
+    return nn.Linear(config.hidden_size, labels)
 
 
 def narrow(backbone: nn.Module, kept_heads: list[int], ffn_sizes: list[int]) -> None:
