@@ -1,0 +1,102 @@
+"""What an arm earned: loss drop, pruning progress and adapter importance, less lateness.
+
+FedSpine's reward combines these four; its formula is not public. This bounded form is ours (the textbook
+1 / |T - mean T| is singular at the mean and punishes being fast).
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedcore.errors import ConfigError
+from fedcore.outcome import Outcome, Status
+
+NO_REWARD = 0.0  # of an assignment that failed by the device's own fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardParts:
+    """The terms of one reward, each in [0, 1]."""
+
+    loss_rank: float  # rank of the loss drop within the cohort, 1 is the largest drop
+    progress: float  # realised sparsity / target
+    importance_rank: float  # rank of the adapter importance within the cohort
+    lateness: float  # min(1, (time - median time) / median time), 0 for whoever is faster
+
+
+def cohort_rewards(
+    outcomes: Sequence[Outcome],
+    targets: Mapping[str, float],
+    weights: Sequence[float] = (0.5, 0.2, 0.1, 0.2),
+    times: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return the reward in [0, 1] of every observed device of one round's cohort.
+
+    clip(w1 loss_rank + w2 progress + w3 importance_rank - w4 lateness, 0, 1) for accepted updates, 0 for missed
+    deadlines and rejected updates; lost devices are left out, for they say nothing about the arm. `targets`
+    maps device to target sparsity, `times` device to seconds (default: the measured ones). Raises ConfigError
+    unless there are four weights of 0 or more.
+    """
+    if len(weights) != 4 or min(weights) < 0:
+        raise ConfigError(f"reward weights: expected four of 0 or more, got {list(weights)}")
+    rewards = {each.device: NO_REWARD for each in outcomes if each.status is not Status.LOST}
+    loss, progress, importance, lateness = weights
+    for device, parts in reward_parts(outcomes, targets, times).items():
+        gained = loss * parts.loss_rank + progress * parts.progress + importance * parts.importance_rank
+        rewards[device] = min(1.0, max(0.0, gained - lateness * parts.lateness))
+    return rewards
+
+
+def reward_parts(
+    outcomes: Sequence[Outcome], targets: Mapping[str, float], times: Mapping[str, float] | None = None
+) -> dict[str, RewardParts]:
+    """Return the terms of every accepted device's reward.
+
+    Ranks run from 0 to 1 over the accepted devices, ties share their mean, a single device gets 0.5. A device
+    without a report, or with figures that are not finite, ranks last. Progress towards a target of 0 is complete.
+    """
+    accepted = [each for each in outcomes if each.status is Status.ACCEPTED]
+    seconds = [each.time_s if times is None else times[each.device] for each in accepted]
+    drops = _unit_ranks([_loss_drop(each) for each in accepted])
+    importances = _unit_ranks([_importance(each) for each in accepted])
+    median = statistics.median(seconds) if seconds else 0.0
+    return {
+        each.device: RewardParts(
+            loss_rank=drops[index],
+            progress=_progress(each.arm.sparsity, targets[each.device]),
+            importance_rank=importances[index],
+            lateness=_lateness(seconds[index], median),
+        )
+        for index, each in enumerate(accepted)
+    }
+
+
+def _loss_drop(outcome: Outcome) -> float:
+    if outcome.report is None:
+        return -math.inf
+    return _finite(outcome.report.loss_before - outcome.report.loss_after)
+
+
+def _importance(outcome: Outcome) -> float:
+    return -math.inf if outcome.report is None else _finite(outcome.report.adapter_importance)
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def _unit_ranks(values: Sequence[float]) -> list[float]:
+    """Return each value's rank divided by the number of others: (smaller + half of the equal others) / (n - 1)."""
+    if len(values) < 2:
+        return [0.5] * len(values)
+    others = len(values) - 1
+    return [(sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2) / others for x in values]
+
+
+def _progress(sparsity: float, target: float) -> float:
+    return min(1.0, sparsity / target) if target > 0.0 else 1.0
+
+
+def _lateness(time_s: float, median_s: float) -> float:
+    return min(1.0, max(0.0, time_s - median_s) / median_s) if median_s > 0.0 else 0.0

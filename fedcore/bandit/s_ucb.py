@@ -1,0 +1,164 @@
+"""S-UCB, reconstructed: upper confidence bounds over a tree partition of (sparsity, log2 rank).
+
+FedSpine (Yao et al., 2025, arXiv 2501.02438) chooses pruning ratio and LoRA rank per device with a bandit that
+partitions the continuous space and refines it where rewards are good. Its exact form is not public. This one is
+rebuilt from the E-UCB of its ancestor FedMP (Jiang et al., ICDE 2022), in two dimensions and with discounted counts
+(Garivier and Moulines, 2011, arXiv 0805.3415). After each observation every leaf's N and reward sum are
+multiplied by the discount; then
+
+    U(l) = mu(l) + c sqrt(2 ln(sum of all N) / N(l)),   mu(l) = reward sum / N(l)
+
+Unseen leaves come first; the arm is uniform in the best leaf that meets the feasible space; the leaf is
+split at the observed arm, across its widest normalised side, while that side is wider than `min_width`.
+
+Ours, and open to measurement: what children inherit. Both keep their parent's mean; its discounted count is dealt
+out by width, as if past pulls had been uniform in the leaf. So a split alone changes neither the sum of N nor any
+mean, and needs no history.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedcore.assignment import Arm
+from fedcore.errors import ConfigError
+from fedcore.protocols import ArmSpace, Json
+
+UNSEEN = 1e-9  # a count this small is no knowledge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A box of arms: sparsity in [low, high), rank bins in [first, last), with discounted statistics."""
+
+    low: float
+    high: float
+    first: int
+    last: int
+    count: float = 0.0
+    total: float = 0.0
+
+    def holds(self, sparsity: float, rank_bin: int) -> bool:
+        """Whether an arm lies in this box."""
+        return self.low <= sparsity < self.high and self.first <= rank_bin < self.last
+
+    def part(self, share: float, **bounds: float) -> "Leaf":
+        """Return a child with the given bounds, the parent's mean, and `share` in [0, 1] of its count."""
+        box = {"low": self.low, "high": self.high, "first": self.first, "last": self.last} | bounds
+        return Leaf(
+            low=box["low"],
+            high=box["high"],
+            first=int(box["first"]),
+            last=int(box["last"]),
+            count=self.count * share,
+            total=self.total * share,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SUcb:
+    """The policy; its state is {"leaves": [[low, high, first, last, count, total], ...]}.
+
+    Rank bin i holds the ranks from `ranks[i]` up to, not including, `ranks[i + 1]`; the first also holds all below, the
+    last all above. So every rank lies in exactly one leaf, also one that is not in `ranks`.
+    """
+
+    ranks: tuple[int, ...]  # ascending
+    discount: float = 0.95  # in (0, 1], per observation
+    exploration: float = 0.2  # c >= 0
+    min_width: float = 0.1  # in (0, 1], share of an axis
+    name: str = "s-ucb"
+
+    def __post_init__(self) -> None:
+        if not self.ranks or list(self.ranks) != sorted(set(self.ranks)) or self.ranks[0] < 1:
+            raise ConfigError(f"s-ucb: expected ascending ranks of at least 1, got {self.ranks}")
+        if not (0 < self.discount <= 1 and self.exploration >= 0 and 0 < self.min_width <= 1):
+            raise ConfigError(
+                f"s-ucb: expected discount in (0, 1], exploration >= 0 and min_width in (0, 1]; "
+                f"got {self.discount}, {self.exploration}, {self.min_width}"
+            )
+
+    def start(self) -> Json:
+        """Return one unseen leaf that holds every arm."""
+        return _state([Leaf(low=0.0, high=1.0, first=0, last=len(self.ranks))])
+
+    def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
+        """Return an arm in `space`, drawn uniformly from the part of the best leaf inside it; ties fall by `rng`."""
+        leaves = _leaves(state)
+        open_leaves = [leaf for leaf in leaves if self._ranks_in(leaf, space) and _meets(leaf, space)]
+        known = sum(leaf.count for leaf in leaves)
+        bounds = [self._bound(leaf, known) for leaf in open_leaves]
+        best = [leaf for leaf, bound in zip(open_leaves, bounds, strict=True) if bound == max(bounds)]
+        leaf = best[int(rng.integers(len(best)))]
+        low, high = max(leaf.low, space.sparsity_low), min(leaf.high, space.sparsity_high)
+        ranks = self._ranks_in(leaf, space)
+        sparsity = min(high, max(low, float(rng.uniform(low, high))))
+        if sparsity == leaf.high:
+            sparsity = low  # rounding must not leave the half-open leaf
+        return Arm(sparsity=sparsity, rank=ranks[int(rng.integers(len(ranks)))])
+
+    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
+        """Return the state after `arm`, as realised, earned `reward`; the leaf that holds it may split."""
+        if not 0.0 <= reward <= 1.0:
+            raise ConfigError(f"s-ucb: expected a reward in [0, 1], got {reward}")
+        rank_bin = self._bin(arm.rank)
+        after: list[Leaf] = []
+        for leaf in _leaves(state):
+            hit = leaf.holds(arm.sparsity, rank_bin)
+            aged = Leaf(
+                low=leaf.low,
+                high=leaf.high,
+                first=leaf.first,
+                last=leaf.last,
+                count=leaf.count * self.discount + hit,
+                total=leaf.total * self.discount + (reward if hit else 0.0),
+            )
+            after += self._split(aged, arm.sparsity, rank_bin) if hit else [aged]
+        return _state(after)
+
+    def _bin(self, rank: int) -> int:
+        return max(0, bisect_right(self.ranks, rank) - 1)
+
+    def _ranks_in(self, leaf: Leaf, space: ArmSpace) -> list[int]:
+        return [rank for rank in space.ranks if leaf.first <= self._bin(rank) < leaf.last]
+
+    def _bound(self, leaf: Leaf, known: float) -> float:
+        if leaf.count <= UNSEEN:
+            return math.inf
+        return leaf.total / leaf.count + self.exploration * math.sqrt(2 * math.log(max(1.0, known)) / leaf.count)
+
+    def _rank_width(self, first: int, last: int) -> float:
+        """Share of the log2 rank axis from bin `first` to the bin before `last`; 0 for a single bin."""
+        span = math.log2(self.ranks[-1] / self.ranks[0])
+        return math.log2(self.ranks[last - 1] / self.ranks[first]) / span if span else 0.0
+
+    def _split(self, leaf: Leaf, sparsity: float, rank_bin: int) -> list[Leaf]:
+        """Cut at the arm: sparsities below it from the rest, or its rank from the next one in the leaf."""
+        wide, tall = leaf.high - leaf.low, self._rank_width(leaf.first, leaf.last)
+        if max(wide, tall) <= self.min_width:
+            return [leaf]
+        if wide >= tall and sparsity > leaf.low:
+            share = (sparsity - leaf.low) / wide
+            return [leaf.part(share, high=sparsity), leaf.part(1.0 - share, low=sparsity)]
+        if leaf.last - leaf.first > 1:
+            edge = max(rank_bin, leaf.first + 1)
+            share = (edge - leaf.first) / (leaf.last - leaf.first)
+            return [leaf.part(share, last=edge), leaf.part(1.0 - share, first=edge)]
+        return [leaf]
+
+
+def _meets(leaf: Leaf, space: ArmSpace) -> bool:
+    return leaf.low <= space.sparsity_high and space.sparsity_low < leaf.high
+
+
+def _leaves(state: Json) -> list[Leaf]:
+    return [
+        Leaf(low=low, high=high, first=first, last=last, count=count, total=total)
+        for low, high, first, last, count, total in state["leaves"]
+    ]
+
+
+def _state(leaves: list[Leaf]) -> Json:
+    return {"leaves": [[leaf.low, leaf.high, leaf.first, leaf.last, leaf.count, leaf.total] for leaf in leaves]}

@@ -1,0 +1,31 @@
+"""Every bandit, by the name used in the configuration."""
+
+from collections.abc import Callable, Mapping
+
+from fedcore.bandit.fixed import FixedArm
+from fedcore.bandit.random_arm import RandomArm
+from fedcore.bandit.s_ucb import SUcb
+from fedcore.config import StrategyConfig
+from fedcore.errors import ConfigError
+from fedcore.protocols import Bandit
+
+BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
+    "s-ucb": lambda config: SUcb(
+        ranks=config.ranks,
+        discount=config.discount,
+        exploration=config.exploration,
+        min_width=config.min_width,
+    ),
+    "fixed": lambda config: FixedArm(sparsity=config.target_sparsity, rank=config.ranks[-1]),
+    "random": lambda config: RandomArm(),
+}
+
+
+def make_bandit(config: StrategyConfig) -> Bandit:
+    """Return the bandit that `config.bandit` names; "fixed" wants the target sparsity and the largest rank.
+
+    Raises ConfigError naming the known ones.
+    """
+    if config.bandit not in BANDITS:
+        raise ConfigError(f"strategy.bandit: expected one of {', '.join(BANDITS)}; got {config.bandit!r}")
+    return BANDITS[config.bandit](config)
