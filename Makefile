@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml constraints.txt
 	elif [ -z "$$found" ] && [ -n "$$old" ]; then \
 		echo "Python 3.11 or newer is needed; $$old is $$("$$old" -V 2>&1). Install one, or name it: make PYTHON=..." >&2; exit 1; \
 	elif [ -z "$$found" ]; then \
-		echo "No python3 found. On Debian or Ubuntu: sudo apt install python3 python3-venv" >&2; exit 1; \
+		echo "Found none of: $(or $(PYTHON),python3). On Debian or Ubuntu: sudo apt install python3 python3-venv" >&2; exit 1; \
 	fi; \
 	echo "Setting up .venv with $$("$$found" -V); the first time this downloads some 500 MB"; \
 	"$$found" -m venv .venv
