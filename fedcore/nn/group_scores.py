@@ -6,7 +6,7 @@ attention) they do not count. Products are formed for a block of rows at a time 
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class BlockGradient(Protocol):
 @torch.no_grad()
 def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: int) -> torch.Tensor:
     """Return |gradient x effective weight| summed per group, (groups,)."""
-    weight = layer.get_base_layer().weight if isinstance(layer, LoraLinear) else layer.weight
+    base = layer.get_base_layer() if isinstance(layer, LoraLinear) else layer
+    weight = cast(torch.Tensor, base.weight)
     sums: list[torch.Tensor] = []
     columns = torch.zeros(weight.shape[1], device=weight.device)
     for start in range(0, weight.shape[0], block_rows):
@@ -57,7 +58,8 @@ def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True) -> Gro
 
     With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
     """
-    heads, channels = [], []
+    heads: list[NDArray[np.float32]] = []
+    channels: list[NDArray[np.float32]] = []
     for layer in range(geometry.layers):
         for unit, target in (("head", heads), ("channel", channels)):
             members = [

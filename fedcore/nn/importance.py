@@ -183,7 +183,7 @@ class _GradientHook:
 
             self.vectors[self.key] = group_sums(self.layer, self.cut, gradient, self.block_rows)
 
-        output.register_hook(score)
+        output.register_hook(score)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

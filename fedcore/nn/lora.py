@@ -7,6 +7,7 @@ Source: Hu et al., "LoRA: Low-rank adaptation of large language models", 2021, a
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from fedcore.nn.classifier import Classifier
 from fedcore.seeds import generator
 
 ADAPTER = "default"  # peft's name of the only adapter
+IDLE = 1e-7  # share of the largest singular value under which a component carries nothing
 
 
-def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[str, ...]) -> None:
-    """Put LoRA layers of `rank` on every `targets` module of every layer: A random, B = 0, no dropout.
+def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[str, ...], seed: int = 0) -> None:
+    """Put LoRA layers of `rank` on every `targets` module of every layer: A random from `seed`, B = 0, no dropout.
 
     The factors are float32, also on a bfloat16 base. Base weights are frozen, the head stays trainable. Raises
     ModelError where adapters are attached already or a target is not one of the model's modules.
@@ -36,13 +38,14 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
     if next(adapted(classifier), None) is not None:
         raise ModelError("adapters are attached already; use load_adapter or set_rank to change them")
     paths = [module_path(geometry, layer, module) for layer in range(geometry.layers) for module in targets]
-    # alpha / rank must give back exactly the scale, whatever alpha's rounding: set below
-    config = LoraConfig(r=rank, lora_alpha=scale * rank, target_modules=paths, lora_dropout=0.0, bias="none")
+    alpha: Any = scale * rank  # peft's annotation says int, its arithmetic takes any number
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, classifier.backbone, adapter_name=ADAPTER)
-    for _, layer in adapted(classifier):
-        layer.scaling[ADAPTER] = scale
-        for factor in factors(layer):
-            factor.data = factor.data.float()
+    for key, layer in adapted(classifier):
+        layer.scaling[ADAPTER] = scale  # exactly, whatever alpha / rank rounds to
+        a, b = factors(layer)
+        a.data = _random_a(key, rank, a.shape[1], seed).to(a.device)
+        b.data = b.data.float()
     for parameter in classifier.head_parameters().values():
         parameter.requires_grad_(True)  # peft freezes what sits inside the backbone, such as a stock pooler
 
@@ -58,7 +61,8 @@ def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLinear]]:
 
 def factors(layer: LoraLinear) -> tuple[nn.Parameter, nn.Parameter]:
     """Return A (rank, in) and B (out, rank) of one LoRA layer; the scale is not in B."""
-    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    a, b = _linears(layer)
+    return cast(nn.Parameter, a.weight), cast(nn.Parameter, b.weight)
 
 
 def scale_of(layer: LoraLinear) -> float:
@@ -107,34 +111,40 @@ def set_rank(classifier: Classifier, rank: int, *, seed: int = 0) -> None:
     """Give every adapter `rank` components.
 
     Shrinking keeps the best approximation of each product B A (truncated SVD, balanced factors). Growing adds
-    components with a random A, drawn from `seed`, and B = 0, which leaves the function as it is.
+    components with a random A, drawn from `seed`, and B = 0, which leaves the function as it is; so do components
+    that carry nothing after a truncation, since with A = 0 and B = 0 they could never learn.
     """
     if rank < 1:
         raise ModelError(f"LoRA rank must be at least 1, got {rank}")
     for key, layer in adapted(classifier):
         a, b = (each.detach() for each in factors(layer))
-        if rank < a.shape[0]:
+        if rank == a.shape[0]:
+            continue
+        fresh = _random_a(key, rank, a.shape[1], seed).to(a.device)
+        if rank > a.shape[0]:
+            a, b = torch.cat([a, fresh[a.shape[0] :]]), nn.functional.pad(b, (0, rank - b.shape[1]))
+        else:
             a, b = truncated(a, b, rank)
-        elif rank > a.shape[0]:
-            fresh = rank - a.shape[0]
-            bound = 1.0 / float(np.sqrt(a.shape[1]))
-            drawn = generator(seed, "grow", key, rank).uniform(-bound, bound, (fresh, a.shape[1]))
-            a = torch.cat([a, _tensor(drawn.astype(np.float32)).to(a.device)])
-            b = torch.cat([b, b.new_zeros(b.shape[0], fresh)], dim=1)
+            energy = a.square().sum(dim=1)  # the singular values, as the factors are balanced
+            idle = energy <= IDLE * energy.max()
+            a, b = torch.where(idle[:, None], fresh, a), torch.where(idle, torch.zeros_like(b), b)
         _put(key, layer, a, b)
 
 
 def truncated(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return factors (rank, in) and (out, rank) of the best rank-`rank` approximation of b @ a.
 
-    B = U sqrt(S), A = sqrt(S) V^T, through a decomposition of the small core only: no (out, in) matrix is built.
+    B = U sqrt(S), A = sqrt(S) V^T, largest first, through a decomposition of the small core only: no (out, in) matrix
+    is built. Zeros fill up what exceeds min(out, in).
     """
     b_basis, b_core = torch.linalg.qr(b.double())
     a_basis, a_core = torch.linalg.qr(a.double().T)
-    left, values, right = torch.linalg.svd(b_core @ a_core.T)
+    left, values, right = torch.linalg.svd(b_core @ a_core.T, full_matrices=False)
     root = values[:rank].sqrt()
     new_a = root[:, None] * (right[:rank] @ a_basis.T)
     new_b = (b_basis @ left[:, :rank]) * root
+    lacking = rank - len(root)
+    new_a, new_b = nn.functional.pad(new_a, (0, 0, 0, lacking)), nn.functional.pad(new_b, (0, lacking))
     return new_a.to(a.dtype).contiguous(), new_b.to(b.dtype).contiguous()
 
 
@@ -148,7 +158,7 @@ def merge(classifier: Classifier) -> None:
         _, index, module = key.split(".")
         path = module_path(classifier.geometry, int(index), module)
         a, b = factors(layer)
-        base = layer.get_base_layer()
+        base = classifier.base_linear(int(index), module)
         with torch.no_grad():
             base.weight.add_(b.float() @ a.float(), alpha=scale_of(layer))
         parent, _, name = path.rpartition(".")
@@ -169,15 +179,25 @@ def _put(key: str, layer: LoraLinear, a: torch.Tensor, b: torch.Tensor) -> None:
             old_a.copy_(a)
             old_b.copy_(b)
             return
-    layer.lora_A[ADAPTER].weight = nn.Parameter(a.to(old_a.device))
-    layer.lora_B[ADAPTER].weight = nn.Parameter(b.to(old_b.device))
-    layer.lora_A[ADAPTER].out_features = layer.lora_B[ADAPTER].in_features = rank
+    down, up = _linears(layer)
+    down.weight, up.weight = nn.Parameter(a.to(old_a.device)), nn.Parameter(b.to(old_b.device))
+    down.out_features = up.in_features = rank
     layer.r[ADAPTER], layer.lora_alpha[ADAPTER] = rank, scale_of(layer) * rank
+
+
+def _linears(layer: LoraLinear) -> tuple[nn.Linear, nn.Linear]:
+    return cast(nn.Linear, layer.lora_A[ADAPTER]), cast(nn.Linear, layer.lora_B[ADAPTER])
+
+
+def _random_a(key: str, rank: int, width: int, seed: int) -> torch.Tensor:
+    """Return A (rank, width) from U(-1/sqrt(width), 1/sqrt(width)); a smaller rank gives a prefix of a larger."""
+    bound = 1.0 / float(np.sqrt(width))
+    return _tensor(generator(seed, "lora", key).uniform(-bound, bound, (rank, width)))
 
 
 def _array(parameter: torch.Tensor) -> NDArray[np.float32]:
     return parameter.detach().to("cpu", torch.float32, copy=True).numpy()
 
 
-def _tensor(values: NDArray[np.float32]) -> torch.Tensor:
+def _tensor(values: NDArray[np.floating[Any]]) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32))  # a copy: the source may be read-only
