@@ -345,3 +345,27 @@ def test_time_never_goes_back() -> None:
     state, _ = run(opened(), arrived("a", 25.0), arrived("b", 20.0))
     assert state.now_s == 25.0 and state.closed is not None
     assert [each.accepted_at_s for each in state.closed.members] == [25.0, 25.0]
+
+
+def test_roster_leaves_out_closed_streams_and_expired_leases() -> None:
+    state, _ = run(opened(devices="abc"), Left(device="a", epoch=1, now_s=20.0))
+    state, _ = run(state, *(Alive(device=name, epoch=1, now_s=20.0) for name in "ac"))
+    assert state.roster == ("b", "c")
+    state, out = run(state, arrived("a", 35.0), arrived("c", 36.0))  # at 35, b has been silent for a lease
+    assert statuses(turn_in(out))["b"] is MemberStatus.LOST
+    assert turn_in(out).roster == ("c",)
+
+
+def test_silent_stream_that_speaks_again_ends_the_wait_of_an_empty_plan() -> None:
+    state, _ = run(opened(ONE_ROUND, "a"), Tick(now_s=31.0))
+    state, out = run(state, Planned(round=2, cohort=(), now_s=32.0))
+    assert state.phase is Phase.WAITING and out == [WakeAt(at_s=92.0)]
+    _, out = run(state, Alive(device="a", epoch=1, now_s=50.0))
+    assert out == [Turn(closed=None, next_round=2, roster=("a",))]
+
+
+def test_once_running_one_device_is_enough_to_go_on() -> None:
+    state, _ = run(opened(), *(Left(device=name, epoch=1, now_s=2.0) for name in "ab"), Tick(now_s=30.0))
+    state, _ = run(state, Planned(round=2, cohort=(), now_s=31.0))
+    _, out = run(state, Joined(device="b", epoch=2, now_s=32.0))
+    assert out == [Turn(closed=None, next_round=2, roster=("b",))]
