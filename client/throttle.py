@@ -29,6 +29,11 @@ class Throttle:
         self._sleep = sleep
         self._free_at_s = float("-inf")  # when the link has carried everything already taken
 
+    @property
+    def bits_per_second(self) -> float:
+        """The limit; 0 is unlimited."""
+        return self._bytes_per_s * 8
+
     async def take(self, num_bytes: int) -> None:
         """Wait until `num_bytes` more bytes have had their time on the link."""
         if not self._bytes_per_s or num_bytes <= 0:

@@ -1,5 +1,6 @@
 """What makes two base models the same: hashes of their tensors, config and tokenizer."""
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -11,10 +12,17 @@ class Fingerprint:
     config: str
     tokenizer: str
 
+    @property
+    def combined(self) -> str:
+        """One sha256 hex over the three parts."""
+        return hashlib.sha256("\n".join((self.tensors, self.config, self.tokenizer)).encode()).hexdigest()
+
+    def differences(self, other: "Fingerprint") -> tuple[str, ...]:
+        """Name the parts in which `other` differs: any of "tensors", "config", "tokenizer"."""
+        return tuple(part for part in ("tensors", "config", "tokenizer") if getattr(self, part) != getattr(other, part))
+
     def difference(self, other: "Fingerprint") -> str | None:
         """Name the first part that differs, with both hashes; None where all agree."""
-        for part in ("tensors", "config", "tokenizer"):
-            mine, theirs = getattr(self, part), getattr(other, part)
-            if mine != theirs:
-                return f"{part}: {mine[:16]} here, {theirs[:16]} there"
+        for part in self.differences(other):
+            return f"{part} {getattr(self, part)[:16]} here, {getattr(other, part)[:16]} there"
         return None

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from fedcore.assignment import Arm, TrainingSpec
 from fedcore.fingerprint import Fingerprint
+from fedcore.metrics import Metrics
 from fedcore.outcome import DeviceReport
 from fedcore.profile import DeviceProfile
 
@@ -108,17 +109,6 @@ class AssignmentFailure:
 
     round: int
     message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """Quality on held-back rows. `auc` only for two classes."""
-
-    accuracy: float
-    auc: float | None
-    macro_f1: float
-    loss: float
-    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

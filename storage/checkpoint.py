@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.errors import ModelError
+from fedcore.fingerprint import Fingerprint
 from storage.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
 
 # What the backbone is called inside a model that has a head on top of it.
@@ -52,24 +53,6 @@ _TOKENIZER_SLOW = (
     "sentencepiece.bpe.model",
 )
 _TOKENIZER_EXTRA = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """The identity of a base model: three sha256 hex digests and the digest over them."""
-
-    tensors: str
-    config: str
-    tokenizer: str
-
-    @property
-    def combined(self) -> str:
-        """sha256 hex over the three parts: what a join carries."""
-        return _digest([self.tensors, self.config, self.tokenizer])
-
-    def differences(self, other: "Fingerprint") -> tuple[str, ...]:
-        """Name the parts in which `other` differs: any of "tensors", "config", "tokenizer"."""
-        return tuple(part for part in ("tensors", "config", "tokenizer") if getattr(self, part) != getattr(other, part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

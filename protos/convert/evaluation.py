@@ -1,6 +1,7 @@
 """The evaluator's tasks and results."""
 
 from fedcore.errors import ProtocolError
+from fedcore.metrics import Metrics
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import evaluation_pb2 as pb
 from protos.values import (
@@ -10,7 +11,6 @@ from protos.values import (
     ExportOutcome,
     ExportTask,
     GlobalAdapter,
-    Metrics,
     ReferenceTask,
 )
 

@@ -1,5 +1,9 @@
 """Assignments down, updates up."""
 
+import hashlib
+
+from google.protobuf.message import DecodeError
+
 from fedcore.assignment import Arm, TrainingSpec
 from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
@@ -93,6 +97,24 @@ def submission_from_pb(message: pb.UpdateSubmission) -> UpdateSubmission:
         keep_set=message.keep_set,
         report=_report_from_pb(message.report),
     )
+
+
+def submission_to_bytes(value: UpdateSubmission) -> bytes:
+    """UpdateSubmission value -> bytes, for a device's spool."""
+    return submission_to_pb(value).SerializeToString()
+
+
+def submission_from_bytes(data: bytes) -> UpdateSubmission:
+    """Inverse of `submission_to_bytes`; raises ProtocolError on anything else."""
+    try:
+        return submission_from_pb(pb.UpdateSubmission.FromString(data))
+    except DecodeError as cause:
+        raise ProtocolError(f"not a spooled update: {cause}") from None
+
+
+def work_key(value: Work) -> str:
+    """A hash of everything an assignment asks for: equal work gives equal keys."""
+    return hashlib.sha256(work_to_pb(value).SerializeToString(deterministic=True)).hexdigest()
 
 
 def verdict_to_pb(value: UpdateVerdict) -> pb.UpdateVerdict:

@@ -1,0 +1,254 @@
+"""The device: takes assignments off its stream, has them carried out, and sends what came of them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.handout import fetch_all, read_handout
+from client.link import Link, Stream
+from client.state import Spooled, StateFolder
+from client.trainer import Cancelled, Trained, Trainer
+from client.training_state import TrainingState, load_training_state, save_training_state
+from fedcore.codec.chain import encode
+from fedcore.errors import FedcoreError, TransportError, UpdateLate
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import DeviceReport, GroupScores
+from protos.convert.round import work_key
+from protos.values import (
+    AssignmentFailure,
+    BlobRef,
+    Downward,
+    Progress,
+    RoundClosed,
+    UpdateSubmission,
+    UpdateVerdict,
+    UploadHeader,
+    Verdict,
+    Welcome,
+    Work,
+)
+
+RETRY_S = 1.0  # between tries of a broken transfer
+TRIES = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Agent:
+    """One device's side of a run. `make_trainer` is called once the labels are agreed."""
+
+    name: str
+    link: Link
+    state: StateFolder
+    make_trainer: Callable[[Welcome], Trainer]
+    num_examples: int
+    memory_mb: float
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.perf_counter
+    _trainer: Trainer | None = None
+    _training: TrainingState = field(default_factory=TrainingState)
+    _session: str = ""
+    _stream: Stream | None = None
+    _job: asyncio.Task[None] | None = None
+    _job_key: str = ""
+    _handout: set[str] = field(default_factory=set)
+    _pending: tuple[KeepSet, TrainingState] | None = None  # committed with the coordinator's word
+    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
+
+    async def welcome(self, welcome: Welcome, stream: Stream) -> None:
+        """Take a seat; the model is loaded while the first assignment is awaited."""
+        self._session, self._stream = welcome.session, stream
+        if self._trainer is None:
+            self._trainer = self.make_trainer(welcome)
+            self._training = load_training_state(self.state.training_state)
+            loop = asyncio.get_running_loop()
+            warm = loop.run_in_executor(self._worker, self._trainer.prepare)
+            warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error
+            self.say(f"joined; labels {', '.join(welcome.labels)}")
+
+    async def message(self, message: Downward, stream: Stream) -> None:
+        """React to one message of the coordinator."""
+        match message:
+            case Work():
+                await self._begin(message)
+            case UpdateVerdict():
+                self._judged(message)
+            case RoundClosed():
+                self._closed(message)
+
+    async def close(self) -> None:
+        """Stop what is being worked on."""
+        await self._stop_job()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    # --- one assignment ---
+
+    async def _begin(self, work: Work) -> None:
+        key = work_key(work)
+        if self._job is not None and not self._job.done() and key == self._job_key:
+            return  # pushed again after a reconnect: the job under way answers it
+        await self._stop_job()
+        self._job_key = key
+        self._job = asyncio.create_task(self._carry_out(work, key))
+
+    async def _stop_job(self) -> None:
+        if self._job is None or self._job.done():
+            return
+        if self._trainer is not None:
+            self._trainer.cancel.set()
+        self._job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._job
+        if self._trainer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._trainer.cancel.clear)
+
+    async def _carry_out(self, work: Work, key: str) -> None:
+        try:
+            spooled = self.state.spooled()
+            if spooled is None or spooled.work != key:
+                self.state.clear_spool()
+                spooled = await self._produce(work, key)
+            await self._deliver(work, spooled)
+        except (Cancelled, UpdateLate) as error:
+            self.say(str(error))
+        except TransportError as error:
+            self.say(f"round {work.round}: {error}; the update is kept and sent again after the reconnect")
+        except FedcoreError as error:
+            self.say(f"round {work.round} failed: {error}")
+            await self._tell(AssignmentFailure(round=work.round, message=str(error)))
+
+    async def _produce(self, work: Work, key: str) -> Spooled:
+        if self._trainer is None:
+            raise TransportError("an assignment came before the welcome")
+        begin = self.clock()
+        refs = (work.keep_set, work.head, *work.rank_blocks)
+        bytes_down = await self._retrying(lambda: fetch_all(self.link, self.state.blobs, refs))
+        self._forget_older(refs)
+        handout = read_handout(self.state.blobs, work.rank_blocks, work.head)
+        keep_set = KeepSet.from_bytes(self.state.blobs.read_bytes(work.keep_set.id))
+        downloaded = self.clock()
+        loop = asyncio.get_running_loop()
+
+        def on_step(step: int) -> None:
+            asyncio.run_coroutine_threadsafe(
+                self._tell(Progress(round=work.round, step=step, steps=work.local_steps)), loop
+            )
+
+        trained: Trained = await loop.run_in_executor(
+            self._worker, self._trainer.run, work, keep_set, handout, self._training, on_step
+        )
+        if self.memory_mb and trained.result.peak_memory_mb > self.memory_mb:
+            self.say(
+                f"round {work.round}: training held {trained.result.peak_memory_mb:.0f} MiB, "
+                f"more than the class's limit of {self.memory_mb:.0f}"
+            )
+        encoding = self.clock()
+        update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained)
+        encoded = self.clock()
+        self._pending = (keep_set, trained.state)
+        report = DeviceReport(
+            loss_before=trained.result.loss_before,
+            loss_after=trained.result.loss_after,
+            train_loss=trained.result.train_loss,
+            phase_s={
+                "download": downloaded - begin,
+                "prune": trained.prune_s,
+                "train": trained.train_s,
+                "encode": encoded - encoding,
+            },
+            peak_memory_mb=trained.result.peak_memory_mb,
+            adapter_importance=trained.result.adapter_importance,
+            num_examples=self.num_examples,
+            steps=work.local_steps,
+            bytes_down=bytes_down,
+            bytes_up=0,
+        )
+        submission = UpdateSubmission(
+            round=work.round, update=update, scores=scores, keep_set=work.keep_set.id, report=report
+        )
+        spooled = Spooled(work=key, submission=submission)
+        self.state.spool(spooled)
+        return spooled
+
+    def _forget_older(self, refs: tuple[BlobRef, ...]) -> None:
+        """Keep only the hand-out in use: blocks that did not change stay, the rest would pile up."""
+        current = {ref.id for ref in refs}
+        for blob_id in self._handout - current:
+            self.state.blobs.delete(blob_id)
+        self._handout = current
+
+    async def _deliver(self, work: Work, spooled: Spooled) -> None:
+        begin = self.clock()
+        submission = spooled.submission
+        sent = 0
+        for ref in (submission.update, submission.scores):
+            if ref is not None:
+                sent += await self._retrying(lambda ref=ref: self._upload(ref, work.round))  # type: ignore[misc]
+        phases = {**submission.report.phase_s, "upload": self.clock() - begin}
+        report = replace(submission.report, phase_s=phases, bytes_up=sent)
+        await self._tell(replace(submission, report=report))
+        self.say(
+            f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
+            f"loss {report.loss_before:.3f} -> {report.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
+        )
+
+    async def _upload(self, ref: BlobRef, number: int) -> int:
+        data = memoryview(self.state.blobs.read_bytes(ref.id))
+        header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
+        return await self.link.upload(data, header)
+
+    async def _retrying(self, transfer: Callable[[], "asyncio.Future[int] | object"]) -> int:
+        for attempt in range(TRIES):
+            try:
+                return await transfer()  # type: ignore[misc,no-any-return]
+            except TransportError:
+                if attempt == TRIES - 1:
+                    raise
+                await asyncio.sleep(RETRY_S)
+        raise TransportError(f"transfer failed {TRIES} times")
+
+    def _encode(self, work: Work, trained: Trained) -> tuple[BlobRef, BlobRef | None]:
+        update = self._put(encode(trained.increment, work.training.codec), "update")
+        scores = trained.result.scores
+        return update, None if scores is None else self._put(encode(_score_tensors(scores), "identity"), "scores")
+
+    def _put(self, data: bytes, name: str) -> BlobRef:
+        return BlobRef(id=self.state.blobs.put_bytes(data), size=len(data), name=name)
+
+    async def _tell(self, value: Progress | UpdateSubmission | AssignmentFailure) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(TransportError):  # the reading side reconnects; the work is pushed again
+                await self._stream.send(value)
+
+    # --- the coordinator's word ---
+
+    def _judged(self, verdict: UpdateVerdict) -> None:
+        if verdict.verdict is Verdict.ACCEPTED:
+            if self._pending is not None:
+                keep_set, self._training = self._pending
+                self.state.commit_keep_set(keep_set)
+                save_training_state(self.state.training_state, self._training)
+                self._pending = None
+            elif (spooled := self.state.spooled()) is not None and self.state.blobs.has(spooled.submission.keep_set):
+                # Sent by an earlier process of this device: its moments are gone, its keep-set counts.
+                data = self.state.blobs.read_bytes(spooled.submission.keep_set)
+                self.state.commit_keep_set(KeepSet.from_bytes(data))
+            return
+        self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
+        self._pending = None  # rolled back: the next assignment starts from what was committed
+        self.state.clear_spool()
+
+    def _closed(self, closed: RoundClosed) -> None:
+        spooled = self.state.spooled()
+        if spooled is not None and spooled.submission.round <= closed.round:
+            self.state.clear_spool()
+
+
+def _score_tensors(scores: GroupScores) -> dict[str, NDArray[np.float32]]:
+    heads = {f"layers.{layer}.heads": value for layer, value in enumerate(scores.heads)}
+    return heads | {f"layers.{layer}.channels": value for layer, value in enumerate(scores.channels)}

@@ -1,0 +1,145 @@
+"""The evaluator: measures the global adapter, makes class exports, trains the centralised reference."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.handout import fetch_all, read_handout
+from client.judge import Judge
+from client.link import Link, Stream
+from fedcore.errors import FedcoreError, TransportError
+from fedcore.keep_set import KeepSet
+from fedcore.metrics import Metrics
+from protos.values import (
+    BlobRef,
+    Downward,
+    EvaluateTask,
+    EvaluatorResult,
+    EvaluatorTask,
+    ExportOutcome,
+    ExportTask,
+    GlobalAdapter,
+    ReferenceTask,
+    UploadHeader,
+    Welcome,
+)
+from storage.blobs import BlobStore
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluator:
+    """Carries out one task at a time; the coordinator repeats a task that a lost connection swallowed."""
+
+    name: str
+    link: Link
+    blobs: BlobStore
+    make_judge: Callable[[Welcome], Judge]
+    say: Callable[[str], None]
+    _judge: Judge | None = None
+    _session: str = ""
+    _job: asyncio.Task[None] | None = None
+    _done: dict[int, EvaluatorResult] = field(default_factory=dict)
+    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
+
+    async def welcome(self, welcome: Welcome, stream: Stream) -> None:
+        """Take a seat."""
+        self._session = welcome.session
+        if self._judge is None:
+            self._judge = self.make_judge(welcome)
+            self.say(f"joined; labels {', '.join(welcome.labels)}")
+
+    async def message(self, message: Downward, stream: Stream) -> None:
+        """Begin a task; one that is already under way or done is not begun again."""
+        if not isinstance(message, EvaluatorTask):
+            return
+        if message.id in self._done:
+            await stream.send(self._done[message.id])
+            return
+        if self._job is not None and not self._job.done():
+            self._job.cancel()
+        self._job = asyncio.create_task(self._carry_out(message, stream))
+
+    async def close(self) -> None:
+        """Stop what is being worked on."""
+        if self._job is not None:
+            self._job.cancel()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _carry_out(self, task: EvaluatorTask, stream: Stream) -> None:
+        try:
+            outcome = await self._outcome(task)
+            result = EvaluatorResult(id=task.id, outcome=outcome)
+        except TransportError as error:
+            self.say(f"{error}; the coordinator sends the task again")
+            return
+        except FedcoreError as error:
+            self.say(f"task failed: {error}")
+            result = EvaluatorResult(id=task.id, outcome=None, error=str(error))
+        self._done = {task.id: result}
+        await stream.send(result)
+
+    async def _outcome(self, task: EvaluatorTask) -> Metrics | ExportOutcome:
+        judge = self._ready()
+        match task.kind:
+            case EvaluateTask() as evaluate:
+                handout = await self._handout(evaluate.adapter)
+                metrics = await self._run(judge.evaluate, handout, evaluate.rows, evaluate.lora_scale)
+                self.say(f"round {evaluate.adapter.round}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
+                return metrics
+            case ReferenceTask() as reference:
+                handout = await self._handout(reference.start)
+                return await self._run(judge.reference, handout, reference)
+            case ExportTask() as export:
+                return await self._export(judge, export)
+
+    async def _export(self, judge: Judge, task: ExportTask) -> ExportOutcome:
+        handout = await self._handout(task.adapter)
+        await fetch_all(self.link, self.blobs, [task.keep_set])
+        keep_set = KeepSet.from_bytes(self.blobs.read_bytes(task.keep_set.id))
+        with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
+            out = Path(folder) / task.device_class
+            made = await self._run(judge.export, handout, keep_set, task.lora_scale, out)
+            files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
+        self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
+        return ExportOutcome(
+            metrics=made.metrics,
+            files=files,
+            parameters=made.parameters,
+            dense_parameters=made.dense_parameters,
+            latency_s=made.latency_s,
+            dense_latency_s=made.dense_latency_s,
+            dense_size_bytes=made.dense_size_bytes,
+        )
+
+    async def _send(self, path: Path, name: str) -> BlobRef:
+        data = path.read_bytes()
+        ref = BlobRef(id=self.blobs.put_bytes(data), size=len(data), name=name)
+        header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
+        await self.link.upload(memoryview(data), header)
+        self.blobs.delete(ref.id)
+        return ref
+
+    async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
+        await fetch_all(self.link, self.blobs, [*adapter.rank_blocks, adapter.head])
+        return read_handout(self.blobs, adapter.rank_blocks, adapter.head)
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    def _ready(self) -> Judge:
+        if self._judge is None:
+            raise TransportError("a task came before the welcome")
+        return self._judge
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,145 @@
+"""What the evaluator does with torch: measure on held-back rows, export, train the reference."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.rows import Rows, label_ids
+from client.trainer import ModelSource
+from fedcore.adapter import AdapterSpec, restrict
+from fedcore.assignment import TrainingSpec
+from fedcore.errors import DataError
+from fedcore.geometry import Geometry
+from fedcore.keep_set import KeepSet
+from fedcore.metrics import Metrics
+from fedcore.nn.batches import EncodedRows, collate, encode_rows
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.evaluate import evaluate
+from fedcore.nn.export import export_classifier
+from fedcore.nn.latency import interleaved_latency
+from fedcore.nn.load import load_classifier
+from fedcore.nn.lora import attach, load_adapter, merge
+from fedcore.nn.model_folder import load_tokenizer
+from fedcore.nn.surgery import shrink
+from fedcore.nn.train import train
+from protos.values import ReferenceTask
+
+LATENCY_ROWS = 16
+LATENCY_REPEATS = 15
+PROBE_ROWS = 8
+
+Handout = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An export's figures; its files lie in the folder that was named."""
+
+    metrics: Metrics
+    parameters: int
+    dense_parameters: int
+    latency_s: float
+    dense_latency_s: float
+    dense_size_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Judge:
+    """Models are made per task and dropped: the evaluator is idle most of the time."""
+
+    source: ModelSource
+    test: Rows
+    train: Rows
+    batch_size: int = 32
+    _test_rows: EncodedRows | None = None
+
+    def evaluate(self, handout: Handout, rows: int, scale: float) -> Metrics:
+        """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
+        classifier = with_adapter(self.source, handout, KeepSet.full, scale)
+        return evaluate(classifier, self._rows(rows), self.batch_size)
+
+    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
+        """Merge the adapter into a model pruned to `keep_set`, write it to `out`, and measure it."""
+        dense = merged_model(self.source, handout, KeepSet.full, scale)
+        pruned = merged_model(self.source, handout, lambda _: keep_set, scale)
+        rows = self._rows(0)
+        probe = collate(rows, np.arange(min(PROBE_ROWS, len(rows))))
+        probe.pop("labels")
+        report = export_classifier(pruned, out, self.source.folder, probe)
+        batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
+        latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
+        return Exported(
+            metrics=evaluate(pruned, rows, self.batch_size),
+            parameters=report.parameters,
+            dense_parameters=dense.count_parameters(),
+            latency_s=latency["pruned"],
+            dense_latency_s=latency["dense"],
+            dense_size_bytes=sum(each.numel() * 4 for each in dense.model.parameters()),
+        )
+
+    def reference(self, handout: Handout, task: ReferenceTask) -> Metrics:
+        """Train centralised LoRA on the pooled rows, as many steps as the fleet took, and measure it."""
+        if not len(self.train):
+            raise DataError("the evaluator has no training rows; start it with the run's [data] train")
+        held = {
+            name: value[: task.rank] if name.endswith(".A") else value[:, : task.rank] if name.endswith(".B") else value
+            for name, value in handout.items()
+        }
+        classifier = with_adapter(self.source, held, KeepSet.full, task.lora_scale)
+        spec = TrainingSpec(
+            batch_size=task.batch_size,
+            learning_rate=task.learning_rate,
+            weight_decay=task.weight_decay,
+            lora_scale=task.lora_scale,
+            importance="taylor",
+            keep_optimizer=False,
+            codec="identity",
+        )
+        train(classifier, self._encode(self.train), spec=spec, steps=task.steps, seed=task.seed)
+        return evaluate(classifier, self._rows(0), self.batch_size)
+
+    def _rows(self, rows: int) -> EncodedRows:
+        if self._test_rows is None:
+            self._test_rows = self._encode(self.test)
+        if rows <= 0 or rows >= len(self._test_rows):
+            return self._test_rows
+        every = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
+        chosen = self._test_rows
+        return EncodedRows(
+            token_ids=tuple(chosen.token_ids[i] for i in every),
+            segment_ids=tuple(chosen.segment_ids[i] for i in every) if chosen.segment_ids else (),
+            labels=chosen.labels[every],
+            pad_id=chosen.pad_id,
+        )
+
+    def _encode(self, rows: Rows) -> EncodedRows:
+        ids = label_ids(rows, self.source.labels)
+        return encode_rows(load_tokenizer(self.source.folder), rows.texts, ids.tolist(), self.source.max_length)
+
+
+def with_adapter(
+    source: ModelSource, handout: Handout, keep: Callable[[Geometry], KeepSet], scale: float
+) -> Classifier:
+    """Return the base model, pruned to a keep-set, with the global adapter attached as far as it reaches."""
+    classifier = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+    keep_set = keep(classifier.geometry)
+    if keep_set != classifier.keep_set:
+        shrink(classifier, keep_set)
+    rank = next(value.shape[0] for name, value in handout.items() if name.endswith(".A"))
+    head = tuple(sorted((name, value.shape) for name, value in handout.items() if name.startswith("head.")))
+    spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=source.targets, head=head)
+    attach(classifier, rank=rank, scale=scale, targets=source.targets)
+    load_adapter(classifier, restrict(spec, handout, rank=rank, keep_set=keep_set))
+    return classifier
+
+
+def merged_model(
+    source: ModelSource, handout: Handout, keep: Callable[[Geometry], KeepSet], scale: float
+) -> Classifier:
+    """Like `with_adapter`, with the adapter merged into the weights."""
+    classifier = with_adapter(source, handout, keep, scale)
+    merge(classifier)
+    return classifier

@@ -1,0 +1,187 @@
+"""The wire as a client sees it: one channel, one stream, blobs in both directions with resume."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+
+from client.throttle import Throttle
+from fedcore.errors import BlobCorrupt, TransportError
+from protos.convert import blob as blob_wire
+from protos.convert import device as device_wire
+from protos.convert import stream as stream_wire
+from protos.faults import error_of
+from protos.service import FleetStub
+from protos.values import BlobRef, Downward, RunDescription, UploadHeader, Upward
+from protos.wire import CHANNEL_OPTIONS, CHUNK_BYTES
+from storage.blobs import BlobStore
+from storage.certificates import TlsMaterial
+
+T = TypeVar("T")
+SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, so that leases stay alive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """Where to and under which limits. `silence_s` bounds every single wait for the other side."""
+
+    target: str
+    tls: TlsMaterial | None
+    uplink: Throttle
+    downlink: Throttle
+    silence_s: float = 30.0
+
+
+class Link:
+    """An open channel to a coordinator. Raises the coordinator's own errors, or TransportError."""
+
+    def __init__(self, settings: LinkSettings) -> None:
+        self.settings = settings
+        self._channel = _open(settings)
+        self._stub: Any = FleetStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel and every call on it."""
+        await self._channel.close()
+
+    async def describe(self) -> RunDescription:
+        """Ask what one must know before joining."""
+        call = self._stub.DescribeRun(device_wire.describe_request(), timeout=self.settings.silence_s)
+        return device_wire.description_from_pb(await self._raise(call))
+
+    def connect(self) -> "Stream":
+        """Open the bidirectional stream; the first message to send is a Join."""
+        return Stream(self, self._stub.Connect())
+
+    async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
+        """Bring a blob into `store`, going on where an interrupted download stopped; bytes received.
+
+        Raises BlobCorrupt where the bytes do not hash to the name.
+        """
+        if store.has(ref.id):
+            return 0
+        writer = store.writer(ref.id, ref.size)
+        received = 0
+        try:
+            call = self._stub.GetBlob(blob_wire.get_request(ref.id, writer.offset))
+            async for message in self._bounded(call):
+                await self.settings.downlink.take(len(message.chunk))
+                writer.write(message.chunk)
+                received += len(message.chunk)
+            writer.commit()
+        finally:
+            writer.close()
+        return received
+
+    async def upload(self, data: memoryview, header: UploadHeader) -> int:
+        """Send a blob, going on where an interrupted upload stopped; bytes sent."""
+        stat = await self._raise(
+            self._stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
+        )
+        if stat.complete:
+            return 0
+        call = self._stub.PutBlob()
+        begin = min(stat.received, len(data))
+        await self._write(call, blob_wire.put_header(_at(header, begin)))
+        for low in range(begin, len(data), self._slice_bytes()):
+            chunk = data[low : low + self._slice_bytes()]
+            await self.settings.uplink.take(len(chunk))
+            await self._write(call, blob_wire.put_chunk(bytes(chunk)))
+        await self._within(call.done_writing())
+        response = await self._raise(call)
+        if response.received != len(data):
+            raise BlobCorrupt(f"upload of {header.blob.id}: {response.received} of {len(data)} bytes arrived")
+        return len(data) - int(begin)
+
+    def _slice_bytes(self) -> int:
+        rate = self.settings.uplink.bits_per_second
+        return CHUNK_BYTES if not rate else max(4096, min(CHUNK_BYTES, int(rate / 8 / SLICES_PER_SECOND)))
+
+    async def _write(self, call: Any, message: Any) -> None:
+        try:
+            await self._within(call.write(message))
+        except asyncio.InvalidStateError:
+            await self._raise(call)  # the server has ended the call: its status says why
+
+    async def _raise(self, call: Awaitable[T]) -> T:
+        try:
+            return await self._within(call)
+        except grpc.aio.AioRpcError as fault:
+            raise error_of(fault, self.settings.target) from None
+
+    async def _within(self, step: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(step, self.settings.silence_s)
+        except TimeoutError:
+            raise self._silent() from None
+        except grpc.aio.AioRpcError as fault:
+            raise error_of(fault, self.settings.target) from None
+
+    async def _bounded(self, call: Any) -> AsyncIterator[Any]:
+        while True:
+            message = await self._within(call.read())
+            if message is grpc.aio.EOF:
+                return
+            yield message
+
+    def _silent(self) -> TransportError:
+        return TransportError(f"{self.settings.target}: no answer for {self.settings.silence_s:g} s")
+
+
+class Stream:
+    """The open stream: values up, values down. Use as an async context manager."""
+
+    def __init__(self, link: Link, call: Any) -> None:
+        self._link = link
+        self._call = call
+        self._write_lock = asyncio.Lock()  # heartbeats and results come from different tasks
+
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()
+
+    async def send(self, value: Upward) -> None:
+        """Send one value."""
+        async with self._write_lock:
+            await self._link._write(self._call, stream_wire.request(value))
+
+    async def receive(self) -> Downward | None:
+        """Return the next value, or None where the server closed the stream. Waits as long as the stream lives.
+
+        The channel's keepalive ends a dead stream, so this wait is bounded too.
+        """
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as fault:
+            raise error_of(fault, self._link.settings.target) from None
+        if message is grpc.aio.EOF:
+            if await self._call.code() is not grpc.StatusCode.OK:
+                await self._link._raise(_status(self._call))
+            return None
+        return stream_wire.response_value(message)
+
+
+async def _status(call: Any) -> None:
+    raise grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    )
+
+
+def _at(header: UploadHeader, offset: int) -> UploadHeader:
+    return UploadHeader(
+        blob=header.blob, offset=offset, sender=header.sender, session=header.session, round=header.round
+    )
+
+
+def _open(settings: LinkSettings) -> grpc.aio.Channel:
+    options = list(CHANNEL_OPTIONS)
+    if settings.tls is None:
+        return grpc.aio.insecure_channel(settings.target, options=options)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=settings.tls.ca, private_key=settings.tls.key, certificate_chain=settings.tls.certificate
+    )
+    return grpc.aio.secure_channel(settings.target, credentials, options=options)

@@ -1,0 +1,89 @@
+"""Staying a member: join, keep the lease, come back after every interruption, until the run is over."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from client.link import Link, Stream
+from fedcore.errors import ProtocolError, TransportError
+from protos.values import Downward, Goodbye, Heartbeat, Join, Welcome
+
+BEATS_PER_LEASE = 3
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+
+MakeJoin = Callable[[], Awaitable[Join]]
+OnWelcome = Callable[[Welcome, Stream], Awaitable[None]]
+OnMessage = Callable[[Downward, Stream], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Holds one member's place in a run. `reconnect_s` bounds how long it tries to come back."""
+
+    link: Link
+    make_join: MakeJoin
+    on_welcome: OnWelcome
+    on_message: OnMessage
+    say: Callable[[str], None]
+    reconnect_s: float = 300.0
+
+    async def run(self) -> str:
+        """Return the coordinator's reason for ending the run.
+
+        Raises TransportError where it stays unreachable, and the coordinator's own errors (JoinRefused,
+        CertificateError, ...), which retrying cannot mend.
+        """
+        loop = asyncio.get_running_loop()
+        silent_since, pause = loop.time(), FIRST_PAUSE_S
+        while True:
+            try:
+                joined_at = loop.time()
+                reason = await self._once()
+                if reason is not None:
+                    return reason
+                silent_since, pause = loop.time(), FIRST_PAUSE_S
+                self.say("connection closed by the coordinator; coming back")
+            except TransportError as error:
+                if loop.time() - joined_at > LONGEST_PAUSE_S:  # it had been connected: a new interruption
+                    silent_since, pause = loop.time(), FIRST_PAUSE_S
+                if loop.time() - silent_since + pause > self.reconnect_s:
+                    raise TransportError(
+                        f"{error}; gave up after {self.reconnect_s:g} s: is the coordinator running and reachable?"
+                    ) from None
+                self.say(f"{error}; trying again")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _once(self) -> str | None:
+        join = await self.make_join()
+        async with self.link.connect() as stream:
+            await stream.send(join)
+            welcome = await asyncio.wait_for(stream.receive(), self.link.settings.silence_s)
+            if welcome is None:
+                return None
+            if not isinstance(welcome, Welcome):
+                raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
+            await self.on_welcome(welcome, stream)
+            beat = asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))
+            try:
+                return await self._serve(stream)
+            finally:
+                beat.cancel()
+                with contextlib.suppress(asyncio.CancelledError, TransportError):
+                    await beat
+
+    async def _serve(self, stream: Stream) -> str | None:
+        while (message := await stream.receive()) is not None:
+            if isinstance(message, Goodbye):
+                return message.reason
+            await self.on_message(message, stream)
+        return None
+
+
+async def _beat(stream: Stream, interval_s: float) -> None:
+    with contextlib.suppress(TransportError):  # the reading side meets the same fault and reconnects
+        while True:
+            await asyncio.sleep(interval_s)
+            await stream.send(Heartbeat())

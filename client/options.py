@@ -1,0 +1,59 @@
+"""What a device or an evaluator is started with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcore.errors import ConfigError
+from storage.certificates import TlsMaterial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """Where rows come from and which of them are ours.
+
+    `test` None holds back `test_fraction` of `train` by text hash. `shard` (index from 1, of so many) takes one part.
+    """
+
+    train: str
+    test: str | None
+    text: tuple[str, ...]
+    label: str
+    test_fraction: float
+    shard: tuple[int, int] | None = None
+    partition: str = "dirichlet"
+    alpha: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Connection, model and place on disk. `model` None fetches the coordinator's base model."""
+
+    target: str
+    name: str
+    tls: TlsMaterial | None
+    model: Path | None
+    data: DataOptions
+    state: Path
+    reconnect_s: float
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLimits:
+    """Emulated limits of a device; 0 is not limited."""
+
+    device_class: str
+    slowdown: float = 1.0
+    memory_mb: float = 0.0
+    uplink_mbps: float = 0.0
+    downlink_mbps: float = 0.0
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse "3/6"; raises ConfigError on anything but 1 <= index <= count."""
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdigit() or not count.isdigit() or not 1 <= int(index) <= int(count):
+        raise ConfigError(f"--shard {text!r}: expected INDEX/COUNT with 1 <= INDEX <= COUNT, for example 3/6")
+    return int(index), int(count)

@@ -1,0 +1,244 @@
+"""A device or evaluator process: put it together, hold its place in the run, leave nothing behind."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from client.base_model import base_model
+from client.link import Link, LinkSettings
+from client.membership import Membership
+from client.options import ClientOptions, DeviceLimits
+from client.rows import Rows, label_list
+from client.shards import device_rows, test_rows, training_rows
+from client.state import StateFolder
+from client.throttle import SlowCpu, Throttle
+from fedcore.errors import FedcoreError, TransportError
+from fedcore.profile import DeviceProfile, check_name
+from protos.values import Join, Role, RunDescription, Welcome
+from protos.wire import PROTOCOL
+from storage.blobs import BlobStore
+from storage.checkpoint import fingerprint
+from storage.orphan import parent_to_watch, watch_parent
+
+T = TypeVar("T")
+
+BITS_PER_MEGABIT = 1e6
+
+
+class Interrupted(FedcoreError):
+    """Somebody asked this process to stop."""
+
+
+async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
+    """Be a device until the run is over; returns the coordinator's parting words."""
+    rows = await asyncio.to_thread(device_rows, options.data)
+    profile = DeviceProfile(
+        name=options.name,
+        device_class=limits.device_class,
+        num_examples=len(rows),
+        memory_mb=limits.memory_mb,
+        slowdown=limits.slowdown,
+        uplink_mbps=limits.uplink_mbps,
+        downlink_mbps=limits.downlink_mbps,
+    )
+    link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
+    state = StateFolder.open(options.state)
+    try:
+        description, model = await _prepare(link, options)
+        return await _device(options, profile, rows, link, state, description, model)
+    finally:
+        await link.close()
+
+
+async def run_evaluator(options: ClientOptions) -> str:
+    """Be the evaluator until the run is over; returns the coordinator's parting words."""
+    check_name(options.name, "evaluator name")
+    test = await asyncio.to_thread(test_rows, options.data)
+    train = await asyncio.to_thread(training_rows, options.data)
+    link = _link(options, 0.0, 0.0)
+    try:
+        description, model = await _prepare(link, options)
+        return await _evaluator(options, test, train, link, description, model)
+    finally:
+        await link.close()
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a client to its end; INT, TERM and a vanished parent stop it cleanly, as Interrupted."""
+    return asyncio.run(_interruptible(work))
+
+
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    watcher = asyncio.create_task(watch_parent(parent_to_watch(), task.cancel))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise Interrupted("stopped on request; start it again to come back to the run") from None
+    finally:
+        watcher.cancel()
+
+
+async def _device(
+    options: ClientOptions,
+    profile: DeviceProfile,
+    rows: Rows,
+    link: Link,
+    state: StateFolder,
+    description: RunDescription,
+    model: Path,
+) -> str:
+    # Imported here: torch takes seconds, and a refused join should not have to wait for it.
+    from client.agent import Agent
+    from client.trainer import ModelSource, Trainer
+
+    mark = await asyncio.to_thread(fingerprint, model)
+
+    def make_trainer(welcome: Welcome) -> Trainer:
+        source = ModelSource(
+            folder=model,
+            labels=welcome.labels,
+            head=description.head,
+            dtype=description.dtype,
+            max_length=description.max_length,
+            targets=welcome.targets,
+        )
+        return Trainer(source, rows, SlowCpu(profile.slowdown))
+
+    async def make_join() -> Join:
+        uuid, epoch = state.identity()
+        held = state.keep_set()
+        return Join(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            role=Role.DEVICE,
+            name=options.name,
+            device_uuid=uuid,
+            epoch=epoch,
+            profile=profile,
+            fingerprint=mark,
+            max_length=description.max_length,
+            labels=label_list(rows),
+            keep_set=held.blob_id if held is not None else "",
+        )
+
+    agent = Agent(
+        name=options.name,
+        link=link,
+        state=state,
+        make_trainer=make_trainer,
+        num_examples=len(rows),
+        memory_mb=profile.memory_mb,
+        say=options.say,
+    )
+    member = Membership(
+        link=link,
+        make_join=make_join,
+        on_welcome=agent.welcome,
+        on_message=agent.message,
+        say=options.say,
+        reconnect_s=options.reconnect_s,
+    )
+    return await _to_the_end(member, agent.close)
+
+
+async def _evaluator(
+    options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
+) -> str:
+    from client.evaluator import Evaluator
+    from client.judge import Judge
+    from client.trainer import ModelSource
+
+    mark = await asyncio.to_thread(fingerprint, model)
+    identity = StateFolder.open(options.state)
+
+    def make_judge(welcome: Welcome) -> Judge:
+        source = ModelSource(
+            folder=model,
+            labels=welcome.labels,
+            head=description.head,
+            dtype=description.dtype,
+            max_length=description.max_length,
+            targets=welcome.targets,
+        )
+        return Judge(source=source, test=test, train=train)
+
+    async def make_join() -> Join:
+        uuid, epoch = identity.identity()
+        return Join(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            role=Role.EVALUATOR,
+            name=options.name,
+            device_uuid=uuid,
+            epoch=epoch,
+            profile=None,
+            fingerprint=mark,
+            max_length=description.max_length,
+            labels=label_list(test),
+        )
+
+    evaluator = Evaluator(
+        name=options.name,
+        link=link,
+        blobs=BlobStore(options.state / "blobs"),
+        make_judge=make_judge,
+        say=options.say,
+    )
+    member = Membership(
+        link=link,
+        make_join=make_join,
+        on_welcome=evaluator.welcome,
+        on_message=evaluator.message,
+        say=options.say,
+        reconnect_s=options.reconnect_s,
+    )
+    return await _to_the_end(member, evaluator.close)
+
+
+async def _to_the_end(member: Membership, close: Callable[[], Awaitable[None]]) -> str:
+    try:
+        return await member.run()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await close()
+
+
+async def _prepare(link: Link, options: ClientOptions) -> tuple[RunDescription, Path]:
+    description = await _reached(link.describe, options)
+    fetch = functools.partial(base_model, link, description, options.model, options.state)
+    return description, await _reached(fetch, options)
+
+
+async def _reached(call: Callable[[], Awaitable[T]], options: ClientOptions) -> T:
+    """Repeat `call` until the coordinator can be reached, `reconnect_s` at most."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    while True:
+        try:
+            return await call()
+        except TransportError as error:
+            if loop.time() - begin > options.reconnect_s:
+                raise TransportError(
+                    f"{error}; gave up after {options.reconnect_s:g} s: is the coordinator running and reachable?"
+                ) from None
+            options.say(f"{error}; trying again")
+            await asyncio.sleep(1.0)
+
+
+def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:
+    return Link(
+        LinkSettings(
+            target=options.target,
+            tls=options.tls,
+            uplink=Throttle(uplink_mbps * BITS_PER_MEGABIT),
+            downlink=Throttle(downlink_mbps * BITS_PER_MEGABIT),
+        )
+    )

@@ -1,0 +1,87 @@
+"""What a device keeps between rounds and restarts: identity, keep-set, the unsent update, training state."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcore.errors import ProtocolError
+from fedcore.keep_set import KeepSet
+from protos.convert.round import submission_from_bytes, submission_to_bytes
+from protos.values import UpdateSubmission
+from storage.atomic import write_atomic
+from storage.blobs import BlobStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """An encoded update that the coordinator has not yet closed a round with."""
+
+    work: str  # key of the assignment it answers
+    submission: UpdateSubmission
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """A device's folder: mode 0700, one small file per fact, every write atomic."""
+
+    root: Path
+
+    @staticmethod
+    def open(root: Path) -> "StateFolder":
+        """Create the folder where it is missing."""
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return StateFolder(root)
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Blobs this device holds: its hand-outs, its keep-set, its own unsent update."""
+        return BlobStore(self.root / "blobs")
+
+    @property
+    def training_state(self) -> Path:
+        """File of optimiser moments and smoothed importances."""
+        return self.root / "training.safetensors"
+
+    def identity(self) -> tuple[str, int]:
+        """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""
+        path = self.root / "identity.json"
+        held = json.loads(path.read_text()) if path.exists() else {}
+        name, epoch = str(held.get("uuid", uuid.uuid4().hex)), int(held.get("epoch", 0)) + 1
+        write_atomic(path, json.dumps({"uuid": name, "epoch": epoch}).encode(), mode=0o600)
+        return name, epoch
+
+    def keep_set(self) -> KeepSet | None:
+        """The committed keep-set, None before the first commit."""
+        path = self.root / "keep_set.json"
+        return KeepSet.from_bytes(path.read_bytes()) if path.exists() else None
+
+    def commit_keep_set(self, keep_set: KeepSet) -> None:
+        """Remember what the coordinator has acknowledged."""
+        write_atomic(self.root / "keep_set.json", keep_set.to_bytes())
+
+    def spool(self, spooled: Spooled) -> None:
+        """Keep an update until its round is closed durably; its blobs lie in `blobs`."""
+        write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
+
+    def spooled(self) -> Spooled | None:
+        """The unsent or unacknowledged update, None where there is none or its file is damaged."""
+        try:
+            work, _, submission = self._spool_path.read_bytes().partition(b"\n")
+            return Spooled(work=work.decode(), submission=submission_from_bytes(submission))
+        except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
+            return None
+
+    def clear_spool(self) -> None:
+        """Forget the spooled update and its blobs."""
+        spooled = self.spooled()
+        if spooled is None:
+            return
+        self._spool_path.unlink(missing_ok=True)
+        for ref in (spooled.submission.update, spooled.submission.scores):
+            if ref is not None:
+                self.blobs.delete(ref.id)
+
+    @property
+    def _spool_path(self) -> Path:
+        return self.root / "update.spool"

@@ -1,0 +1,172 @@
+"""Carrying out one assignment with torch: prune, attach, train, take the increment. Runs on one worker thread."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.rows import Rows, label_ids
+from client.throttle import SlowCpu
+from client.training_state import TrainingState
+from fedcore.adapter import AdapterSpec, restrict
+from fedcore.errors import FedcoreError
+from fedcore.keep_set import KeepSet
+from fedcore.nn.batches import EncodedRows, encode_rows
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.importance import LoraTaylorScorer, Scorer, SmoothedScores, TaylorScorer
+from fedcore.nn.load import load_classifier
+from fedcore.nn.lora import adapted, attach, load_adapter, read_adapter
+from fedcore.nn.model_folder import load_tokenizer
+from fedcore.nn.moments import Holding, follow
+from fedcore.nn.surgery import shrink
+from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
+from protos.values import Work
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class Cancelled(FedcoreError):
+    """The assignment was taken back while it was being worked on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which base model, how it is read, and what the run agreed on."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    head: str
+    dtype: str
+    max_length: int
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The increment (device coordinates, scale folded in) and what was measured on the way."""
+
+    increment: Arrays
+    result: TrainResult
+    prune_s: float
+    train_s: float
+    state: TrainingState
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Keeps one model warm over the rounds; rebuilds it only where a keep-set is not a subset of the last one."""
+
+    source: ModelSource
+    rows: Rows
+    slow: SlowCpu
+    clock: Callable[[], float] = time.perf_counter
+    cpu_clock: Callable[[], float] = time.thread_time
+    cancel: threading.Event = field(default_factory=threading.Event)
+    _classifier: Classifier | None = None
+    _encoded: EncodedRows | None = None
+
+    def prepare(self) -> None:
+        """Load model, tokenizer and rows ahead of the first assignment."""
+        self._loaded()
+
+    def run(
+        self,
+        work: Work,
+        keep_set: KeepSet,
+        handout: Mapping[str, NDArray[np.float32]],
+        state: TrainingState,
+        on_step: Callable[[int], None],
+    ) -> Trained:
+        """Carry out `work` from the adapter handed out (full coordinates, at least `work.arm.rank` ranks).
+
+        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
+        """
+        begin, cpu = self.clock(), self.cpu_clock()
+        classifier = self._shaped(keep_set, work)
+        spec = _spec(classifier, work, self.source.targets, handout)
+        before = restrict(spec, handout, rank=work.arm.rank, keep_set=keep_set)
+        load_adapter(classifier, before)
+        self.slow.pause(self.cpu_clock() - cpu)
+        pruned = self.clock()
+        holding = Holding(keep_set=keep_set, rank=work.arm.rank)
+        moments = state.moments if work.training.keep_optimizer and state.basis == work.basis else {}
+        if moments and state.holding is not None:
+            moments = follow(moments, classifier.geometry, before=state.holding, after=holding)
+        scorer = _scorer(work, state, classifier)
+        result = train(
+            classifier,
+            self._rows(),
+            spec=work.training,
+            steps=work.local_steps,
+            seed=work.seed,
+            aids=TrainingAids(
+                moments=moments,
+                scorer=scorer,
+                score=work.score,
+                on_step=lambda step, _: self._step(step, on_step),
+                pace=Pace(clock=self.cpu_clock, pause=self._pause),
+            ),
+        )
+        after = read_adapter(classifier)
+        increment = {name: after[name] - before[name] for name in before}
+        smoothed = scorer.state if isinstance(scorer, LoraTaylorScorer) else None
+        return Trained(
+            increment=increment,
+            result=result,
+            prune_s=pruned - begin,
+            train_s=self.clock() - pruned,
+            state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
+        )
+
+    def _step(self, step: int, on_step: Callable[[int], None]) -> None:
+        if self.cancel.is_set():
+            raise Cancelled(f"training stopped at step {step}: the assignment was taken back")
+        on_step(step)
+
+    def _pause(self, cpu_seconds: float) -> None:
+        self.slow.pause(cpu_seconds)
+
+    def _loaded(self) -> Classifier:
+        if self._classifier is None:
+            source = self.source
+            self._classifier = load_classifier(
+                source.folder, labels=source.labels, head=source.head, dtype=source.dtype
+            )
+        self._rows()
+        return self._classifier
+
+    def _rows(self) -> EncodedRows:
+        if self._encoded is None:
+            ids = label_ids(self.rows, self.source.labels)
+            tokenizer = load_tokenizer(self.source.folder)
+            self._encoded = encode_rows(tokenizer, self.rows.texts, ids.tolist(), self.source.max_length)
+        return self._encoded
+
+    def _shaped(self, keep_set: KeepSet, work: Work) -> Classifier:
+        classifier = self._loaded()
+        keep_set.validate(classifier.geometry)
+        if not keep_set.is_subset_of(classifier.keep_set):
+            self._classifier = None  # rolled back: masks are reversible, the base model lies whole on disk
+            classifier = self._loaded()
+        if keep_set != classifier.keep_set:
+            shrink(classifier, keep_set)
+        if next(adapted(classifier), None) is None:
+            attach(classifier, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+        return classifier
+
+
+def _spec(
+    classifier: Classifier, work: Work, targets: tuple[str, ...], handout: Mapping[str, NDArray[np.float32]]
+) -> AdapterSpec:
+    head = tuple(sorted((name, value.shape) for name, value in handout.items() if name.startswith("head.")))
+    return AdapterSpec(geometry=classifier.geometry, rank=work.arm.rank, targets=targets, head=head)
+
+
+def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:
+    if work.training.importance == "lora-taylor":
+        return LoraTaylorScorer(state.smoothed or SmoothedScores.zero(classifier.geometry))
+    return TaylorScorer() if work.score else None

@@ -1,0 +1,96 @@
+"""What the events so far say about a run: a value the view draws. Pure, so that it can be tested and replayed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fedcore.protocols import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLine:
+    """One device's row in the view."""
+
+    device_class: str = ""
+    state: str = "starting"
+    sparsity: float | None = None
+    rank: int | None = None
+    reward: float | None = None
+    loss: float | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """A run as far as it has come."""
+
+    total_rounds: int
+    round: int = 0
+    closed: int = 0  # rounds closed, void ones not counted
+    void: int = 0
+    started_t: float | None = None
+    first_round_t: float | None = None
+    last_t: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    accuracy: float | None = None
+    auc: float | None = None
+    evaluated_round: int | None = None
+    devices: Mapping[str, DeviceLine] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate of the seconds until the last round closes; None before the first has."""
+        if not self.closed or self.first_round_t is None or self.last_t is None:
+            return None
+        return (self.last_t - self.first_round_t) / self.closed * (self.total_rounds - self.closed)
+
+
+def advance(progress: RunProgress, event: Json) -> RunProgress:
+    """Return the progress after one event of events.jsonl."""
+    kind, t = event["event"], event["t"]
+    progress = replace(progress, last_t=t)
+    match kind:
+        case "started":
+            return replace(progress, started_t=progress.started_t or t)
+        case "joined" if event.get("role") == "device":
+            return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
+        case "left" if event["device"] in progress.devices:
+            return _device(progress, event, state="away")
+        case "choice":
+            progress = replace(progress, round=event["round"], first_round_t=progress.first_round_t or t)
+            arm = event.get("realised") or event["arm"]
+            return _device(progress, event, state="assigned", sparsity=arm["sparsity"], rank=arm["rank"])
+        case "pushed":
+            return _device(progress, event, state="training")
+        case "accepted":
+            return _device(progress, event, state="done")
+        case "rejected" | "late" | "failed":
+            note = f"{event['device']}, round {event['round']}: {event.get('message', kind)}"
+            return replace(_device(progress, event, state=kind), notes=(*progress.notes, note))
+        case "reward":
+            return _device(progress, event, reward=event["reward"])
+        case "round_closed":
+            return _closed(progress, event)
+        case "evaluated" if event["task"].startswith("round"):
+            number = int(event["task"].split()[1])
+            return replace(progress, accuracy=event["accuracy"], auc=event["auc"], evaluated_round=number)
+        case "task_failed":
+            return replace(progress, notes=(*progress.notes, f"{event['task']}: {event['message']}"))
+    return progress
+
+
+def _closed(progress: RunProgress, event: Json) -> RunProgress:
+    return replace(
+        progress,
+        closed=progress.closed + (not event["void"]),
+        void=progress.void + bool(event["void"]),
+        bytes_up=progress.bytes_up + event["bytes_up"],
+        bytes_down=progress.bytes_down + event["bytes_down"],
+    )
+
+
+def _device(progress: RunProgress, event: Json, **changes: object) -> RunProgress:
+    name = event["device"]
+    line = replace(progress.devices.get(name, DeviceLine()), **changes)  # type: ignore[arg-type]
+    return replace(progress, devices={**progress.devices, name: line})

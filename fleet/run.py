@@ -1,0 +1,160 @@
+"""Run a whole fleet: coordinator first, devices and evaluator next, then watch until the end."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedcore.config import ClassConfig, Config
+from fedcore.errors import ConfigError, RunError
+from fedcore.protocols import Json
+from fedcore.seeds import derive_seed
+from fleet.processes import Child, Processes
+from fleet.progress import RunProgress, advance
+from fleet.view import View
+from server.run_folder import RunFolder
+from storage.certificates import create_authority, issue
+
+START_DEADLINE_S = 60.0
+POLL_S = 0.2
+COORDINATOR = "coordinator"
+EVALUATOR = "evaluator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """What `fleet` needs beyond the configuration."""
+
+    reference: bool
+    resume: bool
+
+
+def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
+    """Run a fleet to its end and return the summary.
+
+    Raises RunError where the coordinator ended early, KeyboardInterrupt (everything stopped) on Ctrl-C.
+    """
+    if not config.classes:
+        raise ConfigError("a fleet needs devices: add [[fleet.class]] tables to the configuration")
+    _certificates(folder, config)
+    with Processes(folder.logs) as processes:
+        coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
+        try:
+            address = _address(folder, coordinator)
+            for name, arguments in _members(folder, config, address):
+                processes.start(name, arguments)
+            _watch(folder, config, coordinator, processes, view)
+        finally:
+            processes.stop(first=coordinator)
+        if coordinator.process.returncode or not folder.summary.is_file():
+            raise RunError(f"the coordinator ended early: {coordinator.last_words()} (log: {coordinator.log})")
+    summary: Json = json.loads(folder.summary.read_text())
+    return summary
+
+
+def device_names(config: Config) -> Iterator[tuple[str, ClassConfig]]:
+    """Yield (device name, class) of every device, class by class."""
+    for each in config.classes:
+        for number in range(each.count):
+            yield f"{each.name}-{number}", each
+
+
+def _certificates(folder: RunFolder, config: Config) -> None:
+    """Make what is missing: an own authority, and one certificate per process."""
+    certs = folder.certificates
+    if not (certs / "ca.pem").is_file():
+        create_authority(certs)
+    wanted = [(COORDINATOR, "coordinator"), (EVALUATOR, "evaluator")]
+    wanted += [(name, "device") for name, _ in device_names(config)]
+    for name, kind in wanted:
+        if not (certs / f"{name}.pem").is_file():
+            issue(certs, name, kind=kind)  # type: ignore[arg-type]
+
+
+def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
+    place = ["--resume", str(folder.root)] if options.resume else [str(folder.config), "--run-dir", str(folder.root)]
+    reference = ["--reference"] if options.reference else []
+    return ["serve", *place, "--certs", str(folder.certificates), *reference]
+
+
+def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[str, Sequence[str]]]:
+    common = ["join", address, "--certs", str(folder.certificates), "--model", config.model.path]
+    data = ["--data", config.data.train, "--label", config.data.label]
+    data += [part for column in config.data.text_columns for part in ("--text", column)]
+    data += ["--test-fraction", str(config.data.test_fraction)]
+    if config.data.test:
+        data += ["--test", config.data.test]
+    devices = list(device_names(config))
+    shards = config.data.shards or len(devices)
+    if shards < len(devices):
+        raise ConfigError(f"data.shards is {shards}, fewer than the {len(devices)} devices; raise it or use 0")
+    state = folder.devices
+    yield EVALUATOR, [*common, "--role", "evaluator", "--name", EVALUATOR, "--state", str(state / EVALUATOR), *data]
+    seed = derive_seed(config.run.seed, "partition")
+    for index, (name, each) in enumerate(devices, start=1):
+        limits = ["--slowdown", each.slowdown, "--memory-mb", each.memory_mb]
+        limits += ["--uplink-mbps", each.uplink_mbps, "--downlink-mbps", each.downlink_mbps]
+        part = ["--shard", f"{index}/{shards}", "--partition", config.data.partition]
+        part += ["--alpha", str(config.data.alpha), "--seed", str(seed)]
+        yield (
+            name,
+            [
+                *common,
+                *("--name", name, "--class", each.name, "--state", str(state / name)),
+                *data,
+                *part,
+                *map(str, limits),
+            ],
+        )
+
+
+def _address(folder: RunFolder, coordinator: Child) -> str:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline:
+        if coordinator.process.poll() is not None:
+            raise RunError(coordinator.last_words().removeprefix("error: "))
+        if folder.endpoint.is_file():
+            facts = json.loads(folder.endpoint.read_text())
+            if facts["pid"] == coordinator.process.pid:
+                return str(facts["address"])
+        time.sleep(POLL_S)
+    raise RunError(f"the coordinator did not listen within {START_DEADLINE_S:g} s (log: {coordinator.log})")
+
+
+def _watch(folder: RunFolder, config: Config, coordinator: Child, processes: Processes, view: View) -> None:
+    """Follow the events until the coordinator ends; tell of devices that ended before it."""
+    progress = RunProgress(total_rounds=config.run.rounds)
+    tail = _Tail(folder.events)
+    told: set[str] = set()
+    while True:
+        over = coordinator.process.poll() is not None
+        for event in tail.read():
+            progress = advance(progress, event)
+        for child in processes.ended():
+            if child is not coordinator and child.process.returncode and child.name not in told and not over:
+                told.add(child.name)
+                note = f"{child.name} ended: {child.last_words().removeprefix('error: ')}"
+                progress = replace(progress, notes=(*progress.notes, note))
+        view.show(progress)
+        if over:
+            return
+        time.sleep(POLL_S)
+
+
+class _Tail:
+    """Reads whole new lines of events.jsonl."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Json]:
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

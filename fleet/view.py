@@ -1,0 +1,108 @@
+"""The live view: a table while a person watches, a line per round where output goes to a file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fleet.progress import RunProgress
+
+NOTES_SHOWN = 3
+
+
+class View(Protocol):
+    """Shows progress."""
+
+    def show(self, progress: RunProgress) -> None:
+        """Show the newest progress."""
+        ...
+
+
+class PlainView:
+    """One line per closed round and per evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        """Print to `console`."""
+        self._console = console
+        self._shown = RunProgress(total_rounds=0)
+
+    def show(self, progress: RunProgress) -> None:
+        """Print what is new since the last call."""
+        before, self._shown = self._shown, progress
+        for note in progress.notes[len(before.notes) :]:
+            self._console.print(note, style="yellow", markup=False, highlight=False)
+        if progress.closed + progress.void > before.closed + before.void:
+            self._console.print(headline(progress), highlight=False)
+        elif progress.evaluated_round != before.evaluated_round:
+            self._console.print(f"round {progress.evaluated_round}: {quality(progress)}", highlight=False)
+
+
+class LiveView:
+    """A table that is drawn anew in place."""
+
+    def __init__(self, live: Live) -> None:
+        """Draw on `live`."""
+        self._live = live
+
+    def show(self, progress: RunProgress) -> None:
+        """Draw the newest state."""
+        self._live.update(draw(progress))
+
+
+@contextmanager
+def open_view(console: Console, plain: bool) -> Iterator[View]:
+    """Open the view that fits the terminal."""
+    if plain or not console.is_terminal:
+        yield PlainView(console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        yield LiveView(live)
+
+
+def draw(progress: RunProgress) -> RenderableType:
+    """Return the live picture: headline, one row per device, the last notes."""
+    table = Table(expand=False, pad_edge=False)
+    for name, justify in (("device", "left"), ("class", "left"), ("state", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("sparsity", "rank", "reward"):
+        table.add_column(name, justify="right")
+    for name, line in sorted(progress.devices.items()):
+        style = {"training": "cyan", "done": "green", "away": "red", "rejected": "red", "failed": "red"}
+        table.add_row(
+            name,
+            line.device_class,
+            Text(line.state, style=style.get(line.state, "")),
+            "-" if line.sparsity is None else f"{line.sparsity:.0%}",
+            "-" if line.rank is None else str(line.rank),
+            "-" if line.reward is None else f"{line.reward:.2f}",
+        )
+    notes = [Text(note, style="yellow") for note in progress.notes[-NOTES_SHOWN:]]
+    return Group(Text(headline(progress), style="bold"), table, *notes)
+
+
+def headline(progress: RunProgress) -> str:
+    """Round, quality, bytes and remaining time in one line."""
+    parts = [f"round {progress.closed}/{progress.total_rounds}"]
+    if progress.void:
+        parts.append(f"{progress.void} void")
+    parts += [quality(progress), f"{megabytes(progress.bytes_up)} up, {megabytes(progress.bytes_down)} down"]
+    if progress.remaining_s is not None:
+        parts.append(f"about {max(0, progress.remaining_s):.0f} s left")
+    return "  |  ".join(parts)
+
+
+def quality(progress: RunProgress) -> str:
+    """The last evaluation in words."""
+    if progress.accuracy is None:
+        return "not yet evaluated"
+    auc = "" if progress.auc is None else f", AUC {progress.auc:.3f}"
+    return f"accuracy {progress.accuracy:.3f}{auc} after round {progress.evaluated_round}"
+
+
+def megabytes(num_bytes: int) -> str:
+    """Bytes as MB."""
+    return f"{num_bytes / 1e6:.1f} MB"

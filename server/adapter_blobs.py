@@ -1,0 +1,83 @@
+"""The global adapter as files: rank-block blobs for devices, a peft folder for people."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
+from fedcore.codec.chain import decode, encode
+from fedcore.module_paths import module_path
+from protos.values import BlobRef, GlobalAdapter
+from storage.atomic import write_atomic
+from storage.blobs import BlobStore
+
+
+def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:
+    """Write the adapter as durable rank-block blobs and a head blob; equal tensors give equal blobs."""
+    blocks = tuple(
+        _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)})
+        for low, high in rank_blocks(spec.rank)
+    )
+    head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
+    return GlobalAdapter(round=round_index, rank_blocks=blocks, head=head)
+
+
+def load_adapter(blobs: BlobStore, spec: AdapterSpec, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
+    """Inverse of `store_adapter`."""
+    parts = [decode(blobs.path(ref.id).read_bytes()) for ref in adapter.rank_blocks]
+    tensors = {
+        name: np.concatenate([part[name] for part in parts], axis=0 if name.endswith(".A") else 1)
+        for name in _factors(spec)
+    }
+    head = decode(blobs.path(adapter.head.id).read_bytes())
+    return tensors | {name: np.array(head[name]) for name, _ in spec.head}
+
+
+def blocks_below(adapter: GlobalAdapter, rank: int) -> tuple[BlobRef, ...]:
+    """The rank-block blobs a device of `rank` needs."""
+    return tuple(ref for ref in adapter.rank_blocks if int(ref.name.partition("-")[0]) < rank)
+
+
+def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
+    """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
+
+    The LoRA scale is already in B, so alpha = r.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    factors: dict[str, NDArray[np.float32]] = {}
+    for layer, module in spec.modules():
+        path = f"base_model.model.{module_path(spec.geometry, layer, module)}"
+        for factor in ("A", "B"):
+            value = np.ascontiguousarray(tensors[f"layers.{layer}.{module}.{factor}"])
+            factors[f"{path}.lora_{factor}.weight"] = value
+    config = {
+        "peft_type": "LORA",
+        "task_type": "FEATURE_EXTRACTION",
+        "base_model_name_or_path": base_model,
+        "r": spec.rank,
+        "lora_alpha": spec.rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+        "target_modules": sorted({module_path(spec.geometry, layer, module) for layer, module in spec.modules()}),
+    }
+    write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
+    write_atomic(folder / "adapter_model.safetensors", save(factors, metadata={"format": "pt"}))
+    head = {name: np.ascontiguousarray(tensors[name]) for name, _ in spec.head}
+    write_atomic(folder / "head.safetensors", save(head, metadata={"format": "pt"}))
+
+
+def _factors(spec: AdapterSpec) -> list[str]:
+    return [f"layers.{layer}.{module}.{factor}" for layer, module in spec.modules() for factor in ("A", "B")]
+
+
+def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArray[np.float32]:
+    return value[low:high] if name.endswith(".A") else value[:, low:high]
+
+
+def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
+    data = encode(tensors, "identity")
+    return BlobRef(id=blobs.put_bytes(data, durable=True), size=len(data), name=name)

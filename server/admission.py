@@ -1,0 +1,58 @@
+"""Whether somebody may join, and the words for why not."""
+
+from fedcore.errors import CertificateError, JoinRefused
+from fedcore.fingerprint import Fingerprint
+from protos.values import Join, Role
+from protos.wire import PROTOCOL
+from storage.certificates import Identity
+
+
+def check_protocol(join: Join) -> None:
+    """Raise JoinRefused unless both sides speak a common protocol version."""
+    if not join.protocol_min <= PROTOCOL <= join.protocol_max:
+        raise JoinRefused(
+            f"{join.name} speaks protocol {join.protocol_min}-{join.protocol_max}, this coordinator {PROTOCOL}; "
+            "install the same fedcore version on both sides"
+        )
+
+
+def check_identity(join: Join, identity: Identity | None) -> None:
+    """Raise CertificateError unless the peer's certificate names this device, its class, or the evaluator.
+
+    `identity` is None where the coordinator runs without TLS.
+    """
+    if identity is None:
+        return
+    if join.role is Role.EVALUATOR:
+        allowed = {("evaluator", join.name)}
+    else:
+        device_class = join.profile.device_class if join.profile else ""
+        allowed = {("device", join.name), ("class", device_class)}
+    if (identity.kind, identity.name) not in allowed:
+        wanted = " or ".join(f"{kind}:{name}" for kind, name in sorted(allowed))
+        raise CertificateError(
+            f"{join.name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
+            "issue one with: fedcore certs issue"
+        )
+
+
+def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
+    """Raise JoinRefused where base model, tokenizer or length differ, naming both hashes."""
+    difference = fingerprint.difference(join.fingerprint)
+    if difference:
+        raise JoinRefused(
+            f"{join.name} has another base model: {difference}; "
+            "use the coordinator's model folder, or join without --model to fetch it"
+        )
+    if join.max_length != max_length:
+        raise JoinRefused(f"{join.name} cuts texts at {join.max_length} tokens, this run at {max_length}")
+
+
+def check_labels(join: Join, labels: tuple[str, ...]) -> None:
+    """Raise JoinRefused where a device's rows carry a label outside the agreed list."""
+    foreign = sorted(set(join.labels) - set(labels))
+    if foreign:
+        raise JoinRefused(
+            f"{join.name} has rows labelled {foreign[:3]}, outside the agreed labels {list(labels)[:10]}; "
+            "correct the rows, or start the run with [data] labels that include them"
+        )

@@ -1,0 +1,366 @@
+"""The coordinator's event loop: sessions in front, the round machine in the middle, the engine behind.
+
+Everything here runs on one asyncio loop and only hands things on; arithmetic and disk are the engine's, decisions
+are the round machine's and the strategy's.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fedcore.errors import DataError, FedcoreError, JoinRefused, RunError
+from fedcore.profile import DeviceProfile
+from fedcore.rounds import commands, events
+from fedcore.rounds.machine import step
+from fedcore.rounds.state import RoundState
+from protos.values import (
+    AssignmentFailure,
+    EvaluateTask,
+    EvaluatorResult,
+    Goodbye,
+    Heartbeat,
+    Join,
+    Progress,
+    Role,
+    RoundClosed,
+    RunDescription,
+    TaskKind,
+    UpdateSubmission,
+    UpdateVerdict,
+    Upward,
+    Verdict,
+    Welcome,
+)
+from server.admission import check_identity, check_labels, check_model, check_protocol
+from server.engine import Engine
+from server.evaluator_desk import EvaluatorDesk
+from server.run_log import RunLog
+from server.session import Session
+from storage.certificates import Identity
+
+T = TypeVar("T")
+
+
+class Coordinator:
+    """One run. `make_engine(labels)` is called once the label list is known."""
+
+    def __init__(
+        self,
+        *,
+        description: RunDescription,
+        machine: RoundState,
+        make_engine: Callable[[tuple[str, ...]], Engine],
+        log: RunLog,
+        rows_per_round: int,
+        keep_result: Callable[[TaskKind, EvaluatorResult], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wire up; nothing runs before `start`."""
+        self.description = description
+        self.labels = description.labels
+        self.engine: Engine | None = None
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.desk = EvaluatorDesk(on_result=self._evaluated)
+        self._machine = machine
+        self._make_engine = make_engine
+        self._log = log
+        self._rows_per_round = rows_per_round
+        self._keep_result = keep_result
+        self._clock = clock
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._sessions: dict[str, Session] = {}
+        self._epochs: dict[str, tuple[str, int, int]] = {}  # name -> (uuid, its epoch, the machine's epoch)
+        self._profiles: dict[str, DeviceProfile] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._engine_lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Begin waiting for devices."""
+        if self.labels:
+            await self._fix_labels(self.labels)
+        self._feed(events.Started(now_s=self._clock()))
+
+    def stop(self) -> None:
+        """Ask the run to pause after what is being committed."""
+        self._feed(events.Stop(now_s=self._clock()))
+
+    def dismiss_devices(self, reason: str) -> None:
+        """Send every device home; the evaluator stays."""
+        for session in list(self._sessions.values()):
+            if session.join.role is Role.DEVICE:
+                session.send(Goodbye(reason=reason))
+                session.close()
+
+    @property
+    def classes(self) -> set[str]:
+        """Device classes that have joined since this process began."""
+        return {profile.device_class for profile in self._profiles.values()}
+
+    async def settle(self) -> None:
+        """Wait until everything handed to the worker so far is done."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        await self.in_worker(lambda: None)
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to everybody and let the worker finish."""
+        for session in list(self._sessions.values()):
+            session.send(Goodbye(reason=reason))
+            session.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.to_thread(self._worker.shutdown)
+
+    async def in_worker(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run CPU or disk work on the engine's thread, after everything handed to it before."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    async def join(self, join: Join, identity: Identity | None) -> Session:
+        """Admit a newcomer or raise what it must change; the session's outbox begins with the welcome."""
+        check_protocol(join)
+        check_identity(join, identity)
+        check_model(join, self.description.fingerprint, self.description.max_length)
+        if not self.labels:
+            await self._fix_labels(tuple(sorted(join.labels)))
+        check_labels(join, self.labels)
+        engine = self._ready()
+        if join.profile is not None:
+            engine.strategy.admit(join.profile)
+        session = Session(join)
+        epoch = self._next_epoch(join)
+        session.send(
+            Welcome(
+                session=session.token,
+                labels=self.labels,
+                lease_s=self._machine.policy.lease_s,
+                keep_set="",
+                targets=engine.strategy.spec.targets,
+            )
+        )
+        self._admit(session, epoch)
+        return session
+
+    def leave(self, session: Session) -> None:
+        """The stream of `session` has closed."""
+        self.desk.leave(session)
+        if self._sessions.get(session.name) is not session:
+            return
+        del self._sessions[session.name]
+        self._log.event("left", device=session.name)
+        if session.join.role is Role.DEVICE:
+            self._feed(events.Left(device=session.name, epoch=self._epochs[session.name][2], now_s=self._clock()))
+
+    def receive(self, session: Session, message: Upward) -> None:
+        """Take one message of a stream; a fenced session's messages no longer count."""
+        if self._sessions.get(session.name) is not session:
+            return
+        self.sign_of_life(session)
+        match message:
+            case UpdateSubmission():
+                self._spawn(self._take_update(session, message))
+            case AssignmentFailure():
+                self._log.event("failed", device=session.name, round=message.round, message=message.message)
+                self._feed(events.UpdateRejected(device=session.name, round=message.round, now_s=self._clock()))
+            case EvaluatorResult():
+                self.desk.result(message)
+            case Progress() | Heartbeat():
+                pass  # signs of life, no more
+
+    def sign_of_life(self, session: Session) -> None:
+        """Renew the lease of a session."""
+        now_s = self._clock()
+        if session.join.role is Role.EVALUATOR:
+            self.desk.last_sign_s = now_s
+        else:
+            self._feed(events.Alive(device=session.name, epoch=self._epochs[session.name][2], now_s=now_s))
+
+    def session_of(self, name: str, token: str) -> Session | None:
+        """The live session that holds `token`."""
+        session = self._sessions.get(name)
+        return session if session is not None and session.token == token else None
+
+    def upload_limit(self, session: Session, round_index: int) -> int | None:
+        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        if session.join.role is Role.EVALUATOR:
+            return 1 << 40 if self.desk.current is not None else None
+        current = self.engine.open if self.engine is not None else None
+        if current is None or current.round != round_index or session.name not in current.works:
+            return None
+        return current.works[session.name].max_upload_bytes
+
+    # --- the round machine ---
+
+    def _feed(self, event: events.Event) -> None:
+        self._machine, orders = step(self._machine, event)
+        for order in orders:
+            self._obey(order)
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Turn():
+                self._spawn(self._turn(order))
+            case commands.Push():
+                self._push(order)
+            case commands.Accept():
+                self._spawn(self._accept(order.device, order.round))
+            case commands.AckDuplicate():
+                self._verdict(order.device, order.round, Verdict.ACCEPTED)
+            case commands.RefuseLate():
+                self._log.event("late", device=order.device, round=order.round)
+                self._verdict(order.device, order.round, Verdict.LATE, f"round {order.round} had closed")
+            case commands.RefuseUnknown():
+                self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
+            case commands.Fence():
+                self._fence(order)
+            case commands.WakeAt():
+                self._wake_at(order.at_s)
+            case commands.Pause():
+                self._end(RunError(order.reason))
+            case commands.Finish():
+                self._end("finished")
+
+    def _push(self, order: commands.Push) -> None:
+        session, engine = self._sessions.get(order.device), self._ready()
+        if session is None or engine.open is None or engine.open.round != order.round:
+            return
+        session.send(engine.open.works[order.device])
+        self._log.event("pushed", device=order.device, round=order.round)
+
+    def _fence(self, order: commands.Fence) -> None:
+        session = self._sessions.get(order.device)
+        if session is not None and self._epochs[order.device][2] != order.epoch:
+            return  # the older stream was replaced when its successor was admitted
+        if session is not None:
+            session.close()
+
+    def _wake_at(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, at_s - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._feed(events.Tick(now_s=self._clock()))
+
+    async def _turn(self, order: commands.Turn) -> None:
+        engine = self._ready()
+        engine.pinned = self.desk.blobs()
+        turned = await self.in_worker(engine.turn, order, dict(self._profiles))
+        if order.closed is not None:
+            for member in order.closed.members:
+                session = self._sessions.get(member.device)
+                if session is not None:
+                    session.send(RoundClosed(round=order.closed.round))
+            if not order.closed.void and self._rows_per_round:
+                self.evaluate(self._rows_per_round)
+        now_s = self._clock()
+        if order.next_round is None:
+            self._feed(events.TurnDone(now_s=now_s))
+        else:
+            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+
+    def evaluate(self, rows: int) -> None:
+        """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
+        engine = self._ready()
+        self.desk.offer(EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=engine.config.training.lora_scale))
+
+    # --- updates ---
+
+    async def _take_update(self, session: Session, submission: UpdateSubmission) -> None:
+        device, number = session.name, submission.round
+        try:
+            await self.in_worker(self._ready().verify, device, submission)
+        except FedcoreError as error:
+            self._log.event("rejected", device=device, round=number, message=str(error))
+            self._verdict(device, number, Verdict.REJECTED, str(error))
+            self._feed(events.UpdateRejected(device=device, round=number, now_s=self._clock()))
+            return
+        self._feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
+
+    async def _accept(self, device: str, number: int) -> None:
+        await self.in_worker(self._ready().fold, device)
+        self._log.event("accepted", device=device, round=number)
+        self._verdict(device, number, Verdict.ACCEPTED)
+
+    def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
+        session = self._sessions.get(device)
+        if session is not None:
+            session.send(UpdateVerdict(round=number, verdict=verdict, message=message))
+
+    # --- joining ---
+
+    async def _fix_labels(self, labels: tuple[str, ...]) -> None:
+        async with self._engine_lock:
+            if self.engine is not None:
+                return
+            if len(labels) < 2:
+                raise JoinRefused(
+                    f"the first shard has only the labels {list(labels)}, and the run names none; "
+                    'start the coordinator with --set \'data.labels=["a", "b"]\''
+                )
+            self.engine = await self.in_worker(self._make_engine, labels)
+            self.labels = labels
+            self.description = dataclasses.replace(self.description, labels=labels)
+            if self._rows_per_round and self.engine.adapter.round == 0:
+                self.evaluate(self._rows_per_round)
+
+    def _next_epoch(self, join: Join) -> int:
+        """The machine's epoch for this session; raises JoinRefused for a stale or a second device."""
+        known = self._epochs.get(join.name)
+        if known is None:
+            return 1
+        uuid, epoch, machine_epoch = known
+        if uuid != join.device_uuid and join.name in self._sessions:
+            raise JoinRefused(f"another device named {join.name} is connected; give every device its own name")
+        if uuid == join.device_uuid and join.epoch <= epoch:
+            raise JoinRefused(f"{join.name}: a newer session of this device is known; this one is stale")
+        return machine_epoch + 1
+
+    def _admit(self, session: Session, epoch: int) -> None:
+        join = session.join
+        older = self._sessions.get(join.name)
+        if older is not None:
+            older.close()
+        self._sessions[join.name] = session
+        self._epochs[join.name] = (join.device_uuid, join.epoch, epoch)
+        self._log.joined(join)
+        if join.profile is None:
+            self.desk.seat(session, self._clock())
+        else:
+            self._profiles[join.name] = join.profile
+            self._feed(events.Joined(device=join.name, epoch=epoch, now_s=self._clock()))
+
+    def _ready(self) -> Engine:
+        if self.engine is None:
+            raise DataError("the run has no label list yet; join a device with labelled rows, or set [data] labels")
+        return self.engine
+
+    # --- ends ---
+
+    def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
+        self._spawn(self._keep(kind, result))
+
+    async def _keep(self, kind: TaskKind, result: EvaluatorResult) -> None:
+        await self.in_worker(self._keep_result, kind, result)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(error)
+
+    def _end(self, result: str | BaseException) -> None:
+        if self.over.done():
+            return
+        if isinstance(result, str):
+            self.over.set_result(result)
+        else:
+            self.over.set_exception(result)

@@ -1,0 +1,231 @@
+"""Everything a round computes, on the coordinator's one worker thread: verify, fold, finish, close, plan, commit.
+
+The event loop never waits for this code's arithmetic or disk; it awaits one call at a time, so calls are in order.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.assignment import Arm, Assignment
+from fedcore.config import Config
+from fedcore.outcome import Outcome, Status
+from fedcore.profile import DeviceProfile
+from fedcore.protocols import AggregateReport, Json, Strategy
+from fedcore.rounds.commands import Turn
+from fedcore.rounds.result import RoundResult
+from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
+from server.adapter_blobs import blocks_below, store_adapter
+from server.ledger import Ledger
+from server.open_round import OpenRound
+from server.records import outcome_record, round_record
+from server.run_log import RunLog
+from server.turn_record import TurnRecord
+from server.uploads import upload_bound, verify
+from storage.blobs import BlobStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turned:
+    """What a turn leaves behind for the event loop."""
+
+    works: Mapping[str, Work]
+    adapter: GlobalAdapter
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """One run's computing state. Use from one thread at a time."""
+
+    config: Config
+    strategy: Strategy
+    blobs: BlobStore
+    ledger: Ledger
+    log: RunLog
+    state: Json
+    tensors: dict[str, NDArray[np.float32]]
+    adapter: GlobalAdapter
+    void_streak: int = 0
+    open: OpenRound | None = None
+    pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
+    _globals: list[GlobalAdapter] = field(default_factory=list)
+
+    def verify(self, device: str, submission: UpdateSubmission) -> None:
+        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.
+
+        One for a round that is not open is not looked at: the round machine refuses it by rule.
+        """
+        current = self.open
+        if current is None or submission.round != current.round or device in current.arrived:
+            return
+        assignment = current.assignments.get(device)
+        if assignment is None:
+            return
+        begin = time.perf_counter()
+        current.arrived[device] = verify(submission, assignment, self.strategy.spec, self.blobs)
+        current.aggregate_s += time.perf_counter() - begin
+
+    def fold(self, device: str) -> None:
+        """Count a device's verified update."""
+        current = self.open
+        if current is None or device in current.folded:
+            return
+        begin = time.perf_counter()
+        current.partial = self.strategy.aggregator.fold(current.partial, current.arrived[device].update)
+        current.folded.add(device)
+        current.aggregate_s += time.perf_counter() - begin
+
+    def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile]) -> Turned:
+        """Close a round, plan the next and commit both at once."""
+        events: list[Json] = []
+        outcomes: list[Json] = []
+        record: Json | None = None
+        obsolete: list[str] = []
+        if command.closed is not None and self.open is not None:
+            record, outcomes, closing = self._close(command.closed, profiles)
+            events += closing
+            obsolete = self._spent()
+        state_after_close = self.state
+        plan = None if command.next_round is None else self._plan(command, profiles)
+        self.log.turn([*events, *(plan.events if plan is not None else ())], outcomes)
+        self.ledger.commit_turn(
+            TurnRecord(
+                closed=command.closed,
+                report=record,
+                outcomes=tuple(outcomes),
+                strategy_state=state_after_close,
+                void_streak=self.void_streak,
+                global_blobs=_named(self.adapter),
+                next_round=command.next_round,
+                assignments=()
+                if plan is None
+                else tuple(_assignment_record(each) for each in plan.assignments.values()),
+            )
+        )
+        for blob_id in obsolete:
+            self.blobs.delete(blob_id)
+        self.open = plan
+        return Turned(works={} if plan is None else plan.works, adapter=self.adapter)
+
+    def _close(self, closed: RoundResult, profiles: Mapping[str, DeviceProfile]) -> tuple[Json, list[Json], list[Json]]:
+        current = self.open
+        if current is None:
+            raise RuntimeError(f"round {closed.round} closed without having been planned")
+        begin = time.perf_counter()
+        report = AggregateReport(weight=0, leaves=0)
+        if closed.void:
+            self.void_streak += 1
+        else:
+            self.void_streak = 0
+            self.tensors, report = self.strategy.aggregator.finish(current.partial, self.tensors)
+            self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
+            self._globals = [*self._globals, self.adapter]
+        current.aggregate_s += time.perf_counter() - begin
+        outcomes = self._outcomes(closed, current, profiles)
+        self.state, learned = self.strategy.close(self.state, outcomes, closed.round)
+        rows = [
+            outcome_record(outcome, learned.rewards.get(outcome.device), current.assignments[outcome.device].weight)
+            for outcome in outcomes
+        ]
+        record = round_record(closed, report, current.aggregate_s, rows)
+        return record, rows, [*learned.events, {"event": "round_closed", **record}]
+
+    def _outcomes(
+        self, closed: RoundResult, current: OpenRound, profiles: Mapping[str, DeviceProfile]
+    ) -> list[Outcome]:
+        outcomes = []
+        for member in closed.members:
+            assignment = current.assignments[member.device]
+            arrived = current.arrived.get(member.device) if member.status is Status.ACCEPTED else None
+            ended = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
+            sparsity = assignment.keep_set.sparsity(self.strategy.spec.geometry)
+            outcomes.append(
+                Outcome(
+                    device=member.device,
+                    device_class=profiles[member.device].device_class,
+                    round=closed.round,
+                    arm=Arm(sparsity=sparsity, rank=assignment.arm.rank),
+                    status=member.status,
+                    time_s=ended - member.pushed_at_s,
+                    report=arrived.submission.report if arrived else None,
+                    scores=arrived.scores if arrived else None,
+                )
+            )
+        return outcomes
+
+    def _plan(self, command: Turn, profiles: Mapping[str, DeviceProfile]) -> OpenRound:
+        if command.next_round is None:
+            raise RuntimeError("a turn without a next round has nothing to plan")
+        roster = [profiles[name] for name in sorted(command.roster)]
+        # The committed state is the one before planning: a resumed run plans this round again, with equal choices.
+        state, plan = self.strategy.plan(self.state, roster, command.next_round)
+        self.state = state
+        works = {each.device: self._work(each) for each in plan.assignments}
+        return OpenRound(
+            round=command.next_round,
+            assignments={each.device: each for each in plan.assignments},
+            works=works,
+            partial=self.strategy.aggregator.start(self.strategy.spec),
+            events=tuple(plan.events),
+        )
+
+    def _work(self, assignment: Assignment) -> Work:
+        data = assignment.keep_set.to_bytes()
+        reducing = self.strategy.aggregator.kind == "reducing"
+        return Work(
+            round=assignment.round,
+            arm=assignment.arm,
+            keep_set=BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="keep-set"),
+            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
+            head=self.adapter.head,
+            local_steps=assignment.local_steps,
+            weight=assignment.weight,
+            seed=assignment.seed,
+            deadline_s=assignment.deadline_s,
+            score=assignment.score,
+            training=assignment.training,
+            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
+            # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
+            basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
+        )
+
+    def _spent(self) -> list[str]:
+        """Blobs no longer needed: this round's updates, and globals before the last two."""
+        current = self.open
+        spent = set()
+        if current is not None:
+            for arrived in current.arrived.values():
+                spent.add(arrived.submission.update.id)
+                if arrived.submission.scores is not None:
+                    spent.add(arrived.submission.scores.id)
+        held = {ref.id for adapter in self._globals[-2:] for ref in (*adapter.rank_blocks, adapter.head)}
+        old, recent = self._globals[:-2], self._globals[-2:]
+        waiting = []
+        for adapter in old:
+            ids = {ref.id for ref in (*adapter.rank_blocks, adapter.head)}
+            if ids & self.pinned:
+                waiting.append(adapter)
+            else:
+                spent |= ids
+        self._globals = [*waiting, *recent]
+        return sorted(spent - held - self.pinned - {ref.id for ref in (*self.adapter.rank_blocks, self.adapter.head)})
+
+
+def _named(adapter: GlobalAdapter) -> tuple[tuple[str, str], ...]:
+    return tuple((ref.name, ref.id) for ref in (*adapter.rank_blocks, adapter.head))
+
+
+def _assignment_record(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "device": assignment.device,
+        "round": assignment.round,
+        "sparsity": assignment.arm.sparsity,
+        "rank": assignment.arm.rank,
+        "keep_set": assignment.keep_set.blob_id,
+        "weight": assignment.weight,
+        "seed": assignment.seed,
+    }

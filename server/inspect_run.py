@@ -1,0 +1,34 @@
+"""Looking at a run from outside: its state, and its choices derived anew."""
+
+import json
+
+from fedcore.bandit.replay import committed, replay
+from fedcore.config import parse_config
+from fedcore.protocols import Json
+from server.journal import read_events
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+from strategies.table import bandit_of
+
+
+def run_status(folder: RunFolder) -> Json:
+    """Return where a run stands, and its summary once it has one; may be called while it runs."""
+    config = parse_config(folder.config.read_text())
+    status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
+    if folder.ledger.is_file():
+        ledger = Ledger.open(folder.ledger, read_only=True)
+        try:
+            status["next_round"] = ledger.load().next_round
+        finally:
+            ledger.close()
+    if folder.summary.is_file():
+        status["summary"] = json.loads(folder.summary.read_text())
+    return status
+
+
+def replay_run(folder: RunFolder) -> int:
+    """Derive every choice of the run again and return how many; raises RunError at the first that differs."""
+    config = parse_config(folder.config.read_text())
+    events = list(read_events(folder.events))
+    replay(events, bandit_of(config), config.run.seed)
+    return sum(event["event"] == "choice" for event in committed(events))

@@ -1,0 +1,65 @@
+"""The one place where errors become gRPC status codes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from fedcore.errors import FedcoreError
+from protos.faults import status_of
+from protos.wire import ERROR_KEY
+
+
+class ErrorInterceptor(aio.ServerInterceptor):
+    """Abort a call that raised a FedcoreError with its status code, its message and its class name."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handler of whatever kind."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        if handler.response_streaming:
+            wrapped = _streaming(handler.stream_stream or handler.unary_stream)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+        else:
+            wrapped = _unary(handler.stream_unary or handler.unary_unary)
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+async def _abort(context: Any, error: FedcoreError) -> None:
+    await context.abort(status_of(error), str(error), ((ERROR_KEY, type(error).__name__),))
+
+
+def _unary(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(request, context)
+        except FedcoreError as error:
+            await _abort(context, error)
+
+    return call
+
+
+def _streaming(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for item in behaviour(request, context):
+                yield item
+        except FedcoreError as error:
+            await _abort(context, error)
+
+    return call

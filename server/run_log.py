@@ -1,0 +1,94 @@
+"""What a run writes for people and programs while it goes on: events, rows per round, evaluations."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedcore.metrics import Metrics
+from fedcore.protocols import Json
+from protos.values import EvaluateTask, EvaluatorResult, ExportOutcome, ExportTask, Join, TaskKind
+from server.journal import EventLog, RoundTable
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+
+
+class RunLog:
+    """Events and rows in files, results of the evaluator in the ledger. Safe from the loop and the worker."""
+
+    def __init__(self, folder: RunFolder, ledger: Ledger, *, wall: Callable[[], float] = time.time) -> None:
+        """Append to the files of `folder`."""
+        self._events = EventLog(folder.events)
+        self._rows = RoundTable(folder.rounds)
+        self._ledger = ledger
+        self._wall = wall
+        self._lock = threading.Lock()
+
+    def truncate_after(self, last_round: int) -> None:
+        """Drop what was written of rounds that never closed durably."""
+        self._events.truncate_after(last_round)
+        self._rows.truncate_after(last_round)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Write one event."""
+        with self._lock:
+            self._events.append(self._wall(), kind, fields)
+
+    def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
+        """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
+        with self._lock:
+            for each in events:
+                fields = {key: value for key, value in each.items() if key != "event"}
+                self._events.append(self._wall(), each["event"], fields)
+            self._rows.append(rows)
+
+    def joined(self, join: Join) -> None:
+        """Somebody joined."""
+        profile = dataclasses.asdict(join.profile) if join.profile is not None else {}
+        profile.pop("name", None)
+        self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile)
+
+    def evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
+        """Keep the evaluator's word; later ones of the same kind replace earlier ones."""
+        key, label = _key(kind)
+        if result.outcome is None:
+            self.event("task_failed", task=label, message=result.error)
+            return
+        figures = _figures(result.outcome)
+        self._ledger.set_meta(key, figures)
+        self.event("evaluated", task=label, **figures)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._rows.close()
+
+
+def evaluation_key(round_index: int, *, full: bool) -> str:
+    """Ledger key of an evaluation: of a round on the sample, or of the final adapter on all rows."""
+    return "evaluation/final" if full else f"evaluation/{round_index}"
+
+
+def export_key(device_class: str) -> str:
+    """Ledger key of a class's export figures."""
+    return f"export/{device_class}"
+
+
+REFERENCE_KEY = "evaluation/reference"
+
+
+def _key(kind: TaskKind) -> tuple[str, str]:
+    if isinstance(kind, EvaluateTask):
+        label = "final" if kind.rows == 0 else f"round {kind.adapter.round}"
+        return evaluation_key(kind.adapter.round, full=kind.rows == 0), label
+    if isinstance(kind, ExportTask):
+        return export_key(kind.device_class), f"export {kind.device_class}"
+    return REFERENCE_KEY, "reference"
+
+
+def _figures(outcome: Metrics | ExportOutcome) -> Mapping[str, Any]:
+    figures = dataclasses.asdict(outcome)
+    if isinstance(outcome, ExportOutcome):
+        figures["size_bytes"] = sum(ref.size for ref in outcome.files if ref.name.endswith(".safetensors"))
+    return figures

@@ -1,0 +1,264 @@
+"""One coordinator process: put a run together, serve it to its end, write down what came of it."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from fedcore.config import Config, parse_config, to_toml
+from fedcore.errors import RunError
+from fedcore.fingerprint import Fingerprint
+from fedcore.protocols import Json
+from fedcore.rounds.machine import resume
+from fedcore.rounds.policy import RoundPolicy
+from fedcore.rounds.state import RoundState
+from protos.service import add_FleetServicer_to_server
+from protos.values import BlobRef, EvaluatorResult, ExportOutcome, ExportTask, ReferenceTask, RunDescription, TaskKind
+from protos.wire import CHANNEL_OPTIONS, PROTOCOL
+from server.adapter_blobs import store_adapter, write_peft_folder
+from server.assemble import make_engine, untrained_adapter
+from server.coordinator import Coordinator
+from server.engine import Engine
+from server.exports import place_export
+from server.interceptor import ErrorInterceptor
+from server.journal import write_summary
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+from server.run_log import RunLog
+from server.service import FleetService
+from server.summary import build_summary, total_steps
+from server.turn_record import LedgerState
+from storage.atomic import write_atomic
+from storage.blobs import BlobStore
+from storage.certificates import TlsMaterial
+from storage.checkpoint import fingerprint, model_files
+
+GRACE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice."""
+
+    model: Path
+    tls: TlsMaterial | None
+    reference: bool
+    say: Callable[[str], None]
+
+
+def new_run(folder: RunFolder, config: Config, model: Path) -> Ledger:
+    """Write the resolved configuration and begin the ledger of a new run."""
+    write_atomic(folder.config, to_toml(config).encode())
+    return Ledger.create(
+        folder.ledger,
+        run_id=uuid.uuid4().hex,
+        config_toml=to_toml(config),
+        fingerprint=fingerprint(model).combined,
+    )
+
+
+def reopen_run(folder: RunFolder, model: Path) -> tuple[Ledger, Config]:
+    """Open an earlier run; raises RunError where it has finished or the base model has changed since."""
+    ledger = Ledger.open(folder.ledger)
+    try:
+        held = ledger.load()
+        if held.finished and folder.summary.is_file():
+            raise RunError(f"{folder.root} has finished; look at {folder.summary}, or start a new run")
+        if held.fingerprint != fingerprint(model).combined:
+            raise RunError(f"{folder.root} was begun with another base model than {model}; give that one back")
+        return ledger, parse_config(folder.config.read_text())
+    except BaseException:
+        ledger.close()
+        raise
+
+
+async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: ServeOptions) -> Json:
+    """Serve a run until it has finished, and return its summary.
+
+    Raises RunError where the run paused (also on Ctrl-C): what is durable stays, `--resume` goes on from there.
+    """
+    held = ledger.load()
+    blobs = BlobStore(folder.blobs)
+    log = RunLog(folder, ledger)
+    if held.strategy_state is not None or held.next_round != 1:
+        log.truncate_after((held.next_round or 1 << 62) - 1)
+    mark = fingerprint(options.model)
+    coordinator = Coordinator(
+        description=_describe(held, config, options.model, mark, blobs),
+        machine=_machine(config, held),
+        make_engine=lambda labels: make_engine(
+            config=config, model=options.model, labels=labels, blobs=blobs, ledger=ledger, log=log
+        ),
+        log=log,
+        rows_per_round=config.evaluation.rows_per_round,
+        keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
+    )
+    server = await _listen(coordinator, blobs, folder, config, options)
+    log.event("started", next_round=held.next_round, pid=os.getpid())
+    with _Signals(coordinator):
+        try:
+            await coordinator.start()
+            status = await coordinator.over
+            coordinator.dismiss_devices("the run has finished")
+            engine = await _finish(coordinator, config, options)
+            summary = build_summary(
+                config=config,
+                ledger=ledger,
+                strategy=engine.strategy,
+                state=engine.state,
+                classes=_classes(config, coordinator),
+                status=status,
+            )
+            write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, config.model.path)
+            write_summary(folder.summary, summary)
+            log.event("finished", next_round=None)
+            return summary
+        finally:
+            await coordinator.close("the coordinator stops")
+            await server.stop(GRACE_S)
+            folder.endpoint.unlink(missing_ok=True)
+            log.close()
+            ledger.close()
+
+
+async def _listen(
+    coordinator: Coordinator, blobs: BlobStore, folder: RunFolder, config: Config, options: ServeOptions
+) -> grpc.aio.Server:
+    # An answer is due within a lease whatever it is; the interceptor turns every error into a status.
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
+    add_FleetServicer_to_server(service, server)
+    listen = config.coordinator.listen
+    try:
+        if options.tls is None:
+            port = server.add_insecure_port(listen)
+        else:
+            pair = [(options.tls.key, options.tls.certificate)]
+            credentials = grpc.ssl_server_credentials(pair, options.tls.ca, require_client_auth=True)
+            port = server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise RunError(
+            f"cannot listen on {listen}: the port is in use or the address is not this machine's; "
+            "choose another with --set coordinator.listen=HOST:PORT"
+        ) from None
+    await server.start()
+    host = listen.rpartition(":")[0]
+    address = f"{host}:{port}"
+    facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
+    write_atomic(folder.endpoint, json.dumps(facts).encode())
+    options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))
+    return server
+
+
+async def _finish(coordinator: Coordinator, config: Config, options: ServeOptions) -> Engine:
+    """Have the evaluator measure the final adapter and make every class's export."""
+    engine = coordinator.engine
+    if engine is None:
+        raise RunError("the run ended before anybody joined; nothing was trained")
+    coordinator.evaluate(0)
+    spec = engine.strategy.spec
+    for device_class in _classes(config, coordinator):
+        data = engine.strategy.export_keep_set(engine.state, device_class).to_bytes()
+        keep_set = BlobRef(id=engine.blobs.put_bytes(data), size=len(data), name="keep-set")
+        coordinator.desk.offer(
+            ExportTask(
+                device_class=device_class,
+                adapter=engine.adapter,
+                keep_set=keep_set,
+                lora_scale=config.training.lora_scale,
+            )
+        )
+    if options.reference:
+        training = config.training
+        start = store_adapter(engine.blobs, spec, untrained_adapter(config, options.model, coordinator.labels, spec), 0)
+        coordinator.desk.offer(
+            ReferenceTask(
+                start=start,
+                steps=max(1, total_steps(engine.ledger.outcomes())),
+                rank=max(config.strategy.ranks),
+                batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+                weight_decay=training.weight_decay,
+                lora_scale=training.lora_scale,
+                seed=config.run.seed,
+            )
+        )
+    if not await coordinator.desk.drained(config.evaluation.deadline_s, time.monotonic):
+        options.say("no evaluator answered: accuracy and exports stay n/a (make them with: fedcore export)")
+    await coordinator.settle()
+    return engine
+
+
+def _keep(folder: RunFolder, blobs: BlobStore, log: RunLog, kind: TaskKind, result: EvaluatorResult) -> None:
+    if isinstance(kind, ExportTask) and isinstance(result.outcome, ExportOutcome):
+        folder.exports.mkdir(exist_ok=True)
+        place_export(folder.exports / kind.device_class, result.outcome.files, blobs)
+    log.evaluated(kind, result)
+
+
+def _classes(config: Config, coordinator: Coordinator) -> list[str]:
+    return sorted({each.name for each in config.classes} | coordinator.classes)
+
+
+def _machine(config: Config, held: LedgerState) -> RoundState:
+    settings = config.coordinator
+    policy = RoundPolicy(
+        total_rounds=config.run.rounds,
+        quorum=settings.quorum,
+        deadline_s=settings.round_deadline_s,
+        lease_s=settings.lease_s,
+        min_devices=settings.min_devices,
+        max_void_rounds=settings.max_void_rounds,
+        join_deadline_s=settings.join_deadline_s,
+    )
+    following = held.next_round if held.next_round is not None else config.run.rounds + held.void_rounds + 1
+    return resume(policy, following, held.void_streak, held.void_rounds)
+
+
+def _describe(held: LedgerState, config: Config, model: Path, mark: Fingerprint, blobs: BlobStore) -> RunDescription:
+    files = []
+    for file in model_files(model):
+        blob_id = f"sha256:{file.sha256}"
+        blobs.alias(blob_id, model / file.name)
+        files.append(BlobRef(id=blob_id, size=file.size, name=file.name))
+    return RunDescription(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        run_id=held.run_id,
+        labels=held.labels or config.data.labels,
+        fingerprint=mark,
+        model_files=tuple(files),
+        max_length=config.model.max_length,
+        head=config.model.head,
+        dtype=config.model.dtype,
+    )
+
+
+class _Signals:
+    """Ctrl-C and TERM ask the run to pause; a second one is Python's own."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.__exit__()
+        self._coordinator.stop()
+        if self._coordinator.over.done():  # the rounds are over already: only the evaluator is being waited for
+            raise KeyboardInterrupt

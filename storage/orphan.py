@@ -1,0 +1,23 @@
+"""A child process that outlives its parent: notice it, so that a killed fleet leaves nothing running."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+PARENT_VARIABLE = "FEDCORE_PARENT"  # process id of the fleet that started this process
+CHECK_S = 1.0
+
+
+def parent_to_watch() -> int | None:
+    """The process id to watch, None for a process started by hand."""
+    value = os.environ.get(PARENT_VARIABLE, "")
+    return int(value) if value.isdigit() else None
+
+
+async def watch_parent(parent: int | None, orphaned: Callable[[], object]) -> None:
+    """Call `orphaned` once the parent is gone; returns at once where there is none to watch."""
+    while parent is not None:
+        if os.getppid() != parent:
+            orphaned()
+            return
+        await asyncio.sleep(CHECK_S)
