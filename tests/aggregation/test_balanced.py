@@ -69,3 +69,25 @@ def test_float32_stays_float32():
     new = balance(b, a, 4, tolerance=1e-6)
     assert new.b.dtype == new.a.dtype == np.float32
     assert np.linalg.norm(new.b @ new.a - b @ a) <= 1e-6 * np.linalg.norm(b @ a)
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20)])
+def test_a_steep_spectrum_loses_no_more_than_float32_would(shape):
+    rng = np.random.default_rng(4)
+    left = np.linalg.qr(rng.standard_normal((shape[0], 20)))[0]
+    right = np.linalg.qr(rng.standard_normal((shape[1], 20)))[0]
+    b, a = left * np.logspace(0, -12, 20), right.T
+    new = balance(b, a, 18, tolerance=0.0)
+    assert np.linalg.norm(b @ a - new.b @ new.a, 2) < 3e-8
+    leading = np.sum(new.b**2, axis=0)[:10]
+    np.testing.assert_allclose(leading, np.logspace(0, -12, 20)[:10], rtol=1e-6)
+
+
+def test_the_dense_and_the_stacked_way_agree():
+    rng = np.random.default_rng(5)
+    b, a = rng.standard_normal((30, 12)), rng.standard_normal((12, 40))
+    thin = balance(b, a, 6)
+    padded = balance(np.hstack([b, np.zeros((30, 20))]), np.vstack([a, np.ones((20, 40))]), 6)
+    np.testing.assert_allclose(thin.b, padded.b, atol=1e-10)
+    np.testing.assert_allclose(thin.a, padded.a, atol=1e-10)
+    assert thin.dropped == pytest.approx(padded.dropped)

@@ -1,0 +1,220 @@
+"""Fold and finish of mixed-rank, mixed-sparsity updates, against a dense sum with a full SVD.
+
+The baseline is what FlexLoRA-type servers do: add every client's product into a dense float32 matrix per layer, take a
+full SVD of each, keep the server rank. It computes what delta-stack computes. factor-mean needs no decomposition.
+"""
+
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import Row, emit, parser
+from fedcore.adapter import AdapterSpec, initial_adapter, restrict
+from fedcore.aggregation.placement import placement
+from fedcore.aggregation.table import make_aggregator
+from fedcore.geometry import Geometry, geometry_from_config
+from fedcore.keep_set import KeepSet
+from fedcore.protocols import AggregateReport
+from fedcore.update import Update
+
+RANKS = (4, 8, 16)
+SPARSITIES = (0.0, 0.25, 0.5, 0.75)
+BASELINE = "dense sum + full SVD"
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model shape and cohort."""
+
+    model: str
+    geometry: Geometry
+    clients: int
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds of folding all updates and of finishing, and the share of energy that truncation dropped."""
+
+    fold_s: float
+    finish_s: float
+    dropped: float
+
+
+def bert(*, layers: int, hidden: int, ffn: int) -> Geometry:
+    """A BERT-type geometry with 12 heads."""
+    return geometry_from_config(
+        {
+            "model_type": "bert",
+            "num_hidden_layers": layers,
+            "hidden_size": hidden,
+            "num_attention_heads": 12,
+            "intermediate_size": ffn,
+            "vocab_size": 30522,
+            "max_position_embeddings": 512,
+        }
+    )
+
+
+def make_cohort(spec: AdapterSpec, clients: int, rng: np.random.Generator) -> list[Update]:
+    """Updates of every rank and sparsity in turn, kept groups drawn at random per layer."""
+    updates = []
+    for index in range(clients):
+        rank, keep_set = RANKS[index % len(RANKS)], _keep_set(spec.geometry, SPARSITIES[index % len(SPARSITIES)], rng)
+        tensors = {
+            name: 0.01 * rng.standard_normal(shape, dtype=np.float32)
+            for name, shape in spec.shapes(rank=rank, keep_set=keep_set).items()
+        }
+        updates.append(
+            Update(
+                device=f"device-{index:03}", round=1, weight=10 + index, rank=rank, keep_set=keep_set, tensors=tensors
+            )
+        )
+    return updates
+
+
+def run_aggregator(name: str, spec: AdapterSpec, adapter: Arrays, updates: Sequence[Update]) -> Timing:
+    """Fold all updates and finish with one of our aggregators."""
+    aggregator = make_aggregator(name)
+    start = time.perf_counter()
+    partial = aggregator.start(spec)
+    for update in updates:
+        partial = aggregator.fold(partial, update)
+    folded = time.perf_counter()
+    report: AggregateReport = aggregator.finish(partial, adapter)[1]
+    return Timing(fold_s=folded - start, finish_s=time.perf_counter() - folded, dropped=report.dropped_energy)
+
+
+def run_dense(spec: AdapterSpec, adapter: Arrays, updates: Sequence[Update]) -> Timing:
+    """Add all products densely, then decompose every layer in full."""
+    start = time.perf_counter()
+    total = sum(update.weight for update in updates)
+    dense = {at: adapter[_key(*at, "B")] @ adapter[_key(*at, "A")] for at in spec.modules()}
+    for update in updates:
+        share = np.float32(update.weight / total)
+        before = restrict(spec, adapter, rank=update.rank, keep_set=update.keep_set)
+        for at in spec.modules():
+            b, a = before[_key(*at, "B")], before[_key(*at, "A")]
+            moved = (b + update.tensors[_key(*at, "B")]) @ (a + update.tensors[_key(*at, "A")]) - b @ a
+            place = placement(spec, update.keep_set, *at)
+            rows = slice(None) if place.b_rows is None else place.b_rows
+            columns = slice(None) if place.a_columns is None else place.a_columns
+            dense[at][rows, columns] += share * moved
+    folded = time.perf_counter()
+    energy = dropped = 0.0
+    for matrix in dense.values():
+        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+        root = np.sqrt(s[: spec.rank])
+        _ = u[:, : spec.rank] * root, vt[: spec.rank] * root[:, None]
+        energy, dropped = energy + float(np.sum(s**2)), dropped + float(np.sum(s[spec.rank :] ** 2))
+    return Timing(fold_s=folded - start, finish_s=time.perf_counter() - folded, dropped=dropped / energy)
+
+
+def measure(case: Case) -> list[Row]:
+    """Return one row per method; methods take turns, so that noise of the machine meets all of them."""
+    setups = {name: _setup(case, name) for name in ("factor-mean", "delta-stack")}
+    runs: dict[str, Callable[[], Timing]] = {
+        "factor-mean": lambda: run_aggregator("factor-mean", *setups["factor-mean"]),
+        "delta-stack": lambda: run_aggregator("delta-stack", *setups["delta-stack"]),
+        BASELINE: lambda: run_dense(*setups["delta-stack"]),
+    }
+    timings: dict[str, list[Timing]] = {method: [] for method in runs}
+    for _ in range(case.repeats):
+        for method, run in runs.items():
+            timings[method].append(run())
+    megabytes = sum(value.nbytes for update in setups["factor-mean"][2] for value in update.tensors.values()) / 1e6
+    medians = {method: _median(each) for method, each in timings.items()}
+    slowest = medians[BASELINE].fold_s + medians[BASELINE].finish_s
+    return [_row(case, method, medians[method], megabytes, slowest, _peak_mb(run)) for method, run in runs.items()]
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    args = parser("aggregate", "Fold and finish of mixed-rank updates against dense sum + full SVD.").parse_args()
+    repeats = 1 if args.quick else 5
+    minilm, base = bert(layers=6, hidden=384, ffn=1536), bert(layers=2, hidden=768, ffn=3072)
+    cases = [Case(model="MiniLM, 6 x 384", geometry=minilm, clients=80, repeats=repeats)]
+    if not args.quick:
+        cases += [
+            Case(model="BERT-base, 2 x 768", geometry=base, clients=clients, repeats=repeats) for clients in (80, 10)
+        ]
+    rows = [row for case in cases for row in measure(case)]
+    notes = {
+        "ranks": list(RANKS),
+        "sparsities": list(SPARSITIES),
+        "server rank": "16 (factor-mean), 64 (delta-stack and baseline)",
+        "times": f"median of {repeats}, methods taking turns",
+        "peak MB": "tracemalloc peak of one fold + finish beyond the updates themselves",
+    }
+    emit("aggregate", rows, args, notes=notes)
+
+
+def _setup(case: Case, name: str) -> tuple[AdapterSpec, Arrays, list[Update]]:
+    rank = make_aggregator(name).server_rank(max(RANKS))
+    head = (("head.bias", (2,)), ("head.weight", (2, case.geometry.hidden)))
+    spec = AdapterSpec(geometry=case.geometry, rank=rank, targets=case.geometry.modules, head=head)
+    rng = np.random.default_rng(0)
+    adapter = initial_adapter(spec, rng)
+    for layer, module in spec.modules():
+        shape = adapter[_key(layer, module, "B")].shape
+        adapter[_key(layer, module, "B")] = 0.01 * rng.standard_normal(shape, dtype=np.float32)
+    return spec, adapter, make_cohort(spec, case.clients, rng)
+
+
+def _keep_set(geometry: Geometry, sparsity: float, rng: np.random.Generator) -> KeepSet:
+    def some(total: int) -> tuple[int, ...]:
+        return tuple(sorted(rng.choice(total, round(total * (1 - sparsity)), replace=False).tolist()))
+
+    layers = range(geometry.layers)
+    return KeepSet(
+        heads=tuple(some(geometry.head_units) for _ in layers), channels=tuple(some(geometry.ffn) for _ in layers)
+    )
+
+
+def _median(timings: Sequence[Timing]) -> Timing:
+    return Timing(
+        fold_s=statistics.median(each.fold_s for each in timings),
+        finish_s=statistics.median(each.finish_s for each in timings),
+        dropped=timings[0].dropped,
+    )
+
+
+def _peak_mb(run: Callable[[], Any]) -> float:
+    tracemalloc.start()
+    run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def _row(case: Case, method: str, timing: Timing, megabytes: float, slowest_s: float, peak_mb: float) -> Row:
+    total = timing.fold_s + timing.finish_s
+    return {
+        "model": case.model,
+        "clients": case.clients,
+        "method": method,
+        "updates MB": round(megabytes, 1),
+        "fold s": round(timing.fold_s, 4),
+        "fold MB/s": round(megabytes / timing.fold_s, 1),
+        "finish s": round(timing.finish_s, 4),
+        "total s": round(total, 4),
+        "x baseline": round(slowest_s / total, 2),
+        "peak MB": round(peak_mb, 1),
+        "dropped energy": None if method == "factor-mean" else round(timing.dropped, 6),
+    }
+
+
+def _key(layer: int, module: str, factor: str) -> str:
+    return f"layers.{layer}.{module}.{factor}"
+
+
+if __name__ == "__main__":
+    main()
