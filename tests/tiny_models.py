@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from fedcore.keep_set import KeepSet
 
 WORDS = ("good", "bad", "film", "plot", "actor", "the", "a", "was", "very", "not", "and", "story", "great", "dull")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -73,3 +76,16 @@ def tiny_batch(*, rows: int = 3, tokens: int = 7, seed: int = 0) -> dict[str, to
     ids = torch.randint(len(SPECIAL), VOCAB, (rows, tokens), generator=drawn)
     mask = (torch.arange(tokens)[None] < tokens - torch.arange(rows)[:, None]).long()
     return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def random_keep_set(within: KeepSet, *, heads: int, channels: int, seed: int = 0) -> KeepSet:
+    """Return a keep-set inside `within` with so many head units and channels in every layer, different by layer."""
+    rng = np.random.default_rng(seed)
+    return KeepSet(
+        heads=tuple(_drawn(rng, row, heads) for row in within.heads),
+        channels=tuple(_drawn(rng, row, channels) for row in within.channels),
+    )
+
+
+def _drawn(rng: np.random.Generator, row: tuple[int, ...], count: int) -> tuple[int, ...]:
+    return tuple(sorted(int(each) for each in rng.choice(row, count, replace=False)))

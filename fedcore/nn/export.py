@@ -53,8 +53,7 @@ def export_classifier(
         partial.mkdir(parents=True)
         state = merged_state(classifier)
         _write_model(classifier, state, partial)
-        with quiet():
-            load_tokenizer(tokenizer_folder).save_pretrained(partial)
+        _write_tokenizer(tokenizer_folder, partial)
         (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
         if probe is not None:
             save_file(_answered(classifier, probe), partial / "probe.safetensors")
@@ -113,6 +112,14 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def _write_tokenizer(source: Path, folder: Path) -> None:
+    tokenizer = load_tokenizer(source)
+    for key in ("is_local", "local_files_only"):  # how it was loaded here is nobody's business elsewhere
+        tokenizer.init_kwargs.pop(key, None)
+    with quiet():
+        tokenizer.save_pretrained(folder)
+
+
 def _bert_config(classifier: Classifier) -> Any:
     heads, channels = classifier.keep_set.counts
     config: Any = copy.deepcopy(classifier.model.config)
@@ -135,6 +142,7 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
         "head_dim": geometry.head_dim,
         "intermediate_size": classifier.keep_set.counts[1],
     }
+    values.pop("_name_or_path", None)  # a path of this machine
     return AutoConfig.for_model(**values)
 
 

@@ -28,13 +28,15 @@ from fedcore.nn.model_folder import (
     tensor_shapes,
     weight_files,
 )
-from fedcore.nn.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification, make_head
+from fedcore.nn.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
 
 __all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _LAYERS = ("encoder.layer.", "layers.")
+# config keys that say where a checkpoint came from, not what its backbone computes
+_INCIDENTAL = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 
 
@@ -123,12 +125,13 @@ def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
 
 def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
     original: Any = backbone.config
-    config = FedcoreBertConfig(backbone=original.to_dict(), head_kind=spec.kind, **_names(labels))
+    described = {key: value for key, value in original.to_dict().items() if key not in _INCIDENTAL}
+    config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **_names(labels))
     config._attn_implementation = original._attn_implementation
     with torch.device("meta"):  # only a frame: no second set of weights is allocated
         model = FedcoreBertForSequenceClassification(config)
     model.backbone = backbone
-    model.head = make_head(config, original.model_type, model.dropout.p)
+    model.head = model.head.to_empty(device="cpu").float()
     framed: nn.Module = model
     return framed
 
@@ -144,8 +147,7 @@ def _llama_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], f
         )
     model.model = backbone
     model.config = config
-    num_labels, hidden = dict(spec.shapes)["head.weight"]
-    model.score = nn.Linear(hidden, num_labels, bias=False)
+    model.score = model.score.to_empty(device="cpu").float()
     # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
     model.score.register_forward_pre_hook(_match_dtype)
     # the last token is found by this id, so it must be the one that batches are padded with

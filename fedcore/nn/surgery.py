@@ -76,7 +76,7 @@ def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor, optimizer: to
 
 
 def _cut_parameter(
-    old: nn.Parameter, axis: int, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None
+    old: torch.Tensor, axis: int, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None
 ) -> nn.Parameter:
     """Return a new, smaller parameter, after which `optimizer` refers to it instead of `old`."""
     index = kept.to(old.device)
