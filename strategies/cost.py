@@ -1,0 +1,77 @@
+"""The cost model of `fedcore.device`, bound to one run: memory and seconds of a device's round by counts and rank."""
+
+from dataclasses import dataclass
+
+from fedcore.adapter import AdapterSpec
+from fedcore.config import Config
+from fedcore.device import FLOAT_BYTES, step_seconds, training_memory_mb, transfer_seconds
+from fedcore.profile import DeviceProfile
+
+REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times matter to rewards
+HALF_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundCost:
+    """What a round costs a device that keeps `counts` = (head units, channels) and trains at some rank."""
+
+    spec: AdapterSpec
+    batch_size: int
+    max_length: int
+    local_steps: int
+    dtype_bytes: int  # of a frozen weight
+    upload_value_bytes: int
+
+    def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
+        """Return the estimated peak of live tensor memory in a training step, MiB."""
+        heads, channels = counts
+        return training_memory_mb(
+            self.spec.geometry,
+            heads=heads,
+            channels=channels,
+            rank=rank,
+            targets=self.spec.targets,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            dtype_bytes=self.dtype_bytes,
+            num_labels=min((shape[0] for _, shape in self.spec.head if shape), default=1),
+        )
+
+    def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int) -> float:
+        """Return the modelled time of a whole round: adapter down, local steps, update up."""
+        heads, channels = counts
+        step = step_seconds(
+            self.spec.geometry,
+            heads=heads,
+            channels=channels,
+            rank=rank,
+            targets=self.spec.targets,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            flops_per_s=REFERENCE_FLOPS_PER_S,
+            slowdown=profile.slowdown,
+        )
+        down = self._values(rank, (self.spec.geometry.head_units, self.spec.geometry.ffn)) * FLOAT_BYTES
+        up = self._values(rank, counts) * self.upload_value_bytes
+        return (
+            transfer_seconds(down, profile.downlink_mbps)
+            + self.local_steps * step
+            + transfer_seconds(up, profile.uplink_mbps)
+        )
+
+    def _values(self, rank: int, counts: tuple[int, int]) -> int:
+        geometry, (heads, channels) = self.spec.geometry, counts
+        shapes = (geometry.shape(module, heads=heads, channels=channels) for module in self.spec.targets)
+        return geometry.layers * rank * sum(sum(shape) for shape in shapes)
+
+
+def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
+    """Return the cost model of a run."""
+    return RoundCost(
+        spec=spec,
+        batch_size=config.training.batch_size,
+        max_length=config.model.max_length,
+        local_steps=config.training.local_steps,
+        dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
+        upload_value_bytes=HALF_BYTES if config.training.codec.startswith("bf16") else FLOAT_BYTES,
+    )

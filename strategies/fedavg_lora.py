@@ -1,0 +1,31 @@
+"""FedAvg over LoRA factors: the full model and one rank on every device, no pruning.
+
+Zhang et al., "Towards building the federated GPT: federated instruction tuning" (FedIT), 2023, arXiv 2305.05644: FedAvg
+(McMahan et al., 2017, arXiv 1602.05629) of the factors A and B, here as increments, weighted by examples. With
+the aggregator "factor-mean" and a server_lr of 1 it is exactly that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+
+NAME = "fedavg-lora"
+
+
+def fedavg_lora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every device the dense model and the largest configured rank.
+
+    Target sparsities, of the strategy and of every class, and `strategy.bandit` have no effect.
+    """
+    strategy = replace(config.strategy, target_sparsity=0.0, ranks=config.strategy.ranks[-1:], bandit="fixed")
+    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
+    return compose(NAME, replace(config, strategy=strategy, classes=classes), geometry, head_shapes, prior)

@@ -1,0 +1,33 @@
+"""FedSpine: a bandit gives every device its own sparsity and LoRA rank; prune and tune alternate.
+
+Yao, Xu, Xu, Liao, Xie, "Efficient Deployment of Large Language Models on Resource-constrained Devices", 2025,
+arXiv 2501.02438. Only its outline is public: server-side bandit over (pruning ratio, rank), iterative prune-and-tune,
+importance from gradients, weighted aggregation of different ranks. Reconstructed here, and ours to answer for:
+
+- the bandit is "S-UCB, reconstructed" (fedcore.bandit.s_ucb), its reward a bounded form of the four parts that
+  are known to enter it (fedcore.bandit.reward);
+- arms are filtered before a pull: never below what a device has committed, inside the schedule
+  (fedcore.pruning.schedule), within the device's memory (strategies.feasible);
+- one nested removal order for the fleet, from the devices' averaged scores (fedcore.pruning.ordering), where personal
+  ones did no better;
+- aggregation is whatever `strategy.aggregator` names.
+"""
+
+from collections.abc import Sequence
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+
+NAME = "fedspine"
+
+
+def fedspine(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy with bandit, target sparsities and ranks as configured."""
+    return compose(NAME, config, geometry, head_shapes, prior)

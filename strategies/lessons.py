@@ -1,0 +1,92 @@
+"""What a closed round teaches a policy: memory, committed counts, the removal order, the bandits."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fedcore.bandit.replay import arm_json
+from fedcore.bandit.reward import RewardParts
+from fedcore.errors import UpdateRejected
+from fedcore.geometry import Geometry
+from fedcore.outcome import Outcome, Status
+from fedcore.protocols import Bandit, Json
+from fedcore.pruning.ordering import ScoredGroups, absorb, keep_set
+from fedcore.pruning.score_check import verify_scores
+from strategies.cost import RoundCost
+
+SCALE_BOUNDS = (0.5, 4.0)  # how far a measured peak may move the memory estimate
+ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in the removal order
+
+
+def learn_committed(committed: Mapping[str, list[int]], opened: Json, outcomes: Sequence[Outcome]) -> Json:
+    """Return the committed counts: an accepted update commits the keep-set it was trained on."""
+    accepted = [each.device for each in outcomes if each.status is Status.ACCEPTED]
+    return dict(sorted({**committed, **{device: opened[device]["counts"] for device in accepted}}.items()))
+
+
+def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[Outcome], cost: RoundCost) -> Json:
+    """Return each class's largest ratio of measured to estimated peak memory so far, within SCALE_BOUNDS."""
+    learned = dict(scales)
+    for each in outcomes:
+        if each.report is None or not (math.isfinite(each.report.peak_memory_mb) and each.report.peak_memory_mb > 0):
+            continue
+        heads, channels = opened[each.device]["counts"]
+        ratio = each.report.peak_memory_mb / cost.memory_mb((heads, channels), each.arm.rank)
+        bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
+        learned[each.device_class] = max(learned.get(each.device_class, bounded), bounded)
+    return learned
+
+
+def learn_order(
+    order: Json, geometry: Geometry, opened: Json, outcomes: Sequence[Outcome]
+) -> tuple[Json, tuple[Json, ...]]:
+    """Return the order after the accepted devices' scores, and an event for each score that did not fit."""
+    measured: list[ScoredGroups] = []
+    refused: list[Json] = []
+    for each in outcomes:
+        if each.status is not Status.ACCEPTED or each.scores is None:
+            continue
+        heads, channels = opened[each.device]["counts"]
+        held = keep_set(order, geometry, (heads, channels))
+        try:
+            verify_scores(each.scores, held)
+        except UpdateRejected as cause:
+            refused.append(
+                {"event": "scores_refused", "round": each.round, "device": each.device, "reason": str(cause)}
+            )
+            continue
+        measured.append(ScoredGroups(scores=each.scores, keep_set=held, weight=opened[each.device]["weight"]))
+    return absorb(order, geometry, measured, ORDER_SMOOTHING), tuple(refused)
+
+
+def learn_arms(
+    bandits: Mapping[str, Json], bandit: Bandit, opened: Json, outcomes: Sequence[Outcome], rewards: Mapping[str, float]
+) -> Json:
+    """Return the bandits' states after the realised arms' rewards, observed in the order of `outcomes`."""
+    learned = dict(bandits)
+    for each in outcomes:
+        if each.device in rewards:
+            key = opened[each.device]["bandit_key"]
+            before = learned[key] if key in learned else bandit.start()
+            learned[key] = bandit.observe(before, each.arm, rewards[each.device])
+    return learned
+
+
+def reward_event(outcome: Outcome, opened: Json, reward: float | None, parts: RewardParts | None) -> Json:
+    """Return the log's record of what one arm earned; `reward` None where nothing was observed."""
+    return {
+        "event": "reward",
+        "round": outcome.round,
+        "device": outcome.device,
+        "bandit_key": opened[outcome.device]["bandit_key"],
+        "arm": arm_json(outcome.arm),
+        "reward": reward,
+        "status": str(outcome.status),
+        "parts": None
+        if parts is None
+        else {
+            "loss_rank": parts.loss_rank,
+            "progress": parts.progress,
+            "importance_rank": parts.importance_rank,
+            "lateness": parts.lateness,
+        },
+    }

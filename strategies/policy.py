@@ -1,0 +1,197 @@
+"""A policy: bandit x sampler x schedule x removal order x aggregator, composed into one strategy.
+
+State, a JSON value:
+
+    {"order":        the fleet's removal order (fedcore.pruning.ordering),
+     "bandits":      {class, or device where posteriors are not shared: bandit state},
+     "committed":    {device: [head units, channels] of the last accepted update},
+     "memory_scale": {class: measured / estimated peak memory},
+     "open":         {"round": r, "devices": {device: {"counts", "weight", "bandit_key", "model_s"}}}}
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedcore.adapter import AdapterSpec
+from fedcore.aggregation.table import make_aggregator
+from fedcore.assignment import Assignment, TrainingSpec
+from fedcore.bandit.reward import cohort_rewards, reward_parts
+from fedcore.bandit.table import make_bandit
+from fedcore.config import Config
+from fedcore.errors import JoinRefused, RunError
+from fedcore.geometry import Geometry
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import GroupScores, Outcome
+from fedcore.profile import DeviceProfile
+from fedcore.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport
+from fedcore.pruning.counts import keep_counts
+from fedcore.pruning.ordering import freeze, initial_order, keep_set
+from fedcore.seeds import derive_seed, generator
+from strategies.choice import Choice, Chooser, schedule_of
+from strategies.cost import RoundCost, round_cost
+from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_order, reward_event
+from strategies.sampler import sample_cohort
+from strategies.weights import integer_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A strategy made of parts; `config` is the resolved run, `prior` scores of the dense model's groups."""
+
+    name: str
+    config: Config
+    spec: AdapterSpec
+    aggregator: Aggregator[Any]
+    bandit: Bandit
+    cost: RoundCost
+    prior: GroupScores | None = field(default=None, compare=False, repr=False)
+
+    def start(self) -> Json:
+        """Return the state before the first round."""
+        order = initial_order(self.spec.geometry, self.prior)
+        return {"order": order, "bandits": {}, "committed": {}, "memory_scale": {}, "open": None}
+
+    def admit(self, profile: DeviceProfile) -> None:
+        """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
+        target, rank = self.config.target_sparsity(profile.device_class), self.config.strategy.ranks[0]
+        needed = self.cost.memory_mb(keep_counts(self.spec.geometry, target), rank)
+        if profile.memory_mb and needed > profile.memory_mb:
+            raise JoinRefused(
+                f"device {profile.name} of class {profile.device_class}: training needs {needed:.0f} MiB at sparsity "
+                f"{target:g} and rank {rank}, the device allows {profile.memory_mb:.0f} MiB; raise memory_mb or "
+                f"target_sparsity, or lower training.batch_size or model.max_length"
+            )
+
+    def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
+        """Choose a cohort, an arm for each member, and freeze the removal order as far as anyone is cut."""
+        rng = generator(self.config.run.seed, "cohort", round_index)
+        cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
+        weights = integer_weights([profile.num_examples for profile in cohort])
+        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost)
+        choices = [chooser.choose(state, profile, round_index) for profile in cohort]
+        geometry = self.spec.geometry
+        order = freeze(
+            state["order"],
+            heads_removed=max((geometry.head_units - each.counts[0] for each in choices), default=0),
+            channels_removed=max((geometry.ffn - each.counts[1] for each in choices), default=0),
+        )
+        keep_sets = {counts: keep_set(order, geometry, counts) for counts in {each.counts for each in choices}}
+        score = self._cuts_ahead(cohort, round_index)
+        weighted = list(zip(choices, weights, strict=True))
+        plan = RoundPlan(
+            assignments=tuple(
+                self._assign(each, keep_sets[each.counts], weight=weight, score=score) for each, weight in weighted
+            ),
+            events=tuple(each.event(weight) for each, weight in weighted),
+        )
+        opened = {each.profile.name: self._open(each, weight) for each, weight in weighted}
+        return {**state, "order": order, "open": {"round": round_index, "devices": opened}}, plan
+
+    def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
+        """Reward and observe every outcome, commit accepted keep-sets, learn memory and removal order.
+
+        Raises RunError for an outcome that the round's plan did not ask for.
+        """
+        opened = self._opened(state, outcomes, round_index)
+        ordered = sorted(outcomes, key=lambda outcome: outcome.device)
+        targets = {each.device: self.config.target_sparsity(each.device_class) for each in ordered}
+        modelled = self.config.strategy.reward_times == "model"
+        times = {device: each["model_s"] for device, each in opened.items()} if modelled else None
+        rewards = cohort_rewards(ordered, targets, self.config.strategy.reward_weights, times)
+        parts = reward_parts(ordered, targets, times)
+        order, refused = learn_order(state["order"], self.spec.geometry, opened, ordered)
+        after = {
+            "order": order,
+            "bandits": learn_arms(state["bandits"], self.bandit, opened, ordered, rewards),
+            "committed": learn_committed(state["committed"], opened, ordered),
+            "memory_scale": learn_memory(state["memory_scale"], opened, ordered, self.cost),
+            "open": None,
+        }
+        events = [reward_event(each, opened, rewards.get(each.device), parts.get(each.device)) for each in ordered]
+        return after, RoundReport(rewards=rewards, events=(*events, *refused))
+
+    def export_keep_set(self, state: Json, device_class: str) -> KeepSet:
+        """Return the keep-set at the class's target sparsity, whatever its devices have reached."""
+        counts = keep_counts(self.spec.geometry, self.config.target_sparsity(device_class))
+        return keep_set(state["order"], self.spec.geometry, counts)
+
+    def _cuts_ahead(self, cohort: Sequence[DeviceProfile], round_index: int) -> bool:
+        """Whether scores still matter to anyone: the order is the fleet's, so every class counts for every device."""
+        classes = {profile.device_class for profile in cohort} | {each.name for each in self.config.classes}
+        return any(schedule_of(self.config, each).cuts_ahead(round_index) for each in classes)
+
+    def _assign(self, choice: Choice, kept: KeepSet, *, weight: int, score: bool) -> Assignment:
+        return Assignment(
+            round=choice.round,
+            device=choice.profile.name,
+            arm=choice.arm,
+            keep_set=kept,
+            local_steps=self.config.training.local_steps,
+            weight=weight,
+            seed=derive_seed(self.config.run.seed, "train", choice.round, choice.profile.name),
+            deadline_s=self.config.coordinator.round_deadline_s,
+            score=score,
+            training=self._training(),
+        )
+
+    def _training(self) -> TrainingSpec:
+        training = self.config.training
+        return TrainingSpec(
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            lora_scale=training.lora_scale,
+            importance=training.importance,
+            keep_optimizer=training.keep_optimizer and self.aggregator.kind == "reducing",
+            codec=training.codec,
+        )
+
+    def _open(self, choice: Choice, weight: int) -> Json:
+        return {
+            "counts": list(choice.counts),
+            "weight": weight,
+            "bandit_key": choice.bandit_key,
+            "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank),
+        }
+
+    def _opened(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> Json:
+        plan = state["open"] or {"round": None, "devices": {}}
+        strangers = sorted({each.device for each in outcomes} - set(plan["devices"]))
+        if plan["round"] != round_index or strangers:
+            raise RunError(
+                f"cannot close round {round_index}: the plan is for round {plan['round']} and has no assignment for "
+                f"{', '.join(strangers) or 'nobody'}; plan the round again from the last committed state"
+            )
+        devices: Json = plan["devices"]
+        return devices
+
+
+def compose(
+    name: str,
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
+
+    Raises ConfigError for an unknown bandit, aggregator or adapter target.
+    """
+    strategy = config.strategy
+    aggregator = make_aggregator(strategy.aggregator, server_lr=strategy.server_lr, seed=config.run.seed)
+    spec = AdapterSpec(
+        geometry=geometry,
+        rank=aggregator.server_rank(strategy.ranks[-1]),
+        targets=config.training.targets or geometry.modules,
+        head=tuple(sorted((head, tuple(shape)) for head, shape in head_shapes)),
+    )
+    return Policy(
+        name=name,
+        config=config,
+        spec=spec,
+        aggregator=aggregator,
+        bandit=make_bandit(strategy),
+        cost=round_cost(config, spec),
+        prior=prior,
+    )
