@@ -13,7 +13,14 @@ def device_rows(options: DataOptions) -> Rows:
     if options.shard is None:
         return rows
     index, count = options.shard
-    chosen = shard(rows.labels, index - 1, count, partition=options.partition, alpha=options.alpha, seed=options.seed)
+    chosen = shard(
+        rows.labels,
+        index - 1,
+        shards=count,
+        partition=options.partition,
+        alpha=options.alpha,
+        seed=options.seed,
+    )
     return rows.select(chosen)
 
 

@@ -62,7 +62,6 @@ def make_engine(
         state=state,
         tensors=tensors,
         adapter=adapter,
-        void_streak=held.void_streak,
     )
 
 

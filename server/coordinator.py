@@ -249,7 +249,7 @@ class Coordinator:
     async def _turn(self, order: commands.Turn) -> None:
         engine = self._ready()
         engine.pinned = self.desk.blobs()
-        turned = await self.in_worker(engine.turn, order, dict(self._profiles))
+        turned = await self.in_worker(engine.turn, order, dict(self._profiles), self._machine.void_streak)
         if order.closed is not None:
             for member in order.closed.members:
                 session = self._sessions.get(member.device)

@@ -49,7 +49,6 @@ class Engine:
     state: Json
     tensors: dict[str, NDArray[np.float32]]
     adapter: GlobalAdapter
-    void_streak: int = 0
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     _globals: list[GlobalAdapter] = field(default_factory=list)
@@ -79,7 +78,7 @@ class Engine:
         current.folded.add(device)
         current.aggregate_s += time.perf_counter() - begin
 
-    def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile]) -> Turned:
+    def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> Turned:
         """Close a round, plan the next and commit both at once."""
         events: list[Json] = []
         outcomes: list[Json] = []
@@ -98,7 +97,7 @@ class Engine:
                 report=record,
                 outcomes=tuple(outcomes),
                 strategy_state=state_after_close,
-                void_streak=self.void_streak,
+                void_streak=void_streak,
                 global_blobs=_named(self.adapter),
                 next_round=command.next_round,
                 assignments=()
@@ -117,10 +116,7 @@ class Engine:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
         begin = time.perf_counter()
         report = AggregateReport(weight=0, leaves=0)
-        if closed.void:
-            self.void_streak += 1
-        else:
-            self.void_streak = 0
+        if not closed.void:
             self.tensors, report = self.strategy.aggregator.finish(current.partial, self.tensors)
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
             self._globals = [*self._globals, self.adapter]
