@@ -11,6 +11,7 @@ from fedcore.config import Config
 from fedcore.protocols import Json, Strategy
 from server.ledger import Ledger
 from server.run_log import REFERENCE_KEY, evaluation_key, export_key
+from strategies.table import resolve_settings
 
 SCHEMA = 1
 
@@ -33,7 +34,7 @@ def build_summary(
             "seed": config.run.seed,
             "strategy": strategy.name,
             "aggregator": strategy.aggregator.name,
-            "bandit": config.strategy.bandit,
+            "bandit": resolve_settings(config).strategy.bandit,
         },
         "global": {
             "untrained": ledger.get_meta(evaluation_key(0, full=False)),
@@ -82,7 +83,7 @@ def _class_figures(
     keep_set = strategy.export_keep_set(state, name)
     heads, channels = keep_set.counts
     figures: dict[str, Any] = {
-        "target_sparsity": config.target_sparsity(name),
+        "target_sparsity": resolve_settings(config).target_sparsity(name),
         "realised_sparsity": keep_set.sparsity(geometry),
         "heads_kept": heads * geometry.queries_per_unit,
         "heads_dense": geometry.query_heads,

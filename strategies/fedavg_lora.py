@@ -16,16 +16,21 @@ from strategies.policy import Policy, compose
 NAME = "fedavg-lora"
 
 
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: no pruning, the largest rank, no bandit.
+
+    Target sparsities, of the strategy and of every class, and `strategy.bandit` have no effect.
+    """
+    strategy = replace(config.strategy, target_sparsity=0.0, ranks=config.strategy.ranks[-1:], bandit="fixed")
+    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
+    return replace(config, strategy=strategy, classes=classes)
+
+
 def fedavg_lora(
     config: Config,
     geometry: Geometry,
     head_shapes: Sequence[tuple[str, tuple[int, ...]]],
     prior: GroupScores | None = None,
 ) -> Policy:
-    """Return the policy that gives every device the dense model and the largest configured rank.
-
-    Target sparsities, of the strategy and of every class, and `strategy.bandit` have no effect.
-    """
-    strategy = replace(config.strategy, target_sparsity=0.0, ranks=config.strategy.ranks[-1:], bandit="fixed")
-    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
-    return compose(NAME, replace(config, strategy=strategy, classes=classes), geometry, head_shapes, prior)
+    """Return the policy that gives every device the dense model and the largest configured rank."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior)

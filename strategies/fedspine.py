@@ -23,6 +23,11 @@ from strategies.policy import Policy, compose
 NAME = "fedspine"
 
 
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: as it is."""
+    return config
+
+
 def fedspine(
     config: Config,
     geometry: Geometry,
@@ -30,4 +35,4 @@ def fedspine(
     prior: GroupScores | None = None,
 ) -> Policy:
     """Return the policy with bandit, target sparsities and ranks as configured."""
-    return compose(NAME, config, geometry, head_shapes, prior)
+    return compose(NAME, settings(config), geometry, head_shapes, prior)

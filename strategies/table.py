@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from fedcore.bandit.table import make_bandit
 from fedcore.config import Config
 from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
-from fedcore.protocols import Strategy
-from strategies.fedavg_lora import fedavg_lora
-from strategies.fedspine import fedspine
+from fedcore.protocols import Bandit, Strategy
+from strategies import fedavg_lora, fedspine
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
 STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | None], Strategy]] = {
-    "fedspine": fedspine,
-    "fedavg-lora": fedavg_lora,
+    "fedspine": fedspine.fedspine,
+    "fedavg-lora": fedavg_lora.fedavg_lora,
+}
+
+
+SETTINGS: Mapping[str, Callable[[Config], Config]] = {
+    "fedspine": fedspine.settings,
+    "fedavg-lora": fedavg_lora.settings,
 }
 
 
@@ -26,6 +32,20 @@ def make_strategy(
     `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` scores the dense model's
     groups before any device did. Raises ConfigError naming the known strategies.
     """
+    return STRATEGIES[_known(config)](config, geometry, head_shapes, prior)
+
+
+def resolve_settings(config: Config) -> Config:
+    """Return the configuration as the named strategy reads it: what it ignores is set to what it does."""
+    return SETTINGS[_known(config)](config)
+
+
+def bandit_of(config: Config) -> Bandit:
+    """Return the bandit the named strategy really uses, for replay."""
+    return make_bandit(resolve_settings(config).strategy)
+
+
+def _known(config: Config) -> str:
     if config.strategy.name not in STRATEGIES:
         raise ConfigError(f"strategy.name: expected one of {', '.join(STRATEGIES)}; got {config.strategy.name!r}")
-    return STRATEGIES[config.strategy.name](config, geometry, head_shapes, prior)
+    return config.strategy.name
