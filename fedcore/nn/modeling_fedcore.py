@@ -131,12 +131,13 @@ def make_head(config: FedcoreBertConfig, backbone_type: str, dropout: float) -> 
 
 def narrow(backbone: nn.Module, kept_heads: list[int], ffn_sizes: list[int]) -> None:
     """Replace linear layers by new ones with so many heads and channels in each layer; empty lists change nothing."""
-    for layer, heads in zip(backbone.encoder.layer, kept_heads, strict=False):  # type: ignore[union-attr,arg-type]
+    layers: Any = backbone.get_submodule("encoder.layer")
+    for layer, heads in zip(layers if kept_heads else (), kept_heads, strict=True):
         attention, hidden = layer.attention.self, layer.attention.output.dense.out_features
         width = heads * attention.attention_head_size
         attention.num_attention_heads, attention.all_head_size = heads, width
         attention.query, attention.key, attention.value = (nn.Linear(hidden, width) for _ in range(3))
         layer.attention.output.dense = nn.Linear(width, hidden)
-    for layer, channels in zip(backbone.encoder.layer, ffn_sizes, strict=False):  # type: ignore[union-attr,arg-type]
+    for layer, channels in zip(layers if ffn_sizes else (), ffn_sizes, strict=True):
         hidden = layer.output.dense.out_features
         layer.intermediate.dense, layer.output.dense = nn.Linear(hidden, channels), nn.Linear(channels, hidden)
