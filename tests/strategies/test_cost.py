@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import pytest
+
+from fedcore.device import step_seconds, training_memory_mb
+from strategies.cost import REFERENCE_FLOPS_PER_S, round_cost
+
+
+def test_memory_is_the_model_of_the_device(build, config, geometry):
+    strategy = build()
+    assert round_cost(config, strategy.spec).memory_mb((4, 32), 8) == training_memory_mb(
+        geometry,
+        heads=4,
+        channels=32,
+        rank=8,
+        targets=geometry.modules,
+        batch_size=4,
+        max_length=16,
+        dtype_bytes=4,
+        num_labels=3,
+    )
+
+
+def test_seconds_are_download_steps_and_upload(build, config, geometry, roster):
+    cost = round_cost(config, build().spec)
+    profile = replace(roster[0], slowdown=2.0, uplink_mbps=1.0, downlink_mbps=2.0)
+    step = step_seconds(
+        geometry,
+        heads=4,
+        channels=32,
+        rank=8,
+        targets=geometry.modules,
+        batch_size=4,
+        max_length=16,
+        flops_per_s=REFERENCE_FLOPS_PER_S,
+        slowdown=2.0,
+    )
+    dense = 2 * 8 * (4 * 64 + 2 * 96)  # layers x rank x (rows + columns)
+    held = 2 * 8 * (4 * (32 + 16) + 2 * (32 + 32))
+    expected = dense * 4 * 8 / 2e6 + 10 * step + held * 2 * 8 / 1e6
+    assert cost.seconds(profile, (4, 32), 8) == pytest.approx(expected)
+
+
+def test_a_bfloat16_base_and_other_codecs_are_counted(build, config):
+    spec = build().spec
+    half = round_cost(replace(config, model=replace(config.model, dtype="bfloat16")), spec)
+    assert half.dtype_bytes == 2
+    plain = round_cost(replace(config, training=replace(config.training, codec="identity")), spec)
+    assert plain.upload_value_bytes == 4

@@ -1,0 +1,33 @@
+from dataclasses import replace
+
+import pytest
+
+from fedcore.errors import ConfigError
+from strategies.table import STRATEGIES, make_strategy
+
+HEAD = (("head.weight", (3, 32)), ("head.bias", (3,)))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("aggregator", ["factor-mean", "delta-stack"])
+def test_every_strategy_plays_rounds_with_every_aggregator(build, roster, play, name, aggregator):
+    strategy = build(name=name, aggregator=aggregator)
+    assert strategy.name == name
+    assert strategy.aggregator.name == aggregator
+    assert strategy.spec.rank == strategy.aggregator.server_rank(8)
+    assert strategy.spec.head == (("head.bias", (3,)), ("head.weight", (3, 32)))
+    _, plans, _ = play(strategy, roster, 3)
+    for plan, _ in plans:
+        assert [each.device for each in plan.assignments] == [each.name for each in roster]
+        assert all(each.training.keep_optimizer == (aggregator == "factor-mean") for each in plan.assignments)
+
+
+def test_an_unknown_name_lists_the_known_ones(build):
+    with pytest.raises(ConfigError, match="fedspine, fedavg-lora; got 'fedprox'"):
+        build(name="fedprox")
+
+
+def test_an_unknown_target_is_refused(config, geometry):
+    wrong = replace(config, training=replace(config.training, targets=("gate",)))
+    with pytest.raises(ConfigError, match="adapter targets"):
+        make_strategy(wrong, geometry, HEAD)
