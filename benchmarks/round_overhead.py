@@ -6,6 +6,7 @@ out. A round's cost is the time from one round's close to the next, as the coord
 """
 
 import asyncio
+import hashlib
 import itertools
 import json
 import statistics
@@ -26,13 +27,13 @@ from client.membership import Membership
 from client.throttle import Throttle
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.chain import encode
-from fedcore.config import parse_config
+from fedcore.config_text import parse_config
 from fedcore.fingerprint import Fingerprint
 from fedcore.geometry import Geometry, geometry_from_config
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport
 from fedcore.profile import DeviceProfile
-from protos.values import BlobRef, Downward, Join, Role, UpdateSubmission, UploadHeader, Welcome, Work
+from protos.values import BlobRef, Downward, Join, Role, UpdateSubmission, Welcome, Work
 from protos.wire import PROTOCOL
 from server.journal import read_events
 from storage.blobs import BlobStore
@@ -83,7 +84,6 @@ class IdleDevice:
     def __init__(self, name: str, target: str, certs: Path, mark: Fingerprint, geometry: Geometry, place: Path) -> None:
         self.name, self.mark, self.geometry = name, mark, geometry
         self.blobs = BlobStore(place / name)
-        self.session = ""
         self.held: set[str] = set()
         self.link = Link(
             LinkSettings(
@@ -122,7 +122,7 @@ class IdleDevice:
         )
 
     async def _welcome(self, welcome: Welcome, stream: Stream) -> None:
-        self.session = welcome.session
+        pass
 
     async def _message(self, message: Downward, stream: Stream) -> None:
         if not isinstance(message, Work):
@@ -133,11 +133,7 @@ class IdleDevice:
             self.blobs.delete(blob_id)
         self.held = {ref.id for ref in refs}
         data = encode(self._zeros(message), message.training.codec)
-        # Content-addressed: equal updates would be one blob, so each carries its device and round.
-        ref = BlobRef(id=self.blobs.put_bytes(data), size=len(data))
-        header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self.session, round=message.round)
-        sent = await self.link.upload(memoryview(data), header)
-        self.blobs.delete(ref.id)
+        ref = BlobRef(id="sha256:" + hashlib.sha256(data).hexdigest(), size=len(data), inline=data)
         report = DeviceReport(
             loss_before=1.0,
             loss_after=1.0,
@@ -148,7 +144,7 @@ class IdleDevice:
             num_examples=1,
             steps=0,
             bytes_down=received,
-            bytes_up=sent,
+            bytes_up=len(data),
         )
         await stream.send(
             UpdateSubmission(round=message.round, update=ref, scores=None, keep_set=message.keep_set.id, report=report)
@@ -183,14 +179,8 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
         try:
             target = asyncio.run(_address(run / "coordinator.json", coordinator))
             mark = fingerprint(folder / "model")
-            asyncio.run(
-                _all(
-                    [
-                        IdleDevice(f"idle-{number}", target, certs, mark, geometry, folder / "devices")
-                        for number in range(devices)
-                    ]
-                )
-            )
+            names = [f"idle-{number}" for number in range(devices)]
+            asyncio.run(_all(names, target, certs, mark, geometry, folder / "devices"))
             coordinator.wait(60)
         finally:
             coordinator.kill()
@@ -206,7 +196,10 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
     }
 
 
-async def _all(devices: Sequence[IdleDevice]) -> None:
+async def _all(
+    names: Sequence[str], target: str, certs: Path, mark: Fingerprint, geometry: Geometry, place: Path
+) -> None:
+    devices = [IdleDevice(name, target, certs, mark, geometry, place) for name in names]
     await asyncio.gather(*(device.run() for device in devices))
 
 

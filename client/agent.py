@@ -33,6 +33,7 @@ from protos.values import (
     Welcome,
     Work,
 )
+from protos.wire import INLINE_BYTES
 
 RETRY_S = 1.0  # between tries of a broken transfer
 TRIES = 5
@@ -185,10 +186,7 @@ class Agent:
     async def _deliver(self, work: Work, spooled: Spooled) -> None:
         begin = self.clock()
         submission = spooled.submission
-        sent = 0
-        for ref in (submission.update, submission.scores):
-            if ref is not None:
-                sent += await self._retrying(lambda ref=ref: self._upload(ref, work.round))  # type: ignore[misc]
+        submission, sent = await self._send_blobs(work, submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
         report = replace(submission.report, phase_s=phases, bytes_up=sent)
         await self._tell(replace(submission, report=report))
@@ -196,6 +194,19 @@ class Agent:
             f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
             f"loss {report.loss_before:.3f} -> {report.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
         )
+
+    async def _send_blobs(self, work: Work, submission: UpdateSubmission) -> tuple[UpdateSubmission, int]:
+        """Send update and scores: inside the submission where they are small, else as uploads."""
+        sent, refs = 0, []
+        for ref in (submission.update, submission.scores):
+            if ref is not None and ref.size <= INLINE_BYTES:
+                refs.append(await self.link.pack(ref, self.state.blobs.read_bytes(ref.id)))
+                sent += ref.size
+            elif ref is not None:
+                sent += await self._retrying(lambda ref=ref: self._upload(ref, work.round))  # type: ignore[misc]
+                refs.append(ref)
+        scores = refs[1] if submission.scores is not None else None
+        return replace(submission, update=refs[0], scores=scores), sent
 
     async def _upload(self, ref: BlobRef, number: int) -> int:
         data = memoryview(self.state.blobs.read_bytes(ref.id))

@@ -1,6 +1,6 @@
 """What travels on the wire, as plain frozen values. The meaning of each field is in protos/v1/*.proto."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fedcore.assignment import Arm, TrainingSpec
@@ -28,11 +28,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobRef:
-    """A blob's name, size in bytes, and what it is for."""
+    """A blob's name, size in bytes, what it is for, and its bytes where they are few (`INLINE_BYTES`)."""
 
     id: str
     size: int
     name: str = ""
+    inline: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 PROTOCOL = 1  # the version spoken; both sides send the range they understand
 CHUNK_BYTES = 1 << 20
+INLINE_BYTES = 64 << 10  # a blob up to this size travels inside the message that names it: one call instead of three
 MAX_MESSAGE_BYTES = 4 << 20
 ERROR_KEY = "fedcore-error"  # trailing metadata: the error class, so that the far side raises the same
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
-from fedcore.codec.chain import decode, encode
+from fedcore.codec.chain import encode
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
 from storage.atomic import write_atomic
@@ -16,24 +16,13 @@ from storage.blobs import BlobStore
 
 
 def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:
-    """Write the adapter as durable rank-block blobs and a head blob; equal tensors give equal blobs."""
+    """Write the adapter as rank-block blobs and a head blob; equal tensors give equal blobs."""
     blocks = tuple(
         _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)})
         for low, high in rank_blocks(spec.rank)
     )
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
     return GlobalAdapter(round=round_index, rank_blocks=blocks, head=head)
-
-
-def load_adapter(blobs: BlobStore, spec: AdapterSpec, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
-    """Inverse of `store_adapter`."""
-    parts = [decode(blobs.path(ref.id).read_bytes()) for ref in adapter.rank_blocks]
-    tensors = {
-        name: np.concatenate([part[name] for part in parts], axis=0 if name.endswith(".A") else 1)
-        for name in _factors(spec)
-    }
-    head = decode(blobs.path(adapter.head.id).read_bytes())
-    return tensors | {name: np.array(head[name]) for name, _ in spec.head}
 
 
 def blocks_below(adapter: GlobalAdapter, rank: int) -> tuple[BlobRef, ...]:
@@ -80,4 +69,4 @@ def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArra
 
 def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
     data = encode(tensors, "identity")
-    return BlobRef(id=blobs.put_bytes(data, durable=True), size=len(data), name=name)
+    return BlobRef(id=blobs.put_bytes(data), size=len(data), name=name)

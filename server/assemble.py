@@ -13,12 +13,13 @@ from fedcore.geometry import geometry_from_config
 from fedcore.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.protocols import Json, Strategy
 from fedcore.seeds import generator
-from protos.values import BlobRef, GlobalAdapter
-from server.adapter_blobs import load_adapter, store_adapter
+from server.adapter_blobs import store_adapter
 from server.engine import Engine
+from server.global_file import read_global
 from server.ledger import Ledger
 from server.run_folder import RunFolder
 from server.run_log import RunLog
+from server.turn_record import LedgerState
 from storage.blobs import BlobStore
 from storage.checkpoint import read_config
 from storage.magnitudes import weight_magnitudes
@@ -34,34 +35,40 @@ class HeldRun:
     strategy: Strategy
     state: Json
     tensors: dict[str, NDArray[np.float32]]
-    adapter: GlobalAdapter
 
 
 def make_engine(
-    *, config: Config, model: Path, labels: tuple[str, ...], blobs: BlobStore, ledger: Ledger, log: RunLog
+    *,
+    config: Config,
+    model: Path,
+    labels: tuple[str, ...],
+    folder: RunFolder,
+    blobs: BlobStore,
+    ledger: Ledger,
+    log: RunLog,
 ) -> Engine:
     """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably."""
     strategy = _strategy(config, model, labels)
     held = ledger.load()
     if held.labels != labels:
         ledger.set_meta("labels", list(labels))
-    if held.strategy_state is not None:
-        adapter = _held_adapter(held.global_blobs, blobs, (held.next_round or 1) - 1)
-        tensors = load_adapter(blobs, strategy.spec, adapter)
-        state = held.strategy_state
-    else:
-        tensors = untrained_adapter(config, model, labels, strategy.spec)
-        adapter = store_adapter(blobs, strategy.spec, tensors, 0)
-        state = strategy.start()
+    round_index, digest = _held_global(held)
+    tensors = (
+        read_global(folder.globals, round_index, digest)
+        if round_index
+        else untrained_adapter(config, model, labels, strategy.spec)
+    )
     return Engine(
         config=config,
         strategy=strategy,
         blobs=blobs,
         ledger=ledger,
         log=log,
-        state=state,
+        state=strategy.start() if held.strategy_state is None else held.strategy_state,
         tensors=tensors,
-        adapter=adapter,
+        adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
+        globals=folder.globals,
+        global_hash=digest,
     )
 
 
@@ -72,17 +79,15 @@ def held_run(folder: RunFolder, config: Config, model: Path) -> HeldRun:
         held = ledger.load()
     finally:
         ledger.close()
-    if held.strategy_state is None or not held.global_blobs:
+    round_index, digest = _held_global(held)
+    if held.strategy_state is None or not round_index:
         raise RunError(f"{folder.root} has no closed round yet; there is nothing to export")
     strategy = _strategy(config, model, held.labels)
-    blobs = BlobStore(folder.blobs)
-    adapter = _held_adapter(held.global_blobs, blobs, 0)
     return HeldRun(
         labels=held.labels,
         strategy=strategy,
         state=held.strategy_state,
-        tensors=load_adapter(blobs, strategy.spec, adapter),
-        adapter=adapter,
+        tensors=read_global(folder.globals, round_index, digest),
     )
 
 
@@ -118,10 +123,7 @@ def _checkpoint_head(
     return held
 
 
-def _held_adapter(named: tuple[tuple[str, str], ...], blobs: BlobStore, round_index: int) -> GlobalAdapter:
-    refs = [BlobRef(id=blob_id, size=blobs.size(blob_id), name=name) for name, blob_id in named]
-    return GlobalAdapter(
-        round=round_index,
-        rank_blocks=tuple(ref for ref in refs if ref.name != "head"),
-        head=next(ref for ref in refs if ref.name == "head"),
-    )
+def _held_global(held: LedgerState) -> tuple[int, str]:
+    """Round and file hash of the committed global adapter; round 0 is the untrained one, which has no file."""
+    name, digest = held.global_blobs[0] if held.global_blobs else ("round-0", "")
+    return int(name.removeprefix("round-")), digest

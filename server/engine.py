@@ -6,6 +6,7 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from fedcore.rounds.commands import Turn
 from fedcore.rounds.result import RoundResult
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blocks_below, store_adapter
+from server.global_file import drop_older, write_global
+from server.inline import inlined
 from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import outcome_record, round_record
@@ -49,6 +52,8 @@ class Engine:
     state: Json
     tensors: dict[str, NDArray[np.float32]]
     adapter: GlobalAdapter
+    globals: Path
+    global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     _globals: list[GlobalAdapter] = field(default_factory=list)
@@ -98,7 +103,7 @@ class Engine:
                 outcomes=tuple(outcomes),
                 strategy_state=state_after_close,
                 void_streak=void_streak,
-                global_blobs=_named(self.adapter),
+                global_blobs=((f"round-{self.adapter.round}", self.global_hash),),
                 next_round=command.next_round,
                 assignments=()
                 if plan is None
@@ -107,6 +112,7 @@ class Engine:
         )
         for blob_id in obsolete:
             self.blobs.delete(blob_id)
+        drop_older(self.globals, self.adapter.round)
         self.open = plan
         return Turned(works={} if plan is None else plan.works, adapter=self.adapter)
 
@@ -119,6 +125,7 @@ class Engine:
         if not closed.void:
             self.tensors, report = self.strategy.aggregator.finish(current.partial, self.tensors)
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
+            self.global_hash = write_global(self.globals, self.tensors, closed.round)
             self._globals = [*self._globals, self.adapter]
         current.aggregate_s += time.perf_counter() - begin
         outcomes = self._outcomes(closed, current, profiles)
@@ -172,12 +179,13 @@ class Engine:
     def _work(self, assignment: Assignment) -> Work:
         data = assignment.keep_set.to_bytes()
         reducing = self.strategy.aggregator.kind == "reducing"
+        keep_set = BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="keep-set")
         return Work(
             round=assignment.round,
             arm=assignment.arm,
-            keep_set=BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="keep-set"),
-            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
-            head=self.adapter.head,
+            keep_set=inlined(keep_set, self.blobs),
+            rank_blocks=tuple(inlined(ref, self.blobs) for ref in blocks_below(self.adapter, assignment.arm.rank)),
+            head=inlined(self.adapter.head, self.blobs),
             local_steps=assignment.local_steps,
             weight=assignment.weight,
             seed=assignment.seed,
@@ -209,10 +217,6 @@ class Engine:
                 spent |= ids
         self._globals = [*waiting, *recent]
         return sorted(spent - held - self.pinned - {ref.id for ref in (*self.adapter.rank_blocks, self.adapter.head)})
-
-
-def _named(adapter: GlobalAdapter) -> tuple[tuple[str, str], ...]:
-    return tuple((ref.name, ref.id) for ref in (*adapter.rank_blocks, adapter.head))
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 
 from fedcore.bandit.replay import committed, replay
-from fedcore.config import parse_config
+from fedcore.config_text import parse_config
 from fedcore.protocols import Json
 from server.journal import read_events
 from server.ledger import Ledger

@@ -59,6 +59,11 @@ class RunFolder:
         return self.root / "blobs"
 
     @property
+    def globals(self) -> Path:
+        """Durable copies of the last global adapters."""
+        return self.root / "globals"
+
+    @property
     def events(self) -> Path:
         """One line per event."""
         return self.root / "events.jsonl"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import grpc
 
-from fedcore.config import Config, parse_config, to_toml
+from fedcore.config import Config
+from fedcore.config_text import parse_config, to_toml
 from fedcore.errors import RunError
 from fedcore.fingerprint import Fingerprint
 from fedcore.protocols import Json
@@ -94,7 +95,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
         description=_describe(held, config, options.model, mark, blobs),
         machine=_machine(config, held),
         make_engine=lambda labels: make_engine(
-            config=config, model=options.model, labels=labels, blobs=blobs, ledger=ledger, log=log
+            config=config, model=options.model, labels=labels, folder=folder, blobs=blobs, ledger=ledger, log=log
         ),
         log=log,
         rows_per_round=config.evaluation.rows_per_round,

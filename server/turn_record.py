@@ -15,7 +15,7 @@ class TurnRecord:
     outcomes: Sequence[Json] = ()  # of the closed round
     report: Json | None = None  # of the closed round as a whole: phases, bytes, what aggregation did
     strategy_state: Json
-    global_blobs: tuple[tuple[str, str], ...]  # (name, blob id)
+    global_blobs: tuple[tuple[str, str], ...]  # (name, sha256 hex)
     void_streak: int
     next_round: int | None  # None: the run is finished
     assignments: Sequence[Json] = ()  # of the next round

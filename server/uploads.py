@@ -13,7 +13,8 @@ from fedcore.errors import UpdateRejected
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores
 from fedcore.update import Update, verify_update
-from protos.values import UpdateSubmission
+from protos.values import BlobRef, UpdateSubmission
+from server.inline import inline_payload
 from server.open_round import Arrived
 from storage.blobs import BlobStore
 
@@ -45,15 +46,24 @@ def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSp
         weight=assignment.weight,
         rank=assignment.arm.rank,
         keep_set=assignment.keep_set,
-        tensors=decode(_mapped(blobs, submission.update.id)),
+        tensors=decode(
+            _payload(blobs, submission.update, assignment, spec),
+            shapes=spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set),
+        ),
     )
     verify_update(update, spec)
     scores = None
     if assignment.score:
         if submission.scores is None:
             raise UpdateRejected(f"{who}: group importances were asked for and are missing")
-        scores = _scores(decode(_mapped(blobs, submission.scores.id)), assignment.keep_set, who)
+        payload = _payload(blobs, submission.scores, assignment, spec)
+        scores = _scores(decode(payload, shapes=score_shapes(assignment.keep_set)), assignment.keep_set, who)
     return Arrived(submission=submission, update=update, scores=scores)
+
+
+def _payload(blobs: BlobStore, ref: BlobRef, assignment: Assignment, spec: AdapterSpec) -> memoryview:
+    inline = inline_payload(ref, upload_bound(assignment, spec)) if ref.inline else None
+    return _mapped(blobs, ref.id) if inline is None else inline
 
 
 def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:

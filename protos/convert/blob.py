@@ -6,12 +6,12 @@ from protos.values import BlobRef, UploadHeader
 
 def ref_to_pb(ref: BlobRef) -> pb.BlobRef:
     """BlobRef value -> message."""
-    return pb.BlobRef(id=ref.id, size=ref.size, name=ref.name)
+    return pb.BlobRef(id=ref.id, size=ref.size, name=ref.name, inline=ref.inline)
 
 
 def ref_from_pb(message: pb.BlobRef) -> BlobRef:
     """BlobRef message -> value."""
-    return BlobRef(id=message.id, size=message.size, name=message.name)
+    return BlobRef(id=message.id, size=message.size, name=message.name, inline=message.inline)
 
 
 def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:

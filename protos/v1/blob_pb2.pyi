@@ -6,14 +6,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class BlobRef(_message.Message):
-    __slots__ = ("id", "size", "name")
+    __slots__ = ("id", "size", "name", "inline")
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     id: str
     size: int
     name: str
-    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., name: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class GetBlobRequest(_message.Message):
     __slots__ = ("id", "offset")

@@ -1,0 +1,51 @@
+"""The global adapter's durable copy: one file per round, so that closing a round costs one sync of one file.
+
+The rank-block blobs devices fetch are derived from it and need not survive a power cut: equal tensors give equal blobs.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import Tensors
+from fedcore.codec.chain import decode, encode
+from fedcore.errors import RunError
+from storage.atomic import write_atomic
+
+KEPT = 2  # globals that stay
+
+
+def write_global(folder: Path, tensors: Tensors, round_index: int) -> str:
+    """Write the adapter after a round durably and return the sha256 hex of its file."""
+    data = encode(tensors, "identity")
+    folder.mkdir(exist_ok=True)
+    write_atomic(_path(folder, round_index), data, durable=True)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_global(folder: Path, round_index: int, digest: str) -> dict[str, NDArray[np.float32]]:
+    """Return the adapter after a round; raises RunError where its file is missing or not what was committed."""
+    path = _path(folder, round_index)
+    try:
+        data = path.read_bytes()
+    except OSError as cause:
+        raise RunError(f"cannot read the global adapter {path}: {cause}; restore the run folder from a copy") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {found[:16]}; restore it from a copy")
+    tensors = decode(data)
+    return {name: np.array(tensors[name]) for name in tensors}
+
+
+def drop_older(folder: Path, round_index: int) -> None:
+    """Delete all but the last globals up to `round_index`, and those of rounds that were never committed."""
+    paths = sorted(folder.glob("round-*.safetensors"))
+    committed = [path for path in paths if path <= _path(folder, round_index)]
+    for path in set(paths) - set(committed[-KEPT:]):
+        path.unlink(missing_ok=True)
+
+
+def _path(folder: Path, round_index: int) -> Path:
+    return folder / f"round-{round_index:08d}.safetensors"
