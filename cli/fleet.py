@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from cli.settings import JsonOption, SetOption, read_config
-from fedcore.config import to_toml
+from fedcore.config_text import to_toml
 from fedcore.errors import ConfigError
 from fleet.labels import with_labels
 from fleet.report import report

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fedcore.config import Config, parse_config
+from fedcore.config import Config
+from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError
 from storage.certificates import TlsMaterial, load_material
 

@@ -1,22 +1,19 @@
-"""The run configuration: strict TOML, every key known, every value in range.
+"""The run configuration as values: one class per table, every default, every range.
 
-Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] and [[fleet.class]]. `parse_config` checks
-names (suggesting the nearest known one), types and ranges; `to_toml` writes every default out.
+Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] and [[fleet.class]]. Every class raises
+ConfigError, naming the key, for a value out of range. `fedcore.config_text` reads and writes them as TOML.
 """
 
-import dataclasses
-import difflib
-import json
-import tomllib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name
 
-T = TypeVar("T")
+SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
+COUNT_LIMIT = 2**31  # counts travel as unsigned 32-bit numbers
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name, "run.name")
-        _at_least("run.rounds", self.rounds, 1)
+        _count("run.rounds", self.rounds, 1)
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise ConfigError(f"run.seed must be in [0, 2**63), got {self.seed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class ModelConfig:
     dtype: str = "float32"  # of the frozen base weights: "float32" or "bfloat16"
 
     def __post_init__(self) -> None:
-        _at_least("model.max_length", self.max_length, 2)
+        _count("model.max_length", self.max_length, 2)
         _one_of("model.head", self.head, ("auto", "mean", "last", "stock"))
         _one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
 
@@ -64,13 +63,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.partition", self.partition, ("dirichlet", "iid"))
         _between("data.test_fraction", self.test_fraction, 0.0, 0.9)
-        if self.alpha <= 0:
-            raise ConfigError(f"data.alpha must be above 0, got {self.alpha}")
+        _above("data.alpha", self.alpha, 0)
         if isinstance(self.text, tuple) and len(self.text) not in (1, 2):
             raise ConfigError(f"data.text: expected one column or a pair, got {len(self.text)} columns")
         if len(set(self.labels)) != len(self.labels) or len(self.labels) == 1:
             raise ConfigError(f"data.labels: expected at least two different labels, got {list(self.labels)}")
-        _at_least("data.shards", self.shards, 0)
+        _count("data.shards", self.shards, 0)
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -103,24 +101,24 @@ class StrategyConfig:
         if not self.ranks:
             raise ConfigError("strategy.ranks: expected at least one rank")
         for rank in self.ranks:
-            _at_least("strategy.ranks", rank, 1)
+            _count("strategy.ranks", rank, 1)
         if list(self.ranks) != sorted(set(self.ranks)):
             raise ConfigError(f"strategy.ranks: expected ascending, different ranks, got {list(self.ranks)}")
         for key in ("cohort", "warmup_rounds", "recovery_rounds"):
-            _at_least(f"strategy.{key}", getattr(self, key), 0)
+            _count(f"strategy.{key}", getattr(self, key), 0)
         if self.warmup_rounds < 1 and self.target_sparsity > 0:
             raise ConfigError(
                 "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut"
             )
-        if len(self.reward_weights) != 4 or min(self.reward_weights) < 0:
-            raise ConfigError("strategy.reward_weights: expected four weights of 0 or more")
+        if len(self.reward_weights) != 4:
+            raise ConfigError(f"strategy.reward_weights: expected four weights, got {len(self.reward_weights)}")
+        for weight in self.reward_weights:
+            _at_least("strategy.reward_weights", weight, 0)
         _one_of("strategy.reward_times", self.reward_times, ("measured", "model"))
-        if not 0 < self.discount <= 1:
-            raise ConfigError(f"strategy.discount must be in (0, 1], got {self.discount}")
+        _share("strategy.discount", self.discount)
         _at_least("strategy.exploration", self.exploration, 0)
         _between("strategy.min_width", self.min_width, 0.001, 1.0)
-        if self.server_lr <= 0:
-            raise ConfigError(f"strategy.server_lr must be above 0, got {self.server_lr}")
+        _above("strategy.server_lr", self.server_lr, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +136,10 @@ class TrainingConfig:
     codec: str = "bf16+zstd"
 
     def __post_init__(self) -> None:
-        _at_least("training.local_steps", self.local_steps, 1)
-        _at_least("training.batch_size", self.batch_size, 1)
+        _count("training.local_steps", self.local_steps, 1)
+        _count("training.batch_size", self.batch_size, 1)
         for key in ("learning_rate", "lora_scale"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"training.{key} must be above 0, got {getattr(self, key)}")
+            _above(f"training.{key}", getattr(self, key), 0)
         _at_least("training.weight_decay", self.weight_decay, 0)
         _one_of("training.importance", self.importance, ("taylor", "lora-taylor"))
 
@@ -161,12 +158,13 @@ class CoordinatorConfig:
 
     def __post_init__(self) -> None:
         for key in ("lease_s", "round_deadline_s", "join_deadline_s"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"coordinator.{key} must be above 0 seconds, got {getattr(self, key)}")
-        if not 0 < self.quorum <= 1:
-            raise ConfigError(f"coordinator.quorum must be in (0, 1], got {self.quorum}")
-        _at_least("coordinator.min_devices", self.min_devices, 1)
-        _at_least("coordinator.max_void_rounds", self.max_void_rounds, 1)
+            _above(f"coordinator.{key}", getattr(self, key), 0)
+        _share("coordinator.quorum", self.quorum)
+        _count("coordinator.min_devices", self.min_devices, 1)
+        _count("coordinator.max_void_rounds", self.max_void_rounds, 1)
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT:
+            raise ConfigError(f"coordinator.listen: expected HOST:PORT, for example 0.0.0.0:8443, got {self.listen!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +176,9 @@ class EvaluationConfig:
     deadline_s: float = 600.0  # how long the end of a run waits for the evaluator without progress
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.rows_per_round", self.rows_per_round, 0)
-        _at_least("evaluation.batch_size", self.batch_size, 1)
-        if self.deadline_s <= 0:
-            raise ConfigError(f"evaluation.deadline_s must be above 0 seconds, got {self.deadline_s}")
+        _count("evaluation.rows_per_round", self.rows_per_round, 0)
+        _count("evaluation.batch_size", self.batch_size, 1)
+        _above("evaluation.deadline_s", self.deadline_s, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +195,7 @@ class ClassConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name, "fleet.class name")
-        _at_least(f"fleet.class {self.name}: count", self.count, 1)
+        _count(f"fleet.class {self.name}: count", self.count, 1)
         _at_least(f"fleet.class {self.name}: slowdown", self.slowdown, 1)
         for key in ("memory_mb", "uplink_mbps", "downlink_mbps"):
             _at_least(f"fleet.class {self.name}: {key}", getattr(self, key), 0)
@@ -232,119 +229,32 @@ class Config:
         return self.strategy.target_sparsity
 
 
-TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation")
+def _count(where: str, value: int, low: int) -> None:
+    if not low <= value < COUNT_LIMIT:
+        raise ConfigError(f"{where} must be at least {low} and below 2**31, got {value}")
 
 
-def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
-    """Parse TOML text with `table.key=value` overrides; raises ConfigError naming the key and the remedy."""
-    try:
-        raw: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as cause:
-        raise ConfigError(f"not valid TOML: {cause}") from None
-    for override in overrides:
-        _apply(raw, override)
-    fleet = raw.pop("fleet", {})
-    _known("", raw, (*TABLES, "fleet"))
-    if not isinstance(fleet, dict):
-        raise ConfigError("fleet: expected [[fleet.class]] tables")
-    _known("fleet.", fleet, ("class",))
-    hints = get_type_hints(Config)
-    tables = {name: _build(hints[name], _table(name, raw.get(name, {})), f"{name}.") for name in TABLES}
-    rows = fleet.get("class", [])
-    if not isinstance(rows, list):
-        raise ConfigError("fleet.class: expected [[fleet.class]] with double brackets")
-    classes = tuple(_build(ClassConfig, _table("fleet.class", row), "fleet.class.") for row in rows)
-    return Config(**tables, classes=classes)
-
-
-def to_toml(config: Config) -> str:
-    """Write every value out, so that `parse_config` gives an equal config."""
-    lines: list[str] = []
-    for name in TABLES:
-        lines += [f"[{name}]", *_items(getattr(config, name)), ""]
-    for each in config.classes:
-        lines += ["[[fleet.class]]", *_items(each), ""]
-    return "\n".join(lines)
-
-
-def _items(table: Any) -> list[str]:
-    values = ((item.name, getattr(table, item.name)) for item in dataclasses.fields(table))
-    return [f"{name} = {_literal(value)}" for name, value in values if value is not None]
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    path, separator, value = override.partition("=")
-    table, dot, key = path.strip().partition(".")
-    if not separator or not dot or not key:
-        raise ConfigError(f"--set {override!r}: expected table.key=value, for example run.rounds=5")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value  # a bare word is a string
-    if not isinstance(raw.setdefault(table, {}), dict):
-        raise ConfigError(f"--set {override!r}: {table} is not a table")
-    raw[table][key] = parsed
-
-
-def _table(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name}: expected a table, got {value!r}")
-    return value
-
-
-def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"unknown config key {prefix}{key}; {hint}")
-
-
-def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(kind)
-    fields = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    _known(prefix, table, fields)
-    values = {key: _coerce(value, hints[key], prefix + key) for key, value in table.items()}
-    if "name" in fields and kind is ClassConfig and "name" not in values:
-        raise ConfigError(f"{prefix}name is missing: every [[fleet.class]] needs a name")
-    return kind(**values)
-
-
-def _coerce(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, UnionType):
-        for option in get_args(kind):
-            try:
-                return _coerce(value, option, where)
-            except ConfigError:
-                continue
-        raise ConfigError(f"{where}: expected {kind}, got {value!r}")
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
-        return tuple(_coerce(item, get_args(kind)[0], where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is type(None) or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}")
-    return value
+# Written so that NaN, which compares false with everything, is refused too.
 
 
 def _at_least(where: str, value: float, low: float) -> None:
-    if value < low:
-        raise ConfigError(f"{where} must be at least {low}, got {value}")
+    if not (value >= low and math.isfinite(value)):
+        raise ConfigError(f"{where} must be at least {low:g}, got {value}")
+
+
+def _above(where: str, value: float, low: float) -> None:
+    if not (value > low and math.isfinite(value)):
+        raise ConfigError(f"{where} must be above {low:g}, got {value}")
 
 
 def _between(where: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{where} must be in [{low}, {high}], got {value}")
+
+
+def _share(where: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ConfigError(f"{where} must be in (0, 1], got {value}")
 
 
 def _sparsity(where: str, value: float) -> None:

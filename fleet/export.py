@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.config import parse_config
+from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError, RunError
 from fedcore.keep_set import KeepSet
 from fedcore.protocols import Json, Strategy

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedcore.assignment import Arm
-from fedcore.config import Config, parse_config
+from fedcore.config import Config
+from fedcore.config_text import parse_config
 from fedcore.geometry import Geometry
 from fedcore.outcome import DeviceReport, GroupScores, Outcome, Status
 from fedcore.profile import DeviceProfile
