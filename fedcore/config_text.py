@@ -131,7 +131,7 @@ def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
 
 def _coerce(value: Any, kind: Any, where: str) -> Any:
     if isinstance(kind, UnionType):
-        for option in get_args(kind):
+        for option in _options(kind):
             try:
                 return _coerce(value, option, where)
             except ConfigError:
@@ -143,7 +143,7 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         return tuple(_coerce(item, get_args(kind)[0], where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE_FLOAT:
         return float(value)
-    if kind is NoneType or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _unfit(where, kind, value)
     return value
 
@@ -152,10 +152,15 @@ def _unfit(where: str, kind: Any, value: Any) -> ConfigError:
     return ConfigError(f"{where}: expected {_words(kind)}, got {value!r}")
 
 
+def _options(union: UnionType) -> list[Any]:
+    """The types TOML can write; it has no word for None, which leaving the key out means."""
+    return [option for option in get_args(union) if option is not NoneType]
+
+
 def _words(kind: Any) -> str:
     """A type as a writer of TOML calls it."""
     if isinstance(kind, UnionType):
-        return " or ".join(_words(option) for option in get_args(kind) if option is not NoneType)
+        return " or ".join(_words(option) for option in _options(kind))
     if get_origin(kind) is tuple:
         return "a list"
     return {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}[kind]
