@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.handout import fetch_all, read_handout
+from client.handout import fetch_all, payload, read_handout
 from client.link import Link, Stream
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
@@ -131,7 +131,7 @@ class Agent:
         bytes_down = await self._retrying(lambda: fetch_all(self.link, self.state.blobs, refs))
         self._forget_older(refs)
         handout = read_handout(self.state.blobs, work.rank_blocks, work.head)
-        keep_set = KeepSet.from_bytes(self.state.blobs.read_bytes(work.keep_set.id))
+        keep_set = KeepSet.from_bytes(payload(work.keep_set, self.state.blobs))
         downloaded = self.clock()
         loop = asyncio.get_running_loop()
 
@@ -151,6 +151,7 @@ class Agent:
         encoding = self.clock()
         update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained)
         encoded = self.clock()
+        self.state.blobs.put_bytes(keep_set.to_bytes())  # committed with the update, perhaps by a later process
         self._pending = (keep_set, trained.state)
         report = DeviceReport(
             loss_before=trained.result.loss_before,
@@ -178,7 +179,7 @@ class Agent:
 
     def _forget_older(self, refs: tuple[BlobRef, ...]) -> None:
         """Keep only the hand-out in use: blocks that did not change stay, the rest would pile up."""
-        current = {ref.id for ref in refs}
+        current = {ref.id for ref in refs if not ref.inline}
         for blob_id in self._handout - current:
             self.state.blobs.delete(blob_id)
         self._handout = current

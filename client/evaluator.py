@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.handout import fetch_all, read_handout
+from client.handout import fetch_all, payload, read_handout
 from client.judge import Judge
 from client.link import Link, Stream
 from fedcore.errors import FedcoreError, TransportError
@@ -104,7 +104,7 @@ class Evaluator:
     async def _export(self, judge: Judge, task: ExportTask) -> ExportOutcome:
         handout = await self._handout(task.adapter)
         await fetch_all(self.link, self.blobs, [task.keep_set])
-        keep_set = KeepSet.from_bytes(self.blobs.read_bytes(task.keep_set.id))
+        keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
             made = await self._run(judge.export, handout, keep_set, task.lora_scale, out)

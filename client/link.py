@@ -58,12 +58,15 @@ class Link:
     async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
         """Bring a blob into `store`, going on where an interrupted download stopped; bytes received.
 
+        One that came inside its message stays there (see `client.handout.payload`).
+
         Raises BlobCorrupt where the bytes do not hash to the name.
         """
+        if ref.inline:  # it came with its message; an emulated thin link takes its time for it all the same
+            await self.settings.downlink.take(len(ref.inline))
+            return len(ref.inline)
         if store.has(ref.id):
             return 0
-        if ref.inline:
-            return await self._unpack(ref, store)
         writer = store.writer(ref.id, ref.size)
         received = 0
         try:
@@ -77,23 +80,15 @@ class Link:
             writer.close()
         return received
 
-    async def _unpack(self, ref: BlobRef, store: BlobStore) -> int:
-        """Store a blob that came inside a message; an emulated thin link takes its time for it all the same."""
-        await self.settings.downlink.take(len(ref.inline))
-        with store.writer(ref.id, ref.size) as writer:
-            writer.write(ref.inline)
-            writer.commit()
-        return len(ref.inline)
-
     async def pack(self, ref: BlobRef, data: bytes) -> BlobRef:
         """Return `ref` with its bytes inside, having taken their time on the uplink."""
         await self.settings.uplink.take(len(data))
         return replace(ref, inline=data)
 
-    async def upload(self, data: memoryview, header: UploadHeader, *, resume: bool = True) -> int:
-        """Send a blob and return the bytes sent; with `resume` ask first how much of it has arrived before."""
+    async def upload(self, data: memoryview, header: UploadHeader) -> int:
+        """Send a blob, going on where an interrupted upload stopped, and return the bytes sent."""
         begin = 0
-        if resume:
+        if len(data) > CHUNK_BYTES:  # a smaller one is sent again sooner than it is asked for
             stat = await self._raise(
                 self._stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
             )
