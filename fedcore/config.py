@@ -92,8 +92,8 @@ class StrategyConfig:
     reward_weights: tuple[float, ...] = (0.5, 0.2, 0.1, 0.2)  # loss drop, progress, adapter importance, lateness
     share_posterior: bool = True  # devices of a class share what the bandit learned
     reward_times: str = "measured"  # or "model": times from the cost model, so that runs repeat
-    discount: float = 0.95
-    exploration: float = 0.2
+    discount: float = 0.98
+    exploration: float = 0.1
     min_width: float = 0.1  # leaves of the bandit's tree are not split below this share of an axis
 
     def __post_init__(self) -> None:
