@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.errors import ConfigError
+from fedcore.errors import ConfigError, ModelError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 
@@ -28,7 +28,10 @@ INITIAL_HEAD_STD = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
-    """What tensors the global adapter has. `rank` is the largest rank any device may hold."""
+    """What tensors the global adapter has. `rank` is the largest rank any device may hold.
+
+    Raises ConfigError for a rank below 1 and for targets that are none of the geometry's modules, or none at all.
+    """
 
     geometry: Geometry
     rank: int
@@ -49,7 +52,10 @@ class AdapterSpec:
                 yield layer, module
 
     def shapes(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> dict[str, tuple[int, ...]]:
-        """Shapes a holder of `rank` and `keep_set` has (defaults: everything), by canonical name."""
+        """Shapes a holder of `rank` and `keep_set` has (defaults: everything), by canonical name.
+
+        Raises ProtocolError where the keep-set's counts differ between layers.
+        """
         held = self.rank if rank is None else rank
         heads, channels = (None, None) if keep_set is None else keep_set.counts
         shapes: dict[str, tuple[int, ...]] = {}
@@ -70,11 +76,13 @@ def initial_adapter(
     """Return A drawn from U(-1/sqrt(in), 1/sqrt(in)) (LoRA's Kaiming init), B = 0, and the head.
 
     The head's tensors are taken from `head` where given, else drawn from N(0, 0.02) for matrices and 0 for
-    vectors.
+    vectors. Raises ModelError where a given tensor has another shape than the spec's.
     """
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, shape in spec.shapes().items():
         if head is not None and name in head:
+            if head[name].shape != shape:
+                raise ModelError(f"{name} of the checkpoint has shape {head[name].shape}, expected {shape}")
             tensors[name] = np.array(head[name], dtype=np.float32)
         elif name.endswith(".A"):
             bound = 1.0 / np.sqrt(shape[1])

@@ -8,7 +8,7 @@ from fedcore.keep_set import KeepSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One choice of the bandit: target sparsity in [0, 1) and LoRA rank >= 1."""
+    """One choice of the bandit: target sparsity in [0, 1) and LoRA rank >= 1; raises ConfigError outside of them."""
 
     sparsity: float
     rank: int

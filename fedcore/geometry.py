@@ -30,7 +30,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """Dense shapes of one base model. All sizes are counts, all >= 1."""
+    """Dense shapes of one base model. Sizes are counts >= 1; raises ModelError where they are not, or do not divide."""
 
     family: Literal["bert", "llama"]
     model_type: str
@@ -82,7 +82,7 @@ class Geometry:
         return 1 if self.kv_heads > 1 else 0 if self.query_heads > 1 else 1
 
     def cut(self, module: str) -> Cut | None:
-        """Return how `module` is cut, or None where pruning leaves it whole."""
+        """Return how `module` is cut, or None where pruning leaves it whole; raises ValueError on another name."""
         head_rows = self.queries_per_unit * self.head_dim
         kv_rows = self.kv_per_unit * self.head_dim
         match module:
@@ -99,7 +99,10 @@ class Geometry:
         raise ValueError(f"unknown module {module!r}; expected one of {self.modules}")
 
     def shape(self, module: str, *, heads: int | None = None, channels: int | None = None) -> tuple[int, int]:
-        """Return (out, in) of a module with `heads` head units and `channels` FFN channels kept."""
+        """Return (out, in) of a module with `heads` head units and `channels` FFN channels kept (defaults: all).
+
+        Raises KeyError on a name that is no module.
+        """
         units = self.head_units if heads is None else heads
         wide = self.ffn if channels is None else channels
         query = units * self.queries_per_unit * self.head_dim
@@ -144,7 +147,7 @@ class Geometry:
 def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     """Read the geometry out of a Hugging Face `config.json`.
 
-    Raises ModelError for a family that cannot be pruned, naming those that can.
+    Raises ModelError for a family that cannot be pruned, naming those that can, and for missing or impossible sizes.
     """
     model_type = str(config.get("model_type", "missing"))
     if model_type not in (*BERT_TYPES, *LLAMA_TYPES):
@@ -154,7 +157,9 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
         bert = model_type in BERT_TYPES
-        attention_bias = bool(config.get("attention_bias", False))
+        # Only Llama's code reads the two bias switches; its relatives ignore them.
+        attention_bias = model_type == "llama" and bool(config.get("attention_bias", False))
+        mlp_bias = model_type == "llama" and bool(config.get("mlp_bias", False))
         return Geometry(
             family="bert" if bert else "llama",
             model_type=model_type,
@@ -168,10 +173,12 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
             positions=int(config["max_position_embeddings"]) if bert else 0,
             token_types=int(config.get("type_vocab_size", 0)) if bert else 0,
             qkv_bias=bert or model_type == "qwen2" or attention_bias,
-            o_bias=bert or (attention_bias and model_type == "llama"),
-            ffn_bias=bert or bool(config.get("mlp_bias", False)),
+            o_bias=bert or attention_bias,
+            ffn_bias=bert or mlp_bias,
         )
     except KeyError as missing:
         raise ModelError(
             f"model config of type {model_type!r} has no key {missing}; is config.json complete?"
         ) from None
+    except (TypeError, ValueError, ZeroDivisionError) as cause:
+        raise ModelError(f"model config of type {model_type!r} has a size that cannot be: {cause}") from None

@@ -14,10 +14,17 @@ from fedcore.geometry import Geometry
 
 @dataclass(frozen=True, kw_only=True)
 class KeepSet:
-    """Kept groups per layer, as sorted tuples of indices into the dense model."""
+    """Kept groups per layer, as sorted tuples of indices into the dense model.
+
+    Raises ProtocolError where `heads` and `channels` have different numbers of layers; `validate` checks the rest.
+    """
 
     heads: tuple[tuple[int, ...], ...]
     channels: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.heads) != len(self.channels):
+            raise ProtocolError(f"keep-set has heads of {len(self.heads)} layers and channels of {len(self.channels)}")
 
     @staticmethod
     def full(geometry: Geometry) -> "KeepSet":
@@ -36,13 +43,13 @@ class KeepSet:
         return next(iter(shapes))
 
     def sparsity(self, geometry: Geometry) -> float:
-        """Realised sparsity: 1 - kept / dense parameters of the prunable groups."""
+        """Realised sparsity: 1 - kept / dense parameters of the prunable groups, in [0, 1); raises like `counts`."""
         heads, channels = self.counts
         return geometry.sparsity(heads=heads, channels=channels)
 
     def is_subset_of(self, other: "KeepSet") -> bool:
-        """Whether every group kept here is kept in `other` (pruning never goes back)."""
-        return all(
+        """Whether every group kept here is kept in `other` (pruning never goes back); False for other layer counts."""
+        return len(self.heads) == len(other.heads) and all(
             set(mine) <= set(theirs)
             for mine, theirs in zip((*self.heads, *self.channels), (*other.heads, *other.channels), strict=True)
         )
@@ -76,15 +83,18 @@ class KeepSet:
 
     @staticmethod
     def from_bytes(data: bytes) -> "KeepSet":
-        """Inverse of `to_bytes`; raises ProtocolError on anything else."""
+        """Inverse of `to_bytes`; raises ProtocolError on anything else, also on the same sets in another spelling."""
         try:
             value = json.loads(data)
-            return KeepSet(
+            keep_set = KeepSet(
                 heads=tuple(tuple(int(i) for i in row) for row in value["heads"]),
                 channels=tuple(tuple(int(i) for i in row) for row in value["channels"]),
             )
-        except (ValueError, KeyError, TypeError) as cause:
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as cause:
             raise ProtocolError(f"not a keep-set: {cause}") from None
+        if keep_set.to_bytes() != data:
+            raise ProtocolError("not a keep-set in its canonical bytes; its hash would name something else")
+        return keep_set
 
     @cached_property
     def blob_id(self) -> str:

@@ -24,10 +24,13 @@ _PATHS = {
 
 
 def module_path(geometry: Geometry, layer: int, module: str) -> str:
-    """Dotted path of a canonical module inside the backbone (BertModel, LlamaModel, ...)."""
+    """Return the dotted path of a canonical module inside the backbone (BertModel, LlamaModel, ...).
+
+    Raises KeyError for a module the family does not have.
+    """
     return _PATHS[geometry.family][module].format(layer)
 
 
 def attention_path(geometry: Geometry, layer: int) -> str:
-    """Dotted path of the attention block that holds head counts as attributes."""
+    """Return the dotted path of the attention block that holds head counts as attributes."""
     return module_path(geometry, layer, "q").rpartition(".")[0]

@@ -1,5 +1,6 @@
 """What a device says of itself when it joins."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ def check_name(name: str, what: str = "device name") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
-    """A device's identity and limits. A limit of 0 means not limited."""
+    """A device's identity and limits. A limit of 0 means not limited.
+
+    Raises ConfigError for a name that is none, no training row, and limits that are negative or not finite.
+    """
 
     name: str
     device_class: str
@@ -32,8 +36,7 @@ class DeviceProfile:
         check_name(self.device_class, "device class")
         if self.num_examples < 1:
             raise ConfigError(f"device {self.name} has no training row; give it at least one")
-        if self.slowdown < 1.0:
-            raise ConfigError(f"device {self.name}: slowdown must be at least 1, got {self.slowdown}")
-        for limit in ("memory_mb", "uplink_mbps", "downlink_mbps"):
-            if getattr(self, limit) < 0:
-                raise ConfigError(f"device {self.name}: {limit} must be 0 (no limit) or more")
+        for key, low in (("slowdown", 1), ("memory_mb", 0), ("uplink_mbps", 0), ("downlink_mbps", 0)):
+            value = getattr(self, key)
+            if not (value >= low and math.isfinite(value)):  # so written, NaN is refused too
+                raise ConfigError(f"device {self.name}: {key} must be a number of at least {low}, got {value}")

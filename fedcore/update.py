@@ -35,7 +35,10 @@ class Update:
 
 
 def verify_update(update: Update, spec: AdapterSpec) -> None:
-    """Raise UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment."""
+    """Raise UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment.
+
+    Every value must lie in (-MAX_ABS_VALUE, MAX_ABS_VALUE). Reads each tensor once.
+    """
     expected = spec.shapes(rank=update.rank, keep_set=update.keep_set)
     who = f"update of {update.device} for round {update.round}"
     if set(update.tensors) != set(expected):

@@ -119,7 +119,7 @@ def test_at_least_one_rank_is_needed() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, NAN])
 def test_reward_weights_are_not_negative(weight: float) -> None:
-    with pytest.raises(ConfigError, match="strategy.reward_weights must be at least 0"):
+    with pytest.raises(ConfigError, match="reward_weights must be at least 0"):
         StrategyConfig(reward_weights=(1.0, weight, 0.0, 0.0))
 
 
