@@ -83,19 +83,22 @@ class FleetServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBlob(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Download a blob from any offset on; ends after its last byte.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StatBlob(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How much of an upload has arrived, to go on from there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutBlob(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
+        """Upload a blob; only against an open assignment or task, verified before it gets its name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
