@@ -1,0 +1,73 @@
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+
+from fedcore.errors import ConfigError, ProtocolError
+from protos.convert.round import (
+    submission_from_bytes,
+    submission_to_bytes,
+    verdict_from_pb,
+    verdict_to_pb,
+    work_from_pb,
+    work_key,
+    work_to_pb,
+)
+from protos.v1 import round_pb2 as pb
+from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from tests.protos.wire_values import SUBMISSIONS, WORK
+
+
+@given(SUBMISSIONS)
+@settings(max_examples=40)
+def test_a_spooled_update_is_read_back(value: UpdateSubmission) -> None:
+    assert submission_from_bytes(submission_to_bytes(value)) == value
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff", b"not a message"])
+def test_a_spool_of_other_bytes_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not a spooled update"):
+        submission_from_bytes(data)
+
+
+@given(WORK, WORK)
+@settings(max_examples=40)
+def test_equal_work_has_an_equal_key_and_other_work_another(one: Work, two: Work) -> None:
+    assert work_key(one) == work_key(replace(one))
+    assert (work_key(one) == work_key(two)) == (work_to_pb(one) == work_to_pb(two))
+
+
+@given(WORK)
+@settings(max_examples=20)
+def test_the_key_covers_every_field_of_work(work: Work) -> None:
+    other = replace(work, round=work.round ^ 1, seed=work.seed ^ 1, basis=work.basis + "x")
+    for field in fields(Work):
+        if getattr(other, field.name) != getattr(work, field.name):
+            assert work_key(replace(work, **{field.name: getattr(other, field.name)})) != work_key(work)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (pb.Assignment(sparsity=1.2, rank=4), r"sparsity must be in \[0, 1\), got 1.2"),
+        (pb.Assignment(sparsity=-0.1, rank=4), "sparsity must be in"),
+        (pb.Assignment(sparsity=float("nan"), rank=4), "sparsity must be in"),
+        (pb.Assignment(sparsity=0.5, rank=0), "rank must be at least 1, got 0"),
+    ],
+)
+def test_an_arm_out_of_range_is_refused(message: pb.Assignment, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        work_from_pb(message)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_has_a_number_of_its_own(verdict: Verdict) -> None:
+    message = verdict_to_pb(UpdateVerdict(round=2, verdict=verdict, message="why"))
+    assert pb.Verdict.Name(message.verdict) == f"VERDICT_{verdict.upper()}"
+    assert verdict_from_pb(message).verdict is verdict
+
+
+@pytest.mark.parametrize("number", [pb.VERDICT_UNSPECIFIED, 17])
+def test_an_unknown_verdict_is_refused_with_its_round(number: int) -> None:
+    with pytest.raises(ProtocolError, match=f"round 2: unknown verdict {number}; update the client"):
+        verdict_from_pb(pb.UpdateVerdict(round=2, verdict=number))  # type: ignore[arg-type]
