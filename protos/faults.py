@@ -18,6 +18,8 @@ STATUS: dict[type[errors.FedcoreError], grpc.StatusCode] = {
     errors.RunError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransportError: grpc.StatusCode.UNAVAILABLE,
 }
+_TLS_WORDS = ("CERTIFICATE_VERIFY_FAILED", "SSL_ERROR", "handshake failed", "Verification Check failed", "Peer name")
+_HANG_UP_WORDS = ("Socket closed", "Connection reset", "Broken pipe")
 _BY_NAME = {kind.__name__: kind for kind in STATUS}
 
 
@@ -27,16 +29,35 @@ def status_of(error: errors.FedcoreError) -> grpc.StatusCode:
 
 
 def error_of(fault: grpc.aio.AioRpcError, target: str) -> errors.FedcoreError:
-    """Return the error a failed call stands for: the server's own, or TransportError naming the target."""
+    """Return the error a failed call stands for, naming `target`.
+
+    The server's own error where it sent one; CertificateError where TLS failed on this side, ProtocolError where the
+    other side cannot be spoken to, else TransportError.
+    """
     for key, value in fault.trailing_metadata() or ():
         if key == ERROR_KEY and value in _BY_NAME:
             return _BY_NAME[str(value)](fault.details() or str(value))
     detail = (fault.details() or "no details").splitlines()[0]
     if fault.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return errors.ProtocolError(f"{target}: message too large for the wire: {detail}")
-    if "CERTIFICATE_VERIFY_FAILED" in detail or "Peer name" in detail or "SSL" in detail or "handshake" in detail:
+    if fault.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.ProtocolError(f"{target}: no coordinator of this version ({detail}); check address and versions")
+    return _unreachable(target, fault.code(), detail)
+
+
+def _unreachable(target: str, code: grpc.StatusCode, detail: str) -> errors.FedcoreError:
+    # gRPC tells TLS failures apart only in words.
+    if "WRONG_VERSION_NUMBER" in detail:
+        return errors.CertificateError(f"{target} does not talk TLS; give it certificates, or say --insecure here too")
+    if any(word in detail for word in _TLS_WORDS):
         return errors.CertificateError(
             f"{target}: TLS handshake failed ({detail}); use certificates of the same authority, and a host name "
             "that the coordinator's certificate carries (fedcore certs --host)"
         )
-    return errors.TransportError(f"{target}: {fault.code().name}: {detail}")
+    if "failed to connect" in detail and any(word in detail for word in _HANG_UP_WORDS):
+        # A server that will not have our certificate just hangs up; so does one that is going down.
+        return errors.TransportError(
+            f"{target} hung up before a word was said; if it goes on, the coordinator does not accept this side's "
+            "certificate, or wants one (--certs)"
+        )
+    return errors.TransportError(f"{target}: {code.name}: {detail}")
