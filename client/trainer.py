@@ -15,6 +15,7 @@ from client.training_state import TrainingState
 from fedcore.adapter import AdapterSpec, restrict
 from fedcore.errors import FedcoreError
 from fedcore.keep_set import KeepSet
+from fedcore.label_prior import prior_shift
 from fedcore.nn.batches import EncodedRows, encode_rows
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.importance import LoraTaylorScorer, Scorer, SmoothedScores, TaylorScorer
@@ -106,6 +107,7 @@ class Trainer:
             aids=TrainingAids(
                 moments=moments,
                 scorer=scorer,
+                prior_shift=self._prior_shift(work),
                 score=work.score,
                 on_step=lambda step, _: self._step(step, on_step),
                 pace=Pace(clock=self.cpu_clock, pause=self._pause),
@@ -121,6 +123,12 @@ class Trainer:
             train_s=self.clock() - pruned,
             state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
         )
+
+    def _prior_shift(self, work: Work) -> NDArray[np.float32] | None:
+        if not work.label_counts:
+            return None
+        own = np.bincount(self._rows().labels, minlength=len(work.label_counts))
+        return prior_shift(own.tolist(), work.label_counts)
 
     def _step(self, step: int, on_step: Callable[[int], None]) -> None:
         if self.cancel.is_set():

@@ -132,7 +132,8 @@ class TrainingConfig:
     lora_scale: float = 2.0
     targets: tuple[str, ...] = ()  # linear layers with adapters; empty is every prunable one
     importance: str = "taylor"
-    keep_optimizer: bool = True
+    keep_optimizer: bool = False
+    logit_adjustment: bool = True  # against label skew; devices tell the coordinator their label counts
     codec: str = "bf16+zstd"
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ class DeviceProfile:
     slowdown: float = 1.0  # emulated compute slowdown, >= 1
     uplink_mbps: float = 0.0  # megabits per second
     downlink_mbps: float = 0.0
+    label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
 
     def __post_init__(self) -> None:
         check_name(self.name)

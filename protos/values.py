@@ -215,6 +215,7 @@ class Work:
     training: TrainingSpec
     max_upload_bytes: int
     basis: str
+    label_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
 from fedcore.nn.lora import adapted, factors, trainable_parameters
+from fedcore.nn.objective import PLAIN, Objective
 from fedcore.outcome import GroupScores
 
 
@@ -34,8 +35,8 @@ class Scorer(Protocol):
         """See the gradients of one training step, after its backward pass."""
         ...
 
-    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
-        """Return the scores of every kept group; `batch` serves for calibration."""
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Return the scores of every kept group; `batch` and the loss of training serve for calibration."""
         ...
 
 
@@ -48,7 +49,7 @@ class TaylorScorer:
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: training steps are not looked at."""
 
-    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
         """Run one forward and backward pass over `batch`; parameters and their gradients stay untouched.
 
         Hooks keep the input of every prunable layer and, once the gradient of its output arrives, form the weight
@@ -64,7 +65,7 @@ class TaylorScorer:
         try:
             with _frozen(classifier):
                 logits = classifier.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
-                loss = nn.functional.cross_entropy(logits.float(), batch["labels"])
+                loss = objective(logits.float(), batch["labels"])
                 if not torch.isfinite(loss):
                     raise FedcoreError("importance: the calibration loss is not finite; lower training.learning_rate")
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -122,8 +123,8 @@ class LoraTaylorScorer:
                 target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
         self.state = SmoothedScores(heads=heads, channels=channels)
 
-    def scores(self, classifier: Classifier, batch: Batch) -> GroupScores:
-        """Return the averages of the kept groups; `batch` is not needed."""
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Return the averages of the kept groups; neither batch nor loss is needed."""
         keep = classifier.keep_set
         return GroupScores(
             heads=tuple(unit_norm(self.state.heads[i, list(units)]) for i, units in enumerate(keep.heads)),

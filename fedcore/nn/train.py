@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.assignment import TrainingSpec
@@ -22,6 +24,7 @@ from fedcore.nn.importance import Scorer
 from fedcore.nn.lora import trainable_parameters
 from fedcore.nn.memory import LiveTensorMeter
 from fedcore.nn.moments import Moment, Moments
+from fedcore.nn.objective import PLAIN, Objective
 from fedcore.nn.optimizer import make_optimizer, moments, restore
 from fedcore.outcome import GroupScores
 from fedcore.seeds import generator
@@ -45,6 +48,7 @@ class TrainingAids:
     scorer: Scorer | None = None  # sees every step
     score: bool = False  # whether `scorer` shall say its scores at the end
     on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
+    prior_shift: NDArray[np.float32] | None = None  # (labels,) added to the logits in every loss: fedcore.label_prior
     pace: Pace | None = None
 
 
@@ -81,18 +85,19 @@ def train(
     restore(optimizer, parameters, aids.moments)
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
     batches = (collate(rows, each) for each in epoch_batches(len(rows), spec.batch_size, generator(seed, "batches")))
-    loop = _Loop(classifier, parameters, optimizer, aids)
+    objective = Objective(aids.prior_shift)
+    loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with _paced(aids.pace):
-        before = _probe_loss(classifier, probe)
+        before = _probe_loss(classifier, probe, objective)
     for step in range(1, steps + 1):
         with _paced(aids.pace):
             loop.step(step, next(batches))
     scores = None
     with _paced(aids.pace):
-        after = _probe_loss(classifier, probe)
+        after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
-            scores = aids.scorer.scores(classifier, next(batches))
+            scores = aids.scorer.scores(classifier, next(batches), objective)
     return TrainResult(
         train_loss=_mean(loop.losses),
         loss_before=before,
@@ -113,8 +118,10 @@ class _Loop:
         parameters: dict[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         aids: TrainingAids,
+        objective: Objective,
     ) -> None:
         self.classifier, self.parameters, self.optimizer, self.aids = classifier, parameters, optimizer, aids
+        self.objective = objective
         self.adapter = [each for name, each in parameters.items() if name.startswith("layers.")]
         self.losses: list[float] = []
         self.importances: list[float] = []
@@ -124,7 +131,14 @@ class _Loop:
         """Take one optimiser step; the first is measured."""
         meter = LiveTensorMeter(self.classifier.model, self.optimizer) if step == 1 else None
         with meter if meter is not None else nullcontext():
-            loss = training_step(self.classifier, self.optimizer, batch, step=step, after_backward=self._observe)
+            loss = training_step(
+                self.classifier,
+                self.optimizer,
+                batch,
+                step=step,
+                objective=self.objective,
+                after_backward=self._observe,
+            )
         if meter is not None:
             self.peak_memory_mb = meter.peak_mb
         self.losses.append(loss)
@@ -143,6 +157,7 @@ def training_step(
     batch: Batch,
     *,
     step: int = 1,
+    objective: Objective = PLAIN,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
     """Take one optimiser step on `batch` and return its loss; gradients are dropped afterwards.
@@ -151,7 +166,7 @@ def training_step(
     loss or the gradient norm is not finite; parameters and optimiser state are then as they were.
     """
     logits = forward_logits(classifier, batch)
-    loss = nn.functional.cross_entropy(logits, batch["labels"].to(logits.device))
+    loss = objective(logits, batch["labels"].to(logits.device))
     value = float(loss.detach())
     if not math.isfinite(value):
         raise _diverged(step, f"the loss is {value}")
@@ -174,10 +189,10 @@ def _diverged(step: int, what: str) -> FedcoreError:
     )
 
 
-def _probe_loss(classifier: Classifier, probe: Batch) -> float:
+def _probe_loss(classifier: Classifier, probe: Batch, objective: Objective) -> float:
     with torch.no_grad():
         logits = forward_logits(classifier, probe)
-        return float(nn.functional.cross_entropy(logits, probe["labels"].to(logits.device)))
+        return float(objective(logits, probe["labels"].to(logits.device)))
 
 
 def _sensitivity(factors: list[nn.Parameter]) -> float:

@@ -132,6 +132,7 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
         slowdown=value.slowdown,
         uplink_mbps=value.uplink_mbps,
         downlink_mbps=value.downlink_mbps,
+        label_counts=dict(value.label_counts),
     )
 
 
@@ -144,4 +145,5 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
         slowdown=message.slowdown,
         uplink_mbps=message.uplink_mbps,
         downlink_mbps=message.downlink_mbps,
+        label_counts=tuple(sorted(message.label_counts.items())),
     )

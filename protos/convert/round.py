@@ -46,6 +46,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
         ),
         max_upload_bytes=value.max_upload_bytes,
         basis=value.basis,
+        label_counts=value.label_counts,
     )
 
 
@@ -74,6 +75,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
         ),
         max_upload_bytes=message.max_upload_bytes,
         basis=message.basis,
+        label_counts=tuple(message.label_counts),
     )
 
 
