@@ -84,8 +84,6 @@ class FleetServicer:
 
     def GetBlob(self, request, context):
         """Download a blob from any offset on; ends after its last byte.
-        Download a blob from any offset on; ends after its last byte.
-        Download a blob from any offset on; ends after its last byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,8 +91,6 @@ class FleetServicer:
 
     def StatBlob(self, request, context):
         """How much of an upload has arrived, to go on from there.
-        How much of an upload has arrived, to go on from there.
-        How much of an upload has arrived, to go on from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,8 +98,6 @@ class FleetServicer:
 
     def PutBlob(self, request_iterator, context):
         """Upload a blob; only against an open assignment or task, verified before it gets its name.
-        Upload a blob; only against an open assignment or task, verified before it gets its name.
-        Upload a blob; only against an open assignment or task, verified before it gets its name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

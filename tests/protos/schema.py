@@ -61,21 +61,31 @@ def _add_file(schema: Json, file: FileDescriptor) -> None:
 def _add_message(schema: Json, message: Descriptor) -> None:
     schema["messages"][message.full_name] = {field.name: _field(field) for field in message.fields}
     for nested in message.nested_types:
-        _add_message(schema, nested)
+        if not nested.GetOptions().map_entry:
+            _add_message(schema, nested)
     for enum in message.enum_types:
         schema["enums"][enum.full_name] = {value.name: value.number for value in enum.values}
 
 
 def _field(field: FieldDescriptor) -> Json:
-    kind = field.message_type or field.enum_type
     oneof = field.containing_oneof
     described: Json = {
         "number": field.number,
-        "type": kind.full_name if kind is not None else _TYPES[field.type],
+        "type": _type(field),
         "label": _label(field),
     }
     # A field that is optional on its own stands in a oneof of the compiler's making.
     return described | ({"oneof": oneof.name} if oneof is not None and not oneof.name.startswith("_") else {})
+
+
+def _type(field: FieldDescriptor) -> str:
+    kind = field.message_type or field.enum_type
+    if kind is None:
+        return str(_TYPES[field.type])
+    if field.message_type is not None and kind.GetOptions().map_entry:
+        key, value = (_type(kind.fields_by_name[name]) for name in ("key", "value"))
+        return f"map<{key}, {value}>"
+    return str(kind.full_name)
 
 
 def _label(field: FieldDescriptor) -> str:

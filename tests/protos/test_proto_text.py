@@ -5,7 +5,7 @@ import pytest
 from protos.generate import ROOT, SOURCES
 from tests.protos.schema import current_schema
 
-MEMBER = re.compile(r"^(?:(?:repeated|optional)\s+)?(?:[\w.]+\s+)?(\w+)\s*=\s*\d+\s*;|^rpc\s+(\w+)")
+MEMBER = re.compile(r"^(?:(?:repeated|optional)\s+)?(?:map<.*>\s+|[\w.]+\s+)?(\w+)\s*=\s*\d+\s*;|^rpc\s+(\w+)")
 
 
 def uncommented(text: str) -> tuple[list[str], int]:
@@ -41,12 +41,13 @@ def test_a_missing_comment_is_found() -> None:
       // above
       repeated B above = 3;
       optional double empty = 4;  //
+      map<string, B> pairs = 5;
     }
     service S {
       rpc Call(A) returns (B);
     }
     """
-    assert uncommented(text) == (["bare", "empty", "Call"], 5)
+    assert uncommented(text) == (["bare", "empty", "pairs", "Call"], 6)
 
 
 @pytest.mark.parametrize("source", SOURCES)
