@@ -56,6 +56,7 @@ PROFILES = st.builds(
     slowdown=st.floats(min_value=1, max_value=1e300),
     uplink_mbps=LIMITS,
     downlink_mbps=LIMITS,
+    label_counts=st.dictionaries(TEXT, U64, max_size=3).map(lambda counts: tuple(sorted(counts.items()))),
 )
 REPORTS = st.builds(
     DeviceReport,
@@ -166,6 +167,7 @@ WORK = st.builds(
     training=TRAININGS,
     max_upload_bytes=U64,
     basis=TEXT,
+    label_counts=st.lists(U64, max_size=3).map(tuple),
 )
 VERDICTS = st.builds(UpdateVerdict, round=U64, verdict=st.sampled_from(Verdict), message=TEXT)
 # The name and the bytes of the blob stay behind: an upload sends those itself.
