@@ -6,7 +6,7 @@ device emulated, hands in a `Pace`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -60,7 +60,7 @@ class TrainResult:
     loss_before: float  # on the probe batch
     loss_after: float
     adapter_importance: float  # mean over steps of the mean |factor x gradient| of the adapter, >= 0
-    peak_memory_mb: float  # peak live tensor MiB, measured on the first step
+    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
     moments: dict[str, Moment]
     scores: GroupScores | None
 
@@ -84,20 +84,22 @@ def train(
     optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
     restore(optimizer, parameters, aids.moments)
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
-    batches = (collate(rows, each) for each in epoch_batches(len(rows), spec.batch_size, generator(seed, "batches")))
+    stream = epoch_batches(rows.lengths, spec.batch_size, generator(seed, "batches"))
+    chosen = [next(stream) for _ in range(steps)]
     objective = Objective(aids.prior_shift)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with _paced(aids.pace):
         before = _probe_loss(classifier, probe, objective)
-    for step in range(1, steps + 1):
+    largest = _largest(chosen, rows.lengths)
+    for step, indices in enumerate(chosen, start=1):
         with _paced(aids.pace):
-            loop.step(step, next(batches))
+            loop.step(step, collate(rows, indices), measured=step == largest)
     scores = None
     with _paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
-            scores = aids.scorer.scores(classifier, next(batches), objective)
+            scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
     return TrainResult(
         train_loss=_mean(loop.losses),
         loss_before=before,
@@ -127,9 +129,9 @@ class _Loop:
         self.importances: list[float] = []
         self.peak_memory_mb = 0.0
 
-    def step(self, step: int, batch: Batch) -> None:
-        """Take one optimiser step; the first is measured."""
-        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if step == 1 else None
+    def step(self, step: int, batch: Batch, *, measured: bool) -> None:
+        """Take one optimiser step, with its memory `measured` or not."""
+        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
             loss = training_step(
                 self.classifier,
@@ -180,6 +182,12 @@ def training_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return value
+
+
+def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> int:
+    """Return the step, from 1, whose padded batch has the most tokens."""
+    tokens = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    return 1 + tokens.index(max(tokens)) if tokens else 0
 
 
 def _diverged(step: int, what: str) -> FedcoreError:

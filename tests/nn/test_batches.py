@@ -87,7 +87,8 @@ def test_a_missing_label_is_refused() -> None:
 @settings(max_examples=40, deadline=None)
 @given(num_rows=st.integers(1, 40), batch_size=st.integers(1, 16), seed=st.integers(0, 9))
 def test_every_epoch_holds_every_row_once(num_rows: int, batch_size: int, seed: int) -> None:
-    batches = epoch_batches(num_rows, batch_size, np.random.default_rng(seed))
+    lengths = np.random.default_rng(seed + 1).integers(1, 9, num_rows).tolist()
+    batches = epoch_batches(lengths, batch_size, np.random.default_rng(seed))
     per_epoch = -(-num_rows // batch_size)
     for _ in range(2):
         epoch = list(itertools.islice(batches, per_epoch))
@@ -97,15 +98,24 @@ def test_every_epoch_holds_every_row_once(num_rows: int, batch_size: int, seed: 
 
 def test_batches_repeat_for_a_seed_and_differ_between_seeds() -> None:
     def draw(seed: int) -> list[list[int]]:
-        batches = epoch_batches(20, 8, np.random.default_rng(seed))
+        batches = epoch_batches([3, 5] * 10, 8, np.random.default_rng(seed))
         return [batch.tolist() for batch in itertools.islice(batches, 5)]
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
 
 
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 128).tolist()
+    batches = list(itertools.islice(epoch_batches(lengths, 16, np.random.default_rng(1)), 8))
+    padded = sum(16 * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.2 * sum(lengths)
+    longest = [max(lengths[row] for row in batch) for batch in batches]
+    assert longest != sorted(longest)
+
+
 def test_one_row_fills_every_batch() -> None:
-    batches = epoch_batches(1, 16, np.random.default_rng(0))
+    batches = epoch_batches([4], 16, np.random.default_rng(0))
     assert [batch.tolist() for batch in itertools.islice(batches, 3)] == [[0], [0], [0]]
 
 
