@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from client.handout import fetch_all, payload, read_handout
 from client.link import Link, Stream
+from client.retry import PAUSE_S, retrying
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
@@ -35,8 +37,16 @@ from protos.values import (
 )
 from protos.wire import INLINE_BYTES
 
-RETRY_S = 1.0  # between tries of a broken transfer
-TRIES = 5
+MAX_REPORT = 500  # characters of an error that travel to the coordinator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """What the coordinator's word on one round's update commits."""
+
+    round: int
+    keep_set: KeepSet
+    training: TrainingState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class Agent:
     memory_mb: float
     say: Callable[[str], None]
     clock: Callable[[], float] = time.perf_counter
+    retry_s: float = PAUSE_S  # between tries of a broken transfer
     _trainer: Trainer | None = None
     _training: TrainingState = field(default_factory=TrainingState)
     _session: str = ""
@@ -58,12 +69,13 @@ class Agent:
     _job: asyncio.Task[None] | None = None
     _job_key: str = ""
     _handout: set[str] = field(default_factory=set)
-    _pending: tuple[KeepSet, TrainingState] | None = None  # committed with the coordinator's word
+    _pending: _Pending | None = None
+    _welcome: Welcome | None = None
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
         """Take a seat; the model is loaded while the first assignment is awaited."""
-        self._session, self._stream = welcome.session, stream
+        self._session, self._stream, self._welcome = welcome.session, stream, welcome
         if self._trainer is None:
             self._trainer = self.make_trainer(welcome)
             self._training = load_training_state(self.state.training_state)
@@ -110,25 +122,42 @@ class Agent:
 
     async def _carry_out(self, work: Work, key: str) -> None:
         try:
+            while not await self._tried(work, key):
+                pass
+        except (Cancelled, UpdateLate) as error:
+            self.say(str(error))
+        except FedcoreError as error:
+            await self._fail(work, str(error))
+        except Exception as error:  # out of memory, a driver's fault: this round is lost, the device is not
+            await self._fail(work, f"{type(error).__name__}: {error}")
+            if self._welcome is not None:  # the model may have been left half pruned
+                self._trainer = self.make_trainer(self._welcome)
+
+    async def _tried(self, work: Work, key: str) -> bool:
+        """Produce and deliver; False where the connection broke and is back, so that nobody pushes this work again."""
+        stream = self._stream
+        try:
             spooled = self.state.spooled()
             if spooled is None or spooled.work != key:
                 self.state.clear_spool()
                 spooled = await self._produce(work, key)
             await self._deliver(work, spooled)
-        except (Cancelled, UpdateLate) as error:
-            self.say(str(error))
         except TransportError as error:
             self.say(f"round {work.round}: {error}; the update is kept and sent again after the reconnect")
-        except FedcoreError as error:
-            self.say(f"round {work.round} failed: {error}")
-            await self._tell(AssignmentFailure(round=work.round, message=str(error)))
+            return self._stream is stream
+        return True
+
+    async def _fail(self, work: Work, message: str) -> None:
+        self.say(f"round {work.round} failed: {message}")
+        with contextlib.suppress(FedcoreError):  # unheard, the lease or the deadline says as much
+            await self._tell(AssignmentFailure(round=work.round, message=message[:MAX_REPORT]))
 
     async def _produce(self, work: Work, key: str) -> Spooled:
         if self._trainer is None:
             raise TransportError("an assignment came before the welcome")
         begin = self.clock()
         refs = (work.keep_set, work.head, *work.rank_blocks)
-        bytes_down = await self._retrying(lambda: fetch_all(self.link, self.state.blobs, refs))
+        bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
         self._forget_older(refs)
         handout = read_handout(self.state.blobs, work.rank_blocks, work.head)
         keep_set = KeepSet.from_bytes(payload(work.keep_set, self.state.blobs))
@@ -136,9 +165,9 @@ class Agent:
         loop = asyncio.get_running_loop()
 
         def on_step(step: int) -> None:
-            asyncio.run_coroutine_threadsafe(
-                self._tell(Progress(round=work.round, step=step, steps=work.local_steps)), loop
-            )
+            progress = Progress(round=work.round, step=step, steps=work.local_steps)
+            # Unheard progress is no loss: nobody looks at the future, and its exception goes with it.
+            asyncio.run_coroutine_threadsafe(self._tell(progress), loop)
 
         trained: Trained = await loop.run_in_executor(
             self._worker, self._trainer.run, work, keep_set, handout, self._training, on_step
@@ -152,7 +181,7 @@ class Agent:
         update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained)
         encoded = self.clock()
         self.state.blobs.put_bytes(keep_set.to_bytes())  # committed with the update, perhaps by a later process
-        self._pending = (keep_set, trained.state)
+        self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
         report = DeviceReport(
             loss_before=trained.result.loss_before,
             loss_after=trained.result.loss_after,
@@ -204,7 +233,7 @@ class Agent:
                 refs.append(await self.link.pack(ref, self.state.blobs.read_bytes(ref.id)))
                 sent += ref.size
             elif ref is not None:
-                sent += await self._retrying(lambda ref=ref: self._upload(ref, work.round))  # type: ignore[misc]
+                sent += await retrying(functools.partial(self._upload, ref, work.round), pause_s=self.retry_s)
                 refs.append(ref)
         scores = refs[1] if submission.scores is not None else None
         return replace(submission, update=refs[0], scores=scores), sent
@@ -213,16 +242,6 @@ class Agent:
         data = memoryview(self.state.blobs.read_bytes(ref.id))
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
         return await self.link.upload(data, header)
-
-    async def _retrying(self, transfer: Callable[[], "asyncio.Future[int] | object"]) -> int:
-        for attempt in range(TRIES):
-            try:
-                return await transfer()  # type: ignore[misc,no-any-return]
-            except TransportError:
-                if attempt == TRIES - 1:
-                    raise
-                await asyncio.sleep(RETRY_S)
-        raise TransportError(f"transfer failed {TRIES} times")
 
     def _encode(self, work: Work, trained: Trained) -> tuple[BlobRef, BlobRef | None]:
         update = self._put(encode(trained.increment, work.training.codec), "update")
@@ -234,26 +253,33 @@ class Agent:
 
     async def _tell(self, value: Progress | UpdateSubmission | AssignmentFailure) -> None:
         if self._stream is not None:
-            with contextlib.suppress(TransportError):  # the reading side reconnects; the work is pushed again
-                await self._stream.send(value)
+            await self._stream.send(value)
 
     # --- the coordinator's word ---
 
     def _judged(self, verdict: UpdateVerdict) -> None:
+        pending = self._pending if self._pending is not None and self._pending.round == verdict.round else None
+        spooled = self.state.spooled()
+        if spooled is not None and spooled.submission.round != verdict.round:
+            spooled = None  # of a later round: this word came late
         if verdict.verdict is Verdict.ACCEPTED:
-            if self._pending is not None:
-                keep_set, self._training = self._pending
-                self.state.commit_keep_set(keep_set)
-                save_training_state(self.state.training_state, self._training)
-                self._pending = None
-            elif (spooled := self.state.spooled()) is not None and self.state.blobs.has(spooled.submission.keep_set):
-                # Sent by an earlier process of this device: its moments are gone, its keep-set counts.
-                data = self.state.blobs.read_bytes(spooled.submission.keep_set)
-                self.state.commit_keep_set(KeepSet.from_bytes(data))
-            return
-        self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
-        self._pending = None  # rolled back: the next assignment starts from what was committed
-        self.state.clear_spool()
+            self._commit(pending, spooled)
+        else:
+            self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
+            if spooled is not None:
+                self.state.clear_spool()
+        if pending is not None:
+            self._pending = None  # committed, or rolled back: the next assignment starts from what was committed
+
+    def _commit(self, pending: _Pending | None, spooled: Spooled | None) -> None:
+        if pending is not None:
+            self._training = pending.training
+            self.state.commit_keep_set(pending.keep_set)
+            save_training_state(self.state.training_state, self._training)
+        elif spooled is not None and self.state.blobs.has(spooled.submission.keep_set):
+            # Sent by an earlier process of this device: its moments are gone, its keep-set counts.
+            data = self.state.blobs.read_bytes(spooled.submission.keep_set)
+            self.state.commit_keep_set(KeepSet.from_bytes(data))
 
     def _closed(self, closed: RoundClosed) -> None:
         spooled = self.state.spooled()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from client.handout import fetch_all, payload, read_handout
 from client.judge import Judge
 from client.link import Link, Stream
+from client.retry import retrying
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.keep_set import KeepSet
 from fedcore.metrics import Metrics
@@ -34,6 +35,8 @@ from storage.blobs import BlobStore
 
 T = TypeVar("T")
 
+MAX_REPORT = 500  # characters of an error that travel to the coordinator
+
 
 @dataclass(slots=True, kw_only=True)
 class Evaluator:
@@ -46,13 +49,15 @@ class Evaluator:
     say: Callable[[str], None]
     _judge: Judge | None = None
     _session: str = ""
+    _stream: Stream | None = None
     _job: asyncio.Task[None] | None = None
-    _done: dict[int, EvaluatorResult] = field(default_factory=dict)
+    _task: EvaluatorTask | None = None  # the last one begun
+    _result: EvaluatorResult | None = None  # of that one, once there is one
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
         """Take a seat."""
-        self._session = welcome.session
+        self._session, self._stream = welcome.session, stream
         if self._judge is None:
             self._judge = self.make_judge(welcome)
             self.say(f"joined; labels {', '.join(welcome.labels)}")
@@ -61,12 +66,18 @@ class Evaluator:
         """Begin a task; one that is already under way or done is not begun again."""
         if not isinstance(message, EvaluatorTask):
             return
-        if message.id in self._done:
-            await stream.send(self._done[message.id])
+        self._stream = stream
+        running = self._job is not None and not self._job.done()
+        # Compared as a whole: a coordinator that was started again counts its tasks from 1 again.
+        if message == self._task and running:
             return
-        if self._job is not None and not self._job.done():
+        if message == self._task and self._result is not None:
+            await stream.send(self._result)
+            return
+        if self._job is not None:
             self._job.cancel()
-        self._job = asyncio.create_task(self._carry_out(message, stream))
+        self._task, self._result = message, None
+        self._job = asyncio.create_task(self._carry_out(message))
 
     async def close(self) -> None:
         """Stop what is being worked on."""
@@ -74,18 +85,33 @@ class Evaluator:
             self._job.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    async def _carry_out(self, task: EvaluatorTask, stream: Stream) -> None:
+    async def _carry_out(self, task: EvaluatorTask) -> None:
+        while True:
+            stream = self._stream
+            try:
+                if self._result is None:
+                    self._result = await self._tried(task)
+                if stream is not None:
+                    await stream.send(self._result)
+                return
+            except FedcoreError as error:
+                self.say(f"{error}; the coordinator sends the task again")
+                if self._stream is stream:
+                    return
+                # The connection is back already, so the task has been sent again: this job answers it.
+
+    async def _tried(self, task: EvaluatorTask) -> EvaluatorResult:
+        """Carry a task out; raises TransportError where the connection broke."""
         try:
-            outcome = await self._outcome(task)
-            result = EvaluatorResult(id=task.id, outcome=outcome)
-        except TransportError as error:
-            self.say(f"{error}; the coordinator sends the task again")
-            return
+            return EvaluatorResult(id=task.id, outcome=await self._outcome(task))
+        except TransportError:
+            raise
         except FedcoreError as error:
-            self.say(f"task failed: {error}")
-            result = EvaluatorResult(id=task.id, outcome=None, error=str(error))
-        self._done = {task.id: result}
-        await stream.send(result)
+            message = str(error)
+        except Exception as error:  # out of memory, a disk that is full: this figure is lost, the evaluator is not
+            message = f"{type(error).__name__}: {error}"
+        self.say(f"task failed: {message}")
+        return EvaluatorResult(id=task.id, outcome=None, error=message[:MAX_REPORT])
 
     async def _outcome(self, task: EvaluatorTask) -> Metrics | ExportOutcome:
         judge = self._ready()
@@ -103,7 +129,7 @@ class Evaluator:
 
     async def _export(self, judge: Judge, task: ExportTask) -> ExportOutcome:
         handout = await self._handout(task.adapter)
-        await fetch_all(self.link, self.blobs, [task.keep_set])
+        await retrying(lambda: fetch_all(self.link, self.blobs, [task.keep_set]))
         keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
@@ -123,13 +149,15 @@ class Evaluator:
     async def _send(self, path: Path, name: str) -> BlobRef:
         data = path.read_bytes()
         ref = BlobRef(id=self.blobs.put_bytes(data), size=len(data), name=name)
-        header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
-        await self.link.upload(memoryview(data), header)
+        await retrying(lambda: self.link.upload(memoryview(data), self._header(ref)))
         self.blobs.delete(ref.id)
         return ref
 
+    def _header(self, ref: BlobRef) -> UploadHeader:
+        return UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
+
     async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
-        await fetch_all(self.link, self.blobs, [*adapter.rank_blocks, adapter.head])
+        await retrying(lambda: fetch_all(self.link, self.blobs, [*adapter.rank_blocks, adapter.head]))
         return read_handout(self.blobs, adapter.rank_blocks, adapter.head)
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:

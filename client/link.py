@@ -15,7 +15,7 @@ from protos.convert import stream as stream_wire
 from protos.faults import error_of
 from protos.service import FleetStub
 from protos.values import BlobRef, Downward, RunDescription, UploadHeader, Upward
-from protos.wire import CHANNEL_OPTIONS, CHUNK_BYTES
+from protos.wire import ACCEPT_KEY, CHANNEL_OPTIONS, CHUNK_BYTES
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 
@@ -97,6 +97,10 @@ class Link:
             begin = min(stat.received, len(data))
         call = self._stub.PutBlob()
         await self._write(call, blob_wire.put_header(_at(header, begin)))
+        # Bytes written into a call that is being refused would hide the reason for it.
+        metadata = await self._within(call.initial_metadata())
+        if ACCEPT_KEY not in dict(metadata or ()):
+            await self._raise(call)
         for low in range(begin, len(data), self._slice_bytes()):
             chunk = data[low : low + self._slice_bytes()]
             await self.settings.uplink.take(len(chunk))
@@ -157,9 +161,12 @@ class Stream:
         self._call.cancel()
 
     async def send(self, value: Upward) -> None:
-        """Send one value."""
+        """Send one value; raises TransportError, or the coordinator's own error, where the stream has ended."""
         async with self._write_lock:
-            await self._link._write(self._call, stream_wire.request(value))
+            try:
+                await self._link._within(self._call.write(stream_wire.request(value)))
+            except asyncio.InvalidStateError:
+                await self._link._raise(_status(self._call))
 
     async def receive(self) -> Downward | None:
         """Return the next value, or None where the server closed the stream. Waits as long as the stream lives.
@@ -178,6 +185,8 @@ class Stream:
 
 
 async def _status(call: Any) -> None:
+    if await call.code() is grpc.StatusCode.OK:
+        raise TransportError("the coordinator has closed the stream")
     raise grpc.aio.AioRpcError(
         await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from client.link import Link, Stream
-from fedcore.errors import ProtocolError, TransportError
+from fedcore.errors import FedcoreError, ProtocolError, TransportError
 from protos.values import Downward, Goodbye, Heartbeat, Join, Welcome
 
 BEATS_PER_LEASE = 3
@@ -37,16 +37,17 @@ class Membership:
         """
         loop = asyncio.get_running_loop()
         silent_since, pause = loop.time(), FIRST_PAUSE_S
+        seats = _Seats()
         while True:
+            before = seats.taken
             try:
-                joined_at = loop.time()
-                reason = await self._once()
+                reason = await self._once(seats)
                 if reason is not None:
                     return reason
                 silent_since, pause = loop.time(), FIRST_PAUSE_S
                 self.say("connection closed by the coordinator; coming back")
             except TransportError as error:
-                if loop.time() - joined_at > LONGEST_PAUSE_S:  # it had been connected: a new interruption
+                if seats.taken > before:  # it had been a member: a new interruption
                     silent_since, pause = loop.time(), FIRST_PAUSE_S
                 if loop.time() - silent_since + pause > self.reconnect_s:
                     raise TransportError(
@@ -56,23 +57,31 @@ class Membership:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _once(self) -> str | None:
+    async def _once(self, seats: "_Seats") -> str | None:
         join = await self.make_join()
         async with self.link.connect() as stream:
             await stream.send(join)
-            welcome = await asyncio.wait_for(stream.receive(), self.link.settings.silence_s)
+            welcome = await self._welcomed(stream)
             if welcome is None:
                 return None
             if not isinstance(welcome, Welcome):
                 raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
+            seats.taken += 1
             await self.on_welcome(welcome, stream)
             beat = asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))
             try:
                 return await self._serve(stream)
             finally:
                 beat.cancel()
-                with contextlib.suppress(asyncio.CancelledError, TransportError):
+                with contextlib.suppress(asyncio.CancelledError):
                     await beat
+
+    async def _welcomed(self, stream: Stream) -> Downward | None:
+        limit_s = self.link.settings.silence_s
+        try:
+            return await asyncio.wait_for(stream.receive(), limit_s)
+        except TimeoutError:
+            raise TransportError(f"{self.link.settings.target}: no answer to the join for {limit_s:g} s") from None
 
     async def _serve(self, stream: Stream) -> str | None:
         while (message := await stream.receive()) is not None:
@@ -82,8 +91,13 @@ class Membership:
         return None
 
 
+@dataclass(slots=True)
+class _Seats:
+    taken: int = 0  # welcomes so far
+
+
 async def _beat(stream: Stream, interval_s: float) -> None:
-    with contextlib.suppress(TransportError):  # the reading side meets the same fault and reconnects
+    with contextlib.suppress(FedcoreError):  # the reading side meets the same fault and acts on it
         while True:
             await asyncio.sleep(interval_s)
             await stream.send(Heartbeat())

@@ -46,15 +46,20 @@ class StateFolder:
     def identity(self) -> tuple[str, int]:
         """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""
         path = self.root / "identity.json"
-        held = json.loads(path.read_text()) if path.exists() else {}
-        name, epoch = str(held.get("uuid", uuid.uuid4().hex)), int(held.get("epoch", 0)) + 1
+        try:
+            held = json.loads(path.read_bytes())
+            name, epoch = str(held["uuid"]), int(held["epoch"]) + 1
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or spoilt by a power cut
+            name, epoch = uuid.uuid4().hex, 1
         write_atomic(path, json.dumps({"uuid": name, "epoch": epoch}).encode(), mode=0o600)
         return name, epoch
 
     def keep_set(self) -> KeepSet | None:
-        """The committed keep-set, None before the first commit."""
-        path = self.root / "keep_set.json"
-        return KeepSet.from_bytes(path.read_bytes()) if path.exists() else None
+        """The committed keep-set, None before the first commit and where its file is damaged."""
+        try:
+            return KeepSet.from_bytes((self.root / "keep_set.json").read_bytes())
+        except (FileNotFoundError, ProtocolError):
+            return None
 
     def commit_keep_set(self, keep_set: KeepSet) -> None:
         """Remember what the coordinator has acknowledged."""
@@ -65,19 +70,23 @@ class StateFolder:
         write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
 
     def spooled(self) -> Spooled | None:
-        """The unsent or unacknowledged update, None where there is none or its file is damaged."""
+        """The unsent or unacknowledged update, None where there is none or any part of it is damaged or gone."""
         try:
-            work, _, submission = self._spool_path.read_bytes().partition(b"\n")
-            return Spooled(work=work.decode(), submission=submission_from_bytes(submission))
+            work, _, data = self._spool_path.read_bytes().partition(b"\n")
+            submission = submission_from_bytes(data)
+            for ref in (submission.update, submission.scores):
+                if ref is not None:
+                    self.blobs.read_bytes(ref.id)
+            return Spooled(work=work.decode(), submission=submission)
         except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
             return None
 
     def clear_spool(self) -> None:
         """Forget the spooled update and its blobs."""
         spooled = self.spooled()
+        self._spool_path.unlink(missing_ok=True)
         if spooled is None:
             return
-        self._spool_path.unlink(missing_ok=True)
         for ref in (spooled.submission.update, spooled.submission.scores):
             if ref is not None:
                 self.blobs.delete(ref.id)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
 from fedcore.nn.importance import SmoothedScores
 from fedcore.nn.moments import Holding, Moment
@@ -60,9 +61,9 @@ def load_training_state(path: Path) -> TrainingState:
                 smoothed = SmoothedScores(
                     heads=file.get_tensor("smoothed.heads"), channels=file.get_tensor("smoothed.channels")
                 )
-    except (OSError, SafetensorError, KeyError, ValueError):
+            holding = None
+            if facts["keep_set"]:
+                holding = Holding(keep_set=KeepSet.from_bytes(facts["keep_set"].encode()), rank=facts["rank"])
+            return TrainingState(basis=facts["basis"], holding=holding, moments=moments, smoothed=smoothed)
+    except (OSError, SafetensorError, ProtocolError, KeyError, ValueError, TypeError, AttributeError):
         return TrainingState()
-    holding = None
-    if facts["keep_set"]:
-        holding = Holding(keep_set=KeepSet.from_bytes(facts["keep_set"].encode()), rank=facts["rank"])
-    return TrainingState(basis=facts["basis"], holding=holding, moments=moments, smoothed=smoothed)

@@ -5,6 +5,7 @@ CHUNK_BYTES = 1 << 20
 INLINE_BYTES = 64 << 10  # a blob up to this size travels inside the message that names it: one call instead of three
 MAX_MESSAGE_BYTES = 4 << 20
 ERROR_KEY = "fedcore-error"  # trailing metadata: the error class, so that the far side raises the same
+ACCEPT_KEY = "fedcore-accept"  # initial metadata of an upload: the header was accepted, the bytes may come
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

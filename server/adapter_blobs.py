@@ -11,6 +11,7 @@ from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
 from fedcore.codec.chain import encode
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
+from server.inline import put_blob
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
 
@@ -68,5 +69,4 @@ def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArra
 
 
 def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
-    data = encode(tensors, "identity")
-    return BlobRef(id=blobs.put_bytes(data), size=len(data), name=name)
+    return put_blob(blobs, encode(tensors, "identity"), name)

@@ -8,11 +8,11 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fedcore.errors import DataError, FedcoreError, JoinRefused, RunError
-from fedcore.profile import DeviceProfile
+from fedcore.errors import DataError, FedcoreError, JoinRefused, RunError, TransportError
+from fedcore.profile import DeviceProfile, check_name
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
 from fedcore.rounds.state import RoundState
@@ -42,6 +42,8 @@ from server.session import Session
 from storage.certificates import Identity
 
 T = TypeVar("T")
+
+MAX_REPORT = 500  # characters of a device's own words in an event
 
 
 class Coordinator:
@@ -77,6 +79,10 @@ class Coordinator:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._engine_lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.export_uploads: set[str] = set()  # blobs the evaluator began to send
+        self._uploads: set[str] = set()  # blobs devices began to send since the last turn
+        self._closed = False
 
     async def start(self) -> None:
         """Begin waiting for devices."""
@@ -107,13 +113,23 @@ class Coordinator:
         await self.in_worker(lambda: None)
 
     async def close(self, reason: str) -> None:
-        """Say goodbye to everybody and let the worker finish."""
+        """Say goodbye to everybody and let the worker finish what it is at; nothing begins after that."""
+        self._closed = True
         for session in list(self._sessions.values()):
             session.send(Goodbye(reason=reason))
             session.close()
+        self._sessions.clear()
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.to_thread(self._worker.shutdown)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        if self.over.done() and not self.over.cancelled():
+            self.over.exception()  # looked at: nobody may be left who awaits it
+        if self.engine is not None:
+            for blob_id in self._uploads:
+                self.engine.blobs.delete(blob_id)  # sent again after a resume
 
     async def in_worker(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run CPU or disk work on the engine's thread, after everything handed to it before."""
@@ -121,15 +137,18 @@ class Coordinator:
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer or raise what it must change; the session's outbox begins with the welcome."""
+        check_name(join.name)
         check_protocol(join)
         check_identity(join, identity)
         check_model(join, self.description.fingerprint, self.description.max_length)
-        if not self.labels:
-            await self._fix_labels(tuple(sorted(join.labels)))
+        if self.engine is None:  # being made, or waiting for the first shard's labels
+            await self._fix_labels(self.labels or tuple(sorted(join.labels)))
         check_labels(join, self.labels)
         engine = self._ready()
         if join.profile is not None:
             engine.strategy.admit(join.profile)
+        if self._closed:
+            raise TransportError("the coordinator is stopping; join again once it is back")
         session = Session(join)
         epoch = self._next_epoch(join)
         session.send(
@@ -163,10 +182,11 @@ class Coordinator:
             case UpdateSubmission():
                 self._spawn(self._take_update(session, message))
             case AssignmentFailure():
-                self._log.event("failed", device=session.name, round=message.round, message=message.message)
+                text = message.message[:MAX_REPORT]
+                self._log.event("failed", device=session.name, round=message.round, message=text)
                 self._feed(events.UpdateRejected(device=session.name, round=message.round, now_s=self._clock()))
             case EvaluatorResult():
-                self.desk.result(message)
+                self.desk.result(session, message)
             case Progress() | Heartbeat():
                 pass  # signs of life, no more
 
@@ -192,6 +212,15 @@ class Coordinator:
             return None
         return current.works[session.name].max_upload_bytes
 
+    def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
+        """Note an upload, so that it goes when its round closes; what was here before it stays."""
+        if new:
+            (self._uploads if session.join.role is Role.DEVICE else self.export_uploads).add(blob_id)
+
+    def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
+        """Report an upload that was refused; the device may send it again while the round is open."""
+        self._log.event("rejected", device=session.name, round=round_index, message=str(error))
+
     # --- the round machine ---
 
     def _feed(self, event: events.Event) -> None:
@@ -206,7 +235,7 @@ class Coordinator:
             case commands.Push():
                 self._push(order)
             case commands.Accept():
-                self._spawn(self._accept(order.device, order.round))
+                self._accept(order.device, order.round)
             case commands.AckDuplicate():
                 self._verdict(order.device, order.round, Verdict.ACCEPTED)
             case commands.RefuseLate():
@@ -249,7 +278,12 @@ class Coordinator:
     async def _turn(self, order: commands.Turn) -> None:
         engine = self._ready()
         engine.pinned = self.desk.blobs()
-        turned = await self.in_worker(engine.turn, order, dict(self._profiles), self._machine.void_streak)
+        if order.closed is not None:
+            engine.uploaded, self._uploads = self._uploads, set()
+        try:
+            turned = await self.in_worker(engine.turn, order, dict(self._profiles), self._machine.void_streak)
+        except OSError as cause:
+            raise RunError(f"cannot write round {self._machine.round}: {cause}; free space, then resume") from cause
         if order.closed is not None:
             for member in order.closed.members:
                 session = self._sessions.get(member.device)
@@ -274,17 +308,27 @@ class Coordinator:
         device, number = session.name, submission.round
         try:
             await self.in_worker(self._ready().verify, device, submission)
-        except FedcoreError as error:
-            self._log.event("rejected", device=device, round=number, message=str(error))
-            self._verdict(device, number, Verdict.REJECTED, str(error))
+        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
+            text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
+            self._log.event("rejected", device=device, round=number, message=text)
+            self._verdict(device, number, Verdict.REJECTED, text)
             self._feed(events.UpdateRejected(device=device, round=number, now_s=self._clock()))
             return
         self._feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
 
-    async def _accept(self, device: str, number: int) -> None:
-        await self.in_worker(self._ready().fold, device)
+    def _accept(self, device: str, number: int) -> None:
+        # Not awaited: the worker works in order, so the fold comes before the close of its round.
+        folding = self._worker.submit(self._ready().fold, device)
+        folding.add_done_callback(lambda done: self._folded(device, number, done))
         self._log.event("accepted", device=device, round=number)
         self._verdict(device, number, Verdict.ACCEPTED)
+
+    def _folded(self, device: str, number: int, done: "Future[None]") -> None:
+        if done.cancelled() or (cause := done.exception()) is None:
+            return
+        # The round's sum may be half changed: what is durable is the last closed round.
+        error = RunError(f"counting the update of {device} for round {number} failed ({cause!r}); resume the run")
+        self._loop.call_soon_threadsafe(self._end, error)
 
     def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
         session = self._sessions.get(device)
@@ -345,7 +389,10 @@ class Coordinator:
         self._spawn(self._keep(kind, result))
 
     async def _keep(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        await self.in_worker(self._keep_result, kind, result)
+        try:
+            await self.in_worker(self._keep_result, kind, result)
+        except (FedcoreError, OSError) as error:  # figures that are missing must not end a run
+            self._log.event("task_failed", task=str(result.id), message=str(error))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

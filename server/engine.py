@@ -4,6 +4,7 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedcore.assignment import Arm, Assignment
 from fedcore.config import Config
+from fedcore.errors import RunError
 from fedcore.outcome import Outcome, Status
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import AggregateReport, Json, Strategy
@@ -22,7 +24,7 @@ from fedcore.rounds.result import RoundResult
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blocks_below, store_adapter
 from server.global_file import drop_older, write_global
-from server.inline import inlined
+from server.inline import put_blob
 from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import outcome_record, round_record
@@ -40,11 +42,21 @@ class Turned:
     adapter: GlobalAdapter
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Handout:
+    """What devices of equal keep-set and rank share in a round."""
+
+    keep_set: BlobRef
+    rank_blocks: tuple[BlobRef, ...]
+    max_upload_bytes: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Engine:
     """One run's computing state. Use from one thread at a time."""
 
     config: Config
+    labels: tuple[str, ...]  # agreed; a label's class is its index
     strategy: Strategy
     blobs: BlobStore
     ledger: Ledger
@@ -56,7 +68,11 @@ class Engine:
     global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
+    uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
     _globals: list[GlobalAdapter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._globals.append(self.adapter)
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.
@@ -120,6 +136,12 @@ class Engine:
         current = self.open
         if current is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
+        uncounted = set(closed.accepted) - current.folded
+        if uncounted:
+            raise RunError(
+                f"round {closed.round}: accepted but not counted: {', '.join(sorted(uncounted))}; "
+                "resume from the last round"
+            )
         begin = time.perf_counter()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
@@ -167,7 +189,14 @@ class Engine:
         # The committed state is the one before planning: a resumed run plans this round again, with equal choices.
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
-        works = {each.device: self._work(each) for each in plan.assignments}
+        label_counts = self._label_counts(profiles)
+        works: dict[str, Work] = {}
+        shared: dict[tuple[tuple[int, int], int], _Handout] = {}
+        for each in plan.assignments:
+            key = each.keep_set.counts, each.arm.rank  # of one round: equal counts are equal keep-sets
+            if key not in shared:
+                shared[key] = self._handout(each)
+            works[each.device] = self._work(each, shared[key], label_counts)
         return OpenRound(
             round=command.next_round,
             assignments={each.device: each for each in plan.assignments},
@@ -176,23 +205,38 @@ class Engine:
             events=tuple(plan.events),
         )
 
-    def _work(self, assignment: Assignment) -> Work:
-        data = assignment.keep_set.to_bytes()
+    def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
+        """Training rows by agreed label, over every device that has joined; empty without logit adjustment."""
+        if not self.config.training.logit_adjustment:
+            return ()
+        held: Counter[str] = Counter()
+        for profile in profiles.values():
+            held.update(dict(profile.label_counts))
+        return tuple(held[label] for label in self.labels)
+
+    def _handout(self, assignment: Assignment) -> "_Handout":
+        return _Handout(
+            keep_set=put_blob(self.blobs, assignment.keep_set.to_bytes(), "keep-set"),
+            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
+            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
+        )
+
+    def _work(self, assignment: Assignment, handout: "_Handout", label_counts: tuple[int, ...]) -> Work:
         reducing = self.strategy.aggregator.kind == "reducing"
-        keep_set = BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="keep-set")
         return Work(
             round=assignment.round,
             arm=assignment.arm,
-            keep_set=inlined(keep_set, self.blobs),
-            rank_blocks=tuple(inlined(ref, self.blobs) for ref in blocks_below(self.adapter, assignment.arm.rank)),
-            head=inlined(self.adapter.head, self.blobs),
+            keep_set=handout.keep_set,
+            rank_blocks=handout.rank_blocks,
+            head=self.adapter.head,
             local_steps=assignment.local_steps,
             weight=assignment.weight,
             seed=assignment.seed,
             deadline_s=assignment.deadline_s,
             score=assignment.score,
             training=assignment.training,
-            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
+            max_upload_bytes=handout.max_upload_bytes,
+            label_counts=label_counts,
             # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
             basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
         )
@@ -200,7 +244,7 @@ class Engine:
     def _spent(self) -> list[str]:
         """Blobs no longer needed: this round's updates, and globals before the last two."""
         current = self.open
-        spent = set()
+        spent = set(self.uploaded)  # also those that were late, refused or never finished
         if current is not None:
             for arrived in current.arrived.values():
                 spent.add(arrived.submission.update.id)

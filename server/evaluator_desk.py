@@ -45,9 +45,9 @@ class EvaluatorDesk:
         if self.session is session:
             self.session = None
 
-    def result(self, result: EvaluatorResult) -> None:
-        """Take a result; one for a task that is not open is a repetition and ignored."""
-        if self.current is None or result.id != self.current.id:
+    def result(self, session: Session, result: EvaluatorResult) -> None:
+        """Take a result; one for a task that is not open is a repetition and ignored, as is anybody else's."""
+        if session is not self.session or self.current is None or result.id != self.current.id:
             return
         kind, self.current = self.current.kind, None
         self.on_result(kind, result)

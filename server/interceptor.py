@@ -1,6 +1,6 @@
 """The one place where errors become gRPC status codes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -10,9 +10,14 @@ from fedcore.errors import FedcoreError
 from protos.faults import status_of
 from protos.wire import ERROR_KEY
 
+MAX_DETAIL = 1000  # characters; details travel in a header, and peers refuse headers of more than 8 KiB
+
 
 class ErrorInterceptor(aio.ServerInterceptor):
-    """Abort a call that raised a FedcoreError with its status code, its message and its class name."""
+    """Abort a call that raised a FedcoreError with its status code, its message and its class name.
+
+    Behaviours are coroutines: those that stream write to the context, so that every write can be bounded in time.
+    """
 
     async def intercept_service(
         self,
@@ -24,14 +29,14 @@ class ErrorInterceptor(aio.ServerInterceptor):
         if handler is None:
             return handler
         if handler.response_streaming:
-            wrapped = _streaming(handler.stream_stream or handler.unary_stream)
+            wrapped = _guarded(handler.stream_stream or handler.unary_stream)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = _unary(handler.stream_unary or handler.unary_unary)
+            wrapped = _guarded(handler.stream_unary or handler.unary_unary)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -41,24 +46,15 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
 
 async def _abort(context: Any, error: FedcoreError) -> None:
-    await context.abort(status_of(error), str(error), ((ERROR_KEY, type(error).__name__),))
+    text = str(error)
+    detail = text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 3] + "..."
+    await context.abort(status_of(error), detail, ((ERROR_KEY, type(error).__name__),))
 
 
-def _unary(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(behaviour: Callable[..., Any]) -> Callable[..., Any]:
     async def call(request: Any, context: Any) -> Any:
         try:
             return await behaviour(request, context)
-        except FedcoreError as error:
-            await _abort(context, error)
-
-    return call
-
-
-def _streaming(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for item in behaviour(request, context):
-                yield item
         except FedcoreError as error:
             await _abort(context, error)
 

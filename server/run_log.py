@@ -88,7 +88,9 @@ def _key(kind: TaskKind) -> tuple[str, str]:
 
 
 def _figures(outcome: Metrics | ExportOutcome) -> Mapping[str, Any]:
-    figures = dataclasses.asdict(outcome)
-    if isinstance(outcome, ExportOutcome):
-        figures["size_bytes"] = sum(ref.size for ref in outcome.files if ref.name.endswith(".safetensors"))
-    return figures
+    if isinstance(outcome, Metrics):
+        return dataclasses.asdict(outcome)
+    weights = sum(ref.size for ref in outcome.files if ref.name == "model.safetensors")
+    figures = dataclasses.asdict(dataclasses.replace(outcome, files=()))
+    del figures["files"]  # they lie in exports/
+    return figures | {"size_bytes": weights}

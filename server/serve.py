@@ -28,6 +28,7 @@ from server.assemble import make_engine, untrained_adapter
 from server.coordinator import Coordinator
 from server.engine import Engine
 from server.exports import place_export
+from server.inline import put_blob
 from server.interceptor import ErrorInterceptor
 from server.journal import write_summary
 from server.ledger import Ledger
@@ -41,7 +42,7 @@ from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from storage.checkpoint import fingerprint, model_files
 
-GRACE_S = 2.0
+GRACE_S = 3.0  # longer than a stream lingers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     held = ledger.load()
     blobs = BlobStore(folder.blobs)
     log = RunLog(folder, ledger)
-    if held.strategy_state is not None or held.next_round != 1:
-        log.truncate_after((held.next_round or 1 << 62) - 1)
+    log.truncate_after((held.next_round or 1 << 62) - 1)
     mark = fingerprint(options.model)
     coordinator = Coordinator(
         description=_describe(held, config, options.model, mark, blobs),
@@ -101,27 +101,20 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
         rows_per_round=config.evaluation.rows_per_round,
         keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
     )
-    server = await _listen(coordinator, blobs, folder, config, options)
-    log.event("started", next_round=held.next_round, pid=os.getpid())
-    with _Signals(coordinator):
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
+    add_FleetServicer_to_server(service, server)
+    with _Signals(coordinator) as signals:
         try:
-            await coordinator.start()
-            status = await coordinator.over
-            coordinator.dismiss_devices("the run has finished")
-            engine = await _finish(coordinator, config, options)
-            summary = build_summary(
-                config=config,
-                ledger=ledger,
-                strategy=engine.strategy,
-                state=engine.state,
-                classes=_classes(config, coordinator),
-                status=status,
-            )
-            write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, config.model.path)
-            write_summary(folder.summary, summary)
-            log.event("finished", next_round=None)
-            return summary
+            await _listen(server, folder, config.coordinator.listen, options)
+            log.event("started", next_round=held.next_round, pid=os.getpid())
+            return await _to_the_end(coordinator, folder, config, options)
+        except asyncio.CancelledError:
+            if not signals.asked:
+                raise
+            raise RunError("stopped on request; every closed round is kept") from None
         finally:
+            signals.closing = True
             await coordinator.close("the coordinator stops")
             await server.stop(GRACE_S)
             folder.endpoint.unlink(missing_ok=True)
@@ -129,14 +122,28 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
             ledger.close()
 
 
-async def _listen(
-    coordinator: Coordinator, blobs: BlobStore, folder: RunFolder, config: Config, options: ServeOptions
-) -> grpc.aio.Server:
-    # An answer is due within a lease whatever it is; the interceptor turns every error into a status.
-    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
-    service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
-    add_FleetServicer_to_server(service, server)
-    listen = config.coordinator.listen
+async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Config, options: ServeOptions) -> Json:
+    await coordinator.start()
+    status = await coordinator.over
+    coordinator.dismiss_devices("the run has finished")
+    engine = await _finish(coordinator, config, options)
+    summary = build_summary(
+        config=config,
+        ledger=engine.ledger,
+        strategy=engine.strategy,
+        state=engine.state,
+        classes=_classes(config, coordinator),
+        status=status,
+    )
+    write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, config.model.path)
+    write_summary(folder.summary, summary)
+    engine.log.event("finished", next_round=None)
+    for blob_id in coordinator.export_uploads:
+        engine.blobs.delete(blob_id)  # the exports are copies
+    return summary
+
+
+async def _listen(server: grpc.aio.Server, folder: RunFolder, listen: str, options: ServeOptions) -> None:
     try:
         if options.tls is None:
             port = server.add_insecure_port(listen)
@@ -155,7 +162,6 @@ async def _listen(
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())
     options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))
-    return server
 
 
 async def _finish(coordinator: Coordinator, config: Config, options: ServeOptions) -> Engine:
@@ -166,8 +172,8 @@ async def _finish(coordinator: Coordinator, config: Config, options: ServeOption
     coordinator.evaluate(0)
     spec = engine.strategy.spec
     for device_class in _classes(config, coordinator):
-        data = engine.strategy.export_keep_set(engine.state, device_class).to_bytes()
-        keep_set = BlobRef(id=engine.blobs.put_bytes(data), size=len(data), name="keep-set")
+        kept = engine.strategy.export_keep_set(engine.state, device_class)
+        keep_set = put_blob(engine.blobs, kept.to_bytes(), "keep-set")
         coordinator.desk.offer(
             ExportTask(
                 device_class=device_class,
@@ -205,7 +211,12 @@ def _keep(folder: RunFolder, blobs: BlobStore, log: RunLog, kind: TaskKind, resu
 
 
 def _classes(config: Config, coordinator: Coordinator) -> list[str]:
-    return sorted({each.name for each in config.classes} | coordinator.classes)
+    """Classes that are configured, are here, or took part before a resume."""
+    earlier: set[str] = set()
+    if coordinator.engine is not None:
+        rounds = coordinator.engine.ledger.outcomes().values()
+        earlier = {row["class"] for rows in rounds for row in rows}
+    return sorted({each.name for each in config.classes} | coordinator.classes | earlier)
 
 
 def _machine(config: Config, held: LedgerState) -> RoundState:
@@ -243,15 +254,22 @@ def _describe(held: LedgerState, config: Config, model: Path, mark: Fingerprint,
 
 
 class _Signals:
-    """Ctrl-C and TERM ask the run to pause; a second one is Python's own."""
+    """INT and TERM pause the run after the commit under way; a second one, or one after the last round, does not wait.
+
+    Once `closing`, further ones are ignored: the end is near, and the ledger shall see it.
+    """
 
     def __init__(self, coordinator: Coordinator) -> None:
+        self.asked = False
+        self.closing = False
         self._coordinator = coordinator
+        self._task = asyncio.current_task()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "_Signals":
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop)
+        return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
@@ -259,7 +277,10 @@ class _Signals:
             loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        self.__exit__()
+        if self.closing:
+            return
+        again = self.asked or self._coordinator.over.done()  # or the rounds are over: only the evaluator is waited for
+        self.asked = True
         self._coordinator.stop()
-        if self._coordinator.over.done():  # the rounds are over already: only the evaluator is being waited for
-            raise KeyboardInterrupt
+        if again and self._task is not None:
+            self._task.cancel()

@@ -2,23 +2,29 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
 
-from fedcore.errors import CertificateError, ProtocolError, RunError, UpdateLate
+from fedcore.errors import CertificateError, ProtocolError, TransportError, UpdateLate
 from protos.convert import blob as blob_wire
 from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
 from protos.service import FleetServicer
 from protos.values import Join, UploadHeader
+from protos.wire import ACCEPT_KEY
 from server.coordinator import Coordinator
 from server.session import Session
 from storage.blobs import BlobStore
 from storage.certificates import Identity, read_identity
 
+T = TypeVar("T")
+
+LINGER_S = 2.0
+THREAD_BYTES = 64 << 10  # hashing and writing less than this takes no longer than handing it to a thread
+
 
 class FleetService(FleetServicer):
-    """Serves one coordinator. `silence_s` bounds every wait for a client that should be sending."""
+    """Serves one coordinator. `silence_s` bounds every wait for a client that should be sending or reading."""
 
     def __init__(self, coordinator: Coordinator, blobs: BlobStore, *, tls: bool, silence_s: float) -> None:
         """Serve `coordinator`, with blobs out of and into `blobs`."""
@@ -32,7 +38,7 @@ class FleetService(FleetServicer):
         self._identity(context)
         return device_wire.description_to_pb(self._coordinator.description)
 
-    async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
         """Hold one device's stream: its messages go to the coordinator, its outbox comes back."""
         identity = self._identity(context)
         join = await self._first(request_iterator)
@@ -40,19 +46,22 @@ class FleetService(FleetServicer):
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
             while (message := await session.outbox.get()) is not None:
-                yield stream_wire.response(message)
+                await self._bounded(context.write(stream_wire.response(message)))
+            self._coordinator.leave(session)
+            # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
+            await asyncio.wait({reader}, timeout=LINGER_S)
         finally:
+            self._coordinator.leave(session)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await reader
-            self._coordinator.leave(session)
+                await reader  # raises what was wrong with the device's messages
 
-    async def GetBlob(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def GetBlob(self, request: Any, context: Any) -> None:
         """Stream a blob from an offset on."""
         self._identity(context)
         chunks = self._blobs.read_chunks(request.id, request.offset)
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            yield blob_wire.get_response(chunk)
+            await self._bounded(context.write(blob_wire.get_response(chunk)))
 
     async def StatBlob(self, request: Any, context: Any) -> Any:
         """Say how much of an upload has arrived."""
@@ -67,28 +76,46 @@ class FleetService(FleetServicer):
         header = blob_wire.put_header_from_pb(await self._next(request_iterator))
         if header is None:
             raise ProtocolError("an upload must begin with a header; update the client")
-        session = self._check_upload(header)
-        with self._blobs.writer(header.blob.id, header.blob.size, header.offset) as writer:
-            while (message := await self._next(request_iterator)) is not None:
-                writer.write(message.chunk)
+        session = self._sender(header)
+        try:
+            self._check_upload(session, header)
+            await context.send_initial_metadata(((ACCEPT_KEY, "1"),))
+            return blob_wire.put_response(await self._spool(session, header, request_iterator))
+        except ProtocolError as error:
+            self._coordinator.refused(session, header.round, error)
+            raise
+
+    async def _spool(self, session: Session, header: UploadHeader, requests: AsyncIterator[Any]) -> int:
+        blob = header.blob
+        self._coordinator.uploading(session, blob.id, new=not self._blobs.has(blob.id))
+        # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
+        with await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset) as writer:
+            while (message := await self._next(requests)) is not None:
+                if len(message.chunk) < THREAD_BYTES:
+                    writer.write(message.chunk)
+                else:
+                    await asyncio.to_thread(writer.write, message.chunk)
                 self._coordinator.sign_of_life(session)
             received = writer.offset
-            if received == header.blob.size:
+            if received == blob.size:
                 await asyncio.to_thread(writer.commit)
-        return blob_wire.put_response(received)
+        return received
 
-    def _check_upload(self, header: UploadHeader) -> Session:
+    def _sender(self, header: UploadHeader) -> Session:
         session = self._coordinator.session_of(header.sender, header.session)
-        if session is None:
-            raise ProtocolError(f"upload by {header.sender!r}: no such session; join first")
+        if session is None:  # its stream broke, or this coordinator has begun anew: the device joins again by itself
+            raise TransportError(f"upload by {header.sender[:80]!r}: no such session; join first, then send again")
+        return session
+
+    def _check_upload(self, session: Session, header: UploadHeader) -> None:
         limit = self._coordinator.upload_limit(session, header.round)
         if limit is None:
             raise UpdateLate(f"{header.sender} has no open assignment of round {header.round}; drop the update")
         if header.blob.size > limit:
             raise ProtocolError(
-                f"{header.sender}, round {header.round}: upload of {header.blob.size} bytes, expected at most {limit}"
+                f"{header.sender}, round {header.round}: upload of {header.blob.size} bytes, expected at most {limit}; "
+                "send the update of this assignment, in its codec"
             )
-        return session
 
     async def _read(self, session: Session, requests: AsyncIterator[Any]) -> None:
         try:
@@ -105,10 +132,14 @@ class FleetService(FleetServicer):
         return value
 
     async def _next(self, requests: AsyncIterator[Any]) -> Any:
+        return await self._bounded(anext(requests, None))
+
+    async def _bounded(self, step: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(anext(requests, None), self._silence_s)
+            async with asyncio.timeout(self._silence_s):
+                return await step
         except TimeoutError:
-            raise RunError(f"nothing came for {self._silence_s:g} s; connect again") from None
+            raise TransportError(f"nothing moved for {self._silence_s:g} s; connect again") from None
 
     def _identity(self, context: Any) -> Identity | None:
         if not self._tls:

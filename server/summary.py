@@ -22,7 +22,11 @@ def build_summary(
     """Return the summary of what is durable now. Figures nobody measured are None."""
     outcomes = ledger.outcomes()
     rounds = [
-        {**report, **_quality(ledger.get_meta(evaluation_key(number, full=False))), "results": outcomes.get(number, ())}
+        {
+            **report,
+            **_quality(ledger.get_meta(evaluation_key(number, full=False))),
+            "results": [*outcomes.get(number, ())],
+        }
         for number, report in ledger.reports().items()
     ]
     peaks = _peaks(outcomes)

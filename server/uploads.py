@@ -1,7 +1,9 @@
 """From an uploaded blob to a verified update: nothing is counted before all of it was checked."""
 
+import math
 import mmap
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,9 @@ from numpy.typing import NDArray
 from fedcore.adapter import AdapterSpec
 from fedcore.assignment import Assignment
 from fedcore.codec.chain import decode, encoded_bytes_bound
-from fedcore.errors import UpdateRejected
+from fedcore.errors import ProtocolError, UpdateRejected
 from fedcore.keep_set import KeepSet
-from fedcore.outcome import GroupScores
+from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.update import Update, verify_update
 from protos.values import BlobRef, UpdateSubmission
 from server.inline import inline_payload
@@ -19,6 +21,7 @@ from server.open_round import Arrived
 from storage.blobs import BlobStore
 
 SCORE_CODEC = "identity"
+_FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
 
 
 def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
@@ -38,8 +41,18 @@ def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
 def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Arrived:
     """Return the update behind a submission; raises UpdateRejected, naming device and round, where it does not fit."""
     who = f"update of {assignment.device} for round {assignment.round}"
+    try:
+        return _verified(submission, assignment, spec, blobs, who)
+    except (UpdateRejected, ProtocolError) as error:
+        raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
+
+
+def _verified(
+    submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore, who: str
+) -> Arrived:
     if submission.keep_set != assignment.keep_set.blob_id:
         raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
+    _check_report(submission.report, who)
     update = Update(
         device=assignment.device,
         round=assignment.round,
@@ -58,12 +71,22 @@ def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSp
             raise UpdateRejected(f"{who}: group importances were asked for and are missing")
         payload = _payload(blobs, submission.scores, assignment, spec)
         scores = _scores(decode(payload, shapes=score_shapes(assignment.keep_set)), assignment.keep_set, who)
+    elif submission.scores is not None:
+        submission = replace(submission, scores=None)  # not asked for: neither read nor, at close, deleted
     return Arrived(submission=submission, update=update, scores=scores)
 
 
+def _check_report(report: DeviceReport, who: str) -> None:
+    """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
+    figures = {name: getattr(report, name) for name in _FIGURES}
+    figures |= {f"{phase}_s": seconds for phase, seconds in report.phase_s.items()}
+    for name, value in figures.items():
+        if not math.isfinite(value) or value < 0:
+            raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
+
+
 def _payload(blobs: BlobStore, ref: BlobRef, assignment: Assignment, spec: AdapterSpec) -> memoryview:
-    inline = inline_payload(ref, upload_bound(assignment, spec)) if ref.inline else None
-    return _mapped(blobs, ref.id) if inline is None else inline
+    return inline_payload(ref, upload_bound(assignment, spec)) if ref.inline else _mapped(blobs, ref.id)
 
 
 def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:

@@ -49,8 +49,12 @@ class BlobStore:
         return sum(path.stat().st_size for path in (self._root / "sha256").glob("??/*"))
 
     def put_bytes(self, data: bytes, durable: bool = False) -> str:
-        """Store `data` and return its name; it survives a power cut where `durable`."""
-        return self._put((data,), durable)
+        """Store `data` and return its name; it survives a power cut where `durable`.
+
+        What is here already is not written again, unless it shall become durable.
+        """
+        blob_id = blob_name(data)
+        return blob_id if not durable and self.has(blob_id) else self._put((data,), durable)
 
     def put_file(self, path: Path, durable: bool = False) -> str:
         """Store a copy of a file, hashed while it is copied, and return its name; raises OSError as reading does."""

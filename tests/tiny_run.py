@@ -1,0 +1,215 @@
+"""A run without torch: a base model of a few hundred parameters, its configuration, updates, a served coordinator."""
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from fedcore.adapter import AdapterSpec
+from fedcore.config import Config
+from fedcore.config_text import parse_config
+from fedcore.geometry import Geometry, geometry_from_config
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import DeviceReport
+from fedcore.protocols import Json
+from protos.values import Work
+from server.journal import read_events
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+from server.serve import ServeOptions, new_run, reopen_run, serve
+from storage.certificates import TlsMaterial
+
+PATIENCE_S = 20.0  # no await of a test takes longer
+LABELS = ("a", "b")
+MODEL = {
+    "model_type": "bert",
+    "num_hidden_layers": 1,
+    "hidden_size": 12,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 8,
+    "max_position_embeddings": 8,
+    "type_vocab_size": 2,
+}
+WIDE = MODEL | {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512}
+_PATHS = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "o": "attention.output.dense",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+}
+
+
+def write_model(folder: Path, model: Json = MODEL, seed: int = 0) -> Geometry:
+    """Write a base model that no device ever loads."""
+    folder.mkdir(parents=True)
+    geometry = geometry_from_config(model)
+    (folder / "config.json").write_text(json.dumps(model))
+    (folder / "tokenizer.json").write_text("{}")
+    rng = np.random.default_rng(seed)
+    tensors = {
+        f"encoder.layer.{layer}.{path}.weight": rng.standard_normal(geometry.shape(name)).astype(np.float32)
+        for name, path in _PATHS.items()
+        for layer in range(geometry.layers)
+    }
+    save_file(tensors, folder / "model.safetensors")
+    return geometry
+
+
+def tiny_config(model: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return a configuration of two rounds for two devices, with times in fractions of a second."""
+    text = f"""
+[run]
+name = "tiny"
+rounds = 2
+[model]
+path = "{model}"
+max_length = 8
+[data]
+labels = ["a", "b"]
+[strategy]
+name = "fedavg-lora"
+ranks = [1]
+target_sparsity = 0.0
+[training]
+codec = "identity"
+[coordinator]
+min_devices = 2
+lease_s = 3.0
+round_deadline_s = 10.0
+join_deadline_s = 10.0
+[evaluation]
+rows_per_round = 0
+"""
+    return parse_config(text, overrides)
+
+
+def spec_of(geometry: Geometry, rank: int, labels: int = 2) -> AdapterSpec:
+    """Return the adapter of a mean-pooled head over `labels` labels."""
+    head = (("head.bias", (labels,)), ("head.weight", (labels, geometry.hidden)))
+    return AdapterSpec(geometry=geometry, rank=rank, targets=geometry.modules, head=head)
+
+
+def small_update(
+    geometry: Geometry, work: Work, keep_set: KeepSet, device: str, labels: int = 2
+) -> dict[str, NDArray[np.float32]]:
+    """Return increments that fit `work`, different for every device and round."""
+    value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{work.round}".encode()) % 1000)
+    shapes = spec_of(geometry, work.arm.rank, labels).shapes(keep_set=keep_set)
+    return {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float32]]:
+    """Return importances of every kept group, each layer's of norm 1."""
+    rng = np.random.default_rng(zlib.crc32(device.encode()))
+    rows = {f"layers.{layer}.heads": len(kept) for layer, kept in enumerate(keep_set.heads)}
+    rows |= {f"layers.{layer}.channels": len(kept) for layer, kept in enumerate(keep_set.channels)}
+    drawn = {name: rng.uniform(0.1, 1.0, size).astype(np.float32) for name, size in rows.items()}
+    return {name: value / np.float32(np.linalg.norm(value)) for name, value in drawn.items()}
+
+
+def device_report(**changes: float) -> DeviceReport:
+    """Return what an idle device reports."""
+    values = {"loss_before": 1.0, "loss_after": 0.9, "train_loss": 0.95, "peak_memory_mb": 1.0}
+    values |= {"adapter_importance": 0.1, **changes}
+    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), 0.25)
+    counts = {"num_examples": 4, "steps": 10, "bytes_down": 100, "bytes_up": 50}
+    return DeviceReport(**values, **counts, phase_s=phases)  # type: ignore[arg-type]
+
+
+@dataclass
+class Served:
+    """A coordinator being served; `task` ends with its summary or its error."""
+
+    folder: RunFolder
+    config: Config
+    task: "asyncio.Task[Json]"
+    address: str = ""
+    said: list[str] = field(default_factory=list)
+
+    def events(self, kind: str = "") -> list[Json]:
+        """Events so far, of one kind or all."""
+        return [each for each in read_events(self.folder.events) if kind in ("", each["event"])]
+
+    def told(self, kind: str, device: str) -> list[Json]:
+        """Events of one kind about one device."""
+        return [each for each in self.events(kind) if each.get("device") == device]
+
+    async def until(self, kind: str, count: int = 1) -> list[Json]:
+        """Wait for `count` events of a kind."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(found := self.events(kind)) < count:
+                if self.task.done():
+                    self.task.result()
+                    raise AssertionError(f"the run ended with {len(found)} events {kind!r}, expected {count}")
+                await asyncio.sleep(0.01)
+        return found
+
+    async def summary(self) -> Json:
+        """Wait for the end of the run."""
+        return await asyncio.wait_for(asyncio.shield(self.task), PATIENCE_S)
+
+    def ledger(self) -> Ledger:
+        """The ledger, for looking at."""
+        return Ledger.open(self.folder.ledger, read_only=True)
+
+
+def begin(
+    folder: RunFolder,
+    config: Config,
+    model: Path,
+    *,
+    listening: asyncio.Event,
+    tls: TlsMaterial | None = None,
+    resume: bool = False,
+) -> Served:
+    """Start serving a new run, or one to resume, as a task of this event loop."""
+    if resume:
+        ledger, config = reopen_run(folder, model)
+    else:
+        ledger = new_run(folder, config, model)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        listening.set()  # its first words are where it listens
+
+    options = ServeOptions(model=model, tls=tls, reference=False, say=say)
+    task = asyncio.ensure_future(serve(folder, config, ledger, options))
+    return Served(folder=folder, config=config, task=task, said=said)
+
+
+@asynccontextmanager
+async def serving(
+    root: Path,
+    model: Path,
+    overrides: Sequence[str] = (),
+    *,
+    tls: TlsMaterial | None = None,
+    resume: bool = False,
+) -> AsyncIterator[Served]:
+    """Serve a run until the block ends; wait until it listens. A run that is still going on is cancelled then."""
+    if not resume:
+        root.mkdir(parents=True, exist_ok=True)
+    listening = asyncio.Event()
+    served = begin(RunFolder(root), tiny_config(model, overrides), model, tls=tls, resume=resume, listening=listening)
+    try:
+        waiting = asyncio.ensure_future(listening.wait())
+        await asyncio.wait([served.task, waiting], timeout=PATIENCE_S, return_when="FIRST_COMPLETED")
+        waiting.cancel()
+        if served.task.done():
+            served.task.result()
+        served.address = json.loads(served.folder.endpoint.read_text())["address"]
+        yield served
+    finally:
+        served.task.cancel()
+        await asyncio.wait([served.task], timeout=PATIENCE_S)
