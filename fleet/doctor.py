@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine(listen: str) -> list[Finding]:
-    """Return every finding about this machine."""
+    """Return every finding about this machine; `listen` is the HOST:PORT a coordinator would take."""
     return list(_findings(listen))
 
 
@@ -61,16 +61,21 @@ def _cache() -> Finding:
     place = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(place).free
     detail = f"{folder}, {free / 2**30:.1f} GiB free"
-    if not os.access(place, os.W_OK):
+    if not place.is_dir() or not os.access(place, os.W_OK):
         return Finding("cache", False, f"{detail}; cannot write there: set FEDCORE_CACHE to another folder")
-    return Finding("cache", free >= LEAST_FREE_BYTES, detail)
+    if free < LEAST_FREE_BYTES:
+        return Finding("cache", False, f"{detail}; 1 GiB is needed: free some, or set FEDCORE_CACHE to another folder")
+    return Finding("cache", True, detail)
 
 
 def _port(listen: str) -> Finding:
     host, _, port = listen.rpartition(":")
     try:
-        with socket.socket() as probe:
-            probe.bind((host or "127.0.0.1", int(port)))
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
+            probe.bind((address[0], int(port), *address[2:]))
+            probe.listen()
         return Finding("port", True, f"{listen} can be listened on")
-    except (OSError, ValueError) as cause:
+    except (OSError, OverflowError, ValueError) as cause:
         return Finding("port", False, f"{listen}: {cause}; choose another with --set coordinator.listen=HOST:PORT")

@@ -21,14 +21,16 @@ class DeviceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgress:
-    """A run as far as it has come."""
+    """A run as far as it has come. Times are wall-clock seconds since 1970, sizes bytes."""
 
     total_rounds: int
     round: int = 0
     closed: int = 0  # rounds closed, void ones not counted
+    closed_before: int = 0  # of these, before the coordinator started last
     void: int = 0
     started_t: float | None = None
-    first_round_t: float | None = None
+    first_round_t: float | None = None  # since the coordinator started last
+    closed_t: float | None = None
     last_t: float | None = None
     bytes_up: int = 0
     bytes_down: int = 0
@@ -40,10 +42,12 @@ class RunProgress:
 
     @property
     def remaining_s(self) -> float | None:
-        """Estimate of the seconds until the last round closes; None before the first has."""
-        if not self.closed or self.first_round_t is None or self.last_t is None:
+        """Estimate of the seconds until the last round closes; None before the first since the start has."""
+        timed = self.closed - self.closed_before
+        if not timed or self.first_round_t is None or self.closed_t is None or self.last_t is None:
             return None
-        return (self.last_t - self.first_round_t) / self.closed * (self.total_rounds - self.closed)
+        round_s = (self.closed_t - self.first_round_t) / timed
+        return round_s * (self.total_rounds - self.closed) - (self.last_t - self.closed_t)
 
 
 def advance(progress: RunProgress, event: Json) -> RunProgress:
@@ -52,7 +56,7 @@ def advance(progress: RunProgress, event: Json) -> RunProgress:
     progress = replace(progress, last_t=t)
     match kind:
         case "started":
-            return replace(progress, started_t=progress.started_t or t)
+            return _started(progress, t)
         case "joined" if event.get("role") == "device":
             return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
         case "left" if event["device"] in progress.devices:
@@ -80,9 +84,21 @@ def advance(progress: RunProgress, event: Json) -> RunProgress:
     return progress
 
 
+def _started(progress: RunProgress, t: float) -> RunProgress:
+    """After a resume, the pause is no part of a round's time, and nobody has joined yet."""
+    return replace(
+        progress,
+        started_t=progress.started_t or t,
+        first_round_t=None,
+        closed_before=progress.closed,
+        devices={name: replace(line, state="starting") for name, line in progress.devices.items()},
+    )
+
+
 def _closed(progress: RunProgress, event: Json) -> RunProgress:
     return replace(
         progress,
+        closed_t=event["t"],
         closed=progress.closed + (not event["void"]),
         void=progress.void + bool(event["void"]),
         bytes_up=progress.bytes_up + event["bytes_up"],

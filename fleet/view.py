@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -38,7 +39,7 @@ class PlainView:
         if progress.closed + progress.void > before.closed + before.void:
             self._console.print(headline(progress), highlight=False)
         elif progress.evaluated_round != before.evaluated_round:
-            self._console.print(f"round {progress.evaluated_round}: {quality(progress)}", highlight=False)
+            self._console.print(quality(progress), highlight=False)
 
 
 class LiveView:
@@ -65,11 +66,12 @@ def open_view(console: Console, plain: bool) -> Iterator[View]:
 
 def draw(progress: RunProgress) -> RenderableType:
     """Return the live picture: headline, one row per device, the last notes."""
-    table = Table(expand=False, pad_edge=False)
-    for name, justify in (("device", "left"), ("class", "left"), ("state", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("device", "class"):
+        table.add_column(name, overflow="fold")  # long names take two lines; figures stay whole
+    table.add_column("state", no_wrap=True)
     for name in ("sparsity", "rank", "reward"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, line in sorted(progress.devices.items()):
         style = {"training": "cyan", "done": "green", "away": "red", "rejected": "red", "failed": "red"}
         table.add_row(
@@ -100,7 +102,8 @@ def quality(progress: RunProgress) -> str:
     if progress.accuracy is None:
         return "not yet evaluated"
     auc = "" if progress.auc is None else f", AUC {progress.auc:.3f}"
-    return f"accuracy {progress.accuracy:.3f}{auc} after round {progress.evaluated_round}"
+    when = f"after round {progress.evaluated_round}" if progress.evaluated_round else "untrained"
+    return f"accuracy {progress.accuracy:.3f}{auc} {when}"
 
 
 def megabytes(num_bytes: int) -> str:

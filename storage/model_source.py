@@ -16,6 +16,8 @@ def model_folder(spec: str) -> Path:
     """
     found = resolve(spec, "model")
     if isinstance(found, Path):
+        if not found.is_dir():
+            raise ModelError(f"{found} is a file; give the folder that holds config.json and the weights")
         return found
     try:
         from huggingface_hub import snapshot_download
@@ -27,5 +29,5 @@ def model_folder(spec: str) -> Path:
     try:
         return Path(snapshot_download(found, allow_patterns=list(_PATTERNS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as cause:
-        reason = str(cause).splitlines()[0]
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise ModelError(f"{found}: neither a local folder nor to be had from the hub ({reason})") from None

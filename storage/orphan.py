@@ -11,7 +11,7 @@ CHECK_S = 1.0
 def parent_to_watch() -> int | None:
     """The process id to watch, None for a process started by hand."""
     value = os.environ.get(PARENT_VARIABLE, "")
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isdecimal() else None
 
 
 async def watch_parent(parent: int | None, orphaned: Callable[[], object]) -> None:
