@@ -60,6 +60,7 @@ def make_engine(
     )
     return Engine(
         config=config,
+        labels=labels,
         strategy=strategy,
         blobs=blobs,
         ledger=ledger,
