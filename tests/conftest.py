@@ -2,4 +2,10 @@
 
 import os
 
+from hypothesis import settings
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Seeds are fixed, and a busy machine is no failure: the time limit is pytest's.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
