@@ -41,6 +41,7 @@ ranks = [2, 4, 8]
 target_sparsity = 0.5
 [training]
 batch_size = 4
+keep_optimizer = true
 [[fleet.class]]
 name = "agx"
 target_sparsity = 0.3
