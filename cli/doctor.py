@@ -6,14 +6,17 @@ from typing import Annotated
 import typer
 
 from cli.settings import JsonOption
-from fleet.doctor import examine
 
 
 def doctor(
     as_json: JsonOption = False,
-    listen: Annotated[str, typer.Option("--listen", help="Also check that this HOST:PORT is free.")] = "127.0.0.1:0",
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Also check that this can be listened on.")
+    ] = "127.0.0.1:0",
 ) -> None:
     """Check this machine: Python, packages, cores, memory, cache, port. Exit code 1 where something must be mended."""
+    from fleet.doctor import examine
+
     findings = examine(listen)
     if as_json:
         typer.echo(json.dumps([{"check": each.check, "ok": each.ok, "detail": each.detail} for each in findings]))

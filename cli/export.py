@@ -6,27 +6,36 @@ from typing import Annotated
 
 import typer
 
-from cli.settings import JsonOption
+from cli.settings import JsonOption, RunArgument
 from fedcore.errors import RunError
-from fleet.export import ExportRequest, export_run
-from server.run_folder import RunFolder
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the exported model; must not exist.")],
-    device_class: Annotated[str | None, typer.Option("--class", help="Prune as for this class.")] = None,
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the exported model; must not exist.")],
+    device_class: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Prune as for this device class.")
+    ] = None,
     sparsity: Annotated[
         float | None, typer.Option("--sparsity", help="Prune to this sparsity instead, in [0, 1).")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a pruned and merged model out of a run's last global adapter, at a class's or any other sparsity."""
+    """Make a pruned and merged model out of a run's last global adapter, at a class's or any other sparsity.
+
+    The folder loads with plain transformers; the run may still be going on.
+    """
+    from fleet.client_extra import require_client
+    from fleet.export import ExportRequest, export_run
+    from server.run_folder import RunFolder
+
     if out.exists():
         raise RunError(f"{out} exists; choose a new folder")
     if (device_class is None) == (sparsity is None):
         raise RunError("give either --class NAME or --sparsity S")
-    figures = export_run(RunFolder.existing(run), ExportRequest(device_class=device_class, sparsity=sparsity, out=out))
+    folder = RunFolder.existing(run)
+    require_client("fedcore export")
+    figures = export_run(folder, ExportRequest(device_class=device_class, sparsity=sparsity, out=out))
     if as_json:
         typer.echo(json.dumps(figures))
     else:

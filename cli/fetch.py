@@ -7,15 +7,21 @@ from typing import Annotated
 import typer
 
 from cli.settings import JsonOption
-from storage.fetch import fetch as fetch_one
-from storage.fetchables import FETCHABLES
 
 
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="What to fetch; none lists what there is.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to fetch; none lists what there is.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch models and data sets by pinned version and sha256 into the cache (FEDCORE_CACHE)."""
+    """Fetch models and data sets by pinned version and sha256 into the cache (FEDCORE_CACHE).
+
+    A configuration names them fetch:NAME.
+    """
+    from storage.fetch import fetch as fetch_one
+    from storage.fetchables import FETCHABLES
+
     if not names:
         rows = {name: item.about for name, item in FETCHABLES.items()}
         typer.echo(json.dumps(rows) if as_json else "\n".join(f"{name:10} {about}" for name, about in rows.items()))
@@ -30,6 +36,9 @@ def fetch(
 
 
 def _convert(file: Path, folder: Path) -> None:
-    from client.gguf import convert_gguf  # torch: only where a conversion is needed
+    from fleet.client_extra import require_client
+
+    require_client("converting this model")
+    from client.gguf import convert_gguf
 
     convert_gguf(file, folder)

@@ -1,65 +1,92 @@
 """fedcore fleet"""
 
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from cli.settings import JsonOption, SetOption, read_config
-from fedcore.config_text import to_toml
-from fedcore.errors import ConfigError
-from fleet.labels import with_labels
-from fleet.report import report
-from fleet.run import FleetOptions, run_fleet
-from fleet.view import open_view
-from server.run_folder import RunFolder
-from storage.atomic import write_atomic
-from storage.model_source import model_folder
+from cli.settings import (
+    ConfigArgument,
+    JsonOption,
+    ReferenceOption,
+    ResumeOption,
+    RunDirOption,
+    SetOption,
+    check_resume_alone,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from fedcore.config import Config
+    from server.run_folder import RunFolder
 
 
 def fleet(
-    config: Annotated[Path | None, typer.Argument(help="Run configuration (TOML) with [[fleet.class]] tables.")] = None,
+    config: ConfigArgument = None,
     set_: SetOption = None,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run; default runs/NAME.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="DIR", help="Go on with an earlier run.")] = None,
-    reference: Annotated[bool, typer.Option("--reference", help="Also train centralised LoRA, to compare.")] = False,
+    run_dir: RunDirOption = None,
+    resume: ResumeOption = None,
+    reference: ReferenceOption = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
 
-    Ctrl-C stops all of them; --resume goes on from the last closed round.
+    The configuration's [[fleet.class]] tables say how many devices of which kind. Ctrl-C stops all of them;
+    --resume goes on after the last closed round.
     """
-    console = Console(stderr=as_json)
-    if resume is not None:
-        if config is not None or set_:
-            raise ConfigError("--resume goes on with the run's own configuration; leave out the file and --set")
-        folder = RunFolder.existing(resume)
-        settings = read_config(folder.config, None)
-        begun = folder.ledger.is_file()
+    from rich.console import Console
+
+    from fleet.report import report
+    from fleet.run import FleetOptions, run_fleet
+    from fleet.view import open_view
+
+    if resume is None:
+        folder, settings = _new(read_config(config, set_), run_dir)
     else:
-        if config is None:
-            raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
-        settings = with_labels(read_config(config, set_))
-        model_folder(settings.model.path)  # a wrong path is told before anything is started
-        folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
-        write_atomic(folder.config, to_toml(settings).encode())
-        begun = False
-    console.print(f"run folder: {folder.root}", highlight=False)
+        check_resume_alone(config, set_)
+        folder, settings = _earlier(resume)
+    console = Console(stderr=as_json)
+    console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
     try:
         with open_view(console, plain) as view:
-            summary = run_fleet(folder, settings, FleetOptions(reference=reference, resume=begun), view)
+            summary = run_fleet(folder, settings, FleetOptions(reference=reference), view)
     except KeyboardInterrupt:
-        console.print(
+        typer.echo(
             f"\nstopped; every process has ended. Go on with: fedcore fleet --resume {folder.root}\n"
             f"look at it with: fedcore show {folder.root}",
-            highlight=False,
-            markup=False,
+            err=True,
         )
         raise typer.Exit(1) from None
     if as_json:
         typer.echo(folder.summary.read_text())
-    else:
-        console.print(report(summary))
-        console.print(f"summary: {folder.summary}\nexports: {folder.exports}", highlight=False)
+        return
+    console.print(report(summary))
+    console.print(
+        f"summary: {folder.summary}\nexports: {folder.exports}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
+    from fedcore.config_text import to_toml
+    from fleet.preflight import checked
+    from server.run_folder import RunFolder
+    from storage.atomic import write_atomic
+
+    settings = checked(settings)
+    folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    write_atomic(folder.config, to_toml(settings).encode())
+    return folder, settings
+
+
+def _earlier(root: Path) -> "tuple[RunFolder, Config]":
+    from fleet.preflight import checked
+    from server.preflight import check_unfinished
+    from server.run_folder import RunFolder
+
+    folder = RunFolder.existing(root)
+    check_unfinished(folder)
+    return folder, checked(read_config(folder.config, None))

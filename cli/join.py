@@ -1,56 +1,110 @@
 """fedcore join"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.settings import CertsOption, InsecureOption, tls_material
-from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
-from client.run import run_device, run_evaluator, run_to_end
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name
-from protos.values import Role
-from storage.model_source import model_folder
+
+RUN = "The run"
+DATA = "Private data"
+EMULATION = "Limits, to emulate a lesser device"
 
 
 def join(
     target: Annotated[str, typer.Argument(metavar="HOST:PORT", help="The coordinator.")],
     name: Annotated[str, typer.Option("--name", help="This device's name: a-z, 0-9 and '-'.")],
-    data: Annotated[str, typer.Option("--data", help="Training rows: CSV, TSV, JSONL, Parquet, or a hub id.")],
-    device_class: Annotated[str, typer.Option("--class", help="Device class.")] = "default",
-    role: Annotated[Role, typer.Option("--role", help="device trains; evaluator measures and exports.")] = Role.DEVICE,
-    text: Annotated[list[str] | None, typer.Option("--text", help="Text column; twice for pair tasks.")] = None,
-    label: Annotated[str, typer.Option("--label", help="Label column.")] = "label",
-    test: Annotated[str | None, typer.Option("--test", help="Held-back rows; none: a part of --data.")] = None,
-    test_fraction: Annotated[
-        float, typer.Option("--test-fraction", help="Part of --data held back by text hash, without --test.")
-    ] = 0.0,
-    shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Take part I of N of --data.")] = None,
-    partition: Annotated[str, typer.Option("--partition", help="How parts are cut: dirichlet or iid.")] = "dirichlet",
-    alpha: Annotated[float, typer.Option("--alpha", help="Dirichlet concentration; small is more skewed.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the partition.")] = 0,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Base model folder; none fetches the coordinator's.")
-    ] = None,
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Rows: CSV, TSV, JSONL, Parquet, a hub id, or fetch:NAME.", rich_help_panel=DATA),
+    ],
+    device_class: Annotated[str, typer.Option("--class", help="Device class.", rich_help_panel=RUN)] = "default",
+    role: Annotated[
+        Literal["device", "evaluator"],
+        typer.Option("--role", help="device trains; evaluator measures and exports.", rich_help_panel=RUN),
+    ] = "device",
     certs: CertsOption = None,
     identity: Annotated[
-        str | None, typer.Option("--identity", help="Certificate in --certs to show; default: --name.")
+        str | None,
+        typer.Option(
+            "--identity", metavar="NAME", help="Certificate in --certs to show, such as a class's; default --name."
+        ),
     ] = None,
     insecure: InsecureOption = False,
-    state: Annotated[Path | None, typer.Option("--state", help="State folder; default ~/.fedcore/NAME.")] = None,
-    slowdown: Annotated[float, typer.Option("--slowdown", help="Emulate a processor so many times slower.")] = 1.0,
-    memory_mb: Annotated[float, typer.Option("--memory-mb", help="Limit on training memory, MiB; 0 is none.")] = 0.0,
-    uplink_mbps: Annotated[float, typer.Option("--uplink-mbps", help="Emulate a thin uplink; 0 is none.")] = 0.0,
-    downlink_mbps: Annotated[float, typer.Option("--downlink-mbps", help="Emulate a thin downlink; 0 is none.")] = 0.0,
-    reconnect_s: Annotated[float, typer.Option("--reconnect-s", help="Give up after so long unreachable.")] = 300.0,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Base model folder; none fetches the coordinator's.", rich_help_panel=RUN),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="What this device keeps between starts; default ~/.fedcore/NAME.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    reconnect_s: Annotated[
+        float, typer.Option("--reconnect-s", help="Give up after so long unreachable.", rich_help_panel=RUN)
+    ] = 300.0,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Text column; twice for pair tasks; default text.", rich_help_panel=DATA),
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="Label column.", rich_help_panel=DATA)] = "label",
+    test: Annotated[
+        str | None, typer.Option("--test", help="Held-back rows; none: a part of --data.", rich_help_panel=DATA)
+    ] = None,
+    test_fraction: Annotated[
+        float,
+        typer.Option(
+            "--test-fraction", help="Part of --data held back by text hash, without --test.", rich_help_panel=DATA
+        ),
+    ] = 0.0,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Take part I of N of --data only.", rich_help_panel=DATA),
+    ] = None,
+    partition: Annotated[
+        Literal["dirichlet", "iid"], typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA)
+    ] = "dirichlet",
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", help="Dirichlet concentration; small is more skewed.", rich_help_panel=DATA),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the cut.", rich_help_panel=DATA)] = 0,
+    slowdown: Annotated[
+        float, typer.Option("--slowdown", help="Be so many times slower.", rich_help_panel=EMULATION)
+    ] = 1.0,
+    memory_mb: Annotated[
+        float, typer.Option("--memory-mb", help="Training memory, MiB; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
+    uplink_mbps: Annotated[
+        float, typer.Option("--uplink-mbps", help="Uplink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
+    downlink_mbps: Annotated[
+        float, typer.Option("--downlink-mbps", help="Downlink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
 ) -> None:
-    """Join a run as a device (or as its evaluator) and stay until it is over; comes back after interruptions."""
+    """Join a run as a device (or as its evaluator) and stay until it is over; comes back after interruptions.
+
+    Rows never leave this machine; updates of the adapter do. Example:
+    fedcore join coord.example:8443 --name cam-1 --class jetson --data rows.csv --certs certs
+    """
+    from fleet.client_extra import require_client
+
     check_name(name)
+    check_name(device_class, "device class")
     if ":" not in target:
         raise ConfigError(f"coordinator address {target!r}: expected HOST:PORT, for example coord.example:8443")
-    if partition not in ("dirichlet", "iid"):
-        raise ConfigError(f"--partition {partition!r}: expected dirichlet or iid")
+    require_client("fedcore join")
+    from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
+    from client.run import run_device, run_evaluator, run_to_end
+    from storage.model_source import model_folder
+
     options = ClientOptions(
         target=target,
         name=name,
@@ -78,5 +132,5 @@ def join(
         uplink_mbps=uplink_mbps,
         downlink_mbps=downlink_mbps,
     )
-    work = run_evaluator(options) if role is Role.EVALUATOR else run_device(options, limits)
+    work = run_evaluator(options) if role == "evaluator" else run_device(options, limits)
     typer.echo(f"{name}: {run_to_end(work)}")

@@ -1,9 +1,13 @@
-"""The one command `fedcore`: every error is one line and exit code 1, wrong usage is 2."""
+"""The one command `fedcore`: every error is a line or two and exit code 1, wrong usage is 2.
+
+Subcommands import what they need when they run: help and errors come at once, and a machine without torch, or
+without the server's libraries, has every command that does not need them.
+"""
 
 import sys
+from importlib.metadata import version
 
 import typer
-from rich.console import Console
 
 from fedcore.errors import FedcoreError
 from storage.quiet import silence_telemetry
@@ -14,21 +18,42 @@ from cli import certs, doctor, export, fetch, fleet, join, serve, show  # noqa: 
 
 app = typer.Typer(
     name="fedcore",
-    help="Federated fine-tuning of language models on real devices: every device gets its own pruning ratio and "
-    "LoRA rank from a bandit, and every class of device a smaller, faster model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("fetch")(fetch.fetch)
 app.command("fleet")(fleet.fleet)
 app.command("serve")(serve.serve)
 app.command("join")(join.join)
+app.command("show")(show.show)
 app.command("export")(export.export)
 app.command("certs")(certs.certs)
-app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedcore {version('fedcore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fedcore(
+    show_version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Say which."),
+) -> None:
+    """Federated fine-tuning of language models on real devices.
+
+    Every device gets its own pruning ratio and LoRA rank from a bandit, every class of device a smaller, faster model.
+
+    On one machine: [bold]fedcore fleet examples/quickstart.toml[/bold]
+
+    On several: [bold]fedcore certs[/bold], [bold]serve[/bold] on one of them, [bold]join[/bold] on the others
+
+    Exit codes: 0 done, 1 an error, 2 wrong usage.
+    """
 
 
 def run() -> None:
@@ -36,10 +61,19 @@ def run() -> None:
     try:
         app()
     except FedcoreError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as cause:
+        if cause.filename is None:  # not about a file: nothing a user could act on without the traceback
+            raise
+        _fail(f"{cause.filename}: {cause.strerror or cause}")
     except KeyboardInterrupt:
         sys.exit(1)
+
+
+def _fail(message: str) -> None:
+    typer.secho("error: ", fg="red", err=True, nl=False)
+    typer.echo(message, err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,64 +2,104 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-from cli.settings import CertsOption, InsecureOption, JsonOption, SetOption, read_config, tls_material
-from fedcore.errors import ConfigError, RunError
-from fleet.report import report
-from server.run_folder import RunFolder
-from server.serve import ServeOptions, new_run, reopen_run
-from server.serve import serve as serve_run
-from storage.model_source import model_folder
+from cli.settings import (
+    CertsOption,
+    ConfigArgument,
+    InsecureOption,
+    JsonOption,
+    ReferenceOption,
+    ResumeOption,
+    RunDirOption,
+    SetOption,
+    check_resume_alone,
+    read_config,
+    tls_material,
+)
+from fedcore.errors import RunError
+
+if TYPE_CHECKING:
+    from fedcore.config import Config
+    from server.ledger import Ledger
+    from server.run_folder import RunFolder
 
 
 def serve(
-    config: Annotated[Path | None, typer.Argument(help="Run configuration (TOML).")] = None,
+    config: ConfigArgument = None,
     set_: SetOption = None,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="Folder of the run; default runs/NAME.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="DIR", help="Go on with an earlier run.")] = None,
+    run_dir: RunDirOption = None,
+    resume: ResumeOption = None,
     certs: CertsOption = None,
     insecure: InsecureOption = False,
-    reference: Annotated[bool, typer.Option("--reference", help="Also train centralised LoRA, to compare.")] = False,
+    reference: ReferenceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
 
-    Its certificate is coordinator.pem in the --certs folder. Ctrl-C pauses; --resume goes on from the last round.
+    It listens on coordinator.listen (127.0.0.1 and any free port, unless set; 0.0.0.0:PORT for other machines). Its
+    certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, come
+    with fedcore join. Ctrl-C pauses; --resume goes on after the last closed round.
     """
+    from rich.console import Console
+
+    from fleet.report import report
+    from server.serve import ServeOptions
+    from server.serve import serve as serve_run
+    from storage.model_source import model_folder
+    from storage.orphan import parent_to_watch, watched
+
     tls = tls_material(certs, "coordinator", insecure)
-    if resume is not None:
-        if config is not None or set_:
-            raise ConfigError("--resume goes on with the run's own configuration; leave out the file and --set")
-        folder = RunFolder.existing(resume)
-        model = model_folder(read_config(folder.config, None).model.path)
-        ledger, settings = reopen_run(folder, model)
-    else:
-        if config is None:
-            raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
+    if resume is None:
         settings = read_config(config, set_)
-        model = model_folder(settings.model.path)
-        # The fleet writes the configuration into the folder first and hands that file in.
-        own = run_dir is not None and config.resolve().parent == run_dir.resolve()
-        folder = (
-            RunFolder(run_dir)
-            if own and run_dir
-            else RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
-        )
-        ledger = new_run(folder, settings, model)
+        folder, ledger = _new(settings, config, run_dir)
+    else:
+        check_resume_alone(config, set_)
+        folder, settings, ledger = _earlier(resume)
     console = Console(stderr=as_json)
-    options = ServeOptions(
-        model=model, tls=tls, reference=reference, say=lambda text: console.print(text, markup=False, highlight=False)
-    )
-    console.print(f"run folder: {folder.root}", highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    options = ServeOptions(model=model_folder(settings.model.path), tls=tls, reference=reference, say=say)
+    say(f"run folder: {folder.root}")
+    parent = parent_to_watch()
     try:
-        summary = asyncio.run(serve_run(folder, settings, ledger, options))
+        summary = asyncio.run(watched(serve_run(folder, settings, ledger, options), parent))
     except RunError as error:
-        raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root}") from None
+        if parent is not None:  # its fleet says how to go on with the whole of it
+            raise
+        material = "--insecure" if certs is None else f"--certs {certs}"
+        raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         typer.echo(folder.summary.read_text())
     else:
         console.print(report(summary))
+
+
+def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tuple[RunFolder, Ledger]":
+    from server.preflight import check_run
+    from server.run_folder import RunFolder
+    from server.serve import new_run
+    from storage.model_source import model_folder
+
+    model = model_folder(settings.model.path)
+    check_run(settings, model)
+    if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
+        folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
+    else:
+        folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    return folder, new_run(folder, settings, model)
+
+
+def _earlier(root: Path) -> "tuple[RunFolder, Config, Ledger]":
+    from server.run_folder import RunFolder
+    from server.serve import reopen_run
+    from storage.model_source import model_folder
+
+    folder = RunFolder.existing(root)
+    model = model_folder(read_config(folder.config, None).model.path)
+    ledger, settings = reopen_run(folder, model)
+    return folder, settings, ledger

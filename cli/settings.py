@@ -2,18 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedcore.config import Config
 from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError
-from storage.certificates import TlsMaterial, load_material
 
+if TYPE_CHECKING:
+    from storage.certificates import TlsMaterial
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(help="Run configuration (TOML); examples/quickstart.toml is one to copy.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override one configuration key; may be repeated."),
+    typer.Option(
+        "--set", metavar="TABLE.KEY=VALUE", help="Override a configuration key, such as run.rounds=5; may be repeated."
+    ),
+]
+RunDirOption = Annotated[
+    Path | None,
+    typer.Option("--run-dir", metavar="DIR", help="New folder for the run; default runs/NAME, or NAME-2, -3, ..."),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="DIR", help="Go on with the run in this folder, after its last closed round."),
+]
+ReferenceOption = Annotated[
+    bool,
+    typer.Option("--reference", help="Also train centralised LoRA on all rows, with as many steps, to compare."),
 ]
 CertsOption = Annotated[
     Path | None,
@@ -22,11 +41,14 @@ CertsOption = Annotated[
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Talk without TLS: anybody on the network can read and join.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
 
 
-def read_config(path: Path, overrides: Sequence[str] | None) -> Config:
-    """Read and check a configuration file; raises ConfigError naming the file and the key."""
+def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
+    """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
+    if path is None:
+        raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -39,9 +61,19 @@ def read_config(path: Path, overrides: Sequence[str] | None) -> Config:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def tls_material(certs: Path | None, name: str, insecure: bool) -> TlsMaterial | None:
+def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:
+    """Raise ConfigError where --resume came with a configuration file or overrides."""
+    if config is not None or overrides:
+        raise ConfigError("--resume goes on with the run's own configuration; leave out the file and --set")
+
+
+def tls_material(certs: Path | None, name: str, insecure: bool) -> "TlsMaterial | None":
     """Load the TLS material of `name`; None only where somebody said --insecure."""
+    from storage.certificates import load_material
+
     if insecure:
+        if certs is not None:
+            raise ConfigError("--certs and --insecure contradict each other; give one of them")
         typer.secho("WARNING: --insecure: no encryption, and anybody can join.", fg="red", bold=True, err=True)
         return None
     if certs is None:

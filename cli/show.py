@@ -1,27 +1,28 @@
 """fedcore show"""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from cli.settings import JsonOption
-from fleet.progress import RunProgress, advance
-from fleet.report import report
-from fleet.view import draw
-from server.inspect_run import replay_run, run_status
-from server.journal import read_events
-from server.run_folder import RunFolder
+from cli.settings import JsonOption, RunArgument
 
 
 def show(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")],
+    run: RunArgument,
     replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice anew and compare.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a finished, paused or running run; --replay checks its choices against its events."""
+    from rich.console import Console
+
+    from fleet.progress import RunProgress, advance
+    from fleet.report import report
+    from fleet.view import draw
+    from server.inspect_run import replay_run, run_status
+    from server.journal import read_events
+    from server.run_folder import RunFolder
+
     folder = RunFolder.existing(run)
     status = run_status(folder)
     if replay:
@@ -37,6 +38,6 @@ def show(
         for event in read_events(folder.events) if folder.events.is_file() else ():
             progress = advance(progress, event)
         console.print(draw(progress))
-        console.print(f"go on with: fedcore serve --resume {run} (or fedcore fleet --resume {run})", highlight=False)
+        typer.echo(status["advice"])
     if replay:
-        console.print(f"replayed {status['replayed_choices']} choices: all equal", highlight=False)
+        typer.echo(f"replayed {status['replayed_choices']} choices: all equal")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from storage.cache import cache_folder
 
 NEEDED = ("numpy", "grpcio", "protobuf", "safetensors", "cryptography", "typer", "rich", "zstandard")
-CLIENT = ("torch", "transformers", "peft", "datasets")
+CLIENT = ("torch", "transformers", "peft", "datasets", "pyarrow")
 LEAST_FREE_BYTES = 1 << 30
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from client.options import DataOptions
-from client.rows import label_list
+from client.rows import Rows, label_list
 from client.shards import test_rows, training_rows
 from fedcore.config import Config
 from fedcore.errors import DataError
@@ -23,17 +23,22 @@ def data_options(config: Config) -> DataOptions:
     )
 
 
-def with_labels(config: Config) -> Config:
-    """Return the config with its labels written out, all rows having been read once.
+def with_labels(config: Config) -> tuple[Config, int]:
+    """Return the config with its labels written out, and the number of training rows; every row is read once.
 
     Raises DataError where rows carry a label outside [data] labels, or all carry the same one.
     """
     options = data_options(config)
-    found = sorted({*label_list(training_rows(options)), *label_list(test_rows(options))})
-    agreed = config.data.labels or tuple(found)
-    foreign = sorted(set(found) - set(agreed))
-    if foreign:
-        raise DataError(f"{config.data.train} has rows labelled {foreign[:3]}, outside data.labels {list(agreed)}")
+    training, test = training_rows(options), test_rows(options)
+    found = label_list(Rows(texts=training.texts + test.texts, labels=training.labels + test.labels))
+    agreed = config.data.labels or found
+    for rows in (training, test):
+        foreign = sorted(set(rows.labels) - set(agreed))
+        if foreign:
+            raise DataError(
+                f"{rows.source} has rows labelled {foreign[:3]}, outside data.labels {list(agreed)}; "
+                "drop these rows or add the labels"
+            )
     if len(agreed) < 2:
-        raise DataError(f"{config.data.train} has only the label {found}; a classifier needs at least two")
-    return replace(config, data=replace(config.data, labels=agreed))
+        raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
+    return replace(config, data=replace(config.data, labels=agreed)), len(training)

@@ -12,6 +12,7 @@ from pathlib import Path
 from storage.orphan import PARENT_VARIABLE
 
 POLL_S = 0.1
+ERROR = "error: "  # how the command line begins its errors
 
 
 @dataclass(slots=True)
@@ -22,10 +23,19 @@ class Child:
     process: "subprocess.Popen[bytes]"
     log: Path
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not as it should."""
+        return bool(self.process.poll())
+
     def last_words(self) -> str:
-        """The last line it wrote."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no output"
+        """Why it ended: the signal that killed it, else the last error it wrote, else its last line."""
+        code = self.process.poll()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+        errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+        return errors[-1] if errors else lines[-1]
 
 
 @dataclass(slots=True)

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcore.config import ClassConfig, Config
-from fedcore.errors import ConfigError, RunError
+from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.seeds import derive_seed
 from fleet.processes import Child, Processes
@@ -27,28 +27,25 @@ class FleetOptions:
     """What `fleet` needs beyond the configuration."""
 
     reference: bool
-    resume: bool
 
 
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
-    """Run a fleet to its end and return the summary.
+    """Run a fleet to its end, from its beginning or from where its ledger stands, and return the summary.
 
-    Raises RunError where the coordinator ended early, KeyboardInterrupt (everything stopped) on Ctrl-C.
+    `config` has passed `fleet.preflight.checked`. Raises RunError where the coordinator ended early or too few devices
+    are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
     """
-    if not config.classes:
-        raise ConfigError("a fleet needs devices: add [[fleet.class]] tables to the configuration")
     _certificates(folder, config)
     with Processes(folder.logs) as processes:
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
             address = _address(folder, coordinator)
-            for name, arguments in _members(folder, config, address):
-                processes.start(name, arguments)
-            _watch(folder, config, coordinator, processes, view)
+            children = {name: processes.start(name, words) for name, words in _members(folder, config, address)}
+            _watch(folder, _Watch(config=config, coordinator=coordinator, members=children), view)
         finally:
             processes.stop(first=coordinator)
-        if coordinator.process.returncode or not folder.summary.is_file():
-            raise RunError(f"the coordinator ended early: {coordinator.last_words()} (log: {coordinator.log})")
+    if coordinator.failed or not folder.summary.is_file():
+        raise RunError(f"{coordinator.last_words()}; go on with: fedcore fleet --resume {folder.root}")
     summary: Json = json.loads(folder.summary.read_text())
     return summary
 
@@ -73,7 +70,8 @@ def _certificates(folder: RunFolder, config: Config) -> None:
 
 
 def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
-    place = ["--resume", str(folder.root)] if options.resume else [str(folder.config), "--run-dir", str(folder.root)]
+    begun = folder.ledger.is_file()
+    place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
     return ["serve", *place, "--certs", str(folder.certificates), *reference]
 
@@ -87,8 +85,6 @@ def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[
         data += ["--test", config.data.test]
     devices = list(device_names(config))
     shards = config.data.shards or len(devices)
-    if shards < len(devices):
-        raise ConfigError(f"data.shards is {shards}, fewer than the {len(devices)} devices; raise it or use 0")
     state = folder.devices
     yield EVALUATOR, [*common, "--role", "evaluator", "--name", EVALUATOR, "--state", str(state / EVALUATOR), *data]
     seed = derive_seed(config.run.seed, "partition")
@@ -113,7 +109,7 @@ def _address(folder: RunFolder, coordinator: Child) -> str:
     deadline = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < deadline:
         if coordinator.process.poll() is not None:
-            raise RunError(coordinator.last_words().removeprefix("error: "))
+            raise RunError(coordinator.last_words())
         if folder.endpoint.is_file():
             facts = json.loads(folder.endpoint.read_text())
             if facts["pid"] == coordinator.process.pid:
@@ -122,23 +118,49 @@ def _address(folder: RunFolder, coordinator: Child) -> str:
     raise RunError(f"the coordinator did not listen within {START_DEADLINE_S:g} s (log: {coordinator.log})")
 
 
-def _watch(folder: RunFolder, config: Config, coordinator: Child, processes: Processes, view: View) -> None:
-    """Follow the events until the coordinator ends; tell of devices that ended before it."""
-    progress = RunProgress(total_rounds=config.run.rounds)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """The processes of a fleet at work. `members` are the evaluator and the devices, by name."""
+
+    config: Config
+    coordinator: Child
+    members: Mapping[str, Child]
+
+    def lost(self) -> dict[str, str]:
+        """Members that ended before the run did, and their last words."""
+        return {name: child.last_words() for name, child in self.members.items() if child.failed}
+
+    def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
+        """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
+        devices = [name for name in self.members if name != EVALUATOR]
+        gone = [name for name in devices if name in lost]
+        needed = 1 if begun else self.config.coordinator.min_devices
+        if len(devices) - len(gone) < needed:
+            raise RunError(
+                f"{len(gone)} of {len(devices)} devices have ended, and the run needs {needed} to go on; "
+                f"the last one, {gone[-1]}: {lost[gone[-1]]}"
+            )
+
+
+def _watch(folder: RunFolder, watch: _Watch, view: View) -> None:
+    """Follow the events until the coordinator ends; tell of members that ended before it."""
+    progress = RunProgress(total_rounds=watch.config.run.rounds)
     tail = _Tail(folder.events)
     told: set[str] = set()
+    begun = False  # since the coordinator was started
     while True:
-        over = coordinator.process.poll() is not None
+        over = watch.coordinator.process.poll() is not None
         for event in tail.read():
             progress = advance(progress, event)
-        for child in processes.ended():
-            if child is not coordinator and child.process.returncode and child.name not in told and not over:
-                told.add(child.name)
-                note = f"{child.name} ended: {child.last_words().removeprefix('error: ')}"
-                progress = replace(progress, notes=(*progress.notes, note))
+            begun = event["event"] == "choice" or (begun and event["event"] != "started")
+        lost = {} if over else watch.lost()
+        for name in sorted(set(lost) - told):
+            progress = replace(progress, notes=(*progress.notes, f"{name} ended: {lost[name]}"))
+        told |= set(lost)
         view.show(progress)
         if over:
             return
+        watch.check_enough(lost, begun=begun)
         time.sleep(POLL_S)
 
 

@@ -1,6 +1,7 @@
 """Looking at a run from outside: its state, and its choices derived anew."""
 
 import json
+import os
 
 from fedcore.bandit.replay import committed, replay
 from fedcore.config_text import parse_config
@@ -12,9 +13,13 @@ from strategies.table import bandit_of
 
 
 def run_status(folder: RunFolder) -> Json:
-    """Return where a run stands, and its summary once it has one; may be called while it runs."""
+    """Return where a run stands, and its summary once it has one; may be called while it runs.
+
+    "address" is where its coordinator listens (None: it does not run), "advice" what to do to go on.
+    """
     config = parse_config(folder.config.read_text())
     status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
+    status |= {"address": _address(folder), "advice": None}
     if folder.ledger.is_file():
         ledger = Ledger.open(folder.ledger, read_only=True)
         try:
@@ -23,7 +28,23 @@ def run_status(folder: RunFolder) -> Json:
             ledger.close()
     if folder.summary.is_file():
         status["summary"] = json.loads(folder.summary.read_text())
+    elif status["address"] is not None:
+        status["advice"] = f"running, listening on {status['address']}"
+    else:
+        command = "fleet" if folder.logs.is_dir() else "serve"
+        status["advice"] = f"not running; go on with: fedcore {command} --resume {folder.root}"
     return status
+
+
+def _address(folder: RunFolder) -> str | None:
+    try:
+        facts = json.loads(folder.endpoint.read_text())
+        os.kill(facts["pid"], 0)  # asks whether it lives; a killed coordinator leaves its file behind
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:
+        pass  # it lives, under another user
+    return str(facts["address"])
 
 
 def replay_run(folder: RunFolder) -> int:

@@ -2,7 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PARENT_VARIABLE = "FEDCORE_PARENT"  # process id of the fleet that started this process
 CHECK_S = 1.0
@@ -21,3 +25,12 @@ async def watch_parent(parent: int | None, orphaned: Callable[[], object]) -> No
             orphaned()
             return
         await asyncio.sleep(CHECK_S)
+
+
+async def watched(work: Awaitable[T], parent: int | None) -> T:
+    """Await `work`; once the parent is gone, this process gets a SIGTERM and ends as it does for one."""
+    watcher = asyncio.create_task(watch_parent(parent, lambda: signal.raise_signal(signal.SIGTERM)))
+    try:
+        return await work
+    finally:
+        watcher.cancel()

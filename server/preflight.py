@@ -1,0 +1,80 @@
+"""What would end a run once devices had come, found before anybody is asked to come."""
+
+from pathlib import Path
+
+from fedcore.codec.chain import check_codec
+from fedcore.config import ClassConfig, Config
+from fedcore.errors import ConfigError, FedcoreError, JoinRefused, RunError
+from fedcore.geometry import Geometry, geometry_from_config
+from fedcore.head import resolve_head
+from fedcore.profile import DeviceProfile
+from fedcore.protocols import Strategy
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+from storage.checkpoint import read_config
+from storage.tensor_file import tensor_index
+from strategies.table import make_strategy
+
+ROBERTA_OFFSET = 2  # a RoBERTa's positions count from its padding id + 1
+
+
+def check_run(config: Config, model: Path) -> Strategy:
+    """Return the strategy of a run that can begin.
+
+    Raises ConfigError for an unknown strategy, bandit, aggregator, codec or adapter target and for texts longer than
+    the model reads, ModelError for a model that cannot be pruned or a head that does not fit it.
+    """
+    try:
+        check_codec(config.training.codec)
+    except ConfigError as error:
+        raise ConfigError(f"training.{error}") from None
+    description = read_config(model)
+    geometry = geometry_from_config(description)
+    _check_length(geometry, config.model.max_length)
+    shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
+    # Without labels, which the first device may bring, the head's rows are not known: two stand for them.
+    head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
+    return make_strategy(config, geometry, head.shapes)
+
+
+def check_fleet_fits(config: Config, strategy: Strategy) -> None:
+    """Raise unless enough devices of the configured classes can join for the run to begin.
+
+    ConfigError where there are fewer than min_devices, JoinRefused, with the figures, where memory_mb leaves too few.
+    """
+    total, needed = sum(each.count for each in config.classes), config.coordinator.min_devices
+    if total < needed:
+        raise ConfigError(f"coordinator.min_devices is {needed}, but the [[fleet.class]] tables make {total} device(s)")
+    refused = [(each, why) for each in config.classes if (why := _refusal(each, strategy)) is not None]
+    left = total - sum(each.count for each, _ in refused)
+    if refused and left < needed:
+        raise JoinRefused(f"{refused[0][1]}; {left} of {total} devices would be left, coordinator.min_devices={needed}")
+
+
+def check_unfinished(folder: RunFolder) -> None:
+    """Raise RunError where a run has nothing left to go on with."""
+    if not folder.ledger.is_file():
+        return
+    ledger = Ledger.open(folder.ledger, read_only=True)
+    try:
+        finished = ledger.load().finished
+    finally:
+        ledger.close()
+    if finished and folder.summary.is_file():
+        raise RunError(f"{folder.root} has finished; look at it with: fedcore show {folder.root}, or start a new run")
+
+
+def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
+    try:
+        strategy.admit(
+            DeviceProfile(name=f"{each.name}-0", device_class=each.name, num_examples=1, memory_mb=each.memory_mb)
+        )
+    except JoinRefused as error:
+        return error
+    return None
+
+
+def _check_length(geometry: Geometry, max_length: int) -> None:
+    limit = geometry.positions - (ROBERTA_OFFSET if "roberta" in geometry.model_type else 0)
+    if geometry.positions and max_length > limit:
+        raise ConfigError(f"model.max_length is {max_length}, but this model reads at most {limit} tokens")
