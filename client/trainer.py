@@ -65,7 +65,7 @@ class Trainer:
     rows: Rows
     slow: SlowCpu
     clock: Callable[[], float] = time.perf_counter
-    cpu_clock: Callable[[], float] = time.thread_time
+    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several
     cancel: threading.Event = field(default_factory=threading.Event)
     _classifier: Classifier | None = None
     _encoded: EncodedRows | None = None
