@@ -127,7 +127,8 @@ class TrainingConfig:
 
     local_steps: int = 10
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
+    final_lr_share: float = 0.1  # of the learning rate, in the last round; half a cosine lies between; 1 is constant
     weight_decay: float = 0.0
     lora_scale: float = 2.0
     targets: tuple[str, ...] = ()  # linear layers with adapters; empty is every prunable one
@@ -142,6 +143,8 @@ class TrainingConfig:
         for key in ("learning_rate", "lora_scale"):
             _above(f"training.{key}", getattr(self, key), 0)
         _at_least("training.weight_decay", self.weight_decay, 0)
+        if not 0.0 < self.final_lr_share <= 1.0:
+            raise ConfigError(f"training.final_lr_share must be in (0, 1], got {self.final_lr_share}")
         _one_of("training.importance", self.importance, ("taylor", "lora-taylor"))
 
 

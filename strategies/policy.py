@@ -30,6 +30,7 @@ from fedcore.pruning.ordering import freeze, initial_order, keep_set
 from fedcore.seeds import derive_seed, generator
 from strategies.choice import Choice, Chooser, schedule_of
 from strategies.cost import RoundCost, round_cost
+from strategies.decay import decay
 from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_order, reward_event
 from strategies.sampler import sample_cohort
 from strategies.weights import integer_weights
@@ -132,14 +133,14 @@ class Policy:
             seed=derive_seed(self.config.run.seed, "train", choice.round, choice.profile.name),
             deadline_s=self.config.coordinator.round_deadline_s,
             score=score,
-            training=self._training(),
+            training=self._training(choice.round),
         )
 
-    def _training(self) -> TrainingSpec:
+    def _training(self, round_index: int) -> TrainingSpec:
         training = self.config.training
         return TrainingSpec(
             batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate * decay(self.config, round_index),
             weight_decay=training.weight_decay,
             lora_scale=training.lora_scale,
             importance=training.importance,
