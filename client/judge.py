@@ -27,6 +27,7 @@ from fedcore.nn.surgery import shrink
 from fedcore.nn.train import train
 from protos.values import ReferenceTask
 
+EVALUATION_BATCH = 32
 LATENCY_ROWS = 16
 LATENCY_REPEATS = 15
 PROBE_ROWS = 8
@@ -53,13 +54,12 @@ class Judge:
     source: ModelSource
     test: Rows
     train: Rows
-    batch_size: int = 32
     _test_rows: EncodedRows | None = None
 
     def evaluate(self, handout: Handout, rows: int, scale: float) -> Metrics:
         """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
         classifier = with_adapter(self.source, handout, KeepSet.full, scale)
-        return evaluate(classifier, self._rows(rows), self.batch_size)
+        return evaluate(classifier, self._rows(rows), EVALUATION_BATCH)
 
     def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
         """Merge the adapter into a model pruned to `keep_set`, write it to `out`, and measure it."""
@@ -72,7 +72,7 @@ class Judge:
         batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
         latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
         return Exported(
-            metrics=evaluate(pruned, rows, self.batch_size),
+            metrics=evaluate(pruned, rows, EVALUATION_BATCH),
             parameters=report.parameters,
             dense_parameters=dense.count_parameters(),
             latency_s=latency["pruned"],
@@ -99,7 +99,7 @@ class Judge:
             codec="identity",
         )
         train(classifier, self._encode(self.train), spec=spec, steps=task.steps, seed=task.seed)
-        return evaluate(classifier, self._rows(0), self.batch_size)
+        return evaluate(classifier, self._rows(0), EVALUATION_BATCH)
 
     def _rows(self, rows: int) -> EncodedRows:
         if self._test_rows is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         slowdown=limits.slowdown,
         uplink_mbps=limits.uplink_mbps,
         downlink_mbps=limits.downlink_mbps,
+        label_counts=tuple(sorted(Counter(rows.labels).items())),
     )
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -220,7 +222,7 @@ async def _prepare(link: Link, options: ClientOptions) -> tuple[RunDescription, 
 async def _reached(call: Callable[[], Awaitable[T]], options: ClientOptions) -> T:
     """Repeat `call` until the coordinator can be reached, `reconnect_s` at most."""
     loop = asyncio.get_running_loop()
-    begin = loop.time()
+    begin, told = loop.time(), ""
     while True:
         try:
             return await call()
@@ -229,7 +231,9 @@ async def _reached(call: Callable[[], Awaitable[T]], options: ClientOptions) -> 
                 raise TransportError(
                     f"{error}; gave up after {options.reconnect_s:g} s: is the coordinator running and reachable?"
                 ) from None
-            options.say(f"{error}; trying again")
+            if str(error) != told:  # once for every reason, not once a second
+                told = str(error)
+                options.say(f"{error}; trying again for up to {options.reconnect_s:g} s")
             await asyncio.sleep(1.0)
 
 

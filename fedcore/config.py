@@ -176,12 +176,10 @@ class EvaluationConfig:
     """[evaluation]"""
 
     rows_per_round: int = 500  # test rows after every round; all of them at the end; 0 evaluates at the end only
-    batch_size: int = 32
     deadline_s: float = 600.0  # how long the end of a run waits for the evaluator without progress
 
     def __post_init__(self) -> None:
         _count("evaluation.rows_per_round", self.rows_per_round, 0)
-        _count("evaluation.batch_size", self.batch_size, 1)
         _above("evaluation.deadline_s", self.deadline_s, 0)
 
 

@@ -73,5 +73,5 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         max_length=config.model.max_length,
         local_steps=config.training.local_steps,
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
-        upload_value_bytes=HALF_BYTES if config.training.codec.startswith("bf16") else FLOAT_BYTES,
+        upload_value_bytes=HALF_BYTES if config.training.codec.startswith(("bf16", "fp16")) else FLOAT_BYTES,
     )

@@ -70,7 +70,6 @@ RANGES: list[tuple[Callable[..., Any], str, list[Any], list[Any], str]] = [
         "coordinator.listen: expected HOST:PORT",
     ),
     (EvaluationConfig, "rows_per_round", [0, 500], [-1], "evaluation.rows_per_round must be at least 0"),
-    (EvaluationConfig, "batch_size", [1], [0], "evaluation.batch_size must be at least 1"),
     (EvaluationConfig, "deadline_s", [0.1], [0.0, NAN], "evaluation.deadline_s must be above 0"),
 ]
 GOOD = [(table, key, value) for table, key, good, _, _ in RANGES for value in good]
