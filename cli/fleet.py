@@ -33,7 +33,7 @@ def fleet(
 ) -> None:
     """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
 
-    The configuration's [[fleet.class]] tables say how many devices of which kind. Ctrl-C stops all of them;
+    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
     --resume goes on after the last closed round.
     """
     from rich.console import Console

@@ -59,7 +59,7 @@ def fedcore(
 def run() -> None:
     """Run the command line."""
     try:
-        app()
+        app(prog_name="fedcore")  # also as python -m cli.main
     except FedcoreError as error:
         _fail(str(error))
     except OSError as cause:

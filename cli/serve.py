@@ -45,7 +45,9 @@ def serve(
     """
     from rich.console import Console
 
+    from fleet.event_tail import accompanied, follow
     from fleet.report import report
+    from fleet.view import PlainView
     from server.serve import ServeOptions
     from server.serve import serve as serve_run
     from storage.model_source import model_folder
@@ -67,7 +69,11 @@ def serve(
     say(f"run folder: {folder.root}")
     parent = parent_to_watch()
     try:
-        summary = asyncio.run(watched(serve_run(folder, settings, ledger, options), parent))
+        work = accompanied(
+            watched(serve_run(folder, settings, ledger, options), parent),
+            follow(folder.events, settings.run.rounds, PlainView(console)),
+        )
+        summary = asyncio.run(work)
     except RunError as error:
         if parent is not None:  # its fleet says how to go on with the whole of it
             raise

@@ -59,6 +59,8 @@ def advance(progress: RunProgress, event: Json) -> RunProgress:
             return _started(progress, t)
         case "joined" if event.get("role") == "device":
             return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
+        case "refused":
+            return replace(progress, notes=(*progress.notes, f"refused: {event['message']}"))
         case "left" if event["device"] in progress.devices:
             return _device(progress, event, state="away")
         case "choice":

@@ -2,24 +2,21 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fedcore.config import ClassConfig, Config
 from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.seeds import derive_seed
 from fleet.processes import Child, Processes
-from fleet.progress import RunProgress, advance
 from fleet.view import View
+from fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from server.run_folder import RunFolder
 from storage.certificates import create_authority, issue
 
 START_DEADLINE_S = 60.0
 POLL_S = 0.2
-COORDINATOR = "coordinator"
-EVALUATOR = "evaluator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
         try:
             address = _address(folder, coordinator)
             children = {name: processes.start(name, words) for name, words in _members(folder, config, address)}
-            _watch(folder, _Watch(config=config, coordinator=coordinator, members=children), view)
+            watch(folder, Crew(config=config, coordinator=coordinator, members=children), view)
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
@@ -116,67 +113,3 @@ def _address(folder: RunFolder, coordinator: Child) -> str:
                 return str(facts["address"])
         time.sleep(POLL_S)
     raise RunError(f"the coordinator did not listen within {START_DEADLINE_S:g} s (log: {coordinator.log})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watch:
-    """The processes of a fleet at work. `members` are the evaluator and the devices, by name."""
-
-    config: Config
-    coordinator: Child
-    members: Mapping[str, Child]
-
-    def lost(self) -> dict[str, str]:
-        """Members that ended before the run did, and their last words."""
-        return {name: child.last_words() for name, child in self.members.items() if child.failed}
-
-    def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
-        """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
-        devices = [name for name in self.members if name != EVALUATOR]
-        gone = [name for name in devices if name in lost]
-        needed = 1 if begun else self.config.coordinator.min_devices
-        if len(devices) - len(gone) < needed:
-            raise RunError(
-                f"{len(gone)} of {len(devices)} devices have ended, and the run needs {needed} to go on; "
-                f"the last one, {gone[-1]}: {lost[gone[-1]]}"
-            )
-
-
-def _watch(folder: RunFolder, watch: _Watch, view: View) -> None:
-    """Follow the events until the coordinator ends; tell of members that ended before it."""
-    progress = RunProgress(total_rounds=watch.config.run.rounds)
-    tail = _Tail(folder.events)
-    told: set[str] = set()
-    begun = False  # since the coordinator was started
-    while True:
-        over = watch.coordinator.process.poll() is not None
-        for event in tail.read():
-            progress = advance(progress, event)
-            begun = event["event"] == "choice" or (begun and event["event"] != "started")
-        lost = {} if over else watch.lost()
-        for name in sorted(set(lost) - told):
-            progress = replace(progress, notes=(*progress.notes, f"{name} ended: {lost[name]}"))
-        told |= set(lost)
-        view.show(progress)
-        if over:
-            return
-        watch.check_enough(lost, begun=begun)
-        time.sleep(POLL_S)
-
-
-class _Tail:
-    """Reads whole new lines of events.jsonl."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> list[Json]:
-        if not self._path.is_file():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]

@@ -13,6 +13,7 @@ from rich.text import Text
 from fleet.progress import RunProgress
 
 NOTES_SHOWN = 3
+NOT_HERE = ("starting", "away")
 
 
 class View(Protocol):
@@ -24,7 +25,7 @@ class View(Protocol):
 
 
 class PlainView:
-    """One line per closed round and per evaluation."""
+    """One line per device that joins, closed round, evaluation and mishap."""
 
     def __init__(self, console: Console) -> None:
         """Print to `console`."""
@@ -34,12 +35,14 @@ class PlainView:
     def show(self, progress: RunProgress) -> None:
         """Print what is new since the last call."""
         before, self._shown = self._shown, progress
+        for name in sorted(_joined(progress) - _joined(before)):
+            self._console.print(f"{name} ({progress.devices[name].device_class}) joined", highlight=False, markup=False)
         for note in progress.notes[len(before.notes) :]:
-            self._console.print(note, style="yellow", markup=False, highlight=False)
+            self._console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if progress.closed + progress.void > before.closed + before.void:
-            self._console.print(headline(progress), highlight=False)
+            self._console.print(headline(progress), highlight=False, soft_wrap=True)
         elif progress.evaluated_round != before.evaluated_round:
-            self._console.print(quality(progress), highlight=False)
+            self._console.print(quality(progress), highlight=False, soft_wrap=True)
 
 
 class LiveView:
@@ -88,11 +91,15 @@ def draw(progress: RunProgress) -> RenderableType:
 
 def headline(progress: RunProgress) -> str:
     """Round, quality, bytes and remaining time in one line."""
+    if not progress.round and not progress.void:
+        return f"waiting for devices, {len(_joined(progress))} joined"
     parts = [f"round {progress.closed}/{progress.total_rounds}"]
     if progress.void:
         parts.append(f"{progress.void} void")
     parts += [quality(progress), f"{megabytes(progress.bytes_up)} up, {megabytes(progress.bytes_down)} down"]
-    if progress.remaining_s is not None:
+    if progress.closed >= progress.total_rounds:
+        parts.append("measuring and exporting")
+    elif progress.remaining_s is not None:
         parts.append(f"about {max(0, progress.remaining_s):.0f} s left")
     return "  |  ".join(parts)
 
@@ -109,3 +116,7 @@ def quality(progress: RunProgress) -> str:
 def megabytes(num_bytes: int) -> str:
     """Bytes as MB."""
     return f"{num_bytes / 1e6:.1f} MB"
+
+
+def _joined(progress: RunProgress) -> set[str]:
+    return {name for name, line in progress.devices.items() if line.state not in NOT_HERE}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fedcore.aggregation.table import make_aggregator
+from fedcore.bandit.table import make_bandit
 from fedcore.codec.chain import check_codec
 from fedcore.config import ClassConfig, Config
 from fedcore.errors import ConfigError, FedcoreError, JoinRefused, RunError
@@ -24,6 +26,8 @@ def check_run(config: Config, model: Path) -> Strategy:
     Raises ConfigError for an unknown strategy, bandit, aggregator, codec or adapter target and for texts longer than
     the model reads, ModelError for a model that cannot be pruned or a head that does not fit it.
     """
+    make_bandit(config.strategy)  # also where the named strategy would not use them: a wrong word is a mistake
+    make_aggregator(config.strategy.aggregator)
     try:
         check_codec(config.training.codec)
     except ConfigError as error:

@@ -27,8 +27,14 @@ def test_the_headline_says_where_the_run_stands() -> None:
 
 
 def test_the_time_left_is_never_negative() -> None:
-    past = replace(DONE, closed=5)
-    assert "about 0 s left" in headline(past)
+    assert "about 0 s left" in headline(replace(DONE, last_t=1e9))
+
+
+def test_before_and_after_the_rounds_the_headline_says_what_goes_on() -> None:
+    assert headline(BEGIN) == "waiting for devices, 0 joined"
+    here = {"a": DeviceLine(state="idle"), "b": DeviceLine(state="away"), "c": DeviceLine()}
+    assert headline(replace(BEGIN, devices=here)) == "waiting for devices, 1 joined"
+    assert headline(replace(DONE, closed=4)).endswith("measuring and exporting")
 
 
 def test_quality_before_and_without_auc() -> None:
@@ -78,6 +84,8 @@ def test_a_file_gets_a_line_per_round_and_evaluation_and_each_note_once() -> Non
             view.show(progress)
             view.show(progress)
     assert out.getvalue().splitlines() == [
+        "agx-0 (agx) joined",
+        "tx2-0 (tx2) joined",
         "accuracy 0.500, AUC 0.912 untrained",
         "tx2-0, round 1: holds NaN",
         "round 1/4  |  accuracy 0.500, AUC 0.912 untrained  |  1.6 MB up, 4.3 MB down  |  about 30 s left",

@@ -1,0 +1,65 @@
+"""Watching a local fleet: what its events say, and which of its processes have ended too early."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fedcore.config import Config
+from fedcore.errors import RunError
+from fleet.event_tail import POLL_S, EventTail
+from fleet.processes import Child
+from fleet.progress import RunProgress, advance
+from fleet.view import View
+from server.run_folder import RunFolder
+
+COORDINATOR = "coordinator"
+EVALUATOR = "evaluator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The processes of a fleet at work. `members` are the evaluator and the devices, by name."""
+
+    config: Config
+    coordinator: Child
+    members: Mapping[str, Child]
+
+    def lost(self) -> dict[str, str]:
+        """Members that ended before the run did, and their last words."""
+        return {name: child.last_words() for name, child in self.members.items() if child.failed}
+
+    def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
+        """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
+        devices = [name for name in self.members if name != EVALUATOR]
+        gone = [name for name in devices if name in lost]
+        needed = 1 if begun else self.config.coordinator.min_devices
+        if len(devices) - len(gone) < needed:
+            raise RunError(
+                f"{len(gone)} of {len(devices)} devices have ended, and the run needs {needed} to "
+                f"{'go on' if begun else 'begin'}; the last one, {gone[-1]}: {lost[gone[-1]]}"
+            )
+
+
+def watch(folder: RunFolder, crew: Crew, view: View) -> None:
+    """Show the run until the coordinator ends, and tell of members that ended before it.
+
+    Raises RunError as soon as too few devices are left.
+    """
+    progress = RunProgress(total_rounds=crew.config.run.rounds)
+    tail = EventTail(folder.events)
+    told: set[str] = set()
+    begun = False  # since the coordinator was started
+    while True:
+        over = crew.coordinator.process.poll() is not None
+        for event in tail.read():
+            progress = advance(progress, event)
+            begun = event["event"] == "choice" or (begun and event["event"] != "started")
+        lost = crew.lost()
+        for name in sorted(set(lost) - told):
+            progress = replace(progress, notes=(*progress.notes, f"{name} ended: {lost[name]}"))
+        told |= set(lost)
+        view.show(progress)
+        if over:
+            return
+        crew.check_enough(lost, begun=begun)
+        time.sleep(POLL_S)

@@ -1,0 +1,104 @@
+"""fetch, doctor, certs: what they print for people and for programs."""
+
+import json
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from storage.certificates import load_material, read_identity
+from tests.cli.conftest import Fedcore
+
+
+def test_fetch_lists_what_there_is(fedcore: Fedcore) -> None:
+    said = fedcore("fetch")
+    assert said.code == 0
+    assert [line.split()[0] for line in said.out.splitlines()][:3] == ["minilm", "smollm2", "movies"]
+    told = json.loads(fedcore("fetch", "--json").out)
+    assert "Apache-2.0" in told["minilm"]
+
+
+def test_fetch_tells_where_a_thing_lies_that_is_there(
+    fedcore: Fedcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from storage.fetchables import FETCHABLES
+
+    monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path))
+    entry = tmp_path / f"movies-{FETCHABLES['movies'].package.sha256[:12]}-r{FETCHABLES['movies'].revision}"
+    entry.mkdir()
+    assert fedcore("fetch", "movies").out == f"movies: {entry / 'movies.csv'}\n"
+    assert json.loads(fedcore("fetch", "movies", "--json").out) == {"movies": str(entry / "movies.csv")}
+
+
+def test_a_healthy_machine(fedcore: Fedcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path))
+    said = fedcore("doctor")
+    assert said.code == 0
+    assert all(line.startswith("ok   ") for line in said.out.splitlines())
+    told = {each["check"]: each for each in json.loads(fedcore("doctor", "--json").out)}
+    assert {"python", "coordinator packages", "device packages", "cores", "memory", "cache", "port"} <= set(told)
+    assert all(each["ok"] for each in told.values())
+
+
+def test_a_port_in_use_is_found_by_the_doctor(fedcore: Fedcore) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = fedcore("doctor", "--listen", address)
+        told = json.loads(fedcore("doctor", "--listen", address, "--json").out)
+    assert said.code == 1
+    assert f"MEND port: {address}: " in said.out and "--set coordinator.listen=HOST:PORT" in said.out
+    assert [each["check"] for each in told if not each["ok"]] == ["port"]
+
+
+def test_a_port_in_use_ends_a_coordinator(place: Path, fedcore: Fedcore) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = fedcore("serve", "cfg.toml", "--insecure", "--set", f"coordinator.listen={address}")
+    assert said.code == 1
+    assert f"cannot listen on {address}: the port is in use" in said.err
+    assert "--set coordinator.listen=HOST:PORT" in said.err
+
+
+def test_an_insecure_coordinator_is_loud(place: Path, fedcore: Fedcore) -> None:
+    said = fedcore("serve", "cfg.toml", "--insecure", "--set", "coordinator.join_deadline_s=0.2")
+    assert "WARNING: --insecure: no encryption, and anybody can join." in said.err
+    assert "WITHOUT TLS: anybody who reaches it can join" in said.out
+    assert said.err.rstrip().endswith("fedcore serve --resume runs/tiny --insecure")
+
+
+def test_a_second_run_of_a_name_gets_its_own_folder(place: Path, fedcore: Fedcore) -> None:
+    for name in ("tiny", "tiny-2"):
+        said = fedcore("serve", "cfg.toml", "--insecure", "--set", "coordinator.join_deadline_s=0.1")
+        assert said.out.startswith(f"run folder: runs/{name}\n")
+
+
+def test_a_paused_run_goes_on_until_it_is_paused_again(place: Path, fedcore: Fedcore) -> None:
+    fedcore("serve", "cfg.toml", "--insecure", "--run-dir", "run", "--set", "coordinator.join_deadline_s=0.1")
+    said = fedcore("serve", "--resume", "run", "--insecure")
+    assert (said.code, "round 1 needs 3 device(s)" in said.err) == (1, True)
+
+
+def test_certificates_are_issued_once_and_named(fedcore: Fedcore, tmp_path: Path) -> None:
+    folder = tmp_path / "certs"
+    said = fedcore("certs", folder, "--host", "coord.example", "--device", "cam-1", "--class", "jetson")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines() == [
+        f"made the authority {folder / 'ca.pem'}",
+        f"issued {folder / 'coordinator.pem'}",
+        f"issued {folder / 'cam-1.pem'}",
+        f"issued {folder / 'jetson.pem'}",
+    ]
+    names = {"coordinator": "coordinator:coordinator", "cam-1": "device:cam-1", "jetson": "class:jetson"}
+    for name, identity in names.items():
+        assert str(read_identity(load_material(folder, name).certificate)) == identity
+        assert stat.S_IMODE((folder / f"{name}.key").stat().st_mode) == 0o600
+    again = fedcore("certs", folder)
+    assert again.code == 1 and "has an authority already; say what to issue" in again.err
+    twice = fedcore("certs", folder, "--device", "cam-1")
+    assert twice.code == 1 and "replace it with --force" in twice.err
+    assert fedcore("certs", folder, "--device", "cam-1", "--force").code == 0
