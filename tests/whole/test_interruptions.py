@@ -33,7 +33,7 @@ batch_size = 8
 min_devices = 2
 [[fleet.class]]
 name = "slow"
-slowdown = 40
+slowdown = 15
 count = 2
 """
 

@@ -60,8 +60,8 @@ def test_a_run_survives_the_death_of_a_device_and_of_its_coordinator(stage: Stag
 
     listen = ("--set", f"coordinator.listen={address}")
     coordinator = stage.start("serve", "serve", "cfg.toml", *listen, "--run-dir", "run", "--insecure")
-    steady = [join(name, "--slowdown", 20) for name in STEADY]
-    victim = join("c", "--slowdown", 400)
+    steady = [join(name, "--slowdown", 10) for name in STEADY]
+    victim = join("c", "--slowdown", 300)
 
     # The device dies in the middle of round 1: its lease runs out, the round closes with the others.
     taken = lambda: {each["device"] for each in events(run, "accepted")}  # noqa: E731
