@@ -1,5 +1,7 @@
 """Whether somebody may join, and the words for why not."""
 
+from collections.abc import Sequence
+
 from fedcore.errors import CertificateError, JoinRefused
 from fedcore.fingerprint import Fingerprint
 from protos.values import Join, Role
@@ -32,7 +34,7 @@ def check_identity(join: Join, identity: Identity | None) -> None:
         wanted = " or ".join(f"{kind}:{name}" for kind, name in sorted(allowed))
         raise CertificateError(
             f"{join.name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
-            "issue one with: fedcore certs issue"
+            "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator)"
         )
 
 
@@ -53,6 +55,11 @@ def check_labels(join: Join, labels: tuple[str, ...]) -> None:
     foreign = sorted(set(join.labels) - set(labels))
     if foreign:
         raise JoinRefused(
-            f"{join.name} has rows labelled {foreign[:3]}, outside the agreed labels {list(labels)[:10]}; "
+            f"{join.name} has rows labelled {_some(foreign, 3)}, outside the agreed labels {_some(labels, 10)}; "
             "correct the rows, or start the run with [data] labels that include them"
         )
+
+
+def _some(labels: Sequence[str], count: int) -> list[str]:
+    """The first few, cut: where the wrong column was named, labels are whole texts."""
+    return [label[:40] for label in labels[:count]]

@@ -137,6 +137,7 @@ class Coordinator:
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer or raise what it must change; the session's outbox begins with the welcome."""
+        self._check_open()
         check_name(join.name)
         check_protocol(join)
         check_identity(join, identity)
@@ -147,8 +148,7 @@ class Coordinator:
         engine = self._ready()
         if join.profile is not None:
             engine.strategy.admit(join.profile)
-        if self._closed:
-            raise TransportError("the coordinator is stopping; join again once it is back")
+        self._check_open()
         session = Session(join)
         epoch = self._next_epoch(join)
         session.send(
@@ -377,6 +377,10 @@ class Coordinator:
         else:
             self._profiles[join.name] = join.profile
             self._feed(events.Joined(device=join.name, epoch=epoch, now_s=self._clock()))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportError("the coordinator is stopping; join again once it is back")
 
     def _ready(self) -> Engine:
         if self.engine is None:

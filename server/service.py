@@ -10,7 +10,7 @@ from protos.convert import blob as blob_wire
 from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
 from protos.service import FleetServicer
-from protos.values import Join, UploadHeader
+from protos.values import Downward, Goodbye, Join, UploadHeader
 from protos.wire import ACCEPT_KEY
 from server.coordinator import Coordinator
 from server.session import Session
@@ -45,11 +45,14 @@ class FleetService(FleetServicer):
         session = await self._coordinator.join(join, identity)
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
+            last: Downward | None = None
             while (message := await session.outbox.get()) is not None:
                 await self._bounded(context.write(stream_wire.response(message)))
+                last = message
             self._coordinator.leave(session)
-            # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
-            await asyncio.wait({reader}, timeout=LINGER_S)
+            if isinstance(last, Goodbye):
+                # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
+                await asyncio.wait({reader}, timeout=LINGER_S)
         finally:
             self._coordinator.leave(session)
             reader.cancel()

@@ -57,6 +57,7 @@ class Fault(Enum):
     OVERSIZED = "uploads more than its assignment allows"
     UNSENT = "names a blob that it never uploaded"
     OTHER_KEEP_SET = "says it trained under another keep-set"
+    TRUNCATED = "breaks off its upload in the middle, then goes on"
     BAD_REPORT = "reports figures that are no numbers"
 
 
@@ -88,6 +89,7 @@ class FakeDevice:
     errors: list[FedcoreError] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     welcomes: list[Welcome] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)  # bytes of every upload
     epoch: int = 0
     dropped: bool = False
 
@@ -210,12 +212,14 @@ class FakeDevice:
         if self.fault is Fault.CORRUPT and not honest:
             await put(self.link, self.header(ref, work.round), [data[:-1] + bytes([data[-1] ^ 1])])
             return ref
+        if self.fault is Fault.TRUNCATED and not honest:
+            await put(self.link, self.header(ref, work.round), [data[: len(data) // 2]])
         if self.fault is Fault.OVERSIZED and not honest:
             data = data + bytes(work.max_upload_bytes)
             ref = BlobRef(id=blob_name(data), size=len(data))
         elif self.inline:
             return replace(ref, inline=data)
-        await self.link.upload(memoryview(data), self.header(ref, work.round))
+        self.sent.append(await self.link.upload(memoryview(data), self.header(ref, work.round)))
         return ref
 
     def header(self, ref: BlobRef, number: int) -> UploadHeader:

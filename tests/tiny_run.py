@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from fedcore.adapter import AdapterSpec
 from fedcore.config import Config
 from fedcore.config_text import parse_config
+from fedcore.errors import RunError
 from fedcore.geometry import Geometry, geometry_from_config
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport
@@ -211,5 +212,9 @@ async def serving(
         served.address = json.loads(served.folder.endpoint.read_text())["address"]
         yield served
     finally:
-        served.task.cancel()
-        await asyncio.wait([served.task], timeout=PATIENCE_S)
+        if not served.task.cancelling():
+            served.task.cancel()
+        ended, _ = await asyncio.wait([served.task], timeout=PATIENCE_S)
+        assert ended, "the coordinator does not stop"
+        fault = None if served.task.cancelled() else served.task.exception()
+        assert fault is None or isinstance(fault, RunError), repr(fault)
