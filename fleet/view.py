@@ -13,7 +13,8 @@ from rich.text import Text
 from fleet.progress import RunProgress
 
 NOTES_SHOWN = 3
-NOT_HERE = ("starting", "away")
+SEPARATOR = "  |  "
+NOT_HERE = ("starting", "away", "ended")
 
 
 class View(Protocol):
@@ -76,7 +77,7 @@ def draw(progress: RunProgress) -> RenderableType:
     for name in ("sparsity", "rank", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, line in sorted(progress.devices.items()):
-        style = {"training": "cyan", "done": "green", "away": "red", "rejected": "red", "failed": "red"}
+        style = {"training": "cyan", "done": "green", "away": "red", "ended": "red", "rejected": "red", "failed": "red"}
         table.add_row(
             name,
             line.device_class,
@@ -86,22 +87,40 @@ def draw(progress: RunProgress) -> RenderableType:
             "-" if line.reward is None else f"{line.reward:.2f}",
         )
     notes = [Text(note, style="yellow") for note in progress.notes[-NOTES_SHOWN:]]
-    return Group(Text(headline(progress), style="bold"), table, *notes)
+    if _waiting(progress):
+        return Group(Text(_waiting_words(progress), style="bold"), table, *notes)
+    standing = Text(SEPARATOR.join([_rounds(progress), *_rest(progress)]), style="bold")
+    return Group(standing, Text(quality(progress)), table, *notes)
 
 
 def headline(progress: RunProgress) -> str:
     """Round, quality, bytes and remaining time in one line."""
-    if not progress.round and not progress.void:
-        return f"waiting for devices, {len(_joined(progress))} joined"
-    parts = [f"round {progress.closed}/{progress.total_rounds}"]
-    if progress.void:
-        parts.append(f"{progress.void} void")
-    parts += [quality(progress), f"{megabytes(progress.bytes_up)} up, {megabytes(progress.bytes_down)} down"]
+    if _waiting(progress):
+        return _waiting_words(progress)
+    return SEPARATOR.join([_rounds(progress), quality(progress), *_rest(progress)])
+
+
+def _waiting(progress: RunProgress) -> bool:
+    return not progress.round and not progress.void
+
+
+def _waiting_words(progress: RunProgress) -> str:
+    return f"waiting for devices, {len(_joined(progress))} joined"
+
+
+def _rounds(progress: RunProgress) -> str:
+    void = f", {progress.void} void" if progress.void else ""
+    return f"round {progress.closed}/{progress.total_rounds}{void}"
+
+
+def _rest(progress: RunProgress) -> list[str]:
+    """Bytes, and what is still to come."""
+    parts = [f"{megabytes(progress.bytes_up)} up, {megabytes(progress.bytes_down)} down"]
     if progress.closed >= progress.total_rounds:
         parts.append("measuring and exporting")
     elif progress.remaining_s is not None:
         parts.append(f"about {max(0, progress.remaining_s):.0f} s left")
-    return "  |  ".join(parts)
+    return parts
 
 
 def quality(progress: RunProgress) -> str:

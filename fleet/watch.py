@@ -8,7 +8,7 @@ from fedcore.config import Config
 from fedcore.errors import RunError
 from fleet.event_tail import POLL_S, EventTail
 from fleet.processes import Child
-from fleet.progress import RunProgress, advance
+from fleet.progress import DeviceLine, RunProgress, advance
 from fleet.view import View
 from server.run_folder import RunFolder
 
@@ -24,13 +24,23 @@ class Crew:
     coordinator: Child
     members: Mapping[str, Child]
 
+    @property
+    def devices(self) -> list[str]:
+        """Names of the devices."""
+        return [name for name in self.members if name != EVALUATOR]
+
+    def beginning(self) -> RunProgress:
+        """Every device starting."""
+        lines = {name: DeviceLine(device_class=name.rpartition("-")[0]) for name in self.devices}
+        return RunProgress(total_rounds=self.config.run.rounds, devices=lines)
+
     def lost(self) -> dict[str, str]:
         """Members that ended before the run did, and their last words."""
         return {name: child.last_words() for name, child in self.members.items() if child.failed}
 
     def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
         """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
-        devices = [name for name in self.members if name != EVALUATOR]
+        devices = self.devices
         gone = [name for name in devices if name in lost]
         needed = 1 if begun else self.config.coordinator.min_devices
         if len(devices) - len(gone) < needed:
@@ -45,7 +55,7 @@ def watch(folder: RunFolder, crew: Crew, view: View) -> None:
 
     Raises RunError as soon as too few devices are left.
     """
-    progress = RunProgress(total_rounds=crew.config.run.rounds)
+    progress = crew.beginning()
     tail = EventTail(folder.events)
     told: set[str] = set()
     begun = False  # since the coordinator was started
@@ -56,10 +66,17 @@ def watch(folder: RunFolder, crew: Crew, view: View) -> None:
             begun = event["event"] == "choice" or (begun and event["event"] != "started")
         lost = crew.lost()
         for name in sorted(set(lost) - told):
-            progress = replace(progress, notes=(*progress.notes, f"{name} ended: {lost[name]}"))
+            progress = _without(progress, name, lost[name])
         told |= set(lost)
         view.show(progress)
         if over:
             return
         crew.check_enough(lost, begun=begun)
         time.sleep(POLL_S)
+
+
+def _without(progress: RunProgress, name: str, words: str) -> RunProgress:
+    devices = dict(progress.devices)
+    if name in devices:
+        devices[name] = replace(devices[name], state="ended")
+    return replace(progress, devices=devices, notes=(*progress.notes, f"{name} ended: {words}"))

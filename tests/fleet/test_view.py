@@ -23,7 +23,7 @@ def test_the_headline_says_where_the_run_stands() -> None:
     assert headline(DONE) == (
         "round 1/4  |  accuracy 0.801, AUC 0.912 after round 1  |  1.6 MB up, 4.3 MB down  |  about 29 s left"
     )
-    assert headline(replace(BEGIN, void=2)) == "round 0/4  |  2 void  |  not yet evaluated  |  0.0 MB up, 0.0 MB down"
+    assert headline(replace(BEGIN, void=2)) == "round 0/4, 2 void  |  not yet evaluated  |  0.0 MB up, 0.0 MB down"
 
 
 def test_the_time_left_is_never_negative() -> None:
@@ -60,6 +60,13 @@ def test_the_picture_has_a_row_for_every_device(width: int) -> None:
     assert ["agx-0", "agx", "done", "25%", "8", "0.75"] in rows
     assert ["tx2-0", "tx2", "rejected", "20%", "8", "-"] in rows
     assert "tx2-0, round 1: holds NaN" in text
+
+
+def test_a_run_in_full_swing_fits_a_narrow_terminal() -> None:
+    busy = replace(DONE, total_rounds=100, closed=99, closed_before=98, evaluated_round=99, bytes_up=10**10, void=10)
+    lines = drawn(busy, 80).splitlines()
+    assert lines[0].startswith("round 99/100, 10 void  |  10000.0 MB up") and lines[0].endswith("s left")
+    assert lines[1] == "accuracy 0.801, AUC 0.912 after round 99"
 
 
 def test_long_names_are_not_cut() -> None:

@@ -77,6 +77,7 @@ def test_a_run_that_can_never_begin_ends_with_the_reason(cast: Cast, tmp_path: P
         "the last one, b: training needs 12 MiB; raise memory_mb"
     )
     assert shown.last.notes == ("b ended: training needs 12 MiB; raise memory_mb",)
+    assert {name: line.state for name, line in shown.last.devices.items()} == {"a": "starting", "b": "ended"}
 
 
 def test_a_run_that_has_begun_goes_on_with_the_rest(cast: Cast, tmp_path: Path) -> None:
