@@ -79,4 +79,7 @@ def _without(progress: RunProgress, name: str, words: str) -> RunProgress:
     devices = dict(progress.devices)
     if name in devices:
         devices[name] = replace(devices[name], state="ended")
-    return replace(progress, devices=devices, notes=(*progress.notes, f"{name} ended: {words}"))
+    progress = replace(progress, devices=devices)
+    if any(words in note for note in progress.notes):  # the coordinator has told it already
+        return progress
+    return replace(progress, notes=(*progress.notes, f"{name} ended: {words}"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fedcore.errors import DataError, FedcoreError, JoinRefused, RunError, TransportError
+from fedcore.errors import CertificateError, DataError, FedcoreError, JoinRefused, RunError, TransportError
 from fedcore.profile import DeviceProfile, check_name
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
@@ -136,9 +136,16 @@ class Coordinator:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
-        """Admit a newcomer or raise what it must change; the session's outbox begins with the welcome."""
+        """Admit a newcomer or raise, and report, what it must change; the session's outbox begins with the welcome."""
         self._check_open()
         check_name(join.name)
+        try:
+            return await self._checked_join(join, identity)
+        except (CertificateError, JoinRefused) as error:
+            self._log.event("refused", device=join.name, message=str(error)[:MAX_REPORT])
+            raise
+
+    async def _checked_join(self, join: Join, identity: Identity | None) -> Session:
         check_protocol(join)
         check_identity(join, identity)
         check_model(join, self.description.fingerprint, self.description.max_length)

@@ -90,6 +90,8 @@ async def test_a_device_that_does_not_fit_is_refused_with_the_difference(
         await answer(link, await device.join())
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 1000
+    (told,) = served.told("refused", "odd")
+    assert str(caught.value).startswith(told["message"][:400])
     assert isinstance(await answer(link, await tiny.device(served, "fine", tmp_path).join()), Welcome)
 
 

@@ -95,9 +95,10 @@ def test_three_labels_are_judged_by_macro_f1(finished: Finished) -> None:
 
 
 def test_the_class_that_cannot_hold_the_model_is_refused_with_figures_and_the_run_goes_on(finished: Finished) -> None:
-    refusal = next(line for line in finished.said.splitlines() if line.startswith("watch-0 ended: "))
+    refusal = next(line for line in finished.said.splitlines() if line.startswith("refused: device watch-0 "))
     assert "training needs" in refusal and "MiB at sparsity 0.4 and rank 2, the device allows" in refusal
     assert "raise memory_mb" in refusal
+    assert finished.said.count("training needs") == 1
     assert [each["accepted"] for each in finished.summary["rounds"]] == [2, 2]
     assert {each["device"] for each in events(finished.run, "choice")} == {"phone-0", "phone-1"}
 
