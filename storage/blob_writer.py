@@ -46,7 +46,7 @@ class BlobWriter:
 
     def _take_over(self, shared: Path, offset: int | None) -> None:
         """Hash the bytes that are there up to `offset`, and copy them where this writer is a private one."""
-        there = shared.stat().st_size if shared.exists() else 0
+        there = _size(shared)
         wanted = offset if offset is not None else 0 if self._private else there
         if not 0 <= wanted <= there:
             raise ProtocolError(f"{self._id}: upload continues at byte {wanted}, {there} are here; start from there")
@@ -157,9 +157,24 @@ def _lock(path: Path, create: bool = True) -> BinaryIO | None:
             file.close()
             return None
         # Between open and lock its holder may have published or deleted the file: then the lock is on another's bytes.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if _is_at(file, path):
             return file
         file.close()
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether `path` still names the open file; asked in one call, for it may be gone between two."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _open(path: Path, *, create: bool = True, exclusive: bool = False) -> BinaryIO:
