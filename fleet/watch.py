@@ -80,6 +80,6 @@ def _without(progress: RunProgress, name: str, words: str) -> RunProgress:
     if name in devices:
         devices[name] = replace(devices[name], state="ended")
     progress = replace(progress, devices=devices)
-    if any(words in note for note in progress.notes):  # the coordinator has told it already
+    if f"refused: {words}" in progress.notes:  # the coordinator has told it already
         return progress
     return replace(progress, notes=(*progress.notes, f"{name} ended: {words}"))
