@@ -1,0 +1,226 @@
+"""What stands around a device in tests: a stream that remembers, a link to nowhere, a trainer without torch's time."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.agent import Agent
+from client.state import StateFolder
+from client.trainer import Cancelled, Trained
+from client.training_state import TrainingState
+from fedcore.adapter import initial_adapter
+from fedcore.assignment import Arm, TrainingSpec
+from fedcore.codec.chain import encode
+from fedcore.errors import FedcoreError, TransportError
+from fedcore.geometry import geometry_from_config
+from fedcore.keep_set import KeepSet
+from fedcore.nn.moments import Holding, Moment
+from fedcore.nn.train import TrainResult
+from protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
+from storage.blob_name import blob_name
+from storage.blobs import BlobStore
+from tests.tiny_run import MODEL, PATIENCE_S, small_update, spec_of
+
+GEOMETRY = geometry_from_config(MODEL)
+WELCOME = Welcome(session="s1", labels=("a", "b"), lease_s=3.0, keep_set="", targets=GEOMETRY.modules)
+
+
+@dataclass
+class FakeStream:
+    """Remembers what was sent; `fault` is raised by every send while it is set."""
+
+    sent: list[Upward] = field(default_factory=list)
+    fault: FedcoreError | None = None
+
+    async def send(self, value: Upward) -> None:
+        """Take one value."""
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append(value)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """Return what was sent of one kind."""
+        return [each for each in self.sent if isinstance(each, kind)]
+
+
+@dataclass
+class FakeLink:
+    """Serves `held` blobs and remembers uploads; `faults` are raised, one by one, before a transfer succeeds."""
+
+    held: dict[str, bytes] = field(default_factory=dict)
+    uploads: list[tuple[UploadHeader, bytes]] = field(default_factory=list)
+    faults: list[FedcoreError] = field(default_factory=list)
+    transfers: int = 0
+
+    async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
+        """Bring one blob."""
+        self._fail()
+        if ref.inline or store.has(ref.id):
+            return len(ref.inline)
+        store.put_bytes(self.held[ref.id])
+        return ref.size
+
+    async def pack(self, ref: BlobRef, data: bytes) -> BlobRef:
+        """Put a small blob inside its message."""
+        return replace(ref, inline=data)
+
+    async def upload(self, data: memoryview, header: UploadHeader) -> int:
+        """Take one blob."""
+        self._fail()
+        self.uploads.append((header, bytes(data)))
+        return len(data)
+
+    def _fail(self) -> None:
+        self.transfers += 1
+        if self.faults:
+            raise self.faults.pop(0)
+
+
+@dataclass
+class FakeTrainer:
+    """Returns a small update at once, or once `gate` opens; a cancel ends the wait."""
+
+    fault: Exception | None = None
+    gate: threading.Event | None = None
+    scale: float = 1.0
+    runs: list[tuple[Work, TrainingState]] = field(default_factory=list)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    prepared: int = 0
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    def prepare(self) -> None:
+        """Load nothing."""
+        self.prepared += 1
+
+    def run(
+        self,
+        work: Work,
+        keep_set: KeepSet,
+        handout: Mapping[str, NDArray[np.float32]],
+        state: TrainingState,
+        on_step: Callable[[int], None],
+    ) -> Trained:
+        """Carry out an assignment without a model."""
+        self.runs.append((work, state))
+        self.entered.set()
+        end_s = time.monotonic() + PATIENCE_S
+        while self.gate is not None and not self.gate.wait(0.002):
+            if self.cancel.is_set():
+                raise Cancelled("training stopped at step 1: the assignment was taken back")
+            assert time.monotonic() < end_s
+        if self.fault is not None:
+            raise self.fault
+        on_step(1)
+        update = small_update(GEOMETRY, work, keep_set, "device")
+        moments = {
+            "head.bias": Moment(first=np.ones(2, np.float32), second=np.ones(2, np.float32), step=len(self.runs))
+        }
+        return Trained(
+            increment={name: value * np.float32(self.scale) for name, value in update.items()},
+            result=TrainResult(
+                train_loss=0.5,
+                loss_before=0.7,
+                loss_after=0.4,
+                adapter_importance=0.1,
+                peak_memory_mb=2.0,
+                moments=moments,
+                scores=None,
+            ),
+            prune_s=0.1,
+            train_s=0.2,
+            state=TrainingState(
+                basis=work.basis, holding=Holding(keep_set=keep_set, rank=work.arm.rank), moments=moments
+            ),
+        )
+
+
+@dataclass
+class Bench:
+    """One agent and everything around it."""
+
+    agent: Agent
+    link: FakeLink
+    stream: FakeStream
+    trainer: FakeTrainer
+    state: StateFolder
+    said: list[str]
+
+    async def settled(self) -> None:
+        """Wait for the job under way."""
+        if self.agent._job is not None:
+            await asyncio.wait_for(asyncio.shield(self.agent._job), PATIENCE_S)
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Callable[..., Bench]:
+    """Make an agent on this test's state folder; a second call is the device's next process."""
+
+    def make(**trainer: Any) -> Bench:
+        link, stream, fake = FakeLink(), FakeStream(), FakeTrainer(**trainer)
+        said: list[str] = []
+        state = StateFolder.open(tmp_path / "state")
+        agent = Agent(
+            name="device",
+            link=link,  # type: ignore[arg-type]
+            state=state,
+            make_trainer=lambda _: fake,  # type: ignore[arg-type,return-value]
+            num_examples=4,
+            memory_mb=0.0,
+            say=said.append,
+            retry_s=0.001,
+        )
+        return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said)
+
+    return make
+
+
+def make_work(
+    round_index: int = 1, *, rank: int = 1, heads: int = 2, codec: str = "identity", inline: bool = True
+) -> Work:
+    """Return an assignment whose blobs travel inside it."""
+    keep_set = KeepSet(heads=(tuple(range(heads)),), channels=(tuple(range(16)),))
+    spec = spec_of(GEOMETRY, rank)
+    tensors = initial_adapter(spec, np.random.default_rng(0))
+    head = {name: tensors[name] for name, _ in spec.head}
+    factors = {name: value for name, value in tensors.items() if name not in head}
+    return Work(
+        round=round_index,
+        arm=Arm(sparsity=0.0, rank=rank),
+        keep_set=inside(keep_set.to_bytes(), inline),
+        rank_blocks=(inside(encode(factors, "identity"), inline),),
+        head=inside(encode(head, "identity"), inline),
+        local_steps=3,
+        weight=4,
+        seed=round_index,
+        deadline_s=10.0,
+        score=False,
+        training=TrainingSpec(
+            batch_size=2,
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            lora_scale=2.0,
+            importance="taylor",
+            keep_optimizer=True,
+            codec=codec,
+        ),
+        max_upload_bytes=1 << 20,
+        basis="persistent",
+    )
+
+
+def inside(data: bytes, inline: bool = True) -> BlobRef:
+    """Return a reference to `data`, with the bytes inside or without."""
+    return BlobRef(id=blob_name(data), size=len(data), inline=data if inline else b"")
+
+
+def broken() -> TransportError:
+    """Return the fault of a broken connection."""
+    return TransportError("127.0.0.1:1: UNAVAILABLE: the connection broke")
