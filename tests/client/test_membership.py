@@ -1,0 +1,178 @@
+"""Coming back after interruptions, giving up after a while, and not retrying what retrying cannot mend."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import client.membership as module
+from client.membership import Membership
+from fedcore.errors import CertificateError, FedcoreError, JoinRefused, ProtocolError, TransportError
+from protos.values import Downward, Goodbye, Heartbeat, RoundClosed, Welcome
+from tests.client.conftest import WELCOME, broken
+from tests.tiny_run import PATIENCE_S
+
+SILENT = object()  # the other side says nothing, for ever
+Script = list[Any]  # what one stream answers: values, None for its end, errors to raise, SILENT
+
+
+@dataclass
+class Settings:
+    silence_s: float = 0.05
+    target: str = "127.0.0.1:1"
+
+
+@dataclass
+class ScriptedStream:
+    answers: Script
+    sent: list[Any]
+
+    async def __aenter__(self) -> "ScriptedStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def send(self, value: Any) -> None:
+        self.sent.append(value)
+
+    async def receive(self) -> Downward | None:
+        answer = self.answers.pop(0)
+        if answer is SILENT:
+            await asyncio.Event().wait()
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+            answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+@dataclass
+class ScriptedLink:
+    """Every connection plays the next script; the last one is played again and again."""
+
+    scripts: list[Script]
+    settings: Settings = field(default_factory=Settings)
+    sent: list[Any] = field(default_factory=list)
+    connections: int = 0
+
+    def connect(self) -> ScriptedStream:
+        script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+        self.connections += 1
+        return ScriptedStream(list(script), self.sent)
+
+
+@dataclass
+class Watched:
+    welcomes: int = 0
+    messages: list[Downward] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+
+
+def member(link: ScriptedLink, seen: Watched, *, reconnect_s: float = 0.15) -> Membership:
+    async def make_join() -> Any:
+        return "join"
+
+    async def welcome(welcome: Welcome, stream: Any) -> None:
+        seen.welcomes += 1
+
+    async def message(message: Downward, stream: Any) -> None:
+        seen.messages.append(message)
+
+    return Membership(
+        link=link,  # type: ignore[arg-type]
+        make_join=make_join,
+        on_welcome=welcome,
+        on_message=message,
+        say=seen.said.append,
+        reconnect_s=reconnect_s,
+    )
+
+
+async def run(*scripts: Script, **options: Any) -> tuple[str, ScriptedLink, Watched]:
+    link, seen = ScriptedLink(list(scripts)), Watched()
+    reason = await asyncio.wait_for(member(link, seen, **options).run(), PATIENCE_S)
+    return reason, link, seen
+
+
+async def test_messages_reach_the_member_until_the_goodbye() -> None:
+    closed = RoundClosed(round=1)
+    reason, link, seen = await run([WELCOME, closed, closed, Goodbye(reason="done")])
+    assert reason == "done" and seen.messages == [closed, closed] and seen.welcomes == 1
+    assert link.sent[0] == "join" and link.connections == 1
+
+
+@pytest.mark.parametrize("interruption", [None, broken()], ids=["closed", "broken"])
+async def test_a_member_comes_back_after_every_interruption(interruption: Any) -> None:
+    reason, link, seen = await run([WELCOME, interruption], [WELCOME, interruption], [WELCOME, Goodbye(reason="done")])
+    assert reason == "done" and link.connections == 3 and seen.welcomes == 3 and len(seen.said) == 2
+    assert [each for each in link.sent if each == "join"] == ["join"] * 3, "every session joins anew"
+
+
+async def test_a_coordinator_that_stays_away_is_given_up_with_how_long_it_took() -> None:
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    with pytest.raises(TransportError, match=r"gave up after 0.15 s: is the coordinator running and reachable\?"):
+        await run([broken()])
+    assert 0.1 <= loop.time() - begin < 5.0
+
+
+async def test_a_coordinator_that_accepts_and_says_nothing_is_given_up_too() -> None:
+    # Every try takes longer than the longest pause: that alone must not look like having been a member.
+    with pytest.raises(TransportError, match=r"no answer to the join for 0.05 s; gave up after 0.15 s"):
+        await run([SILENT])
+
+
+async def test_time_as_a_member_does_not_count_towards_giving_up() -> None:
+    scripts: list[Script] = [[WELCOME, 0.1, broken()]] * 4
+    reason, link, _ = await run(*scripts, [WELCOME, Goodbye(reason="done")])
+    assert reason == "done" and link.connections == 5
+
+
+@pytest.mark.parametrize(
+    "error", [JoinRefused("another base model"), CertificateError("names another"), ProtocolError("malformed")]
+)
+async def test_what_retrying_cannot_mend_is_not_retried(error: FedcoreError) -> None:
+    link = ScriptedLink([[error]])
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(member(link, Watched()).run(), PATIENCE_S)
+    assert link.connections == 1
+
+
+async def test_anything_but_a_welcome_is_a_broken_protocol() -> None:
+    with pytest.raises(ProtocolError, match="expected a welcome after the join, got RoundClosed"):
+        await run([RoundClosed(round=1)])
+
+
+async def test_pauses_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    real: Callable[[float], Any] = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    await run(*([[broken()]] * 6), [WELCOME, Goodbye(reason="done")])
+    assert [pause for pause in pauses if pause <= 0.01] == [0.002, 0.004, 0.008, 0.01, 0.01, 0.01]
+
+
+async def test_the_lease_is_kept_while_nothing_happens() -> None:
+    welcome = Welcome(session="s", labels=(), lease_s=0.03, keep_set="", targets=())
+    _, link, _ = await run([welcome, 0.1, Goodbye(reason="done")])
+    assert len([each for each in link.sent if isinstance(each, Heartbeat)]) >= 3
+
+
+async def test_no_task_is_left_behind() -> None:
+    before = asyncio.all_tasks()
+    await run([WELCOME, None], [WELCOME, Goodbye(reason="done")])
+    assert asyncio.all_tasks() == before
