@@ -41,7 +41,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@found=; old=; bare=; \
 	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
-		command -v "$$python" >/dev/null 2>&1 || continue; \
+		"$$python" -c pass >/dev/null 2>&1 || continue; \
 		if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then old=$$python; continue; fi; \
 		if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then bare=$$python; continue; fi; \
 		found=$$python; break; \
