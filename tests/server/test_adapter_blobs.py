@@ -1,0 +1,126 @@
+"""The global adapter in blobs, in its durable file, and as a folder that peft loads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import PeftModel
+from transformers import AutoModel
+
+from fedcore.adapter import AdapterSpec, initial_adapter
+from fedcore.codec.chain import decode
+from fedcore.errors import RunError
+from fedcore.geometry import geometry_from_config
+from fedcore.module_paths import module_path
+from server.adapter_blobs import blocks_below, store_adapter, write_peft_folder
+from server.global_file import KEPT, drop_older, read_global, write_global
+from storage.blobs import BlobStore
+from storage.checkpoint import read_config
+from tests.tiny_models import tiny_batch, tiny_model
+from tests.tiny_run import MODEL, spec_of
+
+GEOMETRY = geometry_from_config(MODEL)
+
+
+def drawn(spec: AdapterSpec, seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in spec.shapes().items()}
+
+
+@settings(max_examples=15, deadline=None)
+@given(rank=st.integers(1, 33), wanted=st.integers(1, 33))
+def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
+    rank: int, wanted: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wanted = min(wanted, rank)
+    spec = spec_of(GEOMETRY, rank)
+    blobs = BlobStore(tmp_path_factory.mktemp("blobs"))
+    tensors = drawn(spec)
+    adapter = store_adapter(blobs, spec, tensors, 1)
+    blocks = blocks_below(adapter, wanted)
+    parts = [decode(blobs.read_bytes(ref.id))["layers.0.q.A"] for ref in blocks]
+    held = np.concatenate(parts)
+    assert len(held) >= wanted and len(held) - len(parts[-1]) < wanted
+    np.testing.assert_array_equal(held, tensors["layers.0.q.A"][: len(held)])
+
+
+def test_equal_tensors_are_equal_blobs(tmp_path: Path) -> None:
+    spec = spec_of(GEOMETRY, 5)
+    blobs = BlobStore(tmp_path)
+    first, second = (store_adapter(blobs, spec, drawn(spec), number) for number in (1, 2))
+    assert first.rank_blocks == second.rank_blocks and first.head == second.head
+    changed = drawn(spec)
+    changed["layers.0.q.A"][4, 0] += 1
+    third = store_adapter(blobs, spec, changed, 3)
+    assert third.rank_blocks[0] == first.rank_blocks[0], "ranks that did not change are not sent again"
+    assert third.rank_blocks[1] != first.rank_blocks[1]
+
+
+def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:
+    tensors = drawn(spec_of(GEOMETRY, 3))
+    digest = write_global(tmp_path / "globals", tensors, 7)
+    back = read_global(tmp_path / "globals", 7, digest)
+    assert back.keys() == tensors.keys()
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(back[name], value)
+        assert back[name].flags.writeable
+
+
+def test_a_damaged_or_missing_durable_file_is_named(tmp_path: Path) -> None:
+    digest = write_global(tmp_path, drawn(spec_of(GEOMETRY, 1)), 1)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"is damaged: expected sha256 .*; restore it from a copy"):
+        read_global(tmp_path, 1, digest)
+    with pytest.raises(RunError, match="cannot read the global adapter"):
+        read_global(tmp_path, 2, digest)
+
+
+def test_only_the_last_durable_files_stay_and_none_that_was_never_committed(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4, 5):
+        write_global(tmp_path, drawn(spec_of(GEOMETRY, 1)), number)
+    drop_older(tmp_path, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number:08d}.safetensors" for number in (3, 4)]
+    assert KEPT == 2
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama-gqa", "llama-mqa", "qwen2"])
+def test_peft_loads_the_folder_and_computes_the_merged_function(kind: str, tmp_path: Path) -> None:
+    model_folder = tiny_model(tmp_path / "model", kind)
+    geometry = geometry_from_config(read_config(model_folder))
+    spec = AdapterSpec(
+        geometry=geometry,
+        rank=3,
+        targets=geometry.modules,
+        head=(("head.bias", (2,)), ("head.weight", (2, geometry.hidden))),
+    )
+    tensors = {name: 0.1 * value for name, value in drawn(spec).items()}
+    write_peft_folder(tmp_path / "global", spec, tensors, str(model_folder))
+    batch = tiny_batch()
+    with torch.no_grad():
+        plain = AutoModel.from_pretrained(model_folder).eval()
+        base = plain(**batch).last_hidden_state
+        loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
+        adapted = loaded(**batch).last_hidden_state
+        for layer, module in spec.modules():
+            weight = plain.get_submodule(module_path(geometry, layer, module)).weight
+            a, b = (tensors[f"layers.{layer}.{module}.{factor}"] for factor in "AB")
+            weight += torch.from_numpy(b @ a)
+        merged = plain(**batch).last_hidden_state
+    torch.testing.assert_close(adapted, merged, atol=2e-5, rtol=1e-4)
+    assert float((adapted - base).abs().max()) > 1e-2, "the adapter does something"
+
+
+def test_an_untrained_adapter_changes_nothing(tmp_path: Path) -> None:
+    model_folder = tiny_model(tmp_path / "model", "bert")
+    geometry = geometry_from_config(read_config(model_folder))
+    spec = AdapterSpec(geometry=geometry, rank=2, targets=geometry.modules, head=())
+    write_peft_folder(tmp_path / "global", spec, initial_adapter(spec, np.random.default_rng(0)), "base")
+    batch = tiny_batch()
+    with torch.no_grad():
+        base = AutoModel.from_pretrained(model_folder).eval()(**batch).last_hidden_state
+        loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
+        torch.testing.assert_close(loaded(**batch).last_hidden_state, base)

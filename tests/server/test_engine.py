@@ -1,0 +1,314 @@
+"""What a round computes, with real strategies on a tiny model: verified, folded, closed, planned, committed, tidied."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedcore.codec.chain import encode
+from fedcore.errors import RunError, UpdateRejected
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import Status
+from fedcore.profile import DeviceProfile
+from fedcore.rounds.commands import Turn
+from fedcore.rounds.result import MemberResult, RoundResult
+from protos.values import BlobRef, UpdateSubmission, Work
+from server.assemble import held_run, make_engine
+from server.engine import Engine
+from server.run_folder import RunFolder
+from server.run_log import RunLog
+from server.serve import new_run, reopen_run
+from storage.blob_name import blob_name
+from storage.blobs import BlobStore
+from tests.server.conftest import TinyModel
+from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
+
+DEVICES = ("a", "b")
+PROFILES = {name: DeviceProfile(name=name, device_class="tiny", num_examples=3) for name in DEVICES}
+PRUNING = ["strategy.name=fedspine", "strategy.target_sparsity=0.5", "strategy.ranks=[1, 2]", "run.rounds=5"]
+PRUNING += ["strategy.warmup_rounds=1", "strategy.recovery_rounds=1", "strategy.bandit=fixed"]
+
+
+@dataclass
+class Played:
+    """An engine, and rounds played by hand."""
+
+    engine: Engine
+    model: TinyModel
+    folder: RunFolder
+
+    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, Work]:
+        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
+
+    def submission(self, device: str, work: Work, **changes: Any) -> UpdateSubmission:
+        keep_set = KeepSet.from_bytes(work.keep_set.inline)
+        data = encode(small_update(self.model.geometry, work, keep_set, device), work.training.codec)
+        scores = encode(score_vectors(keep_set, device), "identity") if work.score else None
+        submission = UpdateSubmission(
+            round=work.round,
+            update=self.stored(data),
+            scores=None if scores is None else self.stored(scores),
+            keep_set=work.keep_set.id,
+            report=device_report(),
+        )
+        return replace(submission, **changes)
+
+    def stored(self, data: bytes) -> BlobRef:
+        return BlobRef(id=self.engine.blobs.put_bytes(data), size=len(data))
+
+    def count(self, works: Mapping[str, Work]) -> None:
+        for device, work in works.items():
+            self.engine.verify(device, self.submission(device, work))
+            self.engine.fold(device)
+
+    def close(self, number: int, *, void: bool = False, accepted: tuple[str, ...] = DEVICES, last: bool = False) -> Any:
+        members = tuple(
+            MemberResult(
+                device=device,
+                status=Status.ACCEPTED if device in accepted else Status.LOST,
+                pushed_at_s=1.0,
+                accepted_at_s=2.0 if device in accepted else None,
+            )
+            for device in DEVICES
+        )
+        closed = RoundResult(round=number, void=void, members=members, opened_at_s=1.0, closed_at_s=3.0)
+        following = None if last else number + 1
+        return self.engine.turn(Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)).works
+
+
+def open_engine(folder: RunFolder, tiny: TinyModel, overrides: list[str], *, resume: bool = False) -> Played:
+    if resume:
+        ledger, config = reopen_run(folder, tiny.folder)
+    else:
+        config = tiny_config(tiny.folder, overrides)
+        ledger = new_run(folder, config, tiny.folder)
+    engine = make_engine(
+        config=config,
+        model=tiny.folder,
+        labels=LABELS,
+        folder=folder,
+        blobs=BlobStore(folder.blobs),
+        ledger=ledger,
+        log=RunLog(folder, ledger),
+    )
+    return Played(engine=engine, model=tiny, folder=folder)
+
+
+@pytest.fixture(params=["fedavg-lora", "fedspine"])
+def played(request: pytest.FixtureRequest, tiny: TinyModel, tmp_path: Path) -> Iterator[Played]:
+    overrides = PRUNING if request.param == "fedspine" else ["run.rounds=5"]
+    made = open_engine(RunFolder(tmp_path), tiny, overrides)
+    yield made
+    made.engine.log.close()
+    made.engine.ledger.close()
+
+
+def test_a_plan_hands_every_device_what_its_arm_needs(played: Played) -> None:
+    works = played.begin()
+    assert works.keys() == set(DEVICES) and played.engine.ledger.load().next_round == 1
+    for work in works.values():
+        assert work.round == 1 and work.weight >= 1 and work.basis == "persistent"
+        for ref in (work.keep_set, work.head, *work.rank_blocks):
+            assert blob_name(ref.inline) == ref.id and played.engine.blobs.size(ref.id) == ref.size
+        data = encode(
+            small_update(played.model.geometry, work, KeepSet.from_bytes(work.keep_set.inline), "a"),
+            work.training.codec,
+        )
+        assert len(data) <= work.max_upload_bytes
+
+
+def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
+    works = played.begin()
+    before = {name: value.copy() for name, value in played.engine.tensors.items()}
+    played.count(works)
+    played.close(1)
+    weights = {device: work.weight for device, work in works.items()}
+    increments = {
+        device: small_update(played.model.geometry, work, KeepSet.from_bytes(work.keep_set.inline), device)
+        for device, work in works.items()
+    }
+    mean = sum(weights[device] * increments[device]["head.bias"] for device in works) / sum(weights.values())
+    np.testing.assert_allclose(played.engine.tensors["head.bias"], before["head.bias"] + mean, atol=2e-9)
+    assert played.engine.adapter.round == 1
+    assert len(played.engine.ledger.outcomes()[1]) == 2
+
+
+def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
+    works = played.begin()
+    played.count(works)
+    played.count(works)
+    assert played.engine.open is not None and played.engine.open.folded == set(DEVICES)
+    played.close(1)
+    (report,) = played.engine.ledger.reports().values()
+    assert report["weight"] == sum(work.weight for work in works.values())
+
+
+def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
+    works = played.begin()
+    before = {name: value.copy() for name, value in played.engine.tensors.items()}
+    adapter = played.engine.adapter
+    played.engine.verify("a", played.submission("a", works["a"]))
+    played.engine.fold("a")
+    played.close(1, void=True, accepted=("a",))
+    assert played.engine.adapter == adapter
+    assert all(np.array_equal(value, before[name]) for name, value in played.engine.tensors.items())
+    held = played.engine.ledger.load()
+    assert (held.next_round, held.void_rounds, held.void_streak) == (2, 1, 1)
+
+
+def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Played) -> None:
+    works = played.begin()
+    played.engine.verify("a", played.submission("a", works["a"]))
+    with pytest.raises(RunError, match="round 1: accepted but not counted: a, b; resume from the last round"):
+        played.close(1)
+    assert played.engine.ledger.load().next_round == 1 and played.engine.ledger.rounds() == ()
+
+
+def test_what_nobody_asked_for_is_not_looked_at(played: Played) -> None:
+    works = played.begin()
+    stranger = played.submission("a", works["a"])
+    played.engine.verify("stranger", stranger)
+    played.engine.verify("a", replace(stranger, round=7))
+    assert played.engine.open is not None and played.engine.open.arrived == {}
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "keep-set": ({"keep_set": "sha256:" + "1" * 64}, "not the assigned one"),
+    "missing blob": ({"update": BlobRef(id="sha256:" + "2" * 64, size=3)}, "is not here"),
+    "no blob name": ({"update": BlobRef(id="../../x", size=3)}, "expected sha256:"),
+    "other bytes": ({"update": BlobRef(id="sha256:" + "3" * 64, size=3, inline=b"abc")}, "send them again"),
+    "infinite report": ({"report": device_report(loss_before=float("inf"))}, "reported loss_before inf"),
+    "negative report": ({"report": device_report(peak_memory_mb=-1.0)}, "expected a finite number of 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_submission_that_does_not_fit_names_device_and_round(case: str, played: Played) -> None:
+    works = played.begin()
+    changes, words = CHANGES[case]
+    with pytest.raises(UpdateRejected) as caught:
+        played.engine.verify("a", played.submission("a", works["a"], **changes))
+    assert str(caught.value).startswith("update of a for round 1") and words in str(caught.value)
+    assert str(caught.value).count("update of a") == 1
+    assert played.engine.open is not None and played.engine.open.arrived == {}
+
+
+def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
+    works = played.begin()
+    data = bytes(works["a"].max_upload_bytes + 1)
+    ref = BlobRef(id=blob_name(data), size=len(data), inline=data)
+    with pytest.raises(UpdateRejected, match="came inside a message, expected at most"):
+        played.engine.verify("a", played.submission("a", works["a"], update=ref))
+
+
+def test_an_empty_upload_is_refused(played: Played) -> None:
+    works = played.begin()
+    with pytest.raises(UpdateRejected, match="is empty; send the encoded tensors"):
+        played.engine.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
+
+
+@pytest.mark.parametrize("damage", ["missing", "negative", "nan", "shape"])
+def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, PRUNING)
+    works = played.begin()
+    work = works["a"]
+    assert work.score
+    scores = score_vectors(KeepSet.from_bytes(work.keep_set.inline), "a")
+    name = "layers.0.heads"
+    match damage:
+        case "negative":
+            scores[name] = -scores[name]
+        case "nan":
+            scores[name] = np.full_like(scores[name], np.nan)
+        case "shape":
+            scores[name] = scores[name][:1]
+    ref = None if damage == "missing" else played.stored(encode(scores, "identity"))
+    with pytest.raises(UpdateRejected, match="update of a for round 1"):
+        played.engine.verify("a", played.submission("a", work, scores=ref))
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
+def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, [])
+    works = played.begin()
+    precious = played.stored(b"a blob of somebody else's")
+    for device in DEVICES:
+        played.engine.verify(device, played.submission(device, works[device], scores=precious))
+        played.engine.fold(device)
+    played.close(1)
+    assert played.engine.blobs.has(precious.id)
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
+def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) -> None:
+    adapters = [played.engine.adapter]
+    works = played.begin()
+    for number in range(1, 5):
+        updates = {played.submission(device, work).update.id for device, work in works.items()}
+        played.engine.uploaded = {played.stored(f"late {number}".encode()).id}
+        played.count(works)
+        works = played.close(number)
+        adapters.append(played.engine.adapter)
+        assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded)
+        for adapter in adapters[-2:]:
+            assert all(played.engine.blobs.has(ref.id) for ref in (*adapter.rank_blocks, adapter.head))
+        gone = {ref.id for adapter in adapters[:-2] for ref in (*adapter.rank_blocks, adapter.head)}
+        gone -= {ref.id for adapter in adapters[-2:] for ref in (*adapter.rank_blocks, adapter.head)}
+        assert not any(played.engine.blobs.has(blob_id) for blob_id in gone)
+    assert len(list(played.folder.globals.iterdir())) == 2
+
+
+def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
+    first = played.engine.adapter
+    needed = {ref.id for ref in (*first.rank_blocks, first.head)}
+    played.engine.pinned = needed
+    works = played.begin()
+    for number in (1, 2, 3):
+        played.count(works)
+        works = played.close(number)
+        assert all(played.engine.blobs.has(blob_id) for blob_id in needed)
+    played.engine.pinned = set()
+    played.count(works)
+    played.close(4)
+    assert not any(played.engine.blobs.has(ref.id) for ref in first.rank_blocks)
+
+
+def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(tiny: TinyModel, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    first = open_engine(folder, tiny, PRUNING)
+    works = first.begin()
+    first.count(works)
+    planned = first.close(1)
+    first.engine.log.close()
+    first.engine.ledger.close()
+    again = open_engine(folder, tiny, PRUNING, resume=True)
+    assert again.engine.adapter == first.engine.adapter
+    assert all(np.array_equal(value, first.engine.tensors[name]) for name, value in again.engine.tensors.items())
+    assert again.begin(2) == planned
+    again.engine.log.close()
+    again.engine.ledger.close()
+    config = tiny_config(tiny.folder, PRUNING)
+    held = held_run(folder, config, tiny.folder)
+    assert held.labels == LABELS
+    assert all(np.array_equal(value, first.engine.tensors[name]) for name, value in held.tensors.items())
+
+
+def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, [])
+    played.begin()
+    played.engine.log.close()
+    played.engine.ledger.close()
+    with pytest.raises(RunError, match="has no closed round yet; there is nothing to export"):
+        held_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
+
+
+def test_the_last_turn_plans_nothing(played: Played) -> None:
+    works = played.begin()
+    played.count(works)
+    assert played.close(1, last=True) == {}
+    assert played.engine.ledger.load().finished and played.engine.open is None
