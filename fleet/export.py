@@ -25,14 +25,15 @@ class ExportRequest:
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
-    from client.judge import merged_model
-    from client.trainer import ModelSource
-    from fedcore.nn.export import export_classifier
-
     config = parse_config(folder.config.read_text())
     model = model_folder(config.model.path)
     held = held_run(folder, config, model)
     keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])
+    # Only now: torch takes seconds, and mistakes shall be told at once.
+    from client.judge import merged_model
+    from client.trainer import ModelSource
+    from fedcore.nn.export import export_classifier
+
     source = ModelSource(
         folder=model,
         labels=held.labels,

@@ -83,6 +83,22 @@ def test_a_paused_run_goes_on_until_it_is_paused_again(place: Path, fedcore: Fed
     assert (said.code, "round 1 needs 3 device(s)" in said.err) == (1, True)
 
 
+def test_there_is_nothing_to_export_before_a_round_has_closed(place: Path, fedcore: Fedcore) -> None:
+    fedcore("serve", "cfg.toml", "--insecure", "--run-dir", "run", "--set", "coordinator.join_deadline_s=0.1")
+    said = fedcore("export", "run", "--class", "agx", "--out", "x")
+    assert said.code == 1
+    assert said.err == "error: run has no closed round yet; there is nothing to export\n"
+
+
+def test_a_join_gives_up_where_nobody_answers(place: Path, fedcore: Fedcore) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        words = ("--name", "cam", "--data", "rows.csv", "--insecure", "--state", "state", "--reconnect-s", "0")
+        said = fedcore("join", f"127.0.0.1:{closed.getsockname()[1]}", *words)
+    assert said.code == 1
+    assert "gave up after 0 s: is the coordinator running and reachable?" in said.err
+
+
 def test_certificates_are_issued_once_and_named(fedcore: Fedcore, tmp_path: Path) -> None:
     folder = tmp_path / "certs"
     said = fedcore("certs", folder, "--host", "coord.example", "--device", "cam-1", "--class", "jetson")

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,42 @@ def test_what_needs_torch_says_how_to_get_it(place: Path, words: tuple[str, ...]
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: fedcore {words[0]} needs torch, transformers, peft, datasets, pyarrow; ")
     assert "pip install 'fedcore[client]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "told"),
+    [
+        (
+            ("serve", "cfg.toml", "--insecure", "--run-dir", "run"),
+            "listening on",
+            "stopped on request in round 1; this round starts anew when the run is resumed; "
+            "go on with: fedcore serve --resume run --insecure",
+        ),
+        (
+            ("join", "127.0.0.1:1", "--name", "cam", "--data", "rows.csv", "--insecure", "--state", "state"),
+            "trying again",
+            "stopped on request; start it again to come back to the run",
+        ),
+    ],
+)
+def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(
+    place: Path, words: tuple[str, ...], begun: str, told: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "cli.main", *words],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any(begun in line for line in process.stdout)  # reads until it has begun
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert complaints.splitlines()[-1] == f"error: {told}"
+    assert "Traceback" not in complaints

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -303,3 +304,34 @@ def test_a_used_folder_is_not_overwritten(finished: Finished) -> None:
     done = finished.stage.run("fleet", "cfg.toml", "--run-dir", "run")
     assert done.returncode == 1
     assert "run exists and is not empty; choose a new folder, or go on with --resume run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--class", "huge"), "no device class 'huge' in this run; it has ['big', 'small']"),
+        (("--sparsity", "1.2"), "--sparsity 1.2: expected a number in [0, 1)"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(finished: Finished, words: tuple[str, str], part: str) -> None:
+    done = CliRunner().invoke(app, ["export", str(finished.run), *words, "--out", str(finished.stage.root / "never")])
+    assert done.exit_code == 1
+    assert part in str(done.exception)
+    assert not (finished.stage.root / "never").exists()
+
+
+def test_a_replay_finds_the_choice_that_was_changed(finished: Finished, tmp_path: Path) -> None:
+    for name in ("config.toml", "ledger.sqlite"):
+        shutil.copy(finished.run / name, tmp_path / name)
+    changed = [
+        each | ({"arm": {"sparsity": 0.5, "rank": 4}} if _is_third_choice(each) else {})
+        for each in events(finished.run)
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in changed))
+    done = CliRunner().invoke(app, ["show", str(tmp_path), "--replay"])
+    assert done.exit_code == 1
+    assert "replay differs in round 3 for device big-1: recorded {'sparsity': 0.5, 'rank': 4}" in str(done.exception)
+
+
+def _is_third_choice(event: Json) -> bool:
+    return (event["event"], event.get("round"), event.get("device")) == ("choice", 3, "big-1")
