@@ -1,10 +1,12 @@
 """What the evaluator does with torch: measure on held-back rows, export, train the reference."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from client.rows import Rows, label_ids
@@ -59,10 +61,13 @@ class Judge:
     def evaluate(self, handout: Handout, rows: int, scale: float) -> Metrics:
         """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
         classifier = with_adapter(self.source, handout, KeepSet.full, scale)
+        if not rows:  # the end of a run: no device of this machine trains any more
+            use_all_cores()
         return evaluate(classifier, self._rows(rows), EVALUATION_BATCH)
 
     def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
         """Merge the adapter into a model pruned to `keep_set`, write it to `out`, and measure it."""
+        use_all_cores()
         dense = merged_model(self.source, handout, KeepSet.full, scale)
         pruned = merged_model(self.source, handout, lambda _: keep_set, scale)
         rows = self._rows(0)
@@ -84,6 +89,7 @@ class Judge:
         """Train centralised LoRA on the pooled rows, as many steps as the fleet took, and measure it."""
         if not len(self.train):
             raise DataError("the evaluator has no training rows; start it with the run's [data] train")
+        use_all_cores()
         held = {
             name: value[: task.rank] if name.endswith(".A") else value[:, : task.rank] if name.endswith(".B") else value
             for name, value in handout.items()
@@ -118,6 +124,12 @@ class Judge:
     def _encode(self, rows: Rows) -> EncodedRows:
         ids = label_ids(rows, self.source.labels)
         return encode_rows(load_tokenizer(self.source.folder), rows.texts, ids.tolist(), self.source.max_length)
+
+
+def use_all_cores() -> None:
+    """Let torch use every core this process may run on; a fleet gives its processes one while devices train."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(torch.get_num_threads(), mine))
 
 
 def with_adapter(
