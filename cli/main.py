@@ -4,6 +4,7 @@ Subcommands import what they need when they run: help and errors come at once, a
 without the server's libraries, has every command that does not need them.
 """
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -13,6 +14,7 @@ from fedcore.errors import FedcoreError
 from storage.quiet import silence_telemetry
 
 silence_telemetry()  # before any library that reports home is imported
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
 from cli import certs, doctor, export, fetch, fleet, join, serve, show  # noqa: E402
 

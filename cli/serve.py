@@ -45,7 +45,7 @@ def serve(
     """
     from rich.console import Console
 
-    from fleet.event_tail import accompanied, follow
+    from fleet.event_tail import Follower
     from fleet.report import report
     from fleet.view import PlainView
     from server.serve import ServeOptions
@@ -61,19 +61,18 @@ def serve(
         check_resume_alone(config, set_)
         folder, settings, ledger = _earlier(resume)
     console = Console(stderr=as_json)
+    follower = Follower(folder.events, settings.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+        follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
 
     options = ServeOptions(model=model_folder(settings.model.path), tls=tls, reference=reference, say=say)
-    say(f"run folder: {folder.root}")
+    console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
     parent = parent_to_watch()
     try:
-        work = accompanied(
-            watched(serve_run(folder, settings, ledger, options), parent),
-            follow(folder.events, settings.run.rounds, PlainView(console)),
-        )
-        summary = asyncio.run(work)
+        run = watched(serve_run(folder, settings, ledger, options), parent)
+        summary = asyncio.run(follower.beside(run))
     except RunError as error:
         if parent is not None:  # its fleet says how to go on with the whole of it
             raise

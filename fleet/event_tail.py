@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fedcore.protocols import Json
 from fleet.progress import RunProgress, advance
@@ -35,20 +35,38 @@ class EventTail:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-async def follow(path: Path, total_rounds: int, view: View) -> None:
-    """Show what is written to the events file `path` from now on, until cancelled."""
-    progress, tail = RunProgress(total_rounds=total_rounds), EventTail(path)
-    while True:
-        for event in tail.read():
-            progress = advance(progress, event)
-        view.show(progress)
-        await asyncio.sleep(POLL_S)
+class Follower:
+    """Shows a run's events while it goes on. `begin` is called once the file holds nothing that will be taken back."""
 
+    def __init__(self, path: Path, total_rounds: int, view: View) -> None:
+        """Follow the events file `path`."""
+        self._tail = EventTail(path)
+        self._progress = RunProgress(total_rounds=total_rounds)
+        self._view = view
+        self._begun = asyncio.Event()
 
-async def accompanied(work: Awaitable[T], beside: Coroutine[Any, Any, None]) -> T:
-    """Await `work` while `beside` goes on; it is cancelled at the end."""
-    companion = asyncio.ensure_future(beside)
-    try:
-        return await work
-    finally:
-        companion.cancel()
+    def begin(self) -> None:
+        """Show events from now on."""
+        self._begun.set()
+
+    def look(self) -> None:
+        """Show what is new."""
+        for event in self._tail.read():
+            self._progress = advance(self._progress, event)
+        self._view.show(self._progress)
+
+    async def beside(self, work: Awaitable[T]) -> T:
+        """Await `work` and show the events meanwhile, the last ones included."""
+        looking = asyncio.ensure_future(self._look_on())
+        try:
+            return await work
+        finally:
+            looking.cancel()
+            if self._begun.is_set():
+                self.look()
+
+    async def _look_on(self) -> None:
+        await self._begun.wait()
+        while True:
+            self.look()
+            await asyncio.sleep(POLL_S)

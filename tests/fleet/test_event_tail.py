@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.event_tail import EventTail, accompanied, follow
+from fleet.event_tail import EventTail, Follower
 from fleet.progress import RunProgress
 
 EVENTS = [{"t": 1.0, "event": "started"}, {"t": 2.0, "event": "refused", "message": "no room"}]
@@ -35,23 +35,38 @@ class Shown:
             self.told.set()
 
 
+def write(path: Path, *events: dict[str, object]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(each) + "\n" for each in events)
+
+
 async def test_events_are_shown_beside_the_work_and_no_longer(tmp_path: Path) -> None:
     path, shown = tmp_path / "events.jsonl", Shown()
+    follower = Follower(path, 3, shown)
 
     async def work() -> str:
-        path.write_text("".join(json.dumps(each) + "\n" for each in EVENTS))
+        write(path, {"t": 0.0, "event": "refused", "message": "in a round that never closed"})
+        path.unlink()  # as a resume cuts it off
+        write(path, *EVENTS)
+        follower.begin()
         await shown.told.wait()
+        write(path, EVENTS[1] | {"message": "at the very end"})
         return "done"
 
-    assert await asyncio.wait_for(accompanied(work(), follow(path, 3, shown)), 10) == "done"
-    assert shown.notes == ("refused: no room",)
+    assert await asyncio.wait_for(follower.beside(work()), 10) == "done"
+    assert shown.notes == ("refused: no room", "refused: at the very end")
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_what_the_work_raises_is_raised(tmp_path: Path) -> None:
+async def test_what_the_work_raises_is_raised_and_nothing_shown_before_it_began(tmp_path: Path) -> None:
+    write(tmp_path / "events.jsonl", *EVENTS)
+    shown = Shown()
+
     async def work() -> None:
+        await asyncio.sleep(0)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        await accompanied(work(), follow(tmp_path / "events.jsonl", 3, Shown()))
+        await Follower(tmp_path / "events.jsonl", 3, shown).beside(work())
+    assert shown.notes == ()
