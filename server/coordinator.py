@@ -400,10 +400,7 @@ class Coordinator:
         self._spawn(self._keep(kind, result))
 
     async def _keep(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        try:
-            await self.in_worker(self._keep_result, kind, result)
-        except (FedcoreError, OSError) as error:  # figures that are missing must not end a run
-            self._log.event("task_failed", task=str(result.id), message=str(error))
+        await self.in_worker(self._keep_result, kind, result)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -7,14 +7,14 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
 
 from fedcore.config import Config
 from fedcore.config_text import parse_config, to_toml
-from fedcore.errors import RunError
+from fedcore.errors import FedcoreError, RunError
 from fedcore.fingerprint import Fingerprint
 from fedcore.protocols import Json
 from fedcore.rounds.machine import resume
@@ -205,8 +205,11 @@ async def _finish(coordinator: Coordinator, config: Config, options: ServeOption
 
 def _keep(folder: RunFolder, blobs: BlobStore, log: RunLog, kind: TaskKind, result: EvaluatorResult) -> None:
     if isinstance(kind, ExportTask) and isinstance(result.outcome, ExportOutcome):
-        folder.exports.mkdir(exist_ok=True)
-        place_export(folder.exports / kind.device_class, result.outcome.files, blobs)
+        try:
+            folder.exports.mkdir(exist_ok=True)
+            place_export(folder.exports / kind.device_class, result.outcome.files, blobs)
+        except (FedcoreError, OSError) as error:  # reported: an export that is missing must not end a run
+            result = replace(result, outcome=None, error=str(error))
     log.evaluated(kind, result)
 
 

@@ -22,6 +22,7 @@ from protos.convert import blob as blob_wire
 from protos.values import (
     BlobRef,
     Downward,
+    Goodbye,
     Join,
     Role,
     RoundClosed,
@@ -138,7 +139,7 @@ class FakeDevice:
         try:
             async with self.link.connect() as stream:
                 await stream.send(await self.join())
-                while (message := await stream.receive()) is not None:
+                while not isinstance(message := await stream.receive(), Goodbye | None):
                     if isinstance(message, Work):
                         self.works.append(message)
             return "closed"
