@@ -1,6 +1,7 @@
 """Options several subcommands share, and reading a configuration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from fedcore.config import Config
 from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError
+from storage.fetch import rooted
 
 if TYPE_CHECKING:
     from storage.certificates import TlsMaterial
@@ -56,9 +58,11 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read {path}: {cause}") from None
     try:
-        return parse_config(text, overrides or ())
+        config = parse_config(text, overrides or ())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
+    return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
 
 
 def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:

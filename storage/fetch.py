@@ -60,6 +60,12 @@ def resolve(spec: str, what: What) -> Path | str:
     return spec
 
 
+def rooted(spec: str) -> str:
+    """Return `spec` with a local path made absolute, so that a run can go on from any folder; others as they are."""
+    local = Path(spec).expanduser()
+    return str(local.resolve()) if spec.strip() and not spec.startswith(SCHEME) and local.exists() else spec
+
+
 def _resolve_fetched(name: str, what: What) -> Path:
     item = _known(name)
     if item.what != what:

