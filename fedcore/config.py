@@ -176,10 +176,12 @@ class EvaluationConfig:
     """[evaluation]"""
 
     rows_per_round: int = 500  # test rows after every round; all of them at the end; 0 evaluates at the end only
+    reference_learning_rate: float = 5e-4  # of centralised LoRA; rates that suit a fleet's mean can break one model
     deadline_s: float = 600.0  # how long the end of a run waits for the evaluator without progress
 
     def __post_init__(self) -> None:
         _count("evaluation.rows_per_round", self.rows_per_round, 0)
+        _above("evaluation.reference_learning_rate", self.reference_learning_rate, 0)
         _above("evaluation.deadline_s", self.deadline_s, 0)
 
 

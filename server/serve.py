@@ -191,7 +191,7 @@ async def _finish(coordinator: Coordinator, config: Config, options: ServeOption
                 steps=max(1, total_steps(engine.ledger.outcomes())),
                 rank=max(config.strategy.ranks),
                 batch_size=training.batch_size,
-                learning_rate=training.learning_rate,
+                learning_rate=config.evaluation.reference_learning_rate,
                 weight_decay=training.weight_decay,
                 lora_scale=training.lora_scale,
                 seed=config.run.seed,
