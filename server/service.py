@@ -14,6 +14,7 @@ from protos.values import Downward, Goodbye, Join, UploadHeader
 from protos.wire import ACCEPT_KEY
 from server.coordinator import Coordinator
 from server.session import Session
+from storage.blob_writer import BlobWriter
 from storage.blobs import BlobStore
 from storage.certificates import Identity, read_identity
 
@@ -82,27 +83,29 @@ class FleetService(FleetServicer):
         session = self._sender(header)
         try:
             self._check_upload(session, header)
-            await context.send_initial_metadata(((ACCEPT_KEY, "1"),))
-            return blob_wire.put_response(await self._spool(session, header, request_iterator))
+            with await self._open(session, header) as writer:
+                await context.send_initial_metadata(((ACCEPT_KEY, "1"),))
+                await self._receive(session, writer, request_iterator)
+                if writer.offset == header.blob.size:
+                    await asyncio.to_thread(writer.commit)
+            return blob_wire.put_response(writer.offset)
         except ProtocolError as error:
             self._coordinator.refused(session, header.round, error)
             raise
 
-    async def _spool(self, session: Session, header: UploadHeader, requests: AsyncIterator[Any]) -> int:
+    async def _open(self, session: Session, header: UploadHeader) -> BlobWriter:
         blob = header.blob
         self._coordinator.uploading(session, blob.id, new=not self._blobs.has(blob.id))
         # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
-        with await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset) as writer:
-            while (message := await self._next(requests)) is not None:
-                if len(message.chunk) < THREAD_BYTES:
-                    writer.write(message.chunk)
-                else:
-                    await asyncio.to_thread(writer.write, message.chunk)
-                self._coordinator.sign_of_life(session)
-            received = writer.offset
-            if received == blob.size:
-                await asyncio.to_thread(writer.commit)
-        return received
+        return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
+
+    async def _receive(self, session: Session, writer: BlobWriter, requests: AsyncIterator[Any]) -> None:
+        while (message := await self._next(requests)) is not None:
+            if len(message.chunk) < THREAD_BYTES:
+                writer.write(message.chunk)
+            else:
+                await asyncio.to_thread(writer.write, message.chunk)
+            self._coordinator.sign_of_life(session)
 
     def _sender(self, header: UploadHeader) -> Session:
         session = self._coordinator.session_of(header.sender, header.session)

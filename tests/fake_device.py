@@ -32,7 +32,7 @@ from protos.values import (
     Welcome,
     Work,
 )
-from protos.wire import PROTOCOL
+from protos.wire import ACCEPT_KEY, PROTOCOL
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
@@ -238,7 +238,8 @@ async def put(link: Link, header: UploadHeader, chunks: Sequence[bytes]) -> int:
     """Upload chunk by chunk as given, without looking at what is there; bytes the coordinator then holds."""
     call = link._stub.PutBlob()
     await link._write(call, blob_wire.put_header(header))
-    await call.initial_metadata()
+    if ACCEPT_KEY not in dict(await call.initial_metadata() or ()):
+        await link._raise(call)
     for chunk in chunks:
         await link._write(call, blob_wire.put_chunk(chunk))
     await call.done_writing()
