@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from client.base_model import base_model
 from client.link import Link, LinkSettings
@@ -24,6 +24,9 @@ from protos.wire import PROTOCOL
 from storage.blobs import BlobStore
 from storage.checkpoint import fingerprint
 from storage.orphan import parent_to_watch, watch_parent
+
+if TYPE_CHECKING:
+    from client.trainer import ModelSource
 
 T = TypeVar("T")
 
@@ -97,22 +100,14 @@ async def _device(
     description: RunDescription,
     model: Path,
 ) -> str:
-    # Imported here: torch takes seconds, and a refused join should not have to wait for it.
+    # Imported here: torch takes seconds, and a wrong address or a missing row is told without it.
     from client.agent import Agent
-    from client.trainer import ModelSource, Trainer
+    from client.trainer import Trainer
 
     mark = await asyncio.to_thread(fingerprint, model)
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        source = ModelSource(
-            folder=model,
-            labels=welcome.labels,
-            head=description.head,
-            dtype=description.dtype,
-            max_length=description.max_length,
-            targets=welcome.targets,
-        )
-        return Trainer(source, rows, SlowCpu(profile.slowdown))
+        return Trainer(_source(model, description, welcome), rows, SlowCpu(profile.slowdown))
 
     async def make_join() -> Join:
         uuid, epoch = state.identity()
@@ -156,21 +151,12 @@ async def _evaluator(
 ) -> str:
     from client.evaluator import Evaluator
     from client.judge import Judge
-    from client.trainer import ModelSource
 
     mark = await asyncio.to_thread(fingerprint, model)
     identity = StateFolder.open(options.state)
 
     def make_judge(welcome: Welcome) -> Judge:
-        source = ModelSource(
-            folder=model,
-            labels=welcome.labels,
-            head=description.head,
-            dtype=description.dtype,
-            max_length=description.max_length,
-            targets=welcome.targets,
-        )
-        return Judge(source=source, test=test, train=train)
+        return Judge(source=_source(model, description, welcome), test=test, train=train)
 
     async def make_join() -> Join:
         uuid, epoch = identity.identity()
@@ -203,6 +189,19 @@ async def _evaluator(
         reconnect_s=options.reconnect_s,
     )
     return await _to_the_end(member, evaluator.close)
+
+
+def _source(model: Path, description: RunDescription, welcome: Welcome) -> "ModelSource":
+    from client.trainer import ModelSource
+
+    return ModelSource(
+        folder=model,
+        labels=welcome.labels,
+        head=description.head,
+        dtype=description.dtype,
+        max_length=description.max_length,
+        targets=welcome.targets,
+    )
 
 
 async def _to_the_end(member: Membership, close: Callable[[], Awaitable[None]]) -> str:
