@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fedcore.errors import CertificateError, DataError, FedcoreError, JoinRefused, RunError, TransportError
-from fedcore.profile import DeviceProfile, check_name
+from fedcore.profile import check_name
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
 from fedcore.rounds.state import RoundState
@@ -38,6 +38,7 @@ from server.admission import check_identity, check_labels, check_model, check_pr
 from server.engine import Engine
 from server.evaluator_desk import EvaluatorDesk
 from server.run_log import RunLog
+from server.seats import Seats
 from server.session import Session
 from storage.certificates import Identity
 
@@ -73,9 +74,7 @@ class Coordinator:
         self._keep_result = keep_result
         self._clock = clock
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._sessions: dict[str, Session] = {}
-        self._epochs: dict[str, tuple[str, int, int]] = {}  # name -> (uuid, its epoch, the machine's epoch)
-        self._profiles: dict[str, DeviceProfile] = {}
+        self._seats = Seats()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._engine_lock = asyncio.Lock()
@@ -83,6 +82,7 @@ class Coordinator:
         self.export_uploads: set[str] = set()  # blobs the evaluator began to send
         self._uploads: set[str] = set()  # blobs devices began to send since the last turn
         self._closed = False
+        self._fault: BaseException | None = None  # the first one after the last round
 
     async def start(self) -> None:
         """Begin waiting for devices."""
@@ -96,7 +96,7 @@ class Coordinator:
 
     def dismiss_devices(self, reason: str) -> None:
         """Send every device home; the evaluator stays."""
-        for session in list(self._sessions.values()):
+        for session in self._seats:
             if session.join.role is Role.DEVICE:
                 session.send(Goodbye(reason=reason))
                 session.close()
@@ -104,21 +104,23 @@ class Coordinator:
     @property
     def classes(self) -> set[str]:
         """Device classes that have joined since this process began."""
-        return {profile.device_class for profile in self._profiles.values()}
+        return {profile.device_class for profile in self._seats.profiles.values()}
 
     async def settle(self) -> None:
-        """Wait until everything handed to the worker so far is done."""
+        """Wait until everything handed to the worker so far is done; raises what went wrong since the last round."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.in_worker(lambda: None)
+        if self._fault is not None:
+            raise self._fault
 
     async def close(self, reason: str) -> None:
         """Say goodbye to everybody and let the worker finish what it is at; nothing begins after that."""
         self._closed = True
-        for session in list(self._sessions.values()):
+        for session in self._seats:
             session.send(Goodbye(reason=reason))
             session.close()
-        self._sessions.clear()
+        self._seats.clear()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -157,7 +159,7 @@ class Coordinator:
             engine.strategy.admit(join.profile)
         self._check_open()
         session = Session(join)
-        epoch = self._next_epoch(join)
+        number = self._seats.next_number(join)
         session.send(
             Welcome(
                 session=session.token,
@@ -167,22 +169,22 @@ class Coordinator:
                 targets=engine.strategy.spec.targets,
             )
         )
-        self._admit(session, epoch)
+        self._admit(session, number)
         return session
 
     def leave(self, session: Session) -> None:
         """The stream of `session` has closed."""
         self.desk.leave(session)
-        if self._sessions.get(session.name) is not session:
+        if not self._seats.leave(session):
             return
-        del self._sessions[session.name]
         self._log.event("left", device=session.name)
         if session.join.role is Role.DEVICE:
-            self._feed(events.Left(device=session.name, epoch=self._epochs[session.name][2], now_s=self._clock()))
+            number = self._seats.number(session.name)
+            self._feed(events.Left(device=session.name, epoch=number, now_s=self._clock()))
 
     def receive(self, session: Session, message: Upward) -> None:
         """Take one message of a stream; a fenced session's messages no longer count."""
-        if self._sessions.get(session.name) is not session:
+        if not self._seats.holds(session):
             return
         self.sign_of_life(session)
         match message:
@@ -203,11 +205,11 @@ class Coordinator:
         if session.join.role is Role.EVALUATOR:
             self.desk.last_sign_s = now_s
         else:
-            self._feed(events.Alive(device=session.name, epoch=self._epochs[session.name][2], now_s=now_s))
+            self._feed(events.Alive(device=session.name, epoch=self._seats.number(session.name), now_s=now_s))
 
     def session_of(self, name: str, token: str) -> Session | None:
         """The live session that holds `token`."""
-        session = self._sessions.get(name)
+        session = self._seats.find(name)
         return session if session is not None and session.token == token else None
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
@@ -260,17 +262,16 @@ class Coordinator:
                 self._end("finished")
 
     def _push(self, order: commands.Push) -> None:
-        session, engine = self._sessions.get(order.device), self._ready()
+        session, engine = self._seats.find(order.device), self._ready()
         if session is None or engine.open is None or engine.open.round != order.round:
             return
         session.send(engine.open.works[order.device])
         self._log.event("pushed", device=order.device, round=order.round)
 
     def _fence(self, order: commands.Fence) -> None:
-        session = self._sessions.get(order.device)
-        if session is not None and self._epochs[order.device][2] != order.epoch:
-            return  # the older stream was replaced when its successor was admitted
-        if session is not None:
+        session = self._seats.find(order.device)
+        # An older stream was closed when its successor took the seat.
+        if session is not None and self._seats.number(order.device) == order.epoch:
             session.close()
 
     def _wake_at(self, at_s: float) -> None:
@@ -288,12 +289,12 @@ class Coordinator:
         if order.closed is not None:
             engine.uploaded, self._uploads = self._uploads, set()
         try:
-            turned = await self.in_worker(engine.turn, order, dict(self._profiles), self._machine.void_streak)
+            turned = await self.in_worker(engine.turn, order, dict(self._seats.profiles), self._machine.void_streak)
         except OSError as cause:
             raise RunError(f"cannot write round {self._machine.round}: {cause}; free space, then resume") from cause
         if order.closed is not None:
             for member in order.closed.members:
-                session = self._sessions.get(member.device)
+                session = self._seats.find(member.device)
                 if session is not None:
                     session.send(RoundClosed(round=order.closed.round))
             if not order.closed.void and self._rows_per_round:
@@ -338,7 +339,7 @@ class Coordinator:
         self._loop.call_soon_threadsafe(self._end, error)
 
     def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
-        session = self._sessions.get(device)
+        session = self._seats.find(device)
         if session is not None:
             session.send(UpdateVerdict(round=number, verdict=verdict, message=message))
 
@@ -359,31 +360,14 @@ class Coordinator:
             if self._rows_per_round and self.engine.adapter.round == 0:
                 self.evaluate(self._rows_per_round)
 
-    def _next_epoch(self, join: Join) -> int:
-        """The machine's epoch for this session; raises JoinRefused for a stale or a second device."""
-        known = self._epochs.get(join.name)
-        if known is None:
-            return 1
-        uuid, epoch, machine_epoch = known
-        if uuid != join.device_uuid and join.name in self._sessions:
-            raise JoinRefused(f"another device named {join.name} is connected; give every device its own name")
-        if uuid == join.device_uuid and join.epoch <= epoch:
-            raise JoinRefused(f"{join.name}: a newer session of this device is known; this one is stale")
-        return machine_epoch + 1
-
-    def _admit(self, session: Session, epoch: int) -> None:
+    def _admit(self, session: Session, number: int) -> None:
         join = session.join
-        older = self._sessions.get(join.name)
-        if older is not None:
-            older.close()
-        self._sessions[join.name] = session
-        self._epochs[join.name] = (join.device_uuid, join.epoch, epoch)
+        self._seats.take(session, number)
         self._log.joined(join)
-        if join.profile is None:
+        if join.role is Role.EVALUATOR:
             self.desk.seat(session, self._clock())
         else:
-            self._profiles[join.name] = join.profile
-            self._feed(events.Joined(device=join.name, epoch=epoch, now_s=self._clock()))
+            self._feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -414,8 +398,9 @@ class Coordinator:
 
     def _end(self, result: str | BaseException) -> None:
         if self.over.done():
-            return
-        if isinstance(result, str):
+            if isinstance(result, BaseException) and self._fault is None:
+                self._fault = result
+        elif isinstance(result, str):
             self.over.set_result(result)
         else:
             self.over.set_exception(result)

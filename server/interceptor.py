@@ -10,7 +10,7 @@ from fedcore.errors import FedcoreError
 from protos.faults import status_of
 from protos.wire import ERROR_KEY
 
-MAX_DETAIL = 1000  # characters; details travel in a header, and peers refuse headers of more than 8 KiB
+MAX_DETAIL = 1000  # bytes; details travel in a header, each byte as up to three, and peers refuse headers above 8 KiB
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
@@ -46,8 +46,10 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
 
 async def _abort(context: Any, error: FedcoreError) -> None:
-    text = str(error)
-    detail = text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 3] + "..."
+    words = str(error).encode()
+    if len(words) > MAX_DETAIL:
+        words = words[: MAX_DETAIL - 3] + b"..."
+    detail = words.decode(errors="ignore")
     await context.abort(status_of(error), detail, ((ERROR_KEY, type(error).__name__),))
 
 

@@ -1,0 +1,27 @@
+"""Replay asks for the bandit a strategy really uses, which is not always the configured one."""
+
+import pytest
+
+from fedcore.config_text import parse_config
+from fedcore.errors import ConfigError
+from strategies.table import bandit_of
+
+
+@pytest.mark.parametrize(
+    ("strategy", "bandit", "used"),
+    [
+        ("fedspine", "s-ucb", "s-ucb"),
+        ("fedspine", "fixed", "fixed"),
+        ("fedspine", "random", "random"),
+        ("fedavg-lora", "s-ucb", "fixed"),
+        ("fedavg-lora", "random", "fixed"),
+    ],
+)
+def test_the_bandit_is_the_one_the_strategy_asks(strategy: str, bandit: str, used: str) -> None:
+    config = parse_config(f'[strategy]\nname = "{strategy}"\nbandit = "{bandit}"\n')
+    assert bandit_of(config).name == used
+
+
+def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="expected one of fedspine, fedavg-lora; got 'fedavg'"):
+        bandit_of(parse_config('[strategy]\nname = "fedavg"\n'))
