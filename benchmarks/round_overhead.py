@@ -21,10 +21,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.report import emit, parser
-from client.handout import fetch_all
-from client.link import Link, LinkSettings, Stream
-from client.membership import Membership
-from client.throttle import Throttle
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.chain import encode
 from fedcore.config_text import parse_config
@@ -39,6 +35,10 @@ from server.journal import read_events
 from storage.blobs import BlobStore
 from storage.certificates import create_authority, issue, load_material
 from storage.checkpoint import fingerprint
+from transport.link import Link, LinkSettings, Stream
+from transport.membership import Membership
+from transport.payload import fetch_all
+from transport.throttle import Throttle
 
 MODEL = {
     "model_type": "bert",

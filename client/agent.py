@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.handout import fetch_all, payload, read_handout
-from client.link import Link, Stream
-from client.retry import PAUSE_S, retrying
+from client.handout import read_handout
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
@@ -36,6 +34,9 @@ from protos.values import (
     Work,
 )
 from protos.wire import INLINE_BYTES
+from transport.link import Link, Stream
+from transport.payload import fetch_all, payload
+from transport.retry import PAUSE_S, retrying
 
 MAX_REPORT = 500  # characters of an error that travel to the coordinator
 

@@ -3,11 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from client.link import Link
 from fedcore.errors import ProtocolError
 from protos.values import BlobRef, RunDescription
 from storage.blobs import BlobStore
 from storage.checkpoint import file_sha256
+from transport.link import Link
 
 
 async def base_model(link: Link, description: RunDescription, own: Path | None, state: Path) -> Path:

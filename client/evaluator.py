@@ -11,10 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.handout import fetch_all, payload, read_handout
+from client.handout import read_handout
 from client.judge import Judge
-from client.link import Link, Stream
-from client.retry import retrying
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.keep_set import KeepSet
 from fedcore.metrics import Metrics
@@ -32,6 +30,9 @@ from protos.values import (
     Welcome,
 )
 from storage.blobs import BlobStore
+from transport.link import Link, Stream
+from transport.payload import fetch_all, payload
+from transport.retry import retrying
 
 T = TypeVar("T")
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from client.base_model import base_model
-from client.link import Link, LinkSettings
-from client.membership import Membership
 from client.options import ClientOptions, DeviceLimits
 from client.rows import Rows, label_list
 from client.shards import device_rows, test_rows, training_rows
+from client.slow_cpu import SlowCpu
 from client.state import StateFolder
-from client.throttle import SlowCpu, Throttle
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.profile import DeviceProfile, check_name
 from protos.values import Join, Role, RunDescription, Welcome
@@ -24,6 +22,9 @@ from protos.wire import PROTOCOL
 from storage.blobs import BlobStore
 from storage.checkpoint import fingerprint
 from storage.orphan import parent_to_watch, watch_parent
+from transport.link import Link, LinkSettings
+from transport.membership import Membership
+from transport.throttle import Throttle
 
 if TYPE_CHECKING:
     from client.trainer import ModelSource

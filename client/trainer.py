@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.rows import Rows, label_ids
-from client.throttle import SlowCpu
+from client.slow_cpu import SlowCpu
 from client.training_state import TrainingState
 from fedcore.adapter import AdapterSpec, restrict
 from fedcore.errors import FedcoreError

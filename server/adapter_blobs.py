@@ -11,9 +11,9 @@ from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
 from fedcore.codec.chain import encode
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
-from server.inline import put_blob
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
+from transport.payload import put_blob
 
 
 def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:

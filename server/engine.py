@@ -24,7 +24,6 @@ from fedcore.rounds.result import RoundResult
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blocks_below, store_adapter
 from server.global_file import drop_older, write_global
-from server.inline import put_blob
 from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import outcome_record, round_record
@@ -32,6 +31,7 @@ from server.run_log import RunLog
 from server.turn_record import TurnRecord
 from server.uploads import upload_bound, verify
 from storage.blobs import BlobStore
+from transport.payload import put_blob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

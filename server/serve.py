@@ -28,7 +28,6 @@ from server.assemble import make_engine, untrained_adapter
 from server.coordinator import Coordinator
 from server.engine import Engine
 from server.exports import place_export
-from server.inline import put_blob
 from server.interceptor import ErrorInterceptor
 from server.journal import write_summary
 from server.ledger import Ledger
@@ -41,6 +40,7 @@ from storage.atomic import write_atomic
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from storage.checkpoint import fingerprint, model_files
+from transport.payload import put_blob
 
 GRACE_S = 3.0  # longer than a stream lingers
 

@@ -16,9 +16,9 @@ from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.update import Update, verify_update
 from protos.values import BlobRef, UpdateSubmission
-from server.inline import inline_payload
 from server.open_round import Arrived
 from storage.blobs import BlobStore
+from transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
 _FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")

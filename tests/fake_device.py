@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from client.handout import fetch_all, payload
-from client.link import Link, LinkSettings, Stream
-from client.membership import Membership
-from client.throttle import Throttle
 from fedcore.codec.chain import encode
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.fingerprint import Fingerprint
@@ -37,6 +33,10 @@ from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
+from transport.link import Link, LinkSettings, Stream
+from transport.membership import Membership
+from transport.payload import fetch_all, payload
+from transport.throttle import Throttle
 
 
 class Fault(Enum):

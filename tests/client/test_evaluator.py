@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from client.evaluator import Evaluator
 from client.judge import Exported
-from client.membership import Membership
 from fedcore.codec.chain import encode
 from fedcore.errors import DataError
 from fedcore.keep_set import KeepSet
@@ -35,6 +34,7 @@ from storage.checkpoint import fingerprint
 from tests.client.conftest import WELCOME, FakeLink, FakeStream, broken, inside
 from tests.fake_device import FakeDevice, open_link
 from tests.tiny_run import PATIENCE_S, serving, write_model
+from transport.membership import Membership
 
 Handout = Mapping[str, NDArray[np.float32]]
 METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from client.link import Stream
 from fedcore.metrics import Metrics
 from protos.values import (
     AssignmentFailure,
@@ -32,6 +31,7 @@ from storage.blob_name import blob_name
 from tests.fake_device import FakeDevice
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
+from transport.link import Stream
 
 Together = Callable[..., Any]
 METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import server.serve as module
-from client.link import Link
 from fedcore.errors import ConfigError, FedcoreError, JoinRefused, ProtocolError
 from fedcore.fingerprint import Fingerprint
 from protos.v1 import device_pb2, fleet_pb2
@@ -18,6 +17,7 @@ from protos.values import Goodbye, Heartbeat, Join, Welcome
 from tests.fake_device import open_link
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
+from transport.link import Link
 
 Change = Callable[[Join], Join]
 Together = Callable[..., Any]

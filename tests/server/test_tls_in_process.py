@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import pytest
 
-from client.link import Link
 from fedcore.errors import CertificateError, TransportError
 from protos.service import FleetStub
 from protos.v1 import device_pb2
@@ -19,6 +18,7 @@ from storage.certificates import TlsMaterial, create_authority, issue, load_mate
 from tests.fake_device import open_link
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
+from transport.link import Link
 
 Together = Callable[..., Any]
 

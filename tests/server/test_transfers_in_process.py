@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 from client.base_model import base_model
-from client.link import Link, Stream
 from fedcore.errors import ProtocolError, TransportError, UpdateLate
 from protos.convert import blob as blob_wire
 from protos.faults import error_of
@@ -21,6 +20,7 @@ from storage.checkpoint import fingerprint
 from tests.fake_device import FakeDevice, Fault, open_link, put
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
+from transport.link import Link, Stream
 
 Together = Callable[..., Any]
 

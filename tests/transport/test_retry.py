@@ -2,8 +2,8 @@
 
 import pytest
 
-from client.retry import retrying
 from fedcore.errors import BlobCorrupt, FedcoreError, ProtocolError, TransportError, UpdateLate
+from transport.retry import retrying
 
 
 class Transfer:

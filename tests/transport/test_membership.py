@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import client.membership as module
-from client.membership import Membership
+import transport.membership as module
 from fedcore.errors import CertificateError, FedcoreError, JoinRefused, ProtocolError, TransportError
 from protos.values import Downward, Goodbye, Heartbeat, RoundClosed, Welcome
 from tests.client.conftest import WELCOME, broken
 from tests.tiny_run import PATIENCE_S
+from transport.membership import Membership
 
 SILENT = object()  # the other side says nothing, for ever
 Script = list[Any]  # what one stream answers: values, None for its end, errors to raise, SILENT

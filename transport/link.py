@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import grpc
 
-from client.throttle import Throttle
 from fedcore.errors import BlobCorrupt, TransportError
 from protos.convert import blob as blob_wire
 from protos.convert import device as device_wire
@@ -18,6 +17,7 @@ from protos.values import BlobRef, Downward, RunDescription, UploadHeader, Upwar
 from protos.wire import ACCEPT_KEY, CHANNEL_OPTIONS, CHUNK_BYTES
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
+from transport.throttle import Throttle
 
 T = TypeVar("T")
 SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, so that leases stay alive

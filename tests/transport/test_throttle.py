@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.throttle import SlowCpu, Throttle
+from client.slow_cpu import SlowCpu
 from fedcore.errors import ConfigError
+from transport.throttle import Throttle
 
 
 @dataclass

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from client.link import Link, LinkSettings
-from client.throttle import Throttle
 from fedcore.errors import BlobCorrupt, JoinRefused, ProtocolError, TransportError
 from fedcore.fingerprint import Fingerprint
 from fedcore.profile import DeviceProfile
@@ -19,6 +17,8 @@ from storage.blobs import BlobStore
 from storage.checkpoint import fingerprint
 from tests.fake_device import open_link
 from tests.tiny_run import PATIENCE_S, Served, serving, write_model
+from transport.link import Link, LinkSettings
+from transport.throttle import Throttle
 
 
 @pytest.fixture

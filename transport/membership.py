@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from client.link import Link, Stream
 from fedcore.errors import FedcoreError, ProtocolError, TransportError
 from protos.values import Downward, Goodbye, Heartbeat, Join, Welcome
+from transport.link import Link, Stream
 
 BEATS_PER_LEASE = 3
 FIRST_PAUSE_S = 0.2

@@ -1,17 +1,27 @@
-"""Small blobs travel inside the message that names them: a round of tiny payloads then needs no other call."""
+"""Payloads by reference: small ones inside the message that names them, large ones as blobs beside it."""
 
 import hashlib
+from collections.abc import Sequence
 
 from fedcore.errors import BlobCorrupt, UpdateRejected
 from protos.values import BlobRef
 from protos.wire import INLINE_BYTES
 from storage.blobs import BlobStore
+from transport.link import Link
 
 
 def put_blob(blobs: BlobStore, data: bytes, name: str) -> BlobRef:
     """Store `data` and return its reference, with the bytes inside where they are few."""
     inline = data if len(data) <= INLINE_BYTES else b""
     return BlobRef(id=blobs.put_bytes(data), size=len(data), name=name, inline=inline)
+
+
+def payload(ref: BlobRef, blobs: BlobStore) -> bytes:
+    """Return a blob's bytes, out of its message or the store, verified either way.
+
+    Raises BlobCorrupt where they do not hash to the name, ProtocolError where the blob is not here.
+    """
+    return verified(ref) if ref.inline else blobs.read_bytes(ref.id)
 
 
 def inline_payload(ref: BlobRef, limit: int) -> memoryview:
@@ -21,7 +31,17 @@ def inline_payload(ref: BlobRef, limit: int) -> memoryview:
     """
     if len(ref.inline) > min(limit, INLINE_BYTES):
         raise UpdateRejected(f"{len(ref.inline)} bytes came inside a message, expected at most {limit}")
+    return memoryview(verified(ref))
+
+
+def verified(ref: BlobRef) -> bytes:
+    """Return the bytes inside a reference; raises BlobCorrupt where they do not hash to its name."""
     found = "sha256:" + hashlib.sha256(ref.inline).hexdigest()
     if found != ref.id:
         raise BlobCorrupt(f"expected {ref.id}, the bytes inside the message are {found}; send them again")
-    return memoryview(ref.inline)
+    return ref.inline
+
+
+async def fetch_all(link: Link, blobs: BlobStore, refs: Sequence[BlobRef]) -> int:
+    """Bring every blob that is not here; bytes received."""
+    return sum([await link.fetch(ref, blobs) for ref in refs])
