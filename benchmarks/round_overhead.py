@@ -29,7 +29,8 @@ from fedcore.geometry import Geometry, geometry_from_config
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport
 from fedcore.profile import DeviceProfile
-from protos.values import BlobRef, Downward, Join, Role, UpdateSubmission, Welcome, Work
+from protos.tier_values import AnyDownward
+from protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
 from protos.wire import PROTOCOL
 from server.journal import read_events
 from storage.blobs import BlobStore
@@ -124,7 +125,7 @@ class IdleDevice:
     async def _welcome(self, welcome: Welcome, stream: Stream) -> None:
         pass
 
-    async def _message(self, message: Downward, stream: Stream) -> None:
+    async def _message(self, message: AnyDownward, stream: Stream) -> None:
         if not isinstance(message, Work):
             return
         refs = (message.keep_set, message.head, *message.rank_blocks)

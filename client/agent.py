@@ -20,10 +20,10 @@ from fedcore.errors import FedcoreError, TransportError, UpdateLate
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores
 from protos.convert.round import work_key
+from protos.tier_values import AnyDownward
 from protos.values import (
     AssignmentFailure,
     BlobRef,
-    Downward,
     Progress,
     RoundClosed,
     UpdateSubmission,
@@ -85,7 +85,7 @@ class Agent:
             warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error
             self.say(f"joined; labels {', '.join(welcome.labels)}")
 
-    async def message(self, message: Downward, stream: Stream) -> None:
+    async def message(self, message: AnyDownward, stream: Stream) -> None:
         """React to one message of the coordinator."""
         match message:
             case Work():

@@ -16,9 +16,9 @@ from client.judge import Judge
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.keep_set import KeepSet
 from fedcore.metrics import Metrics
+from protos.tier_values import AnyDownward
 from protos.values import (
     BlobRef,
-    Downward,
     EvaluateTask,
     EvaluatorResult,
     EvaluatorTask,
@@ -63,7 +63,7 @@ class Evaluator:
             self._judge = self.make_judge(welcome)
             self.say(f"joined; labels {', '.join(welcome.labels)}")
 
-    async def message(self, message: Downward, stream: Stream) -> None:
+    async def message(self, message: AnyDownward, stream: Stream) -> None:
         """Begin a task; one that is already under way or done is not begun again."""
         if not isinstance(message, EvaluatorTask):
             return

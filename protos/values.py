@@ -15,6 +15,7 @@ class Role(StrEnum):
 
     DEVICE = "device"
     EVALUATOR = "evaluator"
+    EDGE = "edge"
 
 
 class Verdict(StrEnum):
@@ -24,6 +25,7 @@ class Verdict(StrEnum):
     LATE = "late"
     REJECTED = "rejected"
     UNKNOWN = "unknown"
+    OVERLAP = "overlap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,16 @@ class RunDescription:
     max_length: int
     head: str
     dtype: str
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Who asks for a run's description."""
+
+    name: str = ""
+    device_class: str = ""
+    needs_model: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +84,12 @@ class Join:
     name: str
     device_uuid: str
     epoch: int
-    profile: DeviceProfile | None  # None for an evaluator
+    profile: DeviceProfile | None  # of a device
     fingerprint: Fingerprint
     max_length: int
     labels: tuple[str, ...]
     keep_set: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from fedcore.profile import check_name
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
 from fedcore.rounds.state import RoundState
+from protos.tier_values import AnyUpward
 from protos.values import (
     AssignmentFailure,
     EvaluateTask,
@@ -30,7 +31,6 @@ from protos.values import (
     TaskKind,
     UpdateSubmission,
     UpdateVerdict,
-    Upward,
     Verdict,
     Welcome,
 )
@@ -182,7 +182,7 @@ class Coordinator:
             number = self._seats.number(session.name)
             self._feed(events.Left(device=session.name, epoch=number, now_s=self._clock()))
 
-    def receive(self, session: Session, message: Upward) -> None:
+    def receive(self, session: Session, message: AnyUpward) -> None:
         """Take one message of a stream; a fenced session's messages no longer count."""
         if not self._seats.holds(session):
             return

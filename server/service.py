@@ -10,7 +10,8 @@ from protos.convert import blob as blob_wire
 from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
 from protos.service import FleetServicer
-from protos.values import Downward, Goodbye, Join, UploadHeader
+from protos.tier_values import AnyDownward
+from protos.values import Goodbye, Join, UploadHeader
 from protos.wire import ACCEPT_KEY
 from server.coordinator import Coordinator
 from server.session import Session
@@ -46,7 +47,7 @@ class FleetService(FleetServicer):
         session = await self._coordinator.join(join, identity)
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
-            last: Downward | None = None
+            last: AnyDownward | None = None
             while (message := await session.outbox.get()) is not None:
                 await self._bounded(context.write(stream_wire.response(message)))
                 last = message

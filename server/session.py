@@ -4,7 +4,8 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 
-from protos.values import Downward, Join
+from protos.tier_values import AnyDownward
+from protos.values import Join
 
 OUTBOX = 64  # messages; a device this far behind has stopped reading
 
@@ -15,14 +16,14 @@ class Session:
 
     join: Join
     token: str = field(default_factory=lambda: secrets.token_hex(16))
-    outbox: asyncio.Queue[Downward | None] = field(default_factory=lambda: asyncio.Queue(OUTBOX))
+    outbox: asyncio.Queue[AnyDownward | None] = field(default_factory=lambda: asyncio.Queue(OUTBOX))
 
     @property
     def name(self) -> str:
         """The name it joined under."""
         return self.join.name
 
-    def send(self, message: Downward) -> None:
+    def send(self, message: AnyDownward) -> None:
         """Queue a message; a peer that does not read is cut off, and its lease runs out."""
         try:
             self.outbox.put_nowait(message)

@@ -15,9 +15,9 @@ from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from fedcore.profile import DeviceProfile
 from protos.convert import blob as blob_wire
+from protos.tier_values import AnyDownward
 from protos.values import (
     BlobRef,
-    Downward,
     Goodbye,
     Join,
     Role,
@@ -149,7 +149,7 @@ class FakeDevice:
     async def _welcome(self, welcome: Welcome, stream: Stream) -> None:
         self.welcomes.append(welcome)
 
-    async def _message(self, message: Downward, stream: Stream) -> None:
+    async def _message(self, message: AnyDownward, stream: Stream) -> None:
         match message:
             case Work():
                 self.works.append(message)

@@ -13,7 +13,8 @@ from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
 from protos.faults import error_of
 from protos.service import FleetStub
-from protos.values import BlobRef, Downward, RunDescription, UploadHeader, Upward
+from protos.tier_values import AnyDownward, AnyUpward
+from protos.values import BlobRef, Newcomer, RunDescription, UploadHeader
 from protos.wire import ACCEPT_KEY, CHANNEL_OPTIONS, CHUNK_BYTES
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
@@ -46,9 +47,10 @@ class Link:
         """Close the channel and every call on it."""
         await self._channel.close()
 
-    async def describe(self) -> RunDescription:
-        """Ask what one must know before joining."""
-        call = self._stub.DescribeRun(device_wire.describe_request(), timeout=self.settings.silence_s)
+    async def describe(self, newcomer: Newcomer | None = None) -> RunDescription:
+        """Ask what one must know before joining, and, as a newcomer, where to."""
+        request = device_wire.describe_request(newcomer or Newcomer())
+        call = self._stub.DescribeRun(request, timeout=self.settings.silence_s)
         return device_wire.description_from_pb(await self._raise(call))
 
     def connect(self) -> "Stream":
@@ -160,7 +162,7 @@ class Stream:
     async def __aexit__(self, *_: object) -> None:
         self._call.cancel()
 
-    async def send(self, value: Upward) -> None:
+    async def send(self, value: AnyUpward) -> None:
         """Send one value; raises TransportError, or the coordinator's own error, where the stream has ended."""
         async with self._write_lock:
             try:
@@ -168,7 +170,7 @@ class Stream:
             except asyncio.InvalidStateError:
                 await self._link._raise(_status(self._call))
 
-    async def receive(self) -> Downward | None:
+    async def receive(self) -> AnyDownward | None:
         """Return the next value, or None where the server closed the stream. Waits as long as the stream lives.
 
         The channel's keepalive ends a dead stream, so this wait is bounded too.

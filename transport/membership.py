@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fedcore.errors import FedcoreError, ProtocolError, TransportError
-from protos.values import Downward, Goodbye, Heartbeat, Join, Welcome
+from protos.tier_values import AnyDownward
+from protos.values import Goodbye, Heartbeat, Join, Welcome
 from transport.link import Link, Stream
 
 BEATS_PER_LEASE = 3
@@ -15,7 +16,7 @@ LONGEST_PAUSE_S = 5.0
 
 MakeJoin = Callable[[], Awaitable[Join]]
 OnWelcome = Callable[[Welcome, Stream], Awaitable[None]]
-OnMessage = Callable[[Downward, Stream], Awaitable[None]]
+OnMessage = Callable[[AnyDownward, Stream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ class Membership:
                 with contextlib.suppress(asyncio.CancelledError):
                     await beat
 
-    async def _welcomed(self, stream: Stream) -> Downward | None:
+    async def _welcomed(self, stream: Stream) -> AnyDownward | None:
         limit_s = self.link.settings.silence_s
         try:
             return await asyncio.wait_for(stream.receive(), limit_s)

@@ -5,15 +5,20 @@ from fedcore.fingerprint import Fingerprint
 from fedcore.profile import DeviceProfile
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import device_pb2 as pb
-from protos.values import Join, Progress, Role, RunDescription, Welcome
+from protos.values import Join, Newcomer, Progress, Role, RunDescription, Welcome
 
-_ROLES = {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR}
+_ROLES = {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR, Role.EDGE: pb.ROLE_EDGE}
 _ROLE_VALUES = {number: role for role, number in _ROLES.items()}
 
 
-def describe_request() -> pb.DescribeRunRequest:
-    """Ask for the run's description."""
-    return pb.DescribeRunRequest()
+def describe_request(value: Newcomer) -> pb.DescribeRunRequest:
+    """Newcomer value -> the request for a run's description."""
+    return pb.DescribeRunRequest(name=value.name, device_class=value.device_class, needs_model=value.needs_model)
+
+
+def newcomer_from_pb(message: pb.DescribeRunRequest) -> Newcomer:
+    """The request for a run's description -> Newcomer value."""
+    return Newcomer(name=message.name, device_class=message.device_class, needs_model=message.needs_model)
 
 
 def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
@@ -28,6 +33,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         max_length=value.max_length,
         head=value.head,
         dtype=value.dtype,
+        parents=value.parents,
     )
 
 
@@ -43,6 +49,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         max_length=message.max_length,
         head=message.head,
         dtype=message.dtype,
+        parents=tuple(message.parents),
     )
 
 
@@ -60,6 +67,7 @@ def join_to_pb(value: Join) -> pb.JoinRequest:
         max_length=value.max_length,
         labels=value.labels,
         keep_set=value.keep_set,
+        address=value.address,
     )
 
 
@@ -80,6 +88,7 @@ def join_from_pb(message: pb.JoinRequest) -> Join:
         max_length=message.max_length,
         labels=tuple(message.labels),
         keep_set=message.keep_set,
+        address=message.address,
     )
 
 

@@ -1,6 +1,7 @@
 """Assignments down, updates up."""
 
 import hashlib
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -11,13 +12,14 @@ from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import round_pb2 as pb
 from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
 
-_VERDICTS = {
+VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
     Verdict.LATE: pb.VERDICT_LATE,
     Verdict.REJECTED: pb.VERDICT_REJECTED,
     Verdict.UNKNOWN: pb.VERDICT_UNKNOWN,
+    Verdict.OVERLAP: pb.VERDICT_OVERLAP,
 }
-_VERDICT_VALUES = {number: verdict for verdict, number in _VERDICTS.items()}
+_VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number in VERDICTS.items()}
 
 
 def work_to_pb(value: Work) -> pb.Assignment:
@@ -86,7 +88,7 @@ def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
         update=ref_to_pb(value.update),
         scores=None if value.scores is None else ref_to_pb(value.scores),
         keep_set=value.keep_set,
-        report=_report_to_pb(value.report),
+        report=report_to_pb(value.report),
     )
 
 
@@ -97,7 +99,7 @@ def submission_from_pb(message: pb.UpdateSubmission) -> UpdateSubmission:
         update=ref_from_pb(message.update),
         scores=ref_from_pb(message.scores) if message.HasField("scores") else None,
         keep_set=message.keep_set,
-        report=_report_from_pb(message.report),
+        report=report_from_pb(message.report),
     )
 
 
@@ -115,24 +117,37 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
 
 
 def work_key(value: Work) -> str:
-    """A hash of everything an assignment asks for: equal work gives equal keys."""
-    return hashlib.sha256(work_to_pb(value).SerializeToString(deterministic=True)).hexdigest()
+    """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
+
+    Neither the bytes that came inside the message nor the time left count.
+    """
+    bare = work_to_pb(replace(value, deadline_s=0.0))
+    for ref in (bare.keep_set, bare.head, *bare.rank_blocks):
+        ref.ClearField("inline")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def verdict_to_pb(value: UpdateVerdict) -> pb.UpdateVerdict:
     """UpdateVerdict value -> message."""
-    return pb.UpdateVerdict(round=value.round, verdict=_VERDICTS[value.verdict], message=value.message)
+    return pb.UpdateVerdict(round=value.round, verdict=VERDICTS[value.verdict], message=value.message)
 
 
 def verdict_from_pb(message: pb.UpdateVerdict) -> UpdateVerdict:
     """UpdateVerdict message -> value; raises ProtocolError on an unknown verdict."""
-    verdict = _VERDICT_VALUES.get(message.verdict)
-    if verdict is None:
-        raise ProtocolError(f"round {message.round}: unknown verdict {message.verdict}; update the client")
+    verdict = verdict_value(message.verdict, message.round)
     return UpdateVerdict(round=message.round, verdict=verdict, message=message.message)
 
 
-def _report_to_pb(value: DeviceReport) -> pb.DeviceReport:
+def verdict_value(number: int, round_index: int) -> Verdict:
+    """Enum number -> verdict; raises ProtocolError, naming the round, on an unknown one."""
+    verdict = _VERDICT_VALUES.get(number)
+    if verdict is None:
+        raise ProtocolError(f"round {round_index}: unknown verdict {number}; update the client")
+    return verdict
+
+
+def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
+    """DeviceReport value -> message."""
     return pb.DeviceReport(
         loss_before=value.loss_before,
         loss_after=value.loss_after,
@@ -147,7 +162,8 @@ def _report_to_pb(value: DeviceReport) -> pb.DeviceReport:
     )
 
 
-def _report_from_pb(message: pb.DeviceReport) -> DeviceReport:
+def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
+    """DeviceReport message -> value."""
     return DeviceReport(
         loss_before=message.loss_before,
         loss_after=message.loss_after,

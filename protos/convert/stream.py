@@ -1,11 +1,23 @@
 """The messages of an open device stream, by kind."""
 
 from fedcore.errors import ProtocolError
-from protos.convert import device, evaluation, round
-from protos.v1 import device_pb2, fleet_pb2, round_pb2
+from protos.convert import device, evaluation, round, tier
+from protos.tier_values import (
+    AnyDownward,
+    AnyUpward,
+    Holding,
+    LeafDismissed,
+    LeafJoin,
+    LeafJoined,
+    LeafLeft,
+    LeafRefused,
+    PartialSubmission,
+    PartialVerdict,
+    RoundShare,
+)
+from protos.v1 import device_pb2, fleet_pb2, round_pb2, tier_pb2
 from protos.values import (
     AssignmentFailure,
-    Downward,
     EvaluatorResult,
     EvaluatorTask,
     Goodbye,
@@ -15,13 +27,12 @@ from protos.values import (
     RoundClosed,
     UpdateSubmission,
     UpdateVerdict,
-    Upward,
     Welcome,
     Work,
 )
 
 
-def request(value: Upward) -> fleet_pb2.ConnectRequest:
+def request(value: AnyUpward) -> fleet_pb2.ConnectRequest:
     """Value from a device -> stream message."""
     match value:
         case Join():
@@ -37,9 +48,15 @@ def request(value: Upward) -> fleet_pb2.ConnectRequest:
             return fleet_pb2.ConnectRequest(failure=failure)
         case EvaluatorResult():
             return fleet_pb2.ConnectRequest(result=evaluation.result_to_pb(value))
+        case LeafJoin() | LeafLeft():
+            return fleet_pb2.ConnectRequest(leaf=tier.leaf_request_to_pb(value))
+        case PartialSubmission():
+            return fleet_pb2.ConnectRequest(partial=tier.partial_to_pb(value))
+        case Holding():
+            return fleet_pb2.ConnectRequest(holding=tier_pb2.Holding(blobs=value.blobs))
 
 
-def request_value(message: fleet_pb2.ConnectRequest) -> Upward:
+def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
     """Stream message -> value from a device; raises ProtocolError on an unknown kind."""
     match message.WhichOneof("kind"):
         case "join":
@@ -54,10 +71,16 @@ def request_value(message: fleet_pb2.ConnectRequest) -> Upward:
             return AssignmentFailure(round=message.failure.round, message=message.failure.message)
         case "result":
             return evaluation.result_from_pb(message.result)
+        case "leaf":
+            return tier.leaf_request_from_pb(message.leaf)
+        case "partial":
+            return tier.partial_from_pb(message.partial)
+        case "holding":
+            return Holding(blobs=tuple(message.holding.blobs))
     raise ProtocolError("a device sent a message of an unknown kind; update the coordinator")
 
 
-def response(value: Downward) -> fleet_pb2.ConnectResponse:
+def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
     """Value for a device -> stream message."""
     match value:
         case Welcome():
@@ -72,9 +95,15 @@ def response(value: Downward) -> fleet_pb2.ConnectResponse:
             return fleet_pb2.ConnectResponse(task=evaluation.task_to_pb(value))
         case Goodbye():
             return fleet_pb2.ConnectResponse(goodbye=fleet_pb2.Goodbye(reason=value.reason))
+        case LeafJoined() | LeafRefused() | LeafDismissed():
+            return fleet_pb2.ConnectResponse(leaf=tier.leaf_response_to_pb(value))
+        case RoundShare():
+            return fleet_pb2.ConnectResponse(share=tier.share_to_pb(value))
+        case PartialVerdict():
+            return fleet_pb2.ConnectResponse(partial_verdict=tier.partial_verdict_to_pb(value))
 
 
-def response_value(message: fleet_pb2.ConnectResponse) -> Downward:
+def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
     """Stream message -> value for a device; raises ProtocolError on an unknown kind."""
     match message.WhichOneof("kind"):
         case "joined":
@@ -89,4 +118,10 @@ def response_value(message: fleet_pb2.ConnectResponse) -> Downward:
             return evaluation.task_from_pb(message.task)
         case "goodbye":
             return Goodbye(reason=message.goodbye.reason)
+        case "leaf":
+            return tier.leaf_response_from_pb(message.leaf)
+        case "share":
+            return tier.share_from_pb(message.share)
+        case "partial_verdict":
+            return tier.partial_verdict_from_pb(message.partial_verdict)
     raise ProtocolError("the coordinator sent a message of an unknown kind; update the client")

@@ -13,9 +13,11 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_UNSPECIFIED: _ClassVar[Role]
     ROLE_DEVICE: _ClassVar[Role]
     ROLE_EVALUATOR: _ClassVar[Role]
+    ROLE_EDGE: _ClassVar[Role]
 ROLE_UNSPECIFIED: Role
 ROLE_DEVICE: Role
 ROLE_EVALUATOR: Role
+ROLE_EDGE: Role
 
 class DeviceProfile(_message.Message):
     __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps")
@@ -55,11 +57,17 @@ class Fingerprint(_message.Message):
     def __init__(self, tensors: _Optional[str] = ..., config: _Optional[str] = ..., tokenizer: _Optional[str] = ...) -> None: ...
 
 class DescribeRunRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("name", "device_class", "needs_model")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_MODEL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_class: str
+    needs_model: bool
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., needs_model: _Optional[bool] = ...) -> None: ...
 
 class DescribeRunResponse(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype")
+    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +77,7 @@ class DescribeRunResponse(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     run_id: str
@@ -78,10 +87,11 @@ class DescribeRunResponse(_message.Message):
     max_length: int
     head: str
     dtype: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
+    parents: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set")
+    __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set", "address")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +102,7 @@ class JoinRequest(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     role: Role
@@ -102,7 +113,8 @@ class JoinRequest(_message.Message):
     max_length: int
     labels: _containers.RepeatedScalarFieldContainer[str]
     keep_set: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ...) -> None: ...
+    address: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("session", "labels", "lease_s", "keep_set", "targets")

@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class FleetStub:
-    """Spoken by devices and evaluators to a coordinator. No message exceeds 4 MiB; all else travels as blobs.
+    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
     """
 
     def __init__(self, channel):
@@ -65,7 +65,7 @@ class FleetStub:
 
 
 class FleetServicer:
-    """Spoken by devices and evaluators to a coordinator. No message exceeds 4 MiB; all else travels as blobs.
+    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
     """
 
     def DescribeRun(self, request, context):
@@ -140,7 +140,7 @@ def add_FleetServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Fleet:
-    """Spoken by devices and evaluators to a coordinator. No message exceeds 4 MiB; all else travels as blobs.
+    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
     """
 
     @staticmethod

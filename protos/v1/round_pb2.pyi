@@ -15,11 +15,13 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_LATE: _ClassVar[Verdict]
     VERDICT_REJECTED: _ClassVar[Verdict]
     VERDICT_UNKNOWN: _ClassVar[Verdict]
+    VERDICT_OVERLAP: _ClassVar[Verdict]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_ACCEPTED: Verdict
 VERDICT_LATE: Verdict
 VERDICT_REJECTED: Verdict
 VERDICT_UNKNOWN: Verdict
+VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
     __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec")

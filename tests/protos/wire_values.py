@@ -5,12 +5,27 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from fedcore.adapter import AdapterSpec
 from fedcore.assignment import Arm, TrainingSpec
 from fedcore.fingerprint import Fingerprint
+from fedcore.geometry import Geometry
 from fedcore.metrics import Metrics
 from fedcore.outcome import PHASES, DeviceReport
 from fedcore.profile import DeviceProfile
-from protos import values
+from protos import tier_values, values
+from protos.tier_values import (
+    Holding,
+    LeafDismissed,
+    LeafJoin,
+    LeafJoined,
+    LeafLeft,
+    LeafOutcome,
+    LeafRefused,
+    PartialSubmission,
+    PartialVerdict,
+    RoundShare,
+    TierSpec,
+)
 from protos.values import (
     AssignmentFailure,
     BlobRef,
@@ -23,6 +38,7 @@ from protos.values import (
     Goodbye,
     Heartbeat,
     Join,
+    Newcomer,
     Progress,
     ReferenceTask,
     Role,
@@ -134,6 +150,7 @@ JOINS = st.builds(
             "max_length": U32,
             "labels": TEXTS,
             "keep_set": TEXT,
+            "address": TEXT,
         }
     ),
 )
@@ -148,6 +165,7 @@ DESCRIPTIONS = st.builds(
     max_length=U32,
     head=TEXT,
     dtype=TEXT,
+    parents=TEXTS,
 )
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS
@@ -180,6 +198,35 @@ HEADERS = st.builds(
     round=U64,
 )
 
+NEWCOMERS = st.builds(Newcomer, name=TEXT, device_class=TEXT, needs_model=st.booleans())
+DEVICE_JOINS = JOINS.filter(lambda join: join.role is Role.DEVICE)
+WELCOMES = st.builds(Welcome, session=TEXT, labels=TEXTS, lease_s=FLOATS, keep_set=TEXT, targets=TEXTS)
+MODULES = ("q", "k", "v", "o", "up", "down")
+SPECS = st.builds(
+    AdapterSpec,
+    geometry=st.builds(
+        Geometry,
+        family=st.sampled_from(("bert", "llama")),
+        model_type=TEXT,
+        **{name: st.integers(1, 2**31) for name in ("layers", "hidden", "query_heads", "head_dim", "ffn", "vocab")},
+        **{name: st.integers(0, 2**31) for name in ("positions", "token_types")},
+        **{name: st.booleans() for name in ("qkv_bias", "o_bias", "ffn_bias")},
+        kv_heads=st.just(1),
+    ),
+    rank=st.integers(1, 2**31),
+    targets=st.lists(st.sampled_from(MODULES), min_size=1, max_size=3).map(tuple),
+    head=st.lists(st.tuples(TEXT, st.lists(st.integers(1, 2**40), max_size=2).map(tuple)), max_size=2).map(tuple),
+)
+LEAVES = st.builds(
+    LeafOutcome,
+    device=NAMES,
+    counted=st.booleans(),
+    time_s=FLOATS,
+    report=st.none() | REPORTS,
+    scores_bytes=U64,
+    message=TEXT,
+    fold_s=FLOATS,
+)
 UPWARD: dict[type, st.SearchStrategy[Any]] = {
     Join: JOINS,
     Heartbeat: st.just(Heartbeat()),
@@ -187,22 +234,60 @@ UPWARD: dict[type, st.SearchStrategy[Any]] = {
     UpdateSubmission: SUBMISSIONS,
     AssignmentFailure: st.builds(AssignmentFailure, round=U64, message=TEXT),
     EvaluatorResult: RESULTS,
+    LeafJoin: st.builds(LeafJoin, join=DEVICE_JOINS),
+    LeafLeft: st.builds(LeafLeft, device=NAMES, lost=st.booleans()),
+    PartialSubmission: st.builds(
+        PartialSubmission,
+        round=U64,
+        number=U64,
+        partial=st.none() | REFS,
+        scores=st.none() | REFS,
+        leaves=st.lists(LEAVES, max_size=2).map(tuple),
+    ),
+    Holding: st.builds(Holding, blobs=TEXTS),
 }
 DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
-    Welcome: st.builds(Welcome, session=TEXT, labels=TEXTS, lease_s=FLOATS, keep_set=TEXT, targets=TEXTS),
+    Welcome: WELCOMES,
     Work: WORK,
     UpdateVerdict: VERDICTS,
     RoundClosed: st.builds(RoundClosed, round=U64),
     EvaluatorTask: TASKS,
     Goodbye: st.builds(Goodbye, reason=TEXT),
+    LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),
+    LeafRefused: st.builds(LeafRefused, device=NAMES, error=TEXT, message=TEXT),
+    LeafDismissed: st.builds(LeafDismissed, device=NAMES, goodbye=TEXT),
+    RoundShare: st.builds(
+        RoundShare,
+        round=U64,
+        deadline_s=FLOATS,
+        spec=st.builds(TierSpec, aggregator=TEXT, adapter=SPECS),
+        works=st.lists(st.tuples(NAMES, WORK), max_size=2).map(tuple),
+        blobs=REF_LISTS,
+    ),
+    PartialVerdict: st.builds(
+        PartialVerdict, round=U64, number=U64, verdict=st.sampled_from(Verdict), devices=TEXTS, message=TEXT
+    ),
 }
-PARTS = (BlobRef, UploadHeader, RunDescription, GlobalAdapter, EvaluateTask, ExportTask, ReferenceTask, ExportOutcome)
+PARTS = (
+    BlobRef,
+    UploadHeader,
+    RunDescription,
+    Newcomer,
+    LeafOutcome,
+    TierSpec,
+    GlobalAdapter,
+    EvaluateTask,
+    ExportTask,
+    ReferenceTask,
+    ExportOutcome,
+)
 
 
 def value_classes() -> set[type]:
-    """Every value class that protos/values.py defines."""
+    """Every value class that protos defines."""
     return {
         kind
-        for kind in vars(values).values()
-        if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == values.__name__
+        for module in (values, tier_values)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
     }

@@ -10,10 +10,11 @@ from protos.convert.device import (
     description_to_pb,
     join_from_pb,
     join_to_pb,
+    newcomer_from_pb,
 )
 from protos.v1 import device_pb2 as pb
-from protos.values import Join, Role, RunDescription
-from tests.protos.wire_values import DESCRIPTIONS, JOINS
+from protos.values import Join, Newcomer, Role, RunDescription
+from tests.protos.wire_values import DESCRIPTIONS, JOINS, NEWCOMERS
 
 PROFILE = pb.DeviceProfile(name="nx-0", device_class="nx", num_examples=5, slowdown=1.0)
 
@@ -25,14 +26,23 @@ def test_a_run_s_description_arrives_whole(value: RunDescription) -> None:
     assert description_from_pb(pb.DescribeRunResponse.FromString(data)) == value
 
 
-def test_the_question_is_empty() -> None:
-    assert describe_request().SerializeToString() == b""
+@given(NEWCOMERS)
+def test_the_question_says_who_asks(value: Newcomer) -> None:
+    data = describe_request(value).SerializeToString()
+    assert newcomer_from_pb(pb.DescribeRunRequest.FromString(data)) == value
+
+
+def test_a_question_may_be_empty() -> None:
+    assert describe_request(Newcomer()).SerializeToString() == b""
 
 
 @given(JOINS)
 @settings(max_examples=40)
 def test_a_role_has_its_own_number(value: Join) -> None:
-    assert join_to_pb(value).role == {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR}[value.role]
+    assert (
+        join_to_pb(value).role
+        == {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR, Role.EDGE: pb.ROLE_EDGE}[value.role]
+    )
 
 
 @pytest.mark.parametrize("role", [pb.ROLE_UNSPECIFIED, 17])

@@ -6,14 +6,15 @@ from hypothesis import strategies as st
 
 from fedcore.errors import ProtocolError
 from protos.convert.stream import request, request_value, response, response_value
+from protos.tier_values import AnyDownward, AnyUpward, TierDownward, TierUpward
 from protos.v1 import fleet_pb2
 from protos.values import Downward, Upward
 from tests.protos.wire_values import DOWNWARD, PARTS, UPWARD, value_classes
 
 
 def test_every_value_that_travels_is_drawn_below() -> None:
-    assert set(UPWARD) == set(get_args(Upward))
-    assert set(DOWNWARD) == set(get_args(Downward))
+    assert set(UPWARD) == {*get_args(Upward), *get_args(TierUpward)}
+    assert set(DOWNWARD) == {*get_args(Downward), *get_args(TierDownward)}
     assert value_classes() == {*UPWARD, *DOWNWARD, *PARTS}
 
 
@@ -21,7 +22,7 @@ def test_every_value_that_travels_is_drawn_below() -> None:
 def test_what_a_device_says_arrives_as_it_was_said(kind: type) -> None:
     @settings(max_examples=40)
     @given(UPWARD[kind])
-    def check(value: Upward) -> None:
+    def check(value: AnyUpward) -> None:
         data = request(value).SerializeToString()
         assert request_value(fleet_pb2.ConnectRequest.FromString(data)) == value
 
@@ -32,7 +33,7 @@ def test_what_a_device_says_arrives_as_it_was_said(kind: type) -> None:
 def test_what_a_coordinator_says_arrives_as_it_was_said(kind: type) -> None:
     @settings(max_examples=40)
     @given(DOWNWARD[kind])
-    def check(value: Downward) -> None:
+    def check(value: AnyDownward) -> None:
         data = response(value).SerializeToString()
         assert response_value(fleet_pb2.ConnectResponse.FromString(data)) == value
 
@@ -53,6 +54,6 @@ def test_an_unknown_kind_is_a_broken_protocol(data: bytes) -> None:
 
 @given(st.sampled_from([*UPWARD.values()]).flatmap(lambda strategy: strategy))
 @settings(max_examples=20)
-def test_fields_of_a_later_version_are_passed_over(value: Upward) -> None:
+def test_fields_of_a_later_version_are_passed_over(value: AnyUpward) -> None:
     data = request(value).SerializeToString() + LATER
     assert request_value(fleet_pb2.ConnectRequest.FromString(data)) == value
