@@ -6,12 +6,14 @@ error at most 2**-25 below, infinity from 65520 on. Both round to nearest, ties 
 the sign of zero.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedcore.codec.formats import Layout
 
 _INFINITY_BITS = 0x7F800000
 _QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in the dropped half
@@ -21,10 +23,24 @@ _QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in 
 class Cast:
     """A stored format: safetensors dtype tag, numpy dtype of the stored array, and both directions."""
 
+    word: str
     tag: str
     dtype: str
     narrow: Callable[[NDArray[np.float32]], NDArray[Any]]
     widen: Callable[[NDArray[Any]], NDArray[np.float32]]
+    lossless: bool = False
+
+    def layout(self, count: int) -> Layout:
+        """One array of as many values."""
+        return ((self.dtype, count),)
+
+    def store(self, values: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Return the narrowed values."""
+        return (np.ascontiguousarray(self.narrow(values)),)
+
+    def load(self, arrays: Sequence[NDArray[Any]], count: int) -> NDArray[np.float32]:
+        """Return the widened values."""
+        return self.widen(arrays[0])
 
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -56,7 +72,7 @@ def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 CASTS: Mapping[str, Cast] = {
-    "identity": Cast(tag="F32", dtype="<f4", narrow=_as_float32, widen=_as_float32),
-    "bf16": Cast(tag="BF16", dtype="<u2", narrow=to_bf16, widen=from_bf16),
-    "fp16": Cast(tag="F16", dtype="<f2", narrow=to_fp16, widen=_as_float32),
+    "identity": Cast(word="identity", tag="F32", dtype="<f4", narrow=_as_float32, widen=_as_float32, lossless=True),
+    "bf16": Cast(word="bf16", tag="BF16", dtype="<u2", narrow=to_bf16, widen=from_bf16),
+    "fp16": Cast(word="fp16", tag="F16", dtype="<f2", narrow=to_fp16, widen=_as_float32),
 }

@@ -1,9 +1,11 @@
-"""Codecs by name: at most one cast and at most one entropy coder, joined by '+'.
+"""Tensors to bytes and back, by a codec's name (`fedcore.codec.grammar`).
 
-    "identity"    float32 as it is             "zstd"         float32, byte planes compressed, bit-exact
-    "bf16" "fp16" half the bytes, rounded      "bf16+zstd"    rounded, then byte planes compressed
+    "identity"         float32 as it is         "zstd"                float32, byte planes compressed, bit-exact
+    "bf16" "fp16"      half the bytes, rounded  "bf16+zstd"           rounded, then byte planes compressed
+    "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
-The bytes carry their own description: `decode` needs no codec name.
+The bytes carry their own description: `decode` needs no codec name. A container is one of three: plain casts are
+ordinary safetensors; compressed casts and all other chains are U8 tensors, described in the metadata.
 """
 
 import json
@@ -18,11 +20,12 @@ from numpy.typing import NDArray
 from fedcore.codec.byte_planes import join_planes, split_planes
 from fedcore.codec.cast import CASTS, Cast
 from fedcore.codec.container import Entry, checked_shape, pack, parse_object, unpack
-from fedcore.errors import ConfigError, ProtocolError, UpdateRejected
+from fedcore.codec.grammar import parse_chain
+from fedcore.codec.packed import Packed, pack_tensor, packed, packed_bound
+from fedcore.errors import ProtocolError, UpdateRejected
 
-ENTROPY = "zstd"
-PARTS = (*CASTS, ENTROPY)
-PLANES = "fedcore.planes"  # metadata key: JSON of real dtype, shape and plane sizes of every compressed tensor
+PLANES = "fedcore.planes"  # metadata key: JSON of real dtype, shape and plane sizes of every compressed cast
+CHAIN = "fedcore.chain"  # metadata key: JSON of the description of every tensor of any other chain
 FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
 MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
@@ -38,21 +41,28 @@ class _Stored:
     sizes: tuple[int, ...] | None
     data: memoryview
 
+    def tensor(self) -> NDArray[np.float32]:
+        """Return the values; raises ProtocolError where compressed bytes are damaged."""
+        if self.sizes is None:
+            flat = np.frombuffer(self.data, dtype=self.cast.dtype)
+        else:
+            flat = join_planes(self.data, self.sizes, count=math.prod(self.shape), dtype=self.cast.dtype)
+        return self.cast.widen(flat.reshape(self.shape))
+
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
     """Decoded tensors by name; each access decodes one, nothing is kept. Uncompressed float32 comes as a view."""
 
-    def __init__(self, stored: Mapping[str, _Stored]) -> None:
+    def __init__(self, stored: Mapping[str, _Stored | Packed]) -> None:
         self._stored = stored
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Decode one tensor; raises ProtocolError where its bytes are damaged."""
         each = self._stored[name]
         try:
-            flat = _flat(each)
+            return each.tensor()
         except ProtocolError as cause:
             raise ProtocolError(f"tensor {name[:80]!r}: {cause}") from None
-        return each.cast.widen(flat.reshape(each.shape))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
@@ -63,30 +73,34 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
 
 def check_codec(name: str) -> None:
     """Raise ConfigError, listing the known parts, unless `name` is a codec."""
-    _parse(name)
+    parse_chain(name)
 
 
 def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     """Return the container of float32 `tensors` under `codec`; equal tensors give equal bytes.
 
+    Error feedback is the caller's: "ef+int8" gives the bytes of "int8".
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """
-    cast, compress = _parse(codec)
+    chain = parse_chain(codec)
+    cast = chain.format if isinstance(chain.format, Cast) and chain.share is None else None
+    key = None if cast is not None and not chain.compress else CHAIN if cast is None else PLANES
     entries: dict[str, Entry] = {}
-    planes: dict[str, dict[str, Any]] = {}
+    described: dict[str, Mapping[str, Any]] = {}
     for name in sorted(tensors):
         value = tensors[name]
         if value.dtype != np.float32:
             raise ValueError(f"tensor {name!r}: expected float32, got {value.dtype}")
-        stored = np.asarray(cast.narrow(value), order="C")
-        if compress:
-            parts = split_planes(stored)
-            data = b"".join(parts)
-            planes[name] = {"dtype": cast.tag, "shape": value.shape, "planes": [len(part) for part in parts]}
-            entries[name] = Entry(tag="U8", shape=(len(data),), data=memoryview(data))
+        if cast is None:
+            data, described[name] = pack_tensor(value, chain)
+        elif chain.compress:
+            data, described[name] = _pack_cast(value, cast)
         else:
-            entries[name] = Entry(tag=cast.tag, shape=value.shape, data=stored.reshape(-1).view(np.uint8).data)
-    return pack(entries, {PLANES: json.dumps(planes, separators=(",", ":"))} if compress else {})
+            stored = cast.store(value.reshape(-1))[0]
+            entries[name] = Entry(tag=cast.tag, shape=value.shape, data=stored.view(np.uint8).data)
+            continue
+        entries[name] = Entry(tag="U8", shape=(len(data),), data=memoryview(data))
+    return pack(entries, {} if key is None else {key: json.dumps(described, separators=(",", ":"))})
 
 
 def decode(
@@ -100,13 +114,7 @@ def decode(
     other names or shapes than expected.
     """
     entries, metadata = unpack(buffer)
-    planes = parse_object(metadata[PLANES], "compressed tensors") if PLANES in metadata else None
-    if planes is not None and set(planes) != set(entries):
-        raise ProtocolError("compressed tensors: their description names other tensors than the container holds")
-    stored = {
-        name: _plain(name, entry) if planes is None else _compressed(name, entry, planes[name])
-        for name, entry in entries.items()
-    }
+    stored = _stored(entries, metadata)
     if shapes is not None:
         _check_shapes(stored, shapes)
     else:
@@ -118,26 +126,42 @@ def decode(
 
 def encoded_bytes_bound(shapes: Mapping[str, tuple[int, ...]], codec: str) -> int:
     """Return a number of bytes that `encode` never exceeds for float32 tensors of these names and shapes."""
-    cast, compress = _parse(codec)
-    width = np.dtype(cast.dtype).itemsize
+    chain = parse_chain(codec)
     total = 8 + 8 + 64  # header length, padding, and the frame of header and metadata
     for name, shape in shapes.items():
         quoted = json.dumps(name)
-        total += width * math.prod(shape)
+        total += packed_bound(shape, chain)
         total += len(quoted) + 96 + 21 * len(shape)  # a 64-bit number and its comma take at most 21 characters
-        if compress:
-            total += len(json.dumps(quoted)) + 160 + 21 * len(shape)
+        total += len(json.dumps(quoted)) + 320 + 21 * len(shape)  # its description, with up to nine such numbers
     return total
 
 
-def _parse(name: str) -> tuple[Cast, bool]:
-    parts = name.split("+")
-    compress = parts[-1] == ENTROPY
-    casts = parts[:-1] if compress else parts
-    if len(casts) > 1 or any(part not in CASTS for part in casts) or not (casts or compress):
-        known = ", ".join(PARTS)
-        raise ConfigError(f"codec: expected a cast, {ENTROPY}, or cast+{ENTROPY} out of {known}; got {name!r}")
-    return CASTS[casts[0] if casts else "identity"], compress
+def _pack_cast(value: NDArray[np.float32], cast: Cast) -> tuple[bytes, Mapping[str, Any]]:
+    parts = split_planes(cast.store(value.reshape(-1))[0])
+    return b"".join(parts), {"dtype": cast.tag, "shape": value.shape, "planes": [len(part) for part in parts]}
+
+
+def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[str, _Stored | Packed]:
+    if PLANES in metadata:
+        described = _descriptions(entries, metadata[PLANES])
+        return {name: _compressed(name, entry, described[name]) for name, entry in entries.items()}
+    if CHAIN in metadata:
+        described = _descriptions(entries, metadata[CHAIN])
+        return {name: packed(name, _bytes(name, entry), described[name]) for name, entry in entries.items()}
+    return {name: _plain(name, entry) for name, entry in entries.items()}
+
+
+def _descriptions(entries: Mapping[str, Entry], text: str) -> dict[str, Any]:
+    described = parse_object(text, "compressed tensors")
+    if set(described) != set(entries):
+        raise ProtocolError("compressed tensors: their description names other tensors than the container holds")
+    return described
+
+
+def _bytes(name: str, entry: Entry) -> memoryview:
+    if entry.tag != "U8":
+        raise ProtocolError(f"tensor {name[:80]!r}: expected U8 bytes beside a description, got {entry.tag}")
+    return entry.data
 
 
 def _plain(name: str, entry: Entry) -> _Stored:
@@ -157,14 +181,7 @@ def _compressed(name: str, entry: Entry, described: object) -> _Stored:
     return _Stored(cast=_CASTS_BY_TAG[tag], shape=shape, sizes=tuple(sizes), data=entry.data)
 
 
-def _flat(stored: _Stored) -> NDArray[Any]:
-    if stored.sizes is None:
-        return np.frombuffer(stored.data, dtype=stored.cast.dtype)
-    count = math.prod(stored.shape)
-    return join_planes(stored.data, stored.sizes, count=count, dtype=stored.cast.dtype)
-
-
-def _check_shapes(stored: Mapping[str, _Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(stored: Mapping[str, _Stored | Packed], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if set(stored) != set(shapes):
         missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
         raise UpdateRejected(f"missing tensors {missing[:3]}, unexpected {[name[:80] for name in extra[:3]]}")

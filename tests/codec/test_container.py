@@ -75,7 +75,10 @@ def test_reserved_names_and_giant_headers_are_not_written():
         (forge({"__metadata__": {"a": 1}}), "strings to strings"),
         (forge({"__metadata__": []}), "strings to strings"),
         (forge({"x": 3}), "expected dtype, shape and data_offsets"),
-        (forge({"x": described(dtype="F64")}, bytes(4)), "expected a dtype of F32, BF16, F16, U8, got 'F64'"),
+        (
+            forge({"x": described(dtype="F64")}, bytes(4)),
+            "expected a dtype of F32, BF16, F16, U8, I8, I16, I32, U32, I64, got 'F64'",
+        ),
         (forge({"x": described(dtype=["F32"])}, bytes(4)), "expected a dtype of"),
         (forge({"x": described(shape=[-1])}, bytes(4)), "counts"),
         (forge({"x": described(shape=[True])}, bytes(4)), "counts"),
