@@ -35,6 +35,7 @@ class DeviceReport:
     steps: int
     bytes_down: int
     bytes_up: int
+    repushed: bool = False  # the assignment was pushed again after work on it had begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,10 @@ class GroupScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One assignment's end. `time_s` runs from assignment pushed to update accepted, at the parent."""
+    """One assignment's end. `time_s` runs from assignment pushed to update accepted, at the parent.
+
+    `fold_s` is what verifying and folding its update took there; None where none was counted.
+    """
 
     device: str
     device_class: str
@@ -59,4 +63,6 @@ class Outcome:
     status: Status
     time_s: float
     report: DeviceReport | None = None
+    fold_s: float | None = None
+    network: str = ""  # network class; empty is unknown
     scores: GroupScores | None = field(default=None, compare=False)

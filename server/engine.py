@@ -26,8 +26,8 @@ from server.adapter_blobs import blocks_below, store_adapter
 from server.global_file import drop_older, write_global
 from server.ledger import Ledger
 from server.open_round import OpenRound
-from server.records import outcome_record, round_record
-from server.run_log import RunLog
+from server.records import clock_events, outcome_record, round_record
+from server.run_log import RunLog, close_key
 from server.turn_record import TurnRecord
 from server.uploads import upload_bound, verify
 from storage.blobs import BlobStore
@@ -87,7 +87,7 @@ class Engine:
             return
         begin = time.perf_counter()
         current.arrived[device] = verify(submission, assignment, self.strategy.spec, self.blobs)
-        current.aggregate_s += time.perf_counter() - begin
+        current.spent(device, time.perf_counter() - begin)
 
     def fold(self, device: str) -> None:
         """Count a device's verified update."""
@@ -97,10 +97,11 @@ class Engine:
         begin = time.perf_counter()
         current.partial = self.strategy.aggregator.fold(current.partial, current.arrived[device].update)
         current.folded.add(device)
-        current.aggregate_s += time.perf_counter() - begin
+        current.spent(device, time.perf_counter() - begin)
 
     def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> Turned:
         """Close a round, plan the next and commit both at once."""
+        begin = time.perf_counter()
         events: list[Json] = []
         outcomes: list[Json] = []
         record: Json | None = None
@@ -126,11 +127,18 @@ class Engine:
                 else tuple(_assignment_record(each) for each in plan.assignments.values()),
             )
         )
+        if record is not None:
+            self._timed_close(record["round"], time.perf_counter() - begin)
         for blob_id in obsolete:
             self.blobs.delete(blob_id)
         drop_older(self.globals, self.adapter.round)
         self.open = plan
         return Turned(works={} if plan is None else plan.works, adapter=self.adapter)
+
+    def _timed_close(self, number: int, close_s: float) -> None:
+        """Tell how long closing a round took; known after its commit, so its record cannot hold it."""
+        self.ledger.note(close_key(number), close_s)
+        self.log.event("committed", round=number, close_s=close_s)
 
     def _close(self, closed: RoundResult, profiles: Mapping[str, DeviceProfile]) -> tuple[Json, list[Json], list[Json]]:
         current = self.open
@@ -157,7 +165,7 @@ class Engine:
             for outcome in outcomes
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
-        return record, rows, [*learned.events, {"event": "round_closed", **record}]
+        return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
 
     def _outcomes(
         self, closed: RoundResult, current: OpenRound, profiles: Mapping[str, DeviceProfile]
@@ -177,6 +185,7 @@ class Engine:
                     status=member.status,
                     time_s=ended - member.pushed_at_s,
                     report=arrived.submission.report if arrived else None,
+                    fold_s=current.fold_s.get(member.device) if arrived else None,
                     scores=arrived.scores if arrived else None,
                 )
             )

@@ -161,6 +161,11 @@ class Ledger:
         with self._transaction() as sql:
             sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
 
+    def note(self, key: str, value: Any) -> None:
+        """Store one JSON value under `key` without waiting for the disk: a power cut may lose it, nothing else may."""
+        with self._transaction(durable=False) as sql:
+            sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+
     def get_meta(self, key: str) -> Any:
         """Return the JSON value under `key`, None where there is none."""
         with self._transaction("BEGIN") as sql:
@@ -181,10 +186,12 @@ class Ledger:
             )
 
     @contextmanager
-    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE", *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """One transaction, rolled back on any error; SQLite's errors become RunError."""
         with self._mutex:
             try:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute(begin)
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -194,6 +201,9 @@ class Ledger:
                 if isinstance(cause, sqlite3.Error):
                     raise _refused(self._path, cause) from cause
                 raise
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = FULL")
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -30,3 +30,9 @@ class OpenRound:
     arrived: dict[str, Arrived] = field(default_factory=dict)
     folded: set[str] = field(default_factory=set)
     aggregate_s: float = 0.0  # verifying and folding
+    fold_s: dict[str, float] = field(default_factory=dict)  # the same by device
+
+    def spent(self, device: str, seconds: float) -> None:
+        """Note time spent on verifying or folding a device's update."""
+        self.aggregate_s += seconds
+        self.fold_s[device] = self.fold_s.get(device, 0.0) + seconds

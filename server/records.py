@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedcore.outcome import PHASES, Outcome
+from fedcore.phases import Timing, account
 from fedcore.protocols import AggregateReport, Json
 from fedcore.rounds.result import RoundResult
+
+TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
 
 
 def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
@@ -26,24 +29,40 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
         record[f"{phase}_s"] = report.phase_s.get(phase, 0.0) if report else None
     for name in ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps"):
         record[name] = getattr(report, name) if report else None
+    known = account(outcome.time_s, report.phase_s, repushed=report.repushed) if report else None
+    record["wait_s"] = known.wait_s if known else None
+    record["fold_s"] = outcome.fold_s
+    record["overrun_s"] = known.overrun_s if known else None
+    record["timing"] = str(known.timing) if known else None
+    record["network"] = outcome.network
     return record
 
 
+def clock_events(rows: Sequence[Json]) -> list[Json]:
+    """One event for every device whose phases cannot have fitted into its time."""
+    keys = ("round", "device", "time_s", "overrun_s")
+    return [{"event": "clock", **{key: row[key] for key in keys}} for row in rows if row["timing"] == Timing.CLOCK]
+
+
 def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: float, rows: Sequence[Json]) -> Json:
-    """One round over all its devices. Phase times are means over the devices that reported."""
+    """One round over all its devices. Phase times are means over the devices whose phases fit into their time."""
     reported = [row for row in rows if row["steps"] is not None]
-    phases = {
-        phase: sum(row[f"{phase}_s"] for row in reported) / len(reported) if reported else None for phase in PHASES
-    }
+    timed = [row for row in reported if row["timing"] == Timing.OK]
     return {
         "round": closed.round,
         "void": closed.void,
         "devices": len(rows),
         "accepted": len(closed.accepted),
         "duration_s": closed.closed_at_s - closed.opened_at_s,
-        "phase_s": phases | {"aggregate": aggregate_s},
+        "phase_s": {phase: _mean(timed, f"{phase}_s") for phase in TIMED} | {"aggregate": aggregate_s},
         "bytes_down": sum(row["bytes_down"] for row in reported),
         "bytes_up": sum(row["bytes_up"] for row in reported),
         "weight": report.weight,
         "dropped_energy": report.dropped_energy,
+        "clock_faults": sum(row["timing"] == Timing.CLOCK for row in rows),
     }
+
+
+def _mean(rows: Sequence[Json], key: str) -> float | None:
+    values = [row[key] for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else None

@@ -70,6 +70,11 @@ def evaluation_key(round_index: int, *, full: bool) -> str:
     return "evaluation/final" if full else f"evaluation/{round_index}"
 
 
+def close_key(round_index: int) -> str:
+    """Ledger key of the seconds that closing a round took."""
+    return f"close/{round_index}"
+
+
 def export_key(device_class: str) -> str:
     """Ledger key of a class's export figures."""
     return f"export/{device_class}"

@@ -10,7 +10,8 @@ from typing import Any
 from fedcore.config import Config
 from fedcore.protocols import Json, Strategy
 from server.ledger import Ledger
-from server.run_log import REFERENCE_KEY, evaluation_key, export_key
+from server.network_totals import network_totals
+from server.run_log import REFERENCE_KEY, close_key, evaluation_key, export_key
 from strategies.table import resolve_settings
 
 SCHEMA = 1
@@ -24,6 +25,7 @@ def build_summary(
     rounds = [
         {
             **report,
+            "close_s": ledger.get_meta(close_key(number)),
             **_quality(ledger.get_meta(evaluation_key(number, full=False))),
             "results": [*outcomes.get(number, ())],
         }
@@ -49,6 +51,7 @@ def build_summary(
             name: _class_figures(name, config, strategy, state, ledger.get_meta(export_key(name)), peaks.get(name))
             for name in classes
         },
+        "networks": network_totals(row for rows in outcomes.values() for row in rows),
         "totals": {
             "rounds": len(rounds),
             "void_rounds": sum(bool(each["void"]) for each in rounds),

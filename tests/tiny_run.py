@@ -27,6 +27,7 @@ from server.run_folder import RunFolder
 from server.serve import ServeOptions, new_run, reopen_run, serve
 from storage.certificates import TlsMaterial
 
+PHASE_S = 2.0**-10  # of every phase a fake device reports: little enough to fit into any round
 PATIENCE_S = 20.0  # no await of a test takes longer
 LABELS = ("a", "b")
 MODEL = {
@@ -122,7 +123,7 @@ def device_report(**changes: float) -> DeviceReport:
     """Return what an idle device reports."""
     values = {"loss_before": 1.0, "loss_after": 0.9, "train_loss": 0.95, "peak_memory_mb": 1.0}
     values |= {"adapter_importance": 0.1, **changes}
-    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), 0.25)
+    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S)
     counts = {"num_examples": 4, "steps": 10, "bytes_down": 100, "bytes_up": 50}
     return DeviceReport(**values, **counts, phase_s=phases)  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ from fedcore.rounds.result import MemberResult, RoundResult
 from protos.values import BlobRef, UpdateSubmission, Work
 from server.assemble import held_run, make_engine
 from server.engine import Engine
+from server.journal import read_events
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.serve import new_run, reopen_run
@@ -312,3 +313,20 @@ def test_the_last_turn_plans_nothing(played: Played) -> None:
     played.count(works)
     assert played.close(1, last=True) == {}
     assert played.engine.ledger.load().finished and played.engine.open is None
+
+
+def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(played: Played) -> None:
+    works = played.begin()
+    report = replace(device_report(), phase_s={"train": 40.0})
+    played.engine.verify("a", played.submission("a", works["a"]))
+    played.engine.verify("b", played.submission("b", works["b"], report=report))
+    for device in DEVICES:
+        played.engine.fold(device)
+    played.close(1)
+    (rows,) = played.engine.ledger.outcomes().values()
+    assert [row["timing"] for row in rows] == ["ok", "clock"] and all(row["fold_s"] > 0 for row in rows)
+    told = {event["event"]: event for event in read_events(played.folder.events)}
+    assert list(told)[-1] == "committed", "last: after what it is about was committed"
+    assert told["clock"]["device"] == "b" and told["clock"]["overrun_s"] == 39.0
+    assert told["committed"]["round"] == 1 and told["committed"]["close_s"] > 0
+    assert played.engine.ledger.get_meta("close/1") == told["committed"]["close_s"]

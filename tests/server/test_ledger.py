@@ -267,3 +267,17 @@ def test_kill_at_any_moment_leaves_the_last_committed_turn_whole(tmp_path: Path)
         assert state.global_blobs == (("head", payload[:64]),)
         assert state.assignments == ({"round": last + 1},)
         assert [each.round for each in closed] == list(range(1, last + 1))
+
+
+def test_a_note_is_kept_and_what_follows_it_is_as_durable_as_ever(tmp_path: Path) -> None:
+    ledger = new(tmp_path)
+    ledger.note("close/1", 0.25)
+    ledger.note("close/1", 0.5)
+    assert ledger.get_meta("close/1") == 0.5
+    (level,) = ledger._connection.execute("PRAGMA synchronous").fetchone()
+    assert level == 2, "FULL"
+    with pytest.raises(TypeError):
+        ledger.note("close/2", object())
+    ledger.commit_turn(turn(None))
+    ledger.close()
+    assert Ledger.open(tmp_path / "ledger.sqlite", read_only=True).get_meta("close/1") == 0.5
