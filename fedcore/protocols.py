@@ -1,6 +1,6 @@
 """The seams: what one part may ask of another. Nothing inherits from these."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -45,8 +45,12 @@ class Aggregator(Protocol[P]):
         """Return the rank of the global adapter when no device holds more than `largest_rank`."""
         ...
 
-    def start(self, spec: AdapterSpec) -> P:
-        """Return the empty partial."""
+    def start(self, spec: AdapterSpec, adapter: Tensors | None = None) -> P:
+        """Return the empty partial; every partial has `members` (keys and total weight).
+
+        `adapter` is the one handed out for the round, kept by reference: a bundling aggregator needs it to turn
+        stacks into the dense form once that is smaller, and without it never does so before `finish`.
+        """
         ...
 
     def fold(self, partial: P, update: Update) -> P:
@@ -54,7 +58,29 @@ class Aggregator(Protocol[P]):
         ...
 
     def merge(self, left: P, right: P) -> P:
-        """Join two partials with disjoint keys; may consume both. Raises UpdateRejected naming shared keys."""
+        """Join two partials with disjoint keys; may consume both. Raises UpdateRejected naming shared keys.
+
+        Nothing of an unpacked side is referred to afterwards: its buffer may then be closed.
+        """
+        ...
+
+    def pack(self, partial: P) -> Iterator[bytes | memoryview]:
+        """Yield the partial's blob for the tier above, piece by piece; equal partials give equal bytes.
+
+        The partial must not change until the last piece is taken.
+        """
+        ...
+
+    def unpack(self, buffer: bytes | memoryview, spec: AdapterSpec) -> P:
+        """Return the partial packed in `buffer`, which is trusted in nothing: views that merge tensor by tensor.
+
+        The partial borrows `buffer` until it is merged into another or dropped. Raises ProtocolError for a
+        malformed buffer and UpdateRejected for one that does not fit `spec`.
+        """
+        ...
+
+    def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
+        """Return a number of bytes that the blob of a partial of at most so many updates never exceeds."""
         ...
 
     def finish(self, partial: P, adapter: Tensors) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:

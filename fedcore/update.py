@@ -48,8 +48,13 @@ def verify_update(update: Update, spec: AdapterSpec) -> None:
         value = update.tensors[name]
         if value.shape != shape or value.dtype != np.float32:
             raise UpdateRejected(f"{who}: {name} is {value.dtype} {value.shape}, expected float32 {shape}")
-        peak = float(np.max(np.abs(value), initial=0.0))
-        if not np.isfinite(peak):
+        moved = peak(value)
+        if not np.isfinite(moved):
             raise UpdateRejected(f"{who}: {name} holds NaN or infinity; lower the learning rate")
-        if peak >= MAX_ABS_VALUE:
-            raise UpdateRejected(f"{who}: {name} moved by {peak:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
+        if moved >= MAX_ABS_VALUE:
+            raise UpdateRejected(f"{who}: {name} moved by {moved:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
+
+
+def peak(values: NDArray[np.float32] | NDArray[np.float64]) -> float:
+    """Return the largest absolute value, NaN where there is one, 0 for no values; allocates nothing."""
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0

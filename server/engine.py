@@ -210,7 +210,7 @@ class Engine:
             round=command.next_round,
             assignments={each.device: each for each in plan.assignments},
             works=works,
-            partial=self.strategy.aggregator.start(self.strategy.spec),
+            partial=self.strategy.aggregator.start(self.strategy.spec, self.tensors),
             events=tuple(plan.events),
         )
 

@@ -35,18 +35,29 @@ def balanced_factors(
     row of A from U(-1/sqrt(in), 1/sqrt(in)), as a fresh adapter has, so that they can learn.
     """
     wide = b.shape[1] >= DENSE_FROM * min(b.shape[0], a.shape[1])
-    u, s, vt, rest = _svd_of_matrix(b @ a, rank) if wide else _svd_of_factors(b, a, rank)
+    leading = _svd_of_matrix(b @ a, rank) if wide else _svd_of_factors(b, a, rank)
+    return _balanced(leading, rank=rank, tolerance=tolerance, rng=rng)
+
+
+def balanced_matrix(matrix: NDArray[F], *, rank: int, tolerance: float, rng: np.random.Generator) -> Balanced[F]:
+    """Return balanced factors of `matrix` (out, in), truncated and padded like those of a product."""
+    return _balanced(_svd_of_matrix(matrix, rank), rank=rank, tolerance=tolerance, rng=rng)
+
+
+def _balanced(leading: _Leading[F], *, rank: int, tolerance: float, rng: np.random.Generator) -> Balanced[F]:
+    u, s, vt, rest = leading
+    out, into, kind = u.shape[0], vt.shape[1], u.dtype
     squares = s.astype(np.float64) ** 2
     live = int(np.count_nonzero(s > tolerance * s[0]))
     u, root, vt = u[:, :live], np.sqrt(s[:live]), vt[:live]
     if live:
         pivots = np.argmax(np.abs(u), axis=0)
-        signs = np.where(u[pivots, np.arange(live)] < 0, -1, 1).astype(b.dtype)
+        signs = np.where(u[pivots, np.arange(live)] < 0, -1, 1).astype(kind)
         u, vt = u * signs, vt * signs[:, None]
-    new_b, new_a = np.zeros((b.shape[0], rank), dtype=b.dtype), np.empty((rank, a.shape[1]), dtype=a.dtype)
+    new_b, new_a = np.zeros((out, rank), dtype=kind), np.empty((rank, into), dtype=kind)
     new_b[:, :live], new_a[:live] = u * root, vt * root[:, None]
-    bound = 1.0 / np.sqrt(a.shape[1])
-    new_a[live:] = rng.uniform(-bound, bound, (rank - live, a.shape[1]))
+    bound = 1.0 / np.sqrt(into)
+    new_a[live:] = rng.uniform(-bound, bound, (rank - live, into))
     return Balanced(b=new_b, a=new_a, energy=float(squares.sum()) + rest, dropped=float(squares[live:].sum()) + rest)
 
 

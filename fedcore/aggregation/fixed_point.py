@@ -19,6 +19,8 @@ from fedcore.update import MAX_ABS_VALUE
 
 FRACTION_BITS = 33
 SCALE = 2.0**FRACTION_BITS
+MAX_INTEGER = 2**39 - 2**15  # of one rounded value, see above
+MAX_REPRESENTED = 2.0**6 - 2.0**-18  # the largest float32 below 2**6, and the bound of a float64
 MAX_TOTAL_WEIGHT = 2**24
 MEAN_ERROR_BOUND = 2.0**-34  # absolute, of a weighted mean before it is rounded to float
 
@@ -29,12 +31,12 @@ _MAGIC_BITS = int(np.float64(_MAGIC).view(np.int64))
 _BLOCK_VALUES = 1 << 15  # 256 KiB of scratch: stays in the second-level cache
 
 
-def weighted_integers(values: NDArray[np.float32], weight: int) -> NDArray[np.int64]:
+def weighted_integers(values: NDArray[np.float32] | NDArray[np.float64], weight: int) -> NDArray[np.int64]:
     """Return weight * round(values * 2**33), ties to even, for |values| < 2**6 and weight in [1, 2**24].
 
     Raises UpdateRejected for NaN or a value outside the bound.
     """
-    if values.size and not (values.max() < MAX_ABS_VALUE and values.min() > -MAX_ABS_VALUE):
+    if values.size and not (values.max() <= MAX_REPRESENTED and values.min() >= -MAX_REPRESENTED):
         raise UpdateRejected(
             f"expected finite increments below {MAX_ABS_VALUE:g} in absolute value, got {values.min()} to "
             f"{values.max()}; verify updates before folding them"
@@ -50,7 +52,7 @@ def weighted_integers(values: NDArray[np.float32], weight: int) -> NDArray[np.in
 
 def add_weighted(
     total: NDArray[np.int64],
-    values: NDArray[np.float32],
+    values: NDArray[np.float32] | NDArray[np.float64],
     weight: int,
     *,
     rows: NDArray[np.int64] | None = None,

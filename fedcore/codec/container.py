@@ -12,12 +12,30 @@ from typing import Any
 
 from fedcore.errors import ProtocolError
 
-TAG_BYTES: Mapping[str, int] = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1}
+TAG_BYTES: Mapping[str, int] = {
+    "F32": 4,
+    "BF16": 2,
+    "F16": 2,
+    "U8": 1,
+    "I8": 1,
+    "I16": 2,
+    "I32": 4,
+    "U32": 4,
+    "I64": 8,
+}
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 1 << 20  # some 4000 tensors; parsed JSON takes up to twenty times its text
 MAX_AXES = 8
 MAX_VALUES = 1 << 40
 _ALIGNMENT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What the header says of one tensor: dtype tag and shape."""
+
+    tag: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +52,28 @@ def pack(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
 
     Raises ValueError for a reserved name or a header above MAX_HEADER_BYTES.
     """
-    if METADATA in entries:
+    in_order = dict(sorted(entries.items()))
+    outlines = {name: Outline(tag=each.tag, shape=each.shape) for name, each in in_order.items()}
+    return b"".join([opening(outlines, metadata), *(entry.data for entry in in_order.values())])
+
+
+def opening(outlines: Mapping[str, Outline], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes before the first tensor; the tensors' own must follow without gaps, in the mapping's order.
+
+    For writers that produce one tensor after the other. Raises ValueError like `pack`.
+    """
+    if METADATA in outlines:
         raise ValueError(f"a tensor cannot be called {METADATA!r}")
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
-    for name, entry in sorted(entries.items()):
-        start, end = end, end + entry.data.nbytes
-        header[name] = {"dtype": entry.tag, "shape": entry.shape, "data_offsets": (start, end)}
+    for name, each in outlines.items():
+        start, end = end, end + math.prod(each.shape) * TAG_BYTES[each.tag]
+        header[name] = {"dtype": each.tag, "shape": each.shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     if len(text) > MAX_HEADER_BYTES:
-        raise ValueError(f"header of {len(text)} bytes for {len(entries)} tensors; the limit is {MAX_HEADER_BYTES}")
-    return b"".join([len(text).to_bytes(8, "little"), text, *(entry.data for _, entry in sorted(entries.items()))])
+        raise ValueError(f"header of {len(text)} bytes for {len(outlines)} tensors; the limit is {MAX_HEADER_BYTES}")
+    return len(text).to_bytes(8, "little") + text
 
 
 def unpack(buffer: bytes | memoryview) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -1,0 +1,86 @@
+"""The dense form of a bundle: per linear layer, the integer sum of every leaf's product increment.
+
+Leaf k with factors B0, A0 handed out and increments dB, dA moved the product of its layer by
+
+    B1 A1 - B0 A0 = dB A1 + B0 dA = [dB | B0] @ [A1 ; dA]          A1 = A0 + dA
+
+This is computed leaf by leaf in float64 over fixed blocks of rows, rounded to the usual fixed point, multiplied by the
+weight and added as integers (fixed_point): which tier did it, and in which order, makes no difference. The product
+itself comes from BLAS: its bits repeat for one NumPy build, CPU family and a single BLAS thread.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import AdapterSpec, Tensors
+from fedcore.aggregation.fixed_point import add_weighted
+from fedcore.aggregation.leaf import Leaf
+from fedcore.aggregation.members import Key
+from fedcore.aggregation.placement import Placement, placement
+from fedcore.errors import UpdateRejected
+from fedcore.update import peak
+
+PRODUCT_BOUND = 2.0**6 - 2.0**-8  # what is checked; the margin covers a product computed in blocks of another size
+_BLOCK_VALUES = 1 << 16  # of a product: 512 KiB of float64, which stays in the second-level cache
+
+
+def dense_bytes(spec: AdapterSpec) -> int:
+    """Return the bytes of the dense form in memory: eight for every value of every adapted layer."""
+    return sum(8 * out * into for out, into in (spec.geometry.shape(module) for _, module in spec.modules()))
+
+
+def empty_dense(spec: AdapterSpec) -> dict[str, NDArray[np.int64]]:
+    """Return int64 zeros (out, in) by layer and module."""
+    return {
+        f"layers.{layer}.{module}": np.zeros(spec.geometry.shape(module), dtype=np.int64)
+        for layer, module in spec.modules()
+    }
+
+
+def add_dense(
+    total: NDArray[np.int64], leaf: Leaf, spec: AdapterSpec, adapter: Tensors, layer: int, module: str
+) -> None:
+    """Add weight * round((B1 A1 - B0 A0) * 2**33) of one layer into `total` (out, in) in place.
+
+    `adapter` is the one handed out. Raises UpdateRejected for an entry of 2**6 or more.
+    """
+    at = placement(spec, leaf.keep_set, layer, module)
+    left, right = _factors(leaf, adapter, f"layers.{layer}.{module}", at)
+    step = max(1, _BLOCK_VALUES // right.shape[1])
+    for start in range(0, left.shape[0], step):
+        block = left[start : start + step] @ right
+        if at.b_rows is not None:
+            add_weighted(total, block, leaf.weight, rows=at.b_rows[start : start + step])
+        else:
+            add_weighted(total[start : start + step], block, leaf.weight, columns=at.a_columns)
+
+
+def check_products(key: Key, leaf: Leaf, spec: AdapterSpec, adapter: Tensors) -> None:
+    """Raise UpdateRejected, naming the layer, where an entry of a leaf's product increment reaches 2**6.
+
+    Peaks of the factors settle nearly every case; only where their bound is too loose is the product computed.
+    """
+    for layer, module in spec.modules():
+        name = f"layers.{layer}.{module}"
+        da, db = peak(leaf.tensors[f"{name}.A"]), peak(leaf.tensors[f"{name}.B"])
+        a0, b0 = peak(adapter[f"{name}.A"]), peak(adapter[f"{name}.B"])
+        if leaf.rank * (db * (a0 + da) + b0 * da) < PRODUCT_BOUND:
+            continue
+        left, right = _factors(leaf, adapter, name, placement(spec, leaf.keep_set, layer, module))
+        largest = max(peak(left[start : start + 64] @ right) for start in range(0, left.shape[0], 64))
+        if not largest < PRODUCT_BOUND:
+            raise UpdateRejected(
+                f"update of {key[0]} for round {key[1]}: its product at {name} moved by {largest:.3g}, more than the "
+                "bound of 64; lower the learning rate"
+            )
+
+
+def _factors(leaf: Leaf, adapter: Tensors, name: str, at: Placement) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    da, db = leaf.tensors[f"{name}.A"], leaf.tensors[f"{name}.B"]
+    rows = slice(None) if at.b_rows is None else at.b_rows
+    columns = slice(None) if at.a_columns is None else at.a_columns
+    a0, b0 = adapter[f"{name}.A"][: leaf.rank, columns], adapter[f"{name}.B"][rows, : leaf.rank]
+    left = np.concatenate([db, b0], axis=1, dtype=np.float64)  # (kept out, 2 r)
+    right = np.concatenate([a0, da], axis=0, dtype=np.float64)  # (2 r, kept in)
+    right[: leaf.rank] += da
+    return left, right
