@@ -46,9 +46,10 @@ class LeafRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafDismissed:
-    """The stream of a device below an edge ends; without a goodbye it is known elsewhere by now."""
+    """This session of a device below an edge ends; without a goodbye the device is known elsewhere by now."""
 
     device: str
+    epoch: int
     goodbye: str = ""
 
 

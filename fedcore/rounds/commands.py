@@ -59,6 +59,35 @@ class RefuseUnknown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptPartial:
+    """Count the partial that just arrived and acknowledge it: none of its leaves was counted before."""
+
+    edge: str
+    number: int
+    round: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefuseOverlap:
+    """These leaves of a partial are resolved already: the edge shall fold again without them."""
+
+    edge: str
+    number: int
+    round: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusePartial:
+    """The partial's round is not open: nothing of it is counted."""
+
+    edge: str
+    number: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """Drop the stream of this session: the device has another one, with an epoch at least as new."""
 
@@ -85,4 +114,7 @@ class Finish:
     """Every round is closed durably; the run is over."""
 
 
-Command = Turn | Push | Accept | AckDuplicate | RefuseLate | RefuseUnknown | Fence | WakeAt | Pause | Finish
+PartialAnswer = AcceptPartial | RefuseOverlap | RefusePartial
+Command = (
+    Turn | Push | Accept | AckDuplicate | RefuseLate | RefuseUnknown | PartialAnswer | Fence | WakeAt | Pause | Finish
+)

@@ -21,11 +21,15 @@ class Joined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """The stream of this session closed; the device keeps its lease and may come back."""
+    """The stream of this session closed; the device keeps its lease and may come back.
+
+    `lost` where its parent watched the lease run out: then it is over here too.
+    """
 
     device: str
     epoch: int
     now_s: float
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,17 @@ class UpdateRejected:
 
     device: str
     round: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialArrived:
+    """An edge's partial was verified against the assignments of all its leaves; they count together or not at all."""
+
+    edge: str
+    number: int  # of the submission, among this edge's
+    round: int
+    leaves: tuple[tuple[str, float], ...]  # (device, seconds from pushed to accepted at its parent)
     now_s: float
 
 
@@ -85,4 +100,6 @@ class Stop:
     now_s: float
 
 
-Event = Started | Joined | Left | Alive | UpdateArrived | UpdateRejected | Planned | TurnDone | Tick | Stop
+Event = (
+    Started | Joined | Left | Alive | UpdateArrived | UpdateRejected | PartialArrived | Planned | TurnDone | Tick | Stop
+)

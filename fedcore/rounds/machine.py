@@ -9,7 +9,8 @@ Pure: no clock, no randomness, no I/O; equal arguments give equal results, and n
   accepted updates than the quorum it is void. Rounds are numbered attempts: after any close, void or not, comes
   round + 1; a void round does not count towards `total_rounds`. `max_void_rounds` in a row pause the run.
 - A closed stream loses nobody, an expired lease does. Who comes back while the round is open is pending again.
-- An update is accepted at most once, only from a member of the open round and before its deadline.
+- An update is accepted at most once, only from a member of the open round and before its deadline. The leaves of a
+  partial are accepted together: where one of them is resolved already, none is, and the edge folds again without it.
 - Every time-out of the machine stands in `WakeAt`; while a `Turn` is out, it waits for the shell alone.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import replace
 from fedcore.rounds import commands, events
 from fedcore.rounds.closing import close, expire_leases
 from fedcore.rounds.commands import Command
+from fedcore.rounds.partials import partial_arrived
 from fedcore.rounds.policy import RoundPolicy
 from fedcore.rounds.result import MemberStatus, RoundResult
 from fedcore.rounds.state import Member, Phase, RoundState, Session
@@ -67,6 +69,8 @@ def _handle(state: RoundState, event: events.Event) -> Step:
             return _update_arrived(_renew(state, event.device), event)
         case events.UpdateRejected():
             return _update_rejected(_renew(state, event.device), event)
+        case events.PartialArrived():
+            return partial_arrived(state, event)
         case events.Planned():
             return _planned(state, event)
         case events.TurnDone():
@@ -105,7 +109,10 @@ def _left(state: RoundState, event: events.Left) -> Step:
     known = state.sessions.get(event.device)
     if known is None or known.epoch != event.epoch:
         return state, ()
-    return replace(state, sessions={**state.sessions, event.device: replace(known, connected=False)}), ()
+    seen_s = min(known.seen_s, state.now_s - state.policy.lease_s) if event.lost else known.seen_s
+    session = replace(known, connected=False, seen_s=seen_s)
+    state = replace(state, sessions={**state.sessions, event.device: session})
+    return (expire_leases(state), ()) if event.lost else (state, ())
 
 
 def _alive(state: RoundState, event: events.Alive) -> Step:

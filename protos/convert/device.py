@@ -142,6 +142,7 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
         uplink_mbps=value.uplink_mbps,
         downlink_mbps=value.downlink_mbps,
         label_counts=dict(value.label_counts),
+        network=value.network,
     )
 
 
@@ -155,4 +156,5 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
         uplink_mbps=message.uplink_mbps,
         downlink_mbps=message.downlink_mbps,
         label_counts=tuple(sorted(message.label_counts.items())),
+        network=message.network,
     )

@@ -159,6 +159,7 @@ def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
         steps=value.steps,
         bytes_down=value.bytes_down,
         bytes_up=value.bytes_up,
+        repushed=value.repushed,
     )
 
 
@@ -175,4 +176,5 @@ def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
         steps=message.steps,
         bytes_down=message.bytes_down,
         bytes_up=message.bytes_up,
+        repushed=message.repushed,
     )

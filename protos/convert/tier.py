@@ -57,7 +57,9 @@ def leaf_response_to_pb(value: LeafJoined | LeafRefused | LeafDismissed) -> pb.L
             refusal = pb.LeafRefusal(error=value.error, message=value.message)
             return pb.LeafResponse(device=value.device, refused=refusal)
         case LeafDismissed():
-            return pb.LeafResponse(device=value.device, dismissed=pb.LeafDismissal(goodbye=value.goodbye))
+            return pb.LeafResponse(
+                device=value.device, dismissed=pb.LeafDismissal(goodbye=value.goodbye, epoch=value.epoch)
+            )
 
 
 def leaf_response_from_pb(message: pb.LeafResponse) -> LeafJoined | LeafRefused | LeafDismissed:
@@ -68,7 +70,8 @@ def leaf_response_from_pb(message: pb.LeafResponse) -> LeafJoined | LeafRefused 
         case "refused":
             return LeafRefused(device=message.device, error=message.refused.error, message=message.refused.message)
         case "dismissed":
-            return LeafDismissed(device=message.device, goodbye=message.dismissed.goodbye)
+            dismissed = message.dismissed
+            return LeafDismissed(device=message.device, epoch=dismissed.epoch, goodbye=dismissed.goodbye)
     raise ProtocolError(f"the tier above said something unknown to {message.device!r}; update the edge")
 
 

@@ -90,7 +90,7 @@ class PhaseTimes(_message.Message):
     def __init__(self, download_s: _Optional[float] = ..., prune_s: _Optional[float] = ..., train_s: _Optional[float] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ...) -> None: ...
 
 class DeviceReport(_message.Message):
-    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up")
+    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up", "repushed")
     LOSS_BEFORE_FIELD_NUMBER: _ClassVar[int]
     LOSS_AFTER_FIELD_NUMBER: _ClassVar[int]
     TRAIN_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class DeviceReport(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
+    REPUSHED_FIELD_NUMBER: _ClassVar[int]
     loss_before: float
     loss_after: float
     train_loss: float
@@ -111,7 +112,8 @@ class DeviceReport(_message.Message):
     steps: int
     bytes_down: int
     bytes_up: int
-    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ...) -> None: ...
+    repushed: bool
+    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., repushed: _Optional[bool] = ...) -> None: ...
 
 class UpdateSubmission(_message.Message):
     __slots__ = ("round", "update", "scores", "keep_set", "report")

@@ -46,10 +46,12 @@ class LeafRefusal(_message.Message):
     def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class LeafDismissal(_message.Message):
-    __slots__ = ("goodbye",)
+    __slots__ = ("goodbye", "epoch")
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     goodbye: str
-    def __init__(self, goodbye: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, goodbye: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class TierSpec(_message.Message):
     __slots__ = ("aggregator", "rank", "targets", "head", "geometry")

@@ -73,6 +73,7 @@ PROFILES = st.builds(
     uplink_mbps=LIMITS,
     downlink_mbps=LIMITS,
     label_counts=st.dictionaries(TEXT, U64, max_size=3).map(lambda counts: tuple(sorted(counts.items()))),
+    network=st.just("") | NAMES,
 )
 REPORTS = st.builds(
     DeviceReport,
@@ -86,6 +87,7 @@ REPORTS = st.builds(
     steps=U32,
     bytes_down=U64,
     bytes_up=U64,
+    repushed=st.booleans(),
 )
 ARMS = st.builds(Arm, sparsity=st.floats(min_value=0, max_value=1, exclude_max=True), rank=st.integers(1, 2**32 - 1))
 TRAININGS = st.builds(
@@ -255,7 +257,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     Goodbye: st.builds(Goodbye, reason=TEXT),
     LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),
     LeafRefused: st.builds(LeafRefused, device=NAMES, error=TEXT, message=TEXT),
-    LeafDismissed: st.builds(LeafDismissed, device=NAMES, goodbye=TEXT),
+    LeafDismissed: st.builds(LeafDismissed, device=NAMES, epoch=U64, goodbye=TEXT),
     RoundShare: st.builds(
         RoundShare,
         round=U64,

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.rounds import MemberStatus, Phase, RoundPolicy, RoundState, resume, step
-from fedcore.rounds.commands import Accept, Command, Finish, Pause, Push, Turn, WakeAt
+from fedcore.rounds.commands import Accept, AcceptPartial, Command, Finish, Pause, Push, Turn, WakeAt
 from fedcore.rounds.events import (
     Alive,
     Event,
     Joined,
     Left,
+    PartialArrived,
     Planned,
     Started,
     Stop,
@@ -47,10 +48,18 @@ def cohorts(draw: st.DrawFn) -> tuple[str, ...]:
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Started, now_s=TIMES),
     st.builds(Joined, device=DEVICES, epoch=EPOCHS, now_s=TIMES),
-    st.builds(Left, device=DEVICES, epoch=EPOCHS, now_s=TIMES),
+    st.builds(Left, device=DEVICES, epoch=EPOCHS, now_s=TIMES, lost=st.booleans()),
     st.builds(Alive, device=DEVICES, epoch=EPOCHS, now_s=TIMES),
     st.builds(UpdateArrived, device=DEVICES, round=ROUNDS, now_s=TIMES),
     st.builds(UpdateRejected, device=DEVICES, round=ROUNDS, now_s=TIMES),
+    st.builds(
+        PartialArrived,
+        edge=st.just("edge"),
+        number=st.integers(1, 3),
+        round=ROUNDS,
+        leaves=st.lists(st.tuples(DEVICES, TIMES), max_size=4, unique_by=lambda leaf: leaf[0]).map(tuple),
+        now_s=TIMES,
+    ),
     st.builds(Planned, round=ROUNDS, cohort=cohorts(), now_s=TIMES),
     st.builds(TurnDone, now_s=TIMES),
     st.builds(Tick, now_s=TIMES),
@@ -70,7 +79,10 @@ def aimed(draw: st.DrawFn, state: RoundState) -> Event:
         if state.is_last:
             return TurnDone(now_s=now_s)
         return Planned(round=state.round, cohort=draw(cohorts()), now_s=now_s)
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 8))
+    if kind == 8:
+        leaves = draw(st.lists(st.tuples(DEVICES, TIMES), max_size=3, unique_by=lambda leaf: leaf[0]))
+        return PartialArrived(edge="edge", number=1, round=state.round, leaves=tuple(leaves), now_s=now_s)
     if kind <= 1:
         return Joined(device=device, epoch=epoch + 1, now_s=now_s)
     if kind == 2:
@@ -93,10 +105,12 @@ def check_transition(before: RoundState, event: Event, after: RoundState, out: t
     assert sum(isinstance(each, Turn) for each in out) <= 1
     if before.phase in (Phase.DONE, Phase.PAUSED):
         assert after.phase is before.phase
-        assert not [each for each in out if isinstance(each, Turn | Push | Accept | WakeAt | Pause | Finish)]
+        assert not [
+            each for each in out if isinstance(each, Turn | Push | Accept | AcceptPartial | WakeAt | Pause | Finish)
+        ]
     if before.phase is Phase.OPEN and after.now_s >= before.deadline_at_s:
         assert after.phase is not Phase.OPEN, "a round stayed open over its deadline"
-        assert not [each for each in out if isinstance(each, Accept)], "a late update was accepted"
+        assert not [each for each in out if isinstance(each, Accept | AcceptPartial)], "a late update was accepted"
     if after.phase is Phase.OPEN:
         assert any(member.status is None for member in after.members.values())
     else:
@@ -118,6 +132,8 @@ def check_waiting(state: RoundState) -> None:
 def check_history(policy: RoundPolicy, out: list[Command]) -> None:
     """What must hold of a whole run: rounds in order, one acceptance per key, results that agree with it."""
     accepted = Counter((each.device, each.round) for each in out if isinstance(each, Accept))
+    partials = [each for each in out if isinstance(each, AcceptPartial)]
+    accepted.update((device, each.round) for each in partials for device in each.devices)
     assert all(count == 1 for count in accepted.values())
     closed = [each.closed for each in out if isinstance(each, Turn) and each.closed is not None]
     assert [each.round for each in closed] == list(range(1, len(closed) + 1))

@@ -1,0 +1,32 @@
+"""An edge's partial at the round machine: all of its leaves count, or none."""
+
+from dataclasses import replace
+
+from fedcore.rounds import commands, events
+from fedcore.rounds.result import MemberStatus
+from fedcore.rounds.state import Member, RoundState
+
+_OPEN = (None, MemberStatus.LOST)
+
+
+def partial_arrived(state: RoundState, event: events.PartialArrived) -> tuple[RoundState, tuple[commands.Command, ...]]:
+    """Accept a partial, refuse it as overlapping with the names, or refuse it where its round is not open."""
+    devices = tuple(device for device, _ in event.leaves)
+    if event.round != state.round or not all(device in state.members for device in devices):
+        return state, (commands.RefusePartial(edge=event.edge, number=event.number, round=event.round),)
+    resolved = tuple(device for device in devices if state.members[device].status not in _OPEN)
+    if resolved:
+        refusal = commands.RefuseOverlap(
+            edge=event.edge, number=event.number, round=event.round, devices=tuple(sorted(resolved))
+        )
+        return state, (refusal,)
+    accepted = {device: _accepted(state, state.members[device], time_s) for device, time_s in event.leaves}
+    answer = commands.AcceptPartial(edge=event.edge, number=event.number, round=event.round, devices=devices)
+    return replace(state, members={**state.members, **accepted}), (answer,)
+
+
+def _accepted(state: RoundState, member: Member, time_s: float) -> Member:
+    """Its time is its parent's: what it waited at the edge for others is not the device's."""
+    pushed_at_s = state.opened_at_s if member.pushed_at_s is None else member.pushed_at_s
+    accepted_at_s = min(state.now_s, pushed_at_s + max(0.0, time_s))
+    return replace(member, status=MemberStatus.ACCEPTED, pushed_at_s=pushed_at_s, accepted_at_s=accepted_at_s)
