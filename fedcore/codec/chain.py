@@ -4,8 +4,8 @@
     "bf16" "fp16"      half the bytes, rounded  "bf16+zstd"           rounded, then byte planes compressed
     "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
-The bytes carry their own description: `decode` needs no codec name. A container is one of three: plain casts are
-ordinary safetensors; compressed casts and all other chains are U8 tensors, described in the metadata.
+The bytes carry their own description: `decode` needs no codec name. Plain casts are ordinary safetensors; all other
+chains are U8 tensors, described in the metadata. Compressed casts as they were first written are still read.
 """
 
 import json
@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.codec.byte_planes import join_planes, split_planes
+from fedcore.codec.byte_planes import join_planes
 from fedcore.codec.cast import CASTS, Cast
 from fedcore.codec.container import Entry, checked_shape, pack, parse_object, unpack
 from fedcore.codec.grammar import parse_chain
 from fedcore.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.errors import ProtocolError, UpdateRejected
 
-PLANES = "fedcore.planes"  # metadata key: JSON of real dtype, shape and plane sizes of every compressed cast
-CHAIN = "fedcore.chain"  # metadata key: JSON of the description of every tensor of any other chain
+CHAIN = "fedcore.chain"  # metadata key: JSON of the description of every tensor that is not plain
+PLANES = "fedcore.planes"  # the same of compressed casts, of unrotated bits; read, no longer written
 FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
 MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
@@ -34,7 +34,7 @@ _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """One tensor as it lies in the container; `sizes` are its plane sizes, None where it is not compressed."""
+    """One cast as it lies in the container; `sizes` are its planes of unrotated bits, None where it is plain."""
 
     cast: Cast
     shape: tuple[int, ...]
@@ -46,7 +46,8 @@ class _Stored:
         if self.sizes is None:
             flat = np.frombuffer(self.data, dtype=self.cast.dtype)
         else:
-            flat = join_planes(self.data, self.sizes, count=math.prod(self.shape), dtype=self.cast.dtype)
+            count = math.prod(self.shape)
+            flat = join_planes(self.data, self.sizes, count=count, dtype=self.cast.dtype, rotated=False)
         return self.cast.widen(flat.reshape(self.shape))
 
 
@@ -83,24 +84,20 @@ def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """
     chain = parse_chain(codec)
-    cast = chain.format if isinstance(chain.format, Cast) and chain.share is None else None
-    key = None if cast is not None and not chain.compress else CHAIN if cast is None else PLANES
+    plain = chain.format if isinstance(chain.format, Cast) and chain.share is None and not chain.compress else None
     entries: dict[str, Entry] = {}
     described: dict[str, Mapping[str, Any]] = {}
     for name in sorted(tensors):
         value = tensors[name]
         if value.dtype != np.float32:
             raise ValueError(f"tensor {name!r}: expected float32, got {value.dtype}")
-        if cast is None:
-            data, described[name] = pack_tensor(value, chain)
-        elif chain.compress:
-            data, described[name] = _pack_cast(value, cast)
+        if plain is not None:
+            stored = plain.store(value.reshape(-1))[0]
+            entries[name] = Entry(tag=plain.tag, shape=value.shape, data=stored.view(np.uint8).data)
         else:
-            stored = cast.store(value.reshape(-1))[0]
-            entries[name] = Entry(tag=cast.tag, shape=value.shape, data=stored.view(np.uint8).data)
-            continue
-        entries[name] = Entry(tag="U8", shape=(len(data),), data=memoryview(data))
-    return pack(entries, {} if key is None else {key: json.dumps(described, separators=(",", ":"))})
+            data, described[name] = pack_tensor(value, chain)
+            entries[name] = Entry(tag="U8", shape=(len(data),), data=memoryview(data))
+    return pack(entries, {} if plain is not None else {CHAIN: json.dumps(described, separators=(",", ":"))})
 
 
 def decode(
@@ -134,11 +131,6 @@ def encoded_bytes_bound(shapes: Mapping[str, tuple[int, ...]], codec: str) -> in
         total += len(quoted) + 96 + 21 * len(shape)  # a 64-bit number and its comma take at most 21 characters
         total += len(json.dumps(quoted)) + 320 + 21 * len(shape)  # its description, with up to nine such numbers
     return total
-
-
-def _pack_cast(value: NDArray[np.float32], cast: Cast) -> tuple[bytes, Mapping[str, Any]]:
-    parts = split_planes(cast.store(value.reshape(-1))[0])
-    return b"".join(parts), {"dtype": cast.tag, "shape": value.shape, "planes": [len(part) for part in parts]}
 
 
 def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[str, _Stored | Packed]:
