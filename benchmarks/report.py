@@ -49,13 +49,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def emit(name: str, rows: Sequence[Row], args: argparse.Namespace, *, notes: Mapping[str, Any] | None = None) -> None:
+def emit(
+    name: str,
+    rows: Sequence[Row],
+    args: argparse.Namespace,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    shown: Sequence[str] | None = None,
+) -> None:
     """Print `rows` as a table and, with --json, write them with machine, date (UTC) and command.
 
-    Columns are the keys of the rows in order of appearance; `notes` (fixed settings, goals) go under the table and
-    into the JSON.
+    Columns are the keys of the rows in order of appearance, in print only those in `shown` where it is given; `notes`
+    (fixed settings, goals) go under the table and into the JSON.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(shown or dict.fromkeys(key for row in rows for key in row))
     table = Table(title=name)
     for column in columns:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)

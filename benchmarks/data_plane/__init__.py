@@ -1,0 +1,1 @@
+"""What the data plane moves, against the limits of this machine and against flwr."""

@@ -1,0 +1,165 @@
+"""A process of light devices: python -m benchmarks.data_plane.device SPEC.json
+
+They join, fetch, store, hash and upload as `fedcore join` does, over the same link, but do not train: every assignment
+is answered with an update of the right shapes whose values differ by device and round. No torch is imported. Per device
+and round one line of times (seconds of the machine's monotonic clock) goes to the trace.
+"""
+
+import asyncio
+import json
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data_plane.case import LABELS, MAX_LENGTH, spec_of
+from fedcore.codec.chain import encode
+from fedcore.fingerprint import Fingerprint
+from fedcore.geometry import Geometry, geometry_from_config
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import DeviceReport
+from fedcore.profile import DeviceProfile
+from protos.tier_values import AnyDownward
+from protos.values import BlobRef, Join, Role, UpdateSubmission, UploadHeader, Welcome, Work
+from protos.wire import INLINE_BYTES, PROTOCOL
+from storage.blobs import BlobStore
+from storage.certificates import load_material
+from transport.link import Link, LinkSettings, Stream
+from transport.membership import Membership
+from transport.payload import fetch_all
+from transport.retry import retrying
+from transport.throttle import Throttle
+
+CERTIFICATE = "light"
+
+
+@dataclass(slots=True, kw_only=True)
+class LightDevice:
+    """One device: everything but a model."""
+
+    name: str
+    link: Link
+    mark: Fingerprint
+    geometry: Geometry
+    blobs: BlobStore
+    trace: Path
+    _session: str = ""
+    _held: set[str] = field(default_factory=set)
+
+    async def run(self) -> str:
+        """Stay until the run is over."""
+        try:
+            return await Membership(
+                link=self.link,
+                make_join=self._join,
+                on_welcome=self._welcome,
+                on_message=self._message,
+                say=lambda text: print(self.name, text, flush=True),
+            ).run()
+        finally:
+            await self.link.close()
+
+    async def _join(self) -> Join:
+        return Join(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            role=Role.DEVICE,
+            name=self.name,
+            device_uuid=self.name,
+            epoch=1,
+            profile=DeviceProfile(name=self.name, device_class=CERTIFICATE, num_examples=1),
+            fingerprint=self.mark,
+            max_length=MAX_LENGTH,
+            labels=LABELS,
+        )
+
+    async def _welcome(self, welcome: Welcome, stream: Stream) -> None:
+        self._session = welcome.session
+
+    async def _message(self, message: AnyDownward, stream: Stream) -> None:
+        if isinstance(message, Work):
+            await self._answer(message, stream)
+
+    async def _answer(self, work: Work, stream: Stream) -> None:
+        begin = time.monotonic()
+        refs = (work.keep_set, work.head, *work.rank_blocks)
+        received = await retrying(lambda: fetch_all(self.link, self.blobs, refs))
+        fetched = time.monotonic()
+        update = await asyncio.to_thread(self._made, work)
+        for blob_id in self._held - {ref.id for ref in refs}:
+            self.blobs.delete(blob_id)
+        self._held = {ref.id for ref in refs if not ref.inline} | {update.id}
+        made = time.monotonic()
+        ref, sent = await self._delivered(update, work)
+        uploaded = time.monotonic()
+        report = DeviceReport(
+            loss_before=1.0,
+            loss_after=1.0,
+            train_loss=1.0,
+            phase_s={"download": fetched - begin, "encode": made - fetched, "upload": uploaded - made},
+            peak_memory_mb=1.0,
+            adapter_importance=0.0,
+            num_examples=1,
+            steps=0,
+            bytes_down=received,
+            bytes_up=sent,
+        )
+        await stream.send(
+            UpdateSubmission(round=work.round, update=ref, scores=None, keep_set=work.keep_set.id, report=report)
+        )
+        self._note(work.round, (begin, fetched, made, uploaded), (received, sent))
+
+    def _made(self, work: Work) -> BlobRef:
+        data = encode(self._increment(work), work.training.codec)
+        return BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="update")
+
+    async def _delivered(self, update: BlobRef, work: Work) -> tuple[BlobRef, int]:
+        if update.size <= INLINE_BYTES:
+            return await self.link.pack(update, self.blobs.read_bytes(update.id)), update.size
+
+        async def upload() -> int:
+            data = memoryview(self.blobs.read_bytes(update.id))
+            header = UploadHeader(blob=update, offset=0, sender=self.name, session=self._session, round=work.round)
+            return await self.link.upload(data, header)
+
+        return update, await retrying(upload)
+
+    def _increment(self, work: Work) -> Mapping[str, NDArray[np.float32]]:
+        shapes = spec_of(self.geometry, work.arm.rank).shapes(keep_set=KeepSet.full(self.geometry))
+        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{work.round}".encode()) % 1000)
+        return {name: np.broadcast_to(value, shape) for name, shape in shapes.items()}
+
+    def _note(self, number: int, times: tuple[float, ...], bytes_moved: tuple[int, int]) -> None:
+        with self.trace.open("a") as file:
+            file.write(json.dumps([self.name, number, *times, *bytes_moved]) + "\n")
+
+
+async def run_devices(spec: Mapping[str, Any]) -> None:
+    """Run the devices of one process to the end of the run."""
+    tls = load_material(Path(spec["certs"]), CERTIFICATE) if spec["certs"] else None
+    geometry, mark = geometry_from_config(spec["model"]), Fingerprint(**spec["fingerprint"])
+
+    def light(name: str) -> LightDevice:
+        unlimited = Throttle(0.0)
+        settings = LinkSettings(target=spec["target"], tls=tls, uplink=unlimited, downlink=unlimited)
+        place = Path(spec["folder"]) / name
+        return LightDevice(
+            name=name,
+            link=Link(settings),
+            mark=mark,
+            geometry=geometry,
+            blobs=BlobStore(place),
+            trace=Path(spec["trace"]),
+        )
+
+    await asyncio.gather(*(light(name).run() for name in spec["names"]))
+
+
+if __name__ == "__main__":
+    asyncio.run(run_devices(json.loads(Path(sys.argv[1]).read_text())))

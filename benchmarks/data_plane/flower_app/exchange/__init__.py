@@ -1,0 +1,1 @@
+"""One array each way: what the benchmark compares with."""
