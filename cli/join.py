@@ -7,7 +7,7 @@ import typer
 
 from cli.settings import CertsOption, InsecureOption, tls_material
 from fedcore.errors import ConfigError
-from fedcore.profile import check_name
+from fedcore.profile import check_name, check_network
 
 RUN = "The run"
 DATA = "Private data"
@@ -22,6 +22,12 @@ def join(
         typer.Option("--data", help="Rows: CSV, TSV, JSONL, Parquet, a hub id, or fetch:NAME.", rich_help_panel=DATA),
     ],
     device_class: Annotated[str, typer.Option("--class", help="Device class.", rich_help_panel=RUN)] = "default",
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network", metavar="NAME", help="Network class, such as 5g or wifi, for figures.", rich_help_panel=RUN
+        ),
+    ] = "",
     role: Annotated[
         Literal["device", "evaluator"],
         typer.Option("--role", help="device trains; evaluator measures and exports.", rich_help_panel=RUN),
@@ -98,6 +104,7 @@ def join(
 
     check_name(name)
     check_name(device_class, "device class")
+    check_network(network)
     if ":" not in target:
         raise ConfigError(f"coordinator address {target!r}: expected HOST:PORT, for example coord.example:8443")
     require_client("fedcore join")
@@ -131,6 +138,7 @@ def join(
         memory_mb=memory_mb,
         uplink_mbps=uplink_mbps,
         downlink_mbps=downlink_mbps,
+        network=network,
     )
     work = run_evaluator(options) if role == "evaluator" else run_device(options, limits)
     typer.echo(f"{name}: {run_to_end(work)}")

@@ -69,6 +69,7 @@ class Agent:
     _stream: Stream | None = None
     _job: asyncio.Task[None] | None = None
     _job_key: str = ""
+    _repushed: bool = False  # work on the job's answer began before its last push, which may be another parent's
     _handout: set[str] = field(default_factory=set)
     _pending: _Pending | None = None
     _welcome: Welcome | None = None
@@ -105,9 +106,10 @@ class Agent:
     async def _begin(self, work: Work) -> None:
         key = work_key(work)
         if self._job is not None and not self._job.done() and key == self._job_key:
+            self._repushed = True
             return  # pushed again after a reconnect: the job under way answers it
         await self._stop_job()
-        self._job_key = key
+        self._job_key, self._repushed = key, True  # until work on it begins here
         self._job = asyncio.create_task(self._carry_out(work, key))
 
     async def _stop_job(self) -> None:
@@ -156,6 +158,7 @@ class Agent:
     async def _produce(self, work: Work, key: str) -> Spooled:
         if self._trainer is None:
             raise TransportError("an assignment came before the welcome")
+        self._repushed = False
         begin = self.clock()
         refs = (work.keep_set, work.head, *work.rank_blocks)
         bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
@@ -219,7 +222,7 @@ class Agent:
         submission = spooled.submission
         submission, sent = await self._send_blobs(work, submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
-        report = replace(submission.report, phase_s=phases, bytes_up=sent)
+        report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=self._repushed)
         await self._tell(replace(submission, report=report))
         self.say(
             f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "

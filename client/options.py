@@ -42,13 +42,14 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLimits:
-    """Emulated limits of a device; 0 is not limited."""
+    """What a device is, and its emulated limits; 0 is not limited."""
 
     device_class: str
     slowdown: float = 1.0
     memory_mb: float = 0.0
     uplink_mbps: float = 0.0
     downlink_mbps: float = 0.0
+    network: str = ""  # network class; limits nothing
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -50,6 +50,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         uplink_mbps=limits.uplink_mbps,
         downlink_mbps=limits.downlink_mbps,
         label_counts=tuple(sorted(Counter(rows.labels).items())),
+        network=limits.network,
     )
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedcore.errors import ConfigError
-from fedcore.profile import check_name
+from fedcore.profile import check_name, check_network
 
 SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
 COUNT_LIMIT = 2**31  # counts travel as unsigned 32-bit numbers
@@ -195,10 +195,12 @@ class ClassConfig:
     memory_mb: float = 0.0  # limit on peak live tensor memory of a training step
     uplink_mbps: float = 0.0
     downlink_mbps: float = 0.0
+    network: str = ""  # network class, for figures only: "5g", "wifi", "ethernet"; empty is unknown
     target_sparsity: float | None = None  # None: strategy.target_sparsity
 
     def __post_init__(self) -> None:
         check_name(self.name, "fleet.class name")
+        check_network(self.network, f"fleet.class {self.name}: network")
         _count(f"fleet.class {self.name}: count", self.count, 1)
         _at_least(f"fleet.class {self.name}: slowdown", self.slowdown, 1)
         for key in ("memory_mb", "uplink_mbps", "downlink_mbps"):

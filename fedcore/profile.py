@@ -16,11 +16,17 @@ def check_name(name: str, what: str = "device name") -> str:
     return name
 
 
+def check_network(network: str, what: str = "network class") -> str:
+    """Return `network` if it is empty (unknown) or a name, else raise ConfigError."""
+    return network and check_name(network, what)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
     """A device's identity and limits. A limit of 0 means not limited.
 
-    Raises ConfigError for a name that is none, no training row, and limits that are negative or not finite.
+    Raises ConfigError for a name or network class that is none, no training row, and limits that are negative or not
+    finite.
     """
 
     name: str
@@ -31,10 +37,12 @@ class DeviceProfile:
     uplink_mbps: float = 0.0  # megabits per second
     downlink_mbps: float = 0.0
     label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
+    network: str = ""  # what kind of network it hangs on, such as "5g" or "wifi"; empty is unknown
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_name(self.device_class, "device class")
+        check_network(self.network)
         if self.num_examples < 1:
             raise ConfigError(f"device {self.name} has no training row; give it at least one")
         for key, low in (("slowdown", 1), ("memory_mb", 0), ("uplink_mbps", 0), ("downlink_mbps", 0)):

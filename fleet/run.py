@@ -88,6 +88,7 @@ def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[
     for index, (name, each) in enumerate(devices, start=1):
         limits = ["--slowdown", each.slowdown, "--memory-mb", each.memory_mb]
         limits += ["--uplink-mbps", each.uplink_mbps, "--downlink-mbps", each.downlink_mbps]
+        limits += ["--network", each.network] if each.network else []
         part = ["--shard", f"{index}/{shards}", "--partition", config.data.partition]
         part += ["--alpha", str(config.data.alpha), "--seed", str(seed)]
         yield (

@@ -186,6 +186,7 @@ class Engine:
                     time_s=ended - member.pushed_at_s,
                     report=arrived.submission.report if arrived else None,
                     fold_s=current.fold_s.get(member.device) if arrived else None,
+                    network=profiles[member.device].network,
                     scores=arrived.scores if arrived else None,
                 )
             )

@@ -95,6 +95,7 @@ def test_values_out_of_range_are_refused_by_name(table: Callable[..., Any], key:
         ("slowdown", 0.5, "fleet.class x: slowdown must be at least 1"),
         ("slowdown", NAN, "slowdown must be at least 1"),
         ("memory_mb", -1.0, "fleet.class x: memory_mb must be at least 0"),
+        ("network", "5G", "fleet.class x: network '5G': expected 1-63 characters"),
         ("uplink_mbps", -1.0, "fleet.class x: uplink_mbps must be at least 0"),
         ("downlink_mbps", INF, "fleet.class x: downlink_mbps must be at least 0"),
         ("target_sparsity", 1.0, r"fleet.class x: target_sparsity must be in \[0, 1\)"),

@@ -32,6 +32,17 @@ def test_no_limit_is_the_default() -> None:
     assert (profile.memory_mb, profile.slowdown, profile.uplink_mbps, profile.downlink_mbps) == (0.0, 1.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("network", ["", "5g", "wi-fi", "ethernet"])
+def test_a_network_class_is_a_name_or_unknown(network: str) -> None:
+    assert DeviceProfile(name="a", device_class="b", num_examples=1, network=network).network == network
+
+
+@pytest.mark.parametrize("network", ["5G", "wi fi", "a" * 64, "\n"])
+def test_other_network_classes_are_refused(network: str) -> None:
+    with pytest.raises(ConfigError, match="network class .*: expected 1-63 characters"):
+        DeviceProfile(name="a", device_class="b", num_examples=1, network=network)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

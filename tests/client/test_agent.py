@@ -48,10 +48,14 @@ async def test_an_assignment_ends_in_one_submission_that_carries_its_update(make
 async def test_work_pushed_again_while_under_way_is_done_once(make_bench: MakeBench) -> None:
     gate = threading.Event()
     bench = await joined(make_bench(gate=gate))
-    await push(bench, make_work(), make_work())
+    await push(bench, make_work())
+    assert await asyncio.to_thread(bench.trainer.entered.wait, PATIENCE_S)
+    await push(bench, make_work())
     gate.set()
     await bench.settled()
-    assert len(bench.trainer.runs) == 1 and len(bench.stream.of(UpdateSubmission)) == 1
+    (submission,) = bench.stream.of(UpdateSubmission)
+    assert len(bench.trainer.runs) == 1
+    assert submission.report.repushed, "its phases may have begun under a parent that is gone"
     await bench.agent.close()
 
 
@@ -62,6 +66,7 @@ async def test_work_pushed_again_after_its_end_sends_the_same_bytes_without_trai
         await bench.settled()
     first, second = bench.stream.of(UpdateSubmission)
     assert len(bench.trainer.runs) == 1 and first.update == second.update
+    assert (first.report.repushed, second.report.repushed) == (False, True)
     await bench.agent.close()
 
 
