@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fedcore.rounds import commands, events
 from fedcore.rounds.result import MemberStatus
-from fedcore.rounds.state import Member, RoundState
+from fedcore.rounds.state import Member, Phase, RoundState
 
 _OPEN = (None, MemberStatus.LOST)
 
@@ -12,7 +12,8 @@ _OPEN = (None, MemberStatus.LOST)
 def partial_arrived(state: RoundState, event: events.PartialArrived) -> tuple[RoundState, tuple[commands.Command, ...]]:
     """Accept a partial, refuse it as overlapping with the names, or refuse it where its round is not open."""
     devices = tuple(device for device, _ in event.leaves)
-    if event.round != state.round or not all(device in state.members for device in devices):
+    asked_for = state.phase is Phase.OPEN and event.round == state.round
+    if not asked_for or not all(device in state.members for device in devices):
         return state, (commands.RefusePartial(edge=event.edge, number=event.number, round=event.round),)
     resolved = tuple(device for device in devices if state.members[device].status not in _OPEN)
     if resolved:

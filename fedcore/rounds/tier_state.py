@@ -1,0 +1,69 @@
+"""What an edge's machine knows: a frozen value that `tier.step` replaces."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """How far one leaf of the open round is."""
+
+    PENDING = "pending"  # has its assignment
+    GONE = "gone"  # left before it answered; nobody waits for it here
+    HELD = "held"  # verified and folded, not passed on yet
+    FLYING = "flying"  # in the submission under way
+    COUNTED = "counted"  # the tier above has it
+    REFUSED = "refused"  # the tier above came to its end without it
+    FAILED = "failed"  # it could not do its work, or its update did not fit
+
+
+class Word(StrEnum):
+    """The word on an update or a submission."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    OVERLAP = "overlap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Part:
+    """One submission of a child edge."""
+
+    child: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One device of the round; `part` is the child's submission it came in, None for a device of our own."""
+
+    stage: Stage
+    part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """The submission under way."""
+
+    number: int
+    devices: tuple[str, ...]  # counted in it, sorted
+    failed: tuple[str, ...]  # reported with it
+    parts: tuple[Part, ...]  # whole submissions of children in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierState:
+    """Everything an edge's machine knows. `number` is that of the last submission; start it above an earlier life's."""
+
+    round: int = 0  # 0 before the first share
+    now_s: float = 0.0
+    deadline_at_s: float = 0.0
+    number: int = 0
+    over: bool = False  # `round` has closed
+    leaves: Mapping[str, Leaf] = field(default_factory=dict)
+    parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)  # held or flying, with their counted devices
+    answers: Mapping[Part, tuple[Word, tuple[str, ...]]] = field(default_factory=dict)  # given in this round
+    reported: frozenset[str] = frozenset()  # failed leaves the tier above has heard of
+    flight: Flight | None = None
