@@ -6,36 +6,21 @@ are noise and are stored raw. (Unrotated, the top byte would spend a whole bit o
 in the noise.) DFloat11 codes the exponents alone for the same reason: Zhang et al. 2025, arXiv 2504.11651. One-byte
 arrays are one plane as they are.
 
-The coder is the Huffman stage of zstd. Its match finder is kept from finding anything: on exponents a match costs more
-bits than the literals it saves, and most of the time. A plane's stored size tells what it is: exactly one byte per
-value means raw, less means one zstd frame.
+The coder is the Huffman stage of zstd (`fedcore.codec.frames`). A plane's stored size tells what it is: exactly one
+byte per value means raw, less means one zstd frame.
 """
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
+from fedcore.codec.frames import huffman_frame, opened
 from fedcore.errors import ProtocolError
 
 _LEAST_GAIN = 32  # a frame must save 1/32 of its plane, or decoding it is not worth the time
 _PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
-
-# Matches of seven bytes or more, looked for in a table of 64 entries: next to none. target_length must stay 0, for
-# zstd's negative levels switch its Huffman stage off; blocks, each with its own table, hold 128 KiB from window 2**17.
-_HUFFMAN = zstandard.ZstdCompressionParameters(
-    strategy=zstandard.STRATEGY_FAST,
-    min_match=7,
-    hash_log=6,
-    target_length=0,
-    window_log=17,
-    write_checksum=False,
-    write_content_size=True,
-)
-_CONTEXTS = threading.local()  # making a context takes as long as coding 30 kB; reuse changes no byte
 
 
 def split_planes(values: NDArray[Any]) -> list[bytes]:
@@ -66,7 +51,7 @@ def join_planes(
     planes, start = [], 0
     for size in sizes:
         stored = data[start : start + size]
-        planes.append(np.frombuffer(stored if size == count else _decompressed(stored, count), dtype=np.uint8))
+        planes.append(np.frombuffer(stored if size == count else opened(stored, count), dtype=np.uint8))
         start += size
     return planes[0].view(dtype) if width == 1 else _joined(planes, rotated=rotated).view(dtype)
 
@@ -104,35 +89,5 @@ def _joined(planes: Sequence[NDArray[np.uint8]], *, rotated: bool) -> NDArray[An
 
 
 def _smaller(plane: NDArray[np.uint8]) -> bytes:
-    frame: bytes = _compressor().compress(plane.data)
+    frame = huffman_frame(plane.data)
     return frame if len(frame) < plane.size - plane.size // _LEAST_GAIN else plane.tobytes()
-
-
-def _decompressed(frame: memoryview, count: int) -> bytes:
-    try:
-        # the frame's own claim decides what zstd allocates, so it is compared before anything is decompressed
-        declared = zstandard.get_frame_parameters(frame).content_size
-        if declared != count:
-            raise ProtocolError(f"zstd frame declares {declared} bytes where {count} were expected; encode again")
-        plane: bytes = _decompressor().decompress(frame, max_output_size=count, allow_extra_data=False)
-    except zstandard.ZstdError as cause:
-        raise ProtocolError(f"damaged zstd frame ({cause}); encode and send again") from None
-    if len(plane) != count:
-        raise ProtocolError(f"zstd frame holds {len(plane)} bytes where {count} were expected; encode again")
-    return plane
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """Return this thread's own: contexts must not be shared between threads."""
-    if not hasattr(_CONTEXTS, "compressor"):
-        _CONTEXTS.compressor = zstandard.ZstdCompressor(compression_params=_HUFFMAN)
-    made: zstandard.ZstdCompressor = _CONTEXTS.compressor
-    return made
-
-
-def _decompressor() -> zstandard.ZstdDecompressor:
-    """Return this thread's own."""
-    if not hasattr(_CONTEXTS, "decompressor"):
-        _CONTEXTS.decompressor = zstandard.ZstdDecompressor()
-    made: zstandard.ZstdDecompressor = _CONTEXTS.decompressor
-    return made

@@ -5,7 +5,7 @@
     "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
 The bytes carry their own description: `decode` needs no codec name. Plain casts are ordinary safetensors; all other
-chains are U8 tensors, described in the metadata. Compressed casts as they were first written are still read.
+chains are one bundle with their description. Compressed casts as they were first written are still read.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.codec.bundle import pack_bundle, unpack_bundle
 from fedcore.codec.byte_planes import join_planes
 from fedcore.codec.cast import CASTS, Cast
 from fedcore.codec.container import Entry, checked_shape, pack, parse_object, unpack
@@ -24,11 +25,12 @@ from fedcore.codec.grammar import parse_chain
 from fedcore.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.errors import ProtocolError, UpdateRejected
 
-CHAIN = "fedcore.chain"  # metadata key: JSON of the description of every tensor that is not plain
-PLANES = "fedcore.planes"  # the same of compressed casts, of unrotated bits; read, no longer written
+CHAIN = "fedcore.chain"  # metadata key of a bundle of packed tensors; its value is the version of both, "1"
+PLANES = "fedcore.planes"  # metadata key: JSON describing compressed casts of unrotated bits; no longer written
 FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
 MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
+_VERSION = "1"
 _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
 
 
@@ -86,18 +88,17 @@ def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     chain = parse_chain(codec)
     plain = chain.format if isinstance(chain.format, Cast) and chain.share is None and not chain.compress else None
     entries: dict[str, Entry] = {}
-    described: dict[str, Mapping[str, Any]] = {}
+    parts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
     for name in sorted(tensors):
         value = tensors[name]
         if value.dtype != np.float32:
             raise ValueError(f"tensor {name!r}: expected float32, got {value.dtype}")
-        if plain is not None:
+        if plain is None:
+            parts[name] = pack_tensor(value, chain)
+        else:
             stored = plain.store(value.reshape(-1))[0]
             entries[name] = Entry(tag=plain.tag, shape=value.shape, data=stored.view(np.uint8).data)
-        else:
-            data, described[name] = pack_tensor(value, chain)
-            entries[name] = Entry(tag="U8", shape=(len(data),), data=memoryview(data))
-    return pack(entries, {} if plain is not None else {CHAIN: json.dumps(described, separators=(",", ":"))})
+    return pack(entries, {}) if plain is not None else pack_bundle(parts, {CHAIN: _VERSION})
 
 
 def decode(
@@ -124,7 +125,7 @@ def decode(
 def encoded_bytes_bound(shapes: Mapping[str, tuple[int, ...]], codec: str) -> int:
     """Return a number of bytes that `encode` never exceeds for float32 tensors of these names and shapes."""
     chain = parse_chain(codec)
-    total = 8 + 8 + 64  # header length, padding, and the frame of header and metadata
+    total = 8 + 8 + 304  # header length, padding, and the rest of the header beside its tensors
     for name, shape in shapes.items():
         quoted = json.dumps(name)
         total += packed_bound(shape, chain)
@@ -138,8 +139,9 @@ def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[s
         described = _descriptions(entries, metadata[PLANES])
         return {name: _compressed(name, entry, described[name]) for name, entry in entries.items()}
     if CHAIN in metadata:
-        described = _descriptions(entries, metadata[CHAIN])
-        return {name: packed(name, _bytes(name, entry), described[name]) for name, entry in entries.items()}
+        if metadata[CHAIN] != _VERSION:
+            raise ProtocolError(f"chain of version {metadata[CHAIN][:20]!r}, expected {_VERSION!r}; update fedcore")
+        return {name: packed(name, data, described) for name, (data, described) in unpack_bundle(entries).items()}
     return {name: _plain(name, entry) for name, entry in entries.items()}
 
 
@@ -148,12 +150,6 @@ def _descriptions(entries: Mapping[str, Entry], text: str) -> dict[str, Any]:
     if set(described) != set(entries):
         raise ProtocolError("compressed tensors: their description names other tensors than the container holds")
     return described
-
-
-def _bytes(name: str, entry: Entry) -> memoryview:
-    if entry.tag != "U8":
-        raise ProtocolError(f"tensor {name[:80]!r}: expected U8 bytes beside a description, got {entry.tag}")
-    return entry.data
 
 
 def _plain(name: str, entry: Entry) -> _Stored:

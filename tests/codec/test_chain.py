@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load
 
 from fedcore.codec.cast import CASTS
-from fedcore.codec.chain import FREE_BYTES, PLANES, check_codec, decode, encode, encoded_bytes_bound
-from fedcore.codec.container import Entry, pack
+from fedcore.codec.chain import CHAIN, FREE_BYTES, PLANES, check_codec, decode, encode, encoded_bytes_bound
+from fedcore.codec.container import Entry, pack, unpack
 from fedcore.codec.grammar import FORMATS
 from fedcore.errors import ConfigError, FedcoreError, ProtocolError, UpdateRejected
 
@@ -92,7 +92,8 @@ def test_sizes_fall_as_promised():
 
 @pytest.mark.parametrize("codec", ["identity", "fp16", "bf16+zstd", "int8", "topk+int4+zstd"])
 def test_ordinary_tools_open_every_container(codec):
-    assert load(encode({"x": gaussian(4, 5)}, codec))["x"].size > 0
+    held = load(encode({"x": gaussian(4, 5)}, codec))
+    assert set(held) == ({"x"} if codec in CASTS else {"about", "tensors"}) and all(each.size for each in held.values())
 
 
 def test_strided_tensors_and_any_order_encode_alike():
@@ -145,6 +146,12 @@ def test_uncompressed_casts_still_give_the_first_versions_bytes():
         "c": np.zeros((0, 2), dtype=np.float32),
     }
     assert encode(tensors, "fp16") == base64.b85decode(FIRST_VERSION["fp16"])
+
+
+def test_a_chain_of_another_version_is_refused():
+    entries, _ = unpack(encode({"x": gaussian(4)}, "int8"))
+    with pytest.raises(ProtocolError, match="chain of version '2', expected '1'; update fedcore"):
+        decode(pack(entries, {CHAIN: "2"}))
 
 
 def test_error_feedback_changes_no_byte():
