@@ -38,6 +38,7 @@ class DeviceProfile:
     downlink_mbps: float = 0.0
     label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
     network: str = ""  # what kind of network it hangs on, such as "5g" or "wifi"; empty is unknown
+    codecs: tuple[str, ...] = ()  # codec parts it can encode; empty: those of the first version
 
     def __post_init__(self) -> None:
         check_name(self.name)

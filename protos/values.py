@@ -30,12 +30,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobRef:
-    """A blob's name, size in bytes, what it is for, and its bytes where they are few (`INLINE_BYTES`)."""
+    """A blob's name, size in bytes, what it is for, and its bytes where they are few (`INLINE_BYTES`).
+
+    Where a delta is offered, the blob `delta_id` of `delta_size` bytes makes it out of the blob `delta_base`.
+    """
 
     id: str
     size: int
     name: str = ""
     inline: bytes = field(default=b"", repr=False)
+    delta_id: str = ""
+    delta_base: str = ""
+    delta_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,9 +248,10 @@ class UpdateVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundClosed:
-    """The round is closed durably."""
+    """The round is closed durably; `counted` says whether the receiver's update is in it, None that nobody knows."""
 
     round: int
+    counted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

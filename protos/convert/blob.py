@@ -6,12 +6,28 @@ from protos.values import BlobRef, UploadHeader
 
 def ref_to_pb(ref: BlobRef) -> pb.BlobRef:
     """BlobRef value -> message."""
-    return pb.BlobRef(id=ref.id, size=ref.size, name=ref.name, inline=ref.inline)
+    return pb.BlobRef(
+        id=ref.id,
+        size=ref.size,
+        name=ref.name,
+        inline=ref.inline,
+        delta_id=ref.delta_id,
+        delta_base=ref.delta_base,
+        delta_size=ref.delta_size,
+    )
 
 
 def ref_from_pb(message: pb.BlobRef) -> BlobRef:
     """BlobRef message -> value."""
-    return BlobRef(id=message.id, size=message.size, name=message.name, inline=message.inline)
+    return BlobRef(
+        id=message.id,
+        size=message.size,
+        name=message.name,
+        inline=message.inline,
+        delta_id=message.delta_id,
+        delta_base=message.delta_base,
+        delta_size=message.delta_size,
+    )
 
 
 def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:

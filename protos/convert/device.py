@@ -143,6 +143,7 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
         downlink_mbps=value.downlink_mbps,
         label_counts=dict(value.label_counts),
         network=value.network,
+        codecs=value.codecs,
     )
 
 
@@ -157,4 +158,5 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
         downlink_mbps=message.downlink_mbps,
         label_counts=tuple(sorted(message.label_counts.items())),
         network=message.network,
+        codecs=tuple(message.codecs),
     )

@@ -10,7 +10,7 @@ from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import round_pb2 as pb
-from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 
 VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
@@ -178,3 +178,13 @@ def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
         bytes_up=message.bytes_up,
         repushed=message.repushed,
     )
+
+
+def closed_to_pb(value: RoundClosed) -> pb.RoundClosed:
+    """RoundClosed value -> message."""
+    return pb.RoundClosed(round=value.round, counted=value.counted)
+
+
+def closed_from_pb(message: pb.RoundClosed) -> RoundClosed:
+    """RoundClosed message -> value."""
+    return RoundClosed(round=message.round, counted=message.counted if message.HasField("counted") else None)

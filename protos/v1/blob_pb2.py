@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/blob.proto\x12\nfedcore.v1\"A\n\x07\x42lobRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\",\n\x0eGetBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\" \n\x0fGetBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x1d\n\x0fStatBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x10StatBlobResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x04\"J\n\x0ePutBlobRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.PutBlobHeader\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"i\n\rPutBlobHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\"#\n\x0fPutBlobResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/blob.proto\x12\nfedcore.v1\"{\n\x07\x42lobRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65lta_id\x18\x05 \x01(\t\x12\x12\n\ndelta_base\x18\x06 \x01(\t\x12\x12\n\ndelta_size\x18\x07 \x01(\x04\",\n\x0eGetBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\" \n\x0fGetBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x1d\n\x0fStatBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x10StatBlobResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x04\"J\n\x0ePutBlobRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.PutBlobHeader\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"i\n\rPutBlobHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\"#\n\x0fPutBlobResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.blob_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BLOBREF']._serialized_start=36
-  _globals['_BLOBREF']._serialized_end=101
-  _globals['_GETBLOBREQUEST']._serialized_start=103
-  _globals['_GETBLOBREQUEST']._serialized_end=147
-  _globals['_GETBLOBRESPONSE']._serialized_start=149
-  _globals['_GETBLOBRESPONSE']._serialized_end=181
-  _globals['_STATBLOBREQUEST']._serialized_start=183
-  _globals['_STATBLOBREQUEST']._serialized_end=212
-  _globals['_STATBLOBRESPONSE']._serialized_start=214
-  _globals['_STATBLOBRESPONSE']._serialized_end=268
-  _globals['_PUTBLOBREQUEST']._serialized_start=270
-  _globals['_PUTBLOBREQUEST']._serialized_end=344
-  _globals['_PUTBLOBHEADER']._serialized_start=346
-  _globals['_PUTBLOBHEADER']._serialized_end=451
-  _globals['_PUTBLOBRESPONSE']._serialized_start=453
-  _globals['_PUTBLOBRESPONSE']._serialized_end=488
+  _globals['_BLOBREF']._serialized_end=159
+  _globals['_GETBLOBREQUEST']._serialized_start=161
+  _globals['_GETBLOBREQUEST']._serialized_end=205
+  _globals['_GETBLOBRESPONSE']._serialized_start=207
+  _globals['_GETBLOBRESPONSE']._serialized_end=239
+  _globals['_STATBLOBREQUEST']._serialized_start=241
+  _globals['_STATBLOBREQUEST']._serialized_end=270
+  _globals['_STATBLOBRESPONSE']._serialized_start=272
+  _globals['_STATBLOBRESPONSE']._serialized_end=326
+  _globals['_PUTBLOBREQUEST']._serialized_start=328
+  _globals['_PUTBLOBREQUEST']._serialized_end=402
+  _globals['_PUTBLOBHEADER']._serialized_start=404
+  _globals['_PUTBLOBHEADER']._serialized_end=509
+  _globals['_PUTBLOBRESPONSE']._serialized_start=511
+  _globals['_PUTBLOBRESPONSE']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

@@ -6,16 +6,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class BlobRef(_message.Message):
-    __slots__ = ("id", "size", "name", "inline")
+    __slots__ = ("id", "size", "name", "inline", "delta_id", "delta_base", "delta_size")
     ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    DELTA_ID_FIELD_NUMBER: _ClassVar[int]
+    DELTA_BASE_FIELD_NUMBER: _ClassVar[int]
+    DELTA_SIZE_FIELD_NUMBER: _ClassVar[int]
     id: str
     size: int
     name: str
     inline: bytes
-    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., name: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    delta_id: str
+    delta_base: str
+    delta_size: int
+    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., name: _Optional[str] = ..., inline: _Optional[bytes] = ..., delta_id: _Optional[str] = ..., delta_base: _Optional[str] = ..., delta_size: _Optional[int] = ...) -> None: ...
 
 class GetBlobRequest(_message.Message):
     __slots__ = ("id", "offset")

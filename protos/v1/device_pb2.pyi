@@ -20,7 +20,7 @@ ROLE_EVALUATOR: Role
 ROLE_EDGE: Role
 
 class DeviceProfile(_message.Message):
-    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network")
+    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "codecs")
     class LabelCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class DeviceProfile(_message.Message):
     LABEL_COUNTS_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_class: str
     num_examples: int
@@ -46,7 +47,8 @@ class DeviceProfile(_message.Message):
     label_counts: _containers.ScalarMap[str, int]
     downlink_mbps: float
     network: str
-    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ...) -> None: ...
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Fingerprint(_message.Message):
     __slots__ = ("tensors", "config", "tokenizer")

@@ -148,7 +148,9 @@ class UpdateVerdict(_message.Message):
     def __init__(self, round: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class RoundClosed(_message.Message):
-    __slots__ = ("round",)
+    __slots__ = ("round", "counted")
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
     round: int
-    def __init__(self, round: _Optional[int] = ...) -> None: ...
+    counted: bool
+    def __init__(self, round: _Optional[int] = ..., counted: _Optional[bool] = ...) -> None: ...

@@ -60,7 +60,16 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 NAMES = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True)
 
-REFS = st.builds(BlobRef, id=TEXT, size=U64, name=TEXT, inline=st.binary(max_size=8))
+REFS = st.builds(
+    BlobRef,
+    id=TEXT,
+    size=U64,
+    name=TEXT,
+    inline=st.binary(max_size=8),
+    delta_id=TEXT,
+    delta_base=TEXT,
+    delta_size=U64,
+)
 REF_LISTS = st.lists(REFS, max_size=3).map(tuple)
 FINGERPRINTS = st.builds(Fingerprint, tensors=TEXT, config=TEXT, tokenizer=TEXT)
 PROFILES = st.builds(
@@ -74,6 +83,7 @@ PROFILES = st.builds(
     downlink_mbps=LIMITS,
     label_counts=st.dictionaries(TEXT, U64, max_size=3).map(lambda counts: tuple(sorted(counts.items()))),
     network=st.just("") | NAMES,
+    codecs=TEXTS,
 )
 REPORTS = st.builds(
     DeviceReport,
@@ -252,7 +262,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     Welcome: WELCOMES,
     Work: WORK,
     UpdateVerdict: VERDICTS,
-    RoundClosed: st.builds(RoundClosed, round=U64),
+    RoundClosed: st.builds(RoundClosed, round=U64, counted=st.none() | st.booleans()),
     EvaluatorTask: TASKS,
     Goodbye: st.builds(Goodbye, reason=TEXT),
     LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),
