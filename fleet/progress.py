@@ -74,6 +74,9 @@ def advance(progress: RunProgress, event: Json) -> RunProgress:
         case "rejected" | "late" | "failed":
             note = f"{event['device']}, round {event['round']}: {event.get('message', kind)}"
             return replace(_device(progress, event, state=kind), notes=(*progress.notes, note))
+        case "clock":
+            note = f"{event['device']}, round {event['round']}: its phases exceed its time; look after its clock"
+            return replace(progress, notes=(*progress.notes, note))
         case "reward":
             return _device(progress, event, reward=event["reward"])
         case "round_closed":

@@ -18,10 +18,11 @@ STATUS_WORDS = {"missed_deadline": "late", "lost": "lost", "rejected": "refused"
 
 
 def report(summary: Json) -> RenderableType:
-    """Return the tables of a finished run: rounds, seconds by phase, arms and rewards, exports, and a closing text."""
+    """Return the tables of a finished run: rounds, phases, networks, arms and rewards, exports, a closing text."""
     parts: list[tuple[str, RenderableType]] = [
         ("Rounds", _rounds(summary)),
-        ("Seconds by phase, mean over the round's devices", _phases(summary)),
+        ("Seconds by phase, mean over the round's devices; closing it, once", _phases(summary)),
+        ("Shares of the time from push to acceptance, by network class", _networks(summary.get("networks", {}))),
         ("Arms and rewards of every device: sparsity, rank, reward", _arms(summary["rounds"])),
         ("Exports: what each class keeps", _sizes(summary["classes"])),
         ("Exports: how each class does", _speeds(summary["classes"])),
@@ -57,11 +58,28 @@ def _rounds(summary: Json) -> Table:
 
 
 def _phases(summary: Json) -> Table:
-    phases = (*PHASES, "aggregate")
-    table = _table("round", phases)
+    phases = (*PHASES, "wait", "fold")
+    table = _table("round", (*phases, "close"))
     for each in summary["rounds"]:
-        table.add_row(str(each["round"]), *_figures(each["phase_s"], phases, 2))
+        figures = {**each["phase_s"], "close": each.get("close_s")}
+        table.add_row(str(each["round"]), *_figures(figures, (*phases, "close"), 2))
     return table
+
+
+def _networks(networks: Json) -> RenderableType:
+    names = ("updates", "uplink", "downlink", "wait", "train", "Mbit/s up", "Mbit/s down")
+    table = _table("network", names)
+    for name, each in networks.items():
+        parts = (each["phase_s"][phase] for phase in ("upload", "download", "wait", "train"))
+        table.add_row(
+            name,
+            str(each["updates"]),
+            *(_percent(part, each["time_s"]) for part in parts),
+            *_figures(each, ("uplink_mbps", "downlink_mbps"), 1),
+        )
+    faults = sum(each["clock_faults"] for each in networks.values())
+    told = f"{faults} updates are left out of the shares: their device's clock is wrong (rounds.csv: timing)"
+    return Group(table, Text(told)) if faults else table
 
 
 def _arms(rounds: Sequence[Json]) -> RenderableType:
@@ -146,6 +164,10 @@ def _number(value: float | None, digits: int) -> str:
 
 def _scaled(value: float | None, factor: float, digits: int, unit: str = "") -> str:
     return "n/a" if value is None else f"{value * factor:.{digits}f}{unit}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return "n/a" if not whole else f"{part / whole:.1%}"
 
 
 def _share(part: float | None, whole: float | None) -> str:

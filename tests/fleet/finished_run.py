@@ -4,7 +4,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-PHASES = ("download", "prune", "train", "encode", "upload", "aggregate")
+PHASES = ("download", "prune", "train", "encode", "upload", "wait", "fold", "aggregate")
 
 
 def metrics(accuracy: float, auc: float | None = 0.912) -> Json:
@@ -25,7 +25,8 @@ def round_of(number: int, devices: tuple[str, ...] = ("agx-0", "tx2-0"), **chang
         "devices": len(devices),
         "accepted": len(devices),
         "duration_s": 12.34,
-        "phase_s": dict(zip(PHASES, (0.11, 0.22, 9.33, 0.04, 0.55, 0.66), strict=True)),
+        "phase_s": dict(zip(PHASES, (0.11, 0.22, 9.33, 0.04, 0.55, 0.77, 0.08, 0.66), strict=True)),
+        "close_s": 0.09,
         "bytes_up": 1_600_000,
         "bytes_down": 4_300_000,
         "results": [result(device, number) for device in devices],
@@ -52,6 +53,26 @@ def class_of(**changes: Any) -> Json:
         "dense_latency_s": 0.0246,
         "latency_ratio": 0.5,
         "test": metrics(0.777),
+    }
+    return whole | changes
+
+
+def network_of(**changes: Any) -> Json:
+    """Figures of one network class."""
+    seconds = (10.0, 2.0, 60.0, 0.5, 20.0, 7.5, 0.5)
+    whole: Json = {
+        "devices": 2,
+        "updates": 6,
+        "timed_updates": 6,
+        "clock_faults": 0,
+        "bytes_up": 1_600_000,
+        "bytes_down": 4_300_000,
+        "time_s": 100.0,
+        "phase_s": dict(zip(PHASES[:-1], seconds, strict=True)),
+        "uplink_share": 0.2,
+        "downlink_share": 0.1,
+        "uplink_mbps": 12.34,
+        "downlink_mbps": None,
     }
     return whole | changes
 

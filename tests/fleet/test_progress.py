@@ -87,3 +87,8 @@ def test_events_of_later_versions_are_passed_over() -> None:
 def test_no_order_of_events_breaks_the_view(order: list[dict[str, Any]]) -> None:
     progress = reduce(advance, order, BEGIN)
     assert progress.closed == 1 and progress.last_t == order[-1]["t"]
+
+
+def test_a_clock_that_is_wrong_is_noted() -> None:
+    progress = after({"t": 130.0, "event": "clock", "device": "tx2-0", "round": 1, "time_s": 1.0, "overrun_s": None})
+    assert progress.notes[-1] == "tx2-0, round 1: its phases exceed its time; look after its clock"

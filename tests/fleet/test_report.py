@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from fleet.report import report
-from tests.fleet.finished_run import class_of, metrics, result, round_of, summary_of
+from tests.fleet.finished_run import class_of, metrics, network_of, result, round_of, summary_of
 
 WHOLE = summary_of(
     [round_of(number) for number in range(1, 4)],
@@ -14,6 +14,9 @@ WHOLE = summary_of(
     final=metrics(0.834),
     reference=metrics(0.851, None),
 )
+
+PHASES = "Seconds by phase, mean over the round's devices; closing it, once"
+NETWORKS = "Shares of the time from push to acceptance, by network class"
 
 
 def lines_of(summary: dict[str, Any], width: int = 80) -> list[str]:
@@ -38,9 +41,33 @@ def test_rounds_stand_under_the_untrained_model() -> None:
 
 
 def test_seconds_by_phase() -> None:
-    rows = table(lines_of(WHOLE), "Seconds by phase, mean over the round's devices")
-    assert rows[0] == ["round", "download", "prune", "train", "encode", "upload", "aggregate"]
-    assert rows[3] == ["3", "0.11", "0.22", "9.33", "0.04", "0.55", "0.66"]
+    rows = table(lines_of(WHOLE), PHASES)
+    assert rows[0] == ["round", "download", "prune", "train", "encode", "upload", "wait", "fold", "close"]
+    assert rows[3] == ["3", "0.11", "0.22", "9.33", "0.04", "0.55", "0.77", "0.08", "0.09"]
+
+
+def test_what_share_of_the_round_was_the_uplink() -> None:
+    networks = {"5g": network_of(), "unknown": network_of(time_s=0, uplink_mbps=None)}
+    lines = lines_of({**WHOLE, "networks": networks})
+    rows = table(lines, NETWORKS)
+    assert rows[0] == [
+        "network",
+        "updates",
+        "uplink",
+        "downlink",
+        "wait",
+        "train",
+        "Mbit/s up",
+        "Mbit/s down",
+    ]
+    assert rows[1] == ["5g", "6", "20.0%", "10.0%", "7.5%", "60.0%", "12.3", "n/a"]
+    assert rows[2] == ["unknown", "6", *["n/a"] * 6]
+    assert not any("clock" in line for line in lines)
+
+
+def test_updates_of_a_broken_clock_are_said_to_be_left_out() -> None:
+    lines = lines_of({**WHOLE, "networks": {"wifi": network_of(clock_faults=2)}})
+    assert any(line.startswith("2 updates are left out of the shares: their device's clock is wrong") for line in lines)
 
 
 def test_every_arm_and_reward_is_shown() -> None:
@@ -87,10 +114,10 @@ def test_without_an_evaluator_figures_read_n_a() -> None:
 
 
 def test_a_void_round_without_reports() -> None:
-    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload")) | {"aggregate": 0.0}
+    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload", "wait", "fold")) | {"aggregate": 0.0}
     lines = lines_of(summary_of([round_of(1, void=True, accepted=0, phase_s=phases, results=[])], {}))
     assert table(lines, "Rounds")[1][1] == "void"
-    assert table(lines, "Seconds by phase, mean over the round's devices")[1] == ["1", *["n/a"] * 5, "0.00"]
+    assert table(lines, PHASES)[1] == ["1", *["n/a"] * 7, "0.09"]
 
 
 DEVICES = tuple(f"{name}-{number}" for name in ("agx", "nx", "raspberry-pi") for number in range(2))
@@ -110,7 +137,9 @@ LARGE = class_of(
 def test_nothing_is_cut_on_a_narrow_terminal(width: int) -> None:
     rounds = [round_of(number, DEVICES, duration_s=1234.5, bytes_down=12_345_000_000) for number in range(98, 110)]
     names = ("agx", "raspberry-pi-five-in-the-corner", "x" * 63)
-    lines = lines_of(summary_of(rounds, dict.fromkeys(names, LARGE), untrained=metrics(0.5)), width)
+    summary = summary_of(rounds, dict.fromkeys(names, LARGE), untrained=metrics(0.5))
+    large = network_of(devices=1000, updates=100_000, clock_faults=100_000, uplink_mbps=10_000.0, downlink_mbps=1e4)
+    lines = lines_of(summary | {"networks": {"ethernet": large, "x" * 63: large}}, width)
     text = "\n".join(lines)
     assert "…" not in text and max(map(len, lines)) <= width
     for figure in ("12345.0", "1234.5", "11008/14336", "1344.00 M", "5376.0", "12345.6", "15234"):
@@ -118,7 +147,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(width: int) -> None:
     assert text.count("25% r16 0.50") == 12 * len(DEVICES)
     for device in DEVICES:
         assert device in text  # names of devices stay in one piece
-    assert text.replace("\n", "").count("x") >= 2 * 63  # a class name of any length is folded, not cut
+    assert text.replace("\n", "").count("x") >= 3 * 63  # a class name of any length is folded, not cut
 
 
 def test_a_large_fleet_is_sent_to_the_file() -> None:

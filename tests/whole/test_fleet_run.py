@@ -50,6 +50,7 @@ target_sparsity = 0.25
 name = "small"
 slowdown = 1.5
 memory_mb = 48
+network = "thin"
 uplink_mbps = 1
 downlink_mbps = 4
 target_sparsity = 0.5
@@ -142,6 +143,9 @@ def test_the_summary_tells_the_run(finished: Finished) -> None:
         "aggregator": "factor-mean",
         "bandit": "s-ucb",
     }
+    networks = summary["networks"]
+    assert {name: each["devices"] for name, each in networks.items()} == {"thin": 1, "unknown": 2}
+    assert networks["thin"]["uplink_share"] > networks["unknown"]["uplink_share"]
     totals = summary["totals"]
     assert (totals["rounds"], totals["void_rounds"], totals["steps"]) == (4, 0, 4 * 3 * 3)
     assert totals["bytes_up"] == sum(each["bytes_up"] for each in summary["rounds"]) > 0
@@ -160,7 +164,8 @@ def test_every_round_tells_quality_phases_bytes_arms_and_rewards(finished: Finis
     told = finished.summary["rounds"][number - 1]
     assert (told["round"], told["void"], told["accepted"], told["devices"]) == (number, False, 3, 3)
     assert all(0 <= told[key] <= 1 for key in ("accuracy", "auc", "macro_f1"))
-    assert set(told["phase_s"]) == {*PHASES, "aggregate"}
+    assert set(told["phase_s"]) == {*PHASES, "wait", "fold", "aggregate"}
+    assert told["clock_faults"] == 0 and told["close_s"] > 0
     assert all(seconds >= 0 for seconds in told["phase_s"].values())
     assert told["phase_s"]["train"] > 0
     assert told["bytes_up"] > 0 and told["bytes_down"] > 0
