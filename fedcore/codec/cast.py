@@ -17,6 +17,7 @@ from fedcore.codec.formats import Layout
 
 _INFINITY_BITS = 0x7F800000
 _QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in the dropped half
+_PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,22 @@ class Cast:
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return the upper 16 bits of float32 `values`, rounded to nearest even; same shape."""
-    bits = np.asarray(values, dtype="<f4").reshape(-1).view("<u4")
-    halves: NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
-    nans = (bits & 0x7FFFFFFF) > _INFINITY_BITS
-    if nans.any():
-        halves[nans] = (bits[nans] >> 16).astype("<u2") | _QUIET_BIT
+    flat = np.asarray(values, dtype="<f4").reshape(-1)
+    halves = np.empty(flat.size, dtype="<u2")
+    for low in range(0, flat.size, _PIECE):
+        part = slice(low, low + _PIECE)
+        bits = flat[part].view("<u4")
+        rounded = bits >> 16
+        rounded &= 1
+        rounded += 0x7FFF
+        rounded += bits
+        rounded >>= 16
+        np.copyto(halves[part], rounded, casting="unsafe")
+        with np.errstate(invalid="ignore"):
+            broken = np.isnan(flat[part].max())  # NaN where any value is
+        if broken:
+            nans = (bits & 0x7FFFFFFF) > _INFINITY_BITS
+            halves[part][nans] = (bits[nans] >> 16).astype("<u2") | _QUIET_BIT
     return halves.reshape(values.shape)
 
 
