@@ -1,19 +1,19 @@
 """The run configuration as values: one class per table, every default, every range.
 
-Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] and [[fleet.class]]. Every class raises
-ConfigError, naming the key, for a value out of range. `fedcore.config_text` reads and writes them as TOML.
+Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [fleet] and [[fleet.class]]. Every class
+raises ConfigError, naming the key, for a value out of range. `fedcore.config_text` reads and writes them as TOML.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fedcore.address import check_address
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name, check_network
 
 SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
 COUNT_LIMIT = 2**31  # counts travel as unsigned 32-bit numbers
-MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +166,7 @@ class CoordinatorConfig:
         _share("coordinator.quorum", self.quorum)
         _count("coordinator.min_devices", self.min_devices, 1)
         _count("coordinator.max_void_rounds", self.max_void_rounds, 1)
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT:
-            raise ConfigError(f"coordinator.listen: expected HOST:PORT, for example 0.0.0.0:8443, got {self.listen!r}")
+        check_address(self.listen, "coordinator.listen", example="0.0.0.0:8443", any_port=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +181,21 @@ class EvaluationConfig:
         _count("evaluation.rows_per_round", self.rows_per_round, 0)
         _above("evaluation.reference_learning_rate", self.reference_learning_rate, 0)
         _above("evaluation.deadline_s", self.deadline_s, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetConfig:
+    """[fleet]: what stands between the devices and the coordinator."""
+
+    edges: tuple[int, ...] = ()  # edge aggregators of every tier from the top down; empty is none
+
+    def __post_init__(self) -> None:
+        for above, number in zip((1, *self.edges), self.edges, strict=False):
+            _count("fleet.edges", number, 1)
+            if number < above:
+                raise ConfigError(
+                    f"fleet.edges: a tier needs an edge at least for every one above it, got {list(self.edges)}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +233,16 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    fleet: FleetConfig = field(default_factory=FleetConfig)
     classes: tuple[ClassConfig, ...] = ()
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.classes]
         if len(set(names)) != len(names):
             raise ConfigError(f"fleet.class names must differ, got {names}")
+        devices = sum(each.count for each in self.classes)
+        if self.classes and self.fleet.edges and self.fleet.edges[-1] > devices:
+            raise ConfigError(f"fleet.edges: {self.fleet.edges[-1]} edges in the lowest tier, and {devices} devices")
 
     def target_sparsity(self, device_class: str) -> float:
         """The sparsity devices of `device_class` shall reach."""

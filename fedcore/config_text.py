@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from fedcore.config import ClassConfig, Config
+from fedcore.config import ClassConfig, Config, FleetConfig
 from fedcore.errors import ConfigError
 
 T = TypeVar("T")
 
 LARGEST_WHOLE_FLOAT = 2**53
 CLASS_PREFIX = "fleet.class."
-TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation")
+TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "fleet")
 
 
 def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
@@ -35,14 +35,14 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"not valid TOML: {cause}") from None
     for override in overrides:
         _apply(raw, override)
-    fleet = raw.pop("fleet", {})
-    _known("", raw, (*TABLES, "fleet"))
+    _known("", raw, TABLES)
+    fleet = raw.get("fleet", {})
     if not isinstance(fleet, dict):
         raise ConfigError("fleet: expected [[fleet.class]] tables")
-    _known("fleet.", fleet, ("class",))
+    _known("fleet.", fleet, ("class", *_keys(FleetConfig)))
+    rows = fleet.pop("class", [])
     hints = get_type_hints(Config)
     tables = {name: _build(hints[name], _table(name, raw.get(name, {})), f"{name}.") for name in TABLES}
-    rows = fleet.get("class", [])
     if not isinstance(rows, list):
         raise ConfigError("fleet.class: expected [[fleet.class]] with double brackets")
     classes = tuple(_build(ClassConfig, _table("fleet.class", row), "fleet.class.") for row in rows)
@@ -121,12 +121,16 @@ def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
     hints = get_type_hints(kind)
-    fields = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = _keys(kind)
     _known(prefix, table, fields)
     values = {key: _coerce(value, hints[key], prefix + key) for key, value in table.items()}
     if "name" in fields and kind is ClassConfig and "name" not in values:
         raise ConfigError(f"{prefix}name is missing: every [[fleet.class]] needs a name")
     return kind(**values)
+
+
+def _keys(kind: type[Any]) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]
 
 
 def _coerce(value: Any, kind: Any, where: str) -> Any:

@@ -10,6 +10,7 @@ from fedcore.config import (
     CoordinatorConfig,
     DataConfig,
     EvaluationConfig,
+    FleetConfig,
     ModelConfig,
     RunConfig,
     StrategyConfig,
@@ -68,6 +69,13 @@ RANGES: list[tuple[Callable[..., Any], str, list[Any], list[Any], str]] = [
         ["127.0.0.1:0", "0.0.0.0:65535", "[::1]:8443", "edge.example:443"],
         ["127.0.0.1", ":80", "host:", "host:-1", "host:65536", "host:http", ""],
         "coordinator.listen: expected HOST:PORT",
+    ),
+    (
+        FleetConfig,
+        "edges",
+        [(), (1,), (2,), (2, 2), (2, 4, 4)],
+        [(0,), (2, 0), (-1,), (2, 1), (2, 4, 3)],
+        "fleet.edges",
     ),
     (EvaluationConfig, "rows_per_round", [0, 500], [-1], "evaluation.rows_per_round must be at least 0"),
     (EvaluationConfig, "deadline_s", [0.1], [0.0, NAN], "evaluation.deadline_s must be above 0"),
@@ -138,6 +146,13 @@ def test_a_class_without_its_own_target_has_the_strategys() -> None:
     config = Config(classes=(ClassConfig(name="own", target_sparsity=0.0), ClassConfig(name="shared")))
     assert config.target_sparsity("own") == 0.0
     assert config.target_sparsity("shared") == config.target_sparsity("elsewhere") == 0.5
+
+
+def test_an_edge_without_devices_is_refused() -> None:
+    devices = (ClassConfig(name="a", count=2), ClassConfig(name="b"))
+    assert Config(classes=devices, fleet=FleetConfig(edges=(2, 3))).fleet.edges == (2, 3)
+    with pytest.raises(ConfigError, match=r"fleet.edges: 4 edges in the lowest tier, and 3 devices"):
+        Config(classes=devices, fleet=FleetConfig(edges=(2, 4)))
 
 
 def test_text_columns_are_always_a_tuple() -> None:

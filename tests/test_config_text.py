@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.config import ClassConfig, Config, DataConfig, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
+from fedcore.config import (
+    ClassConfig,
+    Config,
+    DataConfig,
+    FleetConfig,
+    ModelConfig,
+    RunConfig,
+    StrategyConfig,
+    TrainingConfig,
+)
 from fedcore.config_text import TABLES, parse_config, to_toml
 from fedcore.errors import ConfigError
 
@@ -34,6 +43,8 @@ def test_every_table_is_read() -> None:
         quorum = 1.0
         [evaluation]
         rows_per_round = 0
+        [fleet]
+        edges = [1, 2]
         [[fleet.class]]
         name = "agx"
         memory_mb = 512
@@ -47,6 +58,7 @@ def test_every_table_is_read() -> None:
     assert config.strategy.ranks == (2, 4)
     assert config.training.learning_rate == 1.0 and isinstance(config.training.learning_rate, float)
     assert config.coordinator.quorum == 1.0 and config.evaluation.rows_per_round == 0
+    assert config.fleet.edges == (1, 2)
     assert config.classes == (ClassConfig(name="agx", memory_mb=512.0), ClassConfig(name="nx", target_sparsity=0.25))
 
 
@@ -68,6 +80,9 @@ MISTAKES = [
     ("[[fleet.class]]\ncount = 2", "fleet.class.name is missing: every [[fleet.class]] needs a name"),
     ("[fleet.class]\nname = 'a'", "fleet.class: expected [[fleet.class]] with double brackets"),
     ("[fleet]\nclass = ['a']", "fleet.class: expected a table, got 'a'"),
+    ("[fleet]\nedge = [2]", "unknown config key fleet.edge; did you mean fleet.edges?"),
+    ("[fleet]\nedges = 2", "fleet.edges: expected a list, got 2"),
+    ("[fleet]\nedges = [true]", "fleet.edges: expected a whole number, got True"),
     ("fleet = 3", "fleet: expected [[fleet.class]] tables"),
     ("[[run]]\nseed = 1", "run: expected a table, got [{'seed': 1}]"),
     ("run = 5", "run: expected a table, got 5"),
@@ -112,6 +127,7 @@ OVERRIDES: list[tuple[str, str, str, Any]] = [
     ("data.text=body", "data", "text", "body"),
     ("training.learning_rate=1e-4", "training", "learning_rate", 1e-4),
     ("training.learning_rate=1", "training", "learning_rate", 1.0),
+    ("fleet.edges=[2]", "fleet", "edges", (2,)),
     ("strategy.share_posterior=false", "strategy", "share_posterior", False),
 ]
 
@@ -165,6 +181,11 @@ def test_a_bad_override_is_named(override: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_edges_can_be_set_beside_classes() -> None:
+    config = parse_config("[[fleet.class]]\nname = 'agx'\ncount = 4", ["fleet.edges=[2, 4]"])
+    assert config.fleet.edges == (2, 4) and [each.count for each in config.classes] == [4]
+
+
 def test_an_override_of_a_class_needs_classes() -> None:
     with pytest.raises(ConfigError, match="no device class 'a'; the file has: none"):
         parse_config("", ["fleet.class.a.count=2"])
@@ -213,6 +234,7 @@ CONFIGS = st.builds(
         share_posterior=st.booleans(),
     ),
     training=st.builds(TrainingConfig, learning_rate=POSITIVE, targets=st.lists(WORDS, max_size=3).map(tuple)),
+    fleet=st.builds(FleetConfig, edges=st.sampled_from([(), (1,), (1, 1)])),
     classes=st.lists(CLASSES, max_size=3, unique_by=lambda each: each.name).map(tuple),
 )
 

@@ -1,0 +1,27 @@
+"""Which parent a newcomer should try first: the one that has to bring the fewest bytes for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A parent newcomers can be sent to: where it is, which blobs it can serve, how many devices it has."""
+
+    address: str  # HOST:PORT
+    holds: frozenset[str] = frozenset()  # blob ids
+    devices: int = 0
+
+
+def rank_parents(needs: Mapping[str, int], parents: Sequence[Parent]) -> tuple[str, ...]:
+    """Return the parents' addresses, best first, each once.
+
+    `needs` are the bytes of every blob the newcomer will ask for, by blob id. The fewest bytes missing at the parent
+    come first, then the fewest devices, then the address: the order of `parents` does not matter.
+    """
+
+    def cost(parent: Parent) -> tuple[int, int, str]:
+        missing = sum(size for blob_id, size in needs.items() if blob_id not in parent.holds)
+        return missing, parent.devices, parent.address
+
+    return tuple(dict.fromkeys(parent.address for parent in sorted(parents, key=cost)))
