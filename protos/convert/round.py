@@ -119,11 +119,12 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
 def work_key(value: Work) -> str:
     """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
 
-    Neither the bytes that came inside the message nor the time left count.
+    Neither how its blobs are brought (inside the message, as deltas) nor the time left count.
     """
     bare = work_to_pb(replace(value, deadline_s=0.0))
     for ref in (bare.keep_set, bare.head, *bare.rank_blocks):
-        ref.ClearField("inline")
+        for how in ("inline", "delta_id", "delta_base", "delta_size"):
+            ref.ClearField(how)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
