@@ -88,7 +88,7 @@ class IdleDevice:
         self.held: set[str] = set()
         self.link = Link(
             LinkSettings(
-                target=target,
+                targets=(target,),
                 tls=load_material(certs, "idle"),
                 uplink=Throttle(0.0),
                 downlink=Throttle(0.0),

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.settings import CertsOption, InsecureOption, tls_material
-from fedcore.errors import ConfigError
+from cli.settings import CertsOption, InsecureOption, addresses, tls_material
 from fedcore.profile import check_name, check_network
 
 RUN = "The run"
@@ -15,7 +14,10 @@ EMULATION = "Limits, to emulate a lesser device"
 
 
 def join(
-    target: Annotated[str, typer.Argument(metavar="HOST:PORT", help="The coordinator.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="HOST:PORT[,...]", help="The coordinator, or several parents to try, best first."),
+    ],
     name: Annotated[str, typer.Option("--name", help="This device's name: a-z, 0-9 and '-'.")],
     data: Annotated[
         str,
@@ -105,15 +107,14 @@ def join(
     check_name(name)
     check_name(device_class, "device class")
     check_network(network)
-    if ":" not in target:
-        raise ConfigError(f"coordinator address {target!r}: expected HOST:PORT, for example coord.example:8443")
+    targets = addresses(target, "coordinator address")
     require_client("fedcore join")
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from client.run import run_device, run_evaluator, run_to_end
     from storage.model_source import model_folder
 
     options = ClientOptions(
-        target=target,
+        targets=targets,
         name=name,
         tls=tls_material(certs, identity or name, insecure),
         model=None if model is None else model_folder(model),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedcore.address import check_address
 from fedcore.config import Config
 from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError
@@ -63,6 +64,12 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
         raise ConfigError(f"{path}: {error}") from None
     data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
     return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
+
+
+def addresses(text: str, where: str) -> tuple[str, ...]:
+    """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
+    listed = (each.strip() for each in text.split(","))
+    return tuple(dict.fromkeys(check_address(each, where, example="coord.example:8443") for each in listed))
 
 
 def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:

@@ -28,9 +28,12 @@ class DataOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """Connection, model and place on disk. `model` None fetches the coordinator's base model."""
+    """Connection, model and place on disk.
 
-    target: str
+    `targets`: HOST:PORT of one or more parents, best first. `model` None fetches the coordinator's base model.
+    """
+
+    targets: tuple[str, ...]
     name: str
     tls: TlsMaterial | None
     model: Path | None

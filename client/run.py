@@ -2,22 +2,21 @@
 
 import asyncio
 import contextlib
-import functools
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from client.base_model import base_model
+from client.arrival import arrive
 from client.options import ClientOptions, DeviceLimits
 from client.rows import Rows, label_list
 from client.shards import device_rows, test_rows, training_rows
 from client.slow_cpu import SlowCpu
 from client.state import StateFolder
-from fedcore.errors import FedcoreError, TransportError
+from fedcore.errors import FedcoreError
 from fedcore.profile import DeviceProfile, check_name
-from protos.values import Join, Role, RunDescription, Welcome
+from protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from protos.wire import PROTOCOL
 from storage.blobs import BlobStore
 from storage.checkpoint import fingerprint
@@ -54,8 +53,9 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     )
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
+    newcomer = Newcomer(name=options.name, device_class=limits.device_class, needs_model=options.model is None)
     try:
-        description, model = await _prepare(link, options)
+        description, model = await arrive(link, options, newcomer)
         return await _device(options, profile, rows, link, state, description, model)
     finally:
         await link.close()
@@ -68,7 +68,7 @@ async def run_evaluator(options: ClientOptions) -> str:
     train = await asyncio.to_thread(training_rows, options.data)
     link = _link(options, 0.0, 0.0)
     try:
-        description, model = await _prepare(link, options)
+        description, model = await arrive(link, options)
         return await _evaluator(options, test, train, link, description, model)
     finally:
         await link.close()
@@ -214,34 +214,10 @@ async def _to_the_end(member: Membership, close: Callable[[], Awaitable[None]]) 
             await close()
 
 
-async def _prepare(link: Link, options: ClientOptions) -> tuple[RunDescription, Path]:
-    description = await _reached(link.describe, options)
-    fetch = functools.partial(base_model, link, description, options.model, options.state)
-    return description, await _reached(fetch, options)
-
-
-async def _reached(call: Callable[[], Awaitable[T]], options: ClientOptions) -> T:
-    """Repeat `call` until the coordinator can be reached, `reconnect_s` at most."""
-    loop = asyncio.get_running_loop()
-    begin, told = loop.time(), ""
-    while True:
-        try:
-            return await call()
-        except TransportError as error:
-            if loop.time() - begin > options.reconnect_s:
-                raise TransportError(
-                    f"{error}; gave up after {options.reconnect_s:g} s: is the coordinator running and reachable?"
-                ) from None
-            if str(error) != told:  # once for every reason, not once a second
-                told = str(error)
-                options.say(f"{error}; trying again for up to {options.reconnect_s:g} s")
-            await asyncio.sleep(1.0)
-
-
 def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:
     return Link(
         LinkSettings(
-            target=options.target,
+            targets=options.targets,
             tls=options.tls,
             uplink=Throttle(uplink_mbps * BITS_PER_MEGABIT),
             downlink=Throttle(downlink_mbps * BITS_PER_MEGABIT),

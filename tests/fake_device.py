@@ -229,9 +229,13 @@ class FakeDevice:
 
 
 def open_link(target: str, tls: TlsMaterial | None = None, silence_s: float = 10.0) -> Link:
-    """Open a link without limits."""
-    settings = LinkSettings(target=target, tls=tls, uplink=Throttle(0.0), downlink=Throttle(0.0), silence_s=silence_s)
-    return Link(settings)
+    """Open a link without limits; `target` may be several, separated by commas."""
+    unlimited = Throttle(0.0)
+    return Link(
+        LinkSettings(
+            targets=tuple(target.split(",")), tls=tls, uplink=unlimited, downlink=unlimited, silence_s=silence_s
+        )
+    )
 
 
 async def put(link: Link, header: UploadHeader, chunks: Sequence[bytes]) -> int:

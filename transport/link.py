@@ -1,13 +1,13 @@
 """The wire as a client sees it: one channel, one stream, blobs in both directions with resume."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import grpc
 
-from fedcore.errors import BlobCorrupt, TransportError
+from fedcore.errors import BlobCorrupt, ConfigError, TransportError
 from protos.convert import blob as blob_wire
 from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
@@ -26,31 +26,70 @@ SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """Where to and under which limits. `silence_s` bounds every single wait for the other side."""
+    """Where to and under which limits.
 
-    target: str
+    `targets`: HOST:PORT of one or more parents, best first. `silence_s` bounds every single wait for the other side;
+    `contact_s` bounds the wait for a target's first word where there are others to turn to.
+    """
+
+    targets: tuple[str, ...]
     tls: TlsMaterial | None
     uplink: Throttle
     downlink: Throttle
     silence_s: float = 30.0
+    contact_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ConfigError("a link needs one target at least, HOST:PORT")
 
 
 class Link:
-    """An open channel to a coordinator. Raises the coordinator's own errors, or TransportError."""
+    """An open channel to one parent at a time. Raises the parent's own errors, or TransportError."""
 
     def __init__(self, settings: LinkSettings) -> None:
         self.settings = settings
-        self._channel = _open(settings)
-        self._stub: Any = FleetStub(self._channel)
+        self._targets = settings.targets
+        self._at = 0
+        self._open()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """HOST:PORT of every parent, best first."""
+        return self._targets
+
+    @property
+    def target(self) -> str:
+        """HOST:PORT of the parent this link leads to now."""
+        return self._targets[self._at]
+
+    @property
+    def contact_s(self) -> float:
+        """Seconds to wait for a target's first word."""
+        alone = len(self._targets) == 1
+        return self.settings.silence_s if alone else min(self.settings.silence_s, self.settings.contact_s)
 
     async def close(self) -> None:
         """Close the channel and every call on it."""
         await self._channel.close()
 
+    async def switch(self) -> None:
+        """Move on to the next target, from the last one to the first; calls under way end as TransportError."""
+        if len(self._targets) > 1:
+            await self._lead((self._at + 1) % len(self._targets))
+
+    async def prefer(self, targets: Sequence[str]) -> None:
+        """Put `targets` before those known so far, and lead to the first of all."""
+        before = self.target
+        self._targets = tuple(dict.fromkeys((*targets, *self._targets)))
+        self._at = self._targets.index(before)
+        if self._at:
+            await self._lead(0)
+
     async def describe(self, newcomer: Newcomer | None = None) -> RunDescription:
         """Ask what one must know before joining, and, as a newcomer, where to."""
         request = device_wire.describe_request(newcomer or Newcomer())
-        call = self._stub.DescribeRun(request, timeout=self.settings.silence_s)
+        call = self._stub.DescribeRun(request, timeout=self.contact_s)
         return device_wire.description_from_pb(await self._raise(call))
 
     def connect(self) -> "Stream":
@@ -89,15 +128,17 @@ class Link:
 
     async def upload(self, data: memoryview, header: UploadHeader) -> int:
         """Send a blob, going on where an interrupted upload stopped, and return the bytes sent."""
-        begin = 0
+        begin, stub = 0, self._stub
         if len(data) > CHUNK_BYTES:  # a smaller one is sent again sooner than it is asked for
             stat = await self._raise(
-                self._stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
+                stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
             )
             if stat.complete:
                 return 0
             begin = min(stat.received, len(data))
-        call = self._stub.PutBlob()
+        if stub is not self._stub:  # what one parent holds says nothing about another
+            raise TransportError(f"moved on to {self.target} before the upload of {header.blob.id} began")
+        call = stub.PutBlob()
         await self._write(call, blob_wire.put_header(_at(header, begin)))
         # Bytes written into a call that is being refused would hide the reason for it.
         metadata = await self._within(call.initial_metadata())
@@ -124,18 +165,20 @@ class Link:
             await self._raise(call)  # the server has ended the call: its status says why
 
     async def _raise(self, call: Awaitable[T]) -> T:
-        try:
-            return await self._within(call)
-        except grpc.aio.AioRpcError as fault:
-            raise error_of(fault, self.settings.target) from None
+        return await self._within(call)
 
     async def _within(self, step: Awaitable[T]) -> T:
+        target = self.target  # the link may move on meanwhile
         try:
             return await asyncio.wait_for(step, self.settings.silence_s)
         except TimeoutError:
-            raise self._silent() from None
+            raise TransportError(f"{target}: no answer for {self.settings.silence_s:g} s") from None
         except grpc.aio.AioRpcError as fault:
-            raise error_of(fault, self.settings.target) from None
+            raise error_of(fault, target) from None
+        except asyncio.CancelledError:
+            if _asked_to_stop():
+                raise
+            raise _given_up(target) from None
 
     async def _bounded(self, call: Any) -> AsyncIterator[Any]:
         while True:
@@ -144,8 +187,14 @@ class Link:
                 return
             yield message
 
-    def _silent(self) -> TransportError:
-        return TransportError(f"{self.settings.target}: no answer for {self.settings.silence_s:g} s")
+    async def _lead(self, index: int) -> None:
+        closing, self._at = self._channel, index
+        self._open()
+        await closing.close()
+
+    def _open(self) -> None:
+        self._channel = _channel(self.target, self.settings.tls)
+        self._stub: Any = FleetStub(self._channel)
 
 
 class Stream:
@@ -153,6 +202,7 @@ class Stream:
 
     def __init__(self, link: Link, call: Any) -> None:
         self._link = link
+        self._target = link.target
         self._call = call
         self._write_lock = asyncio.Lock()  # heartbeats and results come from different tasks
 
@@ -178,7 +228,11 @@ class Stream:
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as fault:
-            raise error_of(fault, self._link.settings.target) from None
+            raise error_of(fault, self._target) from None
+        except asyncio.CancelledError:
+            if _asked_to_stop():
+                raise
+            raise _given_up(self._target) from None
         if message is grpc.aio.EOF:
             if await self._call.code() is not grpc.StatusCode.OK:
                 await self._link._raise(_status(self._call))
@@ -200,11 +254,21 @@ def _at(header: UploadHeader, offset: int) -> UploadHeader:
     )
 
 
-def _open(settings: LinkSettings) -> grpc.aio.Channel:
+def _asked_to_stop() -> bool:
+    """Whether a CancelledError is meant for this task; else it came out of a call that ended with its channel."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _given_up(target: str) -> TransportError:
+    return TransportError(f"{target}: the connection was given up on this side")
+
+
+def _channel(target: str, tls: TlsMaterial | None) -> grpc.aio.Channel:
     options = list(CHANNEL_OPTIONS)
-    if settings.tls is None:
-        return grpc.aio.insecure_channel(settings.target, options=options)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
     credentials = grpc.ssl_channel_credentials(
-        root_certificates=settings.tls.ca, private_key=settings.tls.key, certificate_chain=settings.tls.certificate
+        root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.certificate
     )
-    return grpc.aio.secure_channel(settings.target, credentials, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)

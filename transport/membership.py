@@ -1,9 +1,14 @@
-"""Staying a member: join, keep the lease, come back after every interruption, until the run is over."""
+"""Staying a member: join, keep the lease, come back after every interruption, until the run is over.
+
+Where there are several targets, one that cannot be reached is left for the next at once; only after a pass over all of
+them is there a pause, twice as long every time. A target whose stream broke is tried once more, for it may have been
+the connection alone. So a member whose parent has died sits elsewhere within seconds.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedcore.errors import FedcoreError, ProtocolError, TransportError
 from protos.tier_values import AnyDownward
@@ -13,6 +18,8 @@ from transport.link import Link, Stream
 BEATS_PER_LEASE = 3
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+AGAIN_S = 2.0  # for a target whose stream broke, where there are others; alive, it takes a fraction of this
+SHORT_SEAT_S = 1.0  # who lost a seat sooner tries the next target first
 
 MakeJoin = Callable[[], Awaitable[Join]]
 OnWelcome = Callable[[Welcome, Stream], Awaitable[None]]
@@ -31,43 +38,40 @@ class Membership:
     reconnect_s: float = 300.0
 
     async def run(self) -> str:
-        """Return the coordinator's reason for ending the run.
+        """Return the parent's reason for ending the run.
 
-        Raises TransportError where it stays unreachable, and the coordinator's own errors (JoinRefused,
+        Raises TransportError where every target stays unreachable, and a parent's own errors (JoinRefused,
         CertificateError, ...), which retrying cannot mend.
         """
-        loop = asyncio.get_running_loop()
-        silent_since, pause = loop.time(), FIRST_PAUSE_S
-        seats = _Seats()
+        search = _Search(targets=len(self.link.targets), since_s=_now_s())
         while True:
-            before = seats.taken
+            seat = _Seat()
             try:
-                reason = await self._once(seats)
+                reason = await self._once(seat, search.limit_s(self.link))
                 if reason is not None:
                     return reason
-                silent_since, pause = loop.time(), FIRST_PAUSE_S
+                search = search.after(seat)
                 self.say("connection closed by the coordinator; coming back")
             except TransportError as error:
-                if seats.taken > before:  # it had been a member: a new interruption
-                    silent_since, pause = loop.time(), FIRST_PAUSE_S
-                if loop.time() - silent_since + pause > self.reconnect_s:
+                search = search.after(seat)
+                if search.given_up(self.reconnect_s):
                     raise TransportError(
                         f"{error}; gave up after {self.reconnect_s:g} s: is the coordinator running and reachable?"
                     ) from None
                 self.say(f"{error}; trying again")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            if not search.again:
+                await self.link.switch()
+            await asyncio.sleep(search.pause_s)
 
-    async def _once(self, seats: "_Seats") -> str | None:
+    async def _once(self, seat: "_Seat", limit_s: float) -> str | None:
         join = await self.make_join()
         async with self.link.connect() as stream:
-            await stream.send(join)
-            welcome = await self._welcomed(stream)
+            welcome = await self._welcomed(join, stream, limit_s)
             if welcome is None:
                 return None
             if not isinstance(welcome, Welcome):
                 raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
-            seats.taken += 1
+            seat.since_s = _now_s()
             await self.on_welcome(welcome, stream)
             beat = asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))
             try:
@@ -77,12 +81,13 @@ class Membership:
                 with contextlib.suppress(asyncio.CancelledError):
                     await beat
 
-    async def _welcomed(self, stream: Stream) -> AnyDownward | None:
-        limit_s = self.link.settings.silence_s
+    async def _welcomed(self, join: Join, stream: Stream, limit_s: float) -> AnyDownward | None:
         try:
-            return await asyncio.wait_for(stream.receive(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await stream.send(join)
+                return await stream.receive()
         except TimeoutError:
-            raise TransportError(f"{self.link.settings.target}: no answer to the join for {limit_s:g} s") from None
+            raise TransportError(f"{self.link.target}: no answer to the join for {limit_s:g} s") from None
 
     async def _serve(self, stream: Stream) -> str | None:
         while (message := await stream.receive()) is not None:
@@ -93,8 +98,41 @@ class Membership:
 
 
 @dataclass(slots=True)
-class _Seats:
-    taken: int = 0  # welcomes so far
+class _Seat:
+    since_s: float | None = None  # of its welcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """Looking for a seat: since when, and how many tries in a row have failed."""
+
+    targets: int
+    since_s: float
+    tries: int = 0
+    again: bool = False  # the target whose stream broke comes first
+
+    def after(self, seat: _Seat) -> "_Search":
+        """The search once a try has ended: a new one where it had brought a seat."""
+        if seat.since_s is None:
+            return replace(self, tries=self.tries + 1, again=False)
+        lasted_s = _now_s() - seat.since_s
+        return _Search(targets=self.targets, since_s=_now_s(), again=self.targets == 1 or lasted_s >= SHORT_SEAT_S)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next try: not at all in the middle of a pass over the targets."""
+        passes, rest = divmod(self.tries, self.targets)
+        return 0.0 if rest else min(FIRST_PAUSE_S * 2.0 ** min(max(passes, 1) - 1, 16), LONGEST_PAUSE_S)
+
+    def limit_s(self, link: Link) -> float:
+        """How long the next target has for its welcome: longer with every pass, for all may be slow."""
+        if self.again and self.targets > 1:
+            return min(AGAIN_S, link.contact_s)
+        return min(link.contact_s * 2.0 ** min(self.tries // self.targets, 16), link.settings.silence_s)
+
+    def given_up(self, reconnect_s: float) -> bool:
+        """Whether the search ends here; every target gets its try."""
+        return self.pause_s > 0 and _now_s() - self.since_s + self.pause_s > reconnect_s
 
 
 async def _beat(stream: Stream, interval_s: float) -> None:
@@ -102,3 +140,7 @@ async def _beat(stream: Stream, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
             await stream.send(Heartbeat())
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -147,7 +147,7 @@ async def run_devices(spec: Mapping[str, Any]) -> None:
 
     def light(name: str) -> LightDevice:
         unlimited = Throttle(0.0)
-        settings = LinkSettings(target=spec["target"], tls=tls, uplink=unlimited, downlink=unlimited)
+        settings = LinkSettings(targets=(spec["target"],), tls=tls, uplink=unlimited, downlink=unlimited)
         place = Path(spec["folder"]) / name
         return LightDevice(
             name=name,

@@ -129,7 +129,7 @@ async def test_a_coordinator_that_does_not_answer_is_a_transport_error(tmp_path:
 
 
 async def test_a_thin_downlink_takes_its_time(served: Served, tmp_path: Path) -> None:
-    settings = LinkSettings(target=served.address, tls=None, uplink=Throttle(0.0), downlink=Throttle(200_000.0))
+    settings = LinkSettings(targets=(served.address,), tls=None, uplink=Throttle(0.0), downlink=Throttle(200_000.0))
     link = Link(settings)
     ref = next(each for each in (await link.describe()).model_files if each.name == "model.safetensors")
     begin = time.monotonic()

@@ -21,7 +21,6 @@ Script = list[Any]  # what one stream answers: values, None for its end, errors 
 @dataclass
 class Settings:
     silence_s: float = 0.05
-    target: str = "127.0.0.1:1"
 
 
 @dataclass
@@ -55,13 +54,27 @@ class ScriptedLink:
     """Every connection plays the next script; the last one is played again and again."""
 
     scripts: list[Script]
+    targets: tuple[str, ...] = ("127.0.0.1:1",)
     settings: Settings = field(default_factory=Settings)
+    contact_s: float = 0.05
     sent: list[Any] = field(default_factory=list)
-    connections: int = 0
+    tried: list[str] = field(default_factory=list)
+    at: int = 0
+
+    @property
+    def connections(self) -> int:
+        return len(self.tried)
+
+    @property
+    def target(self) -> str:
+        return self.targets[self.at]
+
+    async def switch(self) -> None:
+        self.at = (self.at + 1) % len(self.targets)
 
     def connect(self) -> ScriptedStream:
         script = self.scripts[min(self.connections, len(self.scripts) - 1)]
-        self.connections += 1
+        self.tried.append(self.target)
         return ScriptedStream(list(script), self.sent)
 
 
@@ -98,8 +111,10 @@ def member(link: ScriptedLink, seen: Watched, *, reconnect_s: float = 0.15) -> M
     )
 
 
-async def run(*scripts: Script, **options: Any) -> tuple[str, ScriptedLink, Watched]:
-    link, seen = ScriptedLink(list(scripts)), Watched()
+async def run(
+    *scripts: Script, targets: tuple[str, ...] = ("127.0.0.1:1",), **options: Any
+) -> tuple[str, ScriptedLink, Watched]:
+    link, seen = ScriptedLink(list(scripts), targets), Watched()
     reason = await asyncio.wait_for(member(link, seen, **options).run(), PATIENCE_S)
     return reason, link, seen
 
@@ -176,3 +191,67 @@ async def test_no_task_is_left_behind() -> None:
     before = asyncio.all_tasks()
     await run([WELCOME, None], [WELCOME, Goodbye(reason="done")])
     assert asyncio.all_tasks() == before
+
+
+TWO, THREE = ("a:1", "b:1"), ("a:1", "b:1", "c:1")
+HOME: Script = [WELCOME, Goodbye(reason="done")]
+
+
+async def test_a_target_that_cannot_be_reached_is_left_for_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 60.0)
+    reason, link, _ = await run([broken()], [broken()], HOME, targets=THREE)
+    assert reason == "done" and link.tried == ["a:1", "b:1", "c:1"]
+
+
+async def test_there_is_a_pause_after_every_pass_and_it_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    real: Callable[[float], Any] = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    await run(*([[broken()]] * 7), HOME, targets=TWO)
+    assert [pause for pause in pauses if pause <= 0.01] == [0.0, 0.002, 0.0, 0.004, 0.0, 0.008, 0.0]
+
+
+async def test_a_target_whose_stream_broke_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHORT_SEAT_S", 0.01)
+    for interruption in (broken(), None):
+        reason, link, _ = await run([WELCOME, 0.02, interruption], [broken()], HOME, targets=THREE)
+        assert reason == "done" and link.tried == ["a:1", "a:1", "b:1"]
+
+
+async def test_a_seat_lost_at_once_is_none() -> None:
+    _, link, _ = await run([WELCOME, None], [WELCOME, broken()], HOME, targets=TWO)
+    assert link.tried == ["a:1", "b:1", "a:1"]
+
+
+async def test_a_dead_target_that_swallows_everything_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHORT_SEAT_S", 0.01)
+    monkeypatch.setattr(module, "AGAIN_S", 0.02)
+    monkeypatch.setattr(Settings, "silence_s", 60.0)
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    reason, link, seen = await run([WELCOME, 0.02, broken()], [SILENT], [SILENT], HOME, targets=THREE, reconnect_s=9.0)
+    assert reason == "done" and link.tried == ["a:1", "a:1", "b:1", "c:1"]
+    assert loop.time() - begin < 5.0
+    assert "a:1: no answer to the join for 0.02 s; trying again" in seen.said
+    assert "b:1: no answer to the join for 0.05 s; trying again" in seen.said
+
+
+async def test_where_all_are_slow_each_gets_more_time_with_every_pass() -> None:
+    _, _, seen = await run([SILENT], [SILENT], [SILENT], HOME, targets=TWO, reconnect_s=9.0)
+    assert [words.split("for ")[1] for words in seen.said] == ["0.05 s; trying again"] * 3, "silence_s is the most"
+    link = ScriptedLink([[SILENT], [SILENT], [SILENT], HOME], TWO, Settings(silence_s=0.08))
+    seen = Watched()
+    await asyncio.wait_for(member(link, seen, reconnect_s=9.0).run(), PATIENCE_S)
+    assert [words.split("for ")[1].split(";")[0] for words in seen.said] == ["0.05 s", "0.05 s", "0.08 s"]
+
+
+async def test_every_target_is_tried_before_giving_up() -> None:
+    link = ScriptedLink([[broken()]], THREE)
+    with pytest.raises(TransportError, match="gave up after 0 s"):
+        await asyncio.wait_for(member(link, Watched(), reconnect_s=0.0).run(), PATIENCE_S)
+    assert link.tried == list(THREE)
