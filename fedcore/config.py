@@ -135,7 +135,8 @@ class TrainingConfig:
     importance: str = "taylor"
     keep_optimizer: bool = False
     logit_adjustment: bool = True  # against label skew; devices tell the coordinator their label counts
-    codec: str = "bf16+zstd"
+    codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
+    downlink: str = "full"  # or "delta": the adapter's blobs also as differences from the last round's
 
     def __post_init__(self) -> None:
         _count("training.local_steps", self.local_steps, 1)
@@ -146,6 +147,7 @@ class TrainingConfig:
         if not 0.0 < self.final_lr_share <= 1.0:
             raise ConfigError(f"training.final_lr_share must be in (0, 1], got {self.final_lr_share}")
         _one_of("training.importance", self.importance, ("taylor", "lora-taylor"))
+        _one_of("training.downlink", self.downlink, ("full", "delta"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,7 @@ class ClassConfig:
     downlink_mbps: float = 0.0
     network: str = ""  # network class, for figures only: "5g", "wifi", "ethernet"; empty is unknown
     target_sparsity: float | None = None  # None: strategy.target_sparsity
+    codec: str | None = None  # None: training.codec
 
     def __post_init__(self) -> None:
         check_name(self.name, "fleet.class name")
@@ -250,6 +253,13 @@ class Config:
             if each.name == device_class and each.target_sparsity is not None:
                 return each.target_sparsity
         return self.strategy.target_sparsity
+
+    def codec(self, device_class: str) -> str:
+        """The codec of updates from devices of `device_class`."""
+        for each in self.classes:
+            if each.name == device_class and each.codec is not None:
+                return each.codec
+        return self.training.codec
 
 
 def _count(where: str, value: int, low: int) -> None:

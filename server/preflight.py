@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedcore.aggregation.table import make_aggregator
 from fedcore.bandit.table import make_bandit
-from fedcore.codec.chain import check_codec
+from fedcore.codec.grammar import parse_chain
 from fedcore.config import ClassConfig, Config
 from fedcore.errors import ConfigError, FedcoreError, JoinRefused, RunError
 from fedcore.geometry import Geometry, geometry_from_config
@@ -28,10 +28,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     """
     make_bandit(config.strategy)  # also where the named strategy would not use them: a wrong word is a mistake
     make_aggregator(config.strategy.aggregator)
-    try:
-        check_codec(config.training.codec)
-    except ConfigError as error:
-        raise ConfigError(f"training.{error}") from None
+    _check_codecs(config)
     description = read_config(model)
     geometry = geometry_from_config(description)
     _check_length(geometry, config.model.max_length)
@@ -76,6 +73,22 @@ def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
     except JoinRefused as error:
         return error
     return None
+
+
+def _check_codecs(config: Config) -> None:
+    asked = {"training.": config.training.codec}
+    asked |= {f"fleet.class {each.name}: ": each.codec for each in config.classes if each.codec is not None}
+    kind = make_aggregator(config.strategy.aggregator).kind
+    for where, codec in asked.items():
+        try:
+            feedback = parse_chain(codec).feedback
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from None
+        if feedback and kind == "bundling":
+            raise ConfigError(
+                f"{where}codec: ef needs factors whose coordinates persist, and {config.strategy.aggregator} gives "
+                f"them new ones every round; use strategy.aggregator=factor-mean, or {codec.removeprefix('ef+')!r}"
+            )
 
 
 def _check_length(geometry: Geometry, max_length: int) -> None:

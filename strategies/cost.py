@@ -1,14 +1,18 @@
 """The cost model of `fedcore.device`, bound to one run: memory and seconds of a device's round by counts and rank."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fedcore.adapter import AdapterSpec
+from fedcore.codec.grammar import parse_chain
+from fedcore.codec.packed import packed_bound
 from fedcore.config import Config
 from fedcore.device import FLOAT_BYTES, step_seconds, training_memory_mb, transfer_seconds
 from fedcore.profile import DeviceProfile
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times matter to rewards
 HALF_BYTES = 2
+_SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +24,8 @@ class RoundCost:
     max_length: int
     local_steps: int
     dtype_bytes: int  # of a frozen weight
-    upload_value_bytes: int
+    upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
+    class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # where a class has a codec of its own
 
     def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
@@ -52,7 +57,8 @@ class RoundCost:
             slowdown=profile.slowdown,
         )
         down = self._values(rank, (self.spec.geometry.head_units, self.spec.geometry.ffn)) * FLOAT_BYTES
-        up = self._values(rank, counts) * self.upload_value_bytes
+        value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
+        up = self._values(rank, counts) * value_bytes
         return (
             transfer_seconds(down, profile.downlink_mbps)
             + self.local_steps * step
@@ -73,5 +79,10 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         max_length=config.model.max_length,
         local_steps=config.training.local_steps,
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
-        upload_value_bytes=HALF_BYTES if config.training.codec.startswith(("bf16", "fp16")) else FLOAT_BYTES,
+        upload_value_bytes=_value_bytes(config.training.codec),
+        class_value_bytes={each.name: _value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
+
+
+def _value_bytes(codec: str) -> float:
+    return packed_bound((_SAMPLE,), parse_chain(codec)) / _SAMPLE

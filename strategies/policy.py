@@ -28,6 +28,7 @@ from fedcore.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.ordering import freeze, initial_order, keep_set
 from fedcore.seeds import derive_seed, generator
+from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, schedule_of
 from strategies.cost import RoundCost, round_cost
 from strategies.decay import decay
@@ -84,7 +85,10 @@ class Policy:
             assignments=tuple(
                 self._assign(each, keep_sets[each.counts], weight=weight, score=score) for each, weight in weighted
             ),
-            events=tuple(each.event(weight) for each, weight in weighted),
+            events=(
+                *(each.event(weight) for each, weight in weighted),
+                *(event for each in cohort if (event := codec_event(self.config, each, round_index)) is not None),
+            ),
         )
         opened = {each.profile.name: self._open(each, weight) for each, weight in weighted}
         return {**state, "order": order, "open": {"round": round_index, "devices": opened}}, plan
@@ -133,19 +137,19 @@ class Policy:
             seed=derive_seed(self.config.run.seed, "train", choice.round, choice.profile.name),
             deadline_s=self.config.coordinator.round_deadline_s,
             score=score,
-            training=self._training(choice.round),
+            training=self._training(choice),
         )
 
-    def _training(self, round_index: int) -> TrainingSpec:
+    def _training(self, choice: Choice) -> TrainingSpec:
         training = self.config.training
         return TrainingSpec(
             batch_size=training.batch_size,
-            learning_rate=training.learning_rate * decay(self.config, round_index),
+            learning_rate=training.learning_rate * decay(self.config, choice.round),
             weight_decay=training.weight_decay,
             lora_scale=training.lora_scale,
             importance=training.importance,
             keep_optimizer=training.keep_optimizer and self.aggregator.kind == "reducing",
-            codec=training.codec,
+            codec=codec_of(self.config, choice.profile),
         )
 
     def _open(self, choice: Choice, weight: int) -> Json:

@@ -34,6 +34,9 @@ def test_a_run_that_can_begin_has_its_strategy(model: Path) -> None:
         ("strategy.bandit=x", ConfigError, "strategy.bandit"),
         ("strategy.aggregator=x", ConfigError, "strategy.aggregator"),
         ("training.codec=x", ConfigError, "training.codec: expected"),
+        ("training.codec=topk:2", ConfigError, r"training.codec: topk:SHARE needs a share in \(0, 1\]"),
+        ("training.codec=delta+bf16", ConfigError, "training.codec 'delta"),
+        ("training.downlink=half", ConfigError, "training.downlink: expected one of full, delta"),
         ("model.max_length=9", ConfigError, "reads at most 8 tokens"),
         ("model.head=stock", ModelError, "use head = 'mean'"),
     ],
@@ -41,6 +44,22 @@ def test_a_run_that_can_begin_has_its_strategy(model: Path) -> None:
 def test_what_cannot_run_is_told(model: Path, override: str, error: type[Exception], part: str) -> None:
     with pytest.raises(error, match=part):
         check_run(tiny_config(model, [override]), model)
+
+
+def test_the_codec_of_a_class_is_checked_too(model: Path) -> None:
+    config = tiny_config(model)
+    assert check_run(replace(config, classes=(ClassConfig(name="a", codec="ef+int8+zstd"),)), model)
+    with pytest.raises(ConfigError, match=r"fleet\.class a: codec: expected parts joined"):
+        check_run(replace(config, classes=(ClassConfig(name="a", codec="int9"),)), model)
+
+
+def test_error_feedback_is_refused_where_every_round_has_a_new_basis(model: Path) -> None:
+    bundling = ["strategy.aggregator=delta-stack", "training.codec=ef+topk:0.05+int8"]
+    with pytest.raises(ConfigError, match=r"ef needs factors whose coordinates persist.*or 'topk:0.05\+int8'"):
+        check_run(tiny_config(model, bundling), model)
+    config = tiny_config(model, bundling[:1])
+    with pytest.raises(ConfigError, match=r"fleet\.class a: codec: ef needs"):
+        check_run(replace(config, classes=(ClassConfig(name="a", codec="ef+int8"),)), model)
 
 
 def test_a_robertas_first_positions_are_not_for_tokens(tmp_path: Path) -> None:

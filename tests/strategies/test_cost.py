@@ -47,3 +47,14 @@ def test_a_bfloat16_base_and_other_codecs_are_counted(build, config):
     assert half.dtype_bytes == 2
     plain = round_cost(replace(config, training=replace(config.training, codec="identity")), spec)
     assert plain.upload_value_bytes == 4
+    fine = round_cost(replace(config, training=replace(config.training, codec="ef+topk:0.1+int8:128+zstd")), spec)
+    assert fine.upload_value_bytes == pytest.approx(0.1 * (1 + 1 + 4 / 128), rel=0.05)  # positions, integers, scales
+
+
+def test_the_codec_of_a_class_decides_its_upload(build, config, roster):
+    classes = tuple(replace(each, codec="identity" if each.name == "agx" else None) for each in config.classes)
+    cost, plain = round_cost(replace(config, classes=classes), build().spec), round_cost(config, build().spec)
+    agx = replace(roster[0], device_class="agx", uplink_mbps=0.001)
+    other = replace(agx, device_class="nx")
+    assert cost.seconds(agx, (8, 64), 8) > 1.9 * plain.seconds(agx, (8, 64), 8)
+    assert cost.seconds(other, (8, 64), 8) == plain.seconds(other, (8, 64), 8)
