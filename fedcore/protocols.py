@@ -53,6 +53,10 @@ class Aggregator(Protocol[P]):
         """
         ...
 
+    def check(self, partial: P, update: Update) -> None:
+        """Raise UpdateRejected where folding this verified update would, but for a key or weight; changes nothing."""
+        ...
+
     def fold(self, partial: P, update: Update) -> P:
         """Add one verified update; may consume `partial`. Raises UpdateRejected on a key already folded."""
         ...
@@ -71,11 +75,12 @@ class Aggregator(Protocol[P]):
         """
         ...
 
-    def unpack(self, buffer: bytes | memoryview, spec: AdapterSpec) -> P:
+    def unpack(self, buffer: bytes | memoryview, spec: AdapterSpec, adapter: Tensors | None = None) -> P:
         """Return the partial packed in `buffer`, which is trusted in nothing: views that merge tensor by tensor.
 
         The partial borrows `buffer` until it is merged into another or dropped. Raises ProtocolError for a
-        malformed buffer and UpdateRejected for one that does not fit `spec`.
+        malformed buffer and UpdateRejected for one that does not fit `spec` or, where given, the `adapter` handed out:
+        merging it can then fail for its members alone.
         """
         ...
 
@@ -83,8 +88,14 @@ class Aggregator(Protocol[P]):
         """Return a number of bytes that the blob of a partial of at most so many updates never exceeds."""
         ...
 
-    def finish(self, partial: P, adapter: Tensors) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
-        """Return the next global adapter from the one that was handed out, and a report."""
+    def finish(
+        self, partial: P, adapter: Tensors, *, consume: bool = False
+    ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
+        """Return the next global adapter from the one that was handed out, and a report.
+
+        `partial` is used up: its sums are released as their tensors are done. With `consume`, `adapter` must be a dict
+        nobody else reads, and every tensor is taken out of it as its successor is made; else it is left alone.
+        """
         ...
 
 

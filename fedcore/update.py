@@ -1,7 +1,7 @@
 """What a device sends back: increments of the adapter it was handed, in its own coordinates."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ class Update:
     """One device's increments (after - before), LoRA scale folded into B.
 
     `tensors` has exactly the names and shapes of `AdapterSpec.shapes(rank, keep_set)`, float32. The mapping
-    may be lazy: aggregators read one tensor at a time and each tensor once.
+    may be lazy: aggregators read one tensor at a time and each tensor once. `verified` is set by `verify_update`
+    alone: whoever folds the update relies on it instead of looking at every value again.
     """
 
     device: str
@@ -27,6 +28,7 @@ class Update:
     rank: int
     keep_set: KeepSet
     tensors: Mapping[str, NDArray[np.float32]]
+    verified: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -34,10 +36,11 @@ class Update:
         return self.device, self.round
 
 
-def verify_update(update: Update, spec: AdapterSpec) -> None:
-    """Raise UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment.
+def verify_update(update: Update, spec: AdapterSpec) -> Update:
+    """Return the update marked as verified; its tensors must not change from here on.
 
-    Every value must lie in (-MAX_ABS_VALUE, MAX_ABS_VALUE). Reads each tensor once.
+    Raises UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment: every value must lie in
+    (-MAX_ABS_VALUE, MAX_ABS_VALUE). Reads each tensor once.
     """
     expected = spec.shapes(rank=update.rank, keep_set=update.keep_set)
     who = f"update of {update.device} for round {update.round}"
@@ -53,6 +56,7 @@ def verify_update(update: Update, spec: AdapterSpec) -> None:
             raise UpdateRejected(f"{who}: {name} holds NaN or infinity; lower the learning rate")
         if moved >= MAX_ABS_VALUE:
             raise UpdateRejected(f"{who}: {name} moved by {moved:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
+    return replace(update, verified=True)
 
 
 def peak(values: NDArray[np.float32] | NDArray[np.float64]) -> float:

@@ -16,11 +16,11 @@ from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.update import Update, verify_update
 from protos.values import BlobRef, UpdateSubmission
-from server.open_round import Arrived
 from storage.blobs import BlobStore
 from transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
+Verified = tuple[Update, GroupScores | None, UpdateSubmission]
 _FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
 
 
@@ -38,8 +38,16 @@ def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
     return max(encoded_bytes_bound(update, assignment.training.codec), encoded_bytes_bound(scores, SCORE_CODEC))
 
 
-def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Arrived:
-    """Return the update behind a submission; raises UpdateRejected, naming device and round, where it does not fit."""
+def score_bound(assignment: Assignment) -> int:
+    """Most bytes the group importances answering this assignment may have."""
+    return encoded_bytes_bound(score_shapes(assignment.keep_set), SCORE_CODEC)
+
+
+def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Verified:
+    """Return the update behind a submission, its scores, and the submission without scores nobody asked for.
+
+    Raises UpdateRejected, naming device and round, where it does not fit.
+    """
     who = f"update of {assignment.device} for round {assignment.round}"
     try:
         return _verified(submission, assignment, spec, blobs, who)
@@ -49,10 +57,10 @@ def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSp
 
 def _verified(
     submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore, who: str
-) -> Arrived:
+) -> Verified:
     if submission.keep_set != assignment.keep_set.blob_id:
         raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
-    _check_report(submission.report, who)
+    check_report(submission.report, who)
     update = Update(
         device=assignment.device,
         round=assignment.round,
@@ -64,19 +72,18 @@ def _verified(
             shapes=spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set),
         ),
     )
-    verify_update(update, spec)
+    update = verify_update(update, spec)
     scores = None
     if assignment.score:
         if submission.scores is None:
             raise UpdateRejected(f"{who}: group importances were asked for and are missing")
-        payload = _payload(blobs, submission.scores, assignment, spec)
-        scores = _scores(decode(payload, shapes=score_shapes(assignment.keep_set)), assignment.keep_set, who)
+        scores = read_scores(_payload(blobs, submission.scores, assignment, spec), assignment.keep_set, who)
     elif submission.scores is not None:
         submission = replace(submission, scores=None)  # not asked for: neither read nor, at close, deleted
-    return Arrived(submission=submission, update=update, scores=scores)
+    return update, scores, submission
 
 
-def _check_report(report: DeviceReport, who: str) -> None:
+def check_report(report: DeviceReport, who: str) -> None:
     """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
     figures = {name: getattr(report, name) for name in _FIGURES}
     figures |= {f"{phase}_s": seconds for phase, seconds in report.phase_s.items()}
@@ -85,8 +92,18 @@ def _check_report(report: DeviceReport, who: str) -> None:
             raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
 
 
+def read_scores(data: memoryview, keep_set: KeepSet, who: str) -> GroupScores:
+    """Return a device's group importances; raises UpdateRejected or ProtocolError where they do not fit."""
+    return _scores(decode(data, shapes=score_shapes(keep_set)), keep_set, who)
+
+
+def blob_payload(blobs: BlobStore, ref: BlobRef, limit: int) -> memoryview:
+    """Return a blob's bytes, out of its message or mapped from the store."""
+    return inline_payload(ref, limit) if ref.inline else _mapped(blobs, ref.id)
+
+
 def _payload(blobs: BlobStore, ref: BlobRef, assignment: Assignment, spec: AdapterSpec) -> memoryview:
-    return inline_payload(ref, upload_bound(assignment, spec)) if ref.inline else _mapped(blobs, ref.id)
+    return blob_payload(blobs, ref, upload_bound(assignment, spec))
 
 
 def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
 from fedcore.aggregation.densify import add_dense, check_products, dense_bytes, empty_dense
+from fedcore.aggregation.fixed_point import add_weighted
 from fedcore.aggregation.leaf import Leaf, stacked_bytes
 from fedcore.aggregation.members import Key, Members
 from fedcore.aggregation.narrow_sums import accumulator, add_sums
+from fedcore.aggregation.strata import as_matrix
 from fedcore.errors import UpdateRejected
 from fedcore.update import Update
 
@@ -43,17 +45,19 @@ class StackPartial:
 
 
 def with_leaf(partial: StackPartial, update: Update) -> StackPartial:
-    """Return the bundle with a copy of `update`'s factors; the head is the caller's. `partial` is consumed.
+    """Return the bundle with a copy of `update`'s factors and its head added; `partial` is consumed.
 
     Raises UpdateRejected, with `partial` still whole, on a known key, a weight out of range or a product too large.
     """
     members, spec = partial.members.with_update(update), partial.spec
-    leaf = Leaf.of(update, spec)
+    leaf, head = Leaf.of(update, spec), accumulator(partial.head)
     if partial.adapter is not None:
         check_products(update.key, leaf, spec, partial.adapter)
+    for name, _ in spec.head:
+        add_weighted(as_matrix(head[name]), as_matrix(update.tensors[name]), update.weight)
     partial.leaves[update.key] = leaf
     size = partial.bytes_stacked + stacked_bytes(spec, rank=update.rank, keep_set=update.keep_set)
-    return settled(replace(partial, members=members, bytes_stacked=size))
+    return settled(replace(partial, head=head, members=members, bytes_stacked=size))
 
 
 def joined(left: StackPartial, right: StackPartial) -> StackPartial:

@@ -59,7 +59,7 @@ def pack_bundle(partial: StackPartial, aggregator: str) -> Iterator[Buffer]:
 
 
 def unpack_bundle(buffer: Buffer, spec: AdapterSpec, aggregator: str) -> StackPartial:
-    """Return the bundle in `buffer`, its leaves as views; raises like `Aggregator.unpack`."""
+    """Return the bundle in `buffer`, its leaves as views, without the adapter; raises like `Aggregator.unpack`."""
     manifest, entries = unpack_partial(buffer, aggregator)
     members = members_of(manifest)
     leaves = _leaves(manifest, entries, spec)

@@ -10,8 +10,8 @@ Bits repeat for one NumPy build, CPU family and a single BLAS thread: leaves are
 decomposition at the root.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,12 +21,12 @@ from fedcore.adapter import AdapterSpec, Tensors
 from fedcore.aggregation.balanced import Balanced, balanced_factors, balanced_matrix
 from fedcore.aggregation.bundle import StackPartial, joined, knowing, settled, with_leaf
 from fedcore.aggregation.bundle_wire import bundle_bytes_bound, pack_bundle, unpack_bundle
-from fedcore.aggregation.factor_mean import add_head
+from fedcore.aggregation.densify import check_products
 from fedcore.aggregation.factor_stack import LeafFactors, stacked_factors
 from fedcore.aggregation.fixed_point import SCALE, stepped
-from fedcore.aggregation.narrow_sums import accumulator
 from fedcore.aggregation.partial_wire import Buffer
 from fedcore.aggregation.placement import placement
+from fedcore.aggregation.taking import taken
 from fedcore.protocols import AggregateReport
 from fedcore.seeds import generator
 from fedcore.update import Update
@@ -53,71 +53,88 @@ class DeltaStack:
         head = {name: np.zeros(shape, dtype=np.int64) for name, shape in spec.head}
         return StackPartial(spec=spec, head=head, adapter=adapter)
 
+    def check(self, partial: StackPartial, update: Update) -> None:
+        """Raise UpdateRejected where the update's product moved by 2**6 or more somewhere."""
+        if partial.adapter is not None:
+            check_products(update.key, update, partial.spec, partial.adapter)
+
     def fold(self, partial: StackPartial, update: Update) -> StackPartial:
         """Copy one verified update's factors into the bundle, one tensor at a time; `partial` is consumed.
 
         Raises UpdateRejected, with `partial` still whole, on a known key, a weight out of range or a product that moved
         by 2**6 or more.
         """
-        folded, head = with_leaf(partial, update), accumulator(partial.head)
-        add_head(head, folded.spec, update)
-        return replace(folded, head=head)
+        return with_leaf(partial, update)
 
     def merge(self, left: StackPartial, right: StackPartial) -> StackPartial:
         """Join two bundles, consuming both; raises UpdateRejected naming shared keys."""
         return joined(left, right)
 
-    def finish(self, partial: StackPartial, adapter: Tensors) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
+    def finish(
+        self, partial: StackPartial, adapter: Tensors, *, consume: bool = False
+    ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
         """Return the next adapter in a new basis; without any leaf, a copy of the adapter.
 
         `adapter` must be the one that was handed out: the devices' old factors are slices of it. `dropped_energy`
         is the share of all products' squared Frobenius norm that truncation to the server rank left out.
         """
-        partial = settled(knowing(partial, adapter))
-        weight, leaves = partial.members.weight, len(partial.members.keys)
-        after = {name: np.array(adapter[name], dtype=np.float32) for name in partial.spec.shapes()}
+        partial, before = settled(knowing(partial, adapter)), taken(adapter, consume=consume)
+        weight, spec = partial.members.weight, partial.spec
+        after = dict.fromkeys(spec.shapes(), np.empty(0, dtype=np.float32))  # canonical order
         if weight == 0:
-            return after, AggregateReport(weight=0, leaves=0)
+            return {name: np.array(before(name), dtype=np.float32) for name in after}, AggregateReport(
+                weight=0, leaves=0
+            )
         for name, total in partial.head.items():
-            after[name] = stepped(adapter[name], total, weight=weight, server_lr=self.server_lr)
+            after[name] = stepped(before(name), total, weight=weight, server_lr=self.server_lr)
         energy = dropped = 0.0
-        for layer, module in partial.spec.modules():
+        for layer, module in spec.modules():
             key = f"layers.{layer}.{module}"
-            new = self._redistribute(partial, adapter, layer, module)
+            new = self._redistribute(partial, before(f"{key}.B"), before(f"{key}.A"), layer, module)
             after[f"{key}.A"], after[f"{key}.B"] = new.a.astype(np.float32), new.b.astype(np.float32)
             energy, dropped = energy + new.energy, dropped + new.dropped
-        share = dropped / energy if energy else 0.0
+        share, leaves = dropped / energy if energy else 0.0, len(partial.members.keys)
         return after, AggregateReport(weight=weight, leaves=leaves, dropped_energy=share, basis_changed=True)
 
     def pack(self, partial: StackPartial) -> Iterator[Buffer]:
         """Yield the leaves' stacks, or the dense sums once those are smaller, and the head's sums."""
         return pack_bundle(partial, self.name)
 
-    def unpack(self, buffer: Buffer, spec: AdapterSpec) -> StackPartial:
+    def unpack(self, buffer: Buffer, spec: AdapterSpec, adapter: Tensors | None = None) -> StackPartial:
         """Return the bundle in `buffer`; its leaves are views and its sums are widened whenever they are read."""
-        return unpack_bundle(buffer, spec, self.name)
+        partial = unpack_bundle(buffer, spec, self.name)
+        return partial if adapter is None else knowing(partial, adapter)
 
     def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
         """Return the bytes of `devices` full leaves or of the dense form, whichever is less, and the members."""
         return bundle_bytes_bound(spec, devices)
 
-    def _redistribute(self, partial: StackPartial, adapter: Tensors, layer: int, module: str) -> Balanced[np.float64]:
-        key, spec = f"layers.{layer}.{module}", partial.spec
+    def _redistribute(
+        self, partial: StackPartial, b: NDArray[np.float32], a: NDArray[np.float32], layer: int, module: str
+    ) -> Balanced[np.float64]:
+        """Decompose one layer's next product; `b` and `a` were handed out, what it needs of `partial` is released."""
+        key, spec, weight = f"layers.{layer}.{module}", partial.spec, partial.members.weight
+        rng = generator(self.seed, "delta-stack", max(round_ for _, round_ in partial.members.keys), layer, module)
+        wide_b, wide_a = b.astype(np.float64), a.astype(np.float64)
+        if partial.dense:
+            moved = _released(partial.dense, key).astype(np.float64)
+            moved *= self.server_lr / (weight * SCALE)
+            moved += wide_b @ wide_a
+            return balanced_matrix(moved, rank=spec.rank, tolerance=EMPTY_COMPONENT, rng=rng)
         leaves = [
             LeafFactors(
-                share=leaf.weight / partial.members.weight,
-                da=leaf.tensors[f"{key}.A"],
-                db=leaf.tensors[f"{key}.B"],
+                share=leaf.weight / weight,
+                da=leaf.tensors.pop(f"{key}.A"),
+                db=leaf.tensors.pop(f"{key}.B"),
                 at=placement(spec, leaf.keep_set, layer, module),
             )
             for _, leaf in sorted(partial.leaves.items(), key=lambda item: item[0])
         ]
-        rng = generator(self.seed, "delta-stack", max(round_ for _, round_ in partial.members.keys), layer, module)
-        b, a = adapter[f"{key}.B"].astype(np.float64), adapter[f"{key}.A"].astype(np.float64)
-        if partial.dense:
-            moved = partial.dense[key] * (self.server_lr / (partial.members.weight * SCALE))
-            return balanced_matrix(b @ a + moved, rank=spec.rank, tolerance=EMPTY_COMPONENT, rng=rng)
         cut = spec.geometry.cut(module)
         side = "out" if cut is None else cut.side
-        wide_b, wide_a = stacked_factors(b, a, leaves, side=side, server_lr=self.server_lr)
+        wide_b, wide_a = stacked_factors(wide_b, wide_a, leaves, side=side, server_lr=self.server_lr)
         return balanced_factors(wide_b, wide_a, rank=spec.rank, tolerance=EMPTY_COMPONENT, rng=rng)
+
+
+def _released(sums: Mapping[str, NDArray[np.int64]], name: str) -> NDArray[np.int64]:
+    return sums.pop(name) if isinstance(sums, dict) else sums[name]

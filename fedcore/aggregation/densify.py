@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.aggregation.fixed_point import add_weighted
+from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_weighted
 from fedcore.aggregation.leaf import Leaf
 from fedcore.aggregation.members import Key
 from fedcore.aggregation.placement import Placement, placement
 from fedcore.errors import UpdateRejected
-from fedcore.update import peak
+from fedcore.update import Update, peak
 
 PRODUCT_BOUND = 2.0**6 - 2.0**-8  # what is checked; the margin covers a product computed in blocks of another size
-_BLOCK_VALUES = 1 << 16  # of a product: 512 KiB of float64, which stays in the second-level cache
 
 
 def dense_bytes(spec: AdapterSpec) -> int:
@@ -46,16 +45,18 @@ def add_dense(
     """
     at = placement(spec, leaf.keep_set, layer, module)
     left, right = _factors(leaf, adapter, f"layers.{layer}.{module}", at)
-    step = max(1, _BLOCK_VALUES // right.shape[1])
+    if at.a_columns is not None:
+        # columns nobody moved stay zero: multiplying by zero is cheaper than adding at scattered places
+        narrow, right = right, np.zeros((right.shape[0], total.shape[1]))
+        right[:, at.a_columns] = narrow
+    step = max(1, BLOCK_VALUES // right.shape[1])
     for start in range(0, left.shape[0], step):
-        block = left[start : start + step] @ right
-        if at.b_rows is not None:
-            add_weighted(total, block, leaf.weight, rows=at.b_rows[start : start + step])
-        else:
-            add_weighted(total[start : start + step], block, leaf.weight, columns=at.a_columns)
+        stop = start + step
+        rows = None if at.b_rows is None else at.b_rows[start:stop]
+        add_weighted(total[start:stop] if rows is None else total, left[start:stop] @ right, leaf.weight, rows=rows)
 
 
-def check_products(key: Key, leaf: Leaf, spec: AdapterSpec, adapter: Tensors) -> None:
+def check_products(key: Key, leaf: Leaf | Update, spec: AdapterSpec, adapter: Tensors) -> None:
     """Raise UpdateRejected, naming the layer, where an entry of a leaf's product increment reaches 2**6.
 
     Peaks of the factors settle nearly every case; only where their bound is too loose is the product computed.
@@ -75,7 +76,9 @@ def check_products(key: Key, leaf: Leaf, spec: AdapterSpec, adapter: Tensors) ->
             )
 
 
-def _factors(leaf: Leaf, adapter: Tensors, name: str, at: Placement) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _factors(
+    leaf: Leaf | Update, adapter: Tensors, name: str, at: Placement
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     da, db = leaf.tensors[f"{name}.A"], leaf.tensors[f"{name}.B"]
     rows = slice(None) if at.b_rows is None else at.b_rows
     columns = slice(None) if at.a_columns is None else at.a_columns

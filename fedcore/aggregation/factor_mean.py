@@ -8,7 +8,7 @@ absence of others. Where all ranks and keep-sets agree and eta = 1 this is FedIT
 Sums are integers (fixed_point): any order, tree or retry gives the same bits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.aggregation.fixed_point import add_weighted, stepped
+from fedcore.aggregation.fixed_point import stepped
 from fedcore.aggregation.members import Members
-from fedcore.aggregation.narrow_sums import NarrowSums, accumulator, add_sums
+from fedcore.aggregation.narrow_sums import NarrowSums
 from fedcore.aggregation.partial_wire import (
     FRAME_BYTES,
     MEMBER_BYTES,
@@ -29,18 +29,28 @@ from fedcore.aggregation.partial_wire import (
     refuse_others,
     unpack_partial,
 )
-from fedcore.aggregation.placement import placement
+from fedcore.aggregation.segments import Segment
+from fedcore.aggregation.strata import Stratum, StratumKey, place, place_update
+from fedcore.aggregation.taking import taken
 from fedcore.errors import UpdateRejected
 from fedcore.protocols import AggregateReport
 from fedcore.update import Update
 
+_STRATA_BYTES = 32 << 20  # that strata may always take; beyond it, as much as the float32 adapter
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorPartial:
-    """Integer sums of every adapter tensor, in full coordinates. Its size does not depend on the number of leaves."""
+    """Integer sums of every adapter tensor. Its size does not depend on the number of leaves.
+
+    The total is the sum of three parts: `whole` in full coordinates; `strata`, by rank and keep-set, in their own, of
+    bounded size together; and `received` sums, still in the buffers they came in.
+    """
 
     spec: AdapterSpec
-    totals: Mapping[str, NDArray[np.int64]]
+    whole: Stratum
+    strata: dict[StratumKey, Stratum] = field(default_factory=dict)
+    received: list[NarrowSums] = field(default_factory=list)
     members: Members = field(default_factory=Members)
 
 
@@ -57,10 +67,11 @@ class FactorMean:
         return largest_rank
 
     def start(self, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
-        """Return the empty partial: int64 zeros in the adapter's shapes. `adapter` is not needed."""
-        return FactorPartial(
-            spec=spec, totals={name: np.zeros(shape, dtype=np.int64) for name, shape in spec.shapes().items()}
-        )
+        """Return the empty partial, a zero for every value; `adapter` is not needed."""
+        return FactorPartial(spec=spec, whole=Stratum.whole(spec))
+
+    def check(self, partial: FactorPartial, update: Update) -> None:
+        """Return at once: what `verify_update` lets pass can be folded."""
 
     def fold(self, partial: FactorPartial, update: Update) -> FactorPartial:
         """Add one verified update, tensor by tensor, into `partial`'s arrays; `partial` is consumed.
@@ -69,60 +80,92 @@ class FactorMean:
         fails later (it was not verified, or its lazy tensors raise) leaves `partial` half added: drop it.
         """
         members = partial.members.with_update(update)
-        spec, weight, totals = partial.spec, update.weight, accumulator(partial.totals)
-        for layer, module in spec.modules():
-            key = f"layers.{layer}.{module}"
-            at = placement(spec, update.keep_set, layer, module)
-            total_a, total_b = totals[f"{key}.A"][: update.rank], totals[f"{key}.B"][:, : update.rank]
-            add_weighted(total_a, update.tensors[f"{key}.A"], weight, columns=at.a_columns)
-            add_weighted(total_b, update.tensors[f"{key}.B"], weight, rows=at.b_rows)
-        add_head(totals, spec, update)
-        return replace(partial, totals=totals, members=members)
+        stratum = _stratum(partial, update)
+        if stratum is None:
+            place_update(update, partial.whole, partial.spec)
+        else:
+            stratum.add(update, partial.spec)
+        return replace(partial, members=members)
 
     def merge(self, left: FactorPartial, right: FactorPartial) -> FactorPartial:
         """Add `right` into `left`, consuming both; raises UpdateRejected naming shared keys."""
         if left.spec != right.spec:
             raise UpdateRejected("partials belong to different adapters; both sides must start from one AdapterSpec")
         members = left.members.with_members(right.members)
-        if isinstance(right.totals, dict):
-            left, right = right, left  # the side that has its arrays takes up the one that may lie in a buffer
-        totals = accumulator(left.totals)
-        add_sums(totals, right.totals)
-        return replace(left, totals=totals, members=members)
+        left.whole.join(right.whole, left.spec)
+        for stratum in right.strata.values():
+            place(stratum, left.whole, left.spec)
+        _take_up(left.received, left)
+        _take_up(right.received, left)
+        return replace(left, members=members)
 
     def finish(
-        self, partial: FactorPartial, adapter: Tensors
+        self, partial: FactorPartial, adapter: Tensors, *, consume: bool = False
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
-        """Return adapter + server_lr * mean increment; without any weight, a copy of the adapter."""
+        """Return adapter + server_lr * mean increment; without any weight, a copy of the adapter.
+
+        The sums are released array by array as their tensors are done, and so is `adapter` where it is consumed: the
+        peak is what is held already, plus one array.
+        """
         weight = partial.members.weight
         report = AggregateReport(weight=weight, leaves=len(partial.members.keys))
+        before = taken(adapter, consume=consume)
         if weight == 0:
-            return {name: np.array(adapter[name], dtype=np.float32) for name in partial.totals}, report
-        after = {
-            name: stepped(adapter[name], total, weight=weight, server_lr=self.server_lr)
-            for name, total in partial.totals.items()
-        }
+            return {name: np.array(before(name), dtype=np.float32) for name in partial.spec.shapes()}, report
+        after: dict[str, NDArray[np.float32]] = {}
+        segments = _exact(partial)
+        while segments:
+            for name, total in segments.pop(0).tensors():
+                after[name] = stepped(before(name), total, weight=weight, server_lr=self.server_lr)
         return after, report
 
     def pack(self, partial: FactorPartial) -> Iterator[Buffer]:
         """Yield the sums in the fewest bytes that hold them, then the members."""
-        return pack_partial({"aggregator": self.name} | members_record(partial.members), partial.totals, {})
+        sums = {name: total for segment in _exact(partial) for name, total in segment.tensors()}
+        return pack_partial({"aggregator": self.name} | members_record(partial.members), sums, {})
 
-    def unpack(self, buffer: Buffer, spec: AdapterSpec) -> FactorPartial:
-        """Return the partial in `buffer`; its sums are widened one tensor at a time, whenever they are read."""
+    def unpack(self, buffer: Buffer, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
+        """Return the partial in `buffer`; its sums are widened block by block, when they are merged."""
         manifest, entries = unpack_partial(buffer, self.name)
         members = members_of(manifest)
         totals = NarrowSums(entries, spec.shapes(), weight=members.weight)
         refuse_others(entries, totals.wire_names)
-        return FactorPartial(spec=spec, totals=totals, members=members)
+        return FactorPartial(spec=spec, whole=Stratum.whole(spec), received=[totals], members=members)
 
     def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
         """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
 
-def add_head(totals: dict[str, NDArray[np.int64]], spec: AdapterSpec, update: Update) -> None:
-    """Add the increments of the task head, which every device holds whole, into `totals` in place."""
-    for name, _ in spec.head:
-        # as one column, so that blocks can be cut from tensors of any number of axes
-        add_weighted(totals[name].reshape(-1, 1), update.tensors[name].reshape(-1, 1), update.weight)
+def _stratum(partial: FactorPartial, update: Update) -> Stratum | None:
+    """Return where to add `update`, None where it must be placed by itself: a new stratum there is no room for."""
+    spec, geometry = partial.spec, partial.spec.geometry
+    if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
+        return partial.whole
+    key = update.rank, update.keep_set.blob_id
+    if key not in partial.strata:
+        room = max(_STRATA_BYTES, 4 * spec.num_values())
+        held = [*partial.strata.values(), Stratum(rank=update.rank, keep_set=update.keep_set)]
+        if 8 * sum(spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in held) > room:
+            return None
+        partial.strata[key] = held[-1]
+    return partial.strata[key]
+
+
+def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:
+    """Add received sums into the full coordinates of `partial` and let go of them."""
+    while received:
+        sums = received.pop()
+        partial.whole.open(partial.spec)
+        for segment in partial.whole.segments:
+            for name, total in segment.tensors():
+                sums.add_to(total, name)
+
+
+def _exact(partial: FactorPartial) -> list[Segment]:
+    """Bring all parts together in full coordinates and return them, without bias."""
+    partial.whole.open(partial.spec)
+    while partial.strata:
+        place(partial.strata.popitem()[1], partial.whole, partial.spec)
+    _take_up(partial.received, partial)
+    return partial.whole.exact()
