@@ -15,7 +15,7 @@ def certs(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the authority and what it issues.")],
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="NAME", help="Host name or address of the coordinator; may be repeated."),
+        typer.Option("--host", metavar="NAME", help="Host name or address it is reached at; may be repeated."),
     ] = None,
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NAME", help="A certificate for one device.")
@@ -26,14 +26,19 @@ def certs(
     evaluator: Annotated[
         list[str] | None, typer.Option("--evaluator", metavar="NAME", help="A certificate for an evaluator.")
     ] = None,
+    edge: Annotated[
+        list[str] | None, typer.Option("--edge", metavar="NAME", help="A certificate for an edge aggregator.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace certificates that exist.")] = False,
 ) -> None:
     """Make TLS material: an own authority (once), the coordinator's certificate, and one per device or class.
 
     Copy ca.pem, NAME.pem and NAME.key to the machine that shall be NAME; ca.key stays here. Keys are mode 0600.
     The coordinator's certificate (coordinator.pem) is good for localhost and every --host.
+    With --edge, every --host is the edge's instead.
 
     Example: fedcore certs certs --host coord.example --device cam-1 --class jetson --evaluator judge
+    Then: fedcore certs certs --edge north --host edge.example
     """
     from storage.certificates import create_authority, issue
 
@@ -41,15 +46,19 @@ def certs(
         *((name, "device") for name in device or ()),
         *((name, "class") for name in device_class or ()),
         *((name, "evaluator") for name in evaluator or ()),
+        *((name, "edge") for name in edge or ()),
     ]
     if not (folder / "ca.pem").is_file():
         typer.echo(f"made the authority {create_authority(folder)}")
     elif not wanted and not host:
         raise ConfigError(
-            f"{folder} has an authority already; say what to issue: --host, --device, --class, --evaluator"
+            f"{folder} has an authority already; say what to issue: --host, --device, --class, --evaluator, --edge"
         )
-    if host or not (folder / "coordinator.pem").is_file():
-        renew = force or (folder / "coordinator.pem").is_file()
-        typer.echo(f"issued {issue(folder, 'coordinator', kind='coordinator', hosts=tuple(host or ()), force=renew)}")
+    hosts = tuple(host or ())
+    known = (folder / "coordinator.pem").is_file()
+    if not known or (hosts and not edge):
+        own = () if edge else hosts
+        typer.echo(f"issued {issue(folder, 'coordinator', kind='coordinator', hosts=own, force=force or known)}")
     for name, kind in wanted:
-        typer.echo(f"issued {issue(folder, name, kind=kind, force=force)}")
+        reached_at = hosts if kind == "edge" else ()
+        typer.echo(f"issued {issue(folder, name, kind=kind, hosts=reached_at, force=force)}")

@@ -110,7 +110,8 @@ def join(
     targets = addresses(target, "coordinator address")
     require_client("fedcore join")
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
-    from client.run import run_device, run_evaluator, run_to_end
+    from client.run import run_device, run_evaluator
+    from storage.interrupt import run_to_end
     from storage.model_source import model_folder
 
     options = ClientOptions(

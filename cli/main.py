@@ -16,7 +16,7 @@ from storage.quiet import silence_telemetry
 silence_telemetry()  # before any library that reports home is imported
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
-from cli import certs, doctor, export, fetch, fleet, join, serve, show  # noqa: E402
+from cli import certs, doctor, edge, export, fetch, fleet, join, serve, show  # noqa: E402
 
 app = typer.Typer(
     name="fedcore",
@@ -30,6 +30,7 @@ app.command("fetch")(fetch.fetch)
 app.command("fleet")(fleet.fleet)
 app.command("serve")(serve.serve)
 app.command("join")(join.join)
+app.command("edge")(edge.edge)
 app.command("show")(show.show)
 app.command("export")(export.export)
 app.command("certs")(certs.certs)
@@ -52,7 +53,8 @@ def fedcore(
 
     On one machine: [bold]fedcore fleet examples/quickstart.toml[/bold]
 
-    On several: [bold]fedcore certs[/bold], [bold]serve[/bold] on one of them, [bold]join[/bold] on the others
+    On several: [bold]fedcore certs[/bold], [bold]serve[/bold] on one of them, [bold]join[/bold] on the others, and
+    [bold]edge[/bold] on machines between them
 
     Exit codes: 0 done, 1 an error, 2 wrong usage.
     """

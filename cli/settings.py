@@ -1,6 +1,7 @@
 """Options several subcommands share, and reading a configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,8 @@ from fedcore.errors import ConfigError
 from storage.fetch import rooted
 
 if TYPE_CHECKING:
-    from storage.certificates import TlsMaterial
+    from server.metrics import RunMetrics
+    from storage.certificates import Kind, TlsMaterial
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Run configuration (TOML); examples/quickstart.toml is one to copy.")
@@ -43,6 +45,10 @@ CertsOption = Annotated[
 ]
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Talk without TLS: anybody on the network can read and join.")
+]
+MetricsOption = Annotated[
+    str,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus here, such as 127.0.0.1:9464; no password."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
@@ -78,9 +84,29 @@ def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> 
         raise ConfigError("--resume goes on with the run's own configuration; leave out the file and --set")
 
 
-def tls_material(certs: Path | None, name: str, insecure: bool) -> "TlsMaterial | None":
-    """Load the TLS material of `name`; None only where somebody said --insecure."""
-    from storage.certificates import load_material
+@contextmanager
+def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
+    """Answer Prometheus at `address` meanwhile, and say where; None, and nothing, where it is empty.
+
+    Raises ConfigError for a malformed address, RunError where nobody can listen there.
+    """
+    if not address:
+        yield None
+        return
+    from server.metrics import RunMetrics
+    from server.metrics_server import MetricsServer
+
+    metrics = RunMetrics()
+    with MetricsServer(metrics, address) as server:
+        typer.echo(f"metrics: {server.url}", err=True)
+        yield metrics
+
+
+def tls_material(
+    certs: Path | None, name: str, insecure: bool, *, kinds: "Sequence[Kind] | None" = None
+) -> "TlsMaterial | None":
+    """Load the TLS material of `name`, of one of `kinds` or any; None only where somebody said --insecure."""
+    from storage.certificates import KINDS, load_material
 
     if insecure:
         if certs is not None:
@@ -89,4 +115,4 @@ def tls_material(certs: Path | None, name: str, insecure: bool) -> "TlsMaterial 
         return None
     if certs is None:
         raise ConfigError("give --certs FOLDER (made by fedcore certs), or --insecure to go without TLS")
-    return load_material(certs, name)
+    return load_material(certs, name, kinds=kinds or KINDS)

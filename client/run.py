@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from client.arrival import arrive
 from client.options import ClientOptions, DeviceLimits
@@ -14,13 +13,12 @@ from client.rows import Rows, label_list
 from client.shards import device_rows, test_rows, training_rows
 from client.slow_cpu import SlowCpu
 from client.state import StateFolder
-from fedcore.errors import FedcoreError
+from fedcore.codec.grammar import PARTS
 from fedcore.profile import DeviceProfile, check_name
 from protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from protos.wire import PROTOCOL
 from storage.blobs import BlobStore
 from storage.checkpoint import fingerprint
-from storage.orphan import parent_to_watch, watch_parent
 from transport.link import Link, LinkSettings
 from transport.membership import Membership
 from transport.throttle import Throttle
@@ -28,13 +26,7 @@ from transport.throttle import Throttle
 if TYPE_CHECKING:
     from client.trainer import ModelSource
 
-T = TypeVar("T")
-
 BITS_PER_MEGABIT = 1e6
-
-
-class Interrupted(FedcoreError):
-    """Somebody asked this process to stop."""
 
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
@@ -50,6 +42,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         downlink_mbps=limits.downlink_mbps,
         label_counts=tuple(sorted(Counter(rows.labels).items())),
         network=limits.network,
+        codecs=PARTS,
     )
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -72,25 +65,6 @@ async def run_evaluator(options: ClientOptions) -> str:
         return await _evaluator(options, test, train, link, description, model)
     finally:
         await link.close()
-
-
-def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run a client to its end; INT, TERM and a vanished parent stop it cleanly, as Interrupted."""
-    return asyncio.run(_interruptible(work))
-
-
-async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    watcher = asyncio.create_task(watch_parent(parent_to_watch(), task.cancel))
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise Interrupted("stopped on request; start it again to come back to the run") from None
-    finally:
-        watcher.cancel()
 
 
 async def _device(

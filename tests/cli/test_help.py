@@ -11,9 +11,20 @@ LISTED = {
     "fleet": ("fleet.class tables", "--set", "run.rounds=5", "--run-dir", "--resume", "--reference", "--plain"),
     "serve": ("no torch needed", "coordinator.listen", "0.0.0.0:PORT", "--certs", "--insecure", "--resume", "Ctrl-C"),
     "join": ("HOST:PORT", "--name", "--data", "--class", "--identity", "--model", "--shard", "--slowdown", "--state"),
+    "edge": (
+        "no torch needed",
+        "--upstream",
+        "--listen",
+        "--advertise",
+        "--identity",
+        "--state",
+        "--metrics",
+        "--reconnect-s",
+        "edge.json",
+    ),
     "show": ("DIR", "--replay", "--json"),
     "export": ("--class", "--sparsity", "--out", "plain transformers"),
-    "certs": ("--host", "--device", "--class", "--evaluator", "--force", "0600", "ca.key stays here"),
+    "certs": ("--host", "--device", "--class", "--evaluator", "--edge", "--force", "0600", "ca.key stays here"),
     "doctor": ("--listen", "--json", "Exit code 1"),
 }
 

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from storage.certificates import load_material, read_identity
 from tests.cli.conftest import Fedcore
@@ -88,6 +89,28 @@ def test_there_is_nothing_to_export_before_a_round_has_closed(place: Path, fedco
     said = fedcore("export", "run", "--class", "agx", "--out", "x")
     assert said.code == 1
     assert said.err == "error: run has no closed round yet; there is nothing to export\n"
+
+
+def test_an_edge_has_a_certificate_of_its_own_kind_and_hosts(fedcore: Fedcore, tmp_path: Path) -> None:
+    folder = tmp_path / "certs"
+    said = fedcore("certs", folder, "--device", "cam-1", "--edge", "north", "--host", "edge.example")
+    assert [line.rpartition("/")[2] for line in said.out.splitlines()] == [
+        "ca.pem",
+        "coordinator.pem",
+        "cam-1.pem",
+        "north.pem",
+    ]
+    hosts = {
+        name: x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value.get_values_for_type(x509.DNSName)
+        for name in ("coordinator", "north")
+    }
+    assert hosts == {"coordinator": ["localhost"], "north": ["localhost", "edge.example"]}
+    assert str(read_identity(load_material(folder, "north", kinds=("edge",)).certificate)) == "edge:north"
+    before = (folder / "coordinator.pem").read_bytes()
+    assert fedcore("certs", folder, "--edge", "south", "--host", "south.example").code == 0
+    assert (folder / "coordinator.pem").read_bytes() == before, "hosts of an edge are none of the coordinator's"
 
 
 def test_a_join_gives_up_where_nobody_answers(place: Path, fedcore: Fedcore) -> None:

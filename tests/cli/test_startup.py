@@ -35,7 +35,9 @@ def without(missing: tuple[str, ...], *words: object, place: Path) -> "subproces
     )
 
 
-@pytest.mark.parametrize("words", [("--help",), ("fetch",), ("doctor",), ("join", "--help"), ("certs", "--help")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("fetch",), ("doctor",), ("join", "--help"), ("edge", "--help"), ("certs", "--help")]
+)
 def test_help_and_small_commands_load_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = without(HEAVY, *words, place=tmp_path)
     assert done.returncode == 0, done.stderr
