@@ -70,7 +70,7 @@ class AcceptPartial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefuseOverlap:
-    """These leaves of a partial are resolved already: the edge shall fold again without them."""
+    """These leaves of a partial are counted already: the edge shall fold again without them."""
 
     edge: str
     number: int

@@ -10,7 +10,8 @@ Pure: no clock, no randomness, no I/O; equal arguments give equal results, and n
   round + 1; a void round does not count towards `total_rounds`. `max_void_rounds` in a row pause the run.
 - A closed stream loses nobody, an expired lease does. Who comes back while the round is open is pending again.
 - An update is accepted at most once, only from a member of the open round and before its deadline. The leaves of a
-  partial are accepted together: where one of them is resolved already, none is, and the edge folds again without it.
+  partial are accepted together: where one of them is counted already, none is, and the edge folds again without it.
+  A failed leaf counts after all: it failed below one parent, and another one had its update.
 - Every time-out of the machine stands in `WakeAt`; while a `Turn` is out, it waits for the shell alone.
 """
 

@@ -1,4 +1,8 @@
-"""An edge's partial at the round machine: all of its leaves count, or none."""
+"""An edge's partial at the round machine: all of its leaves count, or none.
+
+A leaf that failed is open for it: the device may have failed below one parent while another one has its update. So
+a refusal names only devices that are counted, and whoever hears it may acknowledge them.
+"""
 
 from dataclasses import replace
 
@@ -6,24 +10,27 @@ from fedcore.rounds import commands, events
 from fedcore.rounds.result import MemberStatus
 from fedcore.rounds.state import Member, Phase, RoundState
 
-_OPEN = (None, MemberStatus.LOST)
-
 
 def partial_arrived(state: RoundState, event: events.PartialArrived) -> tuple[RoundState, tuple[commands.Command, ...]]:
     """Accept a partial, refuse it as overlapping with the names, or refuse it where its round is not open."""
     devices = tuple(device for device, _ in event.leaves)
+    counted = tuple(sorted(_counted(state, event.round) & set(devices)))
+    if counted:
+        refusal = commands.RefuseOverlap(edge=event.edge, number=event.number, round=event.round, devices=counted)
+        return state, (refusal,)
     asked_for = state.phase is Phase.OPEN and event.round == state.round
     if not asked_for or not all(device in state.members for device in devices):
         return state, (commands.RefusePartial(edge=event.edge, number=event.number, round=event.round),)
-    resolved = tuple(device for device in devices if state.members[device].status not in _OPEN)
-    if resolved:
-        refusal = commands.RefuseOverlap(
-            edge=event.edge, number=event.number, round=event.round, devices=tuple(sorted(resolved))
-        )
-        return state, (refusal,)
     accepted = {device: _accepted(state, state.members[device], time_s) for device, time_s in event.leaves}
     answer = commands.AcceptPartial(edge=event.edge, number=event.number, round=event.round, devices=devices)
     return replace(state, members={**state.members, **accepted}), (answer,)
+
+
+def _counted(state: RoundState, index: int) -> frozenset[str]:
+    """Return whose update the round has, where it is open or the last one that closed."""
+    if state.phase is Phase.OPEN and index == state.round:
+        return frozenset(each for each, member in state.members.items() if member.status is MemberStatus.ACCEPTED)
+    return frozenset(state.closed.accepted) if state.closed is not None and state.closed.round == index else frozenset()
 
 
 def _accepted(state: RoundState, member: Member, time_s: float) -> Member:

@@ -3,27 +3,23 @@
 An edge holds the updates of the devices below it until nobody is pending (or its deadline is there), passes them up in
 one submission, and keeps them until the tier above has answered. Rules:
 
-- One submission is under way at a time. What arrives meanwhile waits for the next one.
+- One submission is under way at a time, and goes again unchanged after a reconnect. What arrives meanwhile waits.
 - Nothing is acknowledged below before it is acknowledged above: devices and child edges keep what they sent.
 - Refused as overlapping, a submission is taken apart: what is counted already is dropped, what came from a child edge
   together with it goes back to that child, the rest is held again and sent under a new number.
-- A child's partial counts as a whole, like a leaf. A repeated number gets the same answer again.
+- OVERLAP names only what the root counted. A child's part with a leaf whose other copy is here without an answer waits
+  for that answer, and nobody waits for the leaves in it.
+- A child's part counts as a whole. A repeated number gets the same answer again. Leaves that were never shared here
+  (their edge came from another parent) are passed on: the root knows them. A part of a later round waits for its share.
+- Shared again, a leaf whose update is here is passed on as it is; any other is pending again, whatever was said of it:
+  only the root knows what it still asks for. A failure is then reported again. A verified update outweighs a failure.
+- What the last close left counted stays known until the next round: copies are answered with what is true.
 - A share of a later round ends the current one: whatever was not passed on until then would be late.
 """
 
 from dataclasses import replace
 
-from fedcore.rounds.tier_commands import (
-    Acknowledge,
-    AnswerChild,
-    Command,
-    Forget,
-    Hold,
-    HoldPart,
-    Push,
-    Send,
-    SendAgain,
-)
+from fedcore.rounds.tier_commands import Acknowledge, Command, Forget, Hold, Push, Send, SendAgain
 from fedcore.rounds.tier_events import (
     Answered,
     Arrived,
@@ -36,19 +32,17 @@ from fedcore.rounds.tier_events import (
     Shared,
     Tick,
 )
-from fedcore.rounds.tier_state import Flight, Leaf, Part, Stage, TierState, Word
-
-Step = tuple[TierState, tuple[Command, ...]]
-
-_HERE = (Stage.HELD, Stage.FLYING)
+from fedcore.rounds.tier_parts import HERE, OPEN, Step, at, landed, part_arrived, restaged, review, taken_apart
+from fedcore.rounds.tier_state import Flight, Leaf, Stage, TierState, Word
 
 
 def step(state: TierState, event: Event) -> Step:
     """Return the state after `event` and what the shell has to do, in order. Never raises, whatever the order."""
     state = replace(state, now_s=max(state.now_s, event.now_s))
-    state, answers = _handle(state, event)
+    state, out = _handle(state, event)
+    state, judged = review(state)
     state, sent = _send(state)
-    return state, answers + sent
+    return state, out + judged + sent
 
 
 def _handle(state: TierState, event: Event) -> Step:
@@ -60,11 +54,9 @@ def _handle(state: TierState, event: Event) -> Step:
         case Failed():
             return _failed(state, event)
         case Gone():
-            leaf = state.leaves.get(event.device)
-            gone = leaf is not None and leaf.stage is Stage.PENDING
-            return (_at(state, (event.device,), Stage.GONE), ()) if gone else (state, ())
+            return _gone(state, event)
         case PartArrived():
-            return _part_arrived(state, event)
+            return part_arrived(state, event)
         case Answered():
             return _answered(state, event)
         case Reconnected():
@@ -76,69 +68,62 @@ def _handle(state: TierState, event: Event) -> Step:
 
 
 def _shared(state: TierState, event: Shared) -> Step:
-    if event.round < state.round + state.over:
+    if event.round < max(1, state.round + state.over):
         return state, ()
     out: tuple[Command, ...] = ()
     if event.round > state.round:
         if state.round:
             out = (Forget(round=state.round),)
-        state = TierState(round=event.round, now_s=state.now_s, number=state.number, deadline_at_s=event.deadline_at_s)
-    leaves = dict(state.leaves)
+        waiting = {part: claim for part, claim in state.waiting.items() if claim.round >= event.round}
+        state = TierState(round=event.round, now_s=state.now_s, number=state.number, waiting=waiting)
+    under_way = frozenset(() if state.flight is None else state.flight.failed)
+    leaves, answers, reported = dict(state.leaves), state.answers, state.reported
     pushed = []
-    for device in event.devices:
+    for device in dict.fromkeys(event.devices):
         known = leaves.get(device)
-        if known is not None and (known.stage in _HERE or known.stage is Stage.FAILED):
-            continue  # its answer is here: the tier above hears of it soon
-        leaves[device] = Leaf(stage=Stage.PENDING)
-        pushed.append(device)
-    return replace(state, leaves=leaves), (*out, *(Push(device=device, round=event.round) for device in pushed))
+        if known is not None and known.stage in HERE:
+            leaves[device] = replace(known, gone=False)
+        elif known is not None and known.stage is Stage.FAILED:
+            reported -= {device} - under_way
+        else:
+            if known is not None and known.stage not in OPEN:
+                answers = {}  # the tier above has lost what it had: no older answer holds
+            leaves[device] = Leaf(stage=Stage.PENDING)
+            pushed.append(device)
+    state = replace(state, leaves=leaves, answers=answers, reported=reported, deadline_at_s=event.deadline_at_s)
+    return state, (*out, *(Push(device=device, round=event.round) for device in pushed))
 
 
 def _arrived(state: TierState, event: Arrived) -> Step:
-    leaf = state.leaves.get(event.device)
-    if event.round != state.round or leaf is None or leaf.stage is Stage.FAILED:
-        behind = 0 < event.round < state.round + state.over
-        word = Word.LATE if behind else Word.UNKNOWN
+    leaf = state.leaves.get(event.device) if event.round == state.round else None
+    if leaf is None or leaf.stage is Stage.FAILED:
+        word = Word.LATE if 0 < event.round < state.round + state.over else Word.UNKNOWN
         return state, (Acknowledge(device=event.device, round=event.round, word=word),)
     match leaf.stage:
         case Stage.PENDING | Stage.GONE:
-            return _at(state, (event.device,), Stage.HELD), (Hold(device=event.device, round=event.round),)
+            return at(state, (event.device,), Stage.HELD), (Hold(device=event.device, round=event.round),)
         case Stage.COUNTED:
             return state, (Acknowledge(device=event.device, round=event.round, word=Word.ACCEPTED),)
         case Stage.REFUSED:
             return state, (Acknowledge(device=event.device, round=event.round, word=Word.LATE),)
-    return state, ()  # held or on its way: the answer to the first copy answers this one
+    # Held or on its way: the answer to the first copy answers this one.
+    return replace(state, leaves={**state.leaves, event.device: replace(leaf, asked=True)}), ()
 
 
 def _failed(state: TierState, event: Failed) -> Step:
     leaf = state.leaves.get(event.device)
-    if event.round != state.round or leaf is None or leaf.stage not in (Stage.PENDING, Stage.GONE):
+    if event.round != state.round or leaf is None or leaf.stage not in OPEN:
         return state, ()
-    return _at(state, (event.device,), Stage.FAILED), ()
+    return at(state, (event.device,), Stage.FAILED), ()
 
 
-def _part_arrived(state: TierState, event: PartArrived) -> Step:
-    part = Part(child=event.child, number=event.number)
-    answer = AnswerChild(part=part, round=event.round, word=Word.LATE)
-    if event.round != state.round or not all(each in state.leaves for each in (*event.counted, *event.failed)):
-        return state, (answer,)
-    if part in state.parts:
+def _gone(state: TierState, event: Gone) -> Step:
+    leaf = state.leaves.get(event.device)
+    if leaf is None:
         return state, ()
-    if part in state.answers:
-        word, devices = state.answers[part]
-        return state, (AnswerChild(part=part, round=event.round, word=word, devices=devices),)
-    overlap = tuple(sorted(each for each in event.counted if _resolved(state.leaves[each])))
-    if overlap:
-        answer = replace(answer, word=Word.OVERLAP, devices=overlap)
-        return _without_parts(state, [answer]), (answer,)
-    state = _at(state, event.counted, Stage.HELD, part)
-    open_ = tuple(each for each in event.failed if state.leaves[each].stage in (Stage.PENDING, Stage.GONE))
-    state = _at(state, open_, Stage.FAILED)
-    return replace(state, parts={**state.parts, part: event.counted}), (HoldPart(part=part),)
-
-
-def _resolved(leaf: Leaf) -> bool:
-    return leaf.stage not in (Stage.PENDING, Stage.GONE)
+    if leaf.stage in HERE:
+        return replace(state, leaves={**state.leaves, event.device: replace(leaf, gone=True)}), ()
+    return (at(state, (event.device,), Stage.GONE), ()) if leaf.stage is Stage.PENDING else (state, ())
 
 
 def _answered(state: TierState, event: Answered) -> Step:
@@ -147,78 +132,49 @@ def _answered(state: TierState, event: Answered) -> Step:
         return state, ()
     state = replace(state, flight=None)
     if event.word is Word.OVERLAP:
-        return _taken_apart(state, flight, frozenset(event.devices))
-    counted = event.word is Word.ACCEPTED
-    state = _at(state, flight.devices, Stage.COUNTED if counted else Stage.REFUSED)
-    own = [each for each in flight.devices if state.leaves[each].part is None]
-    below = [part for part in state.parts if part in flight.parts]
-    answers = [AnswerChild(part=part, round=state.round, word=event.word) for part in below]
-    state = _without_parts(state, answers)
-    return state, (*(Acknowledge(device=each, round=state.round, word=event.word) for each in own), *answers)
-
-
-def _taken_apart(state: TierState, flight: Flight, counted: frozenset[str]) -> Step:
-    """Hold again what is not counted elsewhere; a child's part with such a leaf goes back to the child."""
-    back = [part for part in flight.parts if counted & set(state.parts[part])]
-    answers = [
-        AnswerChild(
-            part=part, round=state.round, word=Word.OVERLAP, devices=tuple(sorted(counted & set(state.parts[part])))
-        )
-        for part in back
-    ]
-    returned = {device for part in back for device in state.parts[part]}
-    own = tuple(each for each in flight.devices if state.leaves[each].part is None)
-    known = tuple(each for each in own if each in counted)
-    state = _at(state, tuple(sorted(returned - counted)), Stage.PENDING)
-    state = _at(state, (*known, *sorted(returned & counted)), Stage.COUNTED)
-    held = tuple(each for each in own if each not in counted)
-    whole = tuple(part for part in flight.parts if part not in back)
-    state = _at(state, held, Stage.HELD)
-    for part in whole:
-        state = _at(state, state.parts[part], Stage.HELD, part)
-    state = replace(_without_parts(state, answers), reported=state.reported - set(flight.failed))
-    return state, (
-        *(Acknowledge(device=each, round=state.round, word=Word.ACCEPTED) for each in known),
-        *answers,
-        *(Hold(device=each, round=state.round) for each in held),
-        *(HoldPart(part=part) for part in whole),
-    )
-
-
-def _without_parts(state: TierState, answers: list[AnswerChild]) -> TierState:
-    """Give these answers: what came in the parts is decided."""
-    gone = {answer.part: (answer.word, answer.devices) for answer in answers}
-    parts = {part: devices for part, devices in state.parts.items() if part not in gone}
-    return replace(state, parts=parts, answers={**state.answers, **gone})
+        return taken_apart(state, flight, frozenset(event.devices))
+    return landed(state, flight, event.word)
 
 
 def _closed(state: TierState, event: Closed) -> Step:
-    if not state.round or event.round < state.round:
+    if event.round < max(1, state.round):
         return state, ()
-    after = TierState(round=event.round, over=True, now_s=state.now_s, number=state.number)
+    leaves = state.leaves if event.round == state.round else {}
+    after = TierState(
+        round=event.round,
+        over=True,
+        now_s=state.now_s,
+        number=state.number,
+        leaves={device: leaf for device, leaf in leaves.items() if leaf.stage is Stage.COUNTED},
+        waiting={part: claim for part, claim in state.waiting.items() if claim.round > event.round},
+    )
     return after, (Forget(round=event.round),)
 
 
 def _send(state: TierState) -> Step:
-    if state.flight is not None or state.over:
-        return state, ()
-    waiting = any(leaf.stage is Stage.PENDING for leaf in state.leaves.values())
-    if waiting and state.now_s < state.deadline_at_s:
+    if state.flight is not None or state.over or _waits(state):
         return state, ()
     held = tuple(sorted(each for each, leaf in state.leaves.items() if leaf.stage is Stage.HELD))
     failed = tuple(
         sorted(each for each, leaf in state.leaves.items() if leaf.stage is Stage.FAILED and each not in state.reported)
     )
-    if not held and not failed:
+    parts = tuple(sorted(state.parts))  # also those in which nothing counts: they want an answer
+    if not held and not failed and not parts:
         return state, ()
-    parts = tuple(sorted({part for each in held if (part := state.leaves[each].part) is not None}))
     flight = Flight(number=state.number + 1, devices=held, failed=failed, parts=parts)
-    state = replace(state, flight=flight, number=flight.number, reported=state.reported | set(failed))
-    for device in held:
-        state = _at(state, (device,), Stage.FLYING, state.leaves[device].part)
+    state = replace(
+        restaged(state, held, Stage.FLYING),
+        flight=flight,
+        number=flight.number,
+        reported=state.reported | set(failed),
+    )
     return state, (Send(number=flight.number, round=state.round, devices=held, failed=failed, parts=parts),)
 
 
-def _at(state: TierState, devices: tuple[str, ...], stage: Stage, part: Part | None = None) -> TierState:
-    changed = {device: Leaf(stage=stage, part=part) for device in devices}
-    return replace(state, leaves={**state.leaves, **changed})
+def _waits(state: TierState) -> bool:
+    """Whether somebody may still answer in time; who is in a waiting part has answered."""
+    if state.now_s >= state.deadline_at_s:
+        return False
+    claims = (claim for claim in state.waiting.values() if claim.round == state.round)
+    answered = {device for claim in claims for device in (*claim.counted, *claim.failed)}
+    return any(leaf.stage is Stage.PENDING and each not in answered for each, leaf in state.leaves.items())

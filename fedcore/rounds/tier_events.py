@@ -7,7 +7,10 @@ from fedcore.rounds.tier_state import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """The tier above handed out assignments of a round; what is held at `deadline_at_s` is passed on as it is."""
+    """The tier above handed out assignments of a round, in one share or several.
+
+    What is held at `deadline_at_s` is passed on as it is; the newest share's holds.
+    """
 
     round: int
     devices: tuple[str, ...]
@@ -35,7 +38,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
-    """A device is not below this edge any more."""
+    """A device is not below this edge any more, or was not when its assignment came."""
 
     device: str
     now_s: float
@@ -43,7 +46,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartArrived:
-    """A child edge's submission is here and was verified."""
+    """A child edge's submission is here and was verified, as far as it can be: leaves may be unknown here."""
 
     child: str
     number: int

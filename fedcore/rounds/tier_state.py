@@ -41,6 +41,17 @@ class Leaf:
 
     stage: Stage
     part: Part | None = None
+    gone: bool = False  # with an update here: nobody below would send it again
+    asked: bool = False  # its update came from a child, and it offered a copy here: it is told as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A child's submission nothing can be said about yet."""
+
+    round: int
+    counted: tuple[str, ...]
+    failed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +72,17 @@ class TierState:
     now_s: float = 0.0
     deadline_at_s: float = 0.0
     number: int = 0
-    over: bool = False  # `round` has closed
+    over: bool = False  # `round` has closed; of its leaves only the counted are remembered
     leaves: Mapping[str, Leaf] = field(default_factory=dict)
     parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)  # held or flying, with their counted devices
     answers: Mapping[Part, tuple[Word, tuple[str, ...]]] = field(default_factory=dict)  # given in this round
+    waiting: Mapping[Part, Claim] = field(
+        default_factory=dict
+    )  # of this round or a later one, neither held nor refused
     reported: frozenset[str] = frozenset()  # failed leaves the tier above has heard of
     flight: Flight | None = None
+
+    def holds(self, device: str) -> bool:
+        """Whether an update of this device is here without an answer; such a device is not reported lost above."""
+        leaf = self.leaves.get(device)
+        return leaf is not None and leaf.stage in (Stage.HELD, Stage.FLYING)
