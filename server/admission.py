@@ -19,14 +19,14 @@ def check_protocol(join: Join) -> None:
 
 
 def check_identity(join: Join, identity: Identity | None) -> None:
-    """Raise CertificateError unless the peer's certificate names this device, its class, or the evaluator.
+    """Raise CertificateError unless the peer's certificate names this device, its class, the evaluator or the edge.
 
     `identity` is None where the coordinator runs without TLS.
     """
     if identity is None:
         return
-    if join.role is Role.EVALUATOR:
-        allowed = {("evaluator", join.name)}
+    if join.role is not Role.DEVICE:
+        allowed = {(str(join.role), join.name)}
     else:
         device_class = join.profile.device_class if join.profile else ""
         allowed = {("device", join.name), ("class", device_class)}
@@ -34,7 +34,7 @@ def check_identity(join: Join, identity: Identity | None) -> None:
         wanted = " or ".join(f"{kind}:{name}" for kind, name in sorted(allowed))
         raise CertificateError(
             f"{join.name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
-            "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator)"
+            "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator, --edge)"
         )
 
 

@@ -7,16 +7,15 @@ are the round machine's and the strategy's.
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from fedcore.errors import CertificateError, DataError, FedcoreError, JoinRefused, RunError, TransportError
+from fedcore.errors import CertificateError, FedcoreError, JoinRefused, TransportError
+from fedcore.placement import rank_parents
 from fedcore.profile import check_name
-from fedcore.rounds import commands, events
-from fedcore.rounds.machine import step
+from fedcore.rounds import events
 from fedcore.rounds.state import RoundState
-from protos.tier_values import AnyUpward
+from protos.tier_values import AnyUpward, Holding, LeafJoin, LeafLeft, LeafRefused, PartialSubmission
 from protos.values import (
     AssignmentFailure,
     EvaluateTask,
@@ -24,27 +23,27 @@ from protos.values import (
     Goodbye,
     Heartbeat,
     Join,
+    Newcomer,
     Progress,
     Role,
-    RoundClosed,
     RunDescription,
     TaskKind,
     UpdateSubmission,
-    UpdateVerdict,
-    Verdict,
     Welcome,
 )
-from server.admission import check_identity, check_labels, check_model, check_protocol
+from server.edges import Edges
 from server.engine import Engine
 from server.evaluator_desk import EvaluatorDesk
+from server.parts import part_bound
+from server.reception import Reception
+from server.round_driver import MAX_REPORT, RoundDriver
 from server.run_log import RunLog
 from server.seats import Seats
-from server.session import Session
+from server.session import AnySession, LeafSession, Session
+from server.tasks import Tasks
 from storage.certificates import Identity
 
 T = TypeVar("T")
-
-MAX_REPORT = 500  # characters of a device's own words in an event
 
 
 class Coordinator:
@@ -62,44 +61,64 @@ class Coordinator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing runs before `start`."""
-        self.description = description
-        self.labels = description.labels
-        self.engine: Engine | None = None
-        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.desk = EvaluatorDesk(on_result=self._evaluated)
-        self._machine = machine
-        self._make_engine = make_engine
+        self.export_uploads: set[str] = set()  # blobs the evaluator began to send
         self._log = log
         self._rows_per_round = rows_per_round
         self._keep_result = keep_result
         self._clock = clock
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._tasks = Tasks()
+        self._reception = Reception(description, lambda labels: self.in_worker(make_engine, labels))
         self._seats = Seats()
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._engine_lock = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
-        self.export_uploads: set[str] = set()  # blobs the evaluator began to send
-        self._uploads: set[str] = set()  # blobs devices began to send since the last turn
+        self._edges = Edges()
+        self._driver = RoundDriver(
+            machine=machine,
+            seats=self._seats,
+            edges=self._edges,
+            desk=self.desk,
+            tasks=self._tasks,
+            log=log,
+            clock=clock,
+            ready=self._reception.ready,
+            on_closed=self._evaluate_round,
+        )
         self._closed = False
-        self._fault: BaseException | None = None  # the first one after the last round
+
+    @property
+    def over(self) -> "asyncio.Future[str]":
+        """Ends with the run: its closing word, or what went wrong."""
+        return self._tasks.over
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, once the labels are known."""
+        return self._reception.engine
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The agreed label list; empty until the first shard fixes it."""
+        return self._reception.labels
 
     async def start(self) -> None:
         """Begin waiting for devices."""
         if self.labels:
-            await self._fix_labels(self.labels)
-        self._feed(events.Started(now_s=self._clock()))
+            await self._reception.fix_labels(self.labels)
+            self._evaluate_untrained()
+        self._driver.feed(events.Started(now_s=self._clock()))
 
     def stop(self) -> None:
         """Ask the run to pause after what is being committed."""
-        self._feed(events.Stop(now_s=self._clock()))
+        self._driver.feed(events.Stop(now_s=self._clock()))
 
     def dismiss_devices(self, reason: str) -> None:
-        """Send every device home; the evaluator stays."""
+        """Send every device home, and every edge after its devices; the evaluator stays."""
         for session in self._seats:
-            if session.join.role is Role.DEVICE:
+            if session.join.role is Role.DEVICE and isinstance(session, Session):
                 session.send(Goodbye(reason=reason))
                 session.close()
+        for edge in self._edges:  # it says goodbye to the devices below it
+            edge.send(Goodbye(reason=reason))
+            edge.close()
 
     @property
     def classes(self) -> set[str]:
@@ -107,300 +126,227 @@ class Coordinator:
         return {profile.device_class for profile in self._seats.profiles.values()}
 
     async def settle(self) -> None:
-        """Wait until everything handed to the worker so far is done; raises what went wrong since the last round."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.in_worker(lambda: None)
-        if self._fault is not None:
-            raise self._fault
+        """Wait until everything begun so far is done; raises what went wrong since the last round."""
+        await self._tasks.settle()
 
     async def close(self, reason: str) -> None:
         """Say goodbye to everybody and let the worker finish what it is at; nothing begins after that."""
         self._closed = True
-        for session in self._seats:
+        for session in {each.stream for each in self._seats} | set(self._edges):
             session.send(Goodbye(reason=reason))
             session.close()
         self._seats.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
-        if self.over.done() and not self.over.cancelled():
-            self.over.exception()  # looked at: nobody may be left who awaits it
+        self._driver.close()
+        await self._tasks.close()
         if self.engine is not None:
-            for blob_id in self._uploads:
+            for blob_id in self._driver.uploads:
                 self.engine.blobs.delete(blob_id)  # sent again after a resume
 
     async def in_worker(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run CPU or disk work on the engine's thread, after everything handed to it before."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+        return await self._tasks.in_worker(work, *arguments)
+
+    # --- joining ---
+
+    async def describe(self, newcomer: Newcomer) -> RunDescription:
+        """What a newcomer must know, and the edges it had best join."""
+        parents = rank_parents(self._needs(newcomer), self._edges.parents())
+        return dataclasses.replace(self._reception.description, parents=parents)
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer or raise, and report, what it must change; the session's outbox begins with the welcome."""
         self._check_open()
         check_name(join.name)
         try:
-            return await self._checked_join(join, identity)
+            await self._checked(join, identity)
+            if join.role is Role.EDGE:
+                return self._seat_edge(join)
+            session = Session(join)
+            self._seat(session)
+            return session
         except (CertificateError, JoinRefused) as error:
-            self._log.event("refused", device=join.name, message=str(error)[:MAX_REPORT])
+            self._refused_join(join.name, error)
             raise
 
-    async def _checked_join(self, join: Join, identity: Identity | None) -> Session:
-        check_protocol(join)
-        check_identity(join, identity)
-        check_model(join, self.description.fingerprint, self.description.max_length)
-        if self.engine is None:  # being made, or waiting for the first shard's labels
-            await self._fix_labels(self.labels or tuple(sorted(join.labels)))
-        check_labels(join, self.labels)
-        engine = self._ready()
-        if join.profile is not None:
-            engine.strategy.admit(join.profile)
+    async def _checked(self, join: Join, identity: Identity | None, *, presented: bool = False) -> None:
+        before = self.engine
+        await self._reception.check(join, identity, presented=presented)
+        if before is None and self.engine is not None:
+            self._evaluate_untrained()
         self._check_open()
-        session = Session(join)
-        number = self._seats.next_number(join)
-        session.send(
-            Welcome(
-                session=session.token,
-                labels=self.labels,
-                lease_s=self._machine.policy.lease_s,
-                keep_set="",
-                targets=engine.strategy.spec.targets,
-            )
-        )
-        self._admit(session, number)
-        return session
 
-    def leave(self, session: Session) -> None:
-        """The stream of `session` has closed."""
-        self.desk.leave(session)
-        if not self._seats.leave(session):
-            return
-        self._log.event("left", device=session.name)
-        if session.join.role is Role.DEVICE:
-            number = self._seats.number(session.name)
-            self._feed(events.Left(device=session.name, epoch=number, now_s=self._clock()))
-
-    def receive(self, session: Session, message: AnyUpward) -> None:
-        """Take one message of a stream; a fenced session's messages no longer count."""
-        if not self._seats.holds(session):
-            return
-        self.sign_of_life(session)
-        match message:
-            case UpdateSubmission():
-                self._spawn(self._take_update(session, message))
-            case AssignmentFailure():
-                text = message.message[:MAX_REPORT]
-                self._log.event("failed", device=session.name, round=message.round, message=text)
-                self._feed(events.UpdateRejected(device=session.name, round=message.round, now_s=self._clock()))
-            case EvaluatorResult():
-                self.desk.result(session, message)
-            case Progress() | Heartbeat():
-                pass  # signs of life, no more
-
-    def sign_of_life(self, session: Session) -> None:
-        """Renew the lease of a session."""
-        now_s = self._clock()
-        if session.join.role is Role.EVALUATOR:
-            self.desk.last_sign_s = now_s
-        else:
-            self._feed(events.Alive(device=session.name, epoch=self._seats.number(session.name), now_s=now_s))
-
-    def session_of(self, name: str, token: str) -> Session | None:
-        """The live session that holds `token`."""
-        session = self._seats.find(name)
-        return session if session is not None and session.token == token else None
-
-    def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes `session` may upload now; None where it has nothing to upload."""
-        if session.join.role is Role.EVALUATOR:
-            return 1 << 40 if self.desk.current is not None else None
-        current = self.engine.open if self.engine is not None else None
-        if current is None or current.round != round_index or session.name not in current.works:
-            return None
-        return current.works[session.name].max_upload_bytes
-
-    def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
-        """Note an upload, so that it goes when its round closes; what was here before it stays."""
-        if new:
-            (self._uploads if session.join.role is Role.DEVICE else self.export_uploads).add(blob_id)
-
-    def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
-        """Report an upload that was refused; the device may send it again while the round is open."""
-        self._log.event("rejected", device=session.name, round=round_index, message=str(error))
-
-    # --- the round machine ---
-
-    def _feed(self, event: events.Event) -> None:
-        self._machine, orders = step(self._machine, event)
-        for order in orders:
-            self._obey(order)
-
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Turn():
-                self._spawn(self._turn(order))
-            case commands.Push():
-                self._push(order)
-            case commands.Accept():
-                self._accept(order.device, order.round)
-            case commands.AckDuplicate():
-                self._verdict(order.device, order.round, Verdict.ACCEPTED)
-            case commands.RefuseLate():
-                self._log.event("late", device=order.device, round=order.round)
-                self._verdict(order.device, order.round, Verdict.LATE, f"round {order.round} had closed")
-            case commands.RefuseUnknown():
-                self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
-            case commands.Fence():
-                self._fence(order)
-            case commands.WakeAt():
-                self._wake_at(order.at_s)
-            case commands.Pause():
-                self._end(RunError(order.reason))
-            case commands.Finish():
-                self._end("finished")
-
-    def _push(self, order: commands.Push) -> None:
-        session, engine = self._seats.find(order.device), self._ready()
-        if session is None or engine.open is None or engine.open.round != order.round:
-            return
-        session.send(engine.open.works[order.device])
-        self._log.event("pushed", device=order.device, round=order.round)
-
-    def _fence(self, order: commands.Fence) -> None:
-        session = self._seats.find(order.device)
-        # An older stream was closed when its successor took the seat.
-        if session is not None and self._seats.number(order.device) == order.epoch:
-            session.close()
-
-    def _wake_at(self, at_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = max(0.0, at_s - self._clock())
-        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
-
-    def _tick(self) -> None:
-        self._feed(events.Tick(now_s=self._clock()))
-
-    async def _turn(self, order: commands.Turn) -> None:
-        engine = self._ready()
-        engine.pinned = self.desk.blobs()
-        if order.closed is not None:
-            engine.uploaded, self._uploads = self._uploads, set()
-        try:
-            turned = await self.in_worker(engine.turn, order, dict(self._seats.profiles), self._machine.void_streak)
-        except OSError as cause:
-            raise RunError(f"cannot write round {self._machine.round}: {cause}; free space, then resume") from cause
-        if order.closed is not None:
-            for member in order.closed.members:
-                session = self._seats.find(member.device)
-                if session is not None:
-                    session.send(RoundClosed(round=order.closed.round))
-            if not order.closed.void and self._rows_per_round:
-                self.evaluate(self._rows_per_round)
-        now_s = self._clock()
-        if order.next_round is None:
-            self._feed(events.TurnDone(now_s=now_s))
-        else:
-            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
-
-    def evaluate(self, rows: int) -> None:
-        """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
-        engine = self._ready()
-        self.desk.offer(EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=engine.config.training.lora_scale))
-
-    # --- updates ---
-
-    async def _take_update(self, session: Session, submission: UpdateSubmission) -> None:
-        device, number = session.name, submission.round
-        try:
-            await self.in_worker(self._ready().verify, device, submission)
-        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
-            text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
-            self._log.event("rejected", device=device, round=number, message=text)
-            self._verdict(device, number, Verdict.REJECTED, text)
-            self._feed(events.UpdateRejected(device=device, round=number, now_s=self._clock()))
-            return
-        self._feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
-
-    def _accept(self, device: str, number: int) -> None:
-        # Not awaited: the worker works in order, so the fold comes before the close of its round.
-        folding = self._worker.submit(self._ready().fold, device)
-        folding.add_done_callback(lambda done: self._folded(device, number, done))
-        self._log.event("accepted", device=device, round=number)
-        self._verdict(device, number, Verdict.ACCEPTED)
-
-    def _folded(self, device: str, number: int, done: "Future[None]") -> None:
-        if done.cancelled() or (cause := done.exception()) is None:
-            return
-        # The round's sum may be half changed: what is durable is the last closed round.
-        error = RunError(f"counting the update of {device} for round {number} failed ({cause!r}); resume the run")
-        self._loop.call_soon_threadsafe(self._end, error)
-
-    def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
-        session = self._seats.find(device)
-        if session is not None:
-            session.send(UpdateVerdict(round=number, verdict=verdict, message=message))
-
-    # --- joining ---
-
-    async def _fix_labels(self, labels: tuple[str, ...]) -> None:
-        async with self._engine_lock:
-            if self.engine is not None:
-                return
-            if len(labels) < 2:
-                raise JoinRefused(
-                    f"the first shard has only the labels {list(labels)}, and the run names none; "
-                    'start the coordinator with --set \'data.labels=["a", "b"]\''
-                )
-            self.engine = await self.in_worker(self._make_engine, labels)
-            self.labels = labels
-            self.description = dataclasses.replace(self.description, labels=labels)
-            if self._rows_per_round and self.engine.adapter.round == 0:
-                self.evaluate(self._rows_per_round)
-
-    def _admit(self, session: Session, number: int) -> None:
+    def _seat(self, session: AnySession) -> None:
+        """Give a device or an evaluator its seat and its welcome."""
         join = session.join
-        self._seats.take(session, number)
-        self._log.joined(join)
-        if join.role is Role.EVALUATOR:
+        number = self._seats.next_number(join, presented=isinstance(session, LeafSession))
+        spec = self._reception.ready().strategy.spec
+        session.send(self._welcome(session.token, spec.targets))
+        older = self._seats.take(session, number)
+        if isinstance(older, LeafSession):
+            self._edges.drop(older)
+        if isinstance(session, LeafSession):
+            self._edges.put(session)
+        self._log.joined(join, via=session.stream.name if isinstance(session, LeafSession) else "")
+        if isinstance(session, Session) and join.role is Role.EVALUATOR:
             self.desk.seat(session, self._clock())
         else:
-            self._feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
+            self._driver.feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
+
+    def _seat_edge(self, join: Join) -> Session:
+        session, orphans = self._edges.seat(join)
+        for leaf in orphans:  # presented again, or seated elsewhere
+            self._leave(leaf, lost=False)
+        session.send(self._welcome(session.token, ()))
+        self._log.joined(join)
+        return session
+
+    def _welcome(self, token: str, targets: tuple[str, ...]) -> Welcome:
+        lease_s = self._driver.machine.policy.lease_s
+        return Welcome(session=token, labels=self.labels, lease_s=lease_s, keep_set="", targets=targets)
+
+    async def _present(self, edge: Session, join: Join) -> None:
+        """A device has joined below an edge."""
+        try:
+            check_name(join.name)
+            await self._checked(join, None, presented=True)
+            if self._edges.holds(edge):
+                self._seat(LeafSession(join, edge))
+        except FedcoreError as error:
+            self._refused_join(join.name, error)
+            edge.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
+
+    def _refused_join(self, name: str, error: FedcoreError) -> None:
+        self._log.event("refused", device=name, message=str(error)[:MAX_REPORT])
+
+    def _needs(self, newcomer: Newcomer) -> dict[str, int]:
+        """Bytes by name of what a newcomer will ask its parent for."""
+        needs: dict[str, int] = {}
+        if newcomer.needs_model:
+            needs |= {ref.id: ref.size for ref in self._reception.description.model_files}
+        if self.engine is not None:
+            adapter = self.engine.adapter
+            needs |= {ref.id: ref.size for ref in (adapter.head, *adapter.rank_blocks) if not ref.inline}
+        return needs
 
     def _check_open(self) -> None:
         if self._closed:
             raise TransportError("the coordinator is stopping; join again once it is back")
 
     def _ready(self) -> Engine:
-        if self.engine is None:
-            raise DataError("the run has no label list yet; join a device with labelled rows, or set [data] labels")
-        return self.engine
+        return self._reception.ready()
 
-    # --- ends ---
+    # --- streams ---
+
+    def leave(self, session: Session) -> None:
+        """The stream of `session` has closed."""
+        if session.join.role is Role.EDGE:
+            here = self._edges.holds(session)
+            for leaf in self._edges.leave(session):
+                self._leave(leaf, lost=False)
+            if here:
+                self._log.event("left", device=session.name)
+            return
+        self.desk.leave(session)
+        self._leave(session, lost=False)
+
+    def _leave(self, session: AnySession, *, lost: bool) -> None:
+        if not self._seats.leave(session):
+            return
+        self._log.event("left", device=session.name)
+        if session.join.role is Role.DEVICE:
+            number = self._seats.number(session.name)
+            self._driver.feed(events.Left(device=session.name, epoch=number, now_s=self._clock(), lost=lost))
+
+    def receive(self, session: Session, message: AnyUpward) -> None:
+        """Take one message of a stream; a fenced session's messages no longer count."""
+        if session.join.role is Role.EDGE:
+            if self._edges.holds(session):
+                self._receive_edge(session, message)
+            return
+        if not self._seats.holds(session):
+            return
+        self.sign_of_life(session)
+        match message:
+            case UpdateSubmission():
+                self._driver.take_update(session.name, message)
+            case AssignmentFailure():
+                self._driver.failed(session.name, message)
+            case EvaluatorResult():
+                self.desk.result(session, message)
+            case Progress() | Heartbeat():
+                pass  # signs of life, no more
+
+    def _receive_edge(self, edge: Session, message: AnyUpward) -> None:
+        self.sign_of_life(edge)
+        match message:
+            case LeafJoin():
+                self._tasks.spawn(self._present(edge, message.join))
+            case LeafLeft():
+                leaf = self._edges.leaf(edge, message.device)
+                if leaf is not None:
+                    self._edges.drop(leaf)
+                    self._leave(leaf, lost=message.lost)
+            case PartialSubmission():
+                self._driver.take_partial(edge, message)
+            case Holding():
+                self._edges.learn(edge, message.blobs)
+
+    def sign_of_life(self, session: Session) -> None:
+        """Renew the lease of a session; an edge's words stand for every device below it, which it watches itself."""
+        now_s = self._clock()
+        if session.join.role is Role.EVALUATOR:
+            self.desk.last_sign_s = now_s
+            return
+        alive: Iterable[AnySession] = (session,) if session.join.role is Role.DEVICE else self._edges.leaves(session)
+        for each in alive:
+            if self._seats.holds(each):
+                self._driver.feed(events.Alive(device=each.name, epoch=self._seats.number(each.name), now_s=now_s))
+
+    def session_of(self, name: str, token: str) -> Session | None:
+        """The live session that holds `token`."""
+        for session in (self._seats.find(name), self._edges.find(name)):
+            if isinstance(session, Session) and session.token == token:
+                return session
+        return None
+
+    def upload_limit(self, session: Session, round_index: int) -> int | None:
+        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        if session.join.role is Role.EVALUATOR:
+            return 1 << 40 if self.desk.current is not None else None
+        current = self.engine.open if self.engine is not None else None
+        if current is None or current.round != round_index:
+            return None
+        if session.join.role is Role.EDGE:
+            devices = sum(leaf.name in current.works for leaf in self._edges.leaves(session))
+            return part_bound(current.tally, max(devices, 1))
+        return current.works[session.name].max_upload_bytes if session.name in current.works else None
+
+    def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
+        """Note an upload, so that it goes when its round closes; what was here before it stays."""
+        if new:
+            (self.export_uploads if session.join.role is Role.EVALUATOR else self._driver.uploads).add(blob_id)
+
+    def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
+        """Report an upload that was refused; the device may send it again while the round is open."""
+        self._log.event("rejected", device=session.name, round=round_index, message=str(error))
+
+    async def bring(self, blob_id: str) -> None:
+        """Everything that is handed out is here."""
+
+    # --- evaluation ---
+
+    def evaluate(self, rows: int) -> None:
+        """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
+        engine = self._ready()
+        self.desk.offer(EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=engine.config.training.lora_scale))
+
+    def _evaluate_round(self) -> None:
+        if self._rows_per_round:
+            self.evaluate(self._rows_per_round)
+
+    def _evaluate_untrained(self) -> None:
+        if self._rows_per_round and self._ready().adapter.round == 0:
+            self.evaluate(self._rows_per_round)
 
     def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        self._spawn(self._keep(kind, result))
-
-    async def _keep(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        await self.in_worker(self._keep_result, kind, result)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-
-    def _reap(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._end(error)
-
-    def _end(self, result: str | BaseException) -> None:
-        if self.over.done():
-            if isinstance(result, BaseException) and self._fault is None:
-                self._fault = result
-        elif isinstance(result, str):
-            self.over.set_result(result)
-        else:
-            self.over.set_exception(result)
+        self._tasks.spawn(self.in_worker(self._keep_result, kind, result))

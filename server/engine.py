@@ -21,6 +21,8 @@ from fedcore.profile import DeviceProfile
 from fedcore.protocols import AggregateReport, Json, Strategy
 from fedcore.rounds.commands import Turn
 from fedcore.rounds.result import RoundResult
+from fedcore.rounds.tier_state import Part
+from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blocks_below, store_adapter
 from server.global_file import drop_older, write_global
@@ -28,8 +30,9 @@ from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import clock_events, outcome_record, round_record
 from server.run_log import RunLog, close_key
+from server.tally import Tally
 from server.turn_record import TurnRecord
-from server.uploads import upload_bound, verify
+from server.uploads import upload_bound
 from storage.blobs import BlobStore
 from transport.payload import put_blob
 
@@ -75,29 +78,34 @@ class Engine:
         self._globals.append(self.adapter)
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
-        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.
-
-        One for a round that is not open is not looked at: the round machine refuses it by rule.
-        """
-        current = self.open
-        if current is None or submission.round != current.round or device in current.arrived:
-            return
-        assignment = current.assignments.get(device)
-        if assignment is None:
-            return
-        begin = time.perf_counter()
-        current.arrived[device] = verify(submission, assignment, self.strategy.spec, self.blobs)
-        current.spent(device, time.perf_counter() - begin)
+        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
+        if self.open is not None:
+            self.open.tally.verify(device, submission)
 
     def fold(self, device: str) -> None:
         """Count a device's verified update."""
-        current = self.open
-        if current is None or device in current.folded:
-            return
-        begin = time.perf_counter()
-        current.partial = self.strategy.aggregator.fold(current.partial, current.arrived[device].update)
-        current.folded.add(device)
-        current.spent(device, time.perf_counter() - begin)
+        if self.open is not None:
+            self.open.tally.fold(device)
+
+    def verify_part(self, edge: str, submission: PartialSubmission) -> None:
+        """Check an edge's partial and hold it ready; raises UpdateRejected where it does not fit."""
+        if self.open is not None:
+            self.open.tally.verify_part(edge, submission)
+
+    def merge_part(self, part: Part) -> None:
+        """Count an edge's verified partial."""
+        if self.open is not None:
+            self.open.tally.merge_part(part)
+
+    def drop_part(self, part: Part) -> None:
+        """Forget an edge's partial that does not count."""
+        if self.open is not None:
+            self.open.tally.drop_part(part)
+
+    @property
+    def tier_spec(self) -> TierSpec:
+        """How an edge verifies and folds."""
+        return TierSpec(aggregator=self.strategy.aggregator.name, adapter=self.strategy.spec)
 
     def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> Turned:
         """Close a round, plan the next and commit both at once."""
@@ -141,9 +149,9 @@ class Engine:
         self.log.event("committed", round=number, close_s=close_s)
 
     def _close(self, closed: RoundResult, profiles: Mapping[str, DeviceProfile]) -> tuple[Json, list[Json], list[Json]]:
-        current = self.open
-        if current is None:
+        if self.open is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
+        current = self.open.tally
         uncounted = set(closed.accepted) - current.folded
         if uncounted:
             raise RunError(
@@ -153,7 +161,7 @@ class Engine:
         begin = time.perf_counter()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
-            self.tensors, report = self.strategy.aggregator.finish(current.partial, self.tensors)
+            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
             self.global_hash = write_global(self.globals, self.tensors, closed.round)
             self._globals = [*self._globals, self.adapter]
@@ -167,9 +175,7 @@ class Engine:
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
 
-    def _outcomes(
-        self, closed: RoundResult, current: OpenRound, profiles: Mapping[str, DeviceProfile]
-    ) -> list[Outcome]:
+    def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
         for member in closed.members:
             assignment = current.assignments[member.device]
@@ -184,7 +190,7 @@ class Engine:
                     arm=Arm(sparsity=sparsity, rank=assignment.arm.rank),
                     status=member.status,
                     time_s=ended - member.pushed_at_s,
-                    report=arrived.submission.report if arrived else None,
+                    report=arrived.report if arrived else None,
                     fold_s=current.fold_s.get(member.device) if arrived else None,
                     network=profiles[member.device].network,
                     scores=arrived.scores if arrived else None,
@@ -207,13 +213,15 @@ class Engine:
             if key not in shared:
                 shared[key] = self._handout(each)
             works[each.device] = self._work(each, shared[key], label_counts)
-        return OpenRound(
+        tally = Tally(
             round=command.next_round,
+            spec=self.strategy.spec,
+            aggregator=self.strategy.aggregator,
+            blobs=self.blobs,
             assignments={each.device: each for each in plan.assignments},
-            works=works,
-            partial=self.strategy.aggregator.start(self.strategy.spec, self.tensors),
-            events=tuple(plan.events),
+            adapter=self.tensors,
         )
+        return OpenRound(works=works, tally=tally, events=tuple(plan.events))
 
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
         """Training rows by agreed label, over every device that has joined; empty without logit adjustment."""
@@ -253,13 +261,9 @@ class Engine:
 
     def _spent(self) -> list[str]:
         """Blobs no longer needed: this round's updates, and globals before the last two."""
-        current = self.open
         spent = set(self.uploaded)  # also those that were late, refused or never finished
-        if current is not None:
-            for arrived in current.arrived.values():
-                spent.add(arrived.submission.update.id)
-                if arrived.submission.scores is not None:
-                    spent.add(arrived.submission.scores.id)
+        if self.open is not None:
+            spent |= self.open.tally.spool
         held = {ref.id for adapter in self._globals[-2:] for ref in (*adapter.rank_blocks, adapter.head)}
         old, recent = self._globals[:-2], self._globals[-2:]
         waiting = []

@@ -1,38 +1,27 @@
-"""The round under way: assignments out, updates verified and folded so far."""
+"""The round under way at the coordinator: assignments out, updates verified and folded so far."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fedcore.assignment import Assignment
-from fedcore.outcome import GroupScores
-from fedcore.update import Update
-from protos.values import UpdateSubmission, Work
-
-
-@dataclass(slots=True, kw_only=True)
-class Arrived:
-    """A verified update. `scores` are None where none were asked for."""
-
-    submission: UpdateSubmission
-    update: Update
-    scores: GroupScores | None
+from protos.values import Work
+from server.tally import Tally
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenRound:
     """Mutable by the engine's one worker thread only."""
 
-    round: int
-    assignments: dict[str, Assignment]
     works: dict[str, Work]
-    partial: Any
+    tally: Tally
     events: tuple[dict[str, Any], ...] = ()
-    arrived: dict[str, Arrived] = field(default_factory=dict)
-    folded: set[str] = field(default_factory=set)
-    aggregate_s: float = 0.0  # verifying and folding
-    fold_s: dict[str, float] = field(default_factory=dict)  # the same by device
 
-    def spent(self, device: str, seconds: float) -> None:
-        """Note time spent on verifying or folding a device's update."""
-        self.aggregate_s += seconds
-        self.fold_s[device] = self.fold_s.get(device, 0.0) + seconds
+    @property
+    def round(self) -> int:
+        """Its number."""
+        return self.tally.round
+
+    @property
+    def assignments(self) -> dict[str, Assignment]:
+        """By device."""
+        return self.tally.assignments

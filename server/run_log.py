@@ -4,7 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fedcore.metrics import Metrics
 from fedcore.protocols import Json
@@ -14,15 +14,35 @@ from server.ledger import Ledger
 from server.run_folder import RunFolder
 
 
+class Observer(Protocol):
+    """Hears of everything a run writes, from whichever thread writes it, one call at a time; must not raise."""
+
+    def event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """One event was written."""
+        ...
+
+    def rows(self, rows: Sequence[Json]) -> None:
+        """The outcome records of a round that closes were written."""
+        ...
+
+
 class RunLog:
     """Events and rows in files, results of the evaluator in the ledger. Safe from the loop and the worker."""
 
-    def __init__(self, folder: RunFolder, ledger: Ledger, *, wall: Callable[[], float] = time.time) -> None:
-        """Append to the files of `folder`."""
+    def __init__(
+        self,
+        folder: RunFolder,
+        ledger: Ledger,
+        *,
+        wall: Callable[[], float] = time.time,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Append to the files of `folder`, and tell the observers."""
         self._events = EventLog(folder.events)
         self._rows = RoundTable(folder.rounds)
         self._ledger = ledger
         self._wall = wall
+        self._observers = observers
         self._lock = threading.Lock()
 
     def truncate_after(self, last_round: int) -> None:
@@ -33,21 +53,23 @@ class RunLog:
     def event(self, kind: str, **fields: Any) -> None:
         """Write one event."""
         with self._lock:
-            self._events.append(self._wall(), kind, fields)
+            self._write(kind, fields)
 
     def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
         """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
         with self._lock:
             for each in events:
-                fields = {key: value for key, value in each.items() if key != "event"}
-                self._events.append(self._wall(), each["event"], fields)
+                self._write(each["event"], {key: value for key, value in each.items() if key != "event"})
             self._rows.append(rows)
+            for observer in self._observers:
+                observer.rows(rows)
 
-    def joined(self, join: Join) -> None:
-        """Somebody joined."""
+    def joined(self, join: Join, via: str = "") -> None:
+        """Somebody joined, through the edge `via` or directly."""
         profile = dataclasses.asdict(join.profile) if join.profile is not None else {}
         profile.pop("name", None)
-        self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile)
+        through = {"via": via} if via else {}
+        self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile, **through)
 
     def evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
         """Keep the evaluator's word; later ones of the same kind replace earlier ones."""
@@ -63,6 +85,11 @@ class RunLog:
         """Close the files."""
         self._events.close()
         self._rows.close()
+
+    def _write(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self._events.append(self._wall(), kind, fields)
+        for observer in self._observers:
+            observer.event(kind, fields)
 
 
 def evaluation_key(round_index: int, *, full: bool) -> str:

@@ -13,7 +13,7 @@ from protos.service import FleetServicer
 from protos.tier_values import AnyDownward
 from protos.values import Goodbye, Join, UploadHeader
 from protos.wire import ACCEPT_KEY
-from server.coordinator import Coordinator
+from server.parent import Parent
 from server.session import Session
 from storage.blob_writer import BlobWriter
 from storage.blobs import BlobStore
@@ -26,11 +26,11 @@ THREAD_BYTES = 64 << 10  # hashing and writing less than this takes no longer th
 
 
 class FleetService(FleetServicer):
-    """Serves one coordinator. `silence_s` bounds every wait for a client that should be sending or reading."""
+    """Serves one coordinator or edge. `silence_s` bounds every wait for a client that should be sending or reading."""
 
-    def __init__(self, coordinator: Coordinator, blobs: BlobStore, *, tls: bool, silence_s: float) -> None:
-        """Serve `coordinator`, with blobs out of and into `blobs`."""
-        self._coordinator = coordinator
+    def __init__(self, parent: Parent, blobs: BlobStore, *, tls: bool, silence_s: float) -> None:
+        """Serve `parent`, with blobs out of and into `blobs`."""
+        self._parent = parent
         self._blobs = blobs
         self._tls = tls
         self._silence_s = silence_s
@@ -38,25 +38,26 @@ class FleetService(FleetServicer):
     async def DescribeRun(self, request: Any, context: Any) -> Any:
         """Tell a newcomer what it must know."""
         self._identity(context)
-        return device_wire.description_to_pb(self._coordinator.description)
+        newcomer = device_wire.newcomer_from_pb(request)
+        return device_wire.description_to_pb(await self._parent.describe(newcomer))
 
     async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
-        """Hold one device's stream: its messages go to the coordinator, its outbox comes back."""
+        """Hold one stream: its messages go to the parent, its outbox comes back."""
         identity = self._identity(context)
         join = await self._first(request_iterator)
-        session = await self._coordinator.join(join, identity)
+        session = await self._parent.join(join, identity)
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
             last: AnyDownward | None = None
             while (message := await session.outbox.get()) is not None:
                 await self._bounded(context.write(stream_wire.response(message)))
                 last = message
-            self._coordinator.leave(session)
+            self._parent.leave(session)
             if isinstance(last, Goodbye):
                 # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
                 await asyncio.wait({reader}, timeout=LINGER_S)
         finally:
-            self._coordinator.leave(session)
+            self._parent.leave(session)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader  # raises what was wrong with the device's messages
@@ -64,6 +65,7 @@ class FleetService(FleetServicer):
     async def GetBlob(self, request: Any, context: Any) -> None:
         """Stream a blob from an offset on."""
         self._identity(context)
+        await self._parent.bring(request.id)
         chunks = self._blobs.read_chunks(request.id, request.offset)
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             await self._bounded(context.write(blob_wire.get_response(chunk)))
@@ -91,12 +93,12 @@ class FleetService(FleetServicer):
                     await asyncio.to_thread(writer.commit)
             return blob_wire.put_response(writer.offset)
         except ProtocolError as error:
-            self._coordinator.refused(session, header.round, error)
+            self._parent.refused(session, header.round, error)
             raise
 
     async def _open(self, session: Session, header: UploadHeader) -> BlobWriter:
         blob = header.blob
-        self._coordinator.uploading(session, blob.id, new=not self._blobs.has(blob.id))
+        self._parent.uploading(session, blob.id, new=not self._blobs.has(blob.id))
         # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
         return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
 
@@ -106,16 +108,16 @@ class FleetService(FleetServicer):
                 writer.write(message.chunk)
             else:
                 await asyncio.to_thread(writer.write, message.chunk)
-            self._coordinator.sign_of_life(session)
+            self._parent.sign_of_life(session)
 
     def _sender(self, header: UploadHeader) -> Session:
-        session = self._coordinator.session_of(header.sender, header.session)
+        session = self._parent.session_of(header.sender, header.session)
         if session is None:  # its stream broke, or this coordinator has begun anew: the device joins again by itself
             raise TransportError(f"upload by {header.sender[:80]!r}: no such session; join first, then send again")
         return session
 
     def _check_upload(self, session: Session, header: UploadHeader) -> None:
-        limit = self._coordinator.upload_limit(session, header.round)
+        limit = self._parent.upload_limit(session, header.round)
         if limit is None:
             raise UpdateLate(f"{header.sender} has no open assignment of round {header.round}; drop the update")
         if header.blob.size > limit:
@@ -127,7 +129,7 @@ class FleetService(FleetServicer):
     async def _read(self, session: Session, requests: AsyncIterator[Any]) -> None:
         try:
             async for message in requests:
-                self._coordinator.receive(session, stream_wire.request_value(message))
+                self._parent.receive(session, stream_wire.request_value(message))
         finally:
             session.close()
 

@@ -152,6 +152,8 @@ class FakeDevice:
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
         match message:
             case Work():
+                behind = {work.round for work in self.works if work.round < message.round} - set(self.closed)
+                self.closed += sorted(behind)  # an assignment of a later round says so
                 self.works.append(message)
                 await self._answer(message, stream)
             case UpdateVerdict():

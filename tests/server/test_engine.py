@@ -141,7 +141,7 @@ def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
     works = played.begin()
     played.count(works)
     played.count(works)
-    assert played.engine.open is not None and played.engine.open.folded == set(DEVICES)
+    assert played.engine.open is not None and played.engine.open.tally.folded == set(DEVICES)
     played.close(1)
     (report,) = played.engine.ledger.reports().values()
     assert report["weight"] == sum(work.weight for work in works.values())
@@ -173,7 +173,7 @@ def test_what_nobody_asked_for_is_not_looked_at(played: Played) -> None:
     stranger = played.submission("a", works["a"])
     played.engine.verify("stranger", stranger)
     played.engine.verify("a", replace(stranger, round=7))
-    assert played.engine.open is not None and played.engine.open.arrived == {}
+    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -194,7 +194,7 @@ def test_a_submission_that_does_not_fit_names_device_and_round(case: str, played
         played.engine.verify("a", played.submission("a", works["a"], **changes))
     assert str(caught.value).startswith("update of a for round 1") and words in str(caught.value)
     assert str(caught.value).count("update of a") == 1
-    assert played.engine.open is not None and played.engine.open.arrived == {}
+    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
 
 
 def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:

@@ -200,7 +200,7 @@ async def test_too_few_devices_pause_the_run_with_how_many_came(tiny: TinyModel,
     ("method", "fault", "words"),
     [
         ("turn", OSError(28, "No space left on device"), "No space left on device; free space, then resume"),
-        ("fold", ValueError("damaged"), "counting the update of lone for round 1 failed"),
+        ("fold", ValueError("damaged"), "counting what lone sent for round 1 failed"),
     ],
 )
 async def test_a_fault_of_the_coordinator_ends_the_run_and_says_so(

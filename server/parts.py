@@ -1,0 +1,98 @@
+"""From an edge's submission to a verified partial: nothing is counted before all of it was checked."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedcore.assignment import Assignment
+from fedcore.errors import ProtocolError, UpdateRejected
+from fedcore.outcome import GroupScores
+from protos.tier_values import LeafOutcome, PartialSubmission
+from server.uploads import blob_payload, check_report, read_scores, score_bound
+
+if TYPE_CHECKING:
+    from server.tally import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivedPart:
+    """A verified partial. `partial` opens it anew at each call: a sum consumes what is merged into it."""
+
+    partial: Callable[[], Any] | None  # None where nothing in it counts
+    leaves: tuple[LeafOutcome, ...]
+    scores: Mapping[str, GroupScores]
+
+
+def part_bound(tally: "Tally", devices: int) -> int:
+    """Most bytes any one blob may have in which an edge answers for so many of the round's devices."""
+    scores = max((score_bound(each) for each in tally.assignments.values() if each.score), default=0)
+    return max(tally.aggregator.packed_bytes_bound(tally.spec, devices), devices * scores)
+
+
+def verify_part(edge: str, submission: PartialSubmission, tally: "Tally") -> ArrivedPart:
+    """Return the partial behind a submission; raises UpdateRejected, naming edge and round, where it does not fit."""
+    who = f"partial {submission.number} of {edge} for round {submission.round}"
+    try:
+        leaves = _checked_leaves(submission, tally.assignments, who)
+        scores = _scores(submission, leaves, tally)
+        return ArrivedPart(partial=_partial(submission, tally, who), leaves=submission.leaves, scores=scores)
+    except (UpdateRejected, ProtocolError) as error:
+        raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
+
+
+def _checked_leaves(
+    submission: PartialSubmission, assignments: Mapping[str, Assignment], who: str
+) -> list[tuple[LeafOutcome, Assignment]]:
+    names = [leaf.device for leaf in submission.leaves]
+    if names != sorted(set(names)):
+        raise UpdateRejected(f"{who}: expected every leaf once, sorted by name")
+    checked = []
+    for leaf in submission.leaves:
+        if leaf.device not in assignments:
+            raise UpdateRejected(f"{who}: {leaf.device[:80]!r} has no assignment in this round")
+        if leaf.counted != (leaf.report is not None):
+            raise UpdateRejected(f"{who}: {leaf.device}: expected a report with every counted update, and only there")
+        if not (math.isfinite(leaf.time_s) and leaf.time_s >= 0 and math.isfinite(leaf.fold_s) and leaf.fold_s >= 0):
+            raise UpdateRejected(f"{who}: {leaf.device}: expected times of 0 or more seconds")
+        if leaf.report is not None:
+            check_report(leaf.report, f"{who}: {leaf.device}")
+            checked.append((leaf, assignments[leaf.device]))
+    return checked
+
+
+def _scores(
+    submission: PartialSubmission, leaves: list[tuple[LeafOutcome, Assignment]], tally: "Tally"
+) -> dict[str, GroupScores]:
+    scored = [(leaf, assignment) for leaf, assignment in leaves if assignment.score]
+    if not scored:
+        return {}
+    if submission.scores is None:
+        raise UpdateRejected("group importances were asked for and are missing")
+    data = blob_payload(tally.blobs, submission.scores, part_bound(tally, len(leaves)))
+    if len(data) != sum(leaf.scores_bytes for leaf, _ in scored):
+        raise UpdateRejected(f"expected the importances of {len(scored)} leaves, got {len(data)} bytes")
+    scores, start = {}, 0
+    for leaf, assignment in scored:
+        end = start + leaf.scores_bytes
+        scores[leaf.device] = read_scores(data[start:end], assignment.keep_set, leaf.device)
+        start = end
+    return scores
+
+
+def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callable[[], Any] | None:
+    counted = submission.counted
+    if submission.partial is None:
+        if counted:
+            raise UpdateRejected(f"{who}: {len(counted)} leaves are counted in a partial that did not come")
+        return None
+    data = blob_payload(tally.blobs, submission.partial, part_bound(tally, len(counted)))
+    partial = tally.aggregator.unpack(data, tally.spec)
+    members = partial.members
+    expected = {(device, submission.round) for device in counted}
+    if members.keys != expected:
+        raise UpdateRejected(f"{who}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
+    weight = sum(tally.assignments[device].weight for device in counted)
+    if members.weight != weight:
+        raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
+    return lambda: tally.aggregator.unpack(data, tally.spec)

@@ -1,0 +1,123 @@
+"""What a parent, coordinator or edge, has verified and summed up of one round. For one worker thread at a time."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedcore.adapter import AdapterSpec, Tensors
+from fedcore.assignment import Assignment
+from fedcore.outcome import DeviceReport, GroupScores
+from fedcore.protocols import Aggregator
+from fedcore.rounds.tier_state import Part
+from fedcore.update import Update
+from protos.tier_values import PartialSubmission
+from protos.values import UpdateSubmission
+from server.parts import ArrivedPart, verify_part
+from server.uploads import verify
+from storage.blobs import BlobStore
+
+
+@dataclass(slots=True, kw_only=True)
+class Arrived:
+    """A verified update. `scores` are None where none were asked for, `update` where an edge has folded it."""
+
+    report: DeviceReport
+    scores: GroupScores | None
+    update: Update | None = None
+    submission: UpdateSubmission | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """One round's sum and what went into it. `adapter` is the one handed out; only bundling aggregators need it."""
+
+    round: int
+    spec: AdapterSpec
+    aggregator: Aggregator[Any]
+    blobs: BlobStore
+    assignments: dict[str, Assignment]
+    adapter: Tensors | None = None
+    partial: Any = None  # the sum so far, None at first
+    arrived: dict[str, Arrived] = field(default_factory=dict)
+    parts: dict[Part, ArrivedPart] = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)
+    spool: set[str] = field(default_factory=set)  # blobs that go when the round is behind us
+    aggregate_s: float = 0.0  # verifying and folding
+    fold_s: dict[str, float] = field(default_factory=dict)  # the same by device
+
+    def verify(self, device: str, submission: UpdateSubmission) -> None:
+        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.
+
+        One for another round, or of nobody's assignment, is not looked at: it is refused by rule.
+        """
+        assignment = self.assignments.get(device)
+        if submission.round != self.round or assignment is None or device in self.arrived:
+            return
+        begin = time.perf_counter()
+        update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
+        self.arrived[device] = Arrived(report=submission.report, scores=scores, update=update, submission=submission)
+        self.spool |= {ref.id for ref in (submission.update, submission.scores) if ref is not None}
+        self._spent((device,), time.perf_counter() - begin)
+
+    def fold(self, device: str) -> None:
+        """Add a device's verified update to the sum."""
+        if device in self.folded:
+            return
+        begin = time.perf_counter()
+        update = self.arrived[device].update
+        if update is None:
+            raise RuntimeError(f"{device}, round {self.round}: folded at an edge, cannot be folded here")
+        self.partial = self.aggregator.fold(self._sum(), update)
+        self.folded.add(device)
+        self._spent((device,), time.perf_counter() - begin)
+
+    def verify_part(self, edge: str, submission: PartialSubmission) -> None:
+        """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
+        part = Part(child=edge, number=submission.number)
+        if submission.round != self.round or part in self.parts:
+            return
+        begin = time.perf_counter()
+        self.parts[part] = verify_part(edge, submission, self)
+        self.spool |= {ref.id for ref in (submission.partial, submission.scores) if ref is not None}
+        self.aggregate_s += time.perf_counter() - begin
+
+    def merge_part(self, part: Part) -> None:
+        """Add a verified partial to the sum, and its leaves to those that arrived."""
+        begin = time.perf_counter()
+        held = self.parts[part]
+        if held.partial is not None:
+            self.partial = self.aggregator.merge(self._sum(), held.partial())
+        for leaf in held.leaves:
+            if leaf.report is not None:
+                self.arrived[leaf.device] = Arrived(report=leaf.report, scores=held.scores.get(leaf.device))
+                self.folded.add(leaf.device)
+                self.fold_s[leaf.device] = leaf.fold_s
+        self.aggregate_s += time.perf_counter() - begin
+
+    def drop_part(self, part: Part) -> None:
+        """Forget a partial that does not count."""
+        self.parts.pop(part, None)
+
+    def unfold(self) -> Any:
+        """Return the sum and begin an empty one; who is in it may then be folded again."""
+        partial, self.partial = self._sum(), None
+        self.folded.clear()
+        return partial
+
+    def finished(self) -> Any:
+        """Return the sum."""
+        return self._sum()
+
+    def delete_spool(self) -> None:
+        """Delete what was sent for this round."""
+        for blob_id in self.spool:
+            self.blobs.delete(blob_id)
+
+    def _sum(self) -> Any:
+        return self.aggregator.start(self.spec, self.adapter) if self.partial is None else self.partial
+
+    def _spent(self, devices: Iterable[str], seconds: float) -> None:
+        self.aggregate_s += seconds
+        for device in devices:
+            self.fold_s[device] = self.fold_s.get(device, 0.0) + seconds

@@ -1,0 +1,73 @@
+"""Background tasks and the one worker thread of a run: in order, waited for, and the first failure ends the run."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """Lives on the event loop. `over` ends with the run: its closing word, or what went wrong."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to do."""
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[str] = self._loop.create_future()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fault: BaseException | None = None  # the first one after the end
+
+    async def in_worker(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run CPU or disk work on the worker thread, after everything handed to it before."""
+        return await self._loop.run_in_executor(self._worker, work, *arguments)
+
+    def hand_over(
+        self, work: Callable[..., None], *arguments: Any, failing: Callable[[BaseException], Exception]
+    ) -> None:
+        """Queue work on the worker thread and do not wait; where it fails, the run ends with `failing(cause)`."""
+
+        def done(future: "Future[None]") -> None:
+            if not future.cancelled() and (cause := future.exception()) is not None:
+                self._loop.call_soon_threadsafe(self.end, failing(cause))
+
+        self._worker.submit(work, *arguments).add_done_callback(done)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine beside everything else; where it fails, the run ends with its error."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def end(self, result: str | BaseException) -> None:
+        """End the run; after its end a failure is kept for `settle`."""
+        if self.over.done():
+            if isinstance(result, BaseException) and self._fault is None:
+                self._fault = result
+        elif isinstance(result, str):
+            self.over.set_result(result)
+        else:
+            self.over.set_exception(result)
+
+    async def settle(self) -> None:
+        """Wait until everything begun so far is done; raises what went wrong since the end."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.in_worker(lambda: None)
+        if self._fault is not None:
+            raise self._fault
+
+    async def close(self) -> None:
+        """Cancel what waits and let the worker finish what it is at."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        if self.over.done() and not self.over.cancelled():
+            self.over.exception()  # looked at: nobody may be left who awaits it
+
+    def _reap(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.end(error)
