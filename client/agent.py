@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from client.encoding import encoded_update
 from client.handout import read_handout
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
@@ -142,6 +143,7 @@ class Agent:
         try:
             spooled = self.state.spooled()
             if spooled is None or spooled.work != key:
+                self._settle_unheard(work)
                 self.state.clear_spool()
                 spooled = await self._produce(work, key)
             await self._deliver(work, spooled)
@@ -182,7 +184,7 @@ class Agent:
                 f"more than the class's limit of {self.memory_mb:.0f}"
             )
         encoding = self.clock()
-        update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained)
+        update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained, keep_set)
         encoded = self.clock()
         self.state.blobs.put_bytes(keep_set.to_bytes())  # committed with the update, perhaps by a later process
         self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
@@ -247,8 +249,8 @@ class Agent:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
         return await self.link.upload(data, header)
 
-    def _encode(self, work: Work, trained: Trained) -> tuple[BlobRef, BlobRef | None]:
-        update = self._put(encode(trained.increment, work.training.codec), "update")
+    def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
+        update = self._put(encoded_update(work, trained, keep_set, self.state.residuals), "update")
         scores = trained.result.scores
         return update, None if scores is None else self._put(encode(_score_tensors(scores), "identity"), "scores")
 
@@ -270,6 +272,8 @@ class Agent:
             self._commit(pending, spooled)
         else:
             self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
+            if self.state.residuals.open_round() == verdict.round:
+                self.state.residuals.settle(counted=False)
             if spooled is not None:
                 self.state.clear_spool()
         if pending is not None:
@@ -285,7 +289,18 @@ class Agent:
             data = self.state.blobs.read_bytes(spooled.submission.keep_set)
             self.state.commit_keep_set(KeepSet.from_bytes(data))
 
+    def _settle_unheard(self, work: Work) -> None:
+        """Other work has come, and what became of the last update will not be told any more."""
+        residuals, number = self.state.residuals, self.state.residuals.open_round()
+        if number is not None:
+            # Never sent, or of a round that is open once more, it cannot have counted; else it is taken as counted.
+            residuals.settle(counted=self.state.may_have_sent() and number < work.round)
+
     def _closed(self, closed: RoundClosed) -> None:
+        residuals, number = self.state.residuals, self.state.residuals.open_round()
+        if number is not None and number <= closed.round:
+            # Untold, it is taken as counted: a residual that is lost does less harm than one that counts twice.
+            residuals.settle(counted=number != closed.round or closed.counted is not False)
         spooled = self.state.spooled()
         if spooled is not None and spooled.submission.round <= closed.round:
             self.state.clear_spool()

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.residuals import Residuals
 from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
 from protos.convert.round import submission_from_bytes, submission_to_bytes
@@ -42,6 +43,15 @@ class StateFolder:
     def training_state(self) -> Path:
         """File of optimiser moments and smoothed importances."""
         return self.root / "training.safetensors"
+
+    @property
+    def residuals(self) -> Residuals:
+        """What error feedback has not sent yet."""
+        return Residuals(self.root)
+
+    def may_have_sent(self) -> bool:
+        """Whether there is, or was before it was damaged, a spooled update."""
+        return self._spool_path.exists()
 
     def identity(self) -> tuple[str, int]:
         """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""

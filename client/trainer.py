@@ -14,6 +14,7 @@ from client.slow_cpu import SlowCpu
 from client.training_state import TrainingState
 from fedcore.adapter import AdapterSpec, restrict
 from fedcore.errors import FedcoreError
+from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from fedcore.label_prior import prior_shift
 from fedcore.nn.batches import EncodedRows, encode_rows
@@ -55,6 +56,7 @@ class Trained:
     prune_s: float
     train_s: float
     state: TrainingState
+    geometry: Geometry  # of the dense model
 
 
 @dataclass(slots=True)
@@ -122,6 +124,7 @@ class Trainer:
             prune_s=pruned - begin,
             train_s=self.clock() - pruned,
             state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
+            geometry=classifier.geometry,
         )
 
     def _prior_shift(self, work: Work) -> NDArray[np.float32] | None:

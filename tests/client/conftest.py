@@ -139,6 +139,7 @@ class FakeTrainer:
             state=TrainingState(
                 basis=work.basis, holding=Holding(keep_set=keep_set, rank=work.arm.rank), moments=moments
             ),
+            geometry=GEOMETRY,
         )
 
 
