@@ -59,8 +59,16 @@ class KeepSet:
         cut = geometry.cut(module)
         if cut is None:
             return None
-        units = np.asarray(self.heads[layer] if cut.unit == "head" else self.channels[layer], dtype=np.int64)
+        units = self._arrays[cut.unit == "channel"][layer]
         return (units[:, None] * cut.width + np.arange(cut.width)).reshape(-1)
+
+    @cached_property
+    def _arrays(self) -> tuple[tuple[NDArray[np.int64], ...], tuple[NDArray[np.int64], ...]]:
+        """Heads and channels by layer as arrays: reading thousands of ints out of tuples costs more than using them."""
+        heads, channels = (
+            tuple(np.asarray(row, dtype=np.int64) for row in rows) for rows in (self.heads, self.channels)
+        )
+        return heads, channels
 
     def validate(self, geometry: Geometry) -> None:
         """Raise ProtocolError unless this is a legal, uniform keep-set of `geometry`."""

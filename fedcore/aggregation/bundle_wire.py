@@ -6,6 +6,7 @@ that are no leaves are in the dense sums.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -83,7 +84,7 @@ def bundle_bytes_bound(spec: AdapterSpec, devices: int) -> int:
     """Return the most bytes of a bundle of `devices` leaves that knows the adapter: it turns dense in time."""
     full = KeepSet.full(spec.geometry)
     stacks = min(devices * stacked_bytes(spec, rank=spec.rank, keep_set=full), dense_bytes(spec))
-    head = sum(8 * int(np.prod(shape)) for _, shape in spec.head)
+    head = sum(8 * math.prod(shape) for _, shape in spec.head)
     manifest = devices * (MEMBER_BYTES + _LEAF_BYTES + len(full.to_bytes()))
     return FRAME_BYTES + stacks + head + manifest
 

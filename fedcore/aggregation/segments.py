@@ -5,6 +5,7 @@ larger tensor: `finish` can release them one by one. Within an array every value
 what lets the fixed point's bias be taken off once, at the end (fixed_point).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Segment:
         """Yield every tensor's name and sum, as a view."""
         start = 0
         for name, shape in self.shapes.items():
-            stop = start + int(np.prod(shape, dtype=np.int64))
+            stop = start + math.prod(shape)
             yield name, self.sums[start:stop].reshape(shape)
             start = stop
 
@@ -40,15 +41,14 @@ def empty_segments(shapes: Shapes) -> list[Segment]:
     groups: list[dict[str, tuple[int, ...]]] = []
     room = 0
     for name, shape in shapes.items():
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         if size > room or not groups:
             groups.append({})
             room = max(_SEGMENT_VALUES, size)
         groups[-1][name] = shape
         room -= size
     return [
-        Segment(shapes=group, sums=np.zeros(sum(int(np.prod(s, dtype=np.int64)) for s in group.values()), np.int64))
-        for group in groups
+        Segment(shapes=group, sums=np.zeros(sum(math.prod(s) for s in group.values()), np.int64)) for group in groups
     ]
 
 
