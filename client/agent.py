@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.encoding import encoded_update
-from client.handout import read_handout
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
@@ -35,6 +34,7 @@ from protos.values import (
     Work,
 )
 from protos.wire import INLINE_BYTES
+from transport.handout import read_handout
 from transport.link import Link, Stream
 from transport.payload import fetch_all, payload
 from transport.retry import PAUSE_S, retrying

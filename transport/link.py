@@ -99,7 +99,7 @@ class Link:
     async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
         """Bring a blob into `store`, going on where an interrupted download stopped; bytes received.
 
-        One that came inside its message stays there (see `client.handout.payload`).
+        One that came inside its message stays there (see `transport.handout.payload`).
 
         Raises BlobCorrupt where the bytes do not hash to the name.
         """

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.handout import read_handout
 from fedcore.adapter import initial_adapter
 from fedcore.codec.chain import encode
 from fedcore.errors import BlobCorrupt, ProtocolError
@@ -14,6 +13,7 @@ from server.adapter_blobs import blocks_below, store_adapter
 from storage.blobs import BlobStore
 from tests.client.conftest import GEOMETRY, FakeLink, inside
 from tests.tiny_run import spec_of
+from transport.handout import read_handout
 from transport.payload import fetch_all, payload
 
 
