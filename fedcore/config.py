@@ -243,6 +243,9 @@ class Config:
         names = [each.name for each in self.classes]
         if len(set(names)) != len(names):
             raise ConfigError(f"fleet.class names must differ, got {names}")
+        for tier in range(1, len(self.fleet.edges) + 1):
+            if f"edge-{tier}" in names:
+                raise ConfigError(f"fleet.class edge-{tier}: its devices would be called as edges are; rename it")
         devices = sum(each.count for each in self.classes)
         if self.classes and self.fleet.edges and self.fleet.edges[-1] > devices:
             raise ConfigError(f"fleet.edges: {self.fleet.edges[-1]} edges in the lowest tier, and {devices} devices")

@@ -1,7 +1,6 @@
 """Run a whole fleet: coordinator first, devices and evaluator next, then watch until the end."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,14 +8,13 @@ from fedcore.config import ClassConfig, Config
 from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.seeds import derive_seed
-from fleet.processes import Child, Processes
+from fleet.edges import Tree, listening_at, start_edges
+from fleet.processes import Processes
+from fleet.tiers import tier_names
 from fleet.view import View
 from fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from server.run_folder import RunFolder
 from storage.certificates import create_authority, issue
-
-START_DEADLINE_S = 60.0
-POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +22,7 @@ class FleetOptions:
     """What `fleet` needs beyond the configuration."""
 
     reference: bool
+    metrics: str = ""  # HOST:PORT where the coordinator answers Prometheus; empty: nowhere
 
 
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
@@ -36,9 +35,11 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
     with Processes(folder.logs) as processes:
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
-            address = _address(folder, coordinator)
-            children = {name: processes.start(name, words) for name, words in _members(folder, config, address)}
-            watch(folder, Crew(config=config, coordinator=coordinator, members=children), view)
+            address = listening_at(folder.endpoint, coordinator)
+            tree = start_edges(folder, config.fleet.edges, processes, address)
+            children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
+            crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
+            watch(folder, crew, view)
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
@@ -61,6 +62,7 @@ def _certificates(folder: RunFolder, config: Config) -> None:
         create_authority(certs)
     wanted = [(COORDINATOR, "coordinator"), (EVALUATOR, "evaluator")]
     wanted += [(name, "device") for name, _ in device_names(config)]
+    wanted += [(name, "edge") for names in tier_names(config.fleet.edges) for name in names]
     for name, kind in wanted:
         if not (certs / f"{name}.pem").is_file():
             issue(certs, name, kind=kind)  # type: ignore[arg-type]
@@ -70,11 +72,12 @@ def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
     begun = folder.ledger.is_file()
     place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
-    return ["serve", *place, "--certs", str(folder.certificates), *reference]
+    metrics = ["--metrics", options.metrics] if options.metrics else []
+    return ["serve", *place, "--certs", str(folder.certificates), *reference, *metrics]
 
 
-def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[str, Sequence[str]]]:
-    common = ["join", address, "--certs", str(folder.certificates), "--model", config.model.path]
+def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
+    common = ["--certs", str(folder.certificates), "--model", config.model.path]
     data = ["--data", config.data.train, "--label", config.data.label]
     data += [part for column in config.data.text_columns for part in ("--text", column)]
     data += ["--test-fraction", str(config.data.test_fraction)]
@@ -83,7 +86,21 @@ def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[
     devices = list(device_names(config))
     shards = config.data.shards or len(devices)
     state = folder.devices
-    yield EVALUATOR, [*common, "--role", "evaluator", "--name", EVALUATOR, "--state", str(state / EVALUATOR), *data]
+    yield (
+        EVALUATOR,
+        [
+            "join",
+            tree.addresses[COORDINATOR],
+            *common,
+            "--role",
+            "evaluator",
+            "--name",
+            EVALUATOR,
+            "--state",
+            str(state / EVALUATOR),
+            *data,
+        ],
+    )
     seed = derive_seed(config.run.seed, "partition")
     for index, (name, each) in enumerate(devices, start=1):
         limits = ["--slowdown", each.slowdown, "--memory-mb", each.memory_mb]
@@ -94,23 +111,10 @@ def _members(folder: RunFolder, config: Config, address: str) -> Iterator[tuple[
         yield (
             name,
             [
-                *common,
+                *("join", tree.targets(index - 1), *common),
                 *("--name", name, "--class", each.name, "--state", str(state / name)),
                 *data,
                 *part,
                 *map(str, limits),
             ],
         )
-
-
-def _address(folder: RunFolder, coordinator: Child) -> str:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < deadline:
-        if coordinator.process.poll() is not None:
-            raise RunError(coordinator.last_words())
-        if folder.endpoint.is_file():
-            facts = json.loads(folder.endpoint.read_text())
-            if facts["pid"] == coordinator.process.pid:
-                return str(facts["address"])
-        time.sleep(POLL_S)
-    raise RunError(f"the coordinator did not listen within {START_DEADLINE_S:g} s (log: {coordinator.log})")

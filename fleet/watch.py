@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fedcore.config import Config
 from fedcore.errors import RunError
@@ -18,11 +18,12 @@ EVALUATOR = "evaluator"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
-    """The processes of a fleet at work. `members` are the evaluator and the devices, by name."""
+    """The processes of a fleet at work, by name. `members` are the evaluator and the devices."""
 
     config: Config
     coordinator: Child
     members: Mapping[str, Child]
+    edges: Mapping[str, Child] = field(default_factory=dict)
 
     @property
     def devices(self) -> list[str]:
@@ -35,8 +36,9 @@ class Crew:
         return RunProgress(total_rounds=self.config.run.rounds, devices=lines)
 
     def lost(self) -> dict[str, str]:
-        """Members that ended before the run did, and their last words."""
-        return {name: child.last_words() for name, child in self.members.items() if child.failed}
+        """Members and edges that ended before the run did, and their last words."""
+        everybody = (*self.members.items(), *self.edges.items())
+        return {name: child.last_words() for name, child in everybody if child.failed}
 
     def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
         """Raise RunError where too few devices live for the run to begin, or none for it to go on."""

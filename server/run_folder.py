@@ -107,3 +107,8 @@ class RunFolder:
     def devices(self) -> Path:
         """State folders of a local fleet's devices."""
         return self.root / "devices"
+
+    @property
+    def edges(self) -> Path:
+        """State folders of a local fleet's edges."""
+        return self.root / "edges"

@@ -148,6 +148,13 @@ def test_a_class_without_its_own_target_has_the_strategys() -> None:
     assert config.target_sparsity("shared") == config.target_sparsity("elsewhere") == 0.5
 
 
+def test_devices_are_not_called_as_edges_are() -> None:
+    classes = (ClassConfig(name="edge-2", count=2),)
+    assert Config(classes=classes, fleet=FleetConfig(edges=(1,))).classes == classes
+    with pytest.raises(ConfigError, match="fleet.class edge-2: its devices would be called as edges are; rename it"):
+        Config(classes=classes, fleet=FleetConfig(edges=(1, 2)))
+
+
 def test_an_edge_without_devices_is_refused() -> None:
     devices = (ClassConfig(name="a", count=2), ClassConfig(name="b"))
     assert Config(classes=devices, fleet=FleetConfig(edges=(2, 3))).fleet.edges == (2, 3)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,15 @@ def test_devices_that_were_sent_home_are_not_missed(cast: Cast, tmp_path: Path) 
     begun = time.monotonic()
     watch(RunFolder(tmp_path), crew, Shown())
     assert time.monotonic() - begun < 20
+
+
+def test_a_dead_edge_is_told_and_ends_nothing(cast: Cast, tmp_path: Path) -> None:
+    folder, shown = RunFolder(tmp_path), Shown()
+    write(folder, {"event": "started"}, CHOICE)
+    crew = cast.crew(min_devices=1, a=STAY)
+    edge = cast.child("edge-1-0", "import os; os.kill(os.getpid(), 9)")
+    edge.process.wait(20)
+    threading.Timer(1.0, crew.coordinator.process.kill).start()
+    watch(folder, replace(crew, edges={"edge-1-0": edge}), shown)
+    assert shown.last.notes == ("edge-1-0 ended: killed by SIGKILL",)
+    assert "edge-1-0" not in shown.last.devices
