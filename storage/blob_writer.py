@@ -61,7 +61,7 @@ class BlobWriter:
         file.seek(wanted)
         self.offset = wanted
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         """Append `chunk`; raises ProtocolError where the blob grows over its limit (the partial is then deleted)."""
         file = self._opened()
         self._check_limit(self.offset + len(chunk))

@@ -68,10 +68,6 @@ class BlobStore:
         """
         return self._put(chunks, durable)
 
-    def put_chunks(self, chunks: Iterable[bytes | memoryview], durable: bool = False) -> str:
-        """Store the bytes of `chunks` one after the other, hashed on the way, and return their name."""
-        return self._put(chunks, durable)
-
     def put_file(self, path: Path, durable: bool = False) -> str:
         """Store a copy of a file, hashed while it is copied, and return its name; raises OSError as reading does."""
         with path.open("rb") as file:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fedcore.codec.bundle import pack_bundle, unpack_bundle
 from fedcore.codec.byte_planes import join_planes
 from fedcore.codec.cast import CASTS, Cast
-from fedcore.codec.container import Entry, checked_shape, pack, parse_object, unpack
+from fedcore.codec.container import Entry, Outline, checked_shape, opening, parse_object, unpack
 from fedcore.codec.grammar import parse_chain
 from fedcore.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.errors import ProtocolError, UpdateRejected
@@ -85,20 +85,24 @@ def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     Error feedback is the caller's: "ef+int8" gives the bytes of "int8".
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """
+    return b"".join(encode_chunks(tensors, codec))
+
+
+def encode_chunks(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of `encode` in order, of plain casts one tensor at a time: nothing as large as all is made.
+
+    Views of float32 tensors are views of the caller's. Raises like `encode`, before or between chunks.
+    """
     chain = parse_chain(codec)
-    plain = chain.format if isinstance(chain.format, Cast) and chain.share is None and not chain.compress else None
-    entries: dict[str, Entry] = {}
-    parts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
-    for name in sorted(tensors):
-        value = tensors[name]
+    for name, value in tensors.items():
         if value.dtype != np.float32:
             raise ValueError(f"tensor {name!r}: expected float32, got {value.dtype}")
-        if plain is None:
-            parts[name] = pack_tensor(value, chain)
-        else:
-            stored = plain.store(value.reshape(-1))[0]
-            entries[name] = Entry(tag=plain.tag, shape=value.shape, data=stored.view(np.uint8).data)
-    return pack(entries, {}) if plain is not None else pack_bundle(parts, {CHAIN: _VERSION})
+    if isinstance(chain.format, Cast) and chain.share is None and not chain.compress:
+        yield opening({name: Outline(tag=chain.format.tag, shape=tensors[name].shape) for name in sorted(tensors)}, {})
+        for name in sorted(tensors):
+            yield chain.format.store(tensors[name].reshape(-1))[0].view(np.uint8).data
+    else:
+        yield pack_bundle({name: pack_tensor(tensors[name], chain) for name in sorted(tensors)}, {CHAIN: _VERSION})
 
 
 def decode(

@@ -262,3 +262,31 @@ def test_any_breaks_and_any_chunks_give_the_same_blob(
         writer.commit()
     offset = len(data) // 3
     assert b"".join(store.read_chunks(name(data), offset=offset, chunk_bytes=chunk)) == data[offset:]
+
+
+def test_chunks_are_one_blob_and_a_failing_source_leaves_nothing(store: BlobStore, tmp_path: Path) -> None:
+    assert store.put_chunks([b"ab", memoryview(b"cd"), b""]) == name(b"abcd") == store.put_bytes(b"abcd")
+
+    def broken():
+        yield b"half"
+        raise OSError("source is gone")
+
+    with pytest.raises(OSError, match="source is gone"):
+        store.put_chunks(broken())
+    assert [path.name for path in files(tmp_path)] == [name(b"abcd").removeprefix("sha256:")[2:]]
+
+
+def test_bytes_longer_than_a_chunk_are_stored_whole(store: BlobStore) -> None:
+    data = os.urandom((2 << 20) + 5)
+    blob = store.put_bytes(data)
+    assert blob == name(data) and store.read_bytes(blob) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"weights" * 300_000])
+def test_a_view_is_the_file_and_outlives_it(store: BlobStore, data: bytes) -> None:
+    blob = store.put_bytes(data)
+    view = store.view(blob)
+    store.delete(blob)
+    assert view == data and view.readonly
+    with pytest.raises(ProtocolError, match="is not here"):
+        store.view(blob)
