@@ -9,6 +9,7 @@ import typer
 from cli.settings import (
     ConfigArgument,
     JsonOption,
+    MetricsOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
@@ -16,6 +17,7 @@ from cli.settings import (
     check_resume_alone,
     read_config,
 )
+from fedcore.address import check_address
 
 if TYPE_CHECKING:
     from fedcore.config import Config
@@ -28,6 +30,7 @@ def fleet(
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
     reference: ReferenceOption = False,
+    metrics: MetricsOption = "",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,6 +45,8 @@ def fleet(
     from fleet.run import FleetOptions, run_fleet
     from fleet.view import open_view
 
+    if metrics:
+        check_address(metrics, "--metrics", example="127.0.0.1:9464")
     if resume is None:
         folder, settings = _new(read_config(config, set_), run_dir)
     else:
@@ -49,11 +54,13 @@ def fleet(
         folder, settings = _earlier(resume)
     console = Console(stderr=as_json)
     console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
+    if metrics:
+        console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
         with open_view(console, plain) as view:
-            summary = run_fleet(folder, settings, FleetOptions(reference=reference), view)
+            summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
     except KeyboardInterrupt:
         typer.echo(
             f"\nstopped; every process has ended. Go on with: fedcore fleet --resume {folder.root}\n"

@@ -11,12 +11,14 @@ from cli.settings import (
     ConfigArgument,
     InsecureOption,
     JsonOption,
+    MetricsOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
     read_config,
+    serving_metrics,
     tls_material,
 )
 from fedcore.errors import RunError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def serve(
+    context: typer.Context,
     config: ConfigArgument = None,
     set_: SetOption = None,
     run_dir: RunDirOption = None,
@@ -35,6 +38,7 @@ def serve(
     certs: CertsOption = None,
     insecure: InsecureOption = False,
     reference: ReferenceOption = False,
+    metrics: MetricsOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
@@ -54,6 +58,7 @@ def serve(
     from storage.orphan import parent_to_watch, watched
 
     tls = tls_material(certs, "coordinator", insecure)
+    metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
     if resume is None:
         settings = read_config(config, set_)
         folder, ledger = _new(settings, config, run_dir)
@@ -67,7 +72,8 @@ def serve(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
 
-    options = ServeOptions(model=model_folder(settings.model.path), tls=tls, reference=reference, say=say)
+    model = model_folder(settings.model.path)
+    options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered)
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
     parent = parent_to_watch()
     try:

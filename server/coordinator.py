@@ -244,7 +244,7 @@ class Coordinator:
             for leaf in self._edges.leave(session):
                 self._leave(leaf, lost=False)
             if here:
-                self._log.event("left", device=session.name)
+                self._log.event("left", device=session.name, role=str(Role.EDGE))
             return
         self.desk.leave(session)
         self._leave(session, lost=False)
@@ -252,7 +252,7 @@ class Coordinator:
     def _leave(self, session: AnySession, *, lost: bool) -> None:
         if not self._seats.leave(session):
             return
-        self._log.event("left", device=session.name)
+        self._log.event("left", device=session.name, role=str(session.join.role))
         if session.join.role is Role.DEVICE:
             number = self._seats.number(session.name)
             self._driver.feed(events.Left(device=session.name, epoch=number, now_s=self._clock(), lost=lost))

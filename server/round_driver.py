@@ -66,6 +66,7 @@ class RoundDriver:
             case commands.Accept():
                 self._accept(order.device, order.round)
             case commands.AckDuplicate():
+                self.log.event("duplicate", device=order.device, round=order.round)
                 self._verdict(order.device, order.round, Verdict.ACCEPTED)
             case commands.RefuseLate():
                 self.log.event("late", device=order.device, round=order.round)

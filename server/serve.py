@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -31,6 +32,7 @@ from server.exports import place_export
 from server.interceptor import ErrorInterceptor
 from server.journal import write_summary
 from server.ledger import Ledger
+from server.meter import MeterInterceptor
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.service import FleetService
@@ -42,17 +44,21 @@ from storage.certificates import TlsMaterial
 from storage.checkpoint import fingerprint, model_files
 from transport.payload import put_blob
 
+if TYPE_CHECKING:
+    from server.metrics import RunMetrics
+
 GRACE_S = 3.0  # longer than a stream lingers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice."""
+    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all."""
 
     model: Path
     tls: TlsMaterial | None
     reference: bool
     say: Callable[[str], None]
+    metrics: "RunMetrics | None" = None
 
 
 def new_run(folder: RunFolder, config: Config, model: Path) -> Ledger:
@@ -88,7 +94,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     """
     held = ledger.load()
     blobs = BlobStore(folder.blobs)
-    log = RunLog(folder, ledger)
+    log = RunLog(folder, ledger, observers=() if options.metrics is None else (options.metrics,))
     log.truncate_after((held.next_round or 1 << 62) - 1)
     mark = fingerprint(options.model)
     coordinator = Coordinator(
@@ -101,7 +107,8 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
         rows_per_round=config.evaluation.rows_per_round,
         keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
     )
-    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    meters = () if options.metrics is None else (MeterInterceptor(options.metrics.moved),)
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
     service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
     add_FleetServicer_to_server(service, server)
     with _Signals(coordinator) as signals:

@@ -23,6 +23,7 @@ from fedcore.protocols import Json
 from protos.values import Work
 from server.journal import read_events
 from server.ledger import Ledger
+from server.metrics import RunMetrics
 from server.run_folder import RunFolder
 from server.serve import ServeOptions, new_run, reopen_run, serve
 from storage.certificates import TlsMaterial
@@ -173,6 +174,7 @@ def begin(
     listening: asyncio.Event,
     tls: TlsMaterial | None = None,
     resume: bool = False,
+    metrics: RunMetrics | None = None,
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
     if resume:
@@ -185,7 +187,7 @@ def begin(
         said.append(text)
         listening.set()  # its first words are where it listens
 
-    options = ServeOptions(model=model, tls=tls, reference=False, say=say)
+    options = ServeOptions(model=model, tls=tls, reference=False, say=say, metrics=metrics)
     task = asyncio.ensure_future(serve(folder, config, ledger, options))
     return Served(folder=folder, config=config, task=task, said=said)
 
@@ -198,12 +200,14 @@ async def serving(
     *,
     tls: TlsMaterial | None = None,
     resume: bool = False,
+    metrics: RunMetrics | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a run until the block ends; wait until it listens. A run that is still going on is cancelled then."""
     if not resume:
         root.mkdir(parents=True, exist_ok=True)
     listening = asyncio.Event()
-    served = begin(RunFolder(root), tiny_config(model, overrides), model, tls=tls, resume=resume, listening=listening)
+    config = tiny_config(model, overrides)
+    served = begin(RunFolder(root), config, model, tls=tls, resume=resume, listening=listening, metrics=metrics)
     try:
         waiting = asyncio.ensure_future(listening.wait())
         await asyncio.wait([served.task, waiting], timeout=PATIENCE_S, return_when="FIRST_COMPLETED")
