@@ -143,7 +143,7 @@ class Agent:
         try:
             spooled = self.state.spooled()
             if spooled is None or spooled.work != key:
-                self._settle_unheard(work)
+                self.state.residuals.settle(work.counted_round)
                 self.state.clear_spool()
                 spooled = await self._produce(work, key)
             await self._deliver(work, spooled)
@@ -272,8 +272,6 @@ class Agent:
             self._commit(pending, spooled)
         else:
             self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
-            if self.state.residuals.open_round() == verdict.round:
-                self.state.residuals.settle(counted=False)
             if spooled is not None:
                 self.state.clear_spool()
         if pending is not None:
@@ -289,18 +287,7 @@ class Agent:
             data = self.state.blobs.read_bytes(spooled.submission.keep_set)
             self.state.commit_keep_set(KeepSet.from_bytes(data))
 
-    def _settle_unheard(self, work: Work) -> None:
-        """Other work has come, and what became of the last update will not be told any more."""
-        residuals, number = self.state.residuals, self.state.residuals.open_round()
-        if number is not None:
-            # Never sent, or of a round that is open once more, it cannot have counted; else it is taken as counted.
-            residuals.settle(counted=self.state.may_have_sent() and number < work.round)
-
     def _closed(self, closed: RoundClosed) -> None:
-        residuals, number = self.state.residuals, self.state.residuals.open_round()
-        if number is not None and number <= closed.round:
-            # Untold, it is taken as counted: a residual that is lost does less harm than one that counts twice.
-            residuals.settle(counted=number != closed.round or closed.counted is not False)
         spooled = self.state.spooled()
         if spooled is not None and spooled.submission.round <= closed.round:
             self.state.clear_spool()

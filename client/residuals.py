@@ -1,8 +1,9 @@
 """What error feedback has not sent yet, kept in a device's folder across rounds and restarts.
 
 Two files: what is left once everything counted so far is subtracted, and what would be left if the update whose fate
-is open counts as well. Settling that update renames the second over the first, or deletes it, so that no part of a
-residual is ever sent twice, and none is lost with an update that did not count.
+is open counts as well. The next assignment tells that fate: whether a durably closed round holds the update. The second
+file is then renamed over the first, or deleted, so that no part of a residual is ever sent twice, and none is lost with
+an update that did not count.
 """
 
 import json
@@ -52,22 +53,23 @@ class Residuals:
         tensors = {name: np.ascontiguousarray(value) for name, value in residual.tensors.items()}
         write_atomic(self._prepared, save(tensors, metadata={_FACTS: json.dumps(facts)}))
 
-    def open_round(self) -> int | None:
-        """Return the round of the update whose fate is open, None where there is none; 0 where nobody can tell."""
+    def settle(self, counted_round: int) -> None:
+        """Take over what is left after the open update, or go back to what was left before it.
+
+        `counted_round` is the last round whose result holds an update of this device, as other work tells it. Where
+        the file is too damaged to say which round it is of, nothing is left: lost does less harm than sent twice.
+        """
         try:
             with safe_open(self._prepared, framework="np") as file:
-                return int(json.loads((file.metadata() or {})[_FACTS])["round"])
+                counted = int(json.loads((file.metadata() or {})[_FACTS])["round"]) == counted_round
         except FileNotFoundError:
-            return None
+            return
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-            return 0
-
-    def settle(self, *, counted: bool) -> None:
-        """Take over what is left after the open update, or go back to what was left before it."""
+            counted = True
         if counted:
             self._prepared.replace(self._committed)
         else:
-            self._prepared.unlink(missing_ok=True)
+            self._prepared.unlink()
 
     @property
     def _committed(self) -> Path:

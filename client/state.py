@@ -49,10 +49,6 @@ class StateFolder:
         """What error feedback has not sent yet."""
         return Residuals(self.root)
 
-    def may_have_sent(self) -> bool:
-        """Whether there is, or was before it was damaged, a spooled update."""
-        return self._spool_path.exists()
-
     def identity(self) -> tuple[str, int]:
         """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""
         path = self.root / "identity.json"

@@ -235,6 +235,7 @@ class Work:
     max_upload_bytes: int
     basis: str
     label_counts: tuple[int, ...] = ()
+    counted_round: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,10 +249,9 @@ class UpdateVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundClosed:
-    """The round is closed durably; `counted` says whether the receiver's update is in it, None that nobody knows."""
+    """The round is closed durably."""
 
     round: int
-    counted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ def make_engine(
         adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
         globals=folder.globals,
         global_hash=digest,
+        counted={device: each.round for each in ledger.rounds() if not each.void for device in each.accepted},
     )
 
 

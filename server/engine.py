@@ -47,7 +47,7 @@ class Turned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handout:
-    """What devices of equal keep-set and rank share in a round."""
+    """What devices of equal keep-set, rank and codec share in a round."""
 
     keep_set: BlobRef
     rank_blocks: tuple[BlobRef, ...]
@@ -71,6 +71,7 @@ class Engine:
     global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
+    counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
     uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
     _globals: list[GlobalAdapter] = field(default_factory=list)
 
@@ -165,6 +166,7 @@ class Engine:
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
             self.global_hash = write_global(self.globals, self.tensors, closed.round)
             self._globals = [*self._globals, self.adapter]
+            self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += time.perf_counter() - begin
         outcomes = self._outcomes(closed, current, profiles)
         self.state, learned = self.strategy.close(self.state, outcomes, closed.round)
@@ -207,9 +209,9 @@ class Engine:
         self.state = state
         label_counts = self._label_counts(profiles)
         works: dict[str, Work] = {}
-        shared: dict[tuple[tuple[int, int], int], _Handout] = {}
+        shared: dict[tuple[tuple[int, int], int, str], _Handout] = {}
         for each in plan.assignments:
-            key = each.keep_set.counts, each.arm.rank  # of one round: equal counts are equal keep-sets
+            key = each.keep_set.counts, each.arm.rank, each.training.codec  # equal counts are equal keep-sets
             if key not in shared:
                 shared[key] = self._handout(each)
             works[each.device] = self._work(each, shared[key], label_counts)
@@ -255,6 +257,7 @@ class Engine:
             training=assignment.training,
             max_upload_bytes=handout.max_upload_bytes,
             label_counts=label_counts,
+            counted_round=self.counted.get(assignment.device, 0),
             # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
             basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
         )

@@ -10,7 +10,7 @@ from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import round_pb2 as pb
-from protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
 
 VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
@@ -49,6 +49,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
         max_upload_bytes=value.max_upload_bytes,
         basis=value.basis,
         label_counts=value.label_counts,
+        counted_round=value.counted_round,
     )
 
 
@@ -78,6 +79,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
         max_upload_bytes=message.max_upload_bytes,
         basis=message.basis,
         label_counts=tuple(message.label_counts),
+        counted_round=message.counted_round,
     )
 
 
@@ -119,9 +121,10 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
 def work_key(value: Work) -> str:
     """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
 
-    Neither how its blobs are brought (inside the message, as deltas) nor the time left count.
+    Neither how its blobs are brought (inside the message, as deltas) nor the time left nor word of earlier rounds
+    count.
     """
-    bare = work_to_pb(replace(value, deadline_s=0.0))
+    bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
     for ref in (bare.keep_set, bare.head, *bare.rank_blocks):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):
             ref.ClearField(how)
@@ -179,13 +182,3 @@ def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
         bytes_up=message.bytes_up,
         repushed=message.repushed,
     )
-
-
-def closed_to_pb(value: RoundClosed) -> pb.RoundClosed:
-    """RoundClosed value -> message."""
-    return pb.RoundClosed(round=value.round, counted=value.counted)
-
-
-def closed_from_pb(message: pb.RoundClosed) -> RoundClosed:
-    """RoundClosed message -> value."""
-    return RoundClosed(round=message.round, counted=message.counted if message.HasField("counted") else None)

@@ -90,7 +90,7 @@ def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
         case UpdateVerdict():
             return fleet_pb2.ConnectResponse(verdict=round.verdict_to_pb(value))
         case RoundClosed():
-            return fleet_pb2.ConnectResponse(round_closed=round.closed_to_pb(value))
+            return fleet_pb2.ConnectResponse(round_closed=round_pb2.RoundClosed(round=value.round))
         case EvaluatorTask():
             return fleet_pb2.ConnectResponse(task=evaluation.task_to_pb(value))
         case Goodbye():
@@ -113,7 +113,7 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
         case "verdict":
             return round.verdict_from_pb(message.verdict)
         case "round_closed":
-            return round.closed_from_pb(message.round_closed)
+            return RoundClosed(round=message.round_closed.round)
         case "task":
             return evaluation.task_from_pb(message.task)
         case "goodbye":

@@ -23,19 +23,23 @@ def committed(residuals: Residuals) -> float | None:
 
 
 def test_nothing_is_left_at_first(tmp_path: Path) -> None:
-    assert Residuals(tmp_path).committed() is None and Residuals(tmp_path).open_round() is None
-    Residuals(tmp_path).settle(counted=False)
+    Residuals(tmp_path).settle(1)
+    assert Residuals(tmp_path).committed() is None
 
 
 def test_what_is_left_after_an_update_counts_once_the_update_does(tmp_path: Path) -> None:
     residuals = Residuals(tmp_path)
     residuals.prepare(residual(1), 4)
-    assert committed(residuals) is None and residuals.open_round() == 4
-    residuals.settle(counted=True)
-    assert committed(Residuals(tmp_path)) == 1 and residuals.open_round() is None
+    assert committed(residuals) is None
+    Residuals(tmp_path).settle(4)
+    assert committed(residuals) == 1
     residuals.prepare(residual(2), 5)
-    residuals.settle(counted=False)
-    assert committed(residuals) == 1 and residuals.open_round() is None
+    residuals.settle(4)
+    residuals.settle(5)
+    assert committed(residuals) == 1, "an update that did not count takes its residual with it"
+    residuals.prepare(residual(3), 6)
+    residuals.settle(0)
+    assert committed(residuals) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"not tensors at all"])
@@ -43,6 +47,8 @@ def test_a_damaged_file_is_no_residual_and_no_crash(damage: bytes, tmp_path: Pat
     residuals = Residuals(tmp_path)
     residuals.prepare(residual(1), 4)
     (tmp_path / "residual-next.safetensors").write_bytes(damage)
-    assert residuals.open_round() == 0
-    residuals.settle(counted=True)
+    residuals.settle(3)
     assert residuals.committed() is None
+    residuals.prepare(residual(2), 5)
+    residuals.settle(5)
+    assert committed(residuals) == 2

@@ -198,6 +198,7 @@ WORK = st.builds(
     max_upload_bytes=U64,
     basis=TEXT,
     label_counts=st.lists(U64, max_size=3).map(tuple),
+    counted_round=U64,
 )
 VERDICTS = st.builds(UpdateVerdict, round=U64, verdict=st.sampled_from(Verdict), message=TEXT)
 # The name and the bytes of the blob stay behind: an upload sends those itself.
@@ -262,7 +263,10 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     Welcome: WELCOMES,
     Work: WORK,
     UpdateVerdict: VERDICTS,
-    RoundClosed: st.builds(RoundClosed, round=U64, counted=st.none() | st.booleans()),
+    RoundClosed: st.builds(
+        RoundClosed,
+        round=U64,
+    ),
     EvaluatorTask: TASKS,
     Goodbye: st.builds(Goodbye, reason=TEXT),
     LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),

@@ -48,7 +48,7 @@ def _bare(work: Work) -> Work:
         replace(ref, inline=b"", delta_id="", delta_base="", delta_size=0)
         for ref in (work.keep_set, work.head, *work.rank_blocks)
     )
-    return replace(work, deadline_s=0.0, keep_set=keep_set, head=head, rank_blocks=tuple(blocks))
+    return replace(work, deadline_s=0.0, counted_round=0, keep_set=keep_set, head=head, rank_blocks=tuple(blocks))
 
 
 @given(WORK)
