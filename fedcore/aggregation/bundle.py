@@ -95,7 +95,7 @@ def settled(partial: StackPartial) -> StackPartial:
     """Return the bundle in the form its size asks for, as far as the adapter is known."""
     if partial.adapter is None or not partial.leaves or partial.bytes_stacked < dense_bytes(partial.spec):
         return partial
-    dense = partial.dense or empty_dense(partial.spec)
+    dense = accumulator(partial.dense) or empty_dense(partial.spec)
     for layer, module in partial.spec.modules():
         name = f"layers.{layer}.{module}"
         for leaf in partial.leaves.values():

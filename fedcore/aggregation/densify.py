@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_weighted
+from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_integers, biased_integers, unbias
 from fedcore.aggregation.leaf import Leaf
 from fedcore.aggregation.members import Key
 from fedcore.aggregation.placement import Placement, placement
@@ -41,7 +41,7 @@ def add_dense(
 ) -> None:
     """Add weight * round((B1 A1 - B0 A0) * 2**33) of one layer into `total` (out, in) in place.
 
-    `adapter` is the one handed out. Raises UpdateRejected for an entry of 2**6 or more.
+    `adapter` is the one handed out, and `check_products` has passed the leaf with it.
     """
     at = placement(spec, leaf.keep_set, layer, module)
     left, right = _factors(leaf, adapter, f"layers.{layer}.{module}", at)
@@ -52,8 +52,11 @@ def add_dense(
     step = max(1, BLOCK_VALUES // right.shape[1])
     for start in range(0, left.shape[0], step):
         stop = start + step
+        block = left[start:stop] @ right
+        integers = biased_integers(block, leaf.weight)
+        unbias(integers, leaf.weight)
         rows = None if at.b_rows is None else at.b_rows[start:stop]
-        add_weighted(total[start:stop] if rows is None else total, left[start:stop] @ right, leaf.weight, rows=rows)
+        add_integers(total[start:stop] if rows is None else total, integers, rows=rows)
 
 
 def check_products(key: Key, leaf: Leaf | Update, spec: AdapterSpec, adapter: Tensors) -> None:

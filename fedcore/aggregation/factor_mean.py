@@ -36,8 +36,6 @@ from fedcore.errors import UpdateRejected
 from fedcore.protocols import AggregateReport
 from fedcore.update import Update
 
-_STRATA_BYTES = 32 << 20  # that strata may always take; beyond it, as much as the float32 adapter
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorPartial:
@@ -56,9 +54,13 @@ class FactorPartial:
 
 @dataclass(slots=True, kw_only=True)
 class FactorMean:
-    """Reducing aggregator over increments of the factors; `server_lr` is eta, the step along the mean."""
+    """Reducing aggregator over increments of the factors; `server_lr` is eta, the step along the mean.
+
+    Strata together may take `strata_bytes`, or as much as the float32 adapter where that is more.
+    """
 
     server_lr: float = 1.0
+    strata_bytes: int = 32 << 20
     name: str = "factor-mean"
     kind: Literal["reducing", "bundling"] = "reducing"
 
@@ -80,7 +82,7 @@ class FactorMean:
         fails later (it was not verified, or its lazy tensors raise) leaves `partial` half added: drop it.
         """
         members = partial.members.with_update(update)
-        stratum = _stratum(partial, update)
+        stratum = self._stratum(partial, update)
         if stratum is None:
             place_update(update, partial.whole, partial.spec)
         else:
@@ -136,20 +138,19 @@ class FactorMean:
         """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
-
-def _stratum(partial: FactorPartial, update: Update) -> Stratum | None:
-    """Return where to add `update`, None where it must be placed by itself: a new stratum there is no room for."""
-    spec, geometry = partial.spec, partial.spec.geometry
-    if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
-        return partial.whole
-    key = update.rank, update.keep_set.blob_id
-    if key not in partial.strata:
-        room = max(_STRATA_BYTES, 4 * spec.num_values())
-        held = [*partial.strata.values(), Stratum(rank=update.rank, keep_set=update.keep_set)]
-        if 8 * sum(spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in held) > room:
-            return None
-        partial.strata[key] = held[-1]
-    return partial.strata[key]
+    def _stratum(self, partial: FactorPartial, update: Update) -> Stratum | None:
+        """Return where to add `update`, None where it must be placed by itself: no room for another stratum."""
+        spec, geometry = partial.spec, partial.spec.geometry
+        if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
+            return partial.whole
+        key = update.rank, update.keep_set.blob_id
+        if key not in partial.strata:
+            new = Stratum(rank=update.rank, keep_set=update.keep_set)
+            held = [spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in (*partial.strata.values(), new)]
+            if 8 * sum(held) > max(self.strata_bytes, 4 * spec.num_values()):
+                return None
+            partial.strata[key] = new
+        return partial.strata[key]
 
 
 def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:
