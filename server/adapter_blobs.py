@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
-from fedcore.codec.chain import encode
+from fedcore.codec.chain import encode, encode_chunks
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
+from protos.wire import INLINE_BYTES
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
 from transport.payload import put_blob
@@ -69,4 +70,7 @@ def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArra
 
 
 def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
-    return put_blob(blobs, encode(tensors, "identity"), name)
+    if sum(value.nbytes for value in tensors.values()) < INLINE_BYTES:
+        return put_blob(blobs, encode(tensors, "identity"), name)
+    blob_id = blobs.put_chunks(encode_chunks(tensors, "identity"))  # no second copy of a large adapter is made
+    return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)

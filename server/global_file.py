@@ -4,25 +4,26 @@ The rank-block blobs devices fetch are derived from it and need not survive a po
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import Tensors
-from fedcore.codec.chain import decode, encode
+from fedcore.codec.chain import decode, encode_chunks
 from fedcore.errors import RunError
-from storage.atomic import write_atomic
+from storage.atomic import Buffer, write_atomic
 
 KEPT = 2  # globals that stay
 
 
 def write_global(folder: Path, tensors: Tensors, round_index: int) -> str:
     """Write the adapter after a round durably and return the sha256 hex of its file."""
-    data = encode(tensors, "identity")
+    digest = hashlib.sha256()
     folder.mkdir(exist_ok=True)
-    write_atomic(_path(folder, round_index), data, durable=True)
-    return hashlib.sha256(data).hexdigest()
+    write_atomic(_path(folder, round_index), _hashed(encode_chunks(tensors, "identity"), digest), durable=True)
+    return digest.hexdigest()
 
 
 def read_global(folder: Path, round_index: int, digest: str) -> dict[str, NDArray[np.float32]]:
@@ -45,6 +46,12 @@ def drop_older(folder: Path, round_index: int) -> None:
     committed = [path for path in paths if path <= _path(folder, round_index)]
     for path in set(paths) - set(committed[-KEPT:]):
         path.unlink(missing_ok=True)
+
+
+def _hashed(chunks: Iterable[Buffer], digest: "hashlib._Hash") -> Iterator[Buffer]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
 
 
 def _path(folder: Path, round_index: int) -> Path:

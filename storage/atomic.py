@@ -2,21 +2,26 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
+Buffer = bytes | memoryview
 
-def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644, durable: bool = False) -> None:
-    """Replace `path` by `data` (text as UTF-8) in one step; its folder must exist.
+
+def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int = 0o644, durable: bool = False) -> None:
+    """Replace `path` by `data` (text as UTF-8, or chunks one after the other) in one step; its folder must exist.
 
     A reader sees the old file or the whole new one, also after a crash of this process; after a power cut too
-    where `durable`. Raises OSError as the file system does, and then leaves no temporary file.
+    where `durable`. Raises OSError as the file system does, and then leaves no temporary file; so it does
+    where a chunk is not to be had.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)  # the umask had its say at open
-            file.write(data.encode() if isinstance(data, str) else data)
+            for chunk in (data,) if isinstance(data, bytes) else (data.encode(),) if isinstance(data, str) else data:
+                file.write(chunk)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -35,3 +35,17 @@ def test_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
 def test_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "missing" / "file", b"")
+
+
+def test_chunks_are_joined_and_a_failing_source_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "global"
+    write_atomic(path, iter((b"ab", memoryview(b"cd"))))
+    assert path.read_bytes() == b"abcd"
+
+    def broken():
+        yield b"half"
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        write_atomic(path, broken())
+    assert path.read_bytes() == b"abcd" and [each.name for each in tmp_path.iterdir()] == ["global"]
