@@ -1,5 +1,6 @@
 """Whatever is wrong is told in a line or two that name it and the remedy, before any process is started."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,15 @@ def test_a_coordinator_refuses_it_before_it_listens(place: Path, fedcore: Fedcor
     assert not (place / "runs").exists()
 
 
+def test_a_coordinator_that_cannot_serve_metrics_begins_nothing(place: Path, fedcore: Fedcore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for wrong, told in (("here", "--metrics: expected HOST:PORT"), (address, f"cannot serve metrics on {address}")):
+            said = fedcore("serve", "cfg.toml", "--insecure", "--metrics", wrong)
+            assert said.code == 1 and told in said.err
+    assert not (place / "runs").exists()
+
+
 FILES = {  # content of a configuration file -> parts of the error
     "[run\nname = 1": ("not valid TOML",),
     "run = 3": ("run: expected a table, got 3",),
@@ -112,6 +122,8 @@ WORDS = {  # command line -> parts of the error
     "fleet .": ("cannot read .",),
     "fleet cfg.toml --run-dir model": ("model exists and is not empty; choose a new folder",),
     "fleet cfg.toml --run-dir rows.csv": ("rows.csv exists and is not empty",),
+    "fleet cfg.toml --metrics here": ("--metrics: expected HOST:PORT, for example 127.0.0.1:9464, got 'here'",),
+    "fleet cfg.toml --metrics 127.0.0.1:0": ("--metrics: expected HOST:PORT", "got '127.0.0.1:0'"),
     "fleet --resume model": ("model is not a run folder (no config.toml in it)",),
     "fleet cfg.toml --resume model": ("--resume goes on with the run's own configuration",),
     "fleet --resume model --set run.rounds=9": ("--resume goes on with the run's own configuration",),
@@ -122,6 +134,7 @@ WORDS = {  # command line -> parts of the error
     "join a:1,b --name a --data rows.csv --insecure": ("coordinator address: expected HOST:PORT", "got 'b'"),
     "join localhost:1 --name A --data rows.csv --insecure": ("device name 'A': expected 1-63 characters",),
     "join localhost:1 --name a --class X_ --data rows.csv --insecure": ("device class 'X_': expected 1-63",),
+    "join localhost:1 --name a --network 5G --data rows.csv --insecure": ("network class '5G': expected 1-63",),
     "join localhost:1 --name a --data rows.csv": ("give --certs FOLDER",),
     "join localhost:1 --name a --data rows.csv --certs nowhere": ("nowhere/a.key",),
     "edge --name e --upstream here --insecure": ("upstream: expected HOST:PORT", "got 'here'"),
