@@ -10,7 +10,7 @@ The coder is the Huffman stage of zstd (`fedcore.codec.frames`). A plane's store
 byte per value means raw, less means one zstd frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from fedcore.codec.frames import huffman_frame, opened
 from fedcore.errors import ProtocolError
 
 _LEAST_GAIN = 32  # a frame must save 1/32 of its plane, or decoding it is not worth the time
+_UNSIGNED: Mapping[int, np.dtype[Any]] = {
+    1: np.dtype("u1"),
+    2: np.dtype("<u2"),
+    4: np.dtype("<u4"),
+}  # by width in bytes
 _PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
 
 
@@ -29,7 +34,7 @@ def split_planes(values: NDArray[Any]) -> list[bytes]:
     `values` is an array of 1-, 2- or 4-byte numbers, whose bits are what is coded.
     """
     width = values.dtype.itemsize
-    bits = np.ascontiguousarray(values).reshape(-1).view(f"<u{width}")
+    bits = np.ascontiguousarray(values).reshape(-1).view(_UNSIGNED[width])
     planes = _rotated(bits) if width > 1 else bits[None, :]
     return [_smaller(plane) for plane in planes]
 
@@ -44,7 +49,7 @@ def join_planes(
     another length.
     """
     width = np.dtype(dtype).itemsize
-    if len(sizes) != width or any(not 0 <= size <= count for size in sizes) or sum(sizes) != len(data):
+    if len(sizes) != width or min(sizes) < 0 or max(sizes) > count or sum(sizes) != len(data):
         raise ProtocolError(
             f"byte planes: expected {width} sizes of at most {count} bytes adding up to {len(data)}, got {list(sizes)}"
         )
@@ -71,20 +76,26 @@ def _rotated(bits: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _joined(planes: Sequence[NDArray[np.uint8]], *, rotated: bool) -> NDArray[Any]:
     """Return the unsigned integers behind their planes, least significant first."""
-    width, count = len(planes), planes[0].size
-    values = np.empty(count, dtype=f"<u{width}")
+    count = planes[0].size
+    if count <= _PIECE:
+        return _assembled(planes, rotated=rotated)
+    values = np.empty(count, dtype=_UNSIGNED[len(planes)])
     for low in range(0, count, _PIECE):
         part = slice(low, low + _PIECE)
-        bits = planes[-1][part].astype(values.dtype)
-        for plane in planes[-2::-1]:
-            bits <<= 8
-            bits |= plane[part]
-        if rotated:
-            np.right_shift(bits, 1, out=values[part])
-            bits <<= 8 * width - 1
-            values[part] |= bits
-        else:
-            values[part] = bits
+        values[part] = _assembled([plane[part] for plane in planes], rotated=rotated)
+    return values
+
+
+def _assembled(planes: Sequence[NDArray[np.uint8]], *, rotated: bool) -> NDArray[Any]:
+    bits = planes[-1].astype(_UNSIGNED[len(planes)])
+    for plane in planes[-2::-1]:
+        bits <<= 8
+        bits |= plane
+    if not rotated:
+        return bits
+    values: NDArray[Any] = bits >> 1
+    bits <<= 8 * len(planes) - 1
+    values |= bits
     return values
 
 
