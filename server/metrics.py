@@ -55,7 +55,9 @@ class RunMetrics:
             ["direction"],
             registry=made,
         )
-        self._bytes = Counter("fedcore_bytes", "Bytes of blobs and stream messages.", ["direction"], registry=made)
+        self._bytes = Counter(
+            "fedcore_bytes", "Bytes of gRPC messages, before framing and TLS.", ["direction"], registry=made
+        )
         self._phases = Histogram(
             "fedcore_phase_seconds", "Seconds by phase of a round.", ["phase"], buckets=BUCKETS, registry=made
         )
