@@ -3,7 +3,9 @@
 An edge holds the updates of the devices below it until nobody is pending (or its deadline is there), passes them up in
 one submission, and keeps them until the tier above has answered. Rules:
 
-- One submission is under way at a time, and goes again unchanged after a reconnect. What arrives meanwhile waits.
+- Once nobody is pending, what is held goes up, also while an earlier submission is under way: the tier above may keep
+  that one until it has heard of just these devices. Past the deadline it goes up as it is; then, while somebody is
+  pending, one submission at a time. Until it is answered, a submission goes again unchanged after every reconnect.
 - Nothing is acknowledged below before it is acknowledged above: devices and child edges keep what they sent.
 - Refused as overlapping, a submission is taken apart: what is counted already is dropped, what came from a child edge
   together with it goes back to that child, the rest is held again and sent under a new number.
@@ -60,7 +62,7 @@ def _handle(state: TierState, event: Event) -> Step:
         case Answered():
             return _answered(state, event)
         case Reconnected():
-            return state, () if state.flight is None else (SendAgain(number=state.flight.number),)
+            return state, tuple(SendAgain(number=number) for number in sorted(state.flights))
         case Closed():
             return _closed(state, event)
         case Tick():
@@ -76,7 +78,7 @@ def _shared(state: TierState, event: Shared) -> Step:
             out = (Forget(round=state.round),)
         waiting = {part: claim for part, claim in state.waiting.items() if claim.round >= event.round}
         state = TierState(round=event.round, now_s=state.now_s, number=state.number, waiting=waiting)
-    under_way = frozenset(() if state.flight is None else state.flight.failed)
+    under_way = {device for flight in state.flights.values() for device in flight.failed}
     leaves, answers, reported = dict(state.leaves), state.answers, state.reported
     pushed = []
     for device in dict.fromkeys(event.devices):
@@ -127,10 +129,10 @@ def _gone(state: TierState, event: Gone) -> Step:
 
 
 def _answered(state: TierState, event: Answered) -> Step:
-    flight = state.flight
-    if flight is None or event.number != flight.number:
+    flight = state.flights.get(event.number)
+    if flight is None:
         return state, ()
-    state = replace(state, flight=None)
+    state = replace(state, flights={number: each for number, each in state.flights.items() if each is not flight})
     if event.word is Word.OVERLAP:
         return taken_apart(state, flight, frozenset(event.devices))
     return landed(state, flight, event.word)
@@ -152,29 +154,28 @@ def _closed(state: TierState, event: Closed) -> Step:
 
 
 def _send(state: TierState) -> Step:
-    if state.flight is not None or state.over or _waits(state):
+    if state.over or (_somebody_is_pending(state) and (state.flights or state.now_s < state.deadline_at_s)):
         return state, ()
     held = tuple(sorted(each for each, leaf in state.leaves.items() if leaf.stage is Stage.HELD))
     failed = tuple(
         sorted(each for each, leaf in state.leaves.items() if leaf.stage is Stage.FAILED and each not in state.reported)
     )
-    parts = tuple(sorted(state.parts))  # also those in which nothing counts: they want an answer
+    under_way = {part for flight in state.flights.values() for part in flight.parts}
+    parts = tuple(sorted(set(state.parts) - under_way))  # also those in which nothing counts: they want an answer
     if not held and not failed and not parts:
         return state, ()
     flight = Flight(number=state.number + 1, devices=held, failed=failed, parts=parts)
     state = replace(
         restaged(state, held, Stage.FLYING),
-        flight=flight,
+        flights={**state.flights, flight.number: flight},
         number=flight.number,
         reported=state.reported | set(failed),
     )
     return state, (Send(number=flight.number, round=state.round, devices=held, failed=failed, parts=parts),)
 
 
-def _waits(state: TierState) -> bool:
-    """Whether somebody may still answer in time; who is in a waiting part has answered."""
-    if state.now_s >= state.deadline_at_s:
-        return False
+def _somebody_is_pending(state: TierState) -> bool:
+    """Whether somebody has not answered yet; who is in a waiting part has."""
     claims = (claim for claim in state.waiting.values() if claim.round == state.round)
     answered = {device for claim in claims for device in (*claim.counted, *claim.failed)}
     return any(leaf.stage is Stage.PENDING and each not in answered for each, leaf in state.leaves.items())

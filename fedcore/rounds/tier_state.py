@@ -11,7 +11,7 @@ class Stage(StrEnum):
     PENDING = "pending"  # has its assignment
     GONE = "gone"  # left before it answered; nobody waits for it here
     HELD = "held"  # verified and folded, not passed on yet
-    FLYING = "flying"  # in the submission under way
+    FLYING = "flying"  # in a submission under way
     COUNTED = "counted"  # the tier above has it
     REFUSED = "refused"  # the tier above came to its end without it
     FAILED = "failed"  # it could not do its work, or its update did not fit
@@ -56,7 +56,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """The submission under way."""
+    """A submission under way."""
 
     number: int
     devices: tuple[str, ...]  # counted in it, sorted
@@ -80,7 +80,7 @@ class TierState:
         default_factory=dict
     )  # of this round or a later one, neither held nor refused
     reported: frozenset[str] = frozenset()  # failed leaves the tier above has heard of
-    flight: Flight | None = None
+    flights: Mapping[int, Flight] = field(default_factory=dict)  # submissions under way, by number
 
     def holds(self, device: str) -> bool:
         """Whether an update of this device is here without an answer; such a device is not reported lost above."""
