@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedcore.aggregation.bundle import joined, knowing, settled
+from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.densify import dense_bytes
+from fedcore.errors import UpdateRejected
+from tests.aggregation.cohort import (
+    dense_products,
+    fold_all,
+    make_cohort,
+    make_spec,
+    product,
+    same_bits,
+    trained_adapter,
+)
+
+STACK = DeltaStack()
+
+
+def case(devices, *, rank=8, spec_rank=8):
+    rng, spec = np.random.default_rng(0), make_spec(rank=spec_rank)
+    return spec, trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(rank,) * devices)
+
+
+def folded(spec, adapter, updates):
+    partial = STACK.start(spec, adapter)
+    for update in updates:
+        partial = STACK.fold(partial, update)
+    return partial
+
+
+def test_it_turns_dense_exactly_when_its_bytes_reach_the_dense_ones():
+    spec, adapter, updates = case(8)
+    partial, forms = STACK.start(spec, adapter), []
+    for update in updates:
+        partial = STACK.fold(partial, update)
+        held = sum(value.nbytes for leaf in partial.leaves.values() for value in leaf.tensors.values())
+        assert held < dense_bytes(spec)
+        forms.append((partial.bytes_stacked >= dense_bytes(spec), bool(partial.dense), bool(partial.leaves)))
+    assert set(forms) == {(False, False, True), (True, True, False)}
+
+
+def test_without_the_adapter_it_stays_stacked_until_the_end():
+    spec, adapter, updates = case(8)
+    partial = fold_all(STACK, spec, updates)
+    assert len(partial.leaves) == 8 and not partial.dense and settled(partial) is partial
+    assert same_bits(STACK.finish(partial, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
+def test_the_dense_form_equals_the_dense_formula():
+    spec, adapter, updates = case(8, spec_rank=36)
+    aggregator = DeltaStack(server_lr=0.7)
+    partial = folded(spec, adapter, updates)
+    assert partial.dense
+    after, report = aggregator.finish(partial, adapter)
+    for at, wanted in dense_products(spec, adapter, updates, server_lr=0.7).items():
+        assert np.linalg.norm(product(after, *at) - wanted) <= 1e-6 * np.linalg.norm(wanted)
+    assert report.leaves == 8 and report.basis_changed and report.dropped_energy <= 1e-12
+
+
+def test_stacks_and_dense_sums_join():
+    spec, adapter, updates = case(9)
+    dense, few = folded(spec, adapter, updates[:8]), folded(spec, None, updates[8:])
+    assert dense.dense and few.leaves
+    both = joined(few, dense)
+    assert both.dense and not both.leaves and len(both.members.keys) == 9
+    assert same_bits(STACK.finish(both, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
+def test_a_refused_join_leaves_both_sides_whole():
+    spec, adapter, updates = case(3)
+    left, right = folded(spec, adapter, updates[:2]), folded(spec, adapter, updates[1:])
+    with pytest.raises(UpdateRejected, match=r"device-1 \(round 1\)"):
+        joined(left, right)
+    wild = make_wild(updates[2])
+    with pytest.raises(UpdateRejected, match="device-2 for round 1: its product"):
+        joined(left, fold_all(STACK, spec, [wild]))
+    assert same_bits(STACK.finish(left, adapter)[0], STACK.finish(folded(spec, adapter, updates[:2]), adapter)[0])
+
+
+def test_a_product_too_large_is_refused_before_anything_is_counted():
+    spec, adapter, updates = case(2)
+    partial = folded(spec, adapter, updates[:1])
+    wild = make_wild(updates[1])
+    for refuse in (STACK.check, STACK.fold):
+        with pytest.raises(UpdateRejected, match=r"its product at layers\.0\.q moved by"):
+            refuse(partial, wild)
+    STACK.check(STACK.start(spec), wild)  # cannot be known without the adapter
+    with pytest.raises(UpdateRejected, match="its product"):
+        knowing(fold_all(STACK, spec, [wild]), adapter)
+    with pytest.raises(UpdateRejected, match="its product"):
+        STACK.unpack(b"".join(STACK.pack(fold_all(STACK, spec, [wild]))), spec, adapter)
+    STACK.check(partial, updates[1])
+    whole = STACK.finish(STACK.fold(partial, updates[1]), adapter)[0]
+    assert same_bits(whole, STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
+def make_wild(update):
+    tensors = {name: np.full_like(value, 30.0) for name, value in update.tensors.items()}
+    return replace(update, tensors=tensors)
