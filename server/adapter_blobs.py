@@ -1,6 +1,7 @@
 """The global adapter as files: rank-block blobs for devices, a peft folder for people."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from safetensors.numpy import save
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
 from fedcore.codec.chain import encode, encode_chunks
+from fedcore.codec.delta import make_delta
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
 from protos.wire import INLINE_BYTES
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
 from transport.payload import put_blob
+
+MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
 
 
 def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:
@@ -30,6 +34,24 @@ def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_i
 def blocks_below(adapter: GlobalAdapter, rank: int) -> tuple[BlobRef, ...]:
     """The rank-block blobs a device of `rank` needs."""
     return tuple(ref for ref in adapter.rank_blocks if int(ref.name.partition("-")[0]) < rank)
+
+
+def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter) -> GlobalAdapter:
+    """Return `adapter` whose rank blocks are also on offer as deltas from those of `before`, where that is shorter.
+
+    Blocks inside messages have none: they are brought with them.
+    """
+    older = {ref.name: ref for ref in before.rank_blocks}
+    blocks = tuple(
+        _with_delta(blobs, ref, older[ref.name]) if ref.name in older else ref for ref in adapter.rank_blocks
+    )
+    return replace(adapter, rank_blocks=blocks)
+
+
+def blob_ids(adapter: GlobalAdapter) -> set[str]:
+    """Every blob that hands out this adapter."""
+    refs = (*adapter.rank_blocks, adapter.head)
+    return {ref.id for ref in refs} | {ref.delta_id for ref in refs if ref.delta_id}
 
 
 def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
@@ -59,6 +81,15 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
     write_atomic(folder / "adapter_model.safetensors", save(factors, metadata={"format": "pt"}))
     head = {name: np.ascontiguousarray(tensors[name]) for name, _ in spec.head}
     write_atomic(folder / "head.safetensors", save(head, metadata={"format": "pt"}))
+
+
+def _with_delta(blobs: BlobStore, ref: BlobRef, older: BlobRef) -> BlobRef:
+    if ref.inline or ref.id == older.id or ref.size != older.size or not blobs.has(older.id):
+        return ref
+    delta = make_delta(blobs.read_bytes(older.id), blobs.read_bytes(ref.id))
+    if len(delta) > MOST_OF_A_BLOB * ref.size:
+        return ref
+    return replace(ref, delta_id=blobs.put_bytes(delta), delta_base=older.id, delta_size=len(delta))
 
 
 def _factors(spec: AdapterSpec) -> list[str]:

@@ -24,7 +24,7 @@ from fedcore.rounds.result import RoundResult
 from fedcore.rounds.tier_state import Part
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
-from server.adapter_blobs import blocks_below, store_adapter
+from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
 from server.global_file import drop_older, write_global
 from server.ledger import Ledger
 from server.open_round import OpenRound
@@ -163,7 +163,10 @@ class Engine:
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
             self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
+            before = self.adapter
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
+            if self.config.training.downlink == "delta":
+                self.adapter = with_deltas(self.blobs, self.adapter, before)
             self.global_hash = write_global(self.globals, self.tensors, closed.round)
             self._globals = [*self._globals, self.adapter]
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
@@ -267,17 +270,17 @@ class Engine:
         spent = set(self.uploaded)  # also those that were late, refused or never finished
         if self.open is not None:
             spent |= self.open.tally.spool
-        held = {ref.id for adapter in self._globals[-2:] for ref in (*adapter.rank_blocks, adapter.head)}
+        held = set[str]().union(self.pinned, blob_ids(self.adapter), *map(blob_ids, self._globals[-2:]))
         old, recent = self._globals[:-2], self._globals[-2:]
         waiting = []
         for adapter in old:
-            ids = {ref.id for ref in (*adapter.rank_blocks, adapter.head)}
+            ids = blob_ids(adapter)
             if ids & self.pinned:
                 waiting.append(adapter)
             else:
                 spent |= ids
         self._globals = [*waiting, *recent]
-        return sorted(spent - held - self.pinned - {ref.id for ref in (*self.adapter.rank_blocks, self.adapter.head)})
+        return sorted(spent - held)
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Payloads by reference: small ones inside the message that names them, large ones as blobs beside it."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from fedcore.errors import BlobCorrupt, UpdateRejected
+from fedcore.codec.delta import apply_delta
+from fedcore.errors import BlobCorrupt, ProtocolError, UpdateRejected
 from protos.values import BlobRef
 from protos.wire import INLINE_BYTES
+from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from transport.link import Link
 
@@ -43,5 +46,27 @@ def verified(ref: BlobRef) -> bytes:
 
 
 async def fetch_all(link: Link, blobs: BlobStore, refs: Sequence[BlobRef]) -> int:
-    """Bring every blob that is not here; bytes received."""
-    return sum([await link.fetch(ref, blobs) for ref in refs])
+    """Bring every blob that is not here, as a delta where one is on offer against a blob that is; bytes received."""
+    return sum([await _fetch(link, blobs, ref) for ref in refs])
+
+
+async def _fetch(link: Link, blobs: BlobStore, ref: BlobRef) -> int:
+    if ref.inline or blobs.has(ref.id) or not 0 < ref.delta_size < ref.size or not blobs.has(ref.delta_base):
+        return await link.fetch(ref, blobs)
+    delta, received = BlobRef(id=ref.delta_id, size=ref.delta_size), 0
+    try:
+        received = await link.fetch(delta, blobs)
+        await asyncio.to_thread(_rebuild, blobs, ref)
+    except ProtocolError:  # the whole blob needs nothing of what the delta was against
+        received += await link.fetch(ref, blobs)
+    finally:
+        blobs.delete(delta.id)
+    return received
+
+
+def _rebuild(blobs: BlobStore, ref: BlobRef) -> None:
+    """Make a blob out of its base and its delta; raises ProtocolError where they do not give it."""
+    data = apply_delta(blobs.read_bytes(ref.delta_base), blobs.read_bytes(ref.delta_id))
+    if blob_name(data) != ref.id:
+        raise BlobCorrupt(f"expected {ref.id}, its delta gives {blob_name(data)}")
+    blobs.put_bytes(data)

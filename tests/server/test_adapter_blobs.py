@@ -1,5 +1,6 @@
 """The global adapter in blobs, in its durable file, and as a folder that peft loads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from transformers import AutoModel
 
 from fedcore.adapter import AdapterSpec, initial_adapter
 from fedcore.codec.chain import decode
+from fedcore.codec.delta import apply_delta
 from fedcore.errors import RunError
 from fedcore.geometry import geometry_from_config
 from fedcore.module_paths import module_path
-from server.adapter_blobs import blocks_below, store_adapter, write_peft_folder
+from server.adapter_blobs import MOST_OF_A_BLOB, blob_ids, blocks_below, store_adapter, with_deltas, write_peft_folder
 from server.global_file import KEPT, drop_older, read_global, write_global
 from storage.blobs import BlobStore
 from storage.checkpoint import read_config
@@ -57,6 +59,44 @@ def test_equal_tensors_are_equal_blobs(tmp_path: Path) -> None:
     third = store_adapter(blobs, spec, changed, 3)
     assert third.rank_blocks[0] == first.rank_blocks[0], "ranks that did not change are not sent again"
     assert third.rank_blocks[1] != first.rank_blocks[1]
+
+
+def test_a_large_block_is_also_on_offer_as_its_difference(tmp_path: Path) -> None:
+    geometry = replace(GEOMETRY, ffn=6000)
+    spec = spec_of(geometry, 8)
+    blobs = BlobStore(tmp_path)
+    tensors = drawn(spec)
+    moved = {name: value * np.float32(1.001) if "down.A" in name else value for name, value in tensors.items()}
+    moved = {
+        name: value if value.ndim < 2 or value.shape[0] != 8 else np.vstack([value[:4], tensors[name][4:]])
+        for name, value in moved.items()
+    }
+    first = store_adapter(blobs, spec, tensors, 1)
+    second = with_deltas(blobs, store_adapter(blobs, spec, moved, 2), first)
+    changed, same = second.rank_blocks
+    assert changed.delta_base == first.rank_blocks[0].id and changed.delta_size < MOST_OF_A_BLOB * changed.size
+    made = apply_delta(blobs.read_bytes(changed.delta_base), blobs.read_bytes(changed.delta_id))
+    assert made == blobs.read_bytes(changed.id)
+    assert same == first.rank_blocks[1] and not same.delta_id, "what did not change is not sent again anyway"
+    assert blob_ids(second) == {changed.id, changed.delta_id, same.id, second.head.id}
+
+
+def test_no_delta_is_offered_that_would_not_help(tmp_path: Path) -> None:
+    small, large = spec_of(GEOMETRY, 4), spec_of(replace(GEOMETRY, ffn=6000), 4)
+    blobs = BlobStore(tmp_path)
+    rng = np.random.default_rng(5)
+    noise = {name: rng.integers(0, 2**32, shape, np.uint32).view(np.float32) for name, shape in large.shapes().items()}
+    pairs = [(small, drawn(small, 0), drawn(small, 1)), (large, drawn(large), noise)]
+    for spec, before, after in pairs:  # inside messages; as different as can be
+        first = store_adapter(blobs, spec, before, 1)
+        second = store_adapter(blobs, spec, after, 2)
+        assert with_deltas(blobs, second, first) == second
+    first, second = (
+        store_adapter(blobs, large, {k: v + np.float32(n) / 1000 for k, v in drawn(large).items()}, n) for n in (1, 2)
+    )
+    assert with_deltas(blobs, second, first) != second
+    blobs.delete(first.rank_blocks[0].id)
+    assert with_deltas(blobs, second, first) == second, "a base that is gone"
 
 
 def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:

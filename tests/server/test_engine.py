@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from fedcore.codec.chain import encode
+from fedcore.codec.delta import apply_delta
+from fedcore.codec.negotiation import PARTS
 from fedcore.errors import RunError, UpdateRejected
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import Status
@@ -135,6 +137,67 @@ def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
     np.testing.assert_allclose(played.engine.tensors["head.bias"], before["head.bias"] + mean, atol=2e-9)
     assert played.engine.adapter.round == 1
     assert len(played.engine.ledger.outcomes()[1]) == 2
+
+
+def test_a_device_hears_with_its_next_work_which_of_its_updates_counts(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9"])
+    works = played.begin()
+    assert {work.counted_round for work in works.values()} == {0}
+    for number, accepted, void, expected in (
+        (1, ("a", "b"), False, {"a": 1, "b": 1}),
+        (2, ("a",), False, {"a": 2, "b": 1}),
+        (3, ("a", "b"), True, {"a": 2, "b": 1}),
+    ):
+        played.count({device: works[device] for device in accepted})
+        works = played.close(number, accepted=accepted, void=void)
+        assert {device: work.counted_round for device, work in works.items()} == expected
+    played.engine.log.close()
+    played.engine.ledger.close()
+    resumed = open_engine(RunFolder(tmp_path), tiny, [], resume=True)
+    works = resumed.begin(4)
+    assert {device: work.counted_round for device, work in works.items()} == {"a": 2, "b": 1}
+    resumed.engine.log.close()
+    resumed.engine.ledger.close()
+
+
+def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes(
+    tiny: TinyModel, tmp_path: Path
+) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, ["training.codec=int4"])
+    newer = replace(PROFILES["a"], codecs=PARTS)
+    command = Turn(closed=None, next_round=1, roster=DEVICES)
+    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).works
+    assert {device: work.training.codec for device, work in works.items()} == {"a": "int4", "b": "bf16+zstd"}
+    for device, work in works.items():
+        played.engine.verify(device, played.submission(device, work))
+        sent = encode(
+            small_update(tiny.geometry, work, KeepSet.from_bytes(work.keep_set.inline), device), work.training.codec
+        )
+        assert len(sent) <= work.max_upload_bytes
+    assert works["a"].max_upload_bytes < works["b"].max_upload_bytes
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
+def test_a_downlink_of_deltas_offers_them_while_they_are_of_use(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9", "training.downlink=delta", "strategy.ranks=[600]"])
+    works, offered = played.begin(), []
+    assert not any(ref.delta_id for ref in works["a"].rank_blocks)
+    for number in (1, 2, 3, 4):
+        held = {ref.id for ref in works["a"].rank_blocks}
+        played.count(works)
+        works = played.close(number)
+        deltas = [ref for ref in works["a"].rank_blocks if ref.delta_id]
+        assert deltas and all(ref.delta_base in held and not ref.inline for ref in deltas)
+        for ref in deltas:
+            made = apply_delta(
+                played.engine.blobs.read_bytes(ref.delta_base), played.engine.blobs.read_bytes(ref.delta_id)
+            )
+            assert blob_name(made) == ref.id
+        offered.append({ref.delta_id for ref in deltas})
+    assert not any(played.engine.blobs.has(each) for each in offered[0] | offered[1])
+    played.engine.log.close()
+    played.engine.ledger.close()
 
 
 def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
