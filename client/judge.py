@@ -1,6 +1,5 @@
 """What the evaluator does with torch: measure on held-back rows, export, train the reference."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from client.rows import Rows, label_ids
 from client.trainer import ModelSource
 from fedcore.adapter import AdapterSpec, restrict
 from fedcore.assignment import TrainingSpec
+from fedcore.cosine import half_cosine
 from fedcore.errors import DataError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
@@ -130,7 +130,7 @@ class Judge:
 
 def _reference_spec(task: ReferenceTask, part: int) -> TrainingSpec:
     """The rate falls by half a cosine to a tenth, as a fleet's does over its rounds."""
-    share = 0.1 + 0.9 * (1.0 + math.cos(math.pi * part / (REFERENCE_PARTS - 1))) / 2.0
+    share = half_cosine(part / (REFERENCE_PARTS - 1), 0.1)
     return TrainingSpec(
         batch_size=task.batch_size,
         learning_rate=task.learning_rate * share,

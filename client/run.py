@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ from transport.membership import Membership
 from transport.throttle import Throttle
 
 if TYPE_CHECKING:
+    from client.agent import Agent
+    from client.evaluator import Evaluator
     from client.trainer import ModelSource
 
 BITS_PER_MEGABIT = 1e6
@@ -80,27 +82,10 @@ async def _device(
     from client.agent import Agent
     from client.trainer import Trainer
 
-    mark = await asyncio.to_thread(fingerprint, model)
+    join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
 
     def make_trainer(welcome: Welcome) -> Trainer:
         return Trainer(_source(model, description, welcome), rows, SlowCpu(profile.slowdown))
-
-    async def make_join() -> Join:
-        uuid, epoch = state.identity()
-        held = state.keep_set()
-        return Join(
-            protocol_min=PROTOCOL,
-            protocol_max=PROTOCOL,
-            role=Role.DEVICE,
-            name=options.name,
-            device_uuid=uuid,
-            epoch=epoch,
-            profile=profile,
-            fingerprint=mark,
-            max_length=description.max_length,
-            labels=label_list(rows),
-            keep_set=held.blob_id if held is not None else "",
-        )
 
     agent = Agent(
         name=options.name,
@@ -111,15 +96,7 @@ async def _device(
         memory_mb=profile.memory_mb,
         say=options.say,
     )
-    member = Membership(
-        link=link,
-        make_join=make_join,
-        on_welcome=agent.welcome,
-        on_message=agent.message,
-        say=options.say,
-        reconnect_s=options.reconnect_s,
-    )
-    return await _to_the_end(member, agent.close)
+    return await _stay(options, link, state, join, agent)
 
 
 async def _evaluator(
@@ -128,26 +105,10 @@ async def _evaluator(
     from client.evaluator import Evaluator
     from client.judge import Judge
 
-    mark = await asyncio.to_thread(fingerprint, model)
-    identity = StateFolder.open(options.state)
+    join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
 
     def make_judge(welcome: Welcome) -> Judge:
         return Judge(source=_source(model, description, welcome), test=test, train=train)
-
-    async def make_join() -> Join:
-        uuid, epoch = identity.identity()
-        return Join(
-            protocol_min=PROTOCOL,
-            protocol_max=PROTOCOL,
-            role=Role.EVALUATOR,
-            name=options.name,
-            device_uuid=uuid,
-            epoch=epoch,
-            profile=None,
-            fingerprint=mark,
-            max_length=description.max_length,
-            labels=label_list(test),
-        )
 
     evaluator = Evaluator(
         name=options.name,
@@ -156,15 +117,54 @@ async def _evaluator(
         make_judge=make_judge,
         say=options.say,
     )
+    return await _stay(options, link, StateFolder.open(options.state), join, evaluator)
+
+
+async def _join(
+    options: ClientOptions,
+    description: RunDescription,
+    *,
+    role: Role,
+    model: Path,
+    labels: tuple[str, ...],
+    profile: DeviceProfile | None = None,
+) -> Join:
+    """What every join of this process says; whose it is, and of which session, `_stay` fills in."""
+    return Join(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        role=role,
+        name=options.name,
+        device_uuid="",
+        epoch=0,
+        profile=profile,
+        fingerprint=await asyncio.to_thread(fingerprint, model),
+        max_length=description.max_length,
+        labels=labels,
+    )
+
+
+async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Join, worker: "Agent | Evaluator") -> str:
+    """Hold a place in the run to its end, in one session after the other; returns the parting words."""
+
+    async def make_join() -> Join:
+        uuid, epoch = state.identity()
+        held = state.keep_set()  # an evaluator never has one
+        return replace(join, device_uuid=uuid, epoch=epoch, keep_set=held.blob_id if held is not None else "")
+
     member = Membership(
         link=link,
         make_join=make_join,
-        on_welcome=evaluator.welcome,
-        on_message=evaluator.message,
+        on_welcome=worker.welcome,
+        on_message=worker.message,
         say=options.say,
         reconnect_s=options.reconnect_s,
     )
-    return await _to_the_end(member, evaluator.close)
+    try:
+        return await member.run()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker.close()
 
 
 def _source(model: Path, description: RunDescription, welcome: Welcome) -> "ModelSource":
@@ -178,14 +178,6 @@ def _source(model: Path, description: RunDescription, welcome: Welcome) -> "Mode
         max_length=description.max_length,
         targets=welcome.targets,
     )
-
-
-async def _to_the_end(member: Membership, close: Callable[[], Awaitable[None]]) -> str:
-    try:
-        return await member.run()
-    finally:
-        with contextlib.suppress(asyncio.CancelledError):
-            await close()
 
 
 def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:

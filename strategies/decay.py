@@ -1,12 +1,7 @@
-"""The learning rate over rounds: large steps find the way, small ones stop the last rounds from swinging.
-
-Half a cosine (Loshchilov and Hutter, "SGDR", ICLR 2017, arXiv 1608.03983, eq. 5, without restarts), from 1 in the first
-round to `training.final_lr_share` in the last.
-"""
-
-import math
+"""The learning rate over rounds: half a cosine, from 1 in the first to `training.final_lr_share` in the last."""
 
 from fedcore.config import Config
+from fedcore.cosine import half_cosine
 
 
 def decay(config: Config, round_index: int) -> float:
@@ -14,6 +9,5 @@ def decay(config: Config, round_index: int) -> float:
 
     Rounds beyond the planned ones, which follow void rounds, train like the last.
     """
-    low = config.training.final_lr_share
     done = min(1.0, (round_index - 1) / max(1, config.run.rounds - 1))
-    return low + (1.0 - low) * (1.0 + math.cos(math.pi * done)) / 2.0
+    return half_cosine(done, config.training.final_lr_share)
