@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fedcore.outcome import PHASES, Outcome
+from fedcore.outcome import PHASES, DeviceReport, Outcome, Status
 from fedcore.phases import Timing, account
 from fedcore.protocols import AggregateReport, Json
 from fedcore.rounds.result import RoundResult
+from protos.tier_values import LeafOutcome
 
 TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
 
@@ -29,13 +30,22 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
         record[f"{phase}_s"] = report.phase_s.get(phase, 0.0) if report else None
     for name in ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps"):
         record[name] = getattr(report, name) if report else None
-    known = account(outcome.time_s, report.phase_s, repushed=report.repushed) if report else None
-    record["wait_s"] = known.wait_s if known else None
-    record["fold_s"] = outcome.fold_s
-    record["overrun_s"] = known.overrun_s if known else None
-    record["timing"] = str(known.timing) if known else None
+    record |= _accounted(outcome.time_s, report, outcome.fold_s)
     record["network"] = outcome.network
     return record
+
+
+def leaf_record(leaf: LeafOutcome) -> Json:
+    """What an edge's metrics take of one device's part in a round: status, seconds and bytes."""
+    report = leaf.report
+    return {
+        "device": leaf.device,
+        "status": str(Status.ACCEPTED if leaf.counted else Status.REJECTED),
+        **{f"{phase}_s": report.phase_s.get(phase, 0.0) if report else None for phase in PHASES},
+        "bytes_down": report.bytes_down if report else None,
+        "bytes_up": report.bytes_up if report else None,
+        **_accounted(leaf.time_s, report, leaf.fold_s if leaf.counted else None),
+    }
 
 
 def clock_events(rows: Sequence[Json]) -> list[Json]:
@@ -60,6 +70,16 @@ def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: floa
         "weight": report.weight,
         "dropped_energy": report.dropped_energy,
         "clock_faults": sum(row["timing"] == Timing.CLOCK for row in rows),
+    }
+
+
+def _accounted(time_s: float, report: DeviceReport | None, fold_s: float | None) -> Json:
+    known = account(time_s, report.phase_s, repushed=report.repushed) if report else None
+    return {
+        "wait_s": known.wait_s if known else None,
+        "fold_s": fold_s,
+        "overrun_s": known.overrun_s if known else None,
+        "timing": str(known.timing) if known else None,
     }
 
 

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from fedcore.protocols import Json
+from protos.tier_values import LeafOutcome
 from server.memory import read_memory
 from server.metrics import UPDATE_EVENTS, RunMetrics
+from server.records import leaf_record
+from tests.tiny_run import PHASE_S, device_report
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(fedcore_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -123,6 +126,16 @@ def test_phases_are_of_those_that_fit_and_bytes_of_all_that_counted(metrics: Run
     assert value(metrics, "fedcore_update_bytes_total", direction="up") == 20
     assert value(metrics, "fedcore_update_bytes_total", direction="down") == 40
     assert value(metrics, "fedcore_clock_faults_total") == 1
+
+
+def test_an_edge_tells_of_the_devices_below_it_as_a_coordinator_does(metrics: RunMetrics) -> None:
+    report = device_report()
+    counted = LeafOutcome(device="a", counted=True, time_s=1.0, report=report, fold_s=0.25)
+    metrics.rows([leaf_record(counted), leaf_record(LeafOutcome(device="b", counted=False, time_s=0.0))])
+    assert value(metrics, "fedcore_phase_seconds_sum", phase="wait") == 1.0 - 5 * PHASE_S
+    assert value(metrics, "fedcore_phase_seconds_sum", phase="fold") == 0.25
+    assert value(metrics, "fedcore_phase_seconds_count", phase="train") == 1
+    assert value(metrics, "fedcore_update_bytes_total", direction="up") == report.bytes_up
 
 
 def test_a_newcomer_that_does_not_fit_is_counted(metrics: RunMetrics) -> None:
