@@ -93,7 +93,8 @@ class Rehearsal:
 
     def metrics(self) -> Metrics:
         """Measure the global adapter on the dense model and all held-back rows."""
-        return self.judge.evaluate(self.tensors, 0, self.config.training.lora_scale)
+        # by their number: 0 would mean the end of a run, from which on torch takes every core
+        return self.judge.evaluate(self.tensors, len(self.judge.test), self.config.training.lora_scale)
 
     def _trained(self, assignment: Assignment) -> Trained:
         device = self.devices[assignment.device]
