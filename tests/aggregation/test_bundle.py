@@ -70,6 +70,15 @@ def test_stacks_and_dense_sums_join():
     assert same_bits(STACK.finish(both, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
 
 
+def test_stacks_beside_dense_sums_travel_and_finish_as_they_are():
+    spec, adapter, updates = case(10)
+    dense = STACK.unpack(b"".join(STACK.pack(folded(spec, adapter, updates[:8]))), spec)
+    both = joined(folded(spec, None, updates[8:]), dense)
+    assert both.dense and len(both.leaves) == 2, "nobody knew the adapter"
+    arrived = STACK.unpack(b"".join(STACK.pack(both)), spec)
+    assert same_bits(STACK.finish(arrived, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
 def test_a_refused_join_leaves_both_sides_whole():
     spec, adapter, updates = case(3)
     left, right = folded(spec, adapter, updates[:2]), folded(spec, adapter, updates[1:])

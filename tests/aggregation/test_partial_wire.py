@@ -131,11 +131,14 @@ def test_without_a_manifest_it_is_no_partial():
 
 
 @pytest.mark.parametrize("aggregator", [MEAN, DeltaStack()], ids=lambda each: each.name)
-def test_the_buffer_may_go_once_it_is_merged(aggregator):
+@pytest.mark.parametrize("on_the_left", [False, True])
+def test_the_buffer_may_go_once_it_is_merged(aggregator, on_the_left):
     updates = make_cohort(SPEC, np.random.default_rng(1))
     blob = bytearray(b"".join(aggregator.pack(fold_all(aggregator, SPEC, updates))))
     expected = b"".join(aggregator.pack(fold_all(aggregator, SPEC, updates)))
-    merged = aggregator.merge(aggregator.start(SPEC), aggregator.unpack(memoryview(blob), SPEC))
+    sides = aggregator.start(SPEC), aggregator.unpack(memoryview(blob), SPEC)
+    merged = aggregator.merge(*(reversed(sides) if on_the_left else sides))
+    del sides
     blob[:] = bytes(len(blob))
     blob.clear()  # raises BufferError while anything still looks into it
     assert b"".join(aggregator.pack(merged)) == expected
