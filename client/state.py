@@ -1,7 +1,5 @@
 """What a device keeps between rounds and restarts: identity, keep-set, the unsent update, training state."""
 
-import json
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from protos.convert.round import submission_from_bytes, submission_to_bytes
 from protos.values import UpdateSubmission
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
+from storage.identity import next_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +50,7 @@ class StateFolder:
 
     def identity(self) -> tuple[str, int]:
         """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""
-        path = self.root / "identity.json"
-        try:
-            held = json.loads(path.read_bytes())
-            name, epoch = str(held["uuid"]), int(held["epoch"]) + 1
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or spoilt by a power cut
-            name, epoch = uuid.uuid4().hex, 1
-        write_atomic(path, json.dumps({"uuid": name, "epoch": epoch}).encode(), mode=0o600)
-        return name, epoch
+        return next_session(self.root / "identity.json")
 
     def keep_set(self) -> KeepSet | None:
         """The committed keep-set, None before the first commit and where its file is damaged."""

@@ -20,7 +20,7 @@ STATUS: dict[type[errors.FedcoreError], grpc.StatusCode] = {
 }
 _TLS_WORDS = ("CERTIFICATE_VERIFY_FAILED", "SSL_ERROR", "handshake failed", "Verification Check failed", "Peer name")
 _HANG_UP_WORDS = ("Socket closed", "Connection reset", "Broken pipe")
-_BY_NAME = {kind.__name__: kind for kind in STATUS}
+BY_NAME = {kind.__name__: kind for kind in STATUS}
 
 
 def status_of(error: errors.FedcoreError) -> grpc.StatusCode:
@@ -35,8 +35,8 @@ def error_of(fault: grpc.aio.AioRpcError, target: str) -> errors.FedcoreError:
     other side cannot be spoken to, else TransportError.
     """
     for key, value in fault.trailing_metadata() or ():
-        if key == ERROR_KEY and value in _BY_NAME:
-            return _BY_NAME[str(value)](fault.details() or str(value))
+        if key == ERROR_KEY and value in BY_NAME:
+            return BY_NAME[str(value)](fault.details() or str(value))
     detail = (fault.details() or "no details").splitlines()[0]
     if fault.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return errors.ProtocolError(f"{target}: message too large for the wire: {detail}")

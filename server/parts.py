@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One leaf's group importances, read (None: a stranger's, which cannot be checked here) and as they came."""
+
+    scores: GroupScores | None
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivedPart:
     """A verified partial. `partial` opens it anew at each call: a sum consumes what is merged into it."""
 
     partial: Callable[[], Any] | None  # None where nothing in it counts
     leaves: tuple[LeafOutcome, ...]
-    scores: Mapping[str, GroupScores]
+    scores: Mapping[str, Scored]
 
 
 def part_bound(tally: "Tally", devices: int) -> int:
@@ -34,7 +42,7 @@ def verify_part(edge: str, submission: PartialSubmission, tally: "Tally") -> Arr
     """Return the partial behind a submission; raises UpdateRejected, naming edge and round, where it does not fit."""
     who = f"partial {submission.number} of {edge} for round {submission.round}"
     try:
-        leaves = _checked_leaves(submission, tally.assignments, who)
+        leaves = _checked_leaves(submission, tally.assignments, who, strangers=tally.strangers)
         scores = _scores(submission, leaves, tally)
         return ArrivedPart(partial=_partial(submission, tally, who), leaves=submission.leaves, scores=scores)
     except (UpdateRejected, ProtocolError) as error:
@@ -42,14 +50,14 @@ def verify_part(edge: str, submission: PartialSubmission, tally: "Tally") -> Arr
 
 
 def _checked_leaves(
-    submission: PartialSubmission, assignments: Mapping[str, Assignment], who: str
+    submission: PartialSubmission, assignments: Mapping[str, Assignment], who: str, *, strangers: bool
 ) -> list[tuple[LeafOutcome, Assignment]]:
     names = [leaf.device for leaf in submission.leaves]
     if names != sorted(set(names)):
         raise UpdateRejected(f"{who}: expected every leaf once, sorted by name")
     checked = []
     for leaf in submission.leaves:
-        if leaf.device not in assignments:
+        if leaf.device not in assignments and not strangers:
             raise UpdateRejected(f"{who}: {leaf.device[:80]!r} has no assignment in this round")
         if leaf.counted != (leaf.report is not None):
             raise UpdateRejected(f"{who}: {leaf.device}: expected a report with every counted update, and only there")
@@ -57,26 +65,32 @@ def _checked_leaves(
             raise UpdateRejected(f"{who}: {leaf.device}: expected times of 0 or more seconds")
         if leaf.report is not None:
             check_report(leaf.report, f"{who}: {leaf.device}")
-            checked.append((leaf, assignments[leaf.device]))
+            if leaf.device in assignments:
+                checked.append((leaf, assignments[leaf.device]))
     return checked
 
 
 def _scores(
     submission: PartialSubmission, leaves: list[tuple[LeafOutcome, Assignment]], tally: "Tally"
-) -> dict[str, GroupScores]:
-    scored = [(leaf, assignment) for leaf, assignment in leaves if assignment.score]
-    if not scored:
-        return {}
+) -> dict[str, Scored]:
+    """Cut the importances apart."""
+    asked = {leaf.device: assignment for leaf, assignment in leaves if assignment.score}
+    missing = [leaf.device for leaf in submission.leaves if leaf.device in asked and not leaf.scores_bytes]
+    total = sum(leaf.scores_bytes for leaf in submission.leaves)
+    if missing or (total and submission.scores is None):
+        raise UpdateRejected(f"group importances were asked for and are missing: {missing[:3]}")
     if submission.scores is None:
-        raise UpdateRejected("group importances were asked for and are missing")
-    data = blob_payload(tally.blobs, submission.scores, part_bound(tally, len(leaves)))
-    if len(data) != sum(leaf.scores_bytes for leaf, _ in scored):
-        raise UpdateRejected(f"expected the importances of {len(scored)} leaves, got {len(data)} bytes")
+        return {}
+    data = blob_payload(tally.blobs, submission.scores, part_bound(tally, len(submission.leaves)))
+    if len(data) != total:
+        raise UpdateRejected(f"expected {total} bytes of importances, got {len(data)}")
     scores, start = {}, 0
-    for leaf, assignment in scored:
-        end = start + leaf.scores_bytes
-        scores[leaf.device] = read_scores(data[start:end], assignment.keep_set, leaf.device)
-        start = end
+    for leaf in submission.leaves:
+        piece = data[start : start + leaf.scores_bytes]
+        start += leaf.scores_bytes
+        known = asked.get(leaf.device)
+        read = None if known is None else read_scores(piece, known.keep_set, leaf.device)
+        scores[leaf.device] = Scored(scores=read, data=piece)
     return scores
 
 
@@ -92,7 +106,8 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callabl
     expected = {(device, submission.round) for device in counted}
     if members.keys != expected:
         raise UpdateRejected(f"{who}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
-    weight = sum(tally.assignments[device].weight for device in counted)
-    if members.weight != weight:
+    known = [tally.assignments[device].weight for device in counted if device in tally.assignments]
+    weight = sum(known)
+    if members.weight != weight and len(known) == len(counted):
         raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
     return lambda: tally.aggregator.unpack(data, tally.spec)

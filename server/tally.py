@@ -26,6 +26,7 @@ class Arrived:
     scores: GroupScores | None
     update: Update | None = None
     submission: UpdateSubmission | None = None
+    scores_data: memoryview | None = None  # as they came, of a leaf of a partial
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Tally:
     blobs: BlobStore
     assignments: dict[str, Assignment]
     adapter: Tensors | None = None
+    strangers: bool = False  # whether partials may hold leaves without an assignment here; the root knows them
     partial: Any = None  # the sum so far, None at first
     arrived: dict[str, Arrived] = field(default_factory=dict)
     parts: dict[Part, ArrivedPart] = field(default_factory=dict)
@@ -90,7 +92,12 @@ class Tally:
             self.partial = self.aggregator.merge(self._sum(), held.partial())
         for leaf in held.leaves:
             if leaf.report is not None:
-                self.arrived[leaf.device] = Arrived(report=leaf.report, scores=held.scores.get(leaf.device))
+                scored = held.scores.get(leaf.device)
+                self.arrived[leaf.device] = Arrived(
+                    report=leaf.report,
+                    scores=None if scored is None else scored.scores,
+                    scores_data=None if scored is None else scored.data,
+                )
                 self.folded.add(leaf.device)
                 self.fold_s[leaf.device] = leaf.fold_s
         self.aggregate_s += time.perf_counter() - begin

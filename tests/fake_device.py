@@ -98,6 +98,10 @@ class FakeDevice:
         self.blobs = BlobStore(self.place / self.name)
         self.link = open_link(self.target, self.tls)
 
+    def lead_to(self, *targets: str) -> None:
+        """Have other parents than the coordinator; before `run`."""
+        self.link = open_link(",".join(targets), self.tls)
+
     async def run(self) -> str:
         """Stay until the run is over; a device that vanishes returns as well."""
         if self.fault is Fault.MUTE:

@@ -1,0 +1,307 @@
+"""An edge: a parent to the devices below it, one member to the tier above. Decides nothing; the tier machine does."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from fedcore.errors import FedcoreError, JoinRefused, TransportError
+from fedcore.placement import rank_parents
+from fedcore.profile import check_name
+from fedcore.rounds import tier_events as events
+from protos.tier_values import (
+    AnyDownward,
+    AnyUpward,
+    Holding,
+    LeafDismissed,
+    LeafJoin,
+    LeafJoined,
+    LeafLeft,
+    LeafRefused,
+    PartialSubmission,
+    PartialVerdict,
+    RoundShare,
+)
+from protos.values import (
+    AssignmentFailure,
+    Goodbye,
+    Join,
+    Newcomer,
+    Role,
+    RoundClosed,
+    RunDescription,
+    UpdateSubmission,
+    Welcome,
+)
+from server.admission import check_identity, check_protocol
+from server.edge_cache import EdgeCache
+from server.edge_engine import EdgeEngine
+from server.edge_rounds import EdgeRounds
+from server.edge_uplink import EdgeUplink
+from server.edges import Edges
+from server.parts import part_bound
+from server.seats import Seats
+from server.session import AnySession, LeafSession, Session
+from server.shares import refs_of
+from server.tasks import Tasks
+from storage.certificates import Identity
+from transport.link import Link, Stream
+
+CHECKS_PER_LEASE = 4
+
+
+class Edge:
+    """One edge process. Lives on the event loop; `number` is that of its last submission in an earlier life."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        link: Link,
+        engine: EdgeEngine,
+        number: int,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wire up; nothing happens before `welcome`."""
+        self.tasks = Tasks()
+        self._seats = Seats()
+        self._edges = Edges()
+        self._say = say
+        self._clock = clock
+        self._link = link
+        self._engine = engine
+        self._cache = EdgeCache(engine.blobs, link)
+        self._uplink = EdgeUplink(answer_s=link.settings.silence_s)
+        self._rounds = EdgeRounds(
+            name=name,
+            number=number,
+            link=link,
+            engine=engine,
+            uplink=self._uplink,
+            cache=self._cache,
+            seats=self._seats,
+            edges=self._edges,
+            tasks=self.tasks,
+            say=say,
+            clock=clock,
+        )
+        self._lease_s = link.settings.silence_s
+        self._description: RunDescription | None = None
+        self._seen_s: dict[Session, float] = {}
+        self._checking: asyncio.TimerHandle | None = None
+        self._releasing: asyncio.TimerHandle | None = None
+
+    # --- the tier above ---
+
+    async def welcome(self, welcome: Welcome, stream: Stream) -> None:
+        """The tier above has (again) taken this edge in: present everybody who is here."""
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+        self._lease_s = welcome.lease_s
+        self._uplink.up(welcome, stream)
+        if self._checking is None:
+            self.tasks.spawn(self._rounds.take_shares())
+            self._check_leases()
+        for session in self._seats:
+            self._uplink.tell(LeafJoin(join=session.join))
+        self._uplink.tell(Holding(blobs=self._cache.held()))
+        self._rounds.feed(events.Reconnected(now_s=self._clock()))
+
+    def lost(self) -> None:
+        """The stream to the tier above has closed. If it stays so, whoever is here had better turn elsewhere."""
+        self._uplink.down()
+        if self._releasing is None:
+            self._releasing = self._in(self._lease_s / 3, self._release)
+
+    async def message(self, message: AnyDownward, stream: Stream) -> None:
+        """Take one message of the tier above."""
+        match message:
+            case RoundShare():
+                self._rounds.shared(message)
+            case PartialVerdict():
+                self._rounds.answered(message)
+            case RoundClosed():
+                self._rounds.closed(message.round)
+            case LeafJoined() | LeafRefused():
+                if not self._uplink.answered(message) and isinstance(message, LeafRefused):
+                    self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
+            case LeafDismissed():
+                self._dismiss(message)
+
+    def close(self, reason: str | None) -> None:
+        """Send everybody on: home with the run's parting words, or, without, to another parent."""
+        for session in {each.stream for each in self._seats} | set(self._edges):
+            if reason is not None:
+                session.send(Goodbye(reason=reason))
+            session.close()
+        self._rounds.close()
+        for timer in (self._checking, self._releasing):
+            if timer is not None:
+                timer.cancel()
+
+    async def stop(self) -> None:
+        """Stop every transfer and the worker."""
+        await self._cache.close()
+        await self.tasks.close()
+
+    def _release(self) -> None:
+        self._say("the tier above stays away; devices are sent on")
+        self.close(None)
+
+    def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
+        session = self._seats.find(message.device)
+        if session is None or not (any_epoch or session.join.epoch == message.epoch):
+            return
+        if message.goodbye:
+            session.send(Goodbye(reason=message.goodbye))
+        session.close()
+        self._left(session, lost=False, tell=False)
+
+    # --- members below ---
+
+    async def describe(self, newcomer: Newcomer) -> RunDescription:
+        """What a newcomer must know, and the child edges it had best join."""
+        known = self._description
+        if known is None or not known.labels:
+            known = self._description = await self._link.describe()
+            self._cache.learn(known.model_files, lasting=True)
+        needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
+        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in refs_of(work) if not ref.inline}
+        return replace(known, parents=rank_parents(needs, self._edges.parents()))
+
+    async def join(self, join: Join, identity: Identity | None) -> Session:
+        """Admit a newcomer as the root does; raises what the root raises, and TransportError while it is away."""
+        check_name(join.name)
+        check_protocol(join)
+        check_identity(join, identity)
+        if join.role is Role.EVALUATOR:
+            raise JoinRefused(f"{join.name}: an evaluator joins the coordinator itself, not an edge")
+        if join.role is Role.EDGE:
+            return self._seat_edge(join)
+        number = self._seats.next_number(join)
+        welcome = await self._uplink.ask(join)
+        session = Session(join)
+        session.send(replace(welcome, session=session.token))
+        self._seat(session, number)
+        return session
+
+    def _seat_edge(self, join: Join) -> Session:
+        if not self._uplink.connected:
+            raise TransportError("this edge has lost the tier above; join again, or elsewhere")
+        session, orphans = self._edges.seat(join)
+        for leaf in orphans:
+            self._left(leaf, lost=False)
+        session.send(Welcome(session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=()))
+        self._seen_s[session] = self._clock()
+        return session
+
+    async def _present(self, child: Session, join: Join) -> None:
+        """A device has joined below a child edge, or is said again to be there."""
+        try:
+            number = self._seats.next_number(join, presented=True)
+            welcome = await self._uplink.ask(join)
+            if self._edges.holds(child):
+                leaf = LeafSession(join, child)
+                leaf.send(welcome)
+                self._seat(leaf, number)
+                self._edges.put(leaf)
+        except FedcoreError as error:
+            child.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
+
+    def _seat(self, session: AnySession, number: int) -> None:
+        older = self._seats.take(session, number)
+        if isinstance(older, LeafSession):
+            self._edges.drop(older)
+        self._seen_s[session.stream] = self._clock()
+
+    def leave(self, session: Session) -> None:
+        """The stream of `session` has closed."""
+        self._seen_s.pop(session, None)
+        if session.join.role is Role.EDGE:
+            for leaf in self._edges.leave(session):
+                self._left(leaf, lost=False)
+        else:
+            self._left(session, lost=False)
+
+    def _left(self, session: AnySession, *, lost: bool, tell: bool = True) -> None:
+        if not self._seats.leave(session):
+            return
+        if isinstance(session, LeafSession):
+            self._edges.drop(session)
+        held = self._rounds.machine.holds(session.name)
+        self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
+        if tell:
+            self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held))
+
+    def receive(self, session: Session, message: AnyUpward) -> None:
+        """Take one message of a stream below; a fenced session's messages no longer count."""
+        child = session.join.role is Role.EDGE
+        if not (self._edges.holds(session) if child else self._seats.holds(session)):
+            return
+        self.sign_of_life(session)
+        match message:
+            case UpdateSubmission() if not child:
+                self.tasks.spawn(self._rounds.take_update(session, message))
+            case AssignmentFailure() if not child:
+                self._rounds.failed(session.name, message.round, message.message)
+            case LeafJoin() if child:
+                self.tasks.spawn(self._present(session, message.join))
+            case LeafLeft() if child:
+                leaf = self._edges.leaf(session, message.device)
+                if leaf is not None:
+                    self._left(leaf, lost=message.lost)
+            case PartialSubmission() if child:
+                self.tasks.spawn(self._rounds.take_part(session.name, message))
+            case Holding() if child:
+                self._edges.learn(session, message.blobs)
+
+    def sign_of_life(self, session: Session) -> None:
+        """Renew the lease of a session."""
+        self._seen_s[session] = self._clock()
+
+    def session_of(self, name: str, token: str) -> Session | None:
+        """The live session that holds `token`."""
+        for session in (self._seats.find(name), self._edges.find(name)):
+            if isinstance(session, Session) and session.token == token:
+                return session
+        return None
+
+    def upload_limit(self, session: Session, round_index: int) -> int | None:
+        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        tally = self._engine.tally
+        if tally is None or tally.round != round_index:
+            return None
+        if session.join.role is Role.EDGE:
+            return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
+        work = self._rounds.works.get(session.name)
+        return None if work is None or work.round != round_index else work.max_upload_bytes
+
+    def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
+        """Note an upload, so that it goes when its round is behind us."""
+        if new and self._engine.tally is not None:
+            self._engine.tally.spool.add(blob_id)
+
+    def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
+        """Report an upload that was refused."""
+        self._say(f"round {round_index}: refused an upload of {session.name}: {error}")
+
+    async def bring(self, blob_id: str) -> None:
+        """See to it that a blob can be served."""
+        await self._cache.bring(blob_id)
+
+    def _check_leases(self) -> None:
+        now_s = self._clock()
+        for session, seen_s in list(self._seen_s.items()):
+            if now_s < seen_s + self._lease_s:
+                continue
+            session.close()
+            del self._seen_s[session]
+            gone = self._edges.leave(session) if session.join.role is Role.EDGE else (session,)
+            for each in gone:
+                self._left(each, lost=True)
+        self._checking = self._in(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
+
+    def _in(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, act)

@@ -1,0 +1,161 @@
+"""What an edge computes, on its one worker thread: verify, fold, merge, pack. Nothing here knows of streams."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedcore.aggregation.table import make_aggregator
+from fedcore.assignment import Assignment
+from fedcore.keep_set import KeepSet
+from fedcore.rounds.tier_commands import Send
+from fedcore.rounds.tier_state import Part
+from protos.tier_values import LeafOutcome, PartialSubmission, RoundShare
+from protos.values import BlobRef, UpdateSubmission, Work
+from protos.wire import INLINE_BYTES
+from server.tally import Tally
+from server.uploads import blob_payload
+from storage.blobs import BlobStore
+from transport.handout import read_handout
+from transport.payload import payload
+
+
+@dataclass(slots=True, kw_only=True)
+class EdgeEngine:
+    """The open round below one edge. Use from one thread at a time."""
+
+    blobs: BlobStore
+    tally: Tally | None = None
+    works: dict[str, Work] = field(default_factory=dict)
+    _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
+    _sent: set[str] = field(default_factory=set)  # packed blobs, kept until their round is behind us
+
+    def share(self, share: RoundShare, works: Mapping[str, Work]) -> None:
+        """Take a share in, its blobs being here: `works` with the bytes of small blobs inside."""
+        if self.tally is None or self.tally.round != share.round:
+            self.forget()
+            aggregator = make_aggregator(share.spec.aggregator)
+            self.tally = Tally(
+                round=share.round,
+                spec=share.spec.adapter,
+                aggregator=aggregator,
+                blobs=self.blobs,
+                assignments={},
+                strangers=True,
+            )
+        for device, work in works.items():
+            self.works[device] = work
+            self.tally.assignments[device] = self._assignment(device, work)
+        if self.tally.aggregator.kind == "bundling" and self.tally.adapter is None:
+            widest = max(self.works.values(), key=lambda work: len(work.rank_blocks))
+            self.tally.adapter = read_handout(self.blobs, widest.rank_blocks, widest.head)
+
+    def verify(self, device: str, submission: UpdateSubmission) -> None:
+        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
+        if self.tally is not None:
+            self.tally.verify(device, submission)
+
+    def verify_part(self, child: str, submission: PartialSubmission) -> None:
+        """Check a child's partial and hold it ready; raises UpdateRejected where it does not fit."""
+        if self.tally is not None:
+            self.tally.verify_part(child, submission)
+
+    def fold(self, device: str) -> None:
+        """Add a device's verified update to what goes up next."""
+        if self.tally is not None:
+            self.tally.fold(device)
+
+    def merge_part(self, part: Part) -> None:
+        """Add a child's verified partial to what goes up next."""
+        if self.tally is not None:
+            self.tally.merge_part(part)
+
+    def pack(self, order: Send, times_s: Mapping[str, float], faults: Mapping[str, str]) -> PartialSubmission:
+        """Return the submission `order` asks for, its blobs stored where they are large, and begin a new sum.
+
+        `times_s`: seconds from pushed to verified of our own devices; `faults`: why a device does not count.
+        """
+        tally = self.tally
+        if tally is None or tally.round != order.round:
+            raise RuntimeError(f"round {order.round} is not open at this edge")
+        outcomes = {leaf.device: leaf for part in order.parts for leaf in tally.parts[part].leaves}
+        for device in order.devices:
+            if device not in outcomes:
+                outcomes[device] = self._outcome(tally, device, times_s[device])
+        for device in order.failed:
+            if device not in outcomes:
+                outcomes[device] = LeafOutcome(device=device, counted=False, time_s=0.0, message=faults.get(device, ""))
+        leaves = tuple(outcomes[device] for device in sorted(outcomes))
+        partial = tally.unfold()
+        counted = any(leaf.counted for leaf in leaves)
+        scores = b"".join(_scores(tally, leaves))
+        return PartialSubmission(
+            round=order.round,
+            number=order.number,
+            partial=self._put(tally.aggregator.pack(partial), "partial") if counted else None,
+            scores=self._put(iter((scores,)), "scores") if scores else None,
+            leaves=leaves,
+        )
+
+    def forget(self) -> None:
+        """The round is behind us: what was spooled for it goes."""
+        if self.tally is not None:
+            self.tally.delete_spool()
+        for blob_id in self._sent:
+            self.blobs.delete(blob_id)
+        self.tally, self.works, self._sent, self._keep_sets = None, {}, set(), {}
+
+    def path(self, ref: BlobRef) -> Path:
+        """File of a packed blob."""
+        return self.blobs.path(ref.id)
+
+    def _assignment(self, device: str, work: Work) -> Assignment:
+        kept = self._keep_sets.get(work.keep_set.id)
+        if kept is None:
+            kept = self._keep_sets[work.keep_set.id] = KeepSet.from_bytes(payload(work.keep_set, self.blobs))
+        return Assignment(
+            round=work.round,
+            device=device,
+            arm=work.arm,
+            keep_set=kept,
+            local_steps=work.local_steps,
+            weight=work.weight,
+            seed=work.seed,
+            deadline_s=work.deadline_s,
+            score=work.score,
+            training=work.training,
+        )
+
+    def _outcome(self, tally: Tally, device: str, time_s: float) -> LeafOutcome:
+        arrived = tally.arrived[device]
+        submission = arrived.submission
+        scores = submission.scores if submission is not None else None
+        return LeafOutcome(
+            device=device,
+            counted=True,
+            time_s=time_s,
+            report=arrived.report,
+            scores_bytes=0 if scores is None else scores.size,
+            fold_s=tally.fold_s.get(device, 0.0),
+        )
+
+    def _put(self, chunks: Iterator[bytes | memoryview], name: str) -> BlobRef:
+        blob_id = self.blobs.put_chunks(chunks)
+        size = self.blobs.size(blob_id)
+        if size > INLINE_BYTES:
+            self._sent.add(blob_id)
+            return BlobRef(id=blob_id, size=size, name=name)
+        data = self.blobs.read_bytes(blob_id)
+        self.blobs.delete(blob_id)
+        return BlobRef(id=blob_id, size=size, name=name, inline=data)
+
+
+def _scores(tally: Tally, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
+    """The leaves' group importances as they came, in order."""
+    for leaf in leaves:
+        arrived = tally.arrived.get(leaf.device)
+        if not leaf.scores_bytes or arrived is None:
+            continue
+        if arrived.scores_data is not None:
+            yield arrived.scores_data
+        elif arrived.submission is not None and arrived.submission.scores is not None:
+            yield blob_payload(tally.blobs, arrived.submission.scores, leaf.scores_bytes)

@@ -1,0 +1,106 @@
+"""One edge process: listen, join the tier above, stay until the run is over."""
+
+import asyncio
+import json
+import os
+
+import grpc
+
+from fedcore.fingerprint import Fingerprint
+from protos.service import add_FleetServicer_to_server
+from protos.values import Join, Role
+from protos.wire import CHANNEL_OPTIONS, PROTOCOL
+from server.edge import Edge
+from server.edge_engine import EdgeEngine
+from server.edge_options import EdgeOptions
+from server.interceptor import ErrorInterceptor
+from server.listening import listen
+from server.service import FleetService
+from storage.atomic import write_atomic
+from storage.blobs import BlobStore
+from storage.identity import next_session
+from transport.link import Link, LinkSettings
+from transport.membership import Membership
+from transport.throttle import Throttle
+
+ENDPOINT = "edge.json"
+SILENCE_S = 30.0  # longest wait for a peer that should be sending or reading
+GRACE_S = 3.0  # longer than a stream lingers
+NUMBERS_PER_LIFE = 1 << 20  # submissions; their numbers rise over restarts, for epochs do
+NOBODY = Fingerprint(tensors="", config="", tokenizer="")  # an edge has no base model
+
+
+async def serve_edge(options: EdgeOptions) -> str:
+    """Serve an edge until the run is over and return the parting words of the tier above.
+
+    Raises RunError where it cannot listen, TransportError where every tier above stays unreachable, and what a join
+    is refused with.
+    """
+    options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    blobs = BlobStore(options.state / "blobs")
+    _, epoch = next_session(options.state / "identity.json")
+    unlimited = Throttle(0.0)
+    link = Link(
+        LinkSettings(
+            targets=options.upstream, tls=options.tls, uplink=unlimited, downlink=unlimited, silence_s=SILENCE_S
+        )
+    )
+    engine = EdgeEngine(blobs=blobs)
+    edge = Edge(name=options.name, link=link, engine=engine, number=epoch * NUMBERS_PER_LIFE, say=options.say)
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    service = FleetService(edge, blobs, tls=options.tls is not None, silence_s=SILENCE_S)
+    add_FleetServicer_to_server(service, server)
+    endpoint = options.state / ENDPOINT
+    reason: str | None = None
+    try:
+        address = await listen(server, options.listen, options.tls, remedy="choose another with --listen HOST:PORT")
+        facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
+        write_atomic(endpoint, json.dumps(facts).encode())
+        options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS"))
+        reason = await _stay(edge, _membership(edge, link, options, address))
+        return reason
+    finally:
+        edge.close(reason)
+        await server.stop(GRACE_S)
+        await edge.stop()
+        await link.close()
+        endpoint.unlink(missing_ok=True)
+
+
+def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> Membership:
+    async def make_join() -> Join:
+        edge.lost()
+        uuid, epoch = next_session(options.state / "identity.json")
+        return Join(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            role=Role.EDGE,
+            name=options.name,
+            device_uuid=uuid,
+            epoch=epoch,
+            profile=None,
+            fingerprint=NOBODY,
+            max_length=0,
+            labels=(),
+            address=address if options.advertise is None else options.advertise,
+        )
+
+    return Membership(
+        link=link,
+        make_join=make_join,
+        on_welcome=edge.welcome,
+        on_message=edge.message,
+        say=options.say,
+        reconnect_s=options.reconnect_s,
+    )
+
+
+async def _stay(edge: Edge, membership: Membership) -> str:
+    """Be a member until the run is over, or something here fails."""
+    staying = asyncio.ensure_future(membership.run())
+    try:
+        await asyncio.wait({staying, edge.tasks.over}, return_when=asyncio.FIRST_COMPLETED)
+        return await (staying if staying.done() else edge.tasks.over)
+    finally:
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)

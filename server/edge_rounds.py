@@ -1,0 +1,262 @@
+"""Rounds at an edge as they happen: shares in, work down, updates and partials in, what the tier machine asks for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from fedcore.errors import FedcoreError, TransportError, UpdateRejected
+from fedcore.rounds import tier_commands as commands
+from fedcore.rounds import tier_events as events
+from fedcore.rounds.tier import step
+from fedcore.rounds.tier_state import TierState, Word
+from protos.tier_values import Holding, PartialSubmission, PartialVerdict, RoundShare
+from protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from server.edge_cache import EdgeCache
+from server.edge_engine import EdgeEngine
+from server.edge_flights import EdgeFlights
+from server.edge_uplink import EdgeUplink
+from server.edges import Edges
+from server.seats import Seats
+from server.session import LeafSession, Session
+from server.shares import filled, refs_of, shares
+from server.tasks import Tasks
+from transport.link import Link
+
+CHILD_SHARE = 0.9  # of an edge's own time for a round, in which a child must have passed on what it holds
+CLOSING_S = 0.2  # how long the end of a round waits for the next share, which says the same to most devices
+MAX_MESSAGE = 500  # characters of a device's own words that travel up
+
+
+class EdgeRounds:
+    """Lives on the event loop. `number` is that of the last submission in an earlier life of this edge."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        number: int,
+        link: Link,
+        engine: EdgeEngine,
+        uplink: EdgeUplink,
+        cache: EdgeCache,
+        seats: Seats,
+        edges: Edges,
+        tasks: Tasks,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wire up; nothing happens before the first share."""
+        self.works: dict[str, Work] = {}
+        self.machine = TierState(number=number)
+        self._engine, self._uplink, self._cache = engine, uplink, cache
+        self._seats, self._edges, self._tasks = seats, edges, tasks
+        self._say, self._clock = say, clock
+        self._flights = EdgeFlights(
+            name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, refused=self._unwanted
+        )
+        self._last_share: RoundShare | None = None
+        self._early: list[tuple[str, PartialSubmission]] = []  # partials of a round whose share is on its way
+        self._shares: asyncio.Queue[RoundShare] = asyncio.Queue()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
+
+    def shared(self, share: RoundShare) -> None:
+        """The tier above has handed out work; taken in by `take_shares`, in order."""
+        self._shares.put_nowait(share)
+
+    def answered(self, verdict: PartialVerdict) -> None:
+        """The tier above has answered a submission."""
+        self._flights.landed(verdict.number)
+        word = Word(str(verdict.verdict))
+        self.feed(events.Answered(number=verdict.number, word=word, devices=verdict.devices, now_s=self._clock()))
+
+    def closed(self, number: int) -> None:
+        """A round is durable at the root."""
+        self.feed(events.Closed(round=number, now_s=self._clock()))
+        _stop(self._closing)
+        self._closing = self._in(CLOSING_S, lambda: self._tell_closed(number, {}))
+
+    def close(self) -> None:
+        """No more timers."""
+        _stop(self._ticking)
+        _stop(self._closing)
+
+    def feed(self, event: events.Event) -> None:
+        """Tell the machine what happened, and do what it asks for."""
+        self.machine, orders = step(self.machine, event)
+        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
+        for order in orders:
+            self._obey(order)
+        if pushes:
+            self._push(pushes)
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Push():
+                pass  # all of a step's together
+            case commands.Hold():
+                self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
+            case commands.HoldPart():
+                self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
+            case commands.Acknowledge():
+                session = self._seats.find(order.device)
+                if isinstance(session, Session):
+                    session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
+            case commands.AnswerChild():
+                child = self._edges.find(order.part.child)
+                if child is not None:
+                    verdict = Verdict(str(order.word))
+                    number, devices = order.part.number, order.devices
+                    child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
+            case commands.Send():
+                self._flights.begin(order)
+            case commands.SendAgain():
+                self._flights.again(order.number)
+            case commands.Forget():
+                self._flights.forget()
+
+    async def take_shares(self) -> None:
+        """Take shares in one after the other: a later one never overtakes the blobs of an earlier one."""
+        while True:
+            share = await self._shares.get()
+            try:
+                await self._take_share(share)
+            except FedcoreError as error:  # of another version, or its blobs cannot be had: its devices miss the round
+                self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
+
+    async def _take_share(self, share: RoundShare) -> None:
+        if share.round < self.machine.round:
+            return
+        small = {ref.id: ref.inline for ref in share.blobs}
+        if self._last_share is not None and self._last_share.round == share.round:
+            small = {ref.id: ref.inline for ref in self._last_share.blobs} | small
+            share = replace(
+                share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
+            )
+        works = {device: filled(work, small) for device, work in share.works}
+        refs = [ref for work in works.values() for ref in refs_of(work) if not ref.inline]
+        before = [ref for work in self.works.values() for ref in refs_of(work) if not ref.inline]
+        self._cache.learn(refs)
+        for work in works.values():
+            if not work.keep_set.inline:
+                await self._cache.bring(work.keep_set.id)
+        if share.spec.aggregator != "factor-mean":
+            for ref in refs:
+                await self._cache.bring(ref.id)
+        now_s = self._clock()
+        if self.machine.round != share.round:
+            _stop(self._closing)
+            self._tell_closed(share.round - 1, works)
+            self.works = {}
+            self._flights.forget()
+            self._cache.forget_all_but([*refs, *before])
+        self._last_share = share
+        self.works |= works
+        self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
+        deadline_at_s = now_s + share.deadline_s
+        _stop(self._ticking)
+        self._ticking = self._in(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
+        self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
+        early, self._early = self._early, []
+        for child, submission in early:
+            self._tasks.spawn(self.take_part(child, submission))
+        self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
+
+    async def _prefetch(self, blob_ids: list[str]) -> None:
+        try:
+            for blob_id in dict.fromkeys(blob_ids):
+                await self._cache.bring(blob_id)
+        except FedcoreError as error:  # a device that asks for it tries again
+            self._say(f"cannot bring a blob ahead: {error}")
+        self._uplink.tell(Holding(blobs=self._cache.held()))
+
+    def _push(self, devices: list[str]) -> None:
+        below: dict[Session, dict[str, Work]] = {}
+        now_s = self._clock()
+        for device in devices:
+            session = self._seats.find(device)
+            work = self.works[device]
+            if session is None:
+                self.feed(events.Gone(device=device, now_s=now_s))
+            elif isinstance(session, LeafSession):
+                below.setdefault(session.stream, {})[device] = work
+            else:
+                self._flights.pushed(device, now_s)
+                session.send(work)
+        if self._last_share is not None:
+            left_s = CHILD_SHARE * max(0.0, self.machine.deadline_at_s - now_s)
+            for child, works in below.items():
+                for share in shares(works, spec=self._last_share.spec, deadline_s=left_s):
+                    child.send(share)
+
+    async def take_update(self, session: Session, submission: UpdateSubmission) -> None:
+        """Verify a device's update and have it counted."""
+        device, number = session.name, submission.round
+        try:
+            await self._tasks.in_worker(self._engine.verify, device, submission)
+        except Exception as error:  # whatever a device's bytes do to the decoder, the others' round goes on
+            text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
+            session.send(UpdateVerdict(round=number, verdict=Verdict.REJECTED, message=text))
+            self.failed(device, number, text)
+            return
+        self._flights.arrived(device, self._clock())
+        self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
+
+    def failed(self, device: str, number: int, message: str) -> None:
+        """A device's part in the round does not count, and why."""
+        self._flights.fault(device, message[:MAX_MESSAGE])
+        self.feed(events.Failed(device=device, round=number, now_s=self._clock()))
+
+    async def take_part(self, child: str, submission: PartialSubmission) -> None:
+        """Verify a child's partial and have it counted, whole or not at all."""
+        if submission.round > self.machine.round:
+            self._early.append((child, submission))
+            return
+        try:
+            await self._tasks.in_worker(self._engine.verify_part, child, submission)
+        except Exception as error:
+            text = str(error) if isinstance(error, UpdateRejected) else f"the partial cannot be read: {error!r}"
+            session = self._edges.find(child)
+            if session is not None:
+                number = submission.number
+                refusal = PartialVerdict(round=submission.round, number=number, verdict=Verdict.REJECTED, message=text)
+                session.send(refusal)
+            for leaf in submission.leaves:
+                self.failed(leaf.device, submission.round, f"through {child}: {text}")
+            return
+        self.feed(
+            events.PartArrived(
+                child=child,
+                number=submission.number,
+                round=submission.round,
+                counted=submission.counted,
+                failed=tuple(leaf.device for leaf in submission.leaves if not leaf.counted),
+                now_s=self._clock(),
+            )
+        )
+
+    def _unwanted(self, number: int, message: str) -> None:
+        """The tier above does not take a submission's bytes any more: its round has closed, as a rule."""
+        self._say(f"submission {number} was not taken: {message}")
+        self._flights.landed(number)
+        self.feed(events.Answered(number=number, word=Word.LATE, now_s=self._clock()))
+
+    def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
+        """Say that a round is durable to whom the next assignment will not say it."""
+        for session in {each.stream for each in self._seats}:
+            if session.join.role is Role.EDGE or session.name not in works:
+                session.send(RoundClosed(round=number))
+
+    def _in(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, act)
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _unsummed(cause: BaseException) -> TransportError:
+    # Its sum may be half changed: begun anew, devices send again.
+    return TransportError(f"summing up failed ({cause!r}); start this edge again")

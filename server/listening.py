@@ -1,0 +1,25 @@
+"""Opening a port, with or without TLS."""
+
+import grpc
+
+from fedcore.errors import RunError
+from storage.certificates import TlsMaterial
+
+
+async def listen(server: grpc.aio.Server, where: str, tls: TlsMaterial | None, *, remedy: str) -> str:
+    """Start `server` on HOST:PORT `where` (port 0: any free one) and return the address it has.
+
+    Raises RunError, naming the `remedy`, where the port cannot be had.
+    """
+    try:
+        if tls is None:
+            port = server.add_insecure_port(where)
+        else:
+            credentials = grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.ca, require_client_auth=True)
+            port = server.add_secure_port(where, credentials)
+    except RuntimeError:
+        raise RunError(
+            f"cannot listen on {where}: the port is in use or the address is not this machine's; {remedy}"
+        ) from None
+    await server.start()
+    return f"{where.rpartition(':')[0]}:{port}"
