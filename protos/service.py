@@ -1,5 +1,50 @@
-"""The generated service, under the names the shells use."""
+"""The generated service, under the names the shells use; chunks of blobs bypass protobuf (`protos.chunk`)."""
 
-from protos.v1.fleet_pb2_grpc import FleetServicer, FleetStub, add_FleetServicer_to_server
+from typing import Any
+
+import grpc
+
+from protos.chunk import read_get_response, read_put_request, write_message
+from protos.v1 import blob_pb2 as pb
+from protos.v1 import fleet_pb2_grpc as generated
+from protos.v1.fleet_pb2_grpc import FleetServicer
 
 __all__ = ["FleetServicer", "FleetStub", "add_FleetServicer_to_server"]
+
+SERVICE = "fedcore.v1.Fleet"
+
+
+class FleetStub(generated.FleetStub):
+    """The client's side of every call."""
+
+    def __init__(self, channel: Any) -> None:
+        """Call over `channel`."""
+        super().__init__(channel)
+        self.GetBlob = channel.unary_stream(
+            f"/{SERVICE}/GetBlob",
+            request_serializer=pb.GetBlobRequest.SerializeToString,
+            response_deserializer=read_get_response,
+        )
+        self.PutBlob = channel.stream_unary(
+            f"/{SERVICE}/PutBlob",
+            request_serializer=write_message,
+            response_deserializer=pb.PutBlobResponse.FromString,
+        )
+
+
+def add_FleetServicer_to_server(servicer: FleetServicer, server: Any) -> None:
+    """Serve every call of `servicer`."""
+    transfers = {
+        "GetBlob": grpc.unary_stream_rpc_method_handler(
+            servicer.GetBlob,
+            request_deserializer=pb.GetBlobRequest.FromString,
+            response_serializer=write_message,
+        ),
+        "PutBlob": grpc.stream_unary_rpc_method_handler(
+            servicer.PutBlob,
+            request_deserializer=read_put_request,
+            response_serializer=pb.PutBlobResponse.SerializeToString,
+        ),
+    }
+    generated.add_FleetServicer_to_server(servicer, server)
+    server.add_registered_method_handlers(SERVICE, transfers)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from fedcore.errors import CertificateError, ProtocolError, TransportError, UpdateLate
@@ -67,8 +67,13 @@ class FleetService(FleetServicer):
         self._identity(context)
         await self._parent.bring(request.id)
         chunks = self._blobs.read_chunks(request.id, request.offset)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            await self._bounded(context.write(blob_wire.get_response(chunk)))
+        ahead = _in_thread(next, chunks, None)  # the next chunk is read while this one is being sent
+        try:
+            while (chunk := await asyncio.shield(ahead)) is not None:
+                ahead = _in_thread(next, chunks, None)
+                await self._bounded(context.write(blob_wire.get_response(chunk)))
+        finally:
+            await _settled(ahead)
 
     async def StatBlob(self, request: Any, context: Any) -> Any:
         """Say how much of an upload has arrived."""
@@ -103,12 +108,21 @@ class FleetService(FleetServicer):
         return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
 
     async def _receive(self, session: Session, writer: BlobWriter, requests: AsyncIterator[Any]) -> None:
-        while (message := await self._next(requests)) is not None:
-            if len(message.chunk) < THREAD_BYTES:
-                writer.write(message.chunk)
-            else:
-                await asyncio.to_thread(writer.write, message.chunk)
-            self._parent.sign_of_life(session)
+        """Hash and write each chunk while the next one arrives; one at a time, and none once this has returned."""
+        writing = asyncio.get_running_loop().create_future()
+        writing.set_result(None)
+        try:
+            while (message := await self._next(requests)) is not None:
+                chunk = message.chunk
+                await asyncio.shield(writing)
+                if len(chunk) < THREAD_BYTES:
+                    writer.write(chunk)
+                else:
+                    writing = _in_thread(writer.write, chunk)
+                self._parent.sign_of_life(session)
+            await asyncio.shield(writing)
+        finally:
+            await _settled(writing)
 
     def _sender(self, header: UploadHeader) -> Session:
         session = self._parent.session_of(header.sender, header.session)
@@ -157,3 +171,14 @@ class FleetService(FleetServicer):
         if not certificates:
             raise CertificateError("no client certificate came; join with --certs FOLDER")
         return read_identity(certificates[0])
+
+
+def _in_thread(work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+
+async def _settled(work: "asyncio.Future[Any]") -> None:
+    """Wait for a thread's work, whatever came of it: a file must not be closed under it."""
+    await asyncio.wait({work})
+    if not work.cancelled():
+        work.exception()  # looked at

@@ -113,9 +113,10 @@ class Link:
         try:
             call = self._stub.GetBlob(blob_wire.get_request(ref.id, writer.offset))
             async for message in self._bounded(call):
-                await self.settings.downlink.take(len(message.chunk))
-                writer.write(message.chunk)
-                received += len(message.chunk)
+                chunk = message.chunk
+                await self.settings.downlink.take(len(chunk))
+                writer.write(chunk)
+                received += len(chunk)
             writer.commit()
         finally:
             writer.close()
@@ -147,7 +148,7 @@ class Link:
         for low in range(begin, len(data), self._slice_bytes()):
             chunk = data[low : low + self._slice_bytes()]
             await self.settings.uplink.take(len(chunk))
-            await self._write(call, blob_wire.put_chunk(bytes(chunk)))
+            await self._write(call, blob_wire.put_chunk(chunk))
         await self._within(call.done_writing())
         response = await self._raise(call)
         if response.received != len(data):

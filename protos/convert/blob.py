@@ -1,5 +1,6 @@
 """Blob transfer messages."""
 
+from protos.chunk import GET_TAG, PUT_TAG, ChunkMessage
 from protos.v1 import blob_pb2 as pb
 from protos.values import BlobRef, UploadHeader
 
@@ -35,9 +36,9 @@ def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:
     return pb.GetBlobRequest(id=blob_id, offset=offset)
 
 
-def get_response(chunk: bytes) -> pb.GetBlobResponse:
+def get_response(chunk: bytes | memoryview) -> ChunkMessage:
     """One chunk of a download."""
-    return pb.GetBlobResponse(chunk=chunk)
+    return ChunkMessage(GET_TAG, chunk)
 
 
 def stat_request(blob_id: str) -> pb.StatBlobRequest:
@@ -64,14 +65,14 @@ def put_header(header: UploadHeader) -> pb.PutBlobRequest:
     )
 
 
-def put_chunk(chunk: bytes) -> pb.PutBlobRequest:
+def put_chunk(chunk: bytes | memoryview) -> ChunkMessage:
     """A later message of an upload."""
-    return pb.PutBlobRequest(chunk=chunk)
+    return ChunkMessage(PUT_TAG, chunk)
 
 
-def put_header_from_pb(message: pb.PutBlobRequest) -> UploadHeader | None:
+def put_header_from_pb(message: pb.PutBlobRequest | ChunkMessage) -> UploadHeader | None:
     """The header of an upload's first message; None where there is none."""
-    if not message.HasField("header"):
+    if isinstance(message, ChunkMessage) or not message.HasField("header"):
         return None
     header = message.header
     return UploadHeader(
