@@ -2,26 +2,27 @@
 
 The baseline is what FlexLoRA-type servers do: add every client's product into a dense float32 matrix per layer, take a
 full SVD of each, keep the server rank. It computes what delta-stack computes. factor-mean needs no decomposition.
+Rows of folding alone, at the speed of memory and over the wire, follow (benchmarks/fold.py).
 """
 
 import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fold import NAIVE, FoldCase, measure_fold, random_keep_set
 from benchmarks.report import Row, emit, parser
 from fedcore.adapter import AdapterSpec, initial_adapter, restrict
 from fedcore.aggregation.placement import placement
 from fedcore.aggregation.table import make_aggregator
 from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.keep_set import KeepSet
 from fedcore.protocols import AggregateReport
-from fedcore.update import Update
+from fedcore.update import Update, verify_update
 
 RANKS = (4, 8, 16)
 SPARSITIES = (0.0, 0.25, 0.5, 0.75)
@@ -65,10 +66,10 @@ def bert(*, layers: int, hidden: int, ffn: int) -> Geometry:
 
 
 def make_cohort(spec: AdapterSpec, clients: int, rng: np.random.Generator) -> list[Update]:
-    """Updates of every rank and sparsity in turn, kept groups drawn at random per layer."""
+    """Updates of every rank and sparsity in turn; each device has its own groups, drawn at random per layer."""
     updates = []
     for index in range(clients):
-        rank, keep_set = RANKS[index % len(RANKS)], _keep_set(spec.geometry, SPARSITIES[index % len(SPARSITIES)], rng)
+        rank, keep_set = RANKS[index % len(RANKS)], random_keep_set(spec.geometry, SPARSITIES[index % 4], rng)
         tensors = {
             name: 0.01 * rng.standard_normal(shape, dtype=np.float32)
             for name, shape in spec.shapes(rank=rank, keep_set=keep_set).items()
@@ -82,12 +83,12 @@ def make_cohort(spec: AdapterSpec, clients: int, rng: np.random.Generator) -> li
 
 
 def run_aggregator(name: str, spec: AdapterSpec, adapter: Arrays, updates: Sequence[Update]) -> Timing:
-    """Fold all updates and finish with one of our aggregators."""
+    """Verify and fold all updates and finish with one of our aggregators."""
     aggregator = make_aggregator(name)
     start = time.perf_counter()
-    partial = aggregator.start(spec)
+    partial = aggregator.start(spec, adapter)
     for update in updates:
-        partial = aggregator.fold(partial, update)
+        partial = aggregator.fold(partial, verify_update(update, spec))
     folded = time.perf_counter()
     report: AggregateReport = aggregator.finish(partial, adapter)[1]
     return Timing(fold_s=folded - start, finish_s=time.perf_counter() - folded, dropped=report.dropped_energy)
@@ -148,6 +149,7 @@ def main() -> None:
             Case(model="BERT-base, 2 x 768", geometry=base, clients=clients, repeats=repeats) for clients in (80, 10)
         ]
     rows = [row for case in cases for row in measure(case)]
+    rows += [measure_fold(case, repeats) for case in fold_cases(minilm, quick=args.quick)]
     notes = {
         "ranks": list(RANKS),
         "sparsities": list(SPARSITIES),
@@ -155,8 +157,33 @@ def main() -> None:
         "x baseline": "total time of the baseline / own; not given for factor-mean, which computes another mean",
         "times": f"median of {repeats}, methods taking turns",
         "peak MB": "tracemalloc peak of one fold + finish beyond the updates themselves",
+        "fold": "one thread; of rows with 'naive MB/s', verification and folding are timed apart",
+        "naive MB/s": NAIVE,
+        "pack": "bringing sums of different ranks and keep-sets together included",
+        "RSS growth MB": "peak of adapter, sums and finish in a process of its own, beyond imports and updates",
     }
     emit("aggregate", rows, args, notes=notes)
+
+
+def fold_cases(minilm: Geometry, *, quick: bool) -> list[FoldCase]:
+    """What a round of folding may look like: small tensors, masks, and an adapter of 100 MB."""
+    half = FoldCase(
+        model="MiniLM, 6 x 384", geometry=minilm, server_rank=16, ranks=(8, 16), sparsities=(0.5,), devices=20
+    )
+    if quick:
+        return [half]
+    large = bert(layers=12, hidden=1024, ffn=4096)
+    whole = FoldCase(
+        model="12 x 1024, 100 MB", geometry=large, server_rank=113, ranks=(113,), sparsities=(0.0,), devices=10
+    )
+    return [
+        replace(half, ranks=(16,), sparsities=(0.0,)),
+        half,
+        replace(half, ranks=RANKS, sparsities=SPARSITIES, devices=48),
+        replace(half, ranks=RANKS, sparsities=SPARSITIES, devices=48, personal=True),
+        whole,
+        replace(whole, ranks=(56,), sparsities=(0.5,)),
+    ]
 
 
 def _setup(case: Case, name: str) -> tuple[AdapterSpec, Arrays, list[Update]]:
@@ -169,16 +196,6 @@ def _setup(case: Case, name: str) -> tuple[AdapterSpec, Arrays, list[Update]]:
         shape = adapter[_key(layer, module, "B")].shape
         adapter[_key(layer, module, "B")] = 0.01 * rng.standard_normal(shape, dtype=np.float32)
     return spec, adapter, make_cohort(spec, case.clients, rng)
-
-
-def _keep_set(geometry: Geometry, sparsity: float, rng: np.random.Generator) -> KeepSet:
-    def some(total: int) -> tuple[int, ...]:
-        return tuple(sorted(rng.choice(total, round(total * (1 - sparsity)), replace=False).tolist()))
-
-    layers = range(geometry.layers)
-    return KeepSet(
-        heads=tuple(some(geometry.head_units) for _ in layers), channels=tuple(some(geometry.ffn) for _ in layers)
-    )
 
 
 def _median(timings: Sequence[Timing]) -> Timing:
