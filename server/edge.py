@@ -36,6 +36,7 @@ from protos.values import (
 from server.admission import check_identity, check_protocol
 from server.edge_cache import EdgeCache
 from server.edge_engine import EdgeEngine
+from server.edge_notes import EdgeNotes
 from server.edge_rounds import EdgeRounds
 from server.edge_uplink import EdgeUplink
 from server.edges import Edges
@@ -61,6 +62,7 @@ class Edge:
         engine: EdgeEngine,
         number: int,
         say: Callable[[str], None],
+        notes: EdgeNotes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing happens before `welcome`."""
@@ -68,6 +70,7 @@ class Edge:
         self._seats = Seats()
         self._edges = Edges()
         self._say = say
+        self._notes = notes or EdgeNotes()
         self._clock = clock
         self._link = link
         self._engine = engine
@@ -84,6 +87,7 @@ class Edge:
             edges=self._edges,
             tasks=self.tasks,
             say=say,
+            notes=self._notes,
             clock=clock,
         )
         self._lease_s = link.settings.silence_s
@@ -195,6 +199,7 @@ class Edge:
             self._left(leaf, lost=False)
         session.send(Welcome(session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=()))
         self._seen_s[session] = self._clock()
+        self._notes.event("joined", device=join.name, role="edge")
         return session
 
     async def _present(self, child: Session, join: Join) -> None:
@@ -215,11 +220,14 @@ class Edge:
         if isinstance(older, LeafSession):
             self._edges.drop(older)
         self._seen_s[session.stream] = self._clock()
+        self._notes.event("joined", device=session.name, role="device")
 
     def leave(self, session: Session) -> None:
         """The stream of `session` has closed."""
         self._seen_s.pop(session, None)
         if session.join.role is Role.EDGE:
+            if self._edges.holds(session):
+                self._notes.event("left", device=session.name, role="edge")
             for leaf in self._edges.leave(session):
                 self._left(leaf, lost=False)
         else:
@@ -230,6 +238,7 @@ class Edge:
             return
         if isinstance(session, LeafSession):
             self._edges.drop(session)
+        self._notes.event("left", device=session.name, role="device")
         held = self._rounds.machine.holds(session.name)
         self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
         if tell:

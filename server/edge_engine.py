@@ -104,6 +104,11 @@ class EdgeEngine:
             self.blobs.delete(blob_id)
         self.tally, self.works, self._sent, self._keep_sets = None, {}, set(), {}
 
+    def leaves(self, part: Part) -> set[str]:
+        """Devices a child's submission speaks of; none once its round is behind us."""
+        held = None if self.tally is None else self.tally.parts.get(part)
+        return set() if held is None else {leaf.device for leaf in held.leaves}
+
     def path(self, ref: BlobRef) -> Path:
         """File of a packed blob."""
         return self.blobs.path(ref.id)

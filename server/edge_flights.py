@@ -10,6 +10,7 @@ from fedcore.rounds.tier_commands import Send
 from protos.tier_values import PartialSubmission
 from protos.values import BlobRef, UploadHeader
 from server.edge_engine import EdgeEngine
+from server.edge_notes import EdgeNotes
 from server.edge_uplink import EdgeUplink
 from server.tasks import Tasks
 from transport.link import Link
@@ -33,6 +34,7 @@ class EdgeFlights:
     uplink: EdgeUplink
     engine: EdgeEngine
     tasks: Tasks
+    notes: EdgeNotes
     refused: Callable[[int, str], None]
     _current: _Flight | None = None
     _pushed_s: dict[str, float] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class EdgeFlights:
     async def _fly(self, flight: _Flight, order: Send) -> None:
         times_s, faults = dict(self._times_s), dict(self._faults)
         flight.submission = await self.tasks.in_worker(self.engine.pack, order, times_s, faults)
+        below = {leaf for part in order.parts for leaf in self.engine.leaves(part)}
+        self.notes.outcomes([leaf for leaf in flight.submission.leaves if leaf.device not in below])
         await self._deliver(flight)
 
     async def _deliver(self, flight: _Flight) -> None:

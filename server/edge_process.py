@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -12,9 +13,11 @@ from protos.values import Join, Role
 from protos.wire import CHANNEL_OPTIONS, PROTOCOL
 from server.edge import Edge
 from server.edge_engine import EdgeEngine
+from server.edge_notes import EdgeNotes
 from server.edge_options import EdgeOptions
 from server.interceptor import ErrorInterceptor
 from server.listening import listen
+from server.run_log import Observer
 from server.service import FleetService
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
@@ -22,6 +25,9 @@ from storage.identity import next_session
 from transport.link import Link, LinkSettings
 from transport.membership import Membership
 from transport.throttle import Throttle
+
+if TYPE_CHECKING:
+    from server.metrics_server import MetricsServer
 
 ENDPOINT = "edge.json"
 SILENCE_S = 30.0  # longest wait for a peer that should be sending or reading
@@ -45,9 +51,16 @@ async def serve_edge(options: EdgeOptions) -> str:
             targets=options.upstream, tls=options.tls, uplink=unlimited, downlink=unlimited, silence_s=SILENCE_S
         )
     )
-    engine = EdgeEngine(blobs=blobs)
-    edge = Edge(name=options.name, link=link, engine=engine, number=epoch * NUMBERS_PER_LIFE, say=options.say)
-    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    metrics, meters, told = _metrics(options)
+    edge = Edge(
+        name=options.name,
+        link=link,
+        engine=EdgeEngine(blobs=blobs),
+        number=epoch * NUMBERS_PER_LIFE,
+        say=options.say,
+        notes=EdgeNotes(told),
+    )
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
     service = FleetService(edge, blobs, tls=options.tls is not None, silence_s=SILENCE_S)
     add_FleetServicer_to_server(service, server)
     endpoint = options.state / ENDPOINT
@@ -64,7 +77,23 @@ async def serve_edge(options: EdgeOptions) -> str:
         await server.stop(GRACE_S)
         await edge.stop()
         await link.close()
+        if metrics is not None:
+            metrics.close()
         endpoint.unlink(missing_ok=True)
+
+
+def _metrics(options: EdgeOptions) -> "tuple[MetricsServer | None, list[Any], list[Observer]]":
+    """The Prometheus endpoint, what counts bytes for it, and what tells it events; nothing where none was asked for."""
+    if not options.metrics:
+        return None, [], []
+    from server.meter import MeterInterceptor
+    from server.metrics import RunMetrics
+    from server.metrics_server import MetricsServer
+
+    metrics = RunMetrics()
+    endpoint = MetricsServer(metrics, options.metrics)
+    options.say(f"metrics: {endpoint.url}")
+    return endpoint, [MeterInterceptor(metrics.moved)], [metrics]
 
 
 def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> Membership:

@@ -15,6 +15,7 @@ from protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Ve
 from server.edge_cache import EdgeCache
 from server.edge_engine import EdgeEngine
 from server.edge_flights import EdgeFlights
+from server.edge_notes import EdgeNotes
 from server.edge_uplink import EdgeUplink
 from server.edges import Edges
 from server.seats import Seats
@@ -44,6 +45,7 @@ class EdgeRounds:
         edges: Edges,
         tasks: Tasks,
         say: Callable[[str], None],
+        notes: EdgeNotes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing happens before the first share."""
@@ -51,9 +53,9 @@ class EdgeRounds:
         self.machine = TierState(number=number)
         self._engine, self._uplink, self._cache = engine, uplink, cache
         self._seats, self._edges, self._tasks = seats, edges, tasks
-        self._say, self._clock = say, clock
+        self._say, self._notes, self._clock = say, notes, clock
         self._flights = EdgeFlights(
-            name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, refused=self._unwanted
+            name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, notes=notes, refused=self._unwanted
         )
         self._last_share: RoundShare | None = None
         self._early: list[tuple[str, PartialSubmission]] = []  # partials of a round whose share is on its way
@@ -183,6 +185,7 @@ class EdgeRounds:
                 below.setdefault(session.stream, {})[device] = work
             else:
                 self._flights.pushed(device, now_s)
+                self._notes.event("pushed", device=device, round=work.round)
                 session.send(work)
         if self._last_share is not None:
             left_s = CHILD_SHARE * max(0.0, self.machine.deadline_at_s - now_s)
@@ -198,9 +201,11 @@ class EdgeRounds:
         except Exception as error:  # whatever a device's bytes do to the decoder, the others' round goes on
             text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
             session.send(UpdateVerdict(round=number, verdict=Verdict.REJECTED, message=text))
+            self._notes.event("rejected", device=device, round=number)
             self.failed(device, number, text)
             return
         self._flights.arrived(device, self._clock())
+        self._notes.event("accepted", device=device, round=number)
         self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
 
     def failed(self, device: str, number: int, message: str) -> None:

@@ -32,6 +32,7 @@ from server.exports import place_export
 from server.interceptor import ErrorInterceptor
 from server.journal import write_summary
 from server.ledger import Ledger
+from server.listening import listen
 from server.meter import MeterInterceptor
 from server.run_folder import RunFolder
 from server.run_log import RunLog
@@ -150,22 +151,9 @@ async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Confi
     return summary
 
 
-async def _listen(server: grpc.aio.Server, folder: RunFolder, listen: str, options: ServeOptions) -> None:
-    try:
-        if options.tls is None:
-            port = server.add_insecure_port(listen)
-        else:
-            pair = [(options.tls.key, options.tls.certificate)]
-            credentials = grpc.ssl_server_credentials(pair, options.tls.ca, require_client_auth=True)
-            port = server.add_secure_port(listen, credentials)
-    except RuntimeError:
-        raise RunError(
-            f"cannot listen on {listen}: the port is in use or the address is not this machine's; "
-            "choose another with --set coordinator.listen=HOST:PORT"
-        ) from None
-    await server.start()
-    host = listen.rpartition(":")[0]
-    address = f"{host}:{port}"
+async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, options: ServeOptions) -> None:
+    remedy = "choose another with --set coordinator.listen=HOST:PORT"
+    address = await listen(server, where, options.tls, remedy=remedy)
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())
     options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))
