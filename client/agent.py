@@ -245,9 +245,8 @@ class Agent:
         return replace(submission, update=refs[0], scores=scores), sent
 
     async def _upload(self, ref: BlobRef, number: int) -> int:
-        data = memoryview(self.state.blobs.read_bytes(ref.id))
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
-        return await self.link.upload(data, header)
+        return await self.link.upload(self.state.blobs.view(ref.id), header)  # the receiver hashes it
 
     def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
         update = self._put(encoded_update(work, trained, keep_set, self.state.residuals), "update")
