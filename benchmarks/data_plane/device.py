@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data_plane.case import LABELS, MAX_LENGTH, spec_of
-from fedcore.codec.chain import encode
+from fedcore.codec.chain import encode_chunks
 from fedcore.fingerprint import Fingerprint
 from fedcore.geometry import Geometry, geometry_from_config
 from fedcore.keep_set import KeepSet
@@ -116,17 +116,16 @@ class LightDevice:
         self._note(work.round, (begin, fetched, made, uploaded), (received, sent))
 
     def _made(self, work: Work) -> BlobRef:
-        data = encode(self._increment(work), work.training.codec)
-        return BlobRef(id=self.blobs.put_bytes(data), size=len(data), name="update")
+        blob_id = self.blobs.put_chunks(encode_chunks(self._increment(work), work.training.codec))
+        return BlobRef(id=blob_id, size=self.blobs.size(blob_id), name="update")
 
     async def _delivered(self, update: BlobRef, work: Work) -> tuple[BlobRef, int]:
         if update.size <= INLINE_BYTES:
             return await self.link.pack(update, self.blobs.read_bytes(update.id)), update.size
 
         async def upload() -> int:
-            data = memoryview(self.blobs.read_bytes(update.id))
             header = UploadHeader(blob=update, offset=0, sender=self.name, session=self._session, round=work.round)
-            return await self.link.upload(data, header)
+            return await self.link.upload(self.blobs.view(update.id), header)
 
         return update, await retrying(upload)
 

@@ -45,7 +45,8 @@ def measure(case: Case, kind: Literal["raw_grpc", "raw_socket"], root: Path) -> 
             crew.python(f"client-{number}", module, "client", str(path))
         crew.wait_all(list(crew.members), limit_s, "the rounds")
         peak_mb = crew.peak_mb("server")
-    met = json.loads(result.read_text())
+        met = json.loads(result.read_text())
+        cpu_used = crew.cpu_between(met[1], met[-1])
     seconds = statistics.median(later - earlier for earlier, later in itertools.pairwise(met[1:]))
     return {
         "kind": kind,
@@ -53,6 +54,7 @@ def measure(case: Case, kind: Literal["raw_grpc", "raw_socket"], root: Path) -> 
         "rounds": case.rounds,
         "s_per_round": seconds,
         "mb_per_s": 2 * case.devices * case.payload_bytes / seconds / 1e6,
+        "cpu_s_per_round": cpu_used / case.rounds,
         "coordinator_peak_mb": peak_mb,
         "load_before": round(load, 2),
     }

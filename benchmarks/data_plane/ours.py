@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         cpu_used, rounds_mb = cpu_s(pid) - cpu_before, crew.peak_mb("coordinator")
         crew.wait_all(list(crew.members), START_S, "the end of the run")
         peak_mb, anonymous_mb = crew.peak_mb("coordinator"), crew.peak_mb("coordinator", "RssAnon")
-    found = list(read_events(events))
+        found = list(read_events(events))
+        all_cpu = _cpu_of_rounds(crew, found)
     return {
         "kind": "ours",
         **case.label(),
@@ -79,10 +81,18 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         "coordinator_rounds_mb": rounds_mb,
         "coordinator_anonymous_mb": anonymous_mb,
         "coordinator_idle_mb": idle_mb,
+        "cpu_s_per_round": all_cpu / case.rounds,
         "coordinator_cpu_s_per_round": cpu_used / case.rounds,
         "join_s": _join_s(found),
         "load_before": round(load, 2),
     }
+
+
+def _cpu_of_rounds(crew: Crew, events: Sequence[dict[str, Any]]) -> float:
+    """Processor time of coordinator, edges and devices from the first round's close to the last one's."""
+    closed = [event["t"] for event in events if event["event"] == "round_closed"]
+    to_monotonic = time.monotonic() - time.time()
+    return crew.cpu_between(closed[0] + to_monotonic, closed[-1] + to_monotonic)
 
 
 def _edges(crew: Crew, case: Case, place: Place, root: str, security: Sequence[str]) -> list[str]:

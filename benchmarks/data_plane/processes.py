@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 MARK = "FEDCORE_MEASUREMENT"  # in the environment of every process of a measurement, also of those they start
 SAMPLE_S = 0.1
 POLL_S = 0.05
@@ -35,6 +37,8 @@ class Crew:
     _over: threading.Event = field(default_factory=threading.Event)
     _watched: set[int] = field(default_factory=set)
     _watcher: threading.Thread | None = None
+    _cpu: dict[int, float] = field(default_factory=dict)  # pid -> seconds of processor time last seen
+    _cpu_samples: list[tuple[float, float]] = field(default_factory=list)  # (monotonic time, seconds of all members)
     _lines: dict[int, str] = field(default_factory=dict)  # pid -> command line
 
     def start(self, name: str, command: Sequence[str], *, watch: bool = False) -> "subprocess.Popen[bytes]":
@@ -61,6 +65,11 @@ class Crew:
     def peak_of(self, word: str, key: str = "VmHWM") -> float:
         """As `peak_mb`, over every watched process whose command line holds `word`; the largest one's, not a sum."""
         return max((self.peaks[pid].get(key, 0.0) for pid, line in self._lines.items() if word in line), default=0.0)
+
+    def cpu_between(self, begin: float, end: float) -> float:
+        """Seconds of processor time that all members used between two times of the monotonic clock, interpolated."""
+        times, used = zip(*self._cpu_samples, strict=True)
+        return float(np.interp(end, times, used) - np.interp(begin, times, used))
 
     def wait_for(self, done: Callable[[], bool], limit_s: float, what: str, *, every_s: float = POLL_S) -> None:
         """Wait until `done()`; raises MeasurementFailed past `limit_s` or where a member ends with an error first."""
@@ -124,6 +133,9 @@ class Crew:
 
     def _watch(self) -> None:
         while not self._over.wait(SAMPLE_S):
+            for process in list(self.members.values()):
+                self._cpu[process.pid] = max(cpu_s(process.pid), self._cpu.get(process.pid, 0.0))
+            self._cpu_samples.append((time.monotonic(), sum(self._cpu.values())))
             for pid in list(self._watched):
                 figures = memory_mb(pid)
                 held = self.peaks.setdefault(pid, {})
