@@ -21,7 +21,7 @@ def with_ratios(rows: Iterable[Row]) -> list[Row]:
     `ratios_across_runs` is true where a counterpart comes from another run: the machine may have been another one then.
     """
     plain = [{key: value for key, value in row.items() if key not in RATIOS} for row in rows]
-    return [_compared(row, plain) if row["kind"] == "ours" else row for row in plain]
+    return [_compared(row, plain) if row["kind"] == "ours" and "error" not in row else row for row in plain]
 
 
 def merged(earlier: Sequence[Row], later: Sequence[Row]) -> list[Row]:
@@ -56,4 +56,5 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def _found(rows: Sequence[Row], wanted: Row) -> Row | None:
-    return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), None)
+    whole = (row for row in rows if "error" not in row)
+    return next((row for row in whole if all(row.get(key) == value for key, value in wanted.items())), None)
