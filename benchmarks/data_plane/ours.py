@@ -70,6 +70,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         cpu_used, rounds_mb = cpu_s(pid) - cpu_before, crew.peak_mb("coordinator")
         crew.wait_all(list(crew.members), START_S, "the end of the run")
         peak_mb, anonymous_mb = crew.peak_mb("coordinator"), crew.peak_mb("coordinator", "RssAnon")
+        edges = [crew.peak_mb(name) for name in crew.members if name.startswith("edge-")]
         found = list(read_events(events))
         all_cpu = _cpu_of_rounds(crew, found)
     return {
@@ -83,6 +84,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         "coordinator_idle_mb": idle_mb,
         "cpu_s_per_round": all_cpu / case.rounds,
         "coordinator_cpu_s_per_round": cpu_used / case.rounds,
+        **({"edge_peak_mb": max(edges)} if edges else {}),
         "join_s": _join_s(found),
         "load_before": round(load, 2),
     }
