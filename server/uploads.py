@@ -16,6 +16,7 @@ from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.update import Update, verify_update
 from protos.values import BlobRef, UpdateSubmission
+from server.mapped_tensors import MappedTensors
 from storage.blobs import BlobStore
 from transport.payload import inline_payload
 
@@ -61,16 +62,15 @@ def _verified(
     if submission.keep_set != assignment.keep_set.blob_id:
         raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
     check_report(submission.report, who)
+    data = _payload(blobs, submission.update, assignment, spec)
+    shapes = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
     update = Update(
         device=assignment.device,
         round=assignment.round,
         weight=assignment.weight,
         rank=assignment.arm.rank,
         keep_set=assignment.keep_set,
-        tensors=decode(
-            _payload(blobs, submission.update, assignment, spec),
-            shapes=spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set),
-        ),
+        tensors=MappedTensors(decode(data, shapes=shapes), data),
     )
     update = verify_update(update, spec)
     scores = None

@@ -1,0 +1,32 @@
+"""Tensors of an update that lies in a mapped file: what was read of it does not stay in this process's memory."""
+
+import mmap
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedTensors(Mapping[str, NDArray[np.float32]]):
+    """`tensors` of `data`, of which one stays resident at a time: the pages of the others are the page cache's alone.
+
+    A cohort's updates wait mapped from verification to the end of their round; without this they would all count as
+    the coordinator's memory. Arrays handed out earlier stay valid: what is touched again is mapped again.
+    """
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.float32]], data: memoryview) -> None:
+        """Read `tensors`, which were decoded from `data`; bytes that are no mapped file are left alone."""
+        self._tensors = tensors
+        self._file = data.obj if isinstance(data.obj, mmap.mmap) else None
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Return a tensor, having let go of the pages read before."""
+        if self._file is not None:
+            self._file.madvise(mmap.MADV_DONTNEED)
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
