@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from fedcore.errors import FedcoreError, JoinRefused, TransportError
+from fedcore.errors import FedcoreError, JoinRefused
 from fedcore.placement import rank_parents
 from fedcore.profile import check_name
 from fedcore.rounds import tier_events as events
@@ -183,6 +183,7 @@ class Edge:
         if join.role is Role.EVALUATOR:
             raise JoinRefused(f"{join.name}: an evaluator joins the coordinator itself, not an edge")
         if join.role is Role.EDGE:
+            await self._uplink.wait_up()
             return self._seat_edge(join)
         number = self._seats.next_number(join)
         welcome = await self._uplink.ask(join)
@@ -192,8 +193,6 @@ class Edge:
         return session
 
     def _seat_edge(self, join: Join) -> Session:
-        if not self._uplink.connected:
-            raise TransportError("this edge has lost the tier above; join again, or elsewhere")
         session, orphans = self._edges.seat(join)
         for leaf in orphans:
             self._left(leaf, lost=False)

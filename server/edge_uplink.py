@@ -10,6 +10,8 @@ from protos.tier_values import LeafJoin, LeafJoined, LeafRefused, TierUpward
 from protos.values import Join, Welcome
 from transport.link import Stream
 
+MOMENT_S = 2.0  # an edge that begins, or reconnects, is soon there; who joins it has other parents to try
+
 
 @dataclass(slots=True, eq=False)
 class EdgeUplink:
@@ -17,20 +19,26 @@ class EdgeUplink:
 
     answer_s: float  # longest wait for the word on a join
     session: str = ""
-    connected: bool = False
+    _up: asyncio.Event = field(default_factory=asyncio.Event)
     _queue: asyncio.Queue[TierUpward] = field(default_factory=asyncio.Queue)
     _sender: "asyncio.Task[None] | None" = None
     _asked: "dict[str, asyncio.Future[Welcome]]" = field(default_factory=dict)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is up."""
+        return self._up.is_set()
+
     def up(self, welcome: Welcome, stream: Stream) -> None:
         """The stream is (back) up."""
         self._stop()
-        self.session, self.connected, self._queue = welcome.session, True, asyncio.Queue()
+        self.session, self._queue = welcome.session, asyncio.Queue()
+        self._up.set()
         self._sender = asyncio.create_task(self._send(stream, self._queue))
 
     def down(self) -> None:
         """The stream has closed: whoever waits for a word is told to come again."""
-        self.connected = False
+        self._up.clear()
         self._stop()
         for waiting in self._asked.values():
             if not waiting.done():
@@ -41,10 +49,16 @@ class EdgeUplink:
         if self.connected:
             self._queue.put_nowait(message)
 
+    async def wait_up(self) -> None:
+        """Return once the stream is up; raises TransportError where that takes longer than a moment."""
+        try:
+            await asyncio.wait_for(self._up.wait(), MOMENT_S)
+        except TimeoutError:
+            raise TransportError("this edge has lost the tier above; join again, or elsewhere") from None
+
     async def ask(self, join: Join) -> Welcome:
         """Present a device and return its welcome; raises what the root raised, TransportError without an answer."""
-        if not self.connected:
-            raise TransportError("this edge has lost the tier above; join again, or elsewhere")
+        await self.wait_up()
         answer: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         older, self._asked[join.name] = self._asked.get(join.name), answer
         if older is not None and not older.done():

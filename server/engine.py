@@ -162,7 +162,7 @@ class Engine:
         begin = time.perf_counter()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
-            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
+            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors, consume=True)
             before = self.adapter
             self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
             if self.config.training.downlink == "delta":

@@ -101,7 +101,7 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callabl
             raise UpdateRejected(f"{who}: {len(counted)} leaves are counted in a partial that did not come")
         return None
     data = blob_payload(tally.blobs, submission.partial, part_bound(tally, len(counted)))
-    partial = tally.aggregator.unpack(data, tally.spec)
+    partial = tally.aggregator.unpack(data, tally.spec, tally.adapter)
     members = partial.members
     expected = {(device, submission.round) for device in counted}
     if members.keys != expected:
@@ -110,4 +110,4 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callabl
     weight = sum(known)
     if members.weight != weight and len(known) == len(counted):
         raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
-    return lambda: tally.aggregator.unpack(data, tally.spec)
+    return lambda: tally.aggregator.unpack(data, tally.spec, tally.adapter)

@@ -58,6 +58,7 @@ class Tally:
             return
         begin = time.perf_counter()
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
+        self.aggregator.check(self._sum(), update)  # before it counts: a fold that fails ends the run
         self.arrived[device] = Arrived(report=submission.report, scores=scores, update=update, submission=submission)
         self.spool |= {ref.id for ref in (submission.update, submission.scores) if ref is not None}
         self._spent((device,), time.perf_counter() - begin)
@@ -122,7 +123,9 @@ class Tally:
             self.blobs.delete(blob_id)
 
     def _sum(self) -> Any:
-        return self.aggregator.start(self.spec, self.adapter) if self.partial is None else self.partial
+        if self.partial is None:
+            self.partial = self.aggregator.start(self.spec, self.adapter)
+        return self.partial
 
     def _spent(self, devices: Iterable[str], seconds: float) -> None:
         self.aggregate_s += seconds
