@@ -5,11 +5,11 @@ would (and did). Part of `python -m benchmarks.aggregate`.
 """
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,14 +166,20 @@ def _grow(case: FoldCase) -> float:
     spec, aggregator = case.spec, FactorMean()
     kinds = len(case.ranks) * len(case.sparsities)  # one update of each; every device sends one of these again
     updates = make_updates(replace(case, devices=min(case.devices, kinds)), np.random.default_rng(0))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_rss_mb()
     adapter = {name: np.ones(shape, dtype=np.float32) for name, shape in spec.shapes().items()}
     partial = aggregator.start(spec)
     for index in range(case.devices):
         update = replace(updates[index % len(updates)], device=f"d{index}")
         partial = aggregator.fold(partial, verify_update(update, spec))
     aggregator.finish(partial, adapter, consume=True)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+    return _peak_rss_mb() - before
+
+
+def _peak_rss_mb() -> float:
+    """This process's own peak; ru_maxrss would include the parent's at the time of the fork."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
 
 
 def random_keep_set(geometry: Geometry, sparsity: float, rng: np.random.Generator) -> KeepSet:

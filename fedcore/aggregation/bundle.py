@@ -22,7 +22,7 @@ from fedcore.aggregation.fixed_point import add_weighted
 from fedcore.aggregation.leaf import Leaf, stacked_bytes
 from fedcore.aggregation.members import Key, Members
 from fedcore.aggregation.narrow_sums import accumulator, add_sums
-from fedcore.aggregation.strata import as_matrix
+from fedcore.aggregation.placing import as_matrix
 from fedcore.errors import UpdateRejected
 from fedcore.update import Update
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_integers, biased_integers, unbias
+from fedcore.aggregation.fixed_point import BLOCK_VALUES, biased_integers, unbias
 from fedcore.aggregation.leaf import Leaf
 from fedcore.aggregation.members import Key
 from fedcore.aggregation.placement import Placement, placement
@@ -55,8 +55,7 @@ def add_dense(
         block = left[start:stop] @ right
         integers = biased_integers(block, leaf.weight)
         unbias(integers, leaf.weight)
-        rows = None if at.b_rows is None else at.b_rows[start:stop]
-        add_integers(total[start:stop] if rows is None else total, integers, rows=rows)
+        total[slice(start, stop) if at.b_rows is None else at.b_rows[start:stop]] += integers
 
 
 def check_products(key: Key, leaf: Leaf | Update, spec: AdapterSpec, adapter: Tensors) -> None:

@@ -42,13 +42,15 @@ class FactorPartial:
     """Integer sums of every adapter tensor. Its size does not depend on the number of leaves.
 
     The total is the sum of three parts: `whole` in full coordinates; `strata`, by rank and keep-set, in their own, of
-    bounded size together; and `received` sums, still in the buffers they came in.
+    bounded size together; and `received` sums, still in the buffers they came in. `met` are the pairs of rank and
+    keep-set that came at least once.
     """
 
     spec: AdapterSpec
     whole: Stratum
     strata: dict[StratumKey, Stratum] = field(default_factory=dict)
     received: list[NarrowSums] = field(default_factory=list)
+    met: set[StratumKey] = field(default_factory=set)
     members: Members = field(default_factory=Members)
 
 
@@ -139,11 +141,18 @@ class FactorMean:
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
     def _stratum(self, partial: FactorPartial, update: Update) -> Stratum | None:
-        """Return where to add `update`, None where it must be placed by itself: no room for another stratum."""
+        """Return where to add `update`, None where it is placed by itself: the first of its kind, or no room is left.
+
+        A stratum costs as much as placing one update, so that it pays from the third update on; who comes a second
+        time is likely to be many (keep-sets are shared by all devices of one sparsity), personal sets never return.
+        """
         spec, geometry = partial.spec, partial.spec.geometry
         if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
             return partial.whole
         key = update.rank, update.keep_set.blob_id
+        if key not in partial.met:
+            partial.met.add(key)
+            return None
         if key not in partial.strata:
             new = Stratum(rank=update.rank, keep_set=update.keep_set)
             held = [spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in (*partial.strata.values(), new)]

@@ -33,7 +33,6 @@ BLOCK_VALUES = 1 << 15  # 256 KiB of scratch: stays in the second-level cache
 _MAGIC = 1.5 * 2.0 ** (52 - FRACTION_BITS)
 _BIAS = int(np.float64(_MAGIC).view(np.int64))
 _MODULUS = 1 << 64
-_WHOLE_ROWS_FROM = 32  # values a row: from here on moving rows as a whole is faster (measured)
 
 Values = NDArray[np.float32] | NDArray[np.float64]
 
@@ -72,44 +71,14 @@ def weighted_integers(values: Values, weight: int) -> NDArray[np.int64]:
     return integers
 
 
-def add_weighted(
-    total: NDArray[np.int64],
-    values: Values,
-    weight: int,
-    *,
-    rows: NDArray[np.int64] | None = None,
-    columns: NDArray[np.int64] | None = None,
-) -> None:
-    """Add weight * round(values * 2**33) into the matrix `total`, in place and block by block.
+def add_weighted(total: NDArray[np.int64], values: Values, weight: int) -> None:
+    """Add weight * round(values * 2**33) into the matrix `total` of the same shape, in place and block by block.
 
-    `values` (m, n) lands on the first n columns of `total[rows]`, or on `total[:m, columns]`; at most one of the two is
-    given, and its indices must not repeat. Raises UpdateRejected for values outside the bound.
+    Raises UpdateRejected for values outside the bound.
     """
     step = max(1, BLOCK_VALUES // max(1, values.shape[1]))
     for start in range(0, values.shape[0], step):
-        block = weighted_integers(values[start : start + step], weight)
-        kept = None if rows is None else rows[start : start + step]
-        add_integers(total[start:] if rows is None else total, block, rows=kept, columns=columns)
-
-
-def add_integers(
-    total: NDArray[np.int64],
-    block: NDArray[np.int64],
-    *,
-    rows: NDArray[np.int64] | None = None,
-    columns: NDArray[np.int64] | None = None,
-) -> None:
-    """Add `block` (m, n), C-contiguous, into the C-contiguous matrix `total` at the places `add_weighted` names."""
-    count, width = block.shape
-    if rows is None and columns is None and width == total.shape[1]:
-        total[:count] += block
-    elif rows is not None and width == total.shape[1] >= _WHOLE_ROWS_FROM:
-        total[rows] += block
-    else:
-        down = np.arange(count) if rows is None else rows
-        across = np.arange(width) if columns is None else columns
-        flat = (down[:, None] * total.shape[1] + across).reshape(-1)
-        np.add.at(total.reshape(-1), flat, block.reshape(-1))  # one pass; fancy indexing would gather and scatter
+        total[start : start + step] += weighted_integers(values[start : start + step], weight)
 
 
 def stepped(

@@ -53,32 +53,36 @@ def empty_segments(shapes: Shapes) -> list[Segment]:
 
 
 def add_biased(
-    segments: list[Segment], tensors: Mapping[str, NDArray[np.float32]], weight: int, *, checked: bool
+    segments: list[Segment], tensors: Mapping[str, NDArray[np.float32]], weight: int, *, known: bool
 ) -> None:
     """Add weight * (q + BIAS) of every tensor, each read once and in order.
 
     Raises UpdateRejected, with the sums spoilt, for another shape or a value outside the bound; values known to lie
-    inside (`checked`) are not looked at again.
+    inside (`known`) are not looked at again.
     """
     scratch = np.empty(BLOCK_VALUES, dtype=np.float64)
     for segment in segments:
         done = filled = 0
         for name, shape in segment.shapes.items():
-            value, taken = tensors[name], 0
-            if value.shape != shape:
-                raise UpdateRejected(f"{name} has shape {value.shape}, expected {shape}; verify updates before folding")
-            flat = value.reshape(-1)
+            flat, taken = checked(name, tensors[name], shape, known=known).reshape(-1), 0
             while taken < flat.size:
                 step = min(flat.size - taken, BLOCK_VALUES - filled)
                 scratch[filled : filled + step] = flat[taken : taken + step]
                 filled, taken = filled + step, taken + step
                 if filled == BLOCK_VALUES:
-                    _add_block(segment.sums[done : done + filled], scratch, weight, checked)
+                    _add_block(segment.sums[done : done + filled], scratch, weight)
                     done, filled = done + filled, 0
-        _add_block(segment.sums[done:], scratch[:filled], weight, checked)
+        _add_block(segment.sums[done:], scratch[:filled], weight)
 
 
-def _add_block(sums: NDArray[np.int64], values: NDArray[np.float64], weight: int, checked: bool) -> None:
-    if not checked:
-        check_bounds(values)
+def checked(name: str, value: NDArray[np.float32], shape: tuple[int, ...], *, known: bool) -> NDArray[np.float32]:
+    """Return `value`; raises UpdateRejected for another shape and, unless known, for a value out of bounds."""
+    if value.shape != shape:
+        raise UpdateRejected(f"{name} has shape {value.shape}, expected {shape}; verify updates before folding")
+    if not known:
+        check_bounds(value)
+    return value
+
+
+def _add_block(sums: NDArray[np.int64], values: NDArray[np.float64], weight: int) -> None:
     sums += biased_integers(values, weight)

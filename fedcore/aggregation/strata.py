@@ -4,21 +4,17 @@ Adding a masked update value by value into full coordinates costs two to four ti
 one round share few pairs of rank and keep-set, so each pair has sums of its own and is placed once, when it is needed.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec
-from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_integers, add_weighted, unbias
-from fedcore.aggregation.placement import placement
-from fedcore.aggregation.segments import Segment, add_biased, empty_segments
+from fedcore.aggregation.fixed_point import BLOCK_VALUES, biased_integers, unbias
+from fedcore.aggregation.placing import Placing, as_matrix
+from fedcore.aggregation.segments import Segment, add_biased, checked, empty_segments
 from fedcore.keep_set import KeepSet
 from fedcore.update import Update
 
-T = TypeVar("T", np.float32, np.int64)
 StratumKey = tuple[int, str]  # (rank, keep-set's blob id)
 
 
@@ -47,7 +43,7 @@ class Stratum:
     def add(self, update: Update, spec: AdapterSpec) -> None:
         """Add an update of this rank and keep-set; raises UpdateRejected, the sums spoilt, where it does not fit."""
         self.open(spec)
-        add_biased(self.segments, update.tensors, update.weight, checked=update.verified)
+        add_biased(self.segments, update.tensors, update.weight, known=update.verified)
         self.biased += update.weight
 
     def join(self, other: "Stratum", spec: AdapterSpec) -> None:
@@ -69,44 +65,49 @@ class Stratum:
 
 def place(stratum: Stratum, whole: Stratum, spec: AdapterSpec) -> None:
     """Add a stratum's sums into those of full coordinates; the stratum is used up, one array after the other."""
-    whole.open(spec)
-    totals, segments = dict(_tensors(whole)), stratum.exact()
+    placing, segments = _placing(stratum, whole, spec), stratum.exact()
     while segments:
         for name, sums in segments.pop(0).tensors():
-            rows, columns = held(spec, stratum.keep_set, name)
-            total, matrix = as_matrix(totals[name]), as_matrix(sums)
+            matrix = as_matrix(sums)
             step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
             for start in range(0, matrix.shape[0], step):
-                kept = None if rows is None else rows[start : start + step]
-                at = total[start:] if rows is None else total
-                add_integers(at, matrix[start : start + step], rows=kept, columns=columns)
+                placing.add(name, start, matrix[start : start + step])
 
 
 def place_update(update: Update, whole: Stratum, spec: AdapterSpec) -> None:
-    """Add one update of any rank and keep-set straight into full coordinates, tensor by tensor."""
+    """Add one update of any rank and keep-set straight into full coordinates, in blocks of several tensors.
+
+    Raises UpdateRejected, with the sums spoilt, for another shape or a value out of bounds.
+    """
+    shapes = spec.shapes(rank=update.rank, keep_set=update.keep_set)
+    placing = _placing(update, whole, spec)
+    widest = max((shape[-1] for shape in shapes.values() if len(shape) == 2), default=1)
+    scratch, filled = np.empty(max(BLOCK_VALUES, widest)), 0
+    pieces: list[tuple[str, int, tuple[int, ...]]] = []
+
+    def flush() -> None:
+        integers, start = biased_integers(scratch[:filled], update.weight), 0
+        unbias(integers, update.weight)
+        for name, first, (count, width) in pieces:
+            placing.add(name, first, integers[start : start + count * width].reshape(count, width))
+            start += count * width
+        pieces.clear()
+
+    for name, shape in shapes.items():
+        value = as_matrix(checked(name, update.tensors[name], shape, known=update.verified))
+        step = max(1, BLOCK_VALUES // max(1, value.shape[1]))
+        for first in range(0, value.shape[0], step):
+            piece = value[first : first + step]
+            if filled + piece.size > scratch.size:
+                flush()
+                filled = 0
+            scratch[filled : filled + piece.size] = piece.reshape(-1)
+            pieces.append((name, first, piece.shape))
+            filled += piece.size
+    flush()
+
+
+def _placing(what: Stratum | Update, whole: Stratum, spec: AdapterSpec) -> Placing:
     whole.open(spec)
-    totals = dict(_tensors(whole))
-    for name in spec.shapes():
-        rows, columns = held(spec, update.keep_set, name)
-        add_weighted(
-            as_matrix(totals[name]), as_matrix(update.tensors[name]), update.weight, rows=rows, columns=columns
-        )
-
-
-def held(spec: AdapterSpec, keep_set: KeepSet, name: str) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Return the rows or the columns of tensor `name` that a holder of `keep_set` has; None for all of them."""
-    if not name.startswith("layers."):
-        return None, None
-    _, layer, module, factor = name.split(".")
-    at = placement(spec, keep_set, int(layer), module)
-    return (None, at.a_columns) if factor == "A" else (at.b_rows, None)
-
-
-def as_matrix(value: NDArray[T]) -> NDArray[T]:
-    """Return a head's tensor, of any number of axes, as one column; a factor as it is."""
-    return value if value.ndim == 2 else value.reshape(-1, 1)
-
-
-def _tensors(stratum: Stratum) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    for segment in stratum.segments:
-        yield from segment.tensors()
+    totals = {name: total for segment in whole.segments for name, total in segment.tensors()}
+    return Placing(spec=spec, rank=what.rank, keep_set=what.keep_set, totals=totals)

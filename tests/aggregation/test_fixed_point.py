@@ -11,7 +11,9 @@ from fedcore.aggregation.fixed_point import (
     MEAN_ERROR_BOUND,
     SCALE,
     add_weighted,
+    biased_integers,
     stepped,
+    unbias,
     weighted_integers,
 )
 from fedcore.errors import UpdateRejected
@@ -59,30 +61,20 @@ def test_mean_is_within_its_bound_of_the_exact_mean(terms):
     assert abs(Fraction(total, weight * 2**33) - exact) <= Fraction(MEAN_ERROR_BOUND)
 
 
-@settings(max_examples=30)
-@given(MATRICES, st.integers(1, 1000), st.sets(st.integers(0, 8), min_size=5, max_size=5))
-def test_rows_land_where_they_belong(values, weight, rows):
-    index = np.array(sorted(rows))
-    total = np.zeros((9, 3), dtype=np.int64)
-    add_weighted(total, values, weight, rows=index)
-    assert np.array_equal(total[index], weighted_integers(values, weight))
-    assert not np.delete(total, index, axis=0).any()
-
-
-def test_columns_land_where_they_belong():
-    total = np.zeros((2, 5), dtype=np.int64)
-    add_weighted(total, np.array([[1, 2], [3, 4]], dtype=np.float32), 1, columns=np.array([1, 4]))
-    assert (total / SCALE).tolist() == [[0, 1, 0, 0, 2], [0, 3, 0, 0, 4]]
-
-
 def test_many_blocks_equal_one():
     values = np.random.default_rng(0).standard_normal((50_000, 3)).astype(np.float32)
-    rows = np.random.default_rng(1).permutation(60_000)[:50_000]
-    total, wide = np.zeros((60_000, 3), dtype=np.int64), np.zeros((50_000, 3), dtype=np.int64)
-    add_weighted(total, values, 7, rows=rows)
-    add_weighted(wide, values, 7)
-    assert np.array_equal(wide, weighted_integers(values, 7))
-    assert np.array_equal(total[rows], wide)
+    total = np.zeros((50_000, 3), dtype=np.int64)
+    add_weighted(total, values, 7)
+    assert np.array_equal(total, weighted_integers(values, 7))
+
+
+@given(arrays(np.float32, 40, elements=VALUES), st.integers(1, MAX_TOTAL_WEIGHT))
+def test_the_bias_may_go_at_once_or_from_the_sum(values, weight):
+    parts = [biased_integers(values.astype(np.float64), each) for each in (weight, 1) if weight + 1 <= MAX_TOTAL_WEIGHT]
+    total = sum(parts, np.zeros(40, dtype=np.int64))
+    unbias(total, weight + 1 if parts else 0)
+    expected = weighted_integers(values, weight) + weighted_integers(values, 1) if parts else np.zeros(40)
+    assert np.array_equal(total, expected)
 
 
 @settings(max_examples=30)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from fedcore.aggregation.fixed_point import weighted_integers
-from fedcore.aggregation.strata import Stratum, as_matrix, held, place, place_update
+from fedcore.aggregation.strata import Stratum, place, place_update
 from fedcore.errors import UpdateRejected
-from fedcore.keep_set import KeepSet
 from fedcore.update import verify_update
 from tests.aggregation.cohort import make_spec, make_update, random_keep_set
 
@@ -75,19 +74,3 @@ def test_what_was_verified_is_relied_upon():
     Stratum(rank=4, keep_set=update.keep_set).add(update, spec)
     with pytest.raises(UpdateRejected, match="below 64"):
         Stratum(rank=4, keep_set=update.keep_set).add(replace(update, verified=False), spec)
-
-
-def test_held_rows_columns_and_the_head():
-    spec = make_spec()
-    keep_set = KeepSet(heads=((0, 2), (1, 3)), channels=((1, 5), (0, 19)))
-    assert held(spec, keep_set, "layers.1.up.B")[0].tolist() == [0, 19]
-    assert held(spec, keep_set, "layers.1.up.A") == (None, None)
-    assert held(spec, keep_set, "layers.0.down.A")[1].tolist() == [1, 5]
-    assert held(spec, keep_set, "layers.0.q.B")[0].tolist() == [0, 1, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17]
-    assert held(spec, keep_set, "head.weight") == (None, None)
-
-
-def test_heads_become_columns():
-    assert as_matrix(np.zeros((), dtype=np.float32)).shape == (1, 1)
-    assert as_matrix(np.zeros(3, dtype=np.float32)).shape == (3, 1)
-    assert as_matrix(np.zeros((3, 4), dtype=np.float32)).shape == (3, 4)
