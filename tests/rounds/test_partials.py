@@ -4,7 +4,7 @@ import pytest
 
 from fedcore.rounds import MemberStatus, RoundPolicy, RoundState, resume, step
 from fedcore.rounds.commands import AcceptPartial, RefuseOverlap, RefusePartial, Turn
-from fedcore.rounds.events import Joined, Left, PartialArrived, Planned, Started, UpdateArrived
+from fedcore.rounds.events import Joined, Left, PartialArrived, Planned, Started, UpdateArrived, UpdateRejected
 
 POLICY = RoundPolicy(
     total_rounds=2, quorum=1.0, deadline_s=40.0, lease_s=30.0, min_devices=1, max_void_rounds=2, join_deadline_s=50.0
@@ -71,3 +71,21 @@ def test_a_lease_that_ran_out_at_the_edge_is_over_here_too(open_round: RoundStat
     assert "a" not in state.roster
     state, _ = step(open_round, Left(device="a", epoch=1, now_s=2.0))
     assert state.members["a"].status is None  # a closed stream alone loses nobody
+
+
+def test_a_leaf_that_failed_below_another_parent_counts_where_its_update_is(open_round: RoundState) -> None:
+    state, _ = step(open_round, UpdateRejected(device="a", round=1, now_s=2.0))
+    after, out = step(state, partial("a", "b"))
+    assert out[0] == AcceptPartial(edge="north", number=1, round=1, devices=("a", "b"))
+    assert after.members["a"].status is MemberStatus.ACCEPTED
+
+
+def test_a_copy_after_the_close_names_who_was_counted_and_the_rest_is_late(open_round: RoundState) -> None:
+    state, _ = step(open_round, partial("a"))
+    state, _ = step(state, UpdateArrived(device="b", round=1, now_s=10.0))
+    state, _ = step(state, UpdateRejected(device="c", round=1, now_s=11.0))
+    assert state.closed is not None
+    _, out = step(state, partial("a", "b", "c"))
+    assert out[0] == RefuseOverlap(edge="north", number=1, round=1, devices=("a", "b"))
+    _, out = step(state, partial("c", number=2))
+    assert out[0] == RefusePartial(edge="north", number=2, round=1)
