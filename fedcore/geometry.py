@@ -7,6 +7,7 @@ one query head under multi-query attention (the single key/value head stays).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from fedcore.errors import ModelError
@@ -17,6 +18,8 @@ Side = Literal["out", "in"]
 BERT_TYPES = ("bert", "roberta", "xlm-roberta")
 LLAMA_TYPES = ("llama", "mistral", "qwen2")
 ATTENTION_MODULES = ("q", "k", "v", "o")
+
+_KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,12 @@ class Geometry:
 
     def sparsity(self, *, heads: int, channels: int) -> float:
         """Return 1 - kept / dense parameters of the prunable groups, in [0, 1)."""
-        return 1.0 - self.kept_params(heads=heads, channels=channels) / self.prunable_params
+        return _sparsity(self, heads, channels)
+
+
+@lru_cache(_KNOWN)
+def _sparsity(geometry: Geometry, heads: int, channels: int) -> float:
+    return 1.0 - geometry.kept_params(heads=heads, channels=channels) / geometry.prunable_params
 
 
 def geometry_from_config(config: Mapping[str, Any]) -> Geometry:

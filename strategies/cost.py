@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.grammar import parse_chain
@@ -13,6 +14,7 @@ from fedcore.profile import DeviceProfile
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times matter to rewards
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
+_KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,50 +27,24 @@ class RoundCost:
     local_steps: int
     dtype_bytes: int  # of a frozen weight
     upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
-    class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # where a class has a codec of its own
+    # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
+    class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        heads, channels = counts
-        return training_memory_mb(
-            self.spec.geometry,
-            heads=heads,
-            channels=channels,
-            rank=rank,
-            targets=self.spec.targets,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            dtype_bytes=self.dtype_bytes,
-            num_labels=min((shape[0] for _, shape in self.spec.head if shape), default=1),
-        )
+        return _memory_mb(self, counts, rank)
 
     def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int) -> float:
         """Return the modelled time of a whole round: adapter down, local steps, update up."""
-        heads, channels = counts
-        step = step_seconds(
-            self.spec.geometry,
-            heads=heads,
-            channels=channels,
-            rank=rank,
-            targets=self.spec.targets,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            flops_per_s=REFERENCE_FLOPS_PER_S,
-            slowdown=profile.slowdown,
-        )
-        down = self._values(rank, (self.spec.geometry.head_units, self.spec.geometry.ffn)) * FLOAT_BYTES
+        step = _step_s(self, counts, rank, profile.slowdown)
+        down = _values(self.spec, rank, (self.spec.geometry.head_units, self.spec.geometry.ffn)) * FLOAT_BYTES
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
-        up = self._values(rank, counts) * value_bytes
+        up = _values(self.spec, rank, counts) * value_bytes
         return (
             transfer_seconds(down, profile.downlink_mbps)
             + self.local_steps * step
             + transfer_seconds(up, profile.uplink_mbps)
         )
-
-    def _values(self, rank: int, counts: tuple[int, int]) -> int:
-        geometry, (heads, channels) = self.spec.geometry, counts
-        shapes = (geometry.shape(module, heads=heads, channels=channels) for module in self.spec.targets)
-        return geometry.layers * rank * sum(sum(shape) for shape in shapes)
 
 
 def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
@@ -82,6 +58,45 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         upload_value_bytes=_value_bytes(config.training.codec),
         class_value_bytes={each.name: _value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
+
+
+@lru_cache(_KNOWN)
+def _memory_mb(cost: RoundCost, counts: tuple[int, int], rank: int) -> float:
+    heads, channels = counts
+    return training_memory_mb(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=cost.batch_size,
+        max_length=cost.max_length,
+        dtype_bytes=cost.dtype_bytes,
+        num_labels=min((shape[0] for _, shape in cost.spec.head if shape), default=1),
+    )
+
+
+@lru_cache(_KNOWN)
+def _step_s(cost: RoundCost, counts: tuple[int, int], rank: int, slowdown: float) -> float:
+    heads, channels = counts
+    return step_seconds(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=cost.batch_size,
+        max_length=cost.max_length,
+        flops_per_s=REFERENCE_FLOPS_PER_S,
+        slowdown=slowdown,
+    )
+
+
+@lru_cache(_KNOWN)
+def _values(spec: AdapterSpec, rank: int, counts: tuple[int, int]) -> int:
+    geometry, (heads, channels) = spec.geometry, counts
+    shapes = (geometry.shape(module, heads=heads, channels=channels) for module in spec.targets)
+    return geometry.layers * rank * sum(sum(shape) for shape in shapes)
 
 
 def _value_bytes(codec: str) -> float:
