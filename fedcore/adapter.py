@@ -13,6 +13,8 @@ rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ from fedcore.keep_set import KeepSet
 Tensors = Mapping[str, NDArray[np.float32]]
 
 INITIAL_HEAD_STD = 0.02
+
+_KNOWN = 64  # sets of shapes remembered: every update of a round is checked against one of a few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +60,22 @@ class AdapterSpec:
 
         Raises ProtocolError where the keep-set's counts differ between layers.
         """
-        held = self.rank if rank is None else rank
-        heads, channels = (None, None) if keep_set is None else keep_set.counts
-        shapes: dict[str, tuple[int, ...]] = {}
-        for layer, module in self.modules():
-            out, into = self.geometry.shape(module, heads=heads, channels=channels)
-            shapes[f"layers.{layer}.{module}.A"] = (held, into)
-            shapes[f"layers.{layer}.{module}.B"] = (out, held)
-        return shapes | dict(self.head)
+        counts = (None, None) if keep_set is None else keep_set.counts
+        return dict(_shapes(self, self.rank if rank is None else rank, *counts))
 
     def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
         """Number of float values a holder of `rank` and `keep_set` uploads."""
         return sum(int(np.prod(shape)) for shape in self.shapes(rank=rank, keep_set=keep_set).values())
+
+
+@lru_cache(_KNOWN)
+def _shapes(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> Mapping[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, module in spec.modules():
+        out, into = spec.geometry.shape(module, heads=heads, channels=channels)
+        shapes[f"layers.{layer}.{module}.A"] = (rank, into)
+        shapes[f"layers.{layer}.{module}.B"] = (out, rank)
+    return MappingProxyType(shapes | dict(spec.head))
 
 
 def initial_adapter(

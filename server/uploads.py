@@ -4,6 +4,7 @@ import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
 Verified = tuple[Update, GroupScores | None, UpdateSubmission]
+_KNOWN = 64  # bounds remembered: every update of a round is held against one of a few
 _FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
 
 
@@ -35,13 +37,17 @@ def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
 def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
     """Most bytes any one blob answering this assignment may have."""
     update = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
-    scores = score_shapes(assignment.keep_set)
-    return max(encoded_bytes_bound(update, assignment.training.codec), encoded_bytes_bound(scores, SCORE_CODEC))
+    return max(_bound(tuple(update.items()), assignment.training.codec), score_bound(assignment))
 
 
 def score_bound(assignment: Assignment) -> int:
     """Most bytes the group importances answering this assignment may have."""
-    return encoded_bytes_bound(score_shapes(assignment.keep_set), SCORE_CODEC)
+    return _bound(tuple(score_shapes(assignment.keep_set).items()), SCORE_CODEC)
+
+
+@lru_cache(_KNOWN)
+def _bound(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
+    return encoded_bytes_bound(dict(shapes), codec)
 
 
 def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Verified:
