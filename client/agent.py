@@ -68,6 +68,7 @@ class Agent:
     _training: TrainingState = field(default_factory=TrainingState)
     _session: str = ""
     _stream: Stream | None = None
+    _pushed: Stream | None = None  # where the job's work was last pushed: a parent takes answers to its own pushes
     _job: asyncio.Task[None] | None = None
     _job_key: str = ""
     _repushed: bool = False  # work on the job's answer began before its last push, which may be another parent's
@@ -91,7 +92,7 @@ class Agent:
         """React to one message of the coordinator."""
         match message:
             case Work():
-                await self._begin(message)
+                await self._begin(message, stream)
             case UpdateVerdict():
                 self._judged(message)
             case RoundClosed():
@@ -104,8 +105,9 @@ class Agent:
 
     # --- one assignment ---
 
-    async def _begin(self, work: Work) -> None:
+    async def _begin(self, work: Work, stream: Stream) -> None:
         key = work_key(work)
+        self._pushed = stream
         if self._job is not None and not self._job.done() and key == self._job_key:
             self._repushed = True
             return  # pushed again after a reconnect: the job under way answers it
@@ -138,8 +140,8 @@ class Agent:
                 self._trainer = self.make_trainer(self._welcome)
 
     async def _tried(self, work: Work, key: str) -> bool:
-        """Produce and deliver; False where the connection broke and is back, so that nobody pushes this work again."""
-        stream = self._stream
+        """Produce and deliver; False where that failed and the work was pushed again meanwhile: this job answers it."""
+        pushed = self._pushed
         try:
             spooled = self.state.spooled()
             if spooled is None or spooled.work != key:
@@ -148,8 +150,8 @@ class Agent:
                 spooled = await self._produce(work, key)
             await self._deliver(work, spooled)
         except TransportError as error:
-            self.say(f"round {work.round}: {error}; the update is kept and sent again after the reconnect")
-            return self._stream is stream
+            self.say(f"round {work.round}: {error}; the update is kept and sent once the work is pushed again")
+            return self._pushed is pushed
         return True
 
     async def _fail(self, work: Work, message: str) -> None:
@@ -225,6 +227,7 @@ class Agent:
         submission, sent = await self._send_blobs(work, submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
         report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=self._repushed)
+        self._check_pushed()
         await self._tell(replace(submission, report=report))
         self.say(
             f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
@@ -244,7 +247,12 @@ class Agent:
         scores = refs[1] if submission.scores is not None else None
         return replace(submission, update=refs[0], scores=scores), sent
 
+    def _check_pushed(self) -> None:
+        if self._pushed is not self._stream:
+            raise TransportError("the parent has changed, and the new one has yet to push this work")
+
     async def _upload(self, ref: BlobRef, number: int) -> int:
+        self._check_pushed()
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
         return await self.link.upload(self.state.blobs.view(ref.id), header)  # the receiver hashes it
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -207,29 +207,69 @@ async def test_a_transfer_that_never_works_leaves_the_work_for_the_reconnect(mak
     bench.link.faults = [broken() for _ in range(5)]
     await push(bench, make_work())
     await bench.settled()
-    assert bench.stream.sent == [] and any("after the reconnect" in words for words in bench.said)
+    assert bench.stream.sent == [] and any("once the work is pushed again" in words for words in bench.said)
     await push(bench, make_work())
     await bench.settled()
     assert len(bench.stream.of(UpdateSubmission)) == 1
     await bench.agent.close()
 
 
+class Breaking(FakeStream):
+    """Breaks on the first submission; what `then` does has happened before anybody hears of it."""
+
+    then: Callable[[], Awaitable[None]]
+
+    async def send(self, value: object) -> None:
+        if isinstance(value, UpdateSubmission):
+            await self.then()
+            raise broken()
+
+
 async def test_a_submission_swallowed_by_a_broken_stream_is_sent_on_the_next_one(make_bench: MakeBench) -> None:
+    bench, newer = make_bench(), FakeStream()
+    bench.stream = Breaking()
+
+    async def then() -> None:  # the device is back, and the work was pushed again: nobody pushes it a third time
+        await bench.agent.welcome(WELCOME, newer)  # type: ignore[arg-type]
+        await bench.agent.message(make_work(), newer)  # type: ignore[arg-type]
+
+    bench.stream.then = then  # type: ignore[attr-defined]
+    await push(await joined(bench), make_work())
+    await bench.settled()
+    (submission,) = newer.of(UpdateSubmission)
+    assert len(bench.trainer.runs) == 1 and submission.report.repushed
+    await bench.agent.close()
+
+
+async def test_a_new_parent_hears_of_an_update_once_it_has_pushed_the_work_itself(make_bench: MakeBench) -> None:
     gate = threading.Event()
     bench = await joined(make_bench(gate=gate))
     await push(bench, make_work())
     assert await asyncio.to_thread(bench.trainer.entered.wait, PATIENCE_S)
     newer = FakeStream()
-
-    class Breaking(FakeStream):
-        async def send(self, value: object) -> None:
-            await bench.agent.welcome(WELCOME, newer)  # type: ignore[arg-type]
-            raise broken()
-
-    bench.agent._stream = Breaking()  # type: ignore[assignment]
+    await bench.agent.welcome(WELCOME, newer)  # type: ignore[arg-type]
     gate.set()
     await bench.settled()
+    assert newer.of(UpdateSubmission) == [] and bench.state.spooled() is not None, "an edge may not know the work yet"
+    await bench.agent.message(make_work(), newer)  # type: ignore[arg-type]
+    await bench.settled()
     assert len(newer.of(UpdateSubmission)) == 1 and len(bench.trainer.runs) == 1
+    await bench.agent.close()
+
+
+async def test_a_stream_that_breaks_without_a_new_one_leaves_the_update_for_the_next_push(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    bench.stream = Breaking()
+
+    async def then() -> None:
+        pass
+
+    bench.stream.then = then  # type: ignore[attr-defined]
+    await push(await joined(bench), make_work())
+    await bench.settled()
+    assert bench.state.spooled() is not None and any("pushed again" in words for words in bench.said)
     await bench.agent.close()
 
 
