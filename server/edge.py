@@ -216,6 +216,8 @@ class Edge:
 
     def _seat(self, session: AnySession, number: int) -> None:
         older = self._seats.take(session, number)
+        if older is not None:  # what went down its stream may be lost; the root hands it out again
+            self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
         if isinstance(older, LeafSession):
             self._edges.drop(older)
         self._seen_s[session.stream] = self._clock()

@@ -77,21 +77,22 @@ class EdgeEngine:
         tally = self.tally
         if tally is None or tally.round != order.round:
             raise RuntimeError(f"round {order.round} is not open at this edge")
-        outcomes = {leaf.device: leaf for part in order.parts for leaf in tally.parts[part].leaves}
+        below = [leaf for part in order.parts for leaf in tally.parts[part].leaves]
+        counted = {leaf.device: leaf for leaf in below if leaf.counted}
+        failed = {leaf.device: leaf for leaf in below if not leaf.counted}
+        outcomes: dict[str, LeafOutcome] = {}
         for device in order.devices:
-            if device not in outcomes:
-                outcomes[device] = self._outcome(tally, device, times_s[device])
+            outcomes[device] = counted.get(device) or self._outcome(tally, device, times_s[device])
         for device in order.failed:
-            if device not in outcomes:
-                outcomes[device] = LeafOutcome(device=device, counted=False, time_s=0.0, message=faults.get(device, ""))
+            fault = LeafOutcome(device=device, counted=False, time_s=0.0, message=faults.get(device, ""))
+            outcomes.setdefault(device, failed.get(device, fault))
         leaves = tuple(outcomes[device] for device in sorted(outcomes))
         partial = tally.unfold()
-        counted = any(leaf.counted for leaf in leaves)
         scores = b"".join(_scores(tally, leaves))
         return PartialSubmission(
             round=order.round,
             number=order.number,
-            partial=self._put(tally.aggregator.pack(partial), "partial") if counted else None,
+            partial=self._put(tally.aggregator.pack(partial), "partial") if order.devices else None,
             scores=self._put(iter((scores,)), "scores") if scores else None,
             leaves=leaves,
         )

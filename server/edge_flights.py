@@ -1,11 +1,12 @@
 """An edge's submissions on their way up: packed by the worker, uploaded where they are large, told, told again."""
 
+import asyncio
 import mmap
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from fedcore.errors import FedcoreError, TransportError
+from fedcore.errors import FedcoreError, TransportError, UpdateLate
 from fedcore.rounds.tier_commands import Send
 from protos.tier_values import PartialSubmission
 from protos.values import BlobRef, UploadHeader
@@ -15,6 +16,9 @@ from server.edge_uplink import EdgeUplink
 from server.tasks import Tasks
 from transport.link import Link
 from transport.retry import retrying
+
+LATE_TRIES = 30  # a round that really is over is forgotten sooner, with its close or the next share
+LATE_PAUSE_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +31,7 @@ class _Flight:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class EdgeFlights:
-    """One submission at a time. `refused` hears that a submission cannot be had above any more. On the event loop."""
+    """Submissions by number. `refused` hears that one cannot be had above any more. Lives on the event loop."""
 
     name: str
     link: Link
@@ -36,7 +40,7 @@ class EdgeFlights:
     tasks: Tasks
     notes: EdgeNotes
     refused: Callable[[int, str], None]
-    _current: _Flight | None = None
+    _flights: dict[int, _Flight] = field(default_factory=dict)
     _pushed_s: dict[str, float] = field(default_factory=dict)
     _times_s: dict[str, float] = field(default_factory=dict)
     _faults: dict[str, str] = field(default_factory=dict)
@@ -54,14 +58,15 @@ class EdgeFlights:
         self._faults[device] = message
 
     def begin(self, order: Send) -> None:
-        """Pack what is held and send it up."""
-        flight = self._current = _Flight(order.number)
-        self.tasks.spawn(self._fly(flight, order))
+        """Pack what is held, before anything else is folded, and send it up."""
+        flight = self._flights[order.number] = _Flight(order.number)
+        packing = self.tasks.submit(self.engine.pack, order, dict(self._times_s), dict(self._faults))
+        self.tasks.spawn(self._fly(flight, order, packing))
 
     def again(self, number: int) -> None:
         """Its answer may have been lost with the stream: send it once more."""
-        flight = self._current
-        if flight is None or flight.number != number:
+        flight = self._flights.get(number)
+        if flight is None:
             return
         if flight.moving:
             flight.again = True
@@ -71,18 +76,15 @@ class EdgeFlights:
 
     def landed(self, number: int) -> None:
         """It was answered."""
-        if self._current is not None and self._current.number == number:
-            self._current = None
+        self._flights.pop(number, None)
 
     def forget(self) -> None:
         """The round is behind us."""
-        self._current = None
-        for known in (self._pushed_s, self._times_s, self._faults):
+        for known in (self._flights, self._pushed_s, self._times_s, self._faults):
             known.clear()
 
-    async def _fly(self, flight: _Flight, order: Send) -> None:
-        times_s, faults = dict(self._times_s), dict(self._faults)
-        flight.submission = await self.tasks.in_worker(self.engine.pack, order, times_s, faults)
+    async def _fly(self, flight: _Flight, order: Send, packing: Awaitable[PartialSubmission]) -> None:
+        flight.submission = await packing
         below = {leaf for part in order.parts for leaf in self.engine.leaves(part)}
         self.notes.outcomes([leaf for leaf in flight.submission.leaves if leaf.device not in below])
         await self._deliver(flight)
@@ -93,20 +95,35 @@ class EdgeFlights:
             raise RuntimeError(f"submission {flight.number} was never packed")
         try:
             for ref in (submission.partial, submission.scores):
-                if ref is not None and not ref.inline and flight is self._current:
-                    await retrying(partial(self._upload, ref, submission.round))
-            if flight is self._current:
+                if ref is not None and not ref.inline:
+                    await self._bring_up(flight, ref, submission.round)
+            if self._wanted(flight):
                 self.uplink.tell(submission)
         except TransportError:
             pass  # the reconnect asks for it again
         except FedcoreError as error:
-            if flight is self._current:
+            if self._wanted(flight):
                 self.refused(flight.number, str(error))
         finally:
             flight.moving = False
-        if flight.again and flight is self._current:
+        if flight.again and self._wanted(flight):
             flight.again = False
             self.again(flight.number)
+
+    async def _bring_up(self, flight: _Flight, ref: BlobRef, number: int) -> None:
+        """Upload one blob. A parent that came in place of a dead one may not have heard of the round yet."""
+        for _ in range(LATE_TRIES):
+            if not self._wanted(flight):
+                return
+            try:
+                await retrying(partial(self._upload, ref, number))
+                return
+            except UpdateLate:
+                await asyncio.sleep(LATE_PAUSE_S)
+        await self._upload(ref, number)
+
+    def _wanted(self, flight: _Flight) -> bool:
+        return self._flights.get(flight.number) is flight
 
     async def _upload(self, ref: BlobRef, number: int) -> None:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self.uplink.session, round=number)

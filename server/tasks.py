@@ -23,6 +23,10 @@ class Tasks:
         """Run CPU or disk work on the worker thread, after everything handed to it before."""
         return await self._loop.run_in_executor(self._worker, work, *arguments)
 
+    def submit(self, work: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+        """Queue work on the worker thread now; await the future for what it returns."""
+        return self._loop.run_in_executor(self._worker, work, *arguments)
+
     def hand_over(
         self, work: Callable[..., None], *arguments: Any, failing: Callable[[BaseException], Exception]
     ) -> None:
