@@ -9,7 +9,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,9 +25,11 @@ COLUMNS = (
     *("wait_s", "fold_s", "overrun_s", "timing", "network"),
 )
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 
 class EventLog:
-    """Appends to events.jsonl, one JSON object per line, flushed line by line."""
+    """Appends to events.jsonl, one JSON object per line, flushed after every call."""
 
     def __init__(self, path: Path) -> None:
         """Open `path` at its end, creating it where it is missing; a torn last line is cut off."""
@@ -39,10 +41,11 @@ class EventLog:
 
         Numbers that JSON lacks (NaN, infinity) become null. Raises ValueError where `fields` has t or event itself.
         """
-        fields = {} if fields is None else fields
-        if "t" in fields or "event" in fields:
-            raise ValueError(f"event {event}: t and event are arguments, not fields; got {sorted(fields)}")
-        self._file.write(_line({"t": t, "event": event, **fields}))
+        self.extend(t, ((event, {} if fields is None else fields),))
+
+    def extend(self, t: float, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Write events of one moment at once, each as its kind and its fields; raises like `append`, writing none."""
+        self._file.write(b"".join(_event_line(t, event, fields) for event, fields in events))
         self._file.flush()
 
     def truncate_after(self, last_round: int) -> int:
@@ -138,8 +141,18 @@ def _open_whole_lines(path: Path) -> BinaryIO:
     return file
 
 
+def _event_line(t: float, event: str, fields: Mapping[str, Any]) -> bytes:
+    if "t" in fields or "event" in fields:
+        raise ValueError(f"event {event}: t and event are arguments, not fields; got {sorted(fields)}")
+    return _line({"t": t, "event": event, **fields})
+
+
 def _line(event: Mapping[str, Any]) -> bytes:
-    return (json.dumps(_strict(event), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        text = _encode(event)
+    except (TypeError, ValueError):  # rare, and looking for it in every value costs more than writing the line
+        text = _encode(_strict(event))
+    return (text + "\n").encode()
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:

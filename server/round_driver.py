@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fedcore.errors import FedcoreError, RunError
+from fedcore.protocols import Json
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
 from fedcore.rounds.result import RoundResult
@@ -92,6 +93,7 @@ class RoundDriver:
         """Send assignments down; those for devices below one edge together."""
         engine = self.ready()
         below: dict[Session, dict[str, Work]] = {}
+        pushed: list[Json] = []
         for order in pushes:
             session = self.seats.find(order.device)
             if session is None or engine.open is None or engine.open.round != order.round:
@@ -101,7 +103,8 @@ class RoundDriver:
                 below.setdefault(session.stream, {})[order.device] = work
             else:
                 session.send(work)
-            self.log.event("pushed", device=order.device, round=order.round)
+            pushed.append({"device": order.device, "round": order.round})
+        self.log.events("pushed", pushed)
         left_s = max(0.0, self.machine.deadline_at_s - self.clock())
         for edge, works in below.items():
             for share in shares(works, spec=engine.tier_spec, deadline_s=EDGE_SHARE * left_s):

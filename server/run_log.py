@@ -53,13 +53,17 @@ class RunLog:
     def event(self, kind: str, **fields: Any) -> None:
         """Write one event."""
         with self._lock:
-            self._write(kind, fields)
+            self._write([(kind, fields)])
+
+    def events(self, kind: str, fields: Sequence[Mapping[str, Any]]) -> None:
+        """Write several events of one kind at once."""
+        with self._lock:
+            self._write([(kind, each) for each in fields])
 
     def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
         """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
         with self._lock:
-            for each in events:
-                self._write(each["event"], {key: value for key, value in each.items() if key != "event"})
+            self._write([(each["event"], _fields(each)) for each in events])
             self._rows.append(rows)
             for observer in self._observers:
                 observer.rows(rows)
@@ -86,10 +90,15 @@ class RunLog:
         self._events.close()
         self._rows.close()
 
-    def _write(self, kind: str, fields: Mapping[str, Any]) -> None:
-        self._events.append(self._wall(), kind, fields)
+    def _write(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self._events.extend(self._wall(), events)
         for observer in self._observers:
-            observer.event(kind, fields)
+            for kind, fields in events:
+                observer.event(kind, fields)
+
+
+def _fields(event: Json) -> Json:
+    return {key: value for key, value in event.items() if key != "event"}
 
 
 def evaluation_key(round_index: int, *, full: bool) -> str:

@@ -43,6 +43,15 @@ def test_fields_cannot_hide_time_or_kind(tmp_path: Path) -> None:
     assert (tmp_path / "events.jsonl").read_bytes() == b""
 
 
+def test_events_of_one_moment_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.extend(1.0, [("pushed", {"device": "a"}), ("pushed", {"device": "b", "loss": math.nan})])
+    with pytest.raises(ValueError, match="t and event are arguments"):
+        log.extend(2.0, [("pushed", {"device": "c"}), ("pushed", {"event": "x"})])
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert lines == ['{"t":1.0,"event":"pushed","device":"a"}', '{"t":1.0,"event":"pushed","device":"b","loss":null}']
+
+
 def test_torn_last_line_is_left_out_and_cut_before_the_next_event(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, 1).close()
