@@ -104,10 +104,12 @@ class Edge:
             self._releasing.cancel()
             self._releasing = None
         self._lease_s = welcome.lease_s
-        self._uplink.up(welcome, stream)
         if self._checking is None:
+            await self._describe()
+            self._cache.keep_lasting()
             self.tasks.spawn(self._rounds.take_shares())
             self._check_leases()
+        self._uplink.up(welcome, stream)
         for session in self._seats:
             self._uplink.tell(LeafJoin(join=session.join))
         self._uplink.tell(Holding(blobs=self._cache.held()))
@@ -128,18 +130,18 @@ class Edge:
                 self._rounds.answered(message)
             case RoundClosed():
                 self._rounds.closed(message.round)
-            case LeafJoined() | LeafRefused():
-                if not self._uplink.answered(message) and isinstance(message, LeafRefused):
+            case LeafJoined():
+                if not self._uplink.answered(message) and self._seats.find(message.device) is None:
+                    self._uplink.tell(LeafLeft(device=message.device))  # it went before it was let in
+            case LeafRefused():
+                if not self._uplink.answered(message):
                     self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
             case LeafDismissed():
                 self._dismiss(message)
 
     def close(self, reason: str | None) -> None:
-        """Send everybody on: home with the run's parting words, or, without, to another parent."""
-        for session in {each.stream for each in self._seats} | set(self._edges):
-            if reason is not None:
-                session.send(Goodbye(reason=reason))
-            session.close()
+        """Send everybody on, home with the run's parting words or, without, to another parent, and end every timer."""
+        self._send_on(reason)
         self._rounds.close()
         for timer in (self._checking, self._releasing):
             if timer is not None:
@@ -147,12 +149,19 @@ class Edge:
 
     async def stop(self) -> None:
         """Stop every transfer and the worker."""
+        self._uplink.down()
         await self._cache.close()
         await self.tasks.close()
 
     def _release(self) -> None:
         self._say("the tier above stays away; devices are sent on")
-        self.close(None)
+        self._send_on(None)
+
+    def _send_on(self, reason: str | None) -> None:
+        for session in {each.stream for each in self._seats} | set(self._edges):
+            if reason is not None:
+                session.send(Goodbye(reason=reason))
+            session.close()
 
     def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
         session = self._seats.find(message.device)
@@ -167,13 +176,17 @@ class Edge:
 
     async def describe(self, newcomer: Newcomer) -> RunDescription:
         """What a newcomer must know, and the child edges it had best join."""
+        known = await self._describe()
+        needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
+        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in refs_of(work) if not ref.inline}
+        return replace(known, parents=rank_parents(needs, self._edges.parents()))
+
+    async def _describe(self) -> RunDescription:
         known = self._description
         if known is None or not known.labels:
             known = self._description = await self._link.describe()
             self._cache.learn(known.model_files, lasting=True)
-        needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
-        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in refs_of(work) if not ref.inline}
-        return replace(known, parents=rank_parents(needs, self._edges.parents()))
+        return known
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer as the root does; raises what the root raises, and TransportError while it is away."""
@@ -211,6 +224,8 @@ class Edge:
                 leaf.send(welcome)
                 self._seat(leaf, number)
                 self._edges.put(leaf)
+            elif self._seats.find(join.name) is None:
+                self._uplink.tell(LeafLeft(device=join.name))
         except FedcoreError as error:
             child.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
 
@@ -280,18 +295,18 @@ class Edge:
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
         """Most bytes `session` may upload now; None where it has nothing to upload."""
-        tally = self._engine.tally
+        if session.join.role is not Role.EDGE:
+            work = self._rounds.works.get(session.name)
+            return None if work is None or work.round != round_index else work.max_upload_bytes
+        tally = self._engine.tally  # the worker's: it may be behind, and the child tries again
         if tally is None or tally.round != round_index:
             return None
-        if session.join.role is Role.EDGE:
-            return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
-        work = self._rounds.works.get(session.name)
-        return None if work is None or work.round != round_index else work.max_upload_bytes
+        return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it goes when its round is behind us."""
-        if new and self._engine.tally is not None:
-            self._engine.tally.spool.add(blob_id)
+        if new:
+            self._rounds.uploading(blob_id)
 
     def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
         """Report an upload that was refused."""

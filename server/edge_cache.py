@@ -38,6 +38,11 @@ class EdgeCache:
             if blob_id not in self._coming:
                 self._blobs.delete(blob_id)
 
+    def keep_lasting(self) -> None:
+        """Delete whatever does not last, also what an earlier life of this edge left."""
+        for blob_id in self._blobs.names() - self._lasting:
+            self._blobs.delete(blob_id)
+
     def held(self) -> tuple[str, ...]:
         """Known blobs that are here, sorted."""
         return tuple(sorted(blob_id for blob_id in self._known if self._blobs.has(blob_id)))
@@ -73,6 +78,8 @@ class EdgeCache:
         self._coming.pop(blob_id, None)
         if not done.cancelled():
             done.exception()  # whoever waits has met it
+        if blob_id not in self._known:  # dropped with its round while it was on its way
+            self._blobs.delete(blob_id)
 
 
 def _delta(ref: BlobRef) -> BlobRef | None:

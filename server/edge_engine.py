@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fedcore.aggregation.table import make_aggregator
 from fedcore.assignment import Assignment
@@ -32,7 +31,8 @@ class EdgeEngine:
     def share(self, share: RoundShare, works: Mapping[str, Work]) -> None:
         """Take a share in, its blobs being here: `works` with the bytes of small blobs inside."""
         if self.tally is None or self.tally.round != share.round:
-            self.forget()
+            if self.tally is not None:
+                self.forget(self.tally.round)
             aggregator = make_aggregator(share.spec.aggregator)
             self.tally = Tally(
                 round=share.round,
@@ -88,7 +88,7 @@ class EdgeEngine:
             outcomes.setdefault(device, failed.get(device, fault))
         leaves = tuple(outcomes[device] for device in sorted(outcomes))
         partial = tally.unfold()
-        scores = b"".join(_scores(tally, leaves))
+        scores = b"".join(self._scores(tally, order, leaves))
         return PartialSubmission(
             round=order.round,
             number=order.number,
@@ -97,22 +97,29 @@ class EdgeEngine:
             leaves=leaves,
         )
 
-    def forget(self) -> None:
-        """The round is behind us: what was spooled for it goes."""
+    def drop_part(self, part: Part) -> None:
+        """Forget a child's partial: it was answered."""
         if self.tally is not None:
-            self.tally.delete_spool()
+            self.tally.drop_part(part)
+
+    def forget(self, number: int) -> None:
+        """A round is behind us: what was spooled for it goes."""
+        if self.tally is None or self.tally.round != number:
+            return
+        self.tally.delete_spool()
         for blob_id in self._sent:
             self.blobs.delete(blob_id)
         self.tally, self.works, self._sent, self._keep_sets = None, {}, set(), {}
+
+    def delete(self, blob_ids: set[str]) -> None:
+        """Delete uploads, whole or broken off."""
+        for blob_id in blob_ids:
+            self.blobs.delete(blob_id)
 
     def leaves(self, part: Part) -> set[str]:
         """Devices a child's submission speaks of; none once its round is behind us."""
         held = None if self.tally is None else self.tally.parts.get(part)
         return set() if held is None else {leaf.device for leaf in held.leaves}
-
-    def path(self, ref: BlobRef) -> Path:
-        """File of a packed blob."""
-        return self.blobs.path(ref.id)
 
     def _assignment(self, device: str, work: Work) -> Assignment:
         kept = self._keep_sets.get(work.keep_set.id)
@@ -144,6 +151,19 @@ class EdgeEngine:
             fold_s=tally.fold_s.get(device, 0.0),
         )
 
+    def _scores(self, tally: Tally, order: Send, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
+        """The leaves' group importances as they came, in order."""
+        parts = [tally.parts[part] for part in order.parts]
+        below = {leaf.device: part.scores[leaf.device] for part in parts for leaf in part.leaves if leaf.scores_bytes}
+        for leaf in leaves:
+            if not leaf.scores_bytes:
+                continue
+            submission = tally.arrived[leaf.device].submission
+            if leaf.device in below:
+                yield below[leaf.device].data
+            elif submission is not None and submission.scores is not None:
+                yield blob_payload(tally.blobs, submission.scores, leaf.scores_bytes)
+
     def _put(self, chunks: Iterator[bytes | memoryview], name: str) -> BlobRef:
         blob_id = self.blobs.put_chunks(chunks)
         size = self.blobs.size(blob_id)
@@ -153,15 +173,3 @@ class EdgeEngine:
         data = self.blobs.read_bytes(blob_id)
         self.blobs.delete(blob_id)
         return BlobRef(id=blob_id, size=size, name=name, inline=data)
-
-
-def _scores(tally: Tally, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
-    """The leaves' group importances as they came, in order."""
-    for leaf in leaves:
-        arrived = tally.arrived.get(leaf.device)
-        if not leaf.scores_bytes or arrived is None:
-            continue
-        if arrived.scores_data is not None:
-            yield arrived.scores_data
-        elif arrived.submission is not None and arrived.submission.scores is not None:
-            yield blob_payload(tally.blobs, arrived.submission.scores, leaf.scores_bytes)

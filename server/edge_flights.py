@@ -1,7 +1,6 @@
 """An edge's submissions on their way up: packed by the worker, uploaded where they are large, told, told again."""
 
 import asyncio
-import mmap
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from server.edge_notes import EdgeNotes
 from server.edge_uplink import EdgeUplink
 from server.tasks import Tasks
 from transport.link import Link
-from transport.retry import retrying
+from transport.retry import PAUSE_S, retrying
 
 LATE_TRIES = 30  # a round that really is over is forgotten sooner, with its close or the next share
 LATE_PAUSE_S = 1.0
@@ -90,17 +89,11 @@ class EdgeFlights:
         await self._deliver(flight)
 
     async def _deliver(self, flight: _Flight) -> None:
-        submission = flight.submission
-        if submission is None:
+        if flight.submission is None:
             raise RuntimeError(f"submission {flight.number} was never packed")
         try:
-            for ref in (submission.partial, submission.scores):
-                if ref is not None and not ref.inline:
-                    await self._bring_up(flight, ref, submission.round)
-            if self._wanted(flight):
-                self.uplink.tell(submission)
-        except TransportError:
-            pass  # the reconnect asks for it again
+            while self._wanted(flight) and not await self._delivered(flight, flight.submission):
+                pass
         except FedcoreError as error:
             if self._wanted(flight):
                 self.refused(flight.number, str(error))
@@ -109,6 +102,21 @@ class EdgeFlights:
         if flight.again and self._wanted(flight):
             flight.again = False
             self.again(flight.number)
+
+    async def _delivered(self, flight: _Flight, submission: PartialSubmission) -> bool:
+        """Send it up. False where it shall be tried again: an upload broke, not the stream, and nobody else asks."""
+        try:
+            for ref in (submission.partial, submission.scores):
+                if ref is not None and not ref.inline:
+                    await self._bring_up(flight, ref, submission.round)
+        except TransportError:
+            if not self.uplink.connected:
+                return True
+            await asyncio.sleep(PAUSE_S)
+            return False
+        if self._wanted(flight):
+            self.uplink.tell(submission)
+        return True
 
     async def _bring_up(self, flight: _Flight, ref: BlobRef, number: int) -> None:
         """Upload one blob. A parent that came in place of a dead one may not have heard of the round yet."""
@@ -127,9 +135,4 @@ class EdgeFlights:
 
     async def _upload(self, ref: BlobRef, number: int) -> None:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self.uplink.session, round=number)
-        with self.engine.path(ref).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                await self.link.upload(view, header)
-            finally:
-                view.release()
+        await self.link.upload(self.engine.blobs.view(ref.id), header)  # who closes it meets slices of a broken call

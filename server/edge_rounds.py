@@ -9,8 +9,8 @@ from fedcore.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.rounds import tier_commands as commands
 from fedcore.rounds import tier_events as events
 from fedcore.rounds.tier import step
-from fedcore.rounds.tier_state import TierState, Word
-from protos.tier_values import Holding, PartialSubmission, PartialVerdict, RoundShare
+from fedcore.rounds.tier_state import Part, TierState, Word
+from protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
 from protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from server.edge_cache import EdgeCache
 from server.edge_engine import EdgeEngine
@@ -26,6 +26,7 @@ from transport.link import Link
 
 CHILD_SHARE = 0.9  # of an edge's own time for a round, in which a child must have passed on what it holds
 CLOSING_S = 0.2  # how long the end of a round waits for the next share, which says the same to most devices
+MOST_EARLY = 256  # partials of a round to come that are kept
 MAX_MESSAGE = 500  # characters of a device's own words that travel up
 
 
@@ -58,7 +59,9 @@ class EdgeRounds:
             name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, notes=notes, refused=self._unwanted
         )
         self._last_share: RoundShare | None = None
-        self._early: list[tuple[str, PartialSubmission]] = []  # partials of a round whose share is on its way
+        self._early: dict[Part, PartialSubmission] = {}  # of a round whose share is on its way
+        self._uploads: set[str] = set()  # blobs members began to send since the last round
+        self._uploads_before: set[str] = set()  # the same of the round before; an upload may end late
         self._shares: asyncio.Queue[RoundShare] = asyncio.Queue()
         self._ticking: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
@@ -78,6 +81,10 @@ class EdgeRounds:
         self.feed(events.Closed(round=number, now_s=self._clock()))
         _stop(self._closing)
         self._closing = self._in(CLOSING_S, lambda: self._tell_closed(number, {}))
+
+    def uploading(self, blob_id: str) -> None:
+        """A member begins to send this blob, which was not here."""
+        self._uploads.add(blob_id)
 
     def close(self) -> None:
         """No more timers."""
@@ -111,12 +118,14 @@ class EdgeRounds:
                     verdict = Verdict(str(order.word))
                     number, devices = order.part.number, order.devices
                     child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
+                self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
             case commands.Send():
                 self._flights.begin(order)
             case commands.SendAgain():
                 self._flights.again(order.number)
             case commands.Forget():
                 self._flights.forget()
+                self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
 
     async def take_shares(self) -> None:
         """Take shares in one after the other: a later one never overtakes the blobs of an earlier one."""
@@ -153,6 +162,8 @@ class EdgeRounds:
             self.works = {}
             self._flights.forget()
             self._cache.forget_all_but([*refs, *before])
+            self._tasks.hand_over(self._engine.delete, self._uploads | self._uploads_before, failing=_unsummed)
+            self._uploads, self._uploads_before = set(), self._uploads
         self._last_share = share
         self.works |= works
         self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
@@ -160,9 +171,9 @@ class EdgeRounds:
         _stop(self._ticking)
         self._ticking = self._in(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
         self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
-        early, self._early = self._early, []
-        for child, submission in early:
-            self._tasks.spawn(self.take_part(child, submission))
+        early, self._early = self._early, {}
+        for part, submission in early.items():
+            self._tasks.spawn(self.take_part(part.child, submission))
         self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
 
     async def _prefetch(self, blob_ids: list[str]) -> None:
@@ -179,8 +190,9 @@ class EdgeRounds:
         for device in devices:
             session = self._seats.find(device)
             work = self.works[device]
-            if session is None:
+            if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.Gone(device=device, now_s=now_s))
+                self._uplink.tell(LeafLeft(device=device))
             elif isinstance(session, LeafSession):
                 below.setdefault(session.stream, {})[device] = work
             else:
@@ -204,19 +216,23 @@ class EdgeRounds:
             self._notes.event("rejected", device=device, round=number)
             self.failed(device, number, text)
             return
-        self._flights.arrived(device, self._clock())
+        if number == self.machine.round:
+            self._flights.arrived(device, self._clock())
         self._notes.event("accepted", device=device, round=number)
         self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
 
     def failed(self, device: str, number: int, message: str) -> None:
         """A device's part in the round does not count, and why."""
-        self._flights.fault(device, message[:MAX_MESSAGE])
+        if number == self.machine.round:
+            self._flights.fault(device, message[:MAX_MESSAGE])
         self.feed(events.Failed(device=device, round=number, now_s=self._clock()))
 
     async def take_part(self, child: str, submission: PartialSubmission) -> None:
         """Verify a child's partial and have it counted, whole or not at all."""
         if submission.round > self.machine.round:
-            self._early.append((child, submission))
+            self._early[Part(child=child, number=submission.number)] = submission
+            while len(self._early) > MOST_EARLY:
+                del self._early[next(iter(self._early))]
             return
         try:
             await self._tasks.in_worker(self._engine.verify_part, child, submission)
@@ -228,7 +244,8 @@ class EdgeRounds:
                 refusal = PartialVerdict(round=submission.round, number=number, verdict=Verdict.REJECTED, message=text)
                 session.send(refusal)
             for leaf in submission.leaves:
-                self.failed(leaf.device, submission.round, f"through {child}: {text}")
+                if self._speaks_for(child, leaf.device):
+                    self.failed(leaf.device, submission.round, f"through {child}: {text}")
             return
         self.feed(
             events.PartArrived(
@@ -236,10 +253,19 @@ class EdgeRounds:
                 number=submission.number,
                 round=submission.round,
                 counted=submission.counted,
-                failed=tuple(leaf.device for leaf in submission.leaves if not leaf.counted),
+                failed=tuple(
+                    leaf.device
+                    for leaf in submission.leaves
+                    if not leaf.counted and self._speaks_for(child, leaf.device)
+                ),
                 now_s=self._clock(),
             )
         )
+
+    def _speaks_for(self, child: str, device: str) -> bool:
+        """Whether a child's word on a failure holds: not for a device that has another parent by now."""
+        session = self._seats.find(device)
+        return session is None or session.stream is self._edges.find(child)
 
     def _unwanted(self, number: int, message: str) -> None:
         """The tier above does not take a submission's bytes any more: its round has closed, as a rule."""

@@ -61,6 +61,8 @@ def _checked_leaves(
             raise UpdateRejected(f"{who}: {leaf.device[:80]!r} has no assignment in this round")
         if leaf.counted != (leaf.report is not None):
             raise UpdateRejected(f"{who}: {leaf.device}: expected a report with every counted update, and only there")
+        if leaf.scores_bytes and not leaf.counted:
+            raise UpdateRejected(f"{who}: {leaf.device}: expected importances with a counted update only")
         if not (math.isfinite(leaf.time_s) and leaf.time_s >= 0 and math.isfinite(leaf.fold_s) and leaf.fold_s >= 0):
             raise UpdateRejected(f"{who}: {leaf.device}: expected times of 0 or more seconds")
         if leaf.report is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedcore.adapter import AdapterSpec, Tensors
 from fedcore.assignment import Assignment
+from fedcore.errors import UpdateRejected
 from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.protocols import Aggregator
 from fedcore.rounds.tier_state import Part
@@ -26,7 +27,6 @@ class Arrived:
     scores: GroupScores | None
     update: Update | None = None
     submission: UpdateSubmission | None = None
-    scores_data: memoryview | None = None  # as they came, of a leaf of a partial
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Tally:
         One for another round, or of nobody's assignment, is not looked at: it is refused by rule.
         """
         assignment = self.assignments.get(device)
-        if submission.round != self.round or assignment is None or device in self.arrived:
+        if submission.round != self.round or assignment is None or self._has(device):
             return
         begin = time.perf_counter()
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
@@ -78,7 +78,11 @@ class Tally:
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
         part = Part(child=edge, number=submission.number)
-        if submission.round != self.round or part in self.parts:
+        if submission.round != self.round:
+            return
+        if part in self.parts:
+            if self.parts[part].leaves != submission.leaves:
+                raise UpdateRejected(f"{edge}, round {self.round}: number {part.number} came with other leaves before")
             return
         begin = time.perf_counter()
         self.parts[part] = verify_part(edge, submission, self)
@@ -97,7 +101,6 @@ class Tally:
                 self.arrived[leaf.device] = Arrived(
                     report=leaf.report,
                     scores=None if scored is None else scored.scores,
-                    scores_data=None if scored is None else scored.data,
                 )
                 self.folded.add(leaf.device)
                 self.fold_s[leaf.device] = leaf.fold_s
@@ -121,6 +124,11 @@ class Tally:
         """Delete what was sent for this round."""
         for blob_id in self.spool:
             self.blobs.delete(blob_id)
+
+    def _has(self, device: str) -> bool:
+        """Whether its update is here; one that came in a partial is not, once that was taken out of the sum."""
+        held = self.arrived.get(device)
+        return held is not None and (held.update is not None or device in self.folded)
 
     def _sum(self) -> Any:
         if self.partial is None:

@@ -50,6 +50,12 @@ class BlobStore:
         """Return the bytes of all whole blobs; aliases and partials are not counted."""
         return sum(path.stat().st_size for path in (self._root / "sha256").glob("??/*"))
 
+    def names(self) -> set[str]:
+        """Return the names of all blobs here, whole or partial; aliases are not counted."""
+        whole = {f"sha256:{path.parent.name}{path.name}" for path in (self._root / "sha256").glob("??/*")}
+        partial = {f"sha256:{path.name}" for path in (self._root / "partial").glob("?" * 64)}
+        return whole | partial
+
     def put_bytes(self, data: bytes, durable: bool = False) -> str:
         """Store `data` and return its name; it survives a power cut where `durable`.
 
