@@ -1,7 +1,9 @@
-"""Which parent a newcomer should try first: the one that has to bring the fewest bytes for it."""
+"""Which parent a newcomer should try first: one that is not crowded, and has to bring the fewest bytes for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+CROWD = 4  # devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +19,14 @@ def rank_parents(needs: Mapping[str, int], parents: Sequence[Parent]) -> tuple[s
     """Return the parents' addresses, best first, each once.
 
     `needs` are the bytes of every blob the newcomer will ask for, by blob id. The fewest bytes missing at the parent
-    come first, then the fewest devices, then the address: the order of `parents` does not matter.
+    come first, then the fewest devices, then the address: the order of `parents` does not matter. Parents with more
+    than twice the devices of the emptiest, and CROWD, come after all others: who holds something would be sent
+    everybody, and who holds nothing nobody, for ever.
     """
+    crowded = 2 * min((parent.devices for parent in parents), default=0) + CROWD
 
-    def cost(parent: Parent) -> tuple[int, int, str]:
+    def cost(parent: Parent) -> tuple[bool, int, int, str]:
         missing = sum(size for blob_id, size in needs.items() if blob_id not in parent.holds)
-        return missing, parent.devices, parent.address
+        return parent.devices > crowded, missing, parent.devices, parent.address
 
     return tuple(dict.fromkeys(parent.address for parent in sorted(parents, key=cost)))

@@ -74,7 +74,7 @@ class Edge:
         self._clock = clock
         self._link = link
         self._engine = engine
-        self._cache = EdgeCache(engine.blobs, link)
+        self._cache = EdgeCache(engine.blobs, link, arrived=self._tell_holding)
         self._uplink = EdgeUplink(answer_s=link.settings.silence_s)
         self._rounds = EdgeRounds(
             name=name,
@@ -112,7 +112,7 @@ class Edge:
         self._uplink.up(welcome, stream)
         for session in self._seats:
             self._uplink.tell(LeafJoin(join=session.join))
-        self._uplink.tell(Holding(blobs=self._cache.held()))
+        self._tell_holding()
         self._rounds.feed(events.Reconnected(now_s=self._clock()))
 
     def lost(self) -> None:
@@ -162,6 +162,10 @@ class Edge:
             if reason is not None:
                 session.send(Goodbye(reason=reason))
             session.close()
+
+    def _tell_holding(self) -> None:
+        """Tell the tier above what newcomers would find here."""
+        self._uplink.tell(Holding(blobs=self._cache.held()))
 
     def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
         session = self._seats.find(message.device)

@@ -1,7 +1,7 @@
 """The blobs an edge hands on: each crosses the uplink once, however many devices ask for it at the same time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fedcore.errors import ProtocolError
 from protos.values import BlobRef
@@ -13,10 +13,11 @@ from transport.retry import retrying
 class EdgeCache:
     """Brings known blobs from the tier above on demand. Lives on the event loop."""
 
-    def __init__(self, blobs: BlobStore, link: Link) -> None:
-        """Cache in `blobs` what comes over `link`."""
+    def __init__(self, blobs: BlobStore, link: Link, *, arrived: Callable[[], None]) -> None:
+        """Cache in `blobs` what comes over `link`; `arrived` is called once a lasting blob is here."""
         self._blobs = blobs
         self._link = link
+        self._told = arrived
         self._known: dict[str, BlobRef] = {}
         self._lasting: set[str] = set()
         self._coming: dict[str, asyncio.Task[None]] = {}
@@ -76,8 +77,8 @@ class EdgeCache:
 
     def _arrived(self, blob_id: str, done: "asyncio.Task[None]") -> None:
         self._coming.pop(blob_id, None)
-        if not done.cancelled():
-            done.exception()  # whoever waits has met it
+        if not done.cancelled() and done.exception() is None and blob_id in self._lasting:  # whoever waits has met it
+            self._told()
         if blob_id not in self._known:  # dropped with its round while it was on its way
             self._blobs.delete(blob_id)
 
