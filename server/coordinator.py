@@ -317,8 +317,7 @@ class Coordinator:
         if current is None or current.round != round_index:
             return None
         if session.join.role is Role.EDGE:
-            devices = sum(leaf.name in current.works for leaf in self._edges.leaves(session))
-            return part_bound(current.tally, max(devices, 1))
+            return part_bound(current.tally, len(current.works))  # who has left the edge is in its partial all the same
         return current.works[session.name].max_upload_bytes if session.name in current.works else None
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:

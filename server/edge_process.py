@@ -17,6 +17,7 @@ from server.edge_notes import EdgeNotes
 from server.edge_options import EdgeOptions
 from server.interceptor import ErrorInterceptor
 from server.listening import listen
+from server.run_lock import RunLock
 from server.run_log import Observer
 from server.service import FleetService
 from storage.atomic import write_atomic
@@ -39,10 +40,18 @@ NOBODY = Fingerprint(tensors="", config="", tokenizer="")  # an edge has no base
 async def serve_edge(options: EdgeOptions) -> str:
     """Serve an edge until the run is over and return the parting words of the tier above.
 
-    Raises RunError where it cannot listen, TransportError where every tier above stays unreachable, and what a join
-    is refused with.
+    Raises RunError where it cannot listen or another process has its state folder, TransportError where every tier
+    above stays unreachable, and what a join is refused with.
     """
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = RunLock(options.state, role="edge", remedy="--state")
+    try:
+        return await _serve(options)
+    finally:
+        lock.release()
+
+
+async def _serve(options: EdgeOptions) -> str:
     blobs = BlobStore(options.state / "blobs")
     _, epoch = next_session(options.state / "identity.json")
     unlimited = Throttle(0.0)

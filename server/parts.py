@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.assignment import Assignment
 from fedcore.errors import ProtocolError, UpdateRejected
 from fedcore.outcome import GroupScores
@@ -30,6 +31,12 @@ class ArrivedPart:
     partial: Callable[[], Any] | None  # None where nothing in it counts
     leaves: tuple[LeafOutcome, ...]
     scores: Mapping[str, Scored]
+    weight: int = 0  # of all that is counted in it
+
+    def strange_weight(self, assignments: Mapping[str, Assignment]) -> int:
+        """What of its weight belongs to devices without an assignment here."""
+        known = (assignments[leaf.device].weight for leaf in self.leaves if leaf.counted and leaf.device in assignments)
+        return self.weight - sum(known)
 
 
 def part_bound(tally: "Tally", devices: int) -> int:
@@ -44,7 +51,10 @@ def verify_part(edge: str, submission: PartialSubmission, tally: "Tally") -> Arr
     try:
         leaves = _checked_leaves(submission, tally.assignments, who, strangers=tally.strangers)
         scores = _scores(submission, leaves, tally)
-        return ArrivedPart(partial=_partial(submission, tally, who), leaves=submission.leaves, scores=scores)
+        partial, weight = _partial(submission, tally, who)
+        part = ArrivedPart(partial=partial, leaves=submission.leaves, scores=scores, weight=weight)
+        _check_room(part, tally, who)
+        return part
     except (UpdateRejected, ProtocolError) as error:
         raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
 
@@ -78,6 +88,9 @@ def _scores(
     """Cut the importances apart."""
     asked = {leaf.device: assignment for leaf, assignment in leaves if assignment.score}
     missing = [leaf.device for leaf in submission.leaves if leaf.device in asked and not leaf.scores_bytes]
+    unasked = [leaf.device for leaf, assignment in leaves if leaf.scores_bytes and not assignment.score]
+    if unasked:
+        raise UpdateRejected(f"group importances came of devices that were not asked for them: {unasked[:3]}")
     total = sum(leaf.scores_bytes for leaf in submission.leaves)
     if missing or (total and submission.scores is None):
         raise UpdateRejected(f"group importances were asked for and are missing: {missing[:3]}")
@@ -96,12 +109,12 @@ def _scores(
     return scores
 
 
-def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callable[[], Any] | None:
+def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[Callable[[], Any] | None, int]:
     counted = submission.counted
     if submission.partial is None:
         if counted:
             raise UpdateRejected(f"{who}: {len(counted)} leaves are counted in a partial that did not come")
-        return None
+        return None, 0
     data = blob_payload(tally.blobs, submission.partial, part_bound(tally, len(counted)))
     partial = tally.aggregator.unpack(data, tally.spec, tally.adapter)
     members = partial.members
@@ -109,7 +122,16 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> Callabl
     if members.keys != expected:
         raise UpdateRejected(f"{who}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
     known = [tally.assignments[device].weight for device in counted if device in tally.assignments]
-    weight = sum(known)
-    if members.weight != weight and len(known) == len(counted):
+    weight, strangers = sum(known), len(counted) - len(known)
+    if members.weight < weight + strangers or (members.weight > weight and not strangers):
         raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
-    return lambda: tally.aggregator.unpack(data, tally.spec, tally.adapter)
+    return (lambda: tally.aggregator.unpack(data, tally.spec, tally.adapter)), members.weight
+
+
+def _check_room(part: ArrivedPart, tally: "Tally", who: str) -> None:
+    """Refuse a weight of devices unknown here with which a sum could outgrow its bound: that would end this edge."""
+    strange = part.strange_weight(tally.assignments)
+    others = sum(each.strange_weight(tally.assignments) for each in tally.parts.values())
+    room = MAX_TOTAL_WEIGHT - others - sum(each.weight for each in tally.assignments.values())
+    if strange and strange > room:
+        raise UpdateRejected(f"{who}: expected a weight of {room} at most of devices unknown here, got {strange}")

@@ -208,7 +208,8 @@ class RoundDriver:
             self.log.event("rejected", device=edge.name, round=number, message=text)
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.REJECTED, message=text))
             for leaf in submission.leaves:
-                self._rejected(leaf.device, number, f"through {edge.name}: {text}")
+                if self._speaks_for(edge, leaf.device):
+                    self._rejected(leaf.device, number, f"through {edge.name}: {text}")
             return
         if self._counts(part):  # its answer was lost on the way
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
@@ -219,8 +220,13 @@ class RoundDriver:
         )
         if self._counts(part):
             for leaf in submission.leaves:
-                if not leaf.counted:
+                if not leaf.counted and self._speaks_for(edge, leaf.device):
                     self.failed(leaf.device, AssignmentFailure(round=number, message=leaf.message))
+
+    def _speaks_for(self, edge: Session, device: str) -> bool:
+        """Whether an edge's word on a failure holds: not for a device that has another parent by now."""
+        session = self.seats.find(device)
+        return session is None or session.stream is edge
 
     def _counts(self, part: Part) -> bool:
         return part in self._merged or part in self._merged_before

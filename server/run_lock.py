@@ -1,4 +1,4 @@
-"""One coordinator per run folder: a lock that the operating system drops when its process dies."""
+"""One process per run or state folder: a lock that the operating system drops when its process dies."""
 
 import fcntl
 import os
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from fedcore.errors import RunError
 
-LOCK_FILE = "coordinator.lock"
+LOCK_FILE = "{role}.lock"
 
 
 class RunLock:
-    """The held lock of a run folder; `release` gives it back."""
+    """The held lock of a folder; `release` gives it back."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the lock; raises RunError naming the process that holds it."""
-        self._path = folder / LOCK_FILE
+    def __init__(self, folder: Path, *, role: str = "coordinator", remedy: str = "--run-dir") -> None:
+        """Take the lock for one process of `role`; raises RunError naming the one that holds it and the `remedy`."""
+        self._path = folder / LOCK_FILE.format(role=role)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -22,8 +22,8 @@ class RunLock:
             holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
             raise RunError(
-                f"{folder} is in use by a running coordinator (process {holder}); stop it first, or choose another "
-                "folder with --run-dir"
+                f"{folder} is in use by a running {role} (process {holder}); stop it first, or choose another "
+                f"folder with {remedy}"
             ) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
