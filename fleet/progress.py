@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fedcore.protocols import Json
 
@@ -52,66 +53,70 @@ class RunProgress:
 
 def advance(progress: RunProgress, event: Json) -> RunProgress:
     """Return the progress after one event of events.jsonl."""
-    kind, t = event["event"], event["t"]
-    progress = replace(progress, last_t=t)
-    match kind:
+    return replace(progress, last_t=event["t"], **_changes(progress, event))
+
+
+def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
+    """Fields that an event changes: a run has dozens of events a round, so one new value each has to do."""
+    match event["event"]:
         case "started":
-            return _started(progress, t)
+            return _started(progress, event["t"])
         case "joined" if event.get("role") == "device":
             return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
         case "refused":
-            return replace(progress, notes=(*progress.notes, f"refused: {event['message']}"))
+            return _noted(progress, f"refused: {event['message']}")
         case "left" if event["device"] in progress.devices:
             return _device(progress, event, state="away")
         case "choice":
-            progress = replace(progress, round=event["round"], first_round_t=progress.first_round_t or t)
             arm = event.get("realised") or event["arm"]
-            return _device(progress, event, state="assigned", sparsity=arm["sparsity"], rank=arm["rank"])
+            device = _device(progress, event, state="assigned", sparsity=arm["sparsity"], rank=arm["rank"])
+            return device | {"round": event["round"], "first_round_t": progress.first_round_t or event["t"]}
         case "pushed":
             return _device(progress, event, state="training")
         case "accepted":
             return _device(progress, event, state="done")
-        case "rejected" | "late" | "failed":
+        case "rejected" | "late" | "failed" as kind:
             note = f"{event['device']}, round {event['round']}: {event.get('message', kind)}"
-            return replace(_device(progress, event, state=kind), notes=(*progress.notes, note))
+            return _device(progress, event, state=kind) | _noted(progress, note)
         case "clock":
             note = f"{event['device']}, round {event['round']}: its phases exceed its time; look after its clock"
-            return replace(progress, notes=(*progress.notes, note))
+            return _noted(progress, note)
         case "reward":
             return _device(progress, event, reward=event["reward"])
         case "round_closed":
             return _closed(progress, event)
         case "evaluated" if event["task"].startswith("round"):
             number = int(event["task"].split()[1])
-            return replace(progress, accuracy=event["accuracy"], auc=event["auc"], evaluated_round=number)
+            return {"accuracy": event["accuracy"], "auc": event["auc"], "evaluated_round": number}
         case "task_failed":
-            return replace(progress, notes=(*progress.notes, f"{event['task']}: {event['message']}"))
-    return progress
+            return _noted(progress, f"{event['task']}: {event['message']}")
+    return {}
 
 
-def _started(progress: RunProgress, t: float) -> RunProgress:
+def _started(progress: RunProgress, t: float) -> dict[str, Any]:
     """After a resume, the pause is no part of a round's time, and nobody has joined yet."""
-    return replace(
-        progress,
-        started_t=progress.started_t or t,
-        first_round_t=None,
-        closed_before=progress.closed,
-        devices={name: replace(line, state="starting") for name, line in progress.devices.items()},
-    )
+    return {
+        "started_t": progress.started_t or t,
+        "first_round_t": None,
+        "closed_before": progress.closed,
+        "devices": {name: replace(line, state="starting") for name, line in progress.devices.items()},
+    }
 
 
-def _closed(progress: RunProgress, event: Json) -> RunProgress:
-    return replace(
-        progress,
-        closed_t=event["t"],
-        closed=progress.closed + (not event["void"]),
-        void=progress.void + bool(event["void"]),
-        bytes_up=progress.bytes_up + event["bytes_up"],
-        bytes_down=progress.bytes_down + event["bytes_down"],
-    )
+def _closed(progress: RunProgress, event: Json) -> dict[str, Any]:
+    return {
+        "closed_t": event["t"],
+        "closed": progress.closed + (not event["void"]),
+        "void": progress.void + bool(event["void"]),
+        "bytes_up": progress.bytes_up + event["bytes_up"],
+        "bytes_down": progress.bytes_down + event["bytes_down"],
+    }
 
 
-def _device(progress: RunProgress, event: Json, **changes: object) -> RunProgress:
+def _noted(progress: RunProgress, note: str) -> dict[str, Any]:
+    return {"notes": (*progress.notes, note)}
+
+
+def _device(progress: RunProgress, event: Json, **changes: Any) -> dict[str, Any]:
     name = event["device"]
-    line = replace(progress.devices.get(name, DeviceLine()), **changes)  # type: ignore[arg-type]
-    return replace(progress, devices={**progress.devices, name: line})
+    return {"devices": {**progress.devices, name: replace(progress.devices.get(name, DeviceLine()), **changes)}}
