@@ -13,7 +13,7 @@ from fedcore.protocols import Aggregator
 from fedcore.rounds.tier_state import Part
 from fedcore.update import Update
 from protos.tier_values import PartialSubmission
-from protos.values import UpdateSubmission
+from protos.values import BlobRef, UpdateSubmission
 from server.parts import ArrivedPart, verify_part
 from server.uploads import verify
 from storage.blobs import BlobStore
@@ -60,7 +60,7 @@ class Tally:
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
         self.aggregator.check(self._sum(), update)  # before it counts: a fold that fails ends the run
         self.arrived[device] = Arrived(report=submission.report, scores=scores, update=update, submission=submission)
-        self.spool |= {ref.id for ref in (submission.update, submission.scores) if ref is not None}
+        self.spool |= _stored(submission.update, submission.scores)
         self._spent((device,), time.perf_counter() - begin)
 
     def fold(self, device: str) -> None:
@@ -86,7 +86,7 @@ class Tally:
             return
         begin = time.perf_counter()
         self.parts[part] = verify_part(edge, submission, self)
-        self.spool |= {ref.id for ref in (submission.partial, submission.scores) if ref is not None}
+        self.spool |= _stored(submission.partial, submission.scores)
         self.aggregate_s += time.perf_counter() - begin
 
     def merge_part(self, part: Part) -> None:
@@ -139,3 +139,8 @@ class Tally:
         self.aggregate_s += seconds
         for device in devices:
             self.fold_s[device] = self.fold_s.get(device, 0.0) + seconds
+
+
+def _stored(*refs: BlobRef | None) -> set[str]:
+    """Those that lie in the store; the others came whole in their message."""
+    return {ref.id for ref in refs if ref is not None and not ref.inline}
