@@ -179,6 +179,41 @@ def test_devices_sit_below_the_lowest_edges(finished: Fleets) -> None:
     assert {each["device"] for each in joined if each["role"] == "device"} == set(DEVICES)
 
 
+def test_a_newcomer_is_sent_to_the_edge_that_holds_the_model(stage: Stage, bert: Path) -> None:
+    assert stage.run("certs", "certs", "--class", "cam", "--edge", "near", "--edge", "far").returncode == 0
+    prepare(stage, bert, edges="[]")
+    settings = ("--set", "run.rounds=1", "--set", "coordinator.min_devices=2", "--set", 'data.labels=["neg", "pos"]')
+    coordinator = stage.start("serve", "serve", "cfg.toml", *settings, "--run-dir", "run", "--certs", "certs")
+
+    def listening(path: str) -> str:
+        eventually(path, (stage.root / path).is_file)
+        return str(json.loads((stage.root / path).read_text())["address"])
+
+    def edge(name: str, *words: object) -> Started:
+        return stage.start(
+            name, "edge", "--upstream", root, "--name", name, "--certs", "certs", "--state", name, *words
+        )
+
+    def join(name: str, target: str) -> Started:
+        words = ("--class", "cam", "--identity", "cam", "--certs", "certs", "--data", "rows.csv", "--state", name)
+        return stage.start(name, "join", target, "--name", name, *words)
+
+    root = listening("run/coordinator.json")
+    edges = [edge("far"), edge("near")]
+    far, near = listening("far/edge.json"), listening("near/edge.json")
+    eventually("both are in", lambda: len(events(stage.root / "run", "joined")) == 2)
+    first = join("cam-0", f"{near},{root}")
+    eventually("the first is in", lambda: len(events(stage.root / "run", "joined")) == 3)
+    second = join("cam-1", root)
+    assert coordinator.ends(PATIENCE_S) == 0, coordinator.output()
+    for each in (first, second, *edges):
+        assert each.ends() == 0, each.output()
+    assert "sent to" not in first.output(), "it sat there already, and nobody knows of anything better"
+    assert f"sent to {near}\n" in second.output(), f"{far} has fewer devices, and would have to bring the model"
+    (told,) = summary_of(stage.root / "run")["rounds"]
+    assert {row["device"]: row["status"] for row in told["results"]} == {"cam-0": "accepted", "cam-1": "accepted"}
+
+
 def pid_of(fleet: Started, name: str) -> int:
     """The process of a fleet that runs edge `name`."""
     for pid in children(fleet.process.pid):
@@ -195,9 +230,13 @@ def test_devices_of_a_killed_edge_move_within_a_lease_and_are_counted_once(stage
     fleet = stage.start("fleet", "fleet", "cfg.toml", "--plain", "--run-dir", "run")
     eventually("everybody works", lambda: {each["device"] for each in events(run, "pushed")} == set(DEVICES))
 
+    # One of its devices has delivered, the other is still at it: neither is counted yet.
+    delivered = run / "logs" / "small-0.log"
+    eventually("a device has delivered to its edge", lambda: "round 1: sparsity" in delivered.read_text())
+    assert not events(run, "accepted")
     begun = time.time()
     os.kill(pid_of(fleet, "edge-1-0"), signal.SIGKILL)
-    below = ("big-0", "small-0")  # dealt out to the first edge
+    below = ("big-0", "small-0")  # the first edge's, for devices are dealt out
 
     def moved() -> bool:
         again = {each["device"] for each in events(run, "joined") if each["t"] > begun}
@@ -213,5 +252,6 @@ def test_devices_of_a_killed_edge_move_within_a_lease_and_are_counted_once(stage
     accepted = [(each["round"], each["device"]) for each in events(run, "accepted")]
     assert sorted(accepted) == [(number, device) for number in range(1, ROUNDS + 1) for device in DEVICES]
     assert "edge-1-0 ended: killed by SIGKILL" in fleet.output()
+    assert delivered.read_text().count("round 1: sparsity") == 2, "delivered again, without training"
     for name in below:
         assert "Traceback" not in (run / "logs" / f"{name}.log").read_text()
