@@ -1,5 +1,6 @@
 """What a device sends back: increments of the adapter it was handed, in its own coordinates."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -52,7 +53,7 @@ def verify_update(update: Update, spec: AdapterSpec) -> Update:
         if value.shape != shape or value.dtype != np.float32:
             raise UpdateRejected(f"{who}: {name} is {value.dtype} {value.shape}, expected float32 {shape}")
         moved = peak(value)
-        if not np.isfinite(moved):
+        if not math.isfinite(moved):
             raise UpdateRejected(f"{who}: {name} holds NaN or infinity; lower the learning rate")
         if moved >= MAX_ABS_VALUE:
             raise UpdateRejected(f"{who}: {name} moved by {moved:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
@@ -61,4 +62,7 @@ def verify_update(update: Update, spec: AdapterSpec) -> Update:
 
 def peak(values: NDArray[np.float32] | NDArray[np.float64]) -> float:
     """Return the largest absolute value, NaN where there is one, 0 for no values; allocates nothing."""
-    return max(float(values.max()), -float(values.min())) if values.size else 0.0
+    if not values.size:
+        return 0.0
+    # Ufuncs themselves: the methods of the same names take twice as long for the small tensors updates are made of.
+    return max(float(np.maximum.reduce(values, axis=None)), -float(np.minimum.reduce(values, axis=None)))

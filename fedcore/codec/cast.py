@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedcore.codec.formats import Layout
 
+_FLOAT32 = np.dtype("<f4")
 _INFINITY_BITS = 0x7F800000
 _QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in the dropped half
 _PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
@@ -79,6 +80,8 @@ def to_fp16(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype == _FLOAT32:
+        return values
     with np.errstate(invalid="ignore"):  # a signalling NaN may come off the wire
         return values.astype("<f4", copy=False)
 

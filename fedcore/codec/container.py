@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fedcore.errors import ProtocolError
@@ -28,6 +29,8 @@ MAX_HEADER_BYTES = 1 << 20  # some 4000 tensors; parsed JSON takes up to twenty 
 MAX_AXES = 8
 MAX_VALUES = 1 << 40
 _ALIGNMENT = 8
+_KNOWN = 16  # layouts remembered, of headers of up to so many bytes: parsed, all take less than 20 MB
+_KNOWN_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +82,40 @@ def opening(outlines: Mapping[str, Outline], metadata: Mapping[str, str]) -> byt
 def unpack(buffer: bytes | memoryview) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return entries (views into `buffer`) and metadata; raises ProtocolError on anything malformed."""
     view = memoryview(buffer).cast("B")
-    header, body = _header(view)
+    text, body = _header(view)
+    layout = (_known_layout if len(text) <= _KNOWN_BYTES else _layout)(text, len(body))
+    spans = layout.spans.items()
+    entries = {name: Entry(tag=tag, shape=shape, data=body[start:end]) for name, (tag, shape, start, end) in spans}
+    return entries, dict(layout.metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """What a header says, checked against the size of its body: tag, shape, start and end of every tensor."""
+
+    spans: Mapping[str, tuple[str, tuple[int, ...], int, int]]
+    metadata: Mapping[str, str]
+
+
+def _layout(text: bytes, body_bytes: int) -> _Layout:
+    header = parse_object(text, "container header")
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ProtocolError("container metadata: expected a mapping of strings to strings")
-    entries: dict[str, Entry] = {}
-    spans: list[tuple[int, int]] = []
+    spans: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     for name, raw in header.items():
-        tag, shape, start, end = _described(name, raw)
-        if end > len(body) or end - start != math.prod(shape) * TAG_BYTES[tag]:
+        tag, shape, start, end = spans[name] = _described(name, raw)
+        if end > body_bytes or end - start != math.prod(shape) * TAG_BYTES[tag]:
             raise ProtocolError(
                 f"tensor {name[:80]!r}: {tag} {list(shape)} needs {math.prod(shape) * TAG_BYTES[tag]} bytes, but its "
-                f"offsets [{start}, {end}) lie in a body of {len(body)}; the container is cut off or damaged"
+                f"offsets [{start}, {end}) lie in a body of {body_bytes}; the container is cut off or damaged"
             )
-        entries[name] = Entry(tag=tag, shape=shape, data=body[start:end])
-        spans.append((start, end))
-    _check_cover(spans, len(body))
-    return entries, metadata
+    _check_cover([(start, end) for _, _, start, end in spans.values()], body_bytes)
+    return _Layout(spans=spans, metadata=metadata)
+
+
+# Updates of equal shapes have equal headers; large ones are not kept, for anybody may send them.
+_known_layout = lru_cache(_KNOWN)(_layout)
 
 
 def checked_shape(value: object, name: str) -> tuple[int, ...]:
@@ -118,7 +138,7 @@ def parse_object(text: bytes | str, what: str) -> dict[str, Any]:
     return value
 
 
-def _header(view: memoryview) -> tuple[dict[str, Any], memoryview]:
+def _header(view: memoryview) -> tuple[bytes, memoryview]:
     if len(view) < 8:
         raise ProtocolError(f"container: expected at least 8 bytes, got {len(view)}; it is cut off")
     size = int.from_bytes(view[:8], "little")
@@ -126,7 +146,7 @@ def _header(view: memoryview) -> tuple[dict[str, Any], memoryview]:
         raise ProtocolError(
             f"container of {len(view)} bytes announces a header of {size} (limit {MAX_HEADER_BYTES}); it is damaged"
         )
-    return parse_object(bytes(view[8 : 8 + size]), "container header"), view[8 + size :]
+    return bytes(view[8 : 8 + size]), view[8 + size :]
 
 
 def _described(name: str, raw: object) -> tuple[str, tuple[int, ...], int, int]:

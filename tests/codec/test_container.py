@@ -42,6 +42,17 @@ def test_order_of_the_mapping_does_not_change_the_bytes():
     assert pack(entries, {}) == pack(dict(reversed(entries.items())), {})
 
 
+def test_a_header_seen_before_is_held_against_its_own_body_again():
+    header = {"x": described(), "__metadata__": {"note": "x"}}
+    for body in (b"1234", b"5678"):
+        entries, metadata = unpack(forge(header, body))
+        assert bytes(entries["x"].data) == body and metadata == {"note": "x"}
+        metadata["note"] = entries["y"] = None  # the caller's own
+    for body in (b"123", b"12345"):
+        with pytest.raises(ProtocolError, match="cut off or damaged|follow the last tensor"):
+            unpack(forge(header, body))
+
+
 def test_data_is_aligned_and_not_copied():
     packed = pack({"x": entry(np.ones(3, dtype=np.float32))}, {})
     assert int.from_bytes(packed[:8], "little") % 8 == 0
