@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.handout import read_handout
 from client.judge import Judge
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.keep_set import KeepSet
@@ -30,6 +29,7 @@ from protos.values import (
     Welcome,
 )
 from storage.blobs import BlobStore
+from transport.handout import read_handout
 from transport.link import Link, Stream
 from transport.payload import fetch_all, payload
 from transport.retry import retrying
