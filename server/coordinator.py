@@ -68,7 +68,9 @@ class Coordinator:
         self._keep_result = keep_result
         self._clock = clock
         self._tasks = Tasks()
-        self._reception = Reception(description, lambda labels: self.in_worker(make_engine, labels))
+        self._reception = Reception(
+            description, lambda labels: self.in_worker(make_engine, labels), self._evaluate_untrained
+        )
         self._seats = Seats()
         self._edges = Edges()
         self._driver = RoundDriver(
@@ -103,7 +105,6 @@ class Coordinator:
         """Begin waiting for devices."""
         if self.labels:
             await self._reception.fix_labels(self.labels)
-            self._evaluate_untrained()
         self._driver.feed(events.Started(now_s=self._clock()))
 
     def stop(self) -> None:
@@ -169,10 +170,7 @@ class Coordinator:
             raise
 
     async def _checked(self, join: Join, identity: Identity | None, *, presented: bool = False) -> None:
-        before = self.engine
         await self._reception.check(join, identity, presented=presented)
-        if before is None and self.engine is not None:
-            self._evaluate_untrained()
         self._check_open()
 
     def _seat(self, session: AnySession) -> None:

@@ -12,15 +12,19 @@ from storage.certificates import Identity
 
 
 class Reception:
-    """Checks joins. The engine is made once the labels are known, by `make_engine` on the worker."""
+    """Checks joins. The engine is made once the labels are known, by `make_engine` on the worker; then `on_ready`."""
 
     def __init__(
-        self, description: RunDescription, make_engine: Callable[[tuple[str, ...]], Awaitable[Engine]]
+        self,
+        description: RunDescription,
+        make_engine: Callable[[tuple[str, ...]], Awaitable[Engine]],
+        on_ready: Callable[[], None],
     ) -> None:
         """Begin with the labels the configuration names, if any."""
         self.description = description
         self.engine: Engine | None = None
         self._make_engine = make_engine
+        self._on_ready = on_ready
         self._lock = asyncio.Lock()
 
     @property
@@ -53,11 +57,11 @@ class Reception:
             engine.strategy.admit(join.profile)
         return engine
 
-    async def fix_labels(self, labels: tuple[str, ...]) -> bool:
-        """Make the engine with these labels unless there is one; whether this call has made it."""
+    async def fix_labels(self, labels: tuple[str, ...]) -> None:
+        """Make the engine with these labels unless there is one."""
         async with self._lock:
             if self.engine is not None:
-                return False
+                return
             if len(labels) < 2:
                 raise JoinRefused(
                     f"the first shard has only the labels {list(labels)}, and the run names none; "
@@ -65,4 +69,4 @@ class Reception:
                 )
             self.engine = await self._make_engine(labels)
             self.description = dataclasses.replace(self.description, labels=labels)
-            return True
+            self._on_ready()
