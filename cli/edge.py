@@ -60,10 +60,12 @@ def edge(
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464", any_port=True)
     tls = tls_material(certs, identity or name, insecure, kinds=("edge",))
+    from server.allocator import give_memory_back
     from server.edge_options import EdgeOptions
     from server.edge_process import serve_edge
     from storage.interrupt import run_to_end
 
+    give_memory_back()
     everywhere = listen.rpartition(":")[0] in WILDCARDS
     options = EdgeOptions(
         name=name,

@@ -52,6 +52,7 @@ def serve(
     from fleet.event_tail import Follower
     from fleet.report import report
     from fleet.view import PlainView
+    from server.allocator import give_memory_back
     from server.serve import ServeOptions
     from server.serve import serve as serve_run
     from storage.model_source import model_folder
@@ -75,6 +76,7 @@ def serve(
     model = model_folder(settings.model.path)
     options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered)
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
+    give_memory_back()
     parent = parent_to_watch()
     try:
         run = watched(serve_run(folder, settings, ledger, options), parent)

@@ -1,20 +1,21 @@
 """The global adapter as files: rank-block blobs for devices, a peft folder for people."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
 from fedcore.codec.chain import encode, encode_chunks
+from fedcore.codec.container import Outline, opening
 from fedcore.codec.delta import make_delta
 from fedcore.module_paths import module_path
 from protos.values import BlobRef, GlobalAdapter
 from protos.wire import INLINE_BYTES
-from storage.atomic import write_atomic
+from storage.atomic import Buffer, write_atomic
 from storage.blobs import BlobStore
 from transport.payload import put_blob
 
@@ -60,12 +61,13 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
     The LoRA scale is already in B, so alpha = r.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    factors: dict[str, NDArray[np.float32]] = {}
-    for layer, module in spec.modules():
-        path = f"base_model.model.{module_path(spec.geometry, layer, module)}"
-        for factor in ("A", "B"):
-            value = np.ascontiguousarray(tensors[f"layers.{layer}.{module}.{factor}"])
-            factors[f"{path}.lora_{factor}.weight"] = value
+    factors = {
+        f"base_model.model.{module_path(spec.geometry, layer, module)}.lora_{factor}.weight": (
+            f"layers.{layer}.{module}.{factor}"
+        )
+        for layer, module in spec.modules()
+        for factor in ("A", "B")
+    }
     config = {
         "peft_type": "LORA",
         "task_type": "FEATURE_EXTRACTION",
@@ -78,9 +80,17 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
         "target_modules": sorted({module_path(spec.geometry, layer, module) for layer, module in spec.modules()}),
     }
     write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
-    write_atomic(folder / "adapter_model.safetensors", save(factors, metadata={"format": "pt"}))
-    head = {name: np.ascontiguousarray(tensors[name]) for name, _ in spec.head}
-    write_atomic(folder / "head.safetensors", save(head, metadata={"format": "pt"}))
+    write_atomic(folder / "adapter_model.safetensors", _for_torch(tensors, factors, spec))
+    write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
+
+
+def _for_torch(tensors: Tensors, names: Mapping[str, str], spec: AdapterSpec) -> Iterator[Buffer]:
+    """Yield a safetensors file as torch's tools expect it, one tensor after the other; `names` by name in the file."""
+    shapes = spec.shapes()
+    outlines = {new: Outline(tag="F32", shape=shapes[name]) for new, name in sorted(names.items())}
+    yield opening(outlines, {"format": "pt"})
+    for new in outlines:
+        yield np.ascontiguousarray(tensors[names[new]], dtype="<f4").reshape(-1).view(np.uint8).data
 
 
 def _with_delta(blobs: BlobStore, ref: BlobRef, older: BlobRef) -> BlobRef:

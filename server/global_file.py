@@ -1,9 +1,11 @@
 """The global adapter's durable copy: one file per round, so that closing a round costs one sync of one file.
 
 The rank-block blobs devices fetch are derived from it and need not survive a power cut: equal tensors give equal blobs.
+The adapter is read out of this file too, mapped: between rounds a coordinator holds none of it.
 """
 
 import hashlib
+import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from fedcore.adapter import Tensors
 from fedcore.codec.chain import decode, encode_chunks
 from fedcore.errors import RunError
+from server.mapped_tensors import MappedTensors
 from storage.atomic import Buffer, write_atomic
 
 KEPT = 2  # globals that stay
@@ -38,6 +41,13 @@ def read_global(folder: Path, round_index: int, digest: str) -> dict[str, NDArra
         raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {found[:16]}; restore it from a copy")
     tensors = decode(data)
     return {name: np.array(tensors[name]) for name in tensors}
+
+
+def map_global(folder: Path, round_index: int) -> MappedTensors:
+    """Return the adapter after a round, which this process wrote or has verified, as views of its file."""
+    with _path(folder, round_index).open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return MappedTensors(decode(data), data)
 
 
 def drop_older(folder: Path, round_index: int) -> None:

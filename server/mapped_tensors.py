@@ -1,4 +1,4 @@
-"""Tensors of an update that lies in a mapped file: what was read of it does not stay in this process's memory."""
+"""Tensors that lie in a mapped file: what was read of it does not stay in this process's memory."""
 
 import mmap
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 class MappedTensors(Mapping[str, NDArray[np.float32]]):
     """`tensors` of `data`, of which one stays resident at a time: the pages of the others are the page cache's alone.
 
-    A cohort's updates wait mapped from verification to the end of their round; without this they would all count as
-    the coordinator's memory. Arrays handed out earlier stay valid: what is touched again is mapped again.
+    A cohort's updates wait mapped from verification until they are folded, and so does the global adapter; without
+    this they would all count as the coordinator's memory. Arrays handed out earlier stay valid: what is touched again
+    is mapped again.
     """
 
     def __init__(self, tensors: Mapping[str, NDArray[np.float32]], data: memoryview) -> None:
@@ -21,9 +22,13 @@ class MappedTensors(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return a tensor, having let go of the pages read before."""
+        self.let_go()
+        return self._tensors[name]
+
+    def let_go(self) -> None:
+        """Let go of the pages read so far; for whoever has read all it wants."""
         if self._file is not None:
             self._file.madvise(mmap.MADV_DONTNEED)
-        return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
