@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.errors import JoinRefused
+from protos.values import Role
 from server.seats import Seats
-from server.session import Session
+from server.session import LeafSession, Session
 from tests.server.test_admission import EVALUATOR, JOIN
 
 
@@ -56,6 +57,32 @@ def test_profiles_outlive_their_sessions_and_evaluators_have_none() -> None:
     assert list(seats.profiles) == ["agx-0"] and [each.name for each in seats] == ["eval"]
     seats.clear()
     assert list(seats) == []
+
+
+def test_an_edge_may_present_a_session_again_that_has_lost_its_seat() -> None:
+    seats = Seats()
+    session = seat(seats, 2)
+    with pytest.raises(JoinRefused, match="this one is stale"):
+        seats.next_number(session.join, presented=True)  # it is here: an echo must not take its own seat
+    seats.leave(session)
+    with pytest.raises(JoinRefused, match="this one is stale"):
+        seats.next_number(session.join)  # by itself a device comes with a new epoch
+    assert seats.next_number(session.join, presented=True) == 2
+    for epoch in (0, 1):
+        with pytest.raises(JoinRefused, match="this one is stale"):
+            seats.next_number(replace(JOIN, epoch=epoch), presented=True)
+
+
+def test_an_older_path_cannot_take_the_seat_from_a_newer_one() -> None:
+    seats = Seats()
+    older, edge = seat(seats, 1), Session(replace(JOIN, role=Role.EDGE, name="north", profile=None))
+    newer = LeafSession(replace(JOIN, epoch=2), edge)
+    assert seats.take(newer, seats.next_number(newer.join, presented=True)) is older
+    with pytest.raises(JoinRefused, match="this one is stale"):
+        seats.next_number(older.join, presented=True)
+    assert not seats.leave(older) and seats.leave(newer)
+    with pytest.raises(JoinRefused, match="this one is stale"):
+        seats.next_number(older.join, presented=True)
 
 
 @given(joins=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 4), st.booleans()), max_size=20))

@@ -1,0 +1,125 @@
+"""What an edge's worker does: it packs what it was asked for, leaf by leaf, and leaves nothing of a round behind."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedcore.rounds.tier_commands import Send
+from fedcore.rounds.tier_state import Part
+from server.edge_engine import EdgeEngine
+from server.parts import verify_part
+from tests.tiny_tier import answer, engine_of, failure, root_tally, share, submitted, tally_of, work
+
+WORKS = {name: work(score=True) for name in ("ada", "bob", "cyd")}
+TIMES = dict.fromkeys(WORKS, 0.5)
+
+
+def order(*devices: str, **changes: Any) -> Send:
+    values: dict[str, Any] = {"number": 1, "round": 1, "devices": devices, "failed": (), "parts": ()}
+    return Send(**(values | changes))
+
+
+def holding(place: Path, *devices: str) -> EdgeEngine:
+    engine = engine_of(place, WORKS)
+    for device in devices:
+        engine.verify(device, answer(device, WORKS[device]))
+        engine.fold(device)
+    return engine
+
+
+def test_what_is_packed_passes_the_root(tmp_path: Path) -> None:
+    submission = holding(tmp_path / "edge", "ada", "bob").pack(
+        order("ada", "bob", failed=("cyd",)), TIMES, {"cyd": "?"}
+    )
+    assert [leaf.device for leaf in submission.leaves] == ["ada", "bob", "cyd"]
+    assert submission.counted == ("ada", "bob") and submission.leaves[2] == failure("cyd", "?")
+    assert {leaf.time_s for leaf in submission.leaves[:2]} == {0.5}
+    part = verify_part("north", submission, root_tally(tmp_path / "root", WORKS))
+    assert set(part.scores) == set(WORKS) and part.weight == 8
+
+
+def test_an_answer_here_outweighs_a_failure_below(tmp_path: Path) -> None:
+    """Who failed below a child and moved here answered here."""
+    below = submitted(tmp_path / "deep", WORKS, failed=["ada"])
+    engine = holding(tmp_path / "edge", "ada")
+    engine.verify_part("deep", below)
+    engine.merge_part(Part(child="deep", number=1))
+    submission = engine.pack(order("ada", "bob", "cyd", parts=(Part(child="deep", number=1),)), TIMES, {})
+    assert submission.counted == ("ada", "bob", "cyd") and len(submission.leaves) == 3
+    assert verify_part("north", submission, root_tally(tmp_path / "root", WORKS)).weight == 12
+
+
+def test_importances_of_a_part_are_those_that_came_in_it(tmp_path: Path) -> None:
+    """Also where the device has sent a copy here meanwhile."""
+    below = submitted(tmp_path / "deep", {"bob": WORKS["bob"]})
+    engine = engine_of(tmp_path / "edge", WORKS)
+    engine.verify_part("deep", below)
+    engine.merge_part(Part(child="deep", number=1))
+    other = answer("cyd", WORKS["bob"])
+    engine.verify("bob", replace(answer("bob", WORKS["bob"]), scores=other.scores))
+    submission = engine.pack(order("bob", parts=(Part(child="deep", number=1),)), TIMES, {})
+    assert submission.scores is not None and below.scores is not None
+    assert submission.scores.inline == below.scores.inline
+
+
+def test_failures_alone_carry_no_partial(tmp_path: Path) -> None:
+    submission = engine_of(tmp_path, WORKS).pack(order(failed=("ada",)), {}, {"ada": "out of memory"})
+    assert submission.partial is None and submission.scores is None
+    assert submission.leaves == (failure("ada"),)
+
+
+def test_what_was_passed_on_is_not_in_the_next_submission(tmp_path: Path) -> None:
+    engine = holding(tmp_path / "edge", "ada")
+    engine.pack(order("ada"), TIMES, {})
+    engine.verify("bob", answer("bob", WORKS["bob"]))
+    engine.fold("bob")
+    second = engine.pack(order("bob", number=2), TIMES, {})
+    assert second.counted == ("bob",)
+    assert verify_part("north", second, root_tally(tmp_path / "root", WORKS)).weight == 4
+
+
+def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
+    engine = holding(tmp_path / "edge", "ada")
+    update = answer("bob", WORKS["bob"])
+    blob = engine.blobs.put_bytes(update.update.inline)
+    engine.verify("bob", replace(update, update=replace(update.update, inline=b"")))
+    engine.forget(2)
+    assert engine.tally is not None and engine.blobs.has(blob), "round 1 is still open"
+    engine.forget(1)
+    assert engine.tally is None and engine.works == {} and engine.blobs.names() == set()
+    for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(Part(child="deep", number=1))):
+        act()  # came too late: no error, nothing to do
+    engine.verify("ada", answer("ada", WORKS["ada"]))
+    engine.drop_part(Part(child="deep", number=1))
+    assert engine.tally is None and engine.leaves(Part(child="deep", number=1)) == set()
+
+
+def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
+    engine = holding(tmp_path, "ada")
+    later = {"bob": work(2)}
+    engine.share(share(later), later)
+    engine.forget(1)  # said when the new round is here already
+    assert tally_of(engine).round == 2 and list(engine.works) == ["bob"] and tally_of(engine).arrived == {}
+    with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
+        engine.pack(order("ada"), TIMES, {})
+
+
+def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
+    engine = holding(tmp_path, "ada")
+    more = {"dan": work()}
+    engine.share(share(more), more)
+    assert set(tally_of(engine).assignments) == {*WORKS, "dan"} and "ada" in tally_of(engine).arrived
+
+
+def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.edge_engine.INLINE_BYTES", 100)
+    engine = holding(tmp_path, "ada")
+    submission = engine.pack(order("ada"), TIMES, {})
+    assert submission.partial is not None and not submission.partial.inline
+    assert engine.blobs.size(submission.partial.id) == submission.partial.size
+    engine.forget(1)
+    assert engine.blobs.names() == set()

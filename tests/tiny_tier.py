@@ -1,0 +1,141 @@
+"""One round as an edge sees it, without streams: work, a share of it, what devices answer, submissions of edges."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedcore.assignment import Arm, Assignment, TrainingSpec
+from fedcore.codec.chain import encode
+from fedcore.geometry import geometry_from_config
+from fedcore.keep_set import KeepSet
+from fedcore.rounds.tier_commands import Send
+from fedcore.rounds.tier_state import Part
+from protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
+from protos.values import BlobRef, UpdateSubmission, Work
+from server.edge_engine import EdgeEngine
+from server.tally import Tally
+from storage.blob_name import blob_name
+from storage.blobs import BlobStore
+from tests.tiny_run import MODEL, device_report, score_vectors, small_update, spec_of
+
+GEOMETRY = geometry_from_config(MODEL)
+KEPT = KeepSet.full(GEOMETRY)
+SPEC = spec_of(GEOMETRY, 1)
+TIER = TierSpec(aggregator="factor-mean", adapter=SPEC)
+TRAINING = TrainingSpec(
+    batch_size=1,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    lora_scale=2.0,
+    importance="taylor",
+    keep_optimizer=False,
+    codec="identity",
+)
+
+
+def small(data: bytes, name: str = "") -> BlobRef:
+    """Return a blob that travels inside its message."""
+    return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
+
+
+def work(number: int = 1, **changes: Any) -> Work:
+    """Return an assignment of the dense tiny model at rank 1."""
+    values: dict[str, Any] = {
+        "round": number,
+        "arm": Arm(sparsity=0.0, rank=1),
+        "keep_set": small(KEPT.to_bytes(), "keep-set"),
+        "rank_blocks": (small(b"block"),),
+        "head": small(b"head"),
+        "local_steps": 1,
+        "weight": 4,
+        "seed": 1,
+        "deadline_s": 10.0,
+        "score": False,
+        "training": TRAINING,
+        "max_upload_bytes": 1 << 20,
+        "basis": "",
+    }
+    return Work(**(values | changes))
+
+
+def share(works: dict[str, Work]) -> RoundShare:
+    """Return the share that goes with `works`."""
+    return RoundShare(
+        round=next(iter(works.values())).round, deadline_s=9.0, spec=TIER, works=tuple(sorted(works.items()))
+    )
+
+
+def engine_of(place: Path, works: dict[str, Work]) -> EdgeEngine:
+    """Return an edge's engine that has taken the share in."""
+    engine = EdgeEngine(blobs=BlobStore(place))
+    engine.share(share(works), works)
+    return engine
+
+
+def tally_of(engine: EdgeEngine) -> Tally:
+    """Return the open round's tally."""
+    if engine.tally is None:
+        raise ValueError("no round is open")
+    return engine.tally
+
+
+def root_tally(place: Path, works: dict[str, Work]) -> Tally:
+    """Return a tally as the coordinator has one: it knows every device of the round."""
+    tally = tally_of(engine_of(place, works))
+    tally.strangers = False
+    return tally
+
+
+def assignment_of(tally: Tally, device: str) -> Assignment:
+    """Return a device's assignment."""
+    return tally.assignments[device]
+
+
+def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
+    """Return the update of a device, inside its message."""
+    scores = small(encode(score_vectors(KEPT, device), "identity")) if given.score else None
+    submission = UpdateSubmission(
+        round=given.round,
+        update=small(encode(small_update(GEOMETRY, given, KEPT, device), "identity")),
+        scores=scores,
+        keep_set=given.keep_set.id,
+        report=device_report(),
+    )
+    return replace(submission, **changes)
+
+
+def submitted(
+    place: Path,
+    works: dict[str, Work],
+    *,
+    number: int = 1,
+    failed: Sequence[str] = (),
+    parts: Sequence[tuple[str, PartialSubmission]] = (),
+) -> PartialSubmission:
+    """Return what an edge passes up for these devices: who is not in `failed` answered."""
+    engine = engine_of(place, works)
+    devices = tuple(sorted(set(works) - set(failed)))
+    for device in devices:
+        engine.verify(device, answer(device, works[device]))
+        engine.fold(device)
+    below: list[Part] = []
+    for child, each in parts:
+        engine.verify_part(child, each)
+        below.append(Part(child=child, number=each.number))
+        engine.merge_part(below[-1])
+        devices = tuple(sorted({*devices, *each.counted}))
+    round_index = next(iter(works.values())).round
+    order = Send(number=number, round=round_index, devices=devices, failed=tuple(sorted(failed)), parts=tuple(below))
+    return engine.pack(order, dict.fromkeys(devices, 0.5), {})
+
+
+def with_leaf(submission: PartialSubmission, device: str, **changes: Any) -> PartialSubmission:
+    """Return `submission` with one leaf changed."""
+    leaves = (replace(leaf, **changes) if leaf.device == device else leaf for leaf in submission.leaves)
+    return replace(submission, leaves=tuple(leaves))
+
+
+def failure(device: str, message: str = "out of memory") -> LeafOutcome:
+    """Return the outcome of a device that did not count."""
+    return LeafOutcome(device=device, counted=False, time_s=0.0, message=message)
