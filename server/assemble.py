@@ -15,7 +15,7 @@ from fedcore.protocols import Json, Strategy
 from fedcore.seeds import generator
 from server.adapter_blobs import store_adapter
 from server.engine import Engine
-from server.global_file import read_global
+from server.global_file import map_global, read_global, write_global
 from server.ledger import Ledger
 from server.run_folder import RunFolder
 from server.run_log import RunLog
@@ -53,11 +53,11 @@ def make_engine(
     if held.labels != labels:
         ledger.set_meta("labels", list(labels))
     round_index, digest = _held_global(held)
-    tensors = (
-        read_global(folder.globals, round_index, digest)
-        if round_index
-        else untrained_adapter(config, model, labels, strategy.spec)
-    )
+    if round_index:
+        tensors = read_global(folder.globals, round_index, digest)
+    else:
+        tensors = untrained_adapter(config, model, labels, strategy.spec)
+        write_global(folder.globals, tensors, round_index)
     return Engine(
         config=config,
         labels=labels,
@@ -66,7 +66,7 @@ def make_engine(
         ledger=ledger,
         log=log,
         state=strategy.start() if held.strategy_state is None else held.strategy_state,
-        tensors=tensors,
+        tensors=map_global(folder.globals, round_index),
         adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
         globals=folder.globals,
         global_hash=digest,
@@ -126,6 +126,6 @@ def _checkpoint_head(
 
 
 def _held_global(held: LedgerState) -> tuple[int, str]:
-    """Round and file hash of the committed global adapter; round 0 is the untrained one, which has no file."""
+    """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
     name, digest = held.global_blobs[0] if held.global_blobs else ("round-0", "")
     return int(name.removeprefix("round-")), digest

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fedcore.adapter import Tensors
 from fedcore.assignment import Arm, Assignment
 from fedcore.config import Config
 from fedcore.errors import RunError
@@ -25,7 +23,8 @@ from fedcore.rounds.tier_state import Part
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
-from server.global_file import drop_older, write_global
+from server.allocator import trim
+from server.global_file import drop_older, map_global, write_global
 from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import clock_events, outcome_record, round_record
@@ -35,6 +34,8 @@ from server.turn_record import TurnRecord
 from server.uploads import upload_bound
 from storage.blobs import BlobStore
 from transport.payload import put_blob
+
+TRIM_FROM_BYTES = 8 << 20  # of an adapter; what a smaller one leaves between small things is not worth looking for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Engine:
     ledger: Ledger
     log: RunLog
     state: Json
-    tensors: dict[str, NDArray[np.float32]]
+    tensors: Tensors  # views of the file of `adapter`
     adapter: GlobalAdapter
     globals: Path
     global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
@@ -162,13 +163,8 @@ class Engine:
         begin = time.perf_counter()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
-            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors, consume=True)
-            before = self.adapter
-            self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, closed.round)
-            if self.config.training.downlink == "delta":
-                self.adapter = with_deltas(self.blobs, self.adapter, before)
-            self.global_hash = write_global(self.globals, self.tensors, closed.round)
-            self._globals = [*self._globals, self.adapter]
+            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
+            self._keep(closed.round)
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += time.perf_counter() - begin
         outcomes = self._outcomes(closed, current, profiles)
@@ -179,6 +175,18 @@ class Engine:
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
+
+    def _keep(self, number: int) -> None:
+        """Write the new adapter, durably and as what devices fetch; from here on it is read out of its file."""
+        before = self.adapter
+        self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)
+        if self.config.training.downlink == "delta":
+            self.adapter = with_deltas(self.blobs, self.adapter, before)
+        self.global_hash = write_global(self.globals, self.tensors, number)
+        self.tensors = map_global(self.globals, number)
+        self._globals = [*self._globals, self.adapter]
+        if 4 * self.strategy.spec.num_values() >= TRIM_FROM_BYTES:
+            trim()
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
