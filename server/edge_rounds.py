@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from fedcore.aggregation.table import make_aggregator
 from fedcore.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.rounds import tier_commands as commands
 from fedcore.rounds import tier_events as events
@@ -152,7 +153,7 @@ class EdgeRounds:
         for work in works.values():
             if not work.keep_set.inline:
                 await self._cache.bring(work.keep_set.id)
-        if share.spec.aggregator != "factor-mean":
+        if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
             for ref in refs:
                 await self._cache.bring(ref.id)
         now_s = self._clock()
