@@ -246,12 +246,29 @@ def test_devices_of_a_killed_edge_move_within_a_lease_and_are_counted_once(stage
     took = max(each["t"] for each in events(run, "joined") if each["device"] in below) - begun
     assert took < lease_s
     assert fleet.ends(PATIENCE_S) == 0, fleet.output()[-3000:]
-
-    for told in summary_of(run)["rounds"]:
-        assert {row["device"]: row["status"] for row in told["results"]} == dict.fromkeys(DEVICES, "accepted")
-    accepted = [(each["round"], each["device"]) for each in events(run, "accepted")]
-    assert sorted(accepted) == [(number, device) for number in range(1, ROUNDS + 1) for device in DEVICES]
+    check_each_counted_once(run)
     assert "edge-1-0 ended: killed by SIGKILL" in fleet.output()
     assert delivered.read_text().count("round 1: sparsity") == 2, "delivered again, without training"
     for name in below:
         assert "Traceback" not in (run / "logs" / f"{name}.log").read_text()
+
+
+def test_a_tree_goes_on_where_an_upper_edge_is_killed(stage: Stage, bert: Path) -> None:
+    prepare(stage, bert, edges="[2, 2]", lease_s=8.0, slowdown=60.0)
+    run = stage.root / "run"
+    fleet = stage.start("fleet", "fleet", "cfg.toml", "--plain", "--run-dir", "run")
+    eventually("everybody works", lambda: {each["device"] for each in events(run, "pushed")} == set(DEVICES))
+    delivered = run / "logs" / "small-0.log"
+    eventually("a device has delivered to its edge", lambda: "round 1: sparsity" in delivered.read_text())
+    os.kill(pid_of(fleet, "edge-1-0"), signal.SIGKILL)
+    assert fleet.ends(PATIENCE_S) == 0, fleet.output()[-3000:]
+    check_each_counted_once(run)
+    assert "Traceback" not in (run / "logs" / "edge-2-0.log").read_text()
+
+
+def check_each_counted_once(run: Path) -> None:
+    """Every device is counted in every round, and once."""
+    for told in summary_of(run)["rounds"]:
+        assert {row["device"]: row["status"] for row in told["results"]} == dict.fromkeys(DEVICES, "accepted")
+    accepted = [(each["round"], each["device"]) for each in events(run, "accepted")]
+    assert sorted(accepted) == [(number, device) for number in range(1, ROUNDS + 1) for device in DEVICES]
