@@ -156,3 +156,10 @@ def test_rank_blocks_cover_the_ranks_and_few_suffice(rank: int, held: int) -> No
     assert len(blocks) <= max(1, int(np.ceil(np.log2(rank))))
     fetched = [block for block in blocks if block[0] < held]
     assert fetched[-1][1] >= min(held, rank)
+
+
+def test_shapes_are_the_callers_own_however_often_they_were_asked_for() -> None:
+    first = SPEC.shapes(rank=2)
+    first.clear()
+    assert SPEC.shapes(rank=2)["layers.0.q.A"] == (2, BERT.hidden)
+    assert SPEC.shapes(rank=3)["layers.0.q.A"] == (3, BERT.hidden)
