@@ -1,4 +1,4 @@
-"""Edges in this event loop, without TLS."""
+"""Edges in this event loop."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from server.edge_options import EdgeOptions
 from server.edge_process import ENDPOINT, serve_edge
+from storage.certificates import TlsMaterial
 from tests.tiny_run import PATIENCE_S
 
 
@@ -29,7 +30,13 @@ class Edged:
 
 @asynccontextmanager
 async def edging(
-    place: Path, name: str, upstream: Sequence[str], *, advertise: str | None = "", reconnect_s: float = 5.0
+    place: Path,
+    name: str,
+    upstream: Sequence[str],
+    *,
+    advertise: str | None = "",
+    reconnect_s: float = 5.0,
+    tls: TlsMaterial | None = None,
 ) -> AsyncIterator[Edged]:
     """Serve an edge below `upstream` until the block ends."""
     said: list[str] = []
@@ -38,7 +45,7 @@ async def edging(
         upstream=tuple(upstream),
         listen="127.0.0.1:0",
         advertise=advertise,
-        tls=None,
+        tls=tls,
         state=place / name,
         reconnect_s=reconnect_s,
         metrics="",

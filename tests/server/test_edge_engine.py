@@ -88,7 +88,7 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine.forget(2)
     assert engine.tally is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
-    assert engine.tally is None and engine.works == {} and engine.blobs.names() == set()
+    assert (engine.tally, engine.works, engine.blobs.names()) == (None, {}, set())
     for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(Part(child="deep", number=1))):
         act()  # came too late: no error, nothing to do
     engine.verify("ada", answer("ada", WORKS["ada"]))

@@ -74,7 +74,8 @@ WORKS = st.dictionaries(
 @settings(max_examples=80, deadline=None)
 @given(works=WORKS, most_works=st.integers(1, 4), most_bytes=st.integers(1, 40))
 def test_all_shares_together_are_the_work(works: dict[str, Work], most_works: int, most_bytes: int) -> None:
-    held, got = {}, {}
+    held: dict[str, bytes] = {}
+    got: dict[str, Work] = {}
     before = module.MOST_WORKS, module.MOST_BYTES
     module.MOST_WORKS, module.MOST_BYTES = most_works, most_bytes
     try:

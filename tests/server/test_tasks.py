@@ -16,7 +16,12 @@ async def ended(tasks: Tasks) -> str:
 
 async def test_the_worker_works_in_the_order_things_were_handed_over() -> None:
     tasks, done, gate = Tasks(), list[str](), threading.Event()
-    tasks.hand_over(lambda: (gate.wait(PATIENCE_S), done.append("first"))[1], failing=lambda cause: RunError("no"))
+
+    def first() -> None:
+        gate.wait(PATIENCE_S)
+        done.append("first")
+
+    tasks.hand_over(first, failing=lambda cause: RunError("no"))
     second = tasks.submit(done.append, "second")  # queued now, awaited later
     tasks.hand_over(done.append, "third", failing=lambda cause: RunError("no"))
     fourth = asyncio.ensure_future(tasks.in_worker(done.append, "fourth"))

@@ -290,3 +290,15 @@ def test_a_view_is_the_file_and_outlives_it(store: BlobStore, data: bytes) -> No
     assert view == data and view.readonly
     with pytest.raises(ProtocolError, match="is not here"):
         store.view(blob)
+
+
+def test_names_are_those_of_whole_and_partial_blobs(store: BlobStore, tmp_path: Path) -> None:
+    assert store.names() == set()
+    whole = store.put_bytes(b"whole")
+    with store.writer(name(b"partial"), LIMIT) as writer, store.writer(name(b"partial"), LIMIT) as private:
+        for each in (writer, private):
+            each.write(b"par")
+        assert store.names() == {whole, name(b"partial")}
+    (tmp_path / "aliased").write_bytes(b"aliased")
+    store.alias(name(b"aliased"), tmp_path / "aliased")
+    assert store.names() == {whole, name(b"partial")}, "the other writer's copy is gone, aliases are not ours"
