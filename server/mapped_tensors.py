@@ -18,20 +18,25 @@ class MappedTensors(Mapping[str, NDArray[np.float32]]):
     def __init__(self, tensors: Mapping[str, NDArray[np.float32]], data: memoryview) -> None:
         """Read `tensors`, which were decoded from `data`; bytes that are no mapped file are left alone."""
         self._tensors = tensors
-        self._file = data.obj if isinstance(data.obj, mmap.mmap) else None
+        self._data = data
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return a tensor, having let go of the pages read before."""
         self.let_go()
         return self._tensors[name]
 
-    def let_go(self) -> None:
-        """Let go of the pages read so far; for whoever has read all it wants."""
-        if self._file is not None:
-            self._file.madvise(mmap.MADV_DONTNEED)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def let_go(self) -> None:
+        """Let go of the pages read so far; for whoever has read all it wants."""
+        let_go(self._data)
+
+
+def let_go(data: memoryview) -> None:
+    """Let go of the pages read of `data`, where that is a mapped file; what is touched again is mapped again."""
+    if isinstance(data.obj, mmap.mmap):
+        data.obj.madvise(mmap.MADV_DONTNEED)

@@ -1,15 +1,18 @@
 """From an edge's submission to a verified partial: nothing is counted before all of it was checked."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedcore.adapter import AdapterSpec, Tensors
 from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.assignment import Assignment
 from fedcore.errors import ProtocolError, UpdateRejected
 from fedcore.outcome import GroupScores
+from fedcore.protocols import Aggregator
 from protos.tier_values import LeafOutcome, PartialSubmission
+from server.mapped_tensors import let_go
 from server.uploads import blob_payload, check_report, read_scores, score_bound
 
 if TYPE_CHECKING:
@@ -25,10 +28,28 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivedPart:
-    """A verified partial. `partial` opens it anew at each call: a sum consumes what is merged into it."""
+class PackedPartial:
+    """A partial as it lies in its buffer; each call opens it anew, for a sum consumes what is merged into it."""
 
-    partial: Callable[[], Any] | None  # None where nothing in it counts
+    aggregator: Aggregator[Any]
+    spec: AdapterSpec
+    adapter: Tensors | None
+    data: memoryview
+
+    def __call__(self) -> Any:
+        """Return the partial."""
+        return self.aggregator.unpack(self.data, self.spec, self.adapter)
+
+    def let_go(self) -> None:
+        """Let go of the pages that verifying or merging it has read."""
+        let_go(self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivedPart:
+    """A verified partial."""
+
+    partial: PackedPartial | None  # None where nothing in it counts
     leaves: tuple[LeafOutcome, ...]
     scores: Mapping[str, Scored]
     weight: int = 0  # of all that is counted in it
@@ -109,15 +130,16 @@ def _scores(
     return scores
 
 
-def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[Callable[[], Any] | None, int]:
+def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[PackedPartial | None, int]:
     counted = submission.counted
     if submission.partial is None:
         if counted:
             raise UpdateRejected(f"{who}: {len(counted)} leaves are counted in a partial that did not come")
         return None, 0
     data = blob_payload(tally.blobs, submission.partial, part_bound(tally, len(counted)))
-    partial = tally.aggregator.unpack(data, tally.spec, tally.adapter)
-    members = partial.members
+    packed = PackedPartial(aggregator=tally.aggregator, spec=tally.spec, adapter=tally.adapter, data=data)
+    members = packed().members
+    packed.let_go()
     expected = {(device, submission.round) for device in counted}
     if members.keys != expected:
         raise UpdateRejected(f"{who}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
@@ -125,7 +147,7 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[C
     weight, strangers = sum(known), len(counted) - len(known)
     if members.weight < weight + strangers or (members.weight > weight and not strangers):
         raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
-    return (lambda: tally.aggregator.unpack(data, tally.spec, tally.adapter)), members.weight
+    return packed, members.weight
 
 
 def _check_room(part: ArrivedPart, tally: "Tally", who: str) -> None:

@@ -14,6 +14,7 @@ from fedcore.rounds.tier_state import Part
 from fedcore.update import Update
 from protos.tier_values import PartialSubmission
 from protos.values import BlobRef, UpdateSubmission
+from server.mapped_tensors import MappedTensors
 from server.parts import ArrivedPart, verify_part
 from server.uploads import verify
 from storage.blobs import BlobStore
@@ -21,7 +22,7 @@ from storage.blobs import BlobStore
 
 @dataclass(slots=True, kw_only=True)
 class Arrived:
-    """A verified update. `scores` are None where none were asked for, `update` where an edge has folded it."""
+    """A verified update. `scores` are None where none were asked for, `update` where it is in a sum for good."""
 
     report: DeviceReport
     scores: GroupScores | None
@@ -39,7 +40,7 @@ class Tally:
     blobs: BlobStore
     assignments: dict[str, Assignment]
     adapter: Tensors | None = None
-    strangers: bool = False  # whether partials may hold leaves without an assignment here; the root knows them
+    strangers: bool = False  # at an edge: partials may hold leaves without an assignment here; the root knows them
     partial: Any = None  # the sum so far, None at first
     arrived: dict[str, Arrived] = field(default_factory=dict)
     parts: dict[Part, ArrivedPart] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Tally:
             return
         begin = time.perf_counter()
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
+        _let_go(update)
         self.aggregator.check(self._sum(), update)  # before it counts: a fold that fails ends the run
         self.arrived[device] = Arrived(report=submission.report, scores=scores, update=update, submission=submission)
         self.spool |= _stored(submission.update, submission.scores)
@@ -68,11 +70,15 @@ class Tally:
         if device in self.folded:
             return
         begin = time.perf_counter()
-        update = self.arrived[device].update
-        if update is None:
+        held = self.arrived[device]
+        if held.update is None:
             raise RuntimeError(f"{device}, round {self.round}: folded at an edge, cannot be folded here")
-        self.partial = self.aggregator.fold(self._sum(), update)
+        self.partial = self.aggregator.fold(self._sum(), held.update)
         self.folded.add(device)
+        if self.strangers:
+            _let_go(held.update)  # an edge may have to fold it again
+        else:
+            held.update = None
         self._spent((device,), time.perf_counter() - begin)
 
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
@@ -95,6 +101,7 @@ class Tally:
         held = self.parts[part]
         if held.partial is not None:
             self.partial = self.aggregator.merge(self._sum(), held.partial())
+            held.partial.let_go()
         for leaf in held.leaves:
             if leaf.report is not None:
                 scored = held.scores.get(leaf.device)
@@ -144,3 +151,8 @@ class Tally:
 def _stored(*refs: BlobRef | None) -> set[str]:
     """Those that lie in the store; the others came whole in their message."""
     return {ref.id for ref in refs if ref is not None and not ref.inline}
+
+
+def _let_go(update: Update) -> None:
+    if isinstance(update.tensors, MappedTensors):
+        update.tensors.let_go()

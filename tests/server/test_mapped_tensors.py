@@ -24,6 +24,8 @@ def test_at_most_one_tensor_is_resident(tmp_path: Path) -> None:
     total = sum(float(tensors[name].sum()) for name in tensors)
     assert total == 8e6 and len(tensors) == 8
     assert resident_file_mb() - before < 6
+    tensors.let_go()
+    assert resident_file_mb() - before < 2
 
 
 def test_arrays_handed_out_earlier_keep_their_values(tmp_path: Path) -> None:

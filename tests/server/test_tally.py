@@ -20,8 +20,9 @@ def packed(tally: Tally) -> bytes:
     return b"".join(bytes(chunk) for chunk in tally.aggregator.pack(tally.finished()))
 
 
-def folded(place: Path, *devices: str) -> Tally:
+def folded(place: Path, *devices: str, edge: bool = False) -> Tally:
     tally = root_tally(place, WORKS)
+    tally.strangers = edge
     for device in devices:
         tally.verify(device, answer(device, WORKS[device]))
         tally.fold(device)
@@ -81,12 +82,19 @@ def test_a_refused_update_may_come_again(tmp_path: Path) -> None:
 
 
 def test_what_was_passed_on_can_be_folded_again(tmp_path: Path) -> None:
-    tally = folded(tmp_path, "ada", "bob")
+    tally = folded(tmp_path, "ada", "bob", edge=True)
     first = b"".join(bytes(chunk) for chunk in tally.aggregator.pack(tally.unfold()))
     assert tally.folded == set()
     for device in ("bob", "ada"):
         tally.fold(device)
     assert packed(tally) == first
+
+
+def test_the_root_lets_go_of_what_it_has_folded(tmp_path: Path) -> None:
+    tally = folded(tmp_path, "ada", "bob")
+    assert [tally.arrived[device].update for device in ("ada", "bob")] == [None, None]
+    tally.verify("ada", answer("ada", WORKS["ada"]))  # sent again: it is not looked at
+    assert tally.arrived["ada"].update is None
 
 
 def test_a_part_passed_on_can_be_merged_again(tmp_path: Path) -> None:
