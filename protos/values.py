@@ -100,7 +100,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A sign of life."""
+    """A sign of life, and the answer to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +215,7 @@ class Welcome:
     lease_s: float
     keep_set: str
     targets: tuple[str, ...]
+    answers_beats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,4 +263,4 @@ class Goodbye:
 
 
 Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult
-Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | Goodbye
+Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | Goodbye | Heartbeat

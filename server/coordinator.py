@@ -200,7 +200,9 @@ class Coordinator:
 
     def _welcome(self, token: str, targets: tuple[str, ...]) -> Welcome:
         lease_s = self._driver.machine.policy.lease_s
-        return Welcome(session=token, labels=self.labels, lease_s=lease_s, keep_set="", targets=targets)
+        return Welcome(
+            session=token, labels=self.labels, lease_s=lease_s, keep_set="", targets=targets, answers_beats=True
+        )
 
     async def _present(self, edge: Session, join: Join) -> None:
         """A device has joined below an edge."""

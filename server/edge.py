@@ -213,7 +213,11 @@ class Edge:
         session, orphans = self._edges.seat(join)
         for leaf in orphans:
             self._left(leaf, lost=False)
-        session.send(Welcome(session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=()))
+        session.send(
+            Welcome(
+                session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=(), answers_beats=True
+            )
+        )
         self._seen_s[session] = self._clock()
         self._notes.event("joined", device=join.name, role="edge")
         return session

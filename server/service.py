@@ -11,7 +11,7 @@ from protos.convert import device as device_wire
 from protos.convert import stream as stream_wire
 from protos.service import FleetServicer
 from protos.tier_values import AnyDownward
-from protos.values import Goodbye, Join, UploadHeader
+from protos.values import Goodbye, Heartbeat, Join, UploadHeader
 from protos.wire import ACCEPT_KEY
 from server.parent import Parent
 from server.session import Session
@@ -143,7 +143,10 @@ class FleetService(FleetServicer):
     async def _read(self, session: Session, requests: AsyncIterator[Any]) -> None:
         try:
             async for message in requests:
-                self._parent.receive(session, stream_wire.request_value(message))
+                value = stream_wire.request_value(message)
+                self._parent.receive(session, value)
+                if isinstance(value, Heartbeat):
+                    session.send(value)  # so that the other side knows that somebody is here, too
         finally:
             session.close()
 

@@ -49,6 +49,7 @@ class Link:
 
     def __init__(self, settings: LinkSettings) -> None:
         self.settings = settings
+        self.heard_s = 0.0  # when the parent last read or said anything, by the event loop's clock
         self._targets = settings.targets
         self._at = 0
         self._open()
@@ -114,6 +115,7 @@ class Link:
             call = self._stub.GetBlob(blob_wire.get_request(ref.id, writer.offset))
             async for message in self._bounded(call):
                 chunk = message.chunk
+                self._heard()
                 await self.settings.downlink.take(len(chunk))
                 writer.write(chunk)
                 received += len(chunk)
@@ -162,8 +164,12 @@ class Link:
     async def _write(self, call: Any, message: Any) -> None:
         try:
             await self._within(call.write(message))
+            self._heard()
         except asyncio.InvalidStateError:
             await self._raise(call)  # the server has ended the call: its status says why
+
+    def _heard(self) -> None:
+        self.heard_s = asyncio.get_running_loop().time()
 
     async def _raise(self, call: Awaitable[T]) -> T:
         return await self._within(call)
@@ -213,6 +219,10 @@ class Stream:
     async def __aexit__(self, *_: object) -> None:
         self._call.cancel()
 
+    def give_up(self) -> None:
+        """End the stream from this side: whoever waits for its next value gets a TransportError."""
+        self._call.cancel()
+
     async def send(self, value: AnyUpward) -> None:
         """Send one value; raises TransportError, or the coordinator's own error, where the stream has ended."""
         async with self._write_lock:
@@ -234,6 +244,7 @@ class Stream:
             if _asked_to_stop():
                 raise
             raise _given_up(self._target) from None
+        self._link._heard()
         if message is grpc.aio.EOF:
             if await self._call.code() is not grpc.StatusCode.OK:
                 await self._link._raise(_status(self._call))

@@ -16,6 +16,8 @@ from protos.values import Goodbye, Heartbeat, Join, Welcome
 from transport.link import Link, Stream
 
 BEATS_PER_LEASE = 3
+SILENT_SHARE = 0.75  # of a lease: a parent that has not said or taken anything for so long is given up for the next
+LEAST_SILENCE_S = 5.0  # however short the lease: a busy machine may hold both sides up
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 AGAIN_S = 2.0  # for a target whose stream broke, where there are others; alive, it takes a fraction of this
@@ -73,13 +75,16 @@ class Membership:
                 raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
             seat.since_s = _now_s()
             await self.on_welcome(welcome, stream)
-            beat = asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))
+            beside = [asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))]
+            if welcome.answers_beats:
+                limit_s = max(LEAST_SILENCE_S, SILENT_SHARE * welcome.lease_s)
+                beside.append(asyncio.create_task(_watch(self.link, stream, seat, limit_s)))
             try:
-                return await self._serve(stream)
+                return await self._serve(stream, seat)
             finally:
-                beat.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await beat
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
     async def _welcomed(self, join: Join, stream: Stream, limit_s: float) -> AnyDownward | None:
         try:
@@ -89,17 +94,24 @@ class Membership:
         except TimeoutError:
             raise TransportError(f"{self.link.target}: no answer to the join for {limit_s:g} s") from None
 
-    async def _serve(self, stream: Stream) -> str | None:
-        while (message := await stream.receive()) is not None:
+    async def _serve(self, stream: Stream, seat: "_Seat") -> str | None:
+        while True:
+            seat.listens_since_s = _now_s()
+            message = await stream.receive()
+            seat.listens_since_s = None
+            if message is None:
+                return None
             if isinstance(message, Goodbye):
                 return message.reason
-            await self.on_message(message, stream)
-        return None
+            if not isinstance(message, Heartbeat):
+                await self.on_message(message, stream)
 
 
 @dataclass(slots=True)
 class _Seat:
     since_s: float | None = None  # of its welcome
+    listens_since_s: float | None = None  # None while a message is being dealt with: nobody hears meanwhile
+    hung: bool = False  # its parent was silent for too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +127,8 @@ class _Search:
         """The search once a try has ended: a new one where it had brought a seat."""
         if seat.since_s is None:
             return replace(self, tries=self.tries + 1, again=False)
-        lasted_s = _now_s() - seat.since_s
-        return _Search(targets=self.targets, since_s=_now_s(), again=self.targets == 1 or lasted_s >= SHORT_SEAT_S)
+        again = self.targets == 1 or (_now_s() - seat.since_s >= SHORT_SEAT_S and not seat.hung)
+        return _Search(targets=self.targets, since_s=_now_s(), again=again)
 
     @property
     def pause_s(self) -> float:
@@ -140,6 +152,19 @@ async def _beat(stream: Stream, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
             await stream.send(Heartbeat())
+
+
+async def _watch(link: Link, stream: Stream, seat: _Seat, limit_s: float) -> None:
+    """Give a stream up whose parent hangs: its kernel may still answer for it."""
+    while True:
+        left_s = limit_s
+        if seat.listens_since_s is not None:
+            left_s += max(link.heard_s, seat.listens_since_s) - _now_s()
+        if left_s <= 0:
+            seat.hung = True
+            stream.give_up()
+            return
+        await asyncio.sleep(left_s)
 
 
 def _now_s() -> float:

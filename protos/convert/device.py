@@ -100,6 +100,7 @@ def welcome_to_pb(value: Welcome) -> pb.JoinResponse:
         lease_s=value.lease_s,
         keep_set=value.keep_set,
         targets=value.targets,
+        answers_beats=value.answers_beats,
     )
 
 
@@ -111,6 +112,7 @@ def welcome_from_pb(message: pb.JoinResponse) -> Welcome:
         lease_s=message.lease_s,
         keep_set=message.keep_set,
         targets=tuple(message.targets),
+        answers_beats=message.answers_beats,
     )
 
 

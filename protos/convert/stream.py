@@ -95,6 +95,8 @@ def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
             return fleet_pb2.ConnectResponse(task=evaluation.task_to_pb(value))
         case Goodbye():
             return fleet_pb2.ConnectResponse(goodbye=fleet_pb2.Goodbye(reason=value.reason))
+        case Heartbeat():
+            return fleet_pb2.ConnectResponse(heartbeat=device_pb2.Heartbeat())
         case LeafJoined() | LeafRefused() | LeafDismissed():
             return fleet_pb2.ConnectResponse(leaf=tier.leaf_response_to_pb(value))
         case RoundShare():
@@ -122,6 +124,8 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
             return tier.leaf_response_from_pb(message.leaf)
         case "share":
             return tier.share_from_pb(message.share)
+        case "heartbeat":
+            return Heartbeat()
         case "partial_verdict":
             return tier.partial_verdict_from_pb(message.partial_verdict)
     raise ProtocolError("the coordinator sent a message of an unknown kind; update the client")

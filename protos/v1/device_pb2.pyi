@@ -121,18 +121,20 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("session", "labels", "lease_s", "keep_set", "targets")
+    __slots__ = ("session", "labels", "lease_s", "keep_set", "targets", "answers_beats")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     KEEP_SET_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_BEATS_FIELD_NUMBER: _ClassVar[int]
     session: str
     labels: _containers.RepeatedScalarFieldContainer[str]
     lease_s: float
     keep_set: str
     targets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, session: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., lease_s: _Optional[float] = ..., keep_set: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
+    answers_beats: bool
+    def __init__(self, session: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., lease_s: _Optional[float] = ..., keep_set: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., answers_beats: _Optional[bool] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

@@ -213,7 +213,9 @@ HEADERS = st.builds(
 
 NEWCOMERS = st.builds(Newcomer, name=TEXT, device_class=TEXT, needs_model=st.booleans())
 DEVICE_JOINS = JOINS.filter(lambda join: join.role is Role.DEVICE)
-WELCOMES = st.builds(Welcome, session=TEXT, labels=TEXTS, lease_s=FLOATS, keep_set=TEXT, targets=TEXTS)
+WELCOMES = st.builds(
+    Welcome, session=TEXT, labels=TEXTS, lease_s=FLOATS, keep_set=TEXT, targets=TEXTS, answers_beats=st.booleans()
+)
 MODULES = ("q", "k", "v", "o", "up", "down")
 SPECS = st.builds(
     AdapterSpec,
@@ -269,6 +271,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     ),
     EvaluatorTask: TASKS,
     Goodbye: st.builds(Goodbye, reason=TEXT),
+    Heartbeat: st.just(Heartbeat()),
     LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),
     LeafRefused: st.builds(LeafRefused, device=NAMES, error=TEXT, message=TEXT),
     LeafDismissed: st.builds(LeafDismissed, device=NAMES, epoch=U64, goodbye=TEXT),
