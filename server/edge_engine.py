@@ -1,5 +1,6 @@
 """What an edge computes, on its one worker thread: verify, fold, merge, pack. Nothing here knows of streams."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from protos.values import BlobRef, UpdateSubmission, Work
 from protos.wire import INLINE_BYTES
 from server.tally import Tally
 from server.uploads import blob_payload
+from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from transport.handout import read_handout
 from transport.payload import payload
@@ -165,11 +167,15 @@ class EdgeEngine:
                 yield blob_payload(tally.blobs, submission.scores, leaf.scores_bytes)
 
     def _put(self, chunks: Iterator[bytes | memoryview], name: str) -> BlobRef:
-        blob_id = self.blobs.put_chunks(chunks)
-        size = self.blobs.size(blob_id)
-        if size > INLINE_BYTES:
-            self._sent.add(blob_id)
-            return BlobRef(id=blob_id, size=size, name=name)
-        data = self.blobs.read_bytes(blob_id)
-        self.blobs.delete(blob_id)
-        return BlobRef(id=blob_id, size=size, name=name, inline=data)
+        """Store what is large. What is small stays out of the store: a device may have sent the very same bytes."""
+        held: list[bytes | memoryview] = []
+        size = 0
+        for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size > INLINE_BYTES:
+                blob_id = self.blobs.put_chunks(itertools.chain(held, chunks))
+                self._sent.add(blob_id)
+                return BlobRef(id=blob_id, size=self.blobs.size(blob_id), name=name)
+        data = b"".join(held)
+        return BlobRef(id=blob_name(data), size=size, name=name, inline=data)

@@ -156,15 +156,14 @@ class EdgeRounds:
         if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
             for ref in refs:
                 await self._cache.bring(ref.id)
-        now_s = self._clock()
         if self.machine.round != share.round:
+            await self._tidy(share.round - 1)
             _stop(self._closing)
             self._tell_closed(share.round - 1, works)
             self.works = {}
             self._flights.forget()
             self._cache.forget_all_but([*refs, *before])
-            self._tasks.hand_over(self._engine.delete, self._uploads | self._uploads_before, failing=_unsummed)
-            self._uploads, self._uploads_before = set(), self._uploads
+        now_s = self._clock()
         self._last_share = share
         self.works |= works
         self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
@@ -176,6 +175,13 @@ class EdgeRounds:
         for part, submission in early.items():
             self._tasks.spawn(self.take_part(part.child, submission))
         self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
+
+    async def _tidy(self, number: int) -> None:
+        """Delete what came for earlier rounds. Before anybody is pushed: the same bytes may come again, once only."""
+        self.feed(events.Closed(round=number, now_s=self._clock()))
+        spent = self._uploads | self._uploads_before
+        self._uploads, self._uploads_before = set(), self._uploads
+        await self._tasks.in_worker(self._engine.delete, spent)
 
     async def _prefetch(self, blob_ids: list[str]) -> None:
         try:

@@ -123,3 +123,16 @@ def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(
     assert engine.blobs.size(submission.partial.id) == submission.partial.size
     engine.forget(1)
     assert engine.blobs.names() == set()
+
+
+def test_what_a_device_sent_stays_though_the_same_bytes_go_up(tmp_path: Path) -> None:
+    """One device's importances are all importances; they are needed again where the submission is refused."""
+    engine = engine_of(tmp_path, WORKS)
+    update = answer("ada", WORKS["ada"])
+    assert update.scores is not None
+    engine.blobs.put_bytes(update.scores.inline)
+    engine.verify("ada", replace(update, scores=replace(update.scores, inline=b"")))
+    for number in (1, 2):
+        engine.fold("ada")
+        submission = engine.pack(order("ada", number=number), TIMES, {})
+        assert submission.scores is not None and submission.scores.inline == update.scores.inline
