@@ -6,6 +6,7 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from server.uploads import upload_bound
 from storage.blobs import BlobStore
 from transport.payload import put_blob
 
-TRIM_FROM_BYTES = 8 << 20  # of an adapter; what a smaller one leaves between small things is not worth looking for
+LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one a second thread, and looking for free pages, takes longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class Engine:
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
     uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
+    large_bytes: int = LARGE_BYTES
     _globals: list[GlobalAdapter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -178,15 +180,22 @@ class Engine:
 
     def _keep(self, number: int) -> None:
         """Write the new adapter, durably and as what devices fetch; from here on it is read out of its file."""
-        before = self.adapter
-        self.adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)
-        if self.config.training.downlink == "delta":
-            self.adapter = with_deltas(self.blobs, self.adapter, before)
-        self.global_hash = write_global(self.globals, self.tensors, number)
-        self.tensors = map_global(self.globals, number)
-        self._globals = [*self._globals, self.adapter]
-        if 4 * self.strategy.spec.num_values() >= TRIM_FROM_BYTES:
+        if 4 * self.strategy.spec.num_values() < self.large_bytes:
+            self.adapter = self._stored(number)
+            self.global_hash = write_global(self.globals, self.tensors, number)
+            self.tensors = map_global(self.globals, number)
+        else:
+            with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
+                saving = disk.submit(write_global, self.globals, self.tensors, number)
+                self.adapter = self._stored(number)
+                self.global_hash = saving.result()
+            self.tensors = map_global(self.globals, number)
             trim()
+        self._globals = [*self._globals, self.adapter]
+
+    def _stored(self, number: int) -> GlobalAdapter:
+        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)
+        return with_deltas(self.blobs, adapter, self.adapter) if self.config.training.downlink == "delta" else adapter
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []

@@ -342,9 +342,13 @@ def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
     assert not any(played.engine.blobs.has(ref.id) for ref in first.rank_blocks)
 
 
-def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(tiny: TinyModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("large_bytes", [0, 1 << 30], ids=["large", "small"])
+def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
+    tiny: TinyModel, tmp_path: Path, large_bytes: int
+) -> None:
     folder = RunFolder(tmp_path)
     first = open_engine(folder, tiny, PRUNING)
+    first.engine.large_bytes = large_bytes
     works = first.begin()
     first.count(works)
     planned = first.close(1)
