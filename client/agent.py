@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from client.encoding import encoded_update
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
-from fedcore.codec.chain import encode
+from fedcore.codec.chain import encode_chunks
 from fedcore.errors import FedcoreError, TransportError, UpdateLate
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores
@@ -259,10 +259,13 @@ class Agent:
     def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
         update = self._put(encoded_update(work, trained, keep_set, self.state.residuals), "update")
         scores = trained.result.scores
-        return update, None if scores is None else self._put(encode(_score_tensors(scores), "identity"), "scores")
+        return update, None if scores is None else self._put(
+            encode_chunks(_score_tensors(scores), "identity"), "scores"
+        )
 
-    def _put(self, data: bytes, name: str) -> BlobRef:
-        return BlobRef(id=self.state.blobs.put_bytes(data), size=len(data), name=name)
+    def _put(self, chunks: Iterable[bytes | memoryview], name: str) -> BlobRef:
+        blob_id = self.state.blobs.put_chunks(chunks)
+        return BlobRef(id=blob_id, size=self.state.blobs.size(blob_id), name=name)
 
     async def _tell(self, value: Progress | UpdateSubmission | AssignmentFailure) -> None:
         if self._stream is not None:

@@ -1,13 +1,14 @@
 """What a device keeps between rounds and restarts: identity, keep-set, the unsent update, training state."""
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.residuals import Residuals
 from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
 from protos.convert.round import submission_from_bytes, submission_to_bytes
-from protos.values import UpdateSubmission
+from protos.values import BlobRef, UpdateSubmission
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
 from storage.identity import next_session
@@ -26,6 +27,7 @@ class StateFolder:
     """A device's folder: mode 0700, one small file per fact, every write atomic."""
 
     root: Path
+    _sound: set[str] = field(default_factory=set, compare=False)  # blobs of the update, hashed by this process
 
     @staticmethod
     def open(root: Path) -> "StateFolder":
@@ -64,31 +66,42 @@ class StateFolder:
         write_atomic(self.root / "keep_set.json", keep_set.to_bytes())
 
     def spool(self, spooled: Spooled) -> None:
-        """Keep an update until its round is closed durably; its blobs lie in `blobs`."""
+        """Keep an update until its round is closed durably; this process has put its blobs into `blobs`."""
+        self._sound.update(ref.id for ref in _blobs_of(spooled.submission))
         write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
 
     def spooled(self) -> Spooled | None:
         """The unsent or unacknowledged update, None where there is none or any part of it is damaged or gone."""
+        spooled, blobs = self._read_spool(), self.blobs
         try:
-            work, _, data = self._spool_path.read_bytes().partition(b"\n")
-            submission = submission_from_bytes(data)
-            for ref in (submission.update, submission.scores):
-                if ref is not None:
-                    self.blobs.read_bytes(ref.id)
-            return Spooled(work=work.decode(), submission=submission)
-        except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
+            for ref in () if spooled is None else _blobs_of(spooled.submission):
+                if ref.id not in self._sound or not blobs.has(ref.id):
+                    blobs.read_bytes(ref.id)
+                    self._sound.add(ref.id)
+        except (FileNotFoundError, ProtocolError):
             return None
+        return spooled
 
     def clear_spool(self) -> None:
-        """Forget the spooled update and its blobs."""
-        spooled = self.spooled()
+        """Forget the spooled update and its blobs, sound or damaged."""
+        spooled = self._read_spool()
         self._spool_path.unlink(missing_ok=True)
-        if spooled is None:
-            return
-        for ref in (spooled.submission.update, spooled.submission.scores):
-            if ref is not None:
+        self._sound.clear()
+        for ref in () if spooled is None else _blobs_of(spooled.submission):
+            with contextlib.suppress(ProtocolError):  # a torn spool may name no blob
                 self.blobs.delete(ref.id)
+
+    def _read_spool(self) -> Spooled | None:
+        try:
+            work, _, data = self._spool_path.read_bytes().partition(b"\n")
+            return Spooled(work=work.decode(), submission=submission_from_bytes(data))
+        except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
+            return None
 
     @property
     def _spool_path(self) -> Path:
         return self.root / "update.spool"
+
+
+def _blobs_of(submission: UpdateSubmission) -> tuple[BlobRef, ...]:
+    return tuple(ref for ref in (submission.update, submission.scores) if ref is not None)

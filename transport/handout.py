@@ -9,7 +9,7 @@ from fedcore.codec.chain import decode
 from fedcore.errors import ProtocolError
 from protos.values import BlobRef
 from storage.blobs import BlobStore
-from transport.payload import payload
+from transport.payload import payload_view
 
 
 def read_handout(blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef) -> dict[str, NDArray[np.float32]]:
@@ -17,11 +17,11 @@ def read_handout(blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef
 
     Raises ProtocolError where the blocks do not carry the same tensors.
     """
-    parts = [decode(payload(ref, blobs)) for ref in rank_blocks]
+    parts = [decode(payload_view(ref, blobs)) for ref in rank_blocks]
     if not parts or any(set(part) != set(parts[0]) for part in parts):
         raise ProtocolError("the adapter's rank blocks do not carry the same tensors; update coordinator and device")
     tensors = {
         name: np.concatenate([part[name] for part in parts], axis=0 if name.endswith(".A") else 1) for name in parts[0]
     }
-    carried = decode(payload(head, blobs))
+    carried = decode(payload_view(head, blobs))
     return tensors | {name: np.array(carried[name]) for name in carried}

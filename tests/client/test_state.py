@@ -91,5 +91,26 @@ def test_a_spool_whose_blob_is_damaged_is_none(damage: str, tmp_path: Path) -> N
     assert spooled.submission.scores is not None
     path = state.blobs.path(spooled.submission.scores.id)
     path.unlink() if damage == "gone" else path.write_bytes(b"spoilt")
+    again = folder(tmp_path)
+    assert again.spooled() is None
+    again.clear_spool()
+    assert not again.blobs.has(spooled.submission.update.id)
+
+
+def test_an_update_is_hashed_once_by_each_process(tmp_path: Path) -> None:
+    state = folder(tmp_path)
+    spooled = spooled_in(state)
+    state.blobs.path(spooled.submission.update.id).write_bytes(b"damage")
+    assert state.spooled() == spooled, "this process wrote it, and does not look again"
+    assert folder(tmp_path).spooled() is None, "another one does"
+    state.blobs.delete(spooled.submission.update.id)
+    assert state.spooled() is None
+
+
+def test_a_damaged_update_is_deleted_with_its_spool(tmp_path: Path) -> None:
+    blob_id = spooled_in(folder(tmp_path)).submission.update.id
+    state = folder(tmp_path)
+    state.blobs.path(blob_id).write_bytes(b"damage")
     assert state.spooled() is None
     state.clear_spool()
+    assert not state.blobs.has(blob_id), "or the same update, made again, would be taken for stored"
