@@ -151,7 +151,7 @@ def test_a_class_without_its_own_target_has_the_strategys() -> None:
 def test_devices_are_not_called_as_edges_are() -> None:
     classes = (ClassConfig(name="edge-2", count=2),)
     assert Config(classes=classes, fleet=FleetConfig(edges=(1,))).classes == classes
-    with pytest.raises(ConfigError, match="fleet.class edge-2: its devices would be called as edges are; rename it"):
+    with pytest.raises(ConfigError, match=r"fleet.class edge-2: its devices would be called as edges are; rename it"):
         Config(classes=classes, fleet=FleetConfig(edges=(1, 2)))
 
 

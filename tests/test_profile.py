@@ -39,7 +39,7 @@ def test_a_network_class_is_a_name_or_unknown(network: str) -> None:
 
 @pytest.mark.parametrize("network", ["5G", "wi fi", "a" * 64, "\n"])
 def test_other_network_classes_are_refused(network: str) -> None:
-    with pytest.raises(ConfigError, match="network class .*: expected 1-63 characters"):
+    with pytest.raises(ConfigError, match=r"network class .*: expected 1-63 characters"):
         DeviceProfile(name="a", device_class="b", num_examples=1, network=network)
 
 

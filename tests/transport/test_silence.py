@@ -20,7 +20,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_hung_parent_is_left_for_the_next_within_a_lease(
-    tiny: TinyModel, tmp_path: Path, together: Callable[..., Any]  # noqa: F811
+    tiny: TinyModel,
+    tmp_path: Path,
+    together: Callable[..., Any],  # noqa: F811
 ) -> None:
     settings = ["run.rounds=2", "coordinator.min_devices=1", "coordinator.lease_s=3.0"]
     async with serving(tmp_path / "run", tiny.folder, settings) as served, proxying(served.address) as proxy:
@@ -42,7 +44,9 @@ async def test_a_hung_parent_is_left_for_the_next_within_a_lease(
 
 
 async def test_a_parent_that_answers_is_never_left(
-    tiny: TinyModel, tmp_path: Path, together: Callable[..., Any]  # noqa: F811
+    tiny: TinyModel,
+    tmp_path: Path,
+    together: Callable[..., Any],  # noqa: F811
 ) -> None:
     settings = ["run.rounds=1", "coordinator.min_devices=1", "coordinator.lease_s=0.9"]
     async with (
