@@ -9,7 +9,7 @@ import pytest
 
 import transport.membership as module
 from tests.fault_proxy import proxying
-from tests.server.conftest import TinyModel, tiny, together  # noqa: F401
+from tests.server.conftest import TinyModel
 from tests.tiny_edge import edging
 from tests.tiny_run import serving
 
@@ -22,7 +22,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_hung_parent_is_left_for_the_next_within_a_lease(
     tiny: TinyModel,
     tmp_path: Path,
-    together: Callable[..., Any],  # noqa: F811
+    together: Callable[..., Any],
 ) -> None:
     settings = ["run.rounds=2", "coordinator.min_devices=1", "coordinator.lease_s=3.0"]
     async with serving(tmp_path / "run", tiny.folder, settings) as served, proxying(served.address) as proxy:
@@ -46,7 +46,7 @@ async def test_a_hung_parent_is_left_for_the_next_within_a_lease(
 async def test_a_parent_that_answers_is_never_left(
     tiny: TinyModel,
     tmp_path: Path,
-    together: Callable[..., Any],  # noqa: F811
+    together: Callable[..., Any],
 ) -> None:
     settings = ["run.rounds=1", "coordinator.min_devices=1", "coordinator.lease_s=0.9"]
     async with (
