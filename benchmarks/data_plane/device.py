@@ -50,6 +50,7 @@ class LightDevice:
     blobs: BlobStore
     trace: Path
     _session: str = ""
+    _epoch: int = 0
     _held: set[str] = field(default_factory=set)
 
     async def run(self) -> str:
@@ -66,13 +67,14 @@ class LightDevice:
             await self.link.close()
 
     async def _join(self) -> Join:
+        self._epoch += 1  # as a real device's state folder does: one that lost its connection is not stale
         return Join(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
             role=Role.DEVICE,
             name=self.name,
             device_uuid=self.name,
-            epoch=1,
+            epoch=self._epoch,
             profile=DeviceProfile(name=self.name, device_class=CERTIFICATE, num_examples=1),
             fingerprint=self.mark,
             max_length=MAX_LENGTH,
