@@ -12,11 +12,12 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test test-all clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
 	@echo "make test    set up, run all checks and tests"
+	@echo "make test-all   the same, and whole-process tests of rare faults"
 	@echo "make setup   only make .venv"
 	@echo "make clean   remove .venv and caches (runs/ stays)"
 
@@ -26,13 +27,16 @@ demo: setup
 	$(BIN)/fedcore fetch minilm movies
 	$(BIN)/fedcore fleet examples/quickstart.toml
 
+test-all: MARKS := -m "long or not long"
+test-all: test
+
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(MARKS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -179,6 +179,7 @@ def test_devices_sit_below_the_lowest_edges(finished: Fleets) -> None:
     assert set(through) == set(DEVICES) and set(through.values()) == {"edge-1-0", "edge-1-1"}
 
 
+@pytest.mark.long
 def test_a_newcomer_is_sent_to_the_edge_that_holds_the_model(stage: Stage, bert: Path) -> None:
     assert stage.run("certs", "certs", "--class", "cam", "--edge", "near", "--edge", "far").returncode == 0
     prepare(stage, bert, edges="[]")
@@ -253,6 +254,7 @@ def test_devices_of_a_killed_edge_move_within_a_lease_and_are_counted_once(stage
         assert "Traceback" not in (run / "logs" / f"{name}.log").read_text()
 
 
+@pytest.mark.long
 def test_a_tree_goes_on_where_an_upper_edge_is_killed(stage: Stage, bert: Path) -> None:
     prepare(stage, bert, edges="[2, 2]", lease_s=8.0, slowdown=60.0)
     run = stage.root / "run"
