@@ -105,7 +105,13 @@ class FleetService(FleetServicer):
         blob = header.blob
         self._parent.uploading(session, blob.id, new=not self._blobs.has(blob.id))
         # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
-        return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
+        try:
+            return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
+        except ProtocolError as error:
+            if header.offset <= self._blobs.partial_size(blob.id):
+                raise
+            # Since it asked how much is here, an earlier try or another sender of the same bytes has brought the rest.
+            raise TransportError(f"{error} (ask how much is here, once more)") from None
 
     async def _receive(self, session: Session, writer: BlobWriter, requests: AsyncIterator[Any]) -> None:
         """Hash and write each chunk while the next one arrives; one at a time, and none once this has returned."""

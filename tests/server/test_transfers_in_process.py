@@ -15,12 +15,14 @@ from protos.faults import error_of
 from protos.service import FleetStub
 from protos.values import BlobRef, Heartbeat, UploadHeader, Welcome, Work
 from protos.wire import CHUNK_BYTES, MAX_MESSAGE_BYTES
+from server.coordinator import Coordinator
 from storage.blob_name import blob_name
 from storage.checkpoint import fingerprint
 from tests.fake_device import FakeDevice, Fault, open_link, put
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
 from transport.link import Link, Stream
+from transport.retry import retrying
 
 Together = Callable[..., Any]
 
@@ -134,8 +136,30 @@ async def test_an_upload_that_leaves_a_gap_is_refused(member: Member) -> None:
     work = await member.work()
     header = member.header(b"twelve bytes", work.round)
     ahead = UploadHeader(blob=header.blob, offset=5, sender=header.sender, session=header.session, round=header.round)
-    with pytest.raises(ProtocolError, match="continues at byte 5, 0 are here; start from there"):
+    with pytest.raises(TransportError, match="continues at byte 5, 0 are here; start from there"):
         await put(member.link, ahead, [b"bytes"])
+
+
+async def test_an_answer_that_time_has_overtaken_costs_one_more_try(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question and the upload, another sender of the same bytes may have brought them all."""
+    data = bytes(member_bytes := CHUNK_BYTES + 1)
+    monkeypatch.setattr(Coordinator, "upload_limit", lambda *_: member_bytes)
+    work = await member.work()
+    asked = member.link._stub.StatBlob
+    answers = [blob_wire.stat_response(complete=False, received=CHUNK_BYTES)]
+
+    async def overtaken() -> Any:
+        return answers.pop()
+
+    def stat(*arguments: Any, **options: Any) -> Any:
+        return overtaken() if answers else asked(*arguments, **options)
+
+    monkeypatch.setattr(member.link._stub, "StatBlob", stat)
+    header = member.header(data, work.round)
+    sent = await retrying(lambda: member.link.upload(memoryview(data), header), pause_s=0.01)
+    assert sent == len(data) and not answers
 
 
 async def test_an_upload_must_begin_with_a_header(member: Member) -> None:
