@@ -31,7 +31,7 @@ from protos.values import (
     UpdateSubmission,
     Welcome,
 )
-from server.edges import Edges
+from server.edges import Edges, session_of
 from server.engine import Engine
 from server.evaluator_desk import EvaluatorDesk
 from server.parts import part_bound
@@ -304,10 +304,7 @@ class Coordinator:
 
     def session_of(self, name: str, token: str) -> Session | None:
         """The live session that holds `token`."""
-        for session in (self._seats.find(name), self._edges.find(name)):
-            if isinstance(session, Session) and session.token == token:
-                return session
-        return None
+        return session_of(self._seats, self._edges, name, token)
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
         """Most bytes `session` may upload now; None where it has nothing to upload."""

@@ -39,7 +39,7 @@ from server.edge_engine import EdgeEngine
 from server.edge_notes import EdgeNotes
 from server.edge_rounds import EdgeRounds
 from server.edge_uplink import EdgeUplink
-from server.edges import Edges
+from server.edges import Edges, session_of
 from server.parts import part_bound
 from server.seats import Seats
 from server.session import AnySession, LeafSession, Session
@@ -119,7 +119,7 @@ class Edge:
         """The stream to the tier above has closed. If it stays so, whoever is here had better turn elsewhere."""
         self._uplink.down()
         if self._releasing is None:
-            self._releasing = self._in(self._lease_s / 3, self._release)
+            self._releasing = self.tasks.later(self._lease_s / 3, self._release)
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
         """Take one message of the tier above."""
@@ -296,10 +296,7 @@ class Edge:
 
     def session_of(self, name: str, token: str) -> Session | None:
         """The live session that holds `token`."""
-        for session in (self._seats.find(name), self._edges.find(name)):
-            if isinstance(session, Session) and session.token == token:
-                return session
-        return None
+        return session_of(self._seats, self._edges, name, token)
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
         """Most bytes `session` may upload now; None where it has nothing to upload."""
@@ -334,7 +331,4 @@ class Edge:
             gone = self._edges.leave(session) if session.join.role is Role.EDGE else (session,)
             for each in gone:
                 self._left(each, lost=True)
-        self._checking = self._in(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
-
-    def _in(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(delay_s, act)
+        self._checking = self.tasks.later(self._lease_s / CHECKS_PER_LEASE, self._check_leases)

@@ -81,7 +81,7 @@ class EdgeRounds:
         """A round is durable at the root."""
         self.feed(events.Closed(round=number, now_s=self._clock()))
         _stop(self._closing)
-        self._closing = self._in(CLOSING_S, lambda: self._tell_closed(number, {}))
+        self._closing = self._tasks.later(CLOSING_S, lambda: self._tell_closed(number, {}))
 
     def uploading(self, blob_id: str) -> None:
         """A member begins to send this blob, which was not here."""
@@ -169,7 +169,7 @@ class EdgeRounds:
         self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
         deadline_at_s = now_s + share.deadline_s
         _stop(self._ticking)
-        self._ticking = self._in(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
+        self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
         self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
         early, self._early = self._early, {}
         for part, submission in early.items():
@@ -285,9 +285,6 @@ class EdgeRounds:
         for session in {each.stream for each in self._seats}:
             if session.join.role is Role.EDGE or session.name not in works:
                 session.send(RoundClosed(round=number))
-
-    def _in(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(delay_s, act)
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> None:

@@ -88,3 +88,11 @@ class Edges:
             for edge in self._edges.values()
             if edge.session.join.address
         )
+
+
+def session_of(seats: Seats, edges: Edges, name: str, token: str) -> Session | None:
+    """The live session, of a device or an edge, that holds `token`; both kinds may have the same names."""
+    for session in (seats.find(name), edges.find(name)):
+        if isinstance(session, Session) and session.token == token:
+            return session
+    return None

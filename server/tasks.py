@@ -38,6 +38,10 @@ class Tasks:
 
         self._worker.submit(work, *arguments).add_done_callback(done)
 
+    def later(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call `act` on the event loop in `delay_s` seconds, unless the handle is cancelled."""
+        return self._loop.call_later(delay_s, act)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine beside everything else; where it fails, the run ends with its error."""
         task = self._loop.create_task(work)
