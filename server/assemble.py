@@ -1,12 +1,14 @@
 """From configuration, base model and ledger to a running engine, once the labels are known."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.adapter import AdapterSpec, initial_adapter
+from fedcore.adapter import AdapterSpec, Tensors, initial_adapter
 from fedcore.config import Config
 from fedcore.errors import RunError
 from fedcore.geometry import geometry_from_config
@@ -46,9 +48,16 @@ def make_engine(
     blobs: BlobStore,
     ledger: Ledger,
     log: RunLog,
+    strategy: Strategy | None = None,
+    untrained: Tensors | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
-    """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably."""
-    strategy = _strategy(config, model, labels)
+    """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably.
+
+    `strategy` and the `untrained` adapter follow from `config` and `model` unless given; where both are, `model` is not
+    read. `clock` times arithmetic and disk, for figures only.
+    """
+    strategy = _strategy(config, model, labels) if strategy is None else strategy
     held = ledger.load()
     if held.labels != labels:
         ledger.set_meta("labels", list(labels))
@@ -56,7 +65,7 @@ def make_engine(
     if round_index:
         tensors = read_global(folder.globals, round_index, digest)
     else:
-        tensors = untrained_adapter(config, model, labels, strategy.spec)
+        tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
     return Engine(
         config=config,
@@ -71,6 +80,7 @@ def make_engine(
         globals=folder.globals,
         global_hash=digest,
         counted={device: each.round for each in ledger.rounds() if not each.void for device in each.accepted},
+        clock=clock,
     )
 
 

@@ -5,7 +5,7 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,7 @@ class Engine:
     counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
     uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
     large_bytes: int = LARGE_BYTES
+    clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _globals: list[GlobalAdapter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,7 @@ class Engine:
 
     def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> Turned:
         """Close a round, plan the next and commit both at once."""
-        begin = time.perf_counter()
+        begin = self.clock()
         events: list[Json] = []
         outcomes: list[Json] = []
         record: Json | None = None
@@ -140,7 +141,7 @@ class Engine:
             )
         )
         if record is not None:
-            self._timed_close(record["round"], time.perf_counter() - begin)
+            self._timed_close(record["round"], self.clock() - begin)
         for blob_id in obsolete:
             self.blobs.delete(blob_id)
         drop_older(self.globals, self.adapter.round)
@@ -162,13 +163,13 @@ class Engine:
                 f"round {closed.round}: accepted but not counted: {', '.join(sorted(uncounted))}; "
                 "resume from the last round"
             )
-        begin = time.perf_counter()
+        begin = self.clock()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
             self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
             self._keep(closed.round)
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
-        current.aggregate_s += time.perf_counter() - begin
+        current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
         self.state, learned = self.strategy.close(self.state, outcomes, closed.round)
         rows = [
@@ -242,6 +243,7 @@ class Engine:
             blobs=self.blobs,
             assignments={each.device: each for each in plan.assignments},
             adapter=self.tensors,
+            clock=self.clock,
         )
         return OpenRound(works=works, tally=tally, events=tuple(plan.events))
 

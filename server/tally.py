@@ -1,7 +1,7 @@
 """What a parent, coordinator or edge, has verified and summed up of one round. For one worker thread at a time."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Tally:
     blobs: BlobStore
     assignments: dict[str, Assignment]
     adapter: Tensors | None = None
+    clock: Callable[[], float] = time.perf_counter  # seconds, for `fold_s` and `aggregate_s` alone
     strangers: bool = False  # at an edge: partials may hold leaves without an assignment here; the root knows them
     partial: Any = None  # the sum so far, None at first
     arrived: dict[str, Arrived] = field(default_factory=dict)
@@ -57,19 +58,19 @@ class Tally:
         assignment = self.assignments.get(device)
         if submission.round != self.round or assignment is None or self._has(device):
             return
-        begin = time.perf_counter()
+        begin = self.clock()
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
         _let_go(update)
         self.aggregator.check(self._sum(), update)  # before it counts: a fold that fails ends the run
         self.arrived[device] = Arrived(report=submission.report, scores=scores, update=update, submission=submission)
         self.spool |= _stored(submission.update, submission.scores)
-        self._spent((device,), time.perf_counter() - begin)
+        self._spent((device,), self.clock() - begin)
 
     def fold(self, device: str) -> None:
         """Add a device's verified update to the sum."""
         if device in self.folded:
             return
-        begin = time.perf_counter()
+        begin = self.clock()
         held = self.arrived[device]
         if held.update is None:
             raise RuntimeError(f"{device}, round {self.round}: folded at an edge, cannot be folded here")
@@ -79,7 +80,7 @@ class Tally:
             _let_go(held.update)  # an edge may have to fold it again
         else:
             held.update = None
-        self._spent((device,), time.perf_counter() - begin)
+        self._spent((device,), self.clock() - begin)
 
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
@@ -90,14 +91,14 @@ class Tally:
             if self.parts[part].leaves != submission.leaves:
                 raise UpdateRejected(f"{edge}, round {self.round}: number {part.number} came with other leaves before")
             return
-        begin = time.perf_counter()
+        begin = self.clock()
         self.parts[part] = verify_part(edge, submission, self)
         self.spool |= _stored(submission.partial, submission.scores)
-        self.aggregate_s += time.perf_counter() - begin
+        self.aggregate_s += self.clock() - begin
 
     def merge_part(self, part: Part) -> None:
         """Add a verified partial to the sum, and its leaves to those that arrived."""
-        begin = time.perf_counter()
+        begin = self.clock()
         held = self.parts[part]
         if held.partial is not None:
             self.partial = self.aggregator.merge(self._sum(), held.partial())
@@ -111,7 +112,7 @@ class Tally:
                 )
                 self.folded.add(leaf.device)
                 self.fold_s[leaf.device] = leaf.fold_s
-        self.aggregate_s += time.perf_counter() - begin
+        self.aggregate_s += self.clock() - begin
 
     def drop_part(self, part: Part) -> None:
         """Forget a partial that does not count."""

@@ -1,5 +1,7 @@
 """What a round computes, with real strategies on a tiny model: verified, folded, closed, planned, committed, tidied."""
 
+import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +26,10 @@ from server.journal import read_events
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.serve import new_run, reopen_run
+from server.summary import build_summary
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
+from strategies.table import make_strategy
 from tests.server.conftest import TinyModel
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
 
@@ -82,7 +86,9 @@ class Played:
         return self.engine.turn(Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)).works
 
 
-def open_engine(folder: RunFolder, tiny: TinyModel, overrides: list[str], *, resume: bool = False) -> Played:
+def open_engine(
+    folder: RunFolder, tiny: TinyModel, overrides: list[str], *, resume: bool = False, **options: Any
+) -> Played:
     if resume:
         ledger, config = reopen_run(folder, tiny.folder)
     else:
@@ -95,7 +101,8 @@ def open_engine(folder: RunFolder, tiny: TinyModel, overrides: list[str], *, res
         folder=folder,
         blobs=BlobStore(folder.blobs),
         ledger=ledger,
-        log=RunLog(folder, ledger),
+        log=RunLog(folder, ledger, wall=options.pop("wall", time.time)),
+        **options,
     )
     return Played(engine=engine, model=tiny, folder=folder)
 
@@ -397,3 +404,56 @@ def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(pl
     assert told["clock"]["device"] == "b" and told["clock"]["overrun_s"] == 39.0
     assert told["committed"]["round"] == 1 and told["committed"]["close_s"] > 0
     assert played.engine.ledger.get_meta("close/1") == told["committed"]["close_s"]
+
+
+def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyModel, tmp_path: Path) -> None:
+    left = []
+    for place in (tmp_path / "one", tmp_path / "two"):
+        place.mkdir()
+        ticks = iter(range(1000))
+        folder = RunFolder(place)
+        played = open_engine(folder, tiny, PRUNING, wall=lambda: 5.0, clock=lambda ticks=ticks: next(ticks) / 8)
+        works = played.begin()
+        for number in (1, 2, 3):
+            played.count(works)
+            works = played.close(number, last=number == 3)
+        engine = played.engine
+        engine.log.close()
+        summary = build_summary(
+            config=engine.config,
+            ledger=engine.ledger,
+            strategy=engine.strategy,
+            state=engine.state,
+            classes=("tiny",),
+            status="finished",
+        )
+        engine.ledger.close()
+        left.append((folder.events.read_bytes(), folder.rounds.read_bytes(), json.dumps(summary)))
+    assert left[0] == left[1]
+    (committed, *_) = [each for each in read_events(folder.events) if each["event"] == "committed"]
+    assert committed["close_s"] * 8 == int(committed["close_s"] * 8) > 0
+
+
+def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel, tmp_path: Path) -> None:
+    config = tiny_config(tiny.folder)
+    head = (("head.weight", (3, 5)),)
+    strategy = make_strategy(config, tiny.geometry, head)
+    untrained = {name: np.full(shape, 0.5, np.float32) for name, shape in strategy.spec.shapes().items()}
+    folder = RunFolder(tmp_path)
+    ledger = new_run(folder, config, tiny.folder)
+    engine = make_engine(
+        config=config,
+        model=tmp_path / "nowhere",
+        labels=LABELS,
+        folder=folder,
+        blobs=BlobStore(folder.blobs),
+        ledger=ledger,
+        log=RunLog(folder, ledger),
+        strategy=strategy,
+        untrained=untrained,
+    )
+    works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
+    assert works.keys() == set(DEVICES) and engine.strategy is strategy
+    np.testing.assert_array_equal(engine.tensors["head.weight"], untrained["head.weight"])
+    engine.log.close()
+    ledger.close()
