@@ -23,7 +23,7 @@ from fedcore.nn.importance import LoraTaylorScorer, Scorer, SmoothedScores, Tayl
 from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import adapted, attach, load_adapter, read_adapter
 from fedcore.nn.model_folder import load_tokenizer
-from fedcore.nn.moments import Holding, follow
+from fedcore.nn.moments import Holding, Moments, follow
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
 from protos.values import Work
@@ -45,6 +45,15 @@ class ModelSource:
     dtype: str
     max_length: int
     targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRound:
+    """What local training leaves: the increment (device coordinates, scale folded in), figures, the next state."""
+
+    increment: Arrays
+    result: TrainResult
+    state: TrainingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,48 +99,27 @@ class Trainer:
         """
         begin, cpu = self.clock(), self.cpu_clock()
         classifier = self._shaped(keep_set, work)
-        spec = _spec(classifier, work, self.source.targets, handout)
-        before = restrict(spec, handout, rank=work.arm.rank, keep_set=keep_set)
+        before = held_adapter(classifier, work, handout, self.source.targets)
         load_adapter(classifier, before)
         self.slow.pause(self.cpu_clock() - cpu)
         pruned = self.clock()
-        holding = Holding(keep_set=keep_set, rank=work.arm.rank)
-        moments = state.moments if work.training.keep_optimizer and state.basis == work.basis else {}
-        if moments and state.holding is not None:
-            moments = follow(moments, classifier.geometry, before=state.holding, after=holding)
-        scorer = _scorer(work, state, classifier)
-        result = train(
+        local = local_round(
             classifier,
             self._rows(),
-            spec=work.training,
-            steps=work.local_steps,
-            seed=work.seed,
-            aids=TrainingAids(
-                moments=moments,
-                scorer=scorer,
-                prior_shift=self._prior_shift(work),
-                score=work.score,
-                on_step=lambda step, _: self._step(step, on_step),
-                pace=Pace(clock=self.cpu_clock, pause=self._pause),
-            ),
+            work,
+            before,
+            state,
+            on_step=lambda step, _: self._step(step, on_step),
+            pace=Pace(clock=self.cpu_clock, pause=self._pause),
         )
-        after = read_adapter(classifier)
-        increment = {name: after[name] - before[name] for name in before}
-        smoothed = scorer.state if isinstance(scorer, LoraTaylorScorer) else None
         return Trained(
-            increment=increment,
-            result=result,
+            increment=local.increment,
+            result=local.result,
             prune_s=pruned - begin,
             train_s=self.clock() - pruned,
-            state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
+            state=local.state,
             geometry=classifier.geometry,
         )
-
-    def _prior_shift(self, work: Work) -> NDArray[np.float32] | None:
-        if not work.label_counts:
-            return None
-        own = np.bincount(self._rows().labels, minlength=len(work.label_counts))
-        return prior_shift(own.tolist(), work.label_counts)
 
     def _step(self, step: int, on_step: Callable[[int], None]) -> None:
         if self.cancel.is_set():
@@ -170,11 +158,67 @@ class Trainer:
         return classifier
 
 
-def _spec(
-    classifier: Classifier, work: Work, targets: tuple[str, ...], handout: Mapping[str, NDArray[np.float32]]
-) -> AdapterSpec:
+def held_adapter(
+    classifier: Classifier, work: Work, handout: Mapping[str, NDArray[np.float32]], targets: tuple[str, ...]
+) -> Arrays:
+    """Return what a device holds of the hand-out (full coordinates) under `work`, for a model that is cut already."""
     head = tuple(sorted((name, value.shape) for name, value in handout.items() if name.startswith("head.")))
-    return AdapterSpec(geometry=classifier.geometry, rank=work.arm.rank, targets=targets, head=head)
+    spec = AdapterSpec(geometry=classifier.geometry, rank=work.arm.rank, targets=targets, head=head)
+    return restrict(spec, handout, rank=work.arm.rank, keep_set=classifier.keep_set)
+
+
+def local_round(
+    classifier: Classifier,
+    rows: EncodedRows,
+    work: Work,
+    before: Arrays,
+    state: TrainingState,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    pace: Pace | None = None,
+) -> LocalRound:
+    """Train a model that is cut, with `before` loaded, and take the increment: what every device does in a round."""
+    holding = Holding(keep_set=classifier.keep_set, rank=work.arm.rank)
+    scorer = _scorer(work, state, classifier)
+    result = train(
+        classifier,
+        rows,
+        spec=work.training,
+        steps=work.local_steps,
+        seed=work.seed,
+        aids=TrainingAids(
+            moments=kept_moments(work, state, classifier.geometry, holding),
+            scorer=scorer,
+            prior_shift=own_prior_shift(work, rows),
+            score=work.score,
+            on_step=on_step,
+            pace=pace,
+        ),
+    )
+    after = read_adapter(classifier)
+    smoothed = scorer.state if isinstance(scorer, LoraTaylorScorer) else None
+    return LocalRound(
+        increment={name: after[name] - before[name] for name in before},
+        result=result,
+        state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
+    )
+
+
+def kept_moments(work: Work, state: TrainingState, geometry: Geometry, holding: Holding) -> Moments:
+    """Return the optimiser state a device goes on with under `work`; empty where it begins afresh."""
+    if not work.training.keep_optimizer or state.basis != work.basis:
+        return {}
+    if not state.moments or state.holding is None:
+        return state.moments
+    return follow(state.moments, geometry, before=state.holding, after=holding)
+
+
+def own_prior_shift(work: Work, rows: EncodedRows) -> NDArray[np.float32] | None:
+    """Return what logit adjustment adds to the logits of a device with these rows, None where there is none."""
+    if not work.label_counts:
+        return None
+    own = np.bincount(rows.labels, minlength=len(work.label_counts))
+    return prior_shift(own.tolist(), work.label_counts)
 
 
 def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:

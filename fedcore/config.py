@@ -1,11 +1,12 @@
 """The run configuration as values: one class per table, every default, every range.
 
-Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [fleet] and [[fleet.class]]. Every class
-raises ConfigError, naming the key, for a value out of range. `fedcore.config_text` reads and writes them as TOML.
+Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [simulation] [fleet] and [[fleet.class]].
+Every class raises ConfigError, naming the key, for a value out of range. `fedcore.config_text` reads and writes them as
+TOML.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fedcore.address import check_address
@@ -186,6 +187,27 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """[simulation]: what `fedcore simulate` needs beside the run itself."""
+
+    training: str = "batched"  # or "one-by-one": as a device trains, the same bits; or "none": losses from a curve
+    workers: int = 1  # processes that train; a process of one-by-one training has one thread, else all cores are shared
+    chunk_devices: int = 64  # virtual devices trained and folded together; memory grows with it
+    rows_per_device: int = 0  # 0: [data] deals every row out once; else each device draws so many, labels skewed alike
+    gflops: float = 60.0  # 1e9 float32 operations per second of a device with slowdown 1
+    trace: str = ""  # CSV of device,start_s,end_s: when devices are online; empty: as their class says
+    exports: bool = True  # one model per class at the end
+    curve: str = ""  # run folder whose losses `training = "none"` is fitted to; empty: the built-in curve
+
+    def __post_init__(self) -> None:
+        _one_of("simulation.training", self.training, ("batched", "one-by-one", "none"))
+        _count("simulation.workers", self.workers, 1)
+        _count("simulation.chunk_devices", self.chunk_devices, 1)
+        _count("simulation.rows_per_device", self.rows_per_device, 0)
+        _above("simulation.gflops", self.gflops, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetConfig:
     """[fleet]: what stands between the devices and the coordinator."""
 
@@ -213,6 +235,13 @@ class ClassConfig:
     network: str = ""  # network class, for figures only: "5g", "wifi", "ethernet"; empty is unknown
     target_sparsity: float | None = None  # None: strategy.target_sparsity
     codec: str | None = None  # None: training.codec
+    # Only in a simulation:
+    availability: str = "always"  # "diurnal": online a share of every day; "churn": comes and goes at random
+    online_share: float = 0.5  # of the time, under diurnal and churn
+    session_s: float = 3600.0  # mean time online, under churn
+    link_sigma: float = 0.0  # spread of a link's speed from round to round: lognormal, median 1
+    dropout: float = 0.0  # share of assignments during which a device vanishes for a lease
+    failure: float = 0.0  # share of assignments that a device fails
 
     def __post_init__(self) -> None:
         check_name(self.name, "fleet.class name")
@@ -223,6 +252,12 @@ class ClassConfig:
             _at_least(f"fleet.class {self.name}: {key}", getattr(self, key), 0)
         if self.target_sparsity is not None:
             _sparsity(f"fleet.class {self.name}: target_sparsity", self.target_sparsity)
+        _one_of(f"fleet.class {self.name}: availability", self.availability, ("always", "diurnal", "churn"))
+        _share(f"fleet.class {self.name}: online_share", self.online_share)
+        _above(f"fleet.class {self.name}: session_s", self.session_s, 0)
+        _at_least(f"fleet.class {self.name}: link_sigma", self.link_sigma, 0)
+        for key in ("dropout", "failure"):
+            _between(f"fleet.class {self.name}: {key}", getattr(self, key), 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +271,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     classes: tuple[ClassConfig, ...] = ()
 
@@ -249,6 +285,12 @@ class Config:
         devices = sum(each.count for each in self.classes)
         if self.classes and self.fleet.edges and self.fleet.edges[-1] > devices:
             raise ConfigError(f"fleet.edges: {self.fleet.edges[-1]} edges in the lowest tier, and {devices} devices")
+
+    def devices(self) -> Iterator[tuple[str, ClassConfig]]:
+        """Yield (device name, class) of every device of a fleet, class by class."""
+        for each in self.classes:
+            for number in range(each.count):
+                yield f"{each.name}-{number}", each
 
     def target_sparsity(self, device_class: str) -> float:
         """The sparsity devices of `device_class` shall reach."""

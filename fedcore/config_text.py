@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 LARGEST_WHOLE_FLOAT = 2**53
 CLASS_PREFIX = "fleet.class."
-TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "fleet")
+TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "simulation", "fleet")
 
 
 def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:

@@ -1,9 +1,9 @@
 """Everything that can be known to be wrong with a local fleet, told before the first process starts."""
 
+from client.labels import with_labels
 from fedcore.config import Config
 from fedcore.errors import ConfigError, DataError
 from fleet.client_extra import require_client
-from fleet.labels import with_labels
 from server.preflight import check_fleet_fits, check_run
 from storage.model_source import model_folder
 

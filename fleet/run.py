@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fedcore.config import ClassConfig, Config
+from fedcore.config import Config
 from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.seeds import derive_seed
@@ -48,20 +48,13 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
     return summary
 
 
-def device_names(config: Config) -> Iterator[tuple[str, ClassConfig]]:
-    """Yield (device name, class) of every device, class by class."""
-    for each in config.classes:
-        for number in range(each.count):
-            yield f"{each.name}-{number}", each
-
-
 def _certificates(folder: RunFolder, config: Config) -> None:
     """Make what is missing: an own authority, and one certificate per process."""
     certs = folder.certificates
     if not (certs / "ca.pem").is_file():
         create_authority(certs)
     wanted = [(COORDINATOR, "coordinator"), (EVALUATOR, "evaluator")]
-    wanted += [(name, "device") for name, _ in device_names(config)]
+    wanted += [(name, "device") for name, _ in config.devices()]
     wanted += [(name, "edge") for names in tier_names(config.fleet.edges) for name in names]
     for name, kind in wanted:
         if not (certs / f"{name}.pem").is_file():
@@ -83,7 +76,7 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
     data += ["--test-fraction", str(config.data.test_fraction)]
     if config.data.test:
         data += ["--test", config.data.test]
-    devices = list(device_names(config))
+    devices = list(config.devices())
     shards = config.data.shards or len(devices)
     state = folder.devices
     yield (

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from client.labels import data_options, with_labels
 from fedcore.config import ClassConfig, Config, DataConfig
 from fedcore.errors import DataError
-from fleet.labels import data_options, with_labels
 
 
 def config_of(folder: Path, train: list[str], test: list[str] | None = None, **data: object) -> Config:

@@ -1,4 +1,4 @@
-"""The label list of a local fleet: read from the data before any process starts, so that mistakes show early."""
+"""The label list of a whole fleet: read from the data before any process starts, so that mistakes show early."""
 
 from dataclasses import replace
 
