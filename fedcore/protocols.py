@@ -13,6 +13,7 @@ from fedcore.keep_set import KeepSet
 from fedcore.outcome import Outcome
 from fedcore.profile import DeviceProfile
 from fedcore.update import Update
+from fedcore.update_stack import UpdateStack
 
 Json = dict[str, Any]
 P = TypeVar("P")
@@ -59,6 +60,13 @@ class Aggregator(Protocol[P]):
 
     def fold(self, partial: P, update: Update) -> P:
         """Add one verified update; may consume `partial`. Raises UpdateRejected on a key already folded."""
+        ...
+
+    def fold_stack(self, partial: P, stack: UpdateStack) -> P:
+        """Add all updates of a verified stack: the same partial as folding them one by one; may consume `partial`.
+
+        Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
+        """
         ...
 
     def merge(self, left: P, right: P) -> P:

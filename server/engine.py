@@ -5,7 +5,7 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,13 @@ from fedcore.adapter import Tensors
 from fedcore.assignment import Arm, Assignment
 from fedcore.config import Config
 from fedcore.errors import RunError
-from fedcore.outcome import Outcome, Status
+from fedcore.outcome import DeviceReport, GroupScores, Outcome, Status
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import AggregateReport, Json, Strategy
 from fedcore.rounds.commands import Turn
 from fedcore.rounds.result import RoundResult
 from fedcore.rounds.tier_state import Part
+from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
@@ -91,6 +92,15 @@ class Engine:
         """Count a device's verified update."""
         if self.open is not None:
             self.open.tally.fold(device)
+
+    def fold_stack(
+        self, stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None]
+    ) -> Refused:
+        """Verify and count many updates made in this process at once; returns (device, what is wrong) of the others.
+
+        The round machine must accept everybody who is not returned.
+        """
+        return () if self.open is None else self.open.tally.fold_stack(stack, reports, scores)
 
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and hold it ready; raises UpdateRejected where it does not fit."""

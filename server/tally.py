@@ -1,7 +1,7 @@
 """What a parent, coordinator or edge, has verified and summed up of one round. For one worker thread at a time."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,12 @@ from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.protocols import Aggregator
 from fedcore.rounds.tier_state import Part
 from fedcore.update import Update
+from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission
 from protos.values import BlobRef, UpdateSubmission
 from server.mapped_tensors import MappedTensors
 from server.parts import ArrivedPart, verify_part
+from server.stacks import verified_stack
 from server.uploads import verify
 from storage.blobs import BlobStore
 
@@ -56,7 +58,7 @@ class Tally:
         One for another round, or of nobody's assignment, is not looked at: it is refused by rule.
         """
         assignment = self.assignments.get(device)
-        if submission.round != self.round or assignment is None or self._has(device):
+        if submission.round != self.round or assignment is None or self.has(device):
             return
         begin = self.clock()
         update, scores, submission = verify(submission, assignment, self.spec, self.blobs)
@@ -81,6 +83,27 @@ class Tally:
         else:
             held.update = None
         self._spent((device,), self.clock() - begin)
+
+    def fold_stack(
+        self, stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None]
+    ) -> Refused:
+        """Check a stack of updates, add those that fit to the sum, and return the others with what is wrong.
+
+        `reports` and `scores` stand in the order of the stack; scores nobody asked for are not looked at. For the root
+        alone: an edge may have to fold an update again, and has none to go back to here.
+        """
+        begin = self.clock()
+        fitting, refused = verified_stack(stack, reports, scores, self)
+        told = dict(zip(stack.devices, zip(reports, scores, strict=True), strict=True))
+        self.partial = self.aggregator.fold_stack(self._sum(), fitting)
+        for device in fitting.devices:
+            report, scored = told[device]
+            self.arrived[device] = Arrived(report=report, scores=scored if self.assignments[device].score else None)
+        self.folded.update(fitting.devices)
+        seconds = self.clock() - begin
+        self.aggregate_s += seconds
+        self.fold_s |= dict.fromkeys(fitting.devices, seconds / max(1, len(fitting)))
+        return refused
 
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
@@ -133,7 +156,7 @@ class Tally:
         for blob_id in self.spool:
             self.blobs.delete(blob_id)
 
-    def _has(self, device: str) -> bool:
+    def has(self, device: str) -> bool:
         """Whether its update is here; one that came in a partial is not, once that was taken out of the sum."""
         held = self.arrived.get(device)
         return held is not None and (held.update is not None or device in self.folded)

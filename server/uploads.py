@@ -1,5 +1,6 @@
 """From an uploaded blob to a verified update: nothing is counted before all of it was checked."""
 
+import itertools
 import math
 import mmap
 from collections.abc import Mapping
@@ -91,10 +92,12 @@ def _verified(
 
 def check_report(report: DeviceReport, who: str) -> None:
     """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
-    figures = {name: getattr(report, name) for name in _FIGURES}
-    figures |= {f"{phase}_s": seconds for phase, seconds in report.phase_s.items()}
-    for name, value in figures.items():
-        if not math.isfinite(value) or value < 0:
+    figures = itertools.chain(
+        ((name, getattr(report, name)) for name in _FIGURES),
+        ((f"{phase}_s", seconds) for phase, seconds in report.phase_s.items()),
+    )
+    for name, value in figures:
+        if not 0 <= value < math.inf:
             raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
 
 

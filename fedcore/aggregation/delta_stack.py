@@ -30,6 +30,7 @@ from fedcore.aggregation.taking import taken
 from fedcore.protocols import AggregateReport
 from fedcore.seeds import generator
 from fedcore.update import Update
+from fedcore.update_stack import UpdateStack
 
 SERVER_RANK_FACTOR = 4
 EMPTY_COMPONENT = 1e-6  # of the largest singular value: below it float32 factors hold rounding, not learning
@@ -65,6 +66,19 @@ class DeltaStack:
         by 2**6 or more.
         """
         return with_leaf(partial, update)
+
+    def fold_stack(self, partial: StackPartial, stack: UpdateStack) -> StackPartial:
+        """Copy every update of a verified stack into the bundle; `partial` is consumed.
+
+        Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
+        """
+        partial.members.with_stack(stack)
+        updates = [stack.update(index) for index in range(len(stack))]
+        for update in updates:
+            self.check(partial, update)
+        for update in updates:
+            partial = with_leaf(partial, update)
+        return partial
 
     def merge(self, left: StackPartial, right: StackPartial) -> StackPartial:
         """Join two bundles, consuming both; raises UpdateRejected naming shared keys."""

@@ -35,6 +35,7 @@ from fedcore.aggregation.taking import taken
 from fedcore.errors import UpdateRejected
 from fedcore.protocols import AggregateReport
 from fedcore.update import Update
+from fedcore.update_stack import UpdateStack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,21 @@ class FactorMean:
             stratum.add(update, partial.spec)
         return replace(partial, members=members)
 
+    def fold_stack(self, partial: FactorPartial, stack: UpdateStack) -> FactorPartial:
+        """Add all of a verified stack, as folding its updates one by one would, in any order; `partial` is consumed.
+
+        Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
+        """
+        members = partial.members.with_stack(stack)
+        stratum = self._stratum(partial, stack)
+        if stratum is None:
+            passing = Stratum(rank=stack.rank, keep_set=stack.keep_set)
+            passing.add_stack(stack, partial.spec)
+            place(passing, partial.whole, partial.spec)
+        else:
+            stratum.add_stack(stack, partial.spec)
+        return replace(partial, members=members)
+
     def merge(self, left: FactorPartial, right: FactorPartial) -> FactorPartial:
         """Add `right` into `left`, consuming both; raises UpdateRejected naming shared keys."""
         if left.spec != right.spec:
@@ -140,7 +156,7 @@ class FactorMean:
         """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
-    def _stratum(self, partial: FactorPartial, update: Update) -> Stratum | None:
+    def _stratum(self, partial: FactorPartial, update: Update | UpdateStack) -> Stratum | None:
         """Return where to add `update`, None where it is placed by itself: the first of its kind, or no room is left.
 
         A stratum costs as much as placing one update, so that it pays from the third update on; who comes a second

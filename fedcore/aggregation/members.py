@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.errors import UpdateRejected
 from fedcore.update import Update
+from fedcore.update_stack import UpdateStack
 
 Key = tuple[str, int]  # (device, round)
 
@@ -25,6 +26,15 @@ class Members:
         if update.weight < 1:
             raise UpdateRejected(f"update of {update.device}: expected a weight of at least 1, got {update.weight}")
         return Members(keys=self.keys | {update.key}, weight=_within_limit(self.weight + update.weight))
+
+    def with_stack(self, stack: UpdateStack) -> "Members":
+        """Return the members after all of `stack`'s updates; raises like `with_update`, naming the first that fails."""
+        keys = frozenset((device, stack.round) for device in stack.devices)
+        if len(keys) < len(stack) or not keys.isdisjoint(self.keys) or min(stack.weights, default=1) < 1:
+            members = self
+            for index in range(len(stack)):
+                members = members.with_update(stack.update(index))
+        return Members(keys=self.keys | keys, weight=_within_limit(self.weight + sum(stack.weights)))
 
     def with_members(self, other: "Members") -> "Members":
         """Return both sides' members; raises UpdateRejected naming the keys they share."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.aggregation.fixed_point import BLOCK_VALUES, biased_integers, check_bounds
+from fedcore.aggregation.fixed_point import BLOCK_VALUES, add_biased_rows, biased_integers, check_bounds
 from fedcore.errors import UpdateRejected
+from fedcore.update_stack import UpdateStack
 
 _SEGMENT_VALUES = 1 << 20
 
@@ -73,6 +74,21 @@ def add_biased(
                     _add_block(segment.sums[done : done + filled], scratch, weight)
                     done, filled = done + filled, 0
         _add_block(segment.sums[done:], scratch[:filled], weight)
+
+
+def add_biased_stack(segments: list[Segment], stack: UpdateStack) -> None:
+    """Add weight * (q + BIAS) of every tensor of every device, as `add_biased` would of each.
+
+    Raises UpdateRejected, with the sums spoilt, for another shape or, unless verified, a value outside the bound.
+    """
+    weights = np.asarray(stack.weights, dtype=np.int64)
+    for segment in segments:
+        start = 0
+        for name, shape in segment.shapes.items():
+            stop = start + math.prod(shape)
+            value = checked(name, stack.tensors[name], (len(stack), *shape), known=stack.verified)
+            add_biased_rows(segment.sums[start:stop], value.reshape(len(stack), stop - start), weights)
+            start = stop
 
 
 def checked(name: str, value: NDArray[np.float32], shape: tuple[int, ...], *, known: bool) -> NDArray[np.float32]:

@@ -11,9 +11,10 @@ import numpy as np
 from fedcore.adapter import AdapterSpec
 from fedcore.aggregation.fixed_point import BLOCK_VALUES, biased_integers, unbias
 from fedcore.aggregation.placing import Placing, as_matrix
-from fedcore.aggregation.segments import Segment, add_biased, checked, empty_segments
+from fedcore.aggregation.segments import Segment, add_biased, add_biased_stack, checked, empty_segments
 from fedcore.keep_set import KeepSet
 from fedcore.update import Update
+from fedcore.update_stack import UpdateStack
 
 StratumKey = tuple[int, str]  # (rank, keep-set's blob id)
 
@@ -45,6 +46,12 @@ class Stratum:
         self.open(spec)
         add_biased(self.segments, update.tensors, update.weight, known=update.verified)
         self.biased += update.weight
+
+    def add_stack(self, stack: UpdateStack, spec: AdapterSpec) -> None:
+        """Add updates of this rank and keep-set at once; raises like `add`."""
+        self.open(spec)
+        add_biased_stack(self.segments, stack)
+        self.biased += sum(stack.weights)
 
     def join(self, other: "Stratum", spec: AdapterSpec) -> None:
         """Add the sums of another stratum of the same coordinates."""
