@@ -3,17 +3,19 @@
 from dataclasses import replace
 
 from fedcore.rounds.result import MemberResult, MemberStatus, RoundResult
-from fedcore.rounds.state import RoundState
+from fedcore.rounds.state import Member, RoundState
 
 
 def expire_leases(state: RoundState) -> RoundState:
     """Mark pending members lost whose lease has run out."""
+    if not state.pending:
+        return state
     lost = {
         device: replace(member, status=MemberStatus.LOST)
         for device, member in state.members.items()
         if member.status is None and state.now_s >= state.lease_end_s(device)
     }
-    return replace(state, members={**state.members, **lost}) if lost else state
+    return state.with_members(lost) if lost else state
 
 
 def close(state: RoundState) -> tuple[RoundState, RoundResult]:
@@ -23,7 +25,7 @@ def close(state: RoundState) -> tuple[RoundState, RoundResult]:
     voids in a row leave a reason to pause, which takes effect once this result is durable.
     """
     state = expire_leases(state)
-    members = tuple(_result(state, device) for device in sorted(state.members))
+    members = tuple(_result(state, device, member) for device, member in sorted(state.members.items()))
     accepted = sum(each.status is MemberStatus.ACCEPTED for each in members)
     void = accepted < state.policy.quorum_count(len(members))
     closed = RoundResult(
@@ -37,19 +39,17 @@ def close(state: RoundState) -> tuple[RoundState, RoundResult]:
             "see why devices fail or raise the deadline, then resume the run"
         )
     state = replace(
-        state,
+        state.without_members(),
         round=state.round + 1,
         void_streak=streak,
         void_rounds=state.void_rounds + void,
-        members={},
         closed=closed,
         pause_reason=reason,
     )
     return state, closed
 
 
-def _result(state: RoundState, device: str) -> MemberResult:
-    member = state.members[device]
+def _result(state: RoundState, device: str, member: Member) -> MemberResult:
     return MemberResult(
         device=device,
         status=MemberStatus.MISSED_DEADLINE if member.status is None else member.status,

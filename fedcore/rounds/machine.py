@@ -48,7 +48,7 @@ def resume(policy: RoundPolicy, next_round: int = 1, void_streak: int = 0, void_
 
 def step(state: RoundState, event: events.Event) -> Step:
     """Return the state after `event` and what the shell has to do now. Never raises, whatever the order."""
-    state = replace(state, now_s=max(state.now_s, event.now_s))
+    state = state.at(event.now_s)
     state, timed_out = _check_deadline(state)
     state, answers = _handle(state, event)
     state, settled = _settle(state)
@@ -98,7 +98,7 @@ def _joined(state: RoundState, event: events.Joined) -> Step:
     if known is not None and known.connected:
         out = (commands.Fence(device=event.device, epoch=known.epoch),)
     session = Session(epoch=event.epoch, connected=True, seen_s=state.now_s)
-    state = replace(state, sessions={**state.sessions, event.device: session}, fresh=True)
+    state = replace(state.with_session(event.device, session), fresh=True)
     member = state.members.get(event.device)
     if member is None or member.status not in (None, MemberStatus.LOST):
         return state, out
@@ -111,9 +111,11 @@ def _left(state: RoundState, event: events.Left) -> Step:
     if known is None or known.epoch != event.epoch:
         return state, ()
     seen_s = min(known.seen_s, state.now_s - state.policy.lease_s) if event.lost else known.seen_s
-    session = replace(known, connected=False, seen_s=seen_s)
-    state = replace(state, sessions={**state.sessions, event.device: session})
-    return (expire_leases(state), ()) if event.lost else (state, ())
+    state = state.with_session(event.device, replace(known, connected=False, seen_s=seen_s))
+    member = state.members.get(event.device) if event.lost else None
+    if member is None or member.status is not None:
+        return state, ()
+    return _with_member(state, event.device, replace(member, status=MemberStatus.LOST)), ()
 
 
 def _alive(state: RoundState, event: events.Alive) -> Step:
@@ -129,11 +131,9 @@ def _renew(state: RoundState, device: str) -> RoundState:
     if known is None:
         return state
     returned = not state.in_lease(known)
-    state = replace(
-        state,
-        sessions={**state.sessions, device: replace(known, seen_s=state.now_s)},
-        fresh=state.fresh or (returned and known.connected),
-    )
+    state = state.with_session(device, Session(epoch=known.epoch, connected=known.connected, seen_s=state.now_s))
+    if returned and known.connected and not state.fresh:
+        state = replace(state, fresh=True)
     member = state.members.get(device)
     if member is not None and member.status is MemberStatus.LOST:
         state = _with_member(state, device, replace(member, status=None))
@@ -144,8 +144,7 @@ def _update_arrived(state: RoundState, event: events.UpdateArrived) -> Step:
     device, index = event.device, event.round
     member = state.members.get(device) if index == state.round else None
     if member is not None and member.status in (None, MemberStatus.LOST):
-        accepted = replace(
-            member,
+        accepted = Member(
             status=MemberStatus.ACCEPTED,
             pushed_at_s=state.opened_at_s if member.pushed_at_s is None else member.pushed_at_s,
             accepted_at_s=state.now_s,
@@ -188,7 +187,7 @@ def _planned(state: RoundState, event: events.Planned) -> Step:
     # Who left meanwhile is pending as well, under its running lease, and gets the assignment when it comes back.
     here = {device for device in cohort if device in state.sessions and state.sessions[device].connected}
     members = {device: Member(pushed_at_s=state.now_s if device in here else None) for device in cohort}
-    state = replace(state, phase=Phase.OPEN, opened_at_s=state.now_s, members=members)
+    state = replace(state, phase=Phase.OPEN, opened_at_s=state.now_s).with_members(members)
     return state, tuple(commands.Push(device=device, round=state.round) for device in cohort if device in here)
 
 
@@ -225,10 +224,10 @@ def _settle(state: RoundState) -> Step:
     if state.phase is Phase.OPEN:
         if state.wake_at_s is None or state.now_s >= state.wake_at_s:
             state = expire_leases(state)
-        if all(member.status is not None for member in state.members.values()):
+        if not state.pending:
             return _turn(*close(state))
     if state.phase is Phase.WAITING and state.wait_until_s is not None and state.fresh:
-        return _turn(state, None) if len(state.roster) >= state.devices_needed else (state, ())
+        return _turn(state, None) if state.enough_here else (state, ())
     return state, ()
 
 
@@ -239,7 +238,8 @@ def _turn(state: RoundState, closed: RoundResult | None) -> Step:
 
 
 def _pause(state: RoundState, reason: str) -> Step:
-    return replace(state, phase=Phase.PAUSED, members={}, pause_reason=reason), (commands.Pause(reason=reason),)
+    state = replace(state.without_members(), phase=Phase.PAUSED, pause_reason=reason)
+    return state, (commands.Pause(reason=reason),)
 
 
 def _push(state: RoundState, device: str, member: Member) -> Step:
@@ -250,4 +250,4 @@ def _push(state: RoundState, device: str, member: Member) -> Step:
 
 
 def _with_member(state: RoundState, device: str, member: Member) -> RoundState:
-    return replace(state, members={**state.members, device: member})
+    return state.with_members({device: member})

@@ -7,14 +7,14 @@ a refusal names only devices that are counted, and whoever hears it may acknowle
 from dataclasses import replace
 
 from fedcore.rounds import commands, events
-from fedcore.rounds.result import MemberStatus
+from fedcore.rounds.result import MemberResult, MemberStatus
 from fedcore.rounds.state import Member, Phase, RoundState
 
 
 def partial_arrived(state: RoundState, event: events.PartialArrived) -> tuple[RoundState, tuple[commands.Command, ...]]:
     """Accept a partial, refuse it as overlapping with the names, or refuse it where its round is not open."""
     devices = tuple(device for device, _ in event.leaves)
-    counted = tuple(sorted(_counted(state, event.round) & set(devices)))
+    counted = tuple(sorted(device for device in set(devices) if _counted(state, event.round, device)))
     if counted:
         refusal = commands.RefuseOverlap(edge=event.edge, number=event.number, round=event.round, devices=counted)
         return state, (refusal,)
@@ -23,14 +23,17 @@ def partial_arrived(state: RoundState, event: events.PartialArrived) -> tuple[Ro
         return state, (commands.RefusePartial(edge=event.edge, number=event.number, round=event.round),)
     accepted = {device: _accepted(state, state.members[device], time_s) for device, time_s in event.leaves}
     answer = commands.AcceptPartial(edge=event.edge, number=event.number, round=event.round, devices=devices)
-    return replace(state, members={**state.members, **accepted}), (answer,)
+    return state.with_members(accepted), (answer,)
 
 
-def _counted(state: RoundState, index: int) -> frozenset[str]:
-    """Return whose update the round has, where it is open or the last one that closed."""
+def _counted(state: RoundState, index: int, device: str) -> bool:
+    """Whether the round has this device's update, where it is open or the last one that closed."""
+    part: Member | MemberResult | None = None
     if state.phase is Phase.OPEN and index == state.round:
-        return frozenset(each for each, member in state.members.items() if member.status is MemberStatus.ACCEPTED)
-    return frozenset(state.closed.accepted) if state.closed is not None and state.closed.round == index else frozenset()
+        part = state.members.get(device)
+    elif state.closed is not None and state.closed.round == index:
+        part = state.closed.member(device)
+    return part is not None and part.status is MemberStatus.ACCEPTED
 
 
 def _accepted(state: RoundState, member: Member, time_s: float) -> Member:

@@ -1,5 +1,6 @@
 """How a round ended, device by device: what the machine hands to the shell at close."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from fedcore.outcome import Status as MemberStatus
@@ -34,4 +35,6 @@ class RoundResult:
 
     def member(self, device: str) -> MemberResult | None:
         """Return the part `device` had in this round, None where it was not in the cohort."""
-        return next((each for each in self.members if each.device == device), None)
+        index = bisect_left(self.members, device, key=lambda each: each.device)
+        found = self.members[index] if index < len(self.members) else None
+        return found if found is not None and found.device == device else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fedcore.rounds.overlay import Overlay
 from fedcore.rounds.policy import RoundPolicy
 from fedcore.rounds.result import MemberStatus, RoundResult
 
@@ -36,9 +37,13 @@ class Member:
     accepted_at_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundState:
-    """Everything the machine knows. Read it freely; only `step` makes new ones."""
+    """Everything the machine knows. Read it freely; only `step` makes new ones.
+
+    Without slots: what nearly every event changes is changed in a copy of the attributes at once, which takes a tenth
+    of the constructor's time.
+    """
 
     policy: RoundPolicy
     phase: Phase = Phase.WAITING
@@ -46,8 +51,10 @@ class RoundState:
     round: int = 1  # open, being planned, or waited for; counts from 1, void rounds included
     void_streak: int = 0  # void rounds in a row, up to now
     void_rounds: int = 0  # void rounds in all
-    sessions: Mapping[str, Session] = field(default_factory=dict)
-    members: Mapping[str, Member] = field(default_factory=dict)  # of the open round, else empty
+    sessions: Overlay[Session] = field(default_factory=Overlay)
+    connected: int = 0  # sessions with an open stream
+    members: Overlay[Member] = field(default_factory=Overlay)  # of the open round, else empty
+    pending: int = 0  # members without a status
     opened_at_s: float = 0.0  # of the open round
     closed: RoundResult | None = None  # the last round that closed
     devices_needed: int = 1  # to leave WAITING
@@ -71,6 +78,11 @@ class RoundState:
         """Devices with an open stream and a valid lease, sorted."""
         return tuple(sorted(name for name, each in self.sessions.items() if each.connected and self.in_lease(each)))
 
+    @property
+    def enough_here(self) -> bool:
+        """Whether the roster has the devices that are needed; seldom has to look at it."""
+        return self.connected >= self.devices_needed and len(self.roster) >= self.devices_needed
+
     def in_lease(self, session: Session) -> bool:
         """Whether this session gave a sign of life within the lease."""
         return self.now_s < session.seen_s + self.policy.lease_s
@@ -80,3 +92,30 @@ class RoundState:
         session = self.sessions.get(device)
         seen_s = self.opened_at_s if session is None else session.seen_s
         return seen_s + self.policy.lease_s
+
+    def at(self, now_s: float) -> "RoundState":
+        """Return the state at this time, or its own where that is later."""
+        return self._changed({"now_s": now_s}) if now_s > self.now_s else self
+
+    def with_session(self, device: str, session: Session) -> "RoundState":
+        """Return the state with another newest session of a device."""
+        known = self.sessions.get(device)
+        connected = self.connected + session.connected - (known is not None and known.connected)
+        return self._changed({"sessions": self.sessions.with_entry(device, session), "connected": connected})
+
+    def with_members(self, members: Mapping[str, Member]) -> "RoundState":
+        """Return the state with other parts of these devices in the open round."""
+        pending = self.pending
+        for device, member in members.items():
+            known = self.members.get(device)
+            pending += (member.status is None) - (known is not None and known.status is None)
+        return self._changed({"members": self.members.with_entries(members), "pending": pending})
+
+    def without_members(self) -> "RoundState":
+        """Return the state without an open round's devices."""
+        return self._changed({"members": Overlay(), "pending": 0})
+
+    def _changed(self, changes: Mapping[str, object]) -> "RoundState":
+        after = object.__new__(RoundState)
+        after.__dict__.update(self.__dict__, **changes)
+        return after

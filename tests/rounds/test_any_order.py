@@ -100,6 +100,9 @@ def check_transition(before: RoundState, event: Event, after: RoundState, out: t
     """What must hold of every single step."""
     assert step(before, event) == (after, out)
     assert after.now_s == max(before.now_s, event.now_s)
+    assert vars(after).keys() == {each.name for each in dataclasses.fields(after)}
+    assert after.pending == sum(member.status is None for member in after.members.values())
+    assert after.connected == sum(session.connected for session in after.sessions.values())
     assert after.round - before.round in (0, 1)
     assert (after.round == before.round + 1) == any(isinstance(each, Turn) and each.closed is not None for each in out)
     assert sum(isinstance(each, Turn) for each in out) <= 1
