@@ -1,0 +1,1 @@
+"""What a million devices would need, computed from measured unit costs; docs/scale.md shows it."""
