@@ -5,6 +5,7 @@ of life, drawing a cohort, planning and closing a round, its log and its commit,
 round machine, the strategy, the log and the ledger are the coordinator's own; nobody trains, nothing crosses a wire.
 """
 
+import math
 import sqlite3
 import statistics
 import tempfile
@@ -26,9 +27,10 @@ from fedcore.profile import DeviceProfile
 from fedcore.protocols import AggregateReport, Json, RoundPlan, Strategy
 from fedcore.rounds import events
 from fedcore.rounds.machine import step
+from fedcore.rounds.overlay import Overlay
 from fedcore.rounds.policy import RoundPolicy
 from fedcore.rounds.result import MemberResult, RoundResult
-from fedcore.rounds.state import Phase, RoundState, Session
+from fedcore.rounds.state import Member, Phase, RoundState, Session
 from fedcore.seeds import generator
 from protos.convert.tier import partial_to_pb
 from protos.tier_values import LeafOutcome, PartialSubmission
@@ -45,6 +47,7 @@ from strategies.table import make_strategy
 FLEETS = (1_000, 10_000, 100_000, 1_000_000)
 COHORT = 1_000
 REPEATS = 5
+STEPS = 200
 SHOWN = ("registered", "alive_s", "joined_s", "roster_s", "sample_s", "plan_s", "close_s", "log_s", "commit_s")
 MINILM = {
     "model_type": "bert",
@@ -106,14 +109,16 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
     config = quickstart([f"strategy.cohort={cohort}", "run.rounds=10"])
     strategy = make_strategy(config, geometry_from_config(MINILM), HEAD)
     profiles = tuple(profile(number) for number in range(registered))
-    sessions = {each.name: Session(epoch=1, connected=True, seen_s=0.0) for each in profiles}
+    sessions = Overlay({each.name: Session(epoch=1, connected=True, seen_s=0.0) for each in profiles})
     geometry = geometry_from_config(MINILM)
     committed = {each.name: [geometry.head_units, geometry.ffn] for each in profiles}
     folder = RunFolder.create("fleet", base=root)
     ledger = Ledger.create(folder.ledger, run_id="roster", config_toml="", fingerprint="")
+    member = {profiles[0].name: Member(pushed_at_s=0.0)}  # one is pending: the round stays open
+    machine = RoundState(policy=POLICY, phase=Phase.OPEN, sessions=sessions, connected=registered, wake_at_s=600.0)
     return Fleet(
         profiles=profiles,
-        machine=RoundState(policy=POLICY, phase=Phase.OPEN, sessions=sessions, wake_at_s=600.0),
+        machine=machine.with_members(member),
         strategy=strategy,
         state=strategy.start() | {"committed": committed},
         folder=folder,
@@ -141,14 +146,23 @@ def measure(registered: int, cohort: int, repeats: int) -> dict[str, Any]:
 
 
 def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
-    """Signs of life, joins, the list of who is here and the draw of a cohort, `repeats` times each."""
+    """Signs of life, joins, the list of who is here and the draw of a cohort."""
+    alive = [events.Alive(device=each.name, epoch=1, now_s=1.0) for each in fleet.profiles]
+    joined = [events.Joined(device=f"newcomer-{number}", epoch=1, now_s=1.0) for number in range(len(alive))]
+    fleet.seconds["alive"] = [_stepped(fleet.machine, alive)]
+    fleet.seconds["joined"] = [_stepped(fleet.machine, joined)]
     for number in range(repeats):
-        alive = events.Alive(device=fleet.profiles[number].name, epoch=1, now_s=1.0)
-        joined = events.Joined(device=f"newcomer-{number}", epoch=1, now_s=1.0)
-        fleet.timed("alive", partial(step, fleet.machine, alive))
-        fleet.timed("joined", partial(step, fleet.machine, joined))
         fleet.timed("roster", lambda: fleet.machine.roster)
         fleet.timed("sample", partial(sample_cohort, fleet.profiles, cohort, generator(0, "cohort", number)))
+
+
+def _stepped(machine: RoundState, told: Sequence[events.Event]) -> float:
+    """Seconds a step takes on average, over steps enough for what the machine does once in a while."""
+    told = told[: STEPS + 3 * math.isqrt(len(told))]
+    begin = time.perf_counter()
+    for event in told:
+        machine, _ = step(machine, event)
+    return (time.perf_counter() - begin) / len(told)
 
 
 def _round(fleet: Fleet, cohort: int) -> None:
@@ -292,7 +306,7 @@ def main() -> None:
     notes = {
         "strategy": "fedspine, s-ucb, MiniLM",
         "times": f"seconds, median of {REPEATS}",
-        "alive, joined": "one step of the round machine for one device",
+        "alive, joined": "a step of the round machine for one device, mean over many in a row",
         "plan, close": "the strategy's part of a turn, the draw of the cohort included",
         "state": "the strategy's state, written whole with every commit",
     }

@@ -54,6 +54,11 @@ class UnitCosts:
         """Seconds of the round machine for one join among so many."""
         return self._between("joined_s", registered)
 
+    def seating_s(self, devices: float) -> float:
+        """Seconds of the round machine until so many have joined, the first among nobody and the last among all."""
+        sizes = np.unique([0.0, *(each.registered for each in self.roster if each.registered < devices), devices])
+        return float(np.trapezoid([self.joined_s(size) for size in sizes], sizes))
+
     def turn_s(self, registered: float, cohort: float) -> float:
         """Seconds of one turn: a part for everyone in the cohort, and one for everyone who is registered."""
         small, large = self.roster[0], self.roster[-1]
@@ -62,7 +67,7 @@ class UnitCosts:
         return each * cohort + known * registered
 
     def _between(self, name: str, registered: float) -> float:
-        """Interpolate between measured fleets; beyond them cost grows in proportion, as a copy of everything does."""
+        """Interpolate between measured fleets; beyond them cost is taken to grow in proportion."""
         sizes = [each.registered for each in self.roster]
         values = [float(getattr(each, name)) for each in self.roster]
         if registered > sizes[-1]:

@@ -32,10 +32,6 @@ def limits(costs: UnitCosts) -> list[Limit]:
 
 
 def _of_roster(costs: UnitCosts) -> list[Limit]:
-    def seats_in_time(devices: int) -> bool:
-        # The k-th join pays for k - 1 devices that are here: on average half of the last one's price.
-        return devices * costs.joined_s(devices) / 2 <= PATIENCE_S
-
     def limit(what: str, budget: str, fits: Callable[[int], bool]) -> Limit:
         return Limit(what=what, budget=budget, of="devices", at=largest(fits))
 
@@ -45,7 +41,11 @@ def _of_roster(costs: UnitCosts) -> list[Limit]:
             "one core",
             lambda devices: beats_per_s(devices) * costs.alive_s(devices) <= 1,
         ),
-        limit("joins at the root, through edges, after its restart", f"{PATIENCE_S:g} s", seats_in_time),
+        limit(
+            "joins at the root, through edges, after its restart",
+            f"{PATIENCE_S:g} s",
+            lambda devices: costs.seating_s(devices) <= PATIENCE_S,
+        ),
         limit(
             "signs of life, no edges",
             "one core",

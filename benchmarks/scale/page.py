@@ -115,13 +115,14 @@ def _root(costs: UnitCosts) -> str:
                 _figure(beats),
                 f"{_figure(1e3 * costs.alive_s(devices))} ms",
                 _figure(beats * costs.alive_s(devices)),
-                _time(devices * costs.joined_s(devices) / 2),
+                _time(costs.seating_s(devices)),
                 f"{_figure(costs.turn_s(devices, COHORTS[0]))} s",
                 f"{_figure(devices * costs.state_bytes / MB)} MB",
+                f"{_figure(devices * costs.joined_bytes / MB)} MB",
             )
         )
     heads = ("devices", "edges", "signs of life per s", "each", "cores for them", "to seat all", "a turn of 1,000")
-    return _table((*heads, "state in a commit"), rows)
+    return _table((*heads, "state in a commit", "events of all joins"), rows)
 
 
 def _files(costs: UnitCosts) -> str:

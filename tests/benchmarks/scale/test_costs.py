@@ -15,6 +15,12 @@ def test_costs_between_measured_fleets_are_interpolated_and_beyond_them_grow_in_
     assert COSTS.joined_s(10_000) == 2e-2
 
 
+def test_seating_everybody_adds_up_what_each_join_costs_among_those_before():
+    # 2 ms each up to 1,000; from there rising to 20 ms at 10,000
+    assert COSTS.seating_s(500) == pytest.approx(1.0)
+    assert COSTS.seating_s(10_000) == pytest.approx(2.0 + 9_000 * 11e-3)
+
+
 def test_a_turn_costs_something_for_the_cohort_and_something_for_everybody():
     # 1 s for a cohort of 100 in the smallest fleet; 9,000 more devices cost 9 s more
     assert COSTS.turn_s(0, 100) == pytest.approx(1.0)
