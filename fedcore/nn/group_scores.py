@@ -58,8 +58,19 @@ def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True) -> Gro
 
     With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
     """
-    heads: list[NDArray[np.float32]] = []
-    channels: list[NDArray[np.float32]] = []
+    heads, channels = ([each.cpu().numpy() for each in kind] for kind in joined(vectors, geometry))
+    if normalise:
+        heads, channels = ([unit_norm(each) for each in kind] for kind in (heads, channels))
+    return GroupScores(heads=tuple(heads), channels=tuple(channels))
+
+
+def joined(vectors: Vectors, geometry: Geometry) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the members' sums per layer, of heads and of channels; `vectors` may be stacked, (devices, groups).
+
+    Raises ConfigError for a layer without any member of a kind.
+    """
+    heads: list[torch.Tensor] = []
+    channels: list[torch.Tensor] = []
     for layer in range(geometry.layers):
         for unit, target in (("head", heads), ("channel", channels)):
             members = [
@@ -72,18 +83,17 @@ def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True) -> Gro
                     f"no adapter touches the {unit}s of layer {layer}, so LoRA gradients say nothing of them;"
                     ' add such modules to training.targets or set training.importance = "taylor"'
                 )
-            total = torch.stack(members).sum(dim=0).cpu().numpy()
-            target.append(unit_norm(total) if normalise else total)
-    return GroupScores(heads=tuple(heads), channels=tuple(channels))
+            target.append(torch.stack(members).sum(dim=0))
+    return heads, channels
 
 
-def unit_norm(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `vector` at L2 norm 1; all groups alike where it is zero, which says nothing of any."""
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    scaled = vector / norm if norm > 0 else np.full(len(vector), len(vector) ** -0.5)
+def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors (..., groups) at L2 norm 1; all groups alike where one is zero, which says nothing of any."""
+    norm = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), vectors.shape[-1] ** -0.5)
     return np.asarray(scaled, dtype=np.float32)
 
 
-def _normed(vector: torch.Tensor) -> torch.Tensor:
-    norm = vector.norm()
-    return vector / norm if norm > 0 else vector
+def _normed(vectors: torch.Tensor) -> torch.Tensor:
+    norm = vectors.norm(dim=-1, keepdim=True)
+    return torch.where(norm > 0, vectors / norm, vectors)

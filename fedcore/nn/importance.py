@@ -27,6 +27,8 @@ from fedcore.nn.lora import adapted, factors, trainable_parameters
 from fedcore.nn.objective import PLAIN, Objective
 from fedcore.outcome import GroupScores
 
+DECAY = 0.9  # of the running averages
+
 
 class Scorer(Protocol):
     """Where group scores come from."""
@@ -67,7 +69,7 @@ class TaylorScorer:
                 logits = classifier.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
                 loss = objective(logits.float(), batch["labels"])
                 if not torch.isfinite(loss):
-                    raise FedcoreError("importance: the calibration loss is not finite; lower training.learning_rate")
+                    raise calibration_failed()
                 loss.backward()  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
@@ -100,7 +102,7 @@ class LoraTaylorScorer:
     """
 
     def __init__(
-        self, state: SmoothedScores, *, decay: float = 0.9, second_order: bool = False, block_rows: int = BLOCK_ROWS
+        self, state: SmoothedScores, *, decay: float = DECAY, second_order: bool = False, block_rows: int = BLOCK_ROWS
     ) -> None:
         self.state = state
         self.decay = decay
@@ -153,6 +155,11 @@ class LoraTaylorScorer:
             return db[rows] @ right + b[rows] @ da
 
         return group_sums(layer, cut, gradient, self.block_rows)
+
+
+def calibration_failed() -> FedcoreError:
+    """Return the error of a calibration batch whose loss is not finite."""
+    return FedcoreError("importance: the calibration loss is not finite; lower training.learning_rate")
 
 
 class _GradientHook:

@@ -102,14 +102,14 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[no-
             return_dict=True,
             **kwargs,
         )
-        logits = self.head(self._pool(output, attention_mask).to(next(self.head.parameters()).dtype))
+        logits = self.head(self.pool(output, attention_mask).to(next(self.head.parameters()).dtype))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels.view(-1))
         result = SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=output.hidden_states, attentions=output.attentions
         )
         return result.to_tuple() if return_dict is False else result
 
-    def _pool(self, output: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, output: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Return what the head sees, (batch, hidden); means are taken in float32 at least."""
         states = output.last_hidden_state  # (batch, tokens, hidden)
         if self.config.head_kind == "stock":

@@ -171,14 +171,14 @@ def training_step(
     loss = objective(logits, batch["labels"].to(logits.device))
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise _diverged(step, f"the loss is {value}")
+        raise diverged(step, f"the loss is {value}")
     loss.backward()  # type: ignore[no-untyped-call]
     if after_backward is not None:
         after_backward()
     trainable = [each for group in optimizer.param_groups for each in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
     if not math.isfinite(norm):
-        raise _diverged(step, f"the gradient norm is {norm}")
+        raise diverged(step, f"the gradient norm is {norm}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return value
@@ -190,7 +190,8 @@ def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> in
     return 1 + tokens.index(max(tokens)) if tokens else 0
 
 
-def _diverged(step: int, what: str) -> FedcoreError:
+def diverged(step: int, what: str) -> FedcoreError:
+    """Return the error of a step whose loss or gradient is not finite."""
     return FedcoreError(
         f"training step {step}: {what}, expected a finite number; lower training.learning_rate or"
         " training.lora_scale, and look for damaged weights if it happens at step 1"

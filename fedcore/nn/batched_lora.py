@@ -1,0 +1,96 @@
+"""LoRA layers that hold the factors of many devices at once, over one frozen base weight.
+
+y = x W^T + bias + s (x A_d^T) B_d^T for every device d: one product with W over everybody's tokens, then batched
+products with the small factors. Forward and backward are written out, since autograd would keep and add the two
+halves as tensors of the output's size.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedcore.module_paths import module_path
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.lora import adapted, scale_of
+
+
+class StackedLora(nn.Module):
+    """Stands in for a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank)."""
+
+    def __init__(self, base: nn.Linear, scale: float) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.scale = scale
+        self.a: torch.Tensor | None = None
+        self.b: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (devices, slots, out) of x (devices, slots, in)."""
+        base = self.base_layer
+        output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
+            x, base.weight, base.bias, self.a, self.b, self.scale
+        )
+        return output
+
+
+@contextmanager
+def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
+    """Put a StackedLora in the place of every LoRA layer, yield them by "layers.{i}.{module}", and put all back."""
+    layers: dict[str, StackedLora] = {}
+    originals: list[tuple[nn.Module, str, nn.Module]] = []
+    for key, layer in list(adapted(classifier)):
+        _, index, module = key.split(".")
+        parent, _, name = module_path(classifier.geometry, int(index), module).rpartition(".")
+        holder = classifier.backbone.get_submodule(parent)
+        layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
+        originals.append((holder, name, layer))
+    try:
+        for (holder, name, _), stand_in in zip(originals, layers.values(), strict=True):
+            setattr(holder, name, stand_in)
+        yield layers
+    finally:
+        for holder, name, original in originals:
+            setattr(holder, name, original)
+
+
+def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:
+    """Give every layer its factors out of `values`, by canonical name."""
+    for key, layer in layers.items():
+        layer.a, layer.b = values[f"{key}.A"], values[f"{key}.B"]
+
+
+class _StackedProduct(torch.autograd.Function):
+    """The layer's product and its gradients; factors are float32, the base may be bfloat16."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        inner = torch.bmm(x.float(), a.mT)  # (devices, slots, rank)
+        ctx.save_for_backward(x, weight, a, b, inner)
+        ctx.scale = scale
+        output = nn.functional.linear(x, weight, bias).float()
+        return output.baddbmm_(inner, b.mT, alpha=scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, a, b, inner = ctx.saved_tensors
+        given = gradients[0]
+        upstream = given.float()
+        inside = torch.bmm(upstream, b).mul_(ctx.scale)  # (devices, slots, rank)
+        of_x = of_a = of_b = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.matmul(given, weight).float().baddbmm_(inside, a).to(x.dtype)
+        if ctx.needs_input_grad[3]:
+            of_a = torch.bmm(inside.mT, x.float())
+            of_b = torch.bmm(upstream.mT, inner).mul_(ctx.scale)
+        return of_x, None, None, of_a, of_b, None

@@ -1,0 +1,42 @@
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedcore.nn.batch_schedule import passes, schedule
+from fedcore.nn.batches import epoch_batches, probe_indices
+from fedcore.seeds import generator
+from tests.tiny_classifiers import learnable_rows
+
+
+def test_batches_are_those_of_a_device_alone() -> None:
+    rows = learnable_rows(11)
+    plan = schedule(rows, 5, batch_size=4, steps=6)
+    alone = list(itertools.islice(epoch_batches(rows.lengths, 4, generator(5, "batches")), 7))
+    for got, expected in zip((*plan.steps, plan.calibration), alone, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(plan.probe, probe_indices(11, 4))
+
+
+def test_a_shard_of_one_batch_starts_on_its_probe() -> None:
+    assert schedule(learnable_rows(4), 0, batch_size=4, steps=1).starts_on_probe
+    assert not schedule(learnable_rows(4), 0, batch_size=4, steps=0).starts_on_probe
+    assert not any(schedule(learnable_rows(40), seed, batch_size=4, steps=1).starts_on_probe for seed in range(5))
+
+
+def test_the_largest_step_is_the_one_with_the_most_padded_tokens() -> None:
+    rows = learnable_rows(9)
+    plan = schedule(rows, 0, batch_size=4, steps=4)
+    sizes = [len(step) * max(rows.lengths[row] for row in step) for step in plan.steps]
+    count, width = plan.largest(rows.lengths)
+    assert count * width == max(sizes)
+    assert schedule(rows, 0, batch_size=4, steps=0).largest(rows.lengths) == (0, 0)
+
+
+@given(sizes=st.lists(st.integers(1, 50), max_size=20), max_tokens=st.integers(1, 120))
+def test_passes_hold_everybody_once_and_no_more_than_allowed(sizes: list[int], max_tokens: int) -> None:
+    groups = list(passes(dict(enumerate(sizes)), max_tokens))
+    assert sorted(device for group in groups for device in group) == list(range(len(sizes)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(sizes[device] for device in group) <= max_tokens

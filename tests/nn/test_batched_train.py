@@ -1,0 +1,278 @@
+"""Many devices in one pass against `fedcore.nn.train`, one by one: batches, losses, values, moments, scores."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedcore.adapter import Tensors
+from fedcore.assignment import TrainingSpec
+from fedcore.errors import FedcoreError, ModelError
+from fedcore.nn.batched_train import BatchTrained, VirtualTask, train_batched
+from fedcore.nn.batches import EncodedRows
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores, TaylorScorer
+from fedcore.nn.lora import attach, load_adapter, read_adapter
+from fedcore.nn.moments import Moment
+from fedcore.nn.step_memory import StepMemory
+from fedcore.nn.surgery import shrink
+from fedcore.nn.train import TrainingAids, TrainResult, train
+from tests.tiny_classifiers import PAD, tiny_classifier
+from tests.tiny_models import random_keep_set
+
+SPEC = TrainingSpec(
+    batch_size=4,
+    learning_rate=1e-3,
+    weight_decay=0.1,
+    lora_scale=2.0,
+    importance="taylor",
+    keep_optimizer=True,
+    codec="identity",
+)
+KINDS = ("bert", "roberta", "llama-gqa", "llama-mqa", "mistral", "qwen2")
+TOLERANCE = 1e-5
+# Adam divides by the gradient: where that is nothing but rounding, the direction of its step is as well
+MEANINGFUL = 1e-6
+
+
+def make_classifier(kind: str, rank: int = 3) -> tuple[Classifier, dict[str, Any]]:
+    """Return a cut classifier with an adapter that does something, and that adapter."""
+    classifier = tiny_classifier(kind)
+    geometry = classifier.geometry
+    shrink(classifier, random_keep_set(classifier.keep_set, heads=geometry.head_units - 1, channels=geometry.ffn - 7))
+    attach(classifier, rank=rank, scale=2.0, targets=geometry.modules)
+    rng = np.random.default_rng(0)
+    before = {
+        name: value + rng.normal(size=value.shape).astype(np.float32) * 0.05
+        for name, value in read_adapter(classifier).items()
+    }
+    load_adapter(classifier, before)
+    return classifier, before
+
+
+def make_rows(lengths: Sequence[int], *, pad: int = PAD, seed: int = 0) -> EncodedRows:
+    """Return learnable rows of these lengths, with segment ids."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, len(lengths))
+    ids = tuple(tuple(int(i) for i in rng.integers(20, 40, n) + 20 * y) for n, y in zip(lengths, labels, strict=True))
+    segments = tuple(tuple(int(i >= n // 2) for i in range(n)) for n in lengths)
+    return EncodedRows(token_ids=ids, segment_ids=segments, labels=labels, pad_id=pad)
+
+
+def make_tasks(classifier: Classifier) -> list[VirtualTask]:
+    """Return devices with fewer, as many, and more rows than a batch has, short and long ones."""
+    pad = classifier.model.config.pad_token_id
+    segments = classifier.geometry.token_types > 1
+    tasks = []
+    for device, lengths in enumerate([(5,), (2, 9, 4), (3, 3, 3, 3), (12, 2, 7, 6, 2, 8, 5), (11, 10)]):
+        rows = make_rows(lengths, pad=pad if classifier.geometry.family == "llama" else PAD, seed=device)
+        rows = rows if segments else dataclasses.replace(rows, segment_ids=())
+        shift = None if device % 2 else np.array([0.3, -0.2], dtype=np.float32)
+        tasks.append(VirtualTask(rows=rows, seed=device, prior_shift=shift))
+    return tasks
+
+
+def one_by_one(
+    classifier: Classifier, before: Tensors, task: VirtualTask, spec: TrainingSpec, steps: int, *, score: bool
+) -> tuple[dict[str, Any], TrainResult, SmoothedScores | None]:
+    load_adapter(classifier, before)
+    smoothed = LoraTaylorScorer(task.smoothed or SmoothedScores.zero(classifier.geometry))
+    scorer = smoothed if spec.importance == "lora-taylor" else TaylorScorer() if score else None
+    aids = TrainingAids(moments=task.moments, scorer=scorer, score=score, prior_shift=task.prior_shift)
+    result = train(classifier, task.rows, spec=spec, steps=steps, seed=task.seed, aids=aids)
+    after = read_adapter(classifier)
+    load_adapter(classifier, before)
+    increment = {name: after[name] - before[name] for name in before}
+    return increment, result, smoothed.state if scorer is smoothed else None
+
+
+def compare(
+    classifier: Classifier,
+    before: Tensors,
+    tasks: Sequence[VirtualTask],
+    *,
+    spec: TrainingSpec = SPEC,
+    steps: int = 3,
+    score: bool = False,
+    **options: Any,
+) -> BatchTrained:
+    """Train both ways and demand the same of every device."""
+    together = train_batched(
+        classifier, before, tasks, spec=spec, steps=steps, score=score, keep_moments=True, **options
+    )
+    for device, task in enumerate(tasks):
+        increment, expected, smoothed = one_by_one(classifier, before, task, spec, steps, score=score)
+        got = together.results[device]
+        assert isinstance(got, TrainResult)
+        shares = []
+        for name, moment in expected.moments.items():
+            loud = np.sqrt(moment.second / (1 - 0.999**moment.step)) > MEANINGFUL
+            shares.append(loud.mean())
+            difference = np.abs(together.increments[name][device] - increment[name])
+            assert difference[loud].max(initial=0.0) <= TOLERANCE, (device, name)
+            assert difference.max() <= 2 * 2 * steps * spec.learning_rate
+            np.testing.assert_allclose(got.moments[name].first, moment.first, atol=1e-6)
+            np.testing.assert_allclose(got.moments[name].second, moment.second, atol=1e-6)
+            assert got.moments[name].step == moment.step
+        assert not shares or np.mean(shares) > 0.8
+        for figure in ("train_loss", "loss_before", "loss_after", "adapter_importance"):
+            assert getattr(got, figure) == pytest.approx(getattr(expected, figure), abs=TOLERANCE, rel=1e-4), figure
+        assert (got.scores is None) == (expected.scores is None)
+        if got.scores is not None and expected.scores is not None:
+            for kind in ("heads", "channels"):
+                for ours, theirs in zip(getattr(got.scores, kind), getattr(expected.scores, kind), strict=True):
+                    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
+        ours_smoothed = together.smoothed[device]
+        assert (ours_smoothed is None) == (smoothed is None)
+        if ours_smoothed is not None and smoothed is not None:
+            np.testing.assert_allclose(ours_smoothed.heads, smoothed.heads, atol=TOLERANCE)
+            np.testing.assert_allclose(ours_smoothed.channels, smoothed.channels, atol=TOLERANCE)
+    return together
+
+
+@pytest.mark.parametrize(
+    ("kind", "importance"), [*((kind, "taylor") for kind in KINDS), ("bert", "lora-taylor"), ("mistral", "lora-taylor")]
+)
+def test_every_device_gets_what_it_gets_alone(kind: str, importance: str) -> None:
+    classifier, before = make_classifier(kind)
+    compare(
+        classifier,
+        before,
+        make_tasks(classifier),
+        spec=dataclasses.replace(SPEC, importance=importance),
+        score=True,
+        max_tokens=60,
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    shards=st.lists(st.lists(st.integers(2, 14), min_size=1, max_size=9), min_size=1, max_size=5),
+    max_tokens=st.integers(1, 150),
+    steps=st.integers(0, 3),
+)
+def test_any_rows_in_passes_of_any_size(shards: list[list[int]], max_tokens: int, steps: int) -> None:
+    classifier, before = make_classifier("bert")
+    tasks = [VirtualTask(rows=make_rows(lengths, seed=seed), seed=seed) for seed, lengths in enumerate(shards)]
+    compare(classifier, before, tasks, steps=steps, max_tokens=max_tokens)
+
+
+def test_moments_go_on_from_counts_of_their_own() -> None:
+    classifier, before = make_classifier("bert")
+    tasks = make_tasks(classifier)
+    first = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=False, keep_moments=True)
+    going_on = []
+    for device, task in enumerate(tasks):
+        result = first.results[device]
+        assert isinstance(result, TrainResult)
+        moments = dict(result.moments) if device != 1 else {}
+        if device == 2:  # one tensor rewound, as after a change of rank
+            old = moments["layers.1.up.A"]
+            moments["layers.1.up.A"] = Moment(first=old.first, second=old.second, step=1)
+        going_on.append(dataclasses.replace(task, moments=moments))
+    compare(classifier, before, going_on)
+
+
+def test_running_averages_go_on() -> None:
+    classifier, before = make_classifier("llama-gqa")
+    spec = dataclasses.replace(SPEC, importance="lora-taylor")
+    tasks = make_tasks(classifier)
+    first = train_batched(classifier, before, tasks, spec=spec, steps=1, score=False)
+    going_on = [dataclasses.replace(task, smoothed=each) for task, each in zip(tasks, first.smoothed, strict=True)]
+    compare(classifier, before, going_on, spec=spec, steps=1)
+
+
+def test_adapters_on_some_modules_only() -> None:
+    classifier = tiny_classifier("bert")
+    attach(classifier, rank=2, scale=1.0, targets=("q", "up"))
+    compare(classifier, read_adapter(classifier), make_tasks(classifier), steps=2, score=True)
+
+
+def test_a_bfloat16_base_trains() -> None:
+    classifier, before = make_classifier("bert")
+    for module in range(2):
+        for name in classifier.geometry.modules:
+            classifier.base_linear(module, name).to(torch.bfloat16)
+    classifier.backbone.to(torch.bfloat16)
+    for name, parameter in classifier.backbone.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+    load_adapter(classifier, before)
+    tasks = make_tasks(classifier)
+    together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=True)
+    for device, task in enumerate(tasks):
+        _, expected, _ = one_by_one(classifier, before, task, SPEC, 2, score=False)
+        got = together.results[device]
+        assert isinstance(got, TrainResult)
+        assert got.loss_before == pytest.approx(expected.loss_before, abs=0.02)
+        assert got.loss_after == pytest.approx(expected.loss_after, abs=0.02)
+
+
+def test_the_classifier_is_left_as_it_was() -> None:
+    classifier, before = make_classifier("llama-mqa")
+    modules = dict(classifier.model.named_modules())
+    attention = classifier.backbone.config._attn_implementation
+    values = {name: each.detach().clone() for name, each in classifier.model.named_parameters()}
+    train_batched(classifier, before, make_tasks(classifier), spec=SPEC, steps=2, score=True)
+    after = dict(classifier.model.named_modules())
+    assert list(after) == list(modules) and all(after[name] is modules[name] for name in modules)
+    assert classifier.backbone.config._attn_implementation == attention
+    for name, parameter in classifier.model.named_parameters():
+        torch.testing.assert_close(parameter, values[name], rtol=0, atol=0)
+        assert parameter.grad is None
+
+
+def test_a_device_that_diverges_fails_alone() -> None:
+    classifier, before = make_classifier("bert")
+    tasks = make_tasks(classifier)
+    sick = 2
+    tasks[sick] = dataclasses.replace(tasks[sick], prior_shift=np.array([np.nan, 0.0], dtype=np.float32))
+    together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=True)
+    failed = together.results[sick]
+    assert isinstance(failed, FedcoreError)
+    with pytest.raises(FedcoreError) as alone:
+        one_by_one(classifier, before, tasks[sick], SPEC, 2, score=True)
+    assert str(failed) == str(alone.value)
+    assert all(not value[sick].any() for value in together.increments.values())
+    well = [device for device in range(len(tasks)) if device != sick]
+    rest = compare(classifier, before, [tasks[device] for device in well], steps=2, score=True)
+    for line, device in enumerate(well):
+        for name, value in rest.increments.items():
+            np.testing.assert_allclose(together.increments[name][device], value[line], atol=TOLERANCE)
+
+
+def test_values_that_are_not_finite_stay_with_their_device() -> None:
+    classifier, before = make_classifier("llama-gqa")
+    tasks = make_tasks(classifier)
+    broken = {name: Moment(first=v + np.nan, second=v * 0 + 1, step=3) for name, v in before.items()}
+    tasks[0] = dataclasses.replace(tasks[0], moments=broken)  # its values are NaN after the first step
+    together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=False)
+    assert "step 2: the loss is nan" in str(together.results[0])
+    assert all(isinstance(each, TrainResult) and np.isfinite(each.loss_after) for each in together.results[1:])
+
+
+def test_an_adapter_of_another_rank_is_refused() -> None:
+    classifier, _ = make_classifier("bert", rank=3)
+    _, other = make_classifier("bert", rank=2)
+    with pytest.raises(ModelError, match="does not fit the model"):
+        train_batched(classifier, other, make_tasks(classifier), spec=SPEC, steps=1, score=False)
+
+
+def test_memory_is_that_of_the_device_alone() -> None:
+    classifier, before = make_classifier("bert")
+    rows = make_rows((10,) * 40)
+    spec = dataclasses.replace(SPEC, batch_size=32)
+    tasks = [VirtualTask(rows=rows, seed=0)]
+    together = train_batched(classifier, before, tasks, spec=spec, steps=2, score=False)
+    _, alone, _ = one_by_one(classifier, before, tasks[0], spec, 2, score=False)
+    got = together.results[0]
+    assert isinstance(got, TrainResult)
+    assert got.peak_memory_mb == pytest.approx(alone.peak_memory_mb, rel=0.05)
+    known = StepMemory(standing_mb=1.0, token_mb=0.5)
+    told = train_batched(classifier, before, tasks, spec=spec, steps=1, score=False, memory=known).results[0]
+    assert isinstance(told, TrainResult) and told.peak_memory_mb == 1.0 + 0.5 * 32 * 10
