@@ -257,7 +257,10 @@ class Agent:
         return await self.link.upload(self.state.blobs.view(ref.id), header)  # the receiver hashes it
 
     def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
-        update = self._put(encoded_update(work, trained, keep_set, self.state.residuals), "update")
+        pieces = encoded_update(
+            work, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=self.state.residuals
+        )
+        update = self._put(pieces, "update")
         scores = trained.result.scores
         return update, None if scores is None else self._put(
             encode_chunks(_score_tensors(scores), "identity"), "scores"

@@ -1,26 +1,37 @@
 """From a trained increment to the bytes of an update, with error feedback where the codec asks for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from client.residuals import Residuals
-from client.trainer import Trained
 from fedcore.codec.chain import decode, encode, encode_chunks
 from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over
 from fedcore.codec.grammar import parse_chain
+from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from protos.values import Work
 
 
 def encoded_update(
-    work: Work, trained: Trained, keep_set: KeepSet, residuals: Residuals
+    work: Work,
+    increment: Mapping[str, NDArray[np.float32]],
+    *,
+    keep_set: KeepSet,
+    geometry: Geometry,
+    residuals: Residuals,
 ) -> Iterable[bytes | memoryview]:
-    """Return the update's bytes in pieces; what they leave over is prepared in `residuals` before they can be sent."""
+    """Return the update's bytes in pieces; what they leave over is prepared in `residuals` before they can be sent.
+
+    `geometry` is the dense model's.
+    """
     codec = work.training.codec
     if not parse_chain(codec).feedback:
-        return encode_chunks(trained.increment, codec)
+        return encode_chunks(increment, codec)
     now = Coordinates(basis=work.basis, rank=work.arm.rank, keep_set=keep_set)
-    kept = carried(residuals.committed(), trained.increment, now, trained.geometry)
-    sent = compensated(trained.increment, kept)
+    kept = carried(residuals.committed(), increment, now, geometry)
+    sent = compensated(increment, kept)
     data = encode(sent, codec)
     residuals.prepare(Residual(at=now, tensors=left_over(sent, decode(data))), work.round)
     return (data,)

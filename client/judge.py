@@ -115,13 +115,7 @@ class Judge:
         if rows <= 0 or rows >= len(self._test_rows):
             return self._test_rows
         every = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
-        chosen = self._test_rows
-        return EncodedRows(
-            token_ids=tuple(chosen.token_ids[i] for i in every),
-            segment_ids=tuple(chosen.segment_ids[i] for i in every) if chosen.segment_ids else (),
-            labels=chosen.labels[every],
-            pad_id=chosen.pad_id,
-        )
+        return self._test_rows.select(every)
 
     def _encode(self, rows: Rows) -> EncodedRows:
         ids = label_ids(rows, self.source.labels)

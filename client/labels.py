@@ -24,7 +24,13 @@ def data_options(config: Config) -> DataOptions:
 
 
 def with_labels(config: Config) -> tuple[Config, int]:
-    """Return the config with its labels written out, and the number of training rows; every row is read once.
+    """Return the config with its labels written out, and the number of training rows; raises as `labelled_rows`."""
+    labelled, training, _ = labelled_rows(config)
+    return labelled, len(training)
+
+
+def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
+    """Return the config with its labels written out, and all training and held-back rows.
 
     Raises DataError where rows carry a label outside [data] labels, or all carry the same one.
     """
@@ -41,4 +47,4 @@ def with_labels(config: Config) -> tuple[Config, int]:
             )
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
-    return replace(config, data=replace(config.data, labels=agreed)), len(training)
+    return replace(config, data=replace(config.data, labels=agreed)), training, test

@@ -18,3 +18,11 @@ def derive_seed(seed: int, *path: str | int) -> int:
 def generator(seed: int, *path: str | int) -> np.random.Generator:
     """Return the NumPy generator of the stream named by `path` under the run seed."""
     return np.random.default_rng(derive_seed(seed, *path))
+
+
+def uniform(seed: int, *path: str | int) -> float:
+    """Return one number in (0, 1), uniformly drawn from the stream named by `path`: a draw without a generator.
+
+    For thousands of single draws that must not depend on each other's order.
+    """
+    return (derive_seed(seed, *path) + 0.5) / 2.0**63

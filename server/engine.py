@@ -102,6 +102,11 @@ class Engine:
         """
         return () if self.open is None else self.open.tally.fold_stack(stack, reports, scores)
 
+    def count(self, devices: Sequence[str], reports: Sequence[DeviceReport]) -> None:
+        """Count updates that have figures and no tensors: a simulation that trains nothing."""
+        if self.open is not None:
+            self.open.tally.count(devices, reports)
+
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and hold it ready; raises UpdateRejected where it does not fit."""
         if self.open is not None:

@@ -18,9 +18,6 @@ from fedcore.config_text import parse_config, to_toml
 from fedcore.errors import FedcoreError, RunError
 from fedcore.fingerprint import Fingerprint
 from fedcore.protocols import Json
-from fedcore.rounds.machine import resume
-from fedcore.rounds.policy import RoundPolicy
-from fedcore.rounds.state import RoundState
 from protos.service import add_FleetServicer_to_server
 from protos.values import BlobRef, EvaluatorResult, ExportOutcome, ExportTask, ReferenceTask, RunDescription, TaskKind
 from protos.wire import CHANNEL_OPTIONS, PROTOCOL
@@ -34,6 +31,7 @@ from server.journal import write_summary
 from server.ledger import Ledger
 from server.listening import listen
 from server.meter import MeterInterceptor
+from server.resuming import resumed_machine
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.service import FleetService
@@ -100,7 +98,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     mark = fingerprint(options.model)
     coordinator = Coordinator(
         description=_describe(held, config, options.model, mark, blobs),
-        machine=_machine(config, held),
+        machine=resumed_machine(config, held, lease_s=config.coordinator.lease_s),
         make_engine=lambda labels: make_engine(
             config=config, model=options.model, labels=labels, folder=folder, blobs=blobs, ledger=ledger, log=log
         ),
@@ -215,21 +213,6 @@ def _classes(config: Config, coordinator: Coordinator) -> list[str]:
         rounds = coordinator.engine.ledger.outcomes().values()
         earlier = {row["class"] for rows in rounds for row in rows}
     return sorted({each.name for each in config.classes} | coordinator.classes | earlier)
-
-
-def _machine(config: Config, held: LedgerState) -> RoundState:
-    settings = config.coordinator
-    policy = RoundPolicy(
-        total_rounds=config.run.rounds,
-        quorum=settings.quorum,
-        deadline_s=settings.round_deadline_s,
-        lease_s=settings.lease_s,
-        min_devices=settings.min_devices,
-        max_void_rounds=settings.max_void_rounds,
-        join_deadline_s=settings.join_deadline_s,
-    )
-    following = held.next_round if held.next_round is not None else config.run.rounds + held.void_rounds + 1
-    return resume(policy, following, held.void_streak, held.void_rounds)
 
 
 def _describe(held: LedgerState, config: Config, model: Path, mark: Fingerprint, blobs: BlobStore) -> RunDescription:

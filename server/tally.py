@@ -105,6 +105,12 @@ class Tally:
         self.fold_s |= dict.fromkeys(fitting.devices, seconds / max(1, len(fitting)))
         return refused
 
+    def count(self, devices: Sequence[str], reports: Sequence[DeviceReport]) -> None:
+        """Count devices whose updates are figures and no tensors: a simulation that trains nothing."""
+        for device, report in zip(devices, reports, strict=True):
+            self.arrived[device] = Arrived(report=report, scores=None)
+        self.folded.update(devices)
+
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
         part = Part(child=edge, number=submission.number)

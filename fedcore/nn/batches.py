@@ -37,6 +37,15 @@ class EncodedRows:
         """Tokens of every row."""
         return [len(ids) for ids in self.token_ids]
 
+    def select(self, indices: NDArray[np.integer[Any]]) -> "EncodedRows":
+        """Return the rows at `indices`, in that order."""
+        return EncodedRows(
+            token_ids=tuple(self.token_ids[i] for i in indices),
+            segment_ids=tuple(self.segment_ids[i] for i in indices) if self.segment_ids else (),
+            labels=self.labels[indices],
+            pad_id=self.pad_id,
+        )
+
 
 def encode_rows(
     tokenizer: Any, texts: Sequence[tuple[str, ...]], labels: Sequence[int], max_length: int

@@ -1,0 +1,66 @@
+"""How long a virtual device takes for the phases of a round, by the analytic cost model."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fedcore.adapter import AdapterSpec
+from fedcore.assignment import Assignment
+from fedcore.device import forward_flops, step_seconds, transfer_seconds
+from fedcore.profile import DeviceProfile
+from simulation.luck import Luck
+
+SCORING_STEPS = 1.5  # a step that also forms the gradients of the frozen weights, block by block
+PROBES = 2  # forward passes: the loss before and after
+_KNOWN = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class TrainCost:
+    """Seconds of local training. `flops_per_s` is a device's whose slowdown is 1."""
+
+    spec: AdapterSpec
+    max_length: int
+    flops_per_s: float
+
+    def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
+        """Return what an assignment's probes, steps and scores take a device of this slowdown."""
+        heads, channels = assignment.keep_set.counts
+        scores = assignment.score and assignment.training.importance == "taylor"
+        steps = assignment.local_steps + (SCORING_STEPS if scores else 0.0)
+        key = heads, channels, assignment.arm.rank, assignment.training.batch_size
+        step_s, forward_s = _step_and_forward(self, *key)
+        return (steps * step_s + PROBES * forward_s) * profile.slowdown
+
+
+def download_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+    """Return the seconds in which a device brings so many bytes."""
+    return transfer_seconds(num_bytes, profile.downlink_mbps * luck.downlink)
+
+
+def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+    """Return the seconds in which a device sends so many bytes."""
+    return transfer_seconds(num_bytes, profile.uplink_mbps * luck.uplink)
+
+
+@lru_cache(_KNOWN)
+def _step_and_forward(cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int) -> tuple[float, float]:
+    step_s = step_seconds(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=batch_size,
+        max_length=cost.max_length,
+        flops_per_s=cost.flops_per_s,
+    )
+    flops = forward_flops(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=batch_size,
+        max_length=cost.max_length,
+    )
+    return step_s, flops / cost.flops_per_s

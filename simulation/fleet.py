@@ -1,0 +1,73 @@
+"""The virtual devices of a run: profiles, rows and what their classes say, without anything per device that grows."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedcore.codec.grammar import PARTS
+from fedcore.config import ClassConfig, Config
+from fedcore.errors import JoinRefused
+from fedcore.profile import DeviceProfile
+from fedcore.protocols import Strategy
+from simulation.availability import Span, Traces, online_spans
+from simulation.dealing import Indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualDevice:
+    """One device: who it is, and the rows it holds (positions among all training rows)."""
+
+    profile: DeviceProfile
+    kind: ClassConfig
+    rows: Indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualFleet:
+    """All devices by name, in the order of the configuration."""
+
+    devices: Mapping[str, VirtualDevice]
+    seed: int
+    traces: Traces | None = None
+
+    def spans(self, name: str) -> Iterator[Span]:
+        """When a device is online."""
+        return online_spans(self.devices[name].kind, name, self.seed, self.traces)
+
+
+def make_fleet(
+    config: Config, dealt: Sequence[Indices], labels: Sequence[str], traces: Traces | None = None
+) -> VirtualFleet:
+    """Return the fleet whose devices hold the rows `dealt`; `labels` are those of all training rows."""
+    devices = {}
+    for (name, kind), rows in zip(config.devices(), dealt, strict=True):
+        profile = DeviceProfile(
+            name=name,
+            device_class=kind.name,
+            num_examples=len(rows),
+            memory_mb=kind.memory_mb,
+            slowdown=kind.slowdown,
+            uplink_mbps=kind.uplink_mbps,
+            downlink_mbps=kind.downlink_mbps,
+            label_counts=tuple(sorted(Counter(labels[row] for row in rows).items())),
+            network=kind.network,
+            codecs=PARTS,
+        )
+        devices[name] = VirtualDevice(profile=profile, kind=kind, rows=rows)
+    return VirtualFleet(devices=devices, seed=config.run.seed, traces=traces)
+
+
+def admitted(fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:
+    """Return the fleet without the devices the strategy refuses, and why it does, by class."""
+    refused: dict[str, str] = {}
+    fit: dict[str, bool] = {}  # memory is a class's, so one look at each is enough
+    for device in fleet.devices.values():
+        if device.kind.name not in fit:
+            try:
+                strategy.admit(device.profile)
+                fit[device.kind.name] = True
+            except JoinRefused as error:
+                fit[device.kind.name] = False
+                refused[device.kind.name] = str(error)
+    kept = {name: each for name, each in fleet.devices.items() if fit[each.kind.name]}
+    return VirtualFleet(devices=kept, seed=fleet.seed, traces=fleet.traces), refused

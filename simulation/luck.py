@@ -1,0 +1,40 @@
+"""What befalls a virtual device in one assignment: drawn from the seed alone, whatever happens to others."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from fedcore.config import ClassConfig
+from fedcore.seeds import uniform
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luck:
+    """Factors of both links' speed, and where in its work the device fails or vanishes: a share in (0, 1), or never."""
+
+    uplink: float = 1.0
+    downlink: float = 1.0
+    fails_at: float | None = None
+    vanishes_at: float | None = None
+
+
+def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int) -> Luck:
+    """Return the luck of a device's `attempt` (from 0) at the assignment of a round."""
+
+    def draw(what: str) -> float:
+        return uniform(seed, "luck", what, round_index, attempt, device)
+
+    def speed(what: str) -> float:
+        return math.exp(kind.link_sigma * _NORMAL.inv_cdf(draw(what))) if kind.link_sigma else 1.0
+
+    def moment(what: str, share: float) -> float | None:
+        return draw(f"{what}-at") if share and draw(what) < share else None
+
+    return Luck(
+        uplink=speed("uplink"),
+        downlink=speed("downlink"),
+        fails_at=moment("failure", kind.failure),
+        vanishes_at=moment("dropout", kind.dropout),
+    )

@@ -1,0 +1,111 @@
+"""A simulated run from its scene to its summary: the folder it leaves is that of a real one."""
+
+from collections.abc import Sequence
+
+from fedcore.errors import RunError
+from fedcore.protocols import Json
+from server.adapter_blobs import write_peft_folder
+from server.assemble import make_engine
+from server.engine import Engine
+from server.journal import write_summary
+from server.ledger import Ledger
+from server.resuming import resumed_machine
+from server.run_folder import RunFolder
+from server.run_log import Observer, RunLog
+from server.summary import build_summary
+from simulation.clock import VirtualClock
+from simulation.driver import FOREVER_S, Driver
+from simulation.duration import TrainCost
+from simulation.scene import Scene
+from simulation.stage import Stage, make_stage
+from simulation.wave import Waves
+from storage.blobs import BlobStore
+
+GIGA = 1e9
+
+
+def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequence[Observer] = ()) -> Json:
+    """Run a simulation to its end, from its beginning or from where `ledger` stands, and return its summary.
+
+    Raises RunError where the run pauses; what is durable stays, and a resumed run goes on from there.
+    """
+    held, rounds, config = ledger.load(), ledger.rounds(), scene.config
+    clock = VirtualClock(rounds[-1].closed_at_s if rounds else 0.0)
+    log = RunLog(folder, ledger, wall=clock, observers=observers)
+    try:
+        log.truncate_after((held.next_round or 1 << 62) - 1)
+        log.event("started", next_round=held.next_round, simulated=True)
+        for device_class, why in scene.refused.items():
+            log.event("refused", device=device_class, message=why)
+        engine = make_engine(
+            config=config,
+            model=scene.model,
+            labels=config.data.labels,
+            folder=folder,
+            blobs=BlobStore(folder.blobs),
+            ledger=ledger,
+            log=log,
+            strategy=scene.strategy,
+            clock=clock,
+        )
+        stage = make_stage(scene, engine, folder, log)
+        try:
+            _drive(scene, engine, stage, clock)
+            return _finish(scene, engine, stage, folder)
+        finally:
+            stage.workload.close()
+    except OSError as cause:
+        raise RunError(f"cannot write {cause.filename or folder.root}: {cause}; free space, then resume") from cause
+    finally:
+        log.close()
+        ledger.close()
+
+
+def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock) -> None:
+    config = scene.config
+
+    def measure() -> None:
+        if stage.judging is not None and config.evaluation.rows_per_round:
+            stage.judging.evaluate(config.evaluation.rows_per_round)
+
+    if engine.adapter.round == 0:
+        measure()
+    waves = Waves(
+        engine=engine,
+        fleet=scene.fleet,
+        workload=stage.workload,
+        traffic=stage.traffic,
+        cost=TrainCost(scene.spec, config.model.max_length, config.simulation.gflops * GIGA),
+        chunk_devices=config.simulation.chunk_devices,
+    )
+    Driver(
+        machine=resumed_machine(config, engine.ledger.load(), lease_s=FOREVER_S),
+        engine=engine,
+        fleet=scene.fleet,
+        waves=waves,
+        log=engine.log,
+        clock=clock,
+        lease_s=config.coordinator.lease_s,
+        on_closed=measure,
+    ).run()
+
+
+def _finish(scene: Scene, engine: Engine, stage: Stage, folder: RunFolder) -> Json:
+    """Measure and export where something was trained, and write what a run leaves at its end."""
+    classes = sorted(each.name for each in scene.config.classes)
+    if stage.judging is not None:
+        stage.judging.evaluate(0)
+        for name in classes if scene.config.simulation.exports else ():
+            stage.judging.export(name, engine.strategy.export_keep_set(engine.state, name))
+        write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, scene.config.model.path)
+    summary = build_summary(
+        config=scene.config,
+        ledger=engine.ledger,
+        strategy=engine.strategy,
+        state=engine.state,
+        classes=classes,
+        status="finished",
+    )
+    write_summary(folder.summary, summary)
+    engine.log.event("finished", next_round=None)
+    return summary

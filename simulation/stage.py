@@ -1,0 +1,84 @@
+"""What trains, what carries and who measures in a simulation: put together from its scene."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from client.rows import Rows
+from server.engine import Engine
+from server.run_folder import RunFolder
+from server.run_log import RunLog
+from simulation.curve import LossCurve
+from simulation.scene import Scene
+from simulation.traffic import ModelledTraffic, RealTraffic, Traffic
+from simulation.untrained import CurveWorkload
+from simulation.workload import Workload
+from strategies.cost import round_cost
+
+if TYPE_CHECKING:
+    from simulation.judging import Judging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`judging` None: nothing is trained, so there is nothing to measure."""
+
+    workload: Workload
+    traffic: Traffic
+    judging: "Judging | None"
+
+
+def make_stage(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog) -> Stage:
+    """Return the stage a scene asks for: with a curve nothing is trained, else its rows are."""
+    if scene.training is not None and scene.test is not None:
+        return _training(scene, engine, folder, log, scene.training, scene.test)
+    return _untrained(scene, engine, scene.curve or LossCurve())
+
+
+def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
+    cost = round_cost(scene.config, scene.spec)
+    workload = CurveWorkload(
+        curve=curve, cost=cost, largest_rank=scene.config.strategy.ranks[-1], seed=scene.config.run.seed
+    )
+    workload.recover(engine.ledger.outcomes(), [each.round for each in engine.ledger.rounds() if each.void])
+    return Stage(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
+
+
+def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows) -> Stage:
+    # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
+    from client.judge import Judge
+    from client.rows import label_ids
+    from client.trainer import ModelSource
+    from fedcore.nn.batches import encode_rows
+    from fedcore.nn.model_folder import load_tokenizer
+    from simulation.judging import Judging
+    from simulation.pool import TrainerPool, cores
+    from simulation.states import DeviceFeedback, DeviceStates
+    from simulation.trainer import VirtualTrainer
+    from simulation.training import TrainingWorkload
+
+    config = scene.config
+    source = ModelSource(
+        folder=scene.model,
+        labels=config.data.labels,
+        head=config.model.head,
+        dtype=config.model.dtype,
+        max_length=config.model.max_length,
+        targets=scene.spec.targets,
+    )
+    ids = label_ids(training, source.labels)
+    rows = encode_rows(load_tokenizer(source.folder), training.texts, ids.tolist(), source.max_length)
+    batched, workers = config.simulation.training == "batched", config.simulation.workers
+    trainer = VirtualTrainer(source=source, rows=rows, threads=max(1, cores() // workers) if batched else 1)
+    workload = TrainingWorkload(
+        spec=scene.spec,
+        fleet=scene.fleet,
+        pool=TrainerPool(trainer=trainer, workers=workers),
+        states=DeviceStates.of(folder.devices, config.training),
+        batched=batched,
+    )
+    judge = Judge(source=source, test=test, train=training)
+    return Stage(
+        workload=workload,
+        traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=scene.spec.geometry)),
+        judging=Judging(judge=judge, engine=engine, folder=folder, log=log),
+    )

@@ -1,0 +1,76 @@
+"""What virtual devices keep between rounds, where a configuration asks for anything: files as a device has them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.encoding import encoded_update
+from client.residuals import Residuals
+from client.training_state import TrainingState, load_training_state, save_training_state
+from fedcore.config import TrainingConfig
+from fedcore.geometry import Geometry
+from fedcore.rounds.result import RoundResult
+from simulation.workload import Part
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceStates:
+    """Optimiser moments and smoothed importances of virtual devices, in a folder each below `root`.
+
+    Nothing is read or written unless `needed`; ten thousand devices that keep nothing have no folders.
+    """
+
+    root: Path
+    needed: bool
+    _prepared: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def of(root: Path, training: TrainingConfig) -> "DeviceStates":
+        """Keep what this training configuration carries over rounds."""
+        return DeviceStates(root=root, needed=training.keep_optimizer or training.importance == "lora-taylor")
+
+    def load(self, device: str) -> TrainingState:
+        """Return what was committed last."""
+        return load_training_state(self._path(device)) if self.needed else TrainingState()
+
+    def prepare(self, device: str, state: TrainingState) -> None:
+        """Keep what a device has if its update counts."""
+        if self.needed:
+            self._path(device).parent.mkdir(parents=True, exist_ok=True)
+            save_training_state(self._next(device), state)
+            self._prepared.add(device)
+
+    def settle(self, closed: RoundResult) -> None:
+        """Commit the states of accepted devices and drop the others'."""
+        for device in sorted(self._prepared & set(closed.accepted)):
+            self._next(device).replace(self._path(device))
+        for device in sorted(self._prepared - set(closed.accepted)):
+            self._next(device).unlink()
+        self._prepared.clear()
+
+    def _path(self, device: str) -> Path:
+        return self.root / device / "training.safetensors"
+
+    def _next(self, device: str) -> Path:
+        return self.root / device / "training-next.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFeedback:
+    """Error feedback of virtual devices, as `client.residuals` keeps it, in a folder each below `root`."""
+
+    root: Path
+    geometry: Geometry
+
+    def send(self, part: Part, increment: dict[str, NDArray[np.float32]]) -> bytes:
+        """Return the bytes of a device's update with what earlier ones left over; what these leave is prepared."""
+        folder = self.root / part.device
+        folder.mkdir(parents=True, exist_ok=True)
+        residuals = Residuals(folder)
+        residuals.settle(part.work.counted_round)
+        pieces = encoded_update(
+            part.work, increment, keep_set=part.assignment.keep_set, geometry=self.geometry, residuals=residuals
+        )
+        return b"".join(pieces)

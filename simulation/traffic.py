@@ -1,0 +1,138 @@
+"""What crosses a virtual device's links: how many bytes come down, and what the far side decodes of what goes up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import AdapterSpec
+from fedcore.assignment import Assignment
+from fedcore.codec.cast import Cast
+from fedcore.codec.chain import decode, encode
+from fedcore.codec.grammar import parse_chain
+from protos.values import BlobRef
+from server.uploads import SCORE_CODEC, score_shapes
+from simulation.workload import Group, Part, Stacked
+from strategies.cost import RoundCost
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Increments as the parent decodes them, and the bytes each device sent, in the order of the group."""
+
+    increments: Stacked | None
+    sizes: Sequence[int]
+
+
+class Traffic(Protocol):
+    """Counts and carries."""
+
+    def down(self, part: Part) -> int:
+        """Return the bytes a device fetches before it can begin; it holds them afterwards."""
+        ...
+
+    def up(self, group: Group, increments: Stacked | None) -> Sent:
+        """Return what arrives of the increments of `group`."""
+        ...
+
+
+class Feedback(Protocol):
+    """Error feedback of virtual devices, kept between rounds."""
+
+    def send(self, part: Part, increment: dict[str, NDArray[np.float32]]) -> bytes:
+        """Return the bytes of a device's update; what they leave over is prepared."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class RealTraffic:
+    """Real hand-outs and really encoded updates. A plain cast is done to all devices at once, with the same result."""
+
+    feedback: Feedback
+    _held: dict[str, frozenset[str]] = field(default_factory=dict)  # by device, the blobs of its last hand-out
+
+    def down(self, part: Part) -> int:
+        """Count what is not held yet, a delta where one is on offer; what travels inside messages always comes."""
+        refs = (part.work.keep_set, part.work.head, *part.work.rank_blocks)
+        before = self._held.get(part.device, frozenset())
+        self._held[part.device] = _names(refs)
+        return sum(_fetched(ref, before) for ref in refs)
+
+    def up(self, group: Group, increments: Stacked | None) -> Sent:
+        """Encode and decode every update under its codec."""
+        if increments is None:
+            raise ValueError("real traffic carries tensors, and this training made none")
+        codec = group.assignment.training.codec
+        chain, beside = parse_chain(codec), _score_bytes(group.assignment)
+        if isinstance(chain.format, Cast) and chain.share is None and not chain.compress and not chain.feedback:
+            one = {name: value[0] for name, value in increments.items()}
+            size = _plain_size(tuple((name, value.shape) for name, value in sorted(one.items())), codec)
+            arrived = {name: chain.format.widen(chain.format.narrow(value)) for name, value in increments.items()}
+            return Sent(increments=arrived, sizes=[size + beside] * len(group.parts))
+        arrived = {name: np.empty_like(value) for name, value in increments.items()}
+        sizes = []
+        for row, part in enumerate(group.parts):
+            increment = {name: value[row] for name, value in increments.items()}
+            data = self.feedback.send(part, increment) if chain.feedback else encode(increment, codec)
+            decoded = decode(data)
+            for name, value in arrived.items():
+                value[row] = decoded[name]
+            sizes.append(len(data) + beside)
+        return Sent(increments=arrived, sizes=sizes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelledTraffic:
+    """Bytes by formula, for a run that trains nothing: a whole hand-out down, an update before entropy coding up."""
+
+    cost: RoundCost
+
+    def down(self, part: Part) -> int:
+        """Return the bytes of the adapter's factors at the assigned rank, in full coordinates."""
+        return FLOAT_BYTES * self.cost.spec.num_values(rank=part.assignment.arm.rank)
+
+    def up(self, group: Group, increments: Stacked | None) -> Sent:
+        """Return the bytes of as many values as a device of this rank and keep-set sends."""
+        asked = group.assignment
+        value_bytes = self.cost.upload_value_bytes
+        size = round(value_bytes * _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts))
+        return Sent(increments=None, sizes=[size] * len(group.parts))
+
+
+def _score_bytes(assignment: Assignment) -> int:
+    """Bytes of the group importances that go up beside an update, where they are asked for."""
+    if not assignment.score:
+        return 0
+    return _plain_size(tuple(sorted(score_shapes(assignment.keep_set).items())), SCORE_CODEC)
+
+
+def _fetched(ref: BlobRef, held: frozenset[str]) -> int:
+    if not ref.inline and ref.id in held:
+        return 0
+    if not ref.inline and 0 < ref.delta_size < ref.size and ref.delta_base in held:
+        return ref.delta_size
+    return ref.size
+
+
+@lru_cache(256)
+def _names(refs: tuple[BlobRef, ...]) -> frozenset[str]:
+    """One set for all devices of a hand-out, not one for each."""
+    return frozenset(ref.id for ref in refs)
+
+
+@lru_cache(256)
+def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
+    """Bytes of a plain cast: they depend on names and shapes alone."""
+    return len(encode({name: np.zeros(shape, dtype=np.float32) for name, shape in shapes}, codec))
+
+
+@lru_cache(1 << 12)
+def _values(spec: AdapterSpec, rank: int, heads: int, channels: int) -> int:
+    shapes = (spec.geometry.shape(module, heads=heads, channels=channels) for module in spec.targets)
+    factors = spec.geometry.layers * rank * sum(sum(shape) for shape in shapes)
+    return factors + sum(int(np.prod(shape)) for _, shape in spec.head)

@@ -1,0 +1,177 @@
+"""Training virtual devices with torch: the model and its pruned variants stay warm, rows are tokenised once."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_prior_shift
+from client.training_state import TrainingState
+from fedcore.errors import FedcoreError
+from fedcore.keep_set import KeepSet
+from fedcore.nn.batched_train import VirtualTask, train_batched
+from fedcore.nn.batches import EncodedRows
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.load import load_classifier
+from fedcore.nn.lora import attach, load_adapter
+from fedcore.nn.moments import Holding
+from fedcore.nn.surgery import shrink
+from fedcore.nn.train import TrainResult
+from protos.values import Work
+from simulation.dealing import Indices
+from simulation.workload import Figures
+
+MOST_VARIANTS = 4  # pruned models kept beside the base model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One virtual device's part: its assignment, its rows among everybody's, what it kept from before."""
+
+    work: Work
+    rows: Indices
+    state: TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Devices to train from `before` (device coordinates); their works agree in all but seed and labels."""
+
+    keep_set: KeepSet
+    before: Arrays
+    tasks: tuple[Task, ...]
+    batched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Per device its figures or why it failed, its increments' rows (device first), and its next state."""
+
+    figures: tuple[Figures | str, ...]
+    increments: Arrays
+    states: tuple[TrainingState, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class VirtualTrainer:
+    """Carries out orders, one at a time, on `threads` torch threads."""
+
+    source: ModelSource
+    rows: EncodedRows  # of all devices
+    threads: int
+    _base: Classifier | None = None
+    _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
+
+    def run(self, order: Order) -> Answer:
+        """Train every device of `order`."""
+        torch.set_num_threads(self.threads)
+        classifier = self._variant(order)
+        return self._batched(classifier, order) if order.batched else self._one_by_one(classifier, order)
+
+    def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
+        figures: list[Figures | str] = []
+        states: list[TrainingState] = []
+        increments = _empty(order)
+        for row, task in enumerate(order.tasks):
+            load_adapter(classifier, order.before)
+            try:
+                local = local_round(classifier, self.rows.select(task.rows), task.work, order.before, task.state)
+            except FedcoreError as error:
+                figures.append(str(error))
+                states.append(task.state)
+                continue
+            figures.append(_figures(local.result))
+            states.append(local.state)
+            for name, value in increments.items():
+                value[row] = local.increment[name]
+        return Answer(figures=tuple(figures), increments=increments, states=tuple(states))
+
+    def _batched(self, classifier: Classifier, order: Order) -> Answer:
+        work = order.tasks[0].work
+        holding = Holding(keep_set=order.keep_set, rank=work.arm.rank)
+        tasks = [self._virtual(task, classifier, holding) for task in order.tasks]
+        load_adapter(classifier, order.before)
+        trained = train_batched(
+            classifier,
+            order.before,
+            tasks,
+            spec=work.training,
+            steps=work.local_steps,
+            score=work.score,
+            keep_moments=work.training.keep_optimizer,
+        )
+        figures: list[Figures | str] = []
+        states: list[TrainingState] = []
+        for task, result, smoothed in zip(order.tasks, trained.results, trained.smoothed, strict=True):
+            if isinstance(result, TrainResult):
+                figures.append(_figures(result))
+                states.append(
+                    TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed)
+                )
+            else:
+                figures.append(str(result))
+                states.append(task.state)
+        return Answer(figures=tuple(figures), increments=dict(trained.increments), states=tuple(states))
+
+    def _virtual(self, task: Task, classifier: Classifier, holding: Holding) -> VirtualTask:
+        rows = self.rows.select(task.rows)
+        return VirtualTask(
+            rows=rows,
+            seed=task.work.seed,
+            prior_shift=own_prior_shift(task.work, rows),
+            moments=kept_moments(task.work, task.state, classifier.geometry, holding),
+            smoothed=task.state.smoothed,
+        )
+
+    def _variant(self, order: Order) -> Classifier:
+        """Return the model cut to the order's keep-set, with adapters of its rank: the last few are kept."""
+        key = order.keep_set.blob_id
+        if key not in self._variants:
+            variant = copy.deepcopy(self._loaded())
+            if order.keep_set != variant.keep_set:
+                shrink(variant, order.keep_set)
+            work = order.tasks[0].work
+            attach(variant, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+            self._variants[key] = variant
+            while len(self._variants) > MOST_VARIANTS:
+                self._variants.popitem(last=False)
+        self._variants.move_to_end(key)
+        return self._variants[key]
+
+    def _loaded(self) -> Classifier:
+        if self._base is None:
+            source = self.source
+            self._base = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        return self._base
+
+
+def _empty(order: Order) -> dict[str, NDArray[np.float32]]:
+    count = len(order.tasks)
+    return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in order.before.items()}
+
+
+def _figures(result: TrainResult) -> Figures:
+    return Figures(
+        loss_before=result.loss_before,
+        loss_after=result.loss_after,
+        train_loss=result.train_loss,
+        peak_memory_mb=result.peak_memory_mb,
+        adapter_importance=result.adapter_importance,
+        scores=result.scores,
+    )
+
+
+def joined(answers: "list[Answer]") -> Answer:
+    """Return the answers to parts of one order as one."""
+    if len(answers) == 1:
+        return answers[0]
+    names: Mapping[str, NDArray[np.float32]] = answers[0].increments
+    return Answer(
+        figures=tuple(each for answer in answers for each in answer.figures),
+        increments={name: np.concatenate([answer.increments[name] for answer in answers]) for name in names},
+        states=tuple(each for answer in answers for each in answer.states),
+    )

@@ -1,0 +1,67 @@
+"""A workload without training: losses from a curve, memory from the cost model, no tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+from fedcore.outcome import Status
+from fedcore.protocols import Json
+from fedcore.rounds.result import RoundResult
+from fedcore.seeds import uniform
+from simulation.curve import LossCurve, effective
+from simulation.workload import Figures, Group, Lesson, Part
+from strategies.cost import RoundCost
+
+_NORMAL = NormalDist()
+
+
+@dataclass(slots=True, kw_only=True)
+class CurveWorkload:
+    """Answers every group from `curve`; `progress` is the fleet's, in effective steps."""
+
+    curve: LossCurve
+    cost: RoundCost
+    largest_rank: int
+    seed: int
+    progress: float = 0.0
+    _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
+
+    def train(self, group: Group) -> Lesson:
+        """Return the group's losses; nothing is trained."""
+        return Lesson(figures=tuple(self._figures(part) for part in group.parts), increments=None)
+
+    def settle(self, closed: RoundResult) -> None:
+        """Let a counted round move the fleet on."""
+        if not closed.void:
+            self._move([self._steps[device] for device in closed.accepted])
+        self._steps.clear()
+
+    def recover(self, outcomes: Mapping[int, Sequence[Json]], void: Sequence[int]) -> None:
+        """Take up where the closed rounds of an earlier process have left the fleet."""
+        for number, rows in outcomes.items():
+            counted = [row for row in rows if row["status"] == Status.ACCEPTED and row["steps"]]
+            if number not in void:
+                self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in counted])
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _move(self, steps: Sequence[float]) -> None:
+        self.progress += sum(steps) / len(steps) if steps else 0.0
+
+    def _figures(self, part: Part) -> Figures:
+        asked, geometry = part.assignment, self.cost.spec.geometry
+        heads, channels = asked.keep_set.counts
+        sparsity = geometry.sparsity(heads=heads, channels=channels)
+        share = asked.arm.rank / self.largest_rank
+        luck = _NORMAL.inv_cdf(uniform(self.seed, "loss", asked.round, part.device))
+        before = self.curve.level(self.progress, sparsity)
+        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck))
+        self._steps[part.device] = effective(asked.local_steps, share)
+        return Figures(
+            loss_before=before,
+            loss_after=after,
+            train_loss=(before + after) / 2,
+            peak_memory_mb=self.cost.memory_mb((heads, channels), asked.arm.rank),
+            adapter_importance=max(0.0, before - after) * share,
+        )

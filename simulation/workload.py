@@ -1,0 +1,93 @@
+"""The seam between a simulated round and whatever trains in it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.adapter import Tensors
+from fedcore.assignment import Assignment
+from fedcore.outcome import GroupScores
+from fedcore.rounds.result import RoundResult
+from protos.values import Work
+
+Stacked = Mapping[str, NDArray[np.float32]]  # name -> (devices, *shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One virtual device's assignment, as decided and as it would travel."""
+
+    device: str
+    assignment: Assignment
+    work: Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Parts of one round that agree in keep-set, rank, steps and training; `adapter` is what the round handed out."""
+
+    round: int
+    adapter: Tensors
+    parts: tuple[Part, ...]
+
+    @property
+    def assignment(self) -> Assignment:
+        """Any of them, for what they agree in."""
+        return self.parts[0].assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a device measures in local training, as in `fedcore.outcome.DeviceReport`."""
+
+    loss_before: float
+    loss_after: float
+    train_loss: float
+    peak_memory_mb: float
+    adapter_importance: float
+    scores: GroupScores | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a group's training came to: per device its figures, or why it failed.
+
+    `increments` has a row for every device, in device coordinates and with the LoRA scale folded in; the rows of
+    failed ones mean nothing. None where nothing is trained at all.
+    """
+
+    figures: tuple[Figures | str, ...]
+    increments: Stacked | None
+
+
+class Workload(Protocol):
+    """Trains virtual devices. One group at a time; whatever it keeps between rounds is its own."""
+
+    def train(self, group: Group) -> Lesson:
+        """Return what the group's devices learned."""
+        ...
+
+    def settle(self, closed: RoundResult) -> None:
+        """Commit what the devices whose updates were accepted keep, and forget what the others had prepared."""
+        ...
+
+    def close(self) -> None:
+        """Let go of processes and files."""
+        ...
+
+
+def in_groups(parts: Sequence[Part], adapter: Tensors, most: int) -> list[Group]:
+    """Return `parts` in groups that train alike, of `most` devices or fewer, in order of name inside each."""
+    alike: dict[object, list[Part]] = {}
+    for part in sorted(parts, key=lambda each: each.device):
+        asked = part.assignment
+        key = asked.keep_set.counts, asked.arm.rank, asked.local_steps, asked.score, asked.training
+        alike.setdefault(key, []).append(part)
+    return [
+        Group(round=chunk[0].assignment.round, adapter=adapter, parts=tuple(chunk))
+        for members in alike.values()
+        for chunk in (members[low : low + most] for low in range(0, len(members), most))
+    ]

@@ -1,0 +1,161 @@
+"""A simulated run without torch: a tiny base model nobody loads, and devices that learn what their name says."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedcore.config import Config
+from fedcore.config_text import parse_config, to_toml
+from fedcore.geometry import Geometry
+from fedcore.rounds.result import RoundResult
+from server.assemble import make_engine
+from server.engine import Engine
+from server.ledger import Ledger
+from server.resuming import resumed_machine
+from server.run_folder import RunFolder
+from server.run_log import RunLog
+from server.serve import new_run, reopen_run
+from simulation.availability import Traces
+from simulation.clock import VirtualClock
+from simulation.driver import FOREVER_S, Driver
+from simulation.duration import TrainCost
+from simulation.fleet import VirtualFleet, make_fleet
+from simulation.states import DeviceFeedback
+from simulation.traffic import RealTraffic
+from simulation.wave import Waves
+from simulation.workload import Figures, Group, Lesson
+from storage.blobs import BlobStore
+from tests.tiny_run import tiny_config, write_model
+
+ROWS = 5  # of every device
+
+
+@dataclass
+class NamedWorkload:
+    """Increments follow from device and round alone; `failing` devices fail."""
+
+    failing: frozenset[str] = frozenset()
+    trained: list[tuple[int, str]] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+
+    def train(self, group: Group) -> Lesson:
+        self.trained += [(group.round, part.device) for part in group.parts]
+        shapes = spec_shapes(group)
+        values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
+        return Lesson(
+            figures=tuple("no memory" if part.device in self.failing else figures() for part in group.parts),
+            increments={
+                name: np.stack([np.full(shape, value, dtype=np.float32) for value in values])
+                for name, shape in shapes.items()
+            },
+        )
+
+    def settle(self, closed: RoundResult) -> None:
+        self.settled.append(closed.round)
+
+    def close(self) -> None:
+        pass
+
+
+def figures() -> Figures:
+    return Figures(loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1)
+
+
+def spec_shapes(group: Group) -> dict[str, tuple[int, ...]]:
+    """Shapes of an update, read off the adapter handed out: the tests' runs never prune."""
+    rank = group.assignment.arm.rank
+    return {
+        name: (rank, *value.shape[1:])
+        if name.endswith(".A")
+        else (*value.shape[:-1], rank)
+        if name.endswith(".B")
+        else value.shape
+        for name, value in group.adapter.items()
+    }
+
+
+@dataclass
+class Simulated:
+    """A run folder and what drives it."""
+
+    folder: RunFolder
+    engine: Engine
+    driver: Driver
+    workload: NamedWorkload
+
+    def run(self) -> None:
+        try:
+            self.driver.run()
+        finally:
+            self.engine.log.close()
+            self.engine.ledger.close()
+
+
+def class_tables(*lines: str) -> str:
+    return "\n".join(f"[[fleet.class]]\n{each}" for each in lines)
+
+
+def prepare(
+    root: Path,
+    classes: str = "[[fleet.class]]\nname = 'a'\ncount = 4",
+    overrides: Sequence[str] = (),
+    *,
+    workload: NamedWorkload | None = None,
+    traces: Traces | None = None,
+    resume: bool = False,
+    fleet_of: Callable[[VirtualFleet], VirtualFleet] = lambda fleet: fleet,
+) -> Simulated:
+    """Put a simulation of `classes` together in `root`."""
+    model = root.parent / "model"
+    if not model.exists():
+        write_model(model)
+    config = parse_config(to_toml(tiny_config(model)) + "\n" + classes, ("coordinator.min_devices=1", *overrides))
+    folder = RunFolder(root)
+    root.mkdir(exist_ok=True)
+    ledger = reopen_run(folder, model)[0] if resume else new_run(folder, config, model)
+    return assemble(folder, config, model, ledger, workload or NamedWorkload(), traces, fleet_of)
+
+
+def assemble(
+    folder: RunFolder,
+    config: Config,
+    model: Path,
+    ledger: Ledger,
+    workload: NamedWorkload,
+    traces: Traces | None,
+    fleet_of: Callable[[VirtualFleet], VirtualFleet],
+) -> Simulated:
+    held, rounds = ledger.load(), ledger.rounds()
+    clock = VirtualClock(rounds[-1].closed_at_s if rounds else 0.0)
+    log = RunLog(folder, ledger, wall=clock)
+    log.truncate_after((held.next_round or 1 << 62) - 1)
+    blobs = BlobStore(folder.blobs)
+    engine = make_engine(
+        config=config, model=model, labels=("a", "b"), folder=folder, blobs=blobs, ledger=ledger, log=log, clock=clock
+    )
+    devices = sum(each.count for each in config.classes)
+    rows = np.arange(ROWS)
+    fleet = fleet_of(make_fleet(config, [rows] * devices, ["a", "b", "a", "b", "a"], traces))
+    geometry: Geometry = engine.strategy.spec.geometry
+    waves = Waves(
+        engine=engine,
+        fleet=fleet,
+        workload=workload,
+        traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=geometry)),
+        cost=TrainCost(engine.strategy.spec, config.model.max_length, config.simulation.gflops * 1e9),
+        chunk_devices=config.simulation.chunk_devices,
+    )
+    driver = Driver(
+        machine=resumed_machine(config, held, lease_s=FOREVER_S),
+        engine=engine,
+        fleet=fleet,
+        waves=waves,
+        log=log,
+        clock=clock,
+        lease_s=config.coordinator.lease_s,
+        on_closed=lambda: None,
+    )
+    return Simulated(folder=folder, engine=engine, driver=driver, workload=workload)
