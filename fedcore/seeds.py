@@ -1,6 +1,7 @@
 """Named random generators: one run seed, one independent stream per purpose."""
 
 import hashlib
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,3 +27,24 @@ def uniform(seed: int, *path: str | int) -> float:
     For thousands of single draws that must not depend on each other's order.
     """
     return (derive_seed(seed, *path) + 0.5) / 2.0**63
+
+
+def lazy_generator(seed: int, *path: str | int) -> np.random.Generator:
+    """Return what draws like `generator(seed, *path)` and is seeded at the first draw.
+
+    Seeding takes longer than a few draws, and not everybody who is handed a stream draws from it.
+    """
+    return cast(np.random.Generator, _Lazy(seed, path))
+
+
+class _Lazy:
+    __slots__ = ("_made", "_path", "_seed")
+
+    def __init__(self, seed: int, path: tuple[str | int, ...]) -> None:
+        self._seed, self._path = seed, path
+        self._made: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._made is None:
+            self._made = generator(self._seed, *self._path)
+        return getattr(self._made, name)

@@ -4,7 +4,6 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
 from server.allocator import trim
 from server.global_file import drop_older, map_global, write_global
+from server.label_census import LabelCensus
 from server.ledger import Ledger
 from server.open_round import OpenRound
 from server.records import clock_events, outcome_record, round_record
@@ -79,6 +79,7 @@ class Engine:
     large_bytes: int = LARGE_BYTES
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _globals: list[GlobalAdapter] = field(default_factory=list)
+    _census: LabelCensus = field(default_factory=LabelCensus)
 
     def __post_init__(self) -> None:
         self._globals.append(self.adapter)
@@ -215,22 +216,25 @@ class Engine:
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
+        sparsities: dict[tuple[int, int], float] = {}
         for member in closed.members:
-            assignment = current.assignments[member.device]
+            assignment, profile = current.assignments[member.device], profiles[member.device]
             arrived = current.arrived.get(member.device) if member.status is Status.ACCEPTED else None
             ended = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
-            sparsity = assignment.keep_set.sparsity(self.strategy.spec.geometry)
+            counts = assignment.keep_set.counts
+            if counts not in sparsities:
+                sparsities[counts] = assignment.keep_set.sparsity(self.strategy.spec.geometry)
             outcomes.append(
                 Outcome(
                     device=member.device,
-                    device_class=profiles[member.device].device_class,
+                    device_class=profile.device_class,
                     round=closed.round,
-                    arm=Arm(sparsity=sparsity, rank=assignment.arm.rank),
+                    arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank),
                     status=member.status,
                     time_s=ended - member.pushed_at_s,
                     report=arrived.report if arrived else None,
                     fold_s=current.fold_s.get(member.device) if arrived else None,
-                    network=profiles[member.device].network,
+                    network=profile.network,
                     scores=arrived.scores if arrived else None,
                 )
             )
@@ -266,10 +270,7 @@ class Engine:
         """Training rows by agreed label, over every device that has joined; empty without logit adjustment."""
         if not self.config.training.logit_adjustment:
             return ()
-        held: Counter[str] = Counter()
-        for profile in profiles.values():
-            held.update(dict(profile.label_counts))
-        return tuple(held[label] for label in self.labels)
+        return self._census.rows(profiles, self.labels)
 
     def _handout(self, assignment: Assignment) -> "_Handout":
         return _Handout(

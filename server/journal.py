@@ -7,15 +7,16 @@ that was never committed. `truncate_after` drops those when a run is resumed.
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fedcore.errors import RunError
 from fedcore.outcome import PHASES
 from fedcore.protocols import Json
+from server.compact_json import compact, indented
 from storage.atomic import write_atomic
 
 COLUMNS = (
@@ -25,7 +26,8 @@ COLUMNS = (
     *("wait_s", "fold_s", "overrun_s", "timing", "network"),
 )
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_values_of = itemgetter(*COLUMNS)
+_UNKNOWN = dict.fromkeys(COLUMNS, "")
 
 
 class EventLog:
@@ -122,7 +124,7 @@ class RoundTable:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Replace summary.json atomically; keys keep their order, NaN and infinity become null."""
-    write_atomic(path, json.dumps(_strict(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, indented(summary))
 
 
 def _open_whole_lines(path: Path) -> BinaryIO:
@@ -148,25 +150,10 @@ def _event_line(t: float, event: str, fields: Mapping[str, Any]) -> bytes:
 
 
 def _line(event: Mapping[str, Any]) -> bytes:
-    try:
-        text = _encode(event)
-    except (TypeError, ValueError):  # rare, and looking for it in every value costs more than writing the line
-        text = _encode(_strict(event))
-    return (text + "\n").encode()
+    return compact(event) + b"\n"
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
-    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(_values_of({**_UNKNOWN, **row}) for row in rows)
     return text.getvalue().encode()
-
-
-def _strict(value: Any) -> Any:
-    """Return `value` as what JSON knows: no NaN or infinity, which other readers than Python's refuse."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
-    return value

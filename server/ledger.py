@@ -15,6 +15,7 @@ from typing import Any
 from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.rounds import RoundResult
+from server.compact_json import exact
 from server.run_lock import RunLock
 from server.turn_record import LedgerState, TurnRecord, result_from_json, result_to_json
 
@@ -225,7 +226,7 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return exact(value).decode()
 
 
 def _refused(path: Path, cause: sqlite3.Error) -> RunError:

@@ -10,6 +10,9 @@ from fedcore.rounds.result import RoundResult
 from protos.tier_values import LeafOutcome
 
 TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
+_FIGURES = ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps")
+_PHASE_KEYS = tuple((phase, f"{phase}_s") for phase in PHASES)
+_NOT_REPORTED = dict.fromkeys((*(key for _, key in _PHASE_KEYS), *_FIGURES))
 
 
 def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
@@ -19,17 +22,19 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
         "round": outcome.round,
         "device": outcome.device,
         "class": outcome.device_class,
-        "status": str(outcome.status),
+        "status": outcome.status.value,
         "sparsity": outcome.arm.sparsity,
         "rank": outcome.arm.rank,
         "reward": reward,
         "weight": weight,
         "time_s": outcome.time_s,
     }
-    for phase in PHASES:
-        record[f"{phase}_s"] = report.phase_s.get(phase, 0.0) if report else None
-    for name in ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps"):
-        record[name] = getattr(report, name) if report else None
+    if report is None:
+        return record | _NOT_REPORTED | _accounted(outcome.time_s, None, outcome.fold_s) | {"network": outcome.network}
+    for phase, key in _PHASE_KEYS:
+        record[key] = report.phase_s.get(phase, 0.0)
+    for name in _FIGURES:
+        record[name] = getattr(report, name)
     record |= _accounted(outcome.time_s, report, outcome.fold_s)
     record["network"] = outcome.network
     return record
@@ -79,7 +84,7 @@ def _accounted(time_s: float, report: DeviceReport | None, fold_s: float | None)
         "wait_s": known.wait_s if known else None,
         "fold_s": fold_s,
         "overrun_s": known.overrun_s if known else None,
-        "timing": str(known.timing) if known else None,
+        "timing": known.timing.value if known else None,
     }
 
 

@@ -63,7 +63,7 @@ class RunLog:
     def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
         """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
         with self._lock:
-            self._write([(each["event"], _fields(each)) for each in events])
+            self._write([_apart(each) for each in events])
             self._rows.append(rows)
             for observer in self._observers:
                 observer.rows(rows)
@@ -97,8 +97,10 @@ class RunLog:
                 observer.event(kind, fields)
 
 
-def _fields(event: Json) -> Json:
-    return {key: value for key, value in event.items() if key != "event"}
+def _apart(event: Json) -> tuple[str, Json]:
+    """Return an event's kind and its fields."""
+    fields = dict(event)
+    return fields.pop("event"), fields
 
 
 def evaluation_key(round_index: int, *, full: bool) -> str:

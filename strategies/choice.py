@@ -1,6 +1,6 @@
 """One device's arm in one round: the feasible space, what the bandit picked in it, and what that leaves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedcore.assignment import Arm
 from fedcore.bandit.replay import arm_json, arm_space_json
@@ -9,9 +9,11 @@ from fedcore.profile import DeviceProfile
 from fedcore.protocols import ArmSpace, Bandit, Json
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.schedule import Schedule
-from fedcore.seeds import generator
+from fedcore.seeds import lazy_generator
 from strategies.cost import RoundCost
 from strategies.feasible import Bounds, feasible_space
+
+_SpaceKey = tuple[str, float, tuple[int, int], float, int]  # class, memory, committed counts, memory scale, round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +48,30 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chooser:
-    """Asks the bandit for an arm that schedule, history and memory of a device allow."""
+    """Asks the bandit for an arm that schedule, history and memory of a device allow.
+
+    Make one for every plan: it remembers what devices of one class and history share.
+    """
 
     config: Config
     bandit: Bandit
     cost: RoundCost
+    _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def choose(self, state: Json, profile: DeviceProfile, round_index: int) -> Choice:
         """Return the device's choice under a policy's `state`; equal arguments give equal choices."""
         geometry, target = self.cost.spec.geometry, self.config.target_sparsity(profile.device_class)
-        committed = state["committed"].get(profile.name, (geometry.head_units, geometry.ffn))
+        held = state["committed"].get(profile.name)
+        committed = (geometry.head_units, geometry.ffn) if held is None else (held[0], held[1])
         space, within = self._space(state, profile, committed, round_index)
         key = profile.device_class if self.config.strategy.share_posterior else profile.name
         known = state["bandits"][key] if key in state["bandits"] else self.bandit.start()
-        rng = generator(self.config.run.seed, "bandit", round_index, profile.name)
+        rng = lazy_generator(self.config.run.seed, "bandit", round_index, profile.name)
         arm = self.bandit.select(known, space, rng)
         # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
-        wanted = keep_counts(geometry, min(arm.sparsity, target))
+        wanted = self._keep_counts(min(arm.sparsity, target))
         heads, channels = min(committed[0], wanted[0]), min(committed[1], wanted[1])
         return Choice(
             round=round_index,
@@ -72,26 +81,44 @@ class Chooser:
             within_memory=within,
             arm=arm,
             counts=(heads, channels),
-            realised=Arm(sparsity=geometry.sparsity(heads=heads, channels=channels), rank=arm.rank),
+            realised=Arm(sparsity=self._sparsity((heads, channels)), rank=arm.rank),
         )
 
     def _space(
         self, state: Json, profile: DeviceProfile, committed: tuple[int, int], round_index: int
     ) -> tuple[ArmSpace, bool]:
-        geometry, schedule = self.cost.spec.geometry, schedule_of(self.config, profile.device_class)
+        scale = state["memory_scale"].get(profile.device_class, 1.0)
+        key = profile.device_class, profile.memory_mb, committed, scale, round_index
+        if key not in self._spaces:
+            self._spaces[key] = self._feasible(profile, committed, scale, round_index)
+        return self._spaces[key]
+
+    def _feasible(
+        self, profile: DeviceProfile, committed: tuple[int, int], scale: float, round_index: int
+    ) -> tuple[ArmSpace, bool]:
+        schedule = schedule_of(self.config, profile.device_class)
         bounds = Bounds(
-            low=max(geometry.sparsity(heads=committed[0], channels=committed[1]), schedule.floor(round_index)),
+            low=max(self._sparsity(committed), schedule.floor(round_index)),
             high=schedule.cap(round_index),
             target=schedule.target,
             ranks=self.config.strategy.ranks,
         )
-        scale = state["memory_scale"].get(profile.device_class, 1.0)
 
         def fits(sparsity: float, rank: int) -> bool:
-            needed = self.cost.memory_mb(keep_counts(geometry, sparsity), rank) * scale
+            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank) * scale
             return profile.memory_mb == 0 or needed <= profile.memory_mb
 
         return feasible_space(bounds, fits)
+
+    def _keep_counts(self, sparsity: float) -> tuple[int, int]:
+        if sparsity not in self._counts:
+            self._counts[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
+        return self._counts[sparsity]
+
+    def _sparsity(self, counts: tuple[int, int]) -> float:
+        if counts not in self._sparsities:
+            self._sparsities[counts] = self.cost.spec.geometry.sparsity(heads=counts[0], channels=counts[1])
+        return self._sparsities[counts]
 
 
 def schedule_of(config: Config, device_class: str) -> Schedule:

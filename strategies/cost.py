@@ -1,8 +1,8 @@
 """The cost model of `fedcore.device`, bound to one run: memory and seconds of a device's round by counts and rank."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import Any
 
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.grammar import parse_chain
@@ -30,21 +30,66 @@ class RoundCost:
     # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
     class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
+    # Estimates by what they are of: hashing a cost model for a shared cache would take longer than a look-up.
+    _known: dict[tuple[Any, ...], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return _memory_mb(self, counts, rank)
+        return self._remembered(("memory", counts, rank), lambda: self._memory_mb(counts, rank))
 
     def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int) -> float:
         """Return the modelled time of a whole round: adapter down, local steps, update up."""
-        step = _step_s(self, counts, rank, profile.slowdown)
-        down = _values(self.spec, rank, (self.spec.geometry.head_units, self.spec.geometry.ffn)) * FLOAT_BYTES
+        dense = self.spec.geometry.head_units, self.spec.geometry.ffn
+        step = self._remembered(("step", counts, rank), lambda: self._step_s(counts, rank)) * profile.slowdown
+        down = self._remembered(("values", dense, rank), lambda: self._values(dense, rank)) * FLOAT_BYTES
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
-        up = _values(self.spec, rank, counts) * value_bytes
+        up = self._remembered(("values", counts, rank), lambda: self._values(counts, rank)) * value_bytes
         return (
             transfer_seconds(down, profile.downlink_mbps)
             + self.local_steps * step
             + transfer_seconds(up, profile.uplink_mbps)
         )
+
+    def _remembered(self, key: tuple[Any, ...], estimate: Callable[[], float]) -> float:
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            found = self._known[key] = estimate()
+        return found
+
+    def _memory_mb(self, counts: tuple[int, int], rank: int) -> float:
+        heads, channels = counts
+        return training_memory_mb(
+            self.spec.geometry,
+            heads=heads,
+            channels=channels,
+            rank=rank,
+            targets=self.spec.targets,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            dtype_bytes=self.dtype_bytes,
+            num_labels=min((shape[0] for _, shape in self.spec.head if shape), default=1),
+        )
+
+    def _step_s(self, counts: tuple[int, int], rank: int) -> float:
+        """Seconds of a step without slowdown, which is the last factor of them."""
+        heads, channels = counts
+        return step_seconds(
+            self.spec.geometry,
+            heads=heads,
+            channels=channels,
+            rank=rank,
+            targets=self.spec.targets,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            flops_per_s=REFERENCE_FLOPS_PER_S,
+        )
+
+    def _values(self, counts: tuple[int, int], rank: int) -> int:
+        geometry, (heads, channels) = self.spec.geometry, counts
+        shapes = (geometry.shape(module, heads=heads, channels=channels) for module in self.spec.targets)
+        return geometry.layers * rank * sum(sum(shape) for shape in shapes)
 
 
 def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
@@ -58,45 +103,6 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         upload_value_bytes=_value_bytes(config.training.codec),
         class_value_bytes={each.name: _value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
-
-
-@lru_cache(_KNOWN)
-def _memory_mb(cost: RoundCost, counts: tuple[int, int], rank: int) -> float:
-    heads, channels = counts
-    return training_memory_mb(
-        cost.spec.geometry,
-        heads=heads,
-        channels=channels,
-        rank=rank,
-        targets=cost.spec.targets,
-        batch_size=cost.batch_size,
-        max_length=cost.max_length,
-        dtype_bytes=cost.dtype_bytes,
-        num_labels=min((shape[0] for _, shape in cost.spec.head if shape), default=1),
-    )
-
-
-@lru_cache(_KNOWN)
-def _step_s(cost: RoundCost, counts: tuple[int, int], rank: int, slowdown: float) -> float:
-    heads, channels = counts
-    return step_seconds(
-        cost.spec.geometry,
-        heads=heads,
-        channels=channels,
-        rank=rank,
-        targets=cost.spec.targets,
-        batch_size=cost.batch_size,
-        max_length=cost.max_length,
-        flops_per_s=REFERENCE_FLOPS_PER_S,
-        slowdown=slowdown,
-    )
-
-
-@lru_cache(_KNOWN)
-def _values(spec: AdapterSpec, rank: int, counts: tuple[int, int]) -> int:
-    geometry, (heads, channels) = spec.geometry, counts
-    shapes = (geometry.shape(module, heads=heads, channels=channels) for module in spec.targets)
-    return geometry.layers * rank * sum(sum(shape) for shape in shapes)
 
 
 def _value_bytes(codec: str) -> float:

@@ -19,8 +19,10 @@ ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in the removal order
 
 def learn_committed(committed: Mapping[str, list[int]], opened: Json, outcomes: Sequence[Outcome]) -> Json:
     """Return the committed counts: an accepted update commits the keep-set it was trained on."""
-    accepted = [each.device for each in outcomes if each.status is Status.ACCEPTED]
-    return dict(sorted({**committed, **{device: opened[device]["counts"] for device in accepted}}.items()))
+    learned = {each.device: opened[each.device]["counts"] for each in outcomes if each.status is Status.ACCEPTED}
+    if learned.keys() <= committed.keys():
+        return {**committed, **learned}  # sorted as it was
+    return dict(sorted({**committed, **learned}.items()))
 
 
 def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[Outcome], cost: RoundCost) -> Json:

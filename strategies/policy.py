@@ -16,7 +16,7 @@ from typing import Any
 from fedcore.adapter import AdapterSpec
 from fedcore.aggregation.table import make_aggregator
 from fedcore.assignment import Assignment, TrainingSpec
-from fedcore.bandit.reward import cohort_rewards, reward_parts
+from fedcore.bandit.reward import reward_parts, rewards_of
 from fedcore.bandit.table import make_bandit
 from fedcore.config import Config
 from fedcore.errors import JoinRefused, RunError
@@ -81,9 +81,14 @@ class Policy:
         keep_sets = {counts: keep_set(order, geometry, counts) for counts in {each.counts for each in choices}}
         score = self._cuts_ahead(cohort, round_index)
         weighted = list(zip(choices, weights, strict=True))
+        codecs = {each.profile.name: codec_of(self.config, each.profile) for each in choices}
+        training = {codec: self._training(codec, round_index) for codec in set(codecs.values())}
         plan = RoundPlan(
             assignments=tuple(
-                self._assign(each, keep_sets[each.counts], weight=weight, score=score) for each, weight in weighted
+                self._assign(
+                    each, keep_sets[each.counts], training[codecs[each.profile.name]], weight=weight, score=score
+                )
+                for each, weight in weighted
             ),
             events=(
                 *(each.event(weight) for each, weight in weighted),
@@ -103,8 +108,8 @@ class Policy:
         targets = {each.device: self.config.target_sparsity(each.device_class) for each in ordered}
         modelled = self.config.strategy.reward_times == "model"
         times = {device: each["model_s"] for device, each in opened.items()} if modelled else None
-        rewards = cohort_rewards(ordered, targets, self.config.strategy.reward_weights, times)
         parts = reward_parts(ordered, targets, times)
+        rewards = rewards_of(ordered, parts, self.config.strategy.reward_weights)
         order, refused = learn_order(state["order"], self.spec.geometry, opened, ordered)
         after = {
             "order": order,
@@ -126,7 +131,7 @@ class Policy:
         classes = {profile.device_class for profile in cohort} | {each.name for each in self.config.classes}
         return any(schedule_of(self.config, each).cuts_ahead(round_index) for each in classes)
 
-    def _assign(self, choice: Choice, kept: KeepSet, *, weight: int, score: bool) -> Assignment:
+    def _assign(self, choice: Choice, kept: KeepSet, training: TrainingSpec, *, weight: int, score: bool) -> Assignment:
         return Assignment(
             round=choice.round,
             device=choice.profile.name,
@@ -137,19 +142,19 @@ class Policy:
             seed=derive_seed(self.config.run.seed, "train", choice.round, choice.profile.name),
             deadline_s=self.config.coordinator.round_deadline_s,
             score=score,
-            training=self._training(choice),
+            training=training,
         )
 
-    def _training(self, choice: Choice) -> TrainingSpec:
+    def _training(self, codec: str, round_index: int) -> TrainingSpec:
         training = self.config.training
         return TrainingSpec(
             batch_size=training.batch_size,
-            learning_rate=training.learning_rate * decay(self.config, choice.round),
+            learning_rate=training.learning_rate * decay(self.config, round_index),
             weight_decay=training.weight_decay,
             lora_scale=training.lora_scale,
             importance=training.importance,
             keep_optimizer=training.keep_optimizer and self.aggregator.kind == "reducing",
-            codec=codec_of(self.config, choice.profile),
+            codec=codec,
         )
 
     def _open(self, choice: Choice, weight: int) -> Json:

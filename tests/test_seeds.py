@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.seeds import derive_seed, generator
+from fedcore.seeds import derive_seed, generator, lazy_generator
 
 PARTS = st.text("abc-0123456789", max_size=8) | st.integers(-5, 10**6)
 PATHS = st.lists(PARTS, max_size=4)
@@ -38,3 +38,9 @@ def test_streams_look_independent() -> None:
     draws = np.stack([generator(0, "stream", index).standard_normal(2000) for index in range(8)])
     correlation = np.corrcoef(draws) - np.eye(8)
     assert np.abs(correlation).max() < 0.12  # five standard errors
+
+
+def test_a_lazy_generator_draws_what_the_eager_one_draws() -> None:
+    lazy, eager = lazy_generator(7, "a", 1), generator(7, "a", 1)
+    assert lazy.integers(100) == eager.integers(100) and lazy.uniform(0, 2) == eager.uniform(0, 2)
+    np.testing.assert_array_equal(lazy.choice(9, 4, replace=False), eager.choice(9, 4, replace=False))

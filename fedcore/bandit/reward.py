@@ -6,6 +6,7 @@ FedSpine's reward combines these four; its formula is not public. This bounded f
 
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,18 +34,28 @@ def cohort_rewards(
 ) -> dict[str, float]:
     """Return the reward in [0, 1] of every observed device of one round's cohort.
 
+    `targets` maps device to target sparsity, `times` device to seconds (default: the measured ones). Raises as
+    `rewards_of`.
+    """
+    return rewards_of(outcomes, reward_parts(outcomes, targets, times), weights)
+
+
+def rewards_of(
+    outcomes: Sequence[Outcome], parts: Mapping[str, RewardParts], weights: Sequence[float]
+) -> dict[str, float]:
+    """Return the reward in [0, 1] of every observed device, from the parts of the accepted ones.
+
     clip(w1 loss_rank + w2 progress + w3 importance_rank - w4 lateness, 0, 1) for accepted updates, 0 for missed
-    deadlines and rejected updates; lost devices are left out, for they say nothing about the arm. `targets`
-    maps device to target sparsity, `times` device to seconds (default: the measured ones). Raises ConfigError
+    deadlines and rejected updates; lost devices are left out, for they say nothing about the arm. Raises ConfigError
     unless there are four weights of 0 or more.
     """
     if len(weights) != 4 or min(weights) < 0:
         raise ConfigError(f"reward weights: expected four of 0 or more, got {list(weights)}")
     rewards = {each.device: NO_REWARD for each in outcomes if each.status is not Status.LOST}
     loss, progress, importance, lateness = weights
-    for device, parts in reward_parts(outcomes, targets, times).items():
-        gained = loss * parts.loss_rank + progress * parts.progress + importance * parts.importance_rank
-        rewards[device] = min(1.0, max(0.0, gained - lateness * parts.lateness))
+    for device, each in parts.items():
+        gained = loss * each.loss_rank + progress * each.progress + importance * each.importance_rank
+        rewards[device] = min(1.0, max(0.0, gained - lateness * each.lateness))
     return rewards
 
 
@@ -90,8 +101,13 @@ def _unit_ranks(values: Sequence[float]) -> list[float]:
     """Return each value's rank divided by the number of others: (smaller + half of the equal others) / (n - 1)."""
     if len(values) < 2:
         return [0.5] * len(values)
-    others = len(values) - 1
-    return [(sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2) / others for x in values]
+    others, ordered = len(values) - 1, sorted(values)
+    ranks = []
+    for value in values:
+        smaller = bisect_left(ordered, value)
+        equal = bisect_right(ordered, value, smaller) - smaller
+        ranks.append((smaller + (equal - 1) / 2) / others)
+    return ranks
 
 
 def _progress(sparsity: float, target: float) -> float:

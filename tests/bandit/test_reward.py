@@ -87,3 +87,12 @@ def test_rewards_stay_in_the_unit_interval(outcome, rows, weights):
 def test_refuses_other_weights(weights, outcome):
     with pytest.raises(ConfigError, match="reward weights"):
         cohort_rewards([outcome()], {"a": 0.5}, weights)
+
+
+@given(drops=st.lists(st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 3.0]), min_size=2, max_size=12))
+def test_a_rank_counts_the_smaller_and_half_of_the_equal(outcome, drops):
+    cohort = [outcome(f"d{index:02}", drop=drop) for index, drop in enumerate(drops)]
+    parts = reward_parts(cohort, dict.fromkeys((each.device for each in cohort), 0.5))
+    others = len(drops) - 1
+    expected = [(sum(v < x for v in drops) + (sum(v == x for v in drops) - 1) / 2) / others for x in drops]
+    assert [parts[each.device].loss_rank for each in cohort] == expected
