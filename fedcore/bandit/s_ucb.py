@@ -20,7 +20,8 @@ observations, and spread over a leaf per observation they made every leaf look u
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,20 +33,15 @@ UNSEEN = 1e-9  # a count this small is no knowledge
 SPLIT_COUNT = 3.0  # discounted observations a leaf needs before it may split
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """A box of arms: sparsity in [low, high), rank bins in [first, last), with discounted statistics."""
+class Leaf(NamedTuple):
+    """A box of arms: sparsity in [low, high), rank bins in [first, last), with discounted pulls and reward."""
 
     low: float
     high: float
     first: int
     last: int
-    count: float = 0.0
+    pulls: float = 0.0
     total: float = 0.0
-
-    def holds(self, sparsity: float, rank_bin: int) -> bool:
-        """Whether an arm lies in this box."""
-        return self.low <= sparsity < self.high and self.first <= rank_bin < self.last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +69,22 @@ class SUcb:
 
     def start(self) -> Json:
         """Return one unseen leaf that holds every arm."""
-        return _state([Leaf(low=0.0, high=1.0, first=0, last=len(self.ranks))])
+        return {"leaves": [list(Leaf(low=0.0, high=1.0, first=0, last=len(self.ranks)))]}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
         """Return an arm in `space`, drawn uniformly from the part of the best leaf inside it; ties fall by `rng`."""
-        leaves = _leaves(state)
-        open_leaves = [leaf for leaf in leaves if self._ranks_in(leaf, space) and _meets(leaf, space)]
-        known = sum(leaf.count for leaf in leaves)
-        bounds = [self._bound(leaf, known) for leaf in open_leaves]
-        best = [leaf for leaf, bound in zip(open_leaves, bounds, strict=True) if bound == max(bounds)]
+        leaves = [Leaf(*values) for values in state["leaves"]]
+        bins = [self._bin(rank) for rank in space.ranks]
+        open_leaves = [
+            leaf for leaf in leaves if _meets(leaf, space) and any(leaf.first <= i < leaf.last for i in bins)
+        ]
+        spread = 2 * math.log(max(1.0, sum(leaf.pulls for leaf in leaves)))
+        bounds = [self._bound(leaf, spread) for leaf in open_leaves]
+        highest = max(bounds)
+        best = [leaf for leaf, bound in zip(open_leaves, bounds, strict=True) if bound == highest]
         leaf = best[int(rng.integers(len(best)))]
         low, high = max(leaf.low, space.sparsity_low), min(leaf.high, space.sparsity_high)
-        ranks = self._ranks_in(leaf, space)
+        ranks = [rank for rank, i in zip(space.ranks, bins, strict=True) if leaf.first <= i < leaf.last]
         sparsity = min(high, max(low, float(rng.uniform(low, high))))
         if sparsity == leaf.high:
             sparsity = low  # rounding must not leave the half-open leaf
@@ -94,28 +94,24 @@ class SUcb:
         """Return the state after `arm`, as realised, earned `reward`; the leaf that holds it may split."""
         if not 0.0 <= reward <= 1.0:
             raise ConfigError(f"s-ucb: expected a reward in [0, 1], got {reward}")
-        rank_bin = self._bin(arm.rank)
-        after: list[Leaf] = []
-        for leaf in _leaves(state):
-            hit = leaf.holds(arm.sparsity, rank_bin)
-            aged = replace(
-                leaf,
-                count=leaf.count * self.discount + hit,
-                total=leaf.total * self.discount + (reward if hit else 0.0),
-            )
-            after += self._split(aged, arm.sparsity, rank_bin) if hit else [aged]
-        return _state(after)
+        rank_bin, sparsity, discount = self._bin(arm.rank), arm.sparsity, self.discount
+        after: list[list[float]] = []
+        # Plain lists: there are up to some dozens of leaves, and every device of every round is observed.
+        for low, high, first, last, count, total in state["leaves"]:
+            if low <= sparsity < high and first <= rank_bin < last:
+                hit = Leaf(low, high, first, last, count * discount + 1, total * discount + reward)
+                after += [list(leaf) for leaf in self._split(hit, sparsity, rank_bin)]
+            else:
+                after.append([low, high, first, last, count * discount, total * discount])
+        return {"leaves": after}
 
     def _bin(self, rank: int) -> int:
         return max(0, bisect_right(self.ranks, rank) - 1)
 
-    def _ranks_in(self, leaf: Leaf, space: ArmSpace) -> list[int]:
-        return [rank for rank in space.ranks if leaf.first <= self._bin(rank) < leaf.last]
-
-    def _bound(self, leaf: Leaf, known: float) -> float:
-        if leaf.count <= UNSEEN:
+    def _bound(self, leaf: Leaf, spread: float) -> float:
+        if leaf.pulls <= UNSEEN:
             return math.inf
-        return leaf.total / leaf.count + self.exploration * math.sqrt(2 * math.log(max(1.0, known)) / leaf.count)
+        return leaf.total / leaf.pulls + self.exploration * math.sqrt(spread / leaf.pulls)
 
     def _rank_width(self, first: int, last: int) -> float:
         """Share of the log2 rank axis from bin `first` to the bin before `last`; 0 for a single bin."""
@@ -125,27 +121,16 @@ class SUcb:
     def _split(self, leaf: Leaf, sparsity: float, rank_bin: int) -> list[Leaf]:
         """Cut at the arm: sparsities below it from the rest, or its rank from the next one in the leaf."""
         wide, tall = leaf.high - leaf.low, self._rank_width(leaf.first, leaf.last)
-        if max(wide, tall) <= self.min_width or leaf.count < SPLIT_COUNT:
+        if max(wide, tall) <= self.min_width or leaf.pulls < SPLIT_COUNT:
             return [leaf]
-        half = replace(leaf, count=leaf.count / 2, total=leaf.total / 2)
+        half = leaf._replace(pulls=leaf.pulls / 2, total=leaf.total / 2)
         if wide >= tall and sparsity > leaf.low:
-            return [replace(half, high=sparsity), replace(half, low=sparsity)]
+            return [half._replace(high=sparsity), half._replace(low=sparsity)]
         if leaf.last - leaf.first > 1:
             edge = max(rank_bin, leaf.first + 1)
-            return [replace(half, last=edge), replace(half, first=edge)]
+            return [half._replace(last=edge), half._replace(first=edge)]
         return [leaf]
 
 
 def _meets(leaf: Leaf, space: ArmSpace) -> bool:
     return leaf.low <= space.sparsity_high and space.sparsity_low < leaf.high
-
-
-def _leaves(state: Json) -> list[Leaf]:
-    return [
-        Leaf(low=low, high=high, first=first, last=last, count=count, total=total)
-        for low, high, first, last, count, total in state["leaves"]
-    ]
-
-
-def _state(leaves: list[Leaf]) -> Json:
-    return {"leaves": [[leaf.low, leaf.high, leaf.first, leaf.last, leaf.count, leaf.total] for leaf in leaves]}
