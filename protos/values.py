@@ -56,6 +56,17 @@ class UploadHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Part `index` (from 1) of `count` of a run's rows, and how the parts are cut."""
+
+    index: int
+    count: int
+    partition: str
+    alpha: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
     """What a newcomer must know before it joins."""
 
@@ -69,6 +80,7 @@ class RunDescription:
     head: str
     dtype: str
     parents: tuple[str, ...] = ()
+    shard: Shard | None = None  # answers `Newcomer.wants_shard`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,8 @@ class Newcomer:
     name: str = ""
     device_class: str = ""
     needs_model: bool = False
+    wants_shard: bool = False
+    device_uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

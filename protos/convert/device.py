@@ -5,7 +5,7 @@ from fedcore.fingerprint import Fingerprint
 from fedcore.profile import DeviceProfile
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import device_pb2 as pb
-from protos.values import Join, Newcomer, Progress, Role, RunDescription, Welcome
+from protos.values import Join, Newcomer, Progress, Role, RunDescription, Shard, Welcome
 
 _ROLES = {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR, Role.EDGE: pb.ROLE_EDGE}
 _ROLE_VALUES = {number: role for role, number in _ROLES.items()}
@@ -13,12 +13,24 @@ _ROLE_VALUES = {number: role for role, number in _ROLES.items()}
 
 def describe_request(value: Newcomer) -> pb.DescribeRunRequest:
     """Newcomer value -> the request for a run's description."""
-    return pb.DescribeRunRequest(name=value.name, device_class=value.device_class, needs_model=value.needs_model)
+    return pb.DescribeRunRequest(
+        name=value.name,
+        device_class=value.device_class,
+        needs_model=value.needs_model,
+        wants_shard=value.wants_shard,
+        device_uuid=value.device_uuid,
+    )
 
 
 def newcomer_from_pb(message: pb.DescribeRunRequest) -> Newcomer:
     """The request for a run's description -> Newcomer value."""
-    return Newcomer(name=message.name, device_class=message.device_class, needs_model=message.needs_model)
+    return Newcomer(
+        name=message.name,
+        device_class=message.device_class,
+        needs_model=message.needs_model,
+        wants_shard=message.wants_shard,
+        device_uuid=message.device_uuid,
+    )
 
 
 def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
@@ -34,6 +46,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         head=value.head,
         dtype=value.dtype,
         parents=value.parents,
+        shard=None if value.shard is None else _shard_to_pb(value.shard),
     )
 
 
@@ -50,6 +63,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         head=message.head,
         dtype=message.dtype,
         parents=tuple(message.parents),
+        shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
     )
 
 
@@ -132,6 +146,22 @@ def _fingerprint_to_pb(value: Fingerprint) -> pb.Fingerprint:
 
 def _fingerprint_from_pb(message: pb.Fingerprint) -> Fingerprint:
     return Fingerprint(tensors=message.tensors, config=message.config, tokenizer=message.tokenizer)
+
+
+def _shard_to_pb(value: Shard) -> pb.Shard:
+    return pb.Shard(
+        index=value.index, count=value.count, partition=value.partition, alpha=value.alpha, seed=value.seed
+    )
+
+
+def _shard_from_pb(message: pb.Shard) -> Shard:
+    return Shard(
+        index=message.index,
+        count=message.count,
+        partition=message.partition,
+        alpha=message.alpha,
+        seed=message.seed,
+    )
 
 
 def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:

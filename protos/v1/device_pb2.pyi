@@ -61,17 +61,21 @@ class Fingerprint(_message.Message):
     def __init__(self, tensors: _Optional[str] = ..., config: _Optional[str] = ..., tokenizer: _Optional[str] = ...) -> None: ...
 
 class DescribeRunRequest(_message.Message):
-    __slots__ = ("name", "device_class", "needs_model")
+    __slots__ = ("name", "device_class", "needs_model", "wants_shard", "device_uuid")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
     NEEDS_MODEL_FIELD_NUMBER: _ClassVar[int]
+    WANTS_SHARD_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_UUID_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_class: str
     needs_model: bool
-    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., needs_model: _Optional[bool] = ...) -> None: ...
+    wants_shard: bool
+    device_uuid: str
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., needs_model: _Optional[bool] = ..., wants_shard: _Optional[bool] = ..., device_uuid: _Optional[str] = ...) -> None: ...
 
 class DescribeRunResponse(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents")
+    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents", "shard")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +86,7 @@ class DescribeRunResponse(_message.Message):
     HEAD_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     PARENTS_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     run_id: str
@@ -92,7 +97,22 @@ class DescribeRunResponse(_message.Message):
     head: str
     dtype: str
     parents: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ...) -> None: ...
+    shard: Shard
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ...) -> None: ...
+
+class Shard(_message.Message):
+    __slots__ = ("index", "count", "partition", "alpha", "seed")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    count: int
+    partition: str
+    alpha: float
+    seed: int
+    def __init__(self, index: _Optional[int] = ..., count: _Optional[int] = ..., partition: _Optional[str] = ..., alpha: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set", "address")
