@@ -29,6 +29,9 @@ def certs(
     edge: Annotated[
         list[str] | None, typer.Option("--edge", metavar="NAME", help="A certificate for an edge aggregator.")
     ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Issue only what is not there yet; for scripts that run again.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace certificates that exist.")] = False,
 ) -> None:
     """Make TLS material: an own authority (once), the coordinator's certificate, and one per device or class.
@@ -42,6 +45,8 @@ def certs(
     """
     from storage.certificates import create_authority, issue
 
+    if missing and force:
+        raise ConfigError("--missing keeps certificates that exist, --force replaces them; give one of them")
     wanted: list[tuple[str, Kind]] = [
         *((name, "device") for name in device or ()),
         *((name, "class") for name in device_class or ()),
@@ -56,9 +61,11 @@ def certs(
         )
     hosts = tuple(host or ())
     known = (folder / "coordinator.pem").is_file()
-    if not known or (hosts and not edge):
+    if not known or (hosts and not edge and not missing):
         own = () if edge else hosts
         typer.echo(f"issued {issue(folder, 'coordinator', kind='coordinator', hosts=own, force=force or known)}")
     for name, kind in wanted:
+        if missing and (folder / f"{name}.pem").is_file():
+            continue
         reached_at = hosts if kind == "edge" else ()
-        typer.echo(f"issued {issue(folder, name, kind=kind, hosts=reached_at, force=force)}")
+        typer.echo(f"issued {issue(folder, name, kind=kind, hosts=reached_at, force=force or missing)}")

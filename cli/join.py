@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 import typer
 
 from cli.settings import CertsOption, InsecureOption, addresses, tls_material
+from fedcore.errors import ConfigError
 from fedcore.profile import check_name, check_network
 
 RUN = "The run"
 DATA = "Private data"
 EMULATION = "Limits, to emulate a lesser device"
+AUTO = "auto"
 
 
 def join(
@@ -18,7 +20,12 @@ def join(
         str,
         typer.Argument(metavar="HOST:PORT[,...]", help="The coordinator, or several parents to try, best first."),
     ],
-    name: Annotated[str, typer.Option("--name", help="This device's name: a-z, 0-9 and '-'.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", help="This device's name: a-z, 0-9 and '-'; auto takes the next free CLASS-N below --state."
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option("--data", help="Rows: CSV, TSV, JSONL, Parquet, a hub id, or fetch:NAME.", rich_help_panel=DATA),
@@ -51,13 +58,19 @@ def join(
         typer.Option(
             "--state",
             metavar="DIR",
-            help="What this device keeps between starts; default ~/.fedcore/NAME.",
+            help="What this device keeps between starts; default ~/.fedcore/NAME, with --name auto ~/.fedcore.",
             rich_help_panel=RUN,
         ),
     ] = None,
     reconnect_s: Annotated[
         float, typer.Option("--reconnect-s", help="Give up after so long unreachable.", rich_help_panel=RUN)
     ] = 300.0,
+    alive: Annotated[
+        Path | None,
+        typer.Option(
+            "--alive", metavar="FILE", help="Touch it while a parent is heard, for health.", rich_help_panel=RUN
+        ),
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option("--text", help="Text column; twice for pair tasks; default text.", rich_help_panel=DATA),
@@ -74,7 +87,12 @@ def join(
     ] = 0.0,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Take part I of N of --data only.", rich_help_panel=DATA),
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Take part I of N of --data only; auto: the part the coordinator gives.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     partition: Annotated[
         Literal["dirichlet", "iid"], typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA)
@@ -101,9 +119,13 @@ def join(
 
     Rows never leave this machine; updates of the adapter do. Example:
     fedcore join coord.example:8443 --name cam-1 --class jetson --data rows.csv --certs certs
+
+    Replicas, such as containers that share a volume, tell themselves apart by --name auto --shard auto.
     """
     from fleet.client_extra import require_client
 
+    if name == AUTO and role == "evaluator":
+        raise ConfigError("--name auto is for devices; give the evaluator a name")
     check_name(name)
     check_name(device_class, "device class")
     check_network(network)
@@ -111,9 +133,15 @@ def join(
     require_client("fedcore join")
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from client.run import run_device, run_evaluator
+    from client.slots import claim_slot
     from storage.interrupt import run_to_end
     from storage.model_source import model_folder
 
+    if state is None:
+        state = Path.home() / ".fedcore" / ("" if name == AUTO else name)
+    slot = claim_slot(state, device_class) if name == AUTO else None
+    if slot is not None:
+        name, state = slot.name, slot.folder
     options = ClientOptions(
         targets=targets,
         name=name,
@@ -125,14 +153,16 @@ def join(
             text=tuple(text or ["text"]),
             label=label,
             test_fraction=test_fraction,
-            shard=None if shard is None else parse_shard(shard),
+            shard=None if shard in (None, AUTO) else parse_shard(shard),
+            ask_shard=shard == AUTO,
             partition=partition,
             alpha=alpha,
             seed=seed,
         ),
-        state=state or Path.home() / ".fedcore" / name,
+        state=state,
         reconnect_s=reconnect_s,
         say=lambda message: typer.echo(f"{name}: {message}"),
+        alive=alive,
     )
     limits = DeviceLimits(
         device_class=device_class,
@@ -143,4 +173,8 @@ def join(
         network=network,
     )
     work = run_evaluator(options) if role == "evaluator" else run_device(options, limits)
-    typer.echo(f"{name}: {run_to_end(work)}")
+    try:
+        typer.echo(f"{name}: {run_to_end(work)}")
+    finally:
+        if slot is not None:
+            slot.release()

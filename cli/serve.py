@@ -9,6 +9,7 @@ import typer
 from cli.settings import (
     CertsOption,
     ConfigArgument,
+    ContinueOption,
     InsecureOption,
     JsonOption,
     MetricsOption,
@@ -21,7 +22,9 @@ from cli.settings import (
     serving_metrics,
     tls_material,
 )
-from fedcore.errors import RunError
+from fedcore.errors import ConfigError, RunError
+
+RUNS = Path("runs")
 
 if TYPE_CHECKING:
     from fedcore.config import Config
@@ -35,6 +38,7 @@ def serve(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
+    continue_: ContinueOption = False,
     certs: CertsOption = None,
     insecure: InsecureOption = False,
     reference: ReferenceOption = False,
@@ -46,6 +50,9 @@ def serve(
     It listens on coordinator.listen (127.0.0.1 and any free port, unless set; 0.0.0.0:PORT for other machines). Its
     certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, come
     with fedcore join. Ctrl-C pauses; --resume goes on after the last closed round.
+
+    Under a supervisor that starts it again, such as systemd or Docker, say --continue: an unfinished run goes on by
+    itself, and a coordinator that is stopped sends nobody home.
     """
     from rich.console import Console
 
@@ -60,13 +67,20 @@ def serve(
 
     tls = tls_material(certs, "coordinator", insecure)
     metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
+    console = Console(stderr=as_json)
     if resume is None:
         settings = read_config(config, set_)
-        folder, ledger = _new(settings, config, run_dir)
+        going_on = _unfinished(settings.run.name, run_dir) if continue_ else None
+    elif continue_:
+        raise ConfigError("--continue finds the run by itself; leave out --resume, or --continue")
     else:
         check_resume_alone(config, set_)
-        folder, settings, ledger = _earlier(resume)
-    console = Console(stderr=as_json)
+        going_on = resume
+    if going_on is None:
+        folder, ledger = _new(settings, config, run_dir)
+    else:
+        console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
+        folder, settings, ledger = _earlier(going_on)
     follower = Follower(folder.events, settings.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
@@ -74,7 +88,7 @@ def serve(
         follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
 
     model = model_folder(settings.model.path)
-    options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered)
+    options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered, comes_back=continue_)
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
     give_memory_back()
     parent = parent_to_watch()
@@ -82,7 +96,7 @@ def serve(
         run = watched(serve_run(folder, settings, ledger, options), parent)
         summary = asyncio.run(follower.beside(run))
     except RunError as error:
-        if parent is not None:  # its fleet says how to go on with the whole of it
+        if parent is not None or continue_:  # its fleet says how to go on with the whole of it, or it does so itself
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
@@ -103,8 +117,19 @@ def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tupl
     if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
         folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
     else:
-        folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+        folder = RunFolder.create(settings.run.name, base=RUNS, chosen=run_dir)
     return folder, new_run(folder, settings, model)
+
+
+def _unfinished(name: str, run_dir: Path | None) -> Path | None:
+    """The folder of the run to go on with: `run_dir` if one has begun there, else the newest unless it has finished."""
+    from server.preflight import has_finished
+    from server.run_folder import RunFolder
+
+    if run_dir is not None:
+        return run_dir if RunFolder(run_dir).ledger.is_file() else None
+    newest = RunFolder.newest(name, base=RUNS)
+    return None if newest is None or has_finished(newest) else newest.root
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config, Ledger]":

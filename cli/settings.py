@@ -35,6 +35,13 @@ ResumeOption = Annotated[
     Path | None,
     typer.Option("--resume", metavar="DIR", help="Go on with the run in this folder, after its last closed round."),
 ]
+ContinueOption = Annotated[
+    bool,
+    typer.Option(
+        "--continue",
+        help="Go on with the newest run of this name unless it has finished, else begin one; for supervisors.",
+    ),
+]
 ReferenceOption = Annotated[
     bool,
     typer.Option("--reference", help="Also train centralised LoRA on all rows, with as many steps, to compare."),

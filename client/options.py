@@ -12,7 +12,8 @@ from storage.certificates import TlsMaterial
 class DataOptions:
     """Where rows come from and which of them are ours.
 
-    `test` None holds back `test_fraction` of `train` by text hash. `shard` (index from 1, of so many) takes one part.
+    `test` None holds back `test_fraction` of `train` by text hash. `shard` (index from 1, of so many) takes one part;
+    with `ask_shard` the coordinator says which, and how parts are cut.
     """
 
     train: str
@@ -21,6 +22,7 @@ class DataOptions:
     label: str
     test_fraction: float
     shard: tuple[int, int] | None = None
+    ask_shard: bool = False
     partition: str = "dirichlet"
     alpha: float = 1.0
     seed: int = 0
@@ -41,6 +43,7 @@ class ClientOptions:
     state: Path
     reconnect_s: float
     say: Callable[[str], None]
+    alive: Path | None = None  # a file to touch as long as a parent is heard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,5 +62,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Parse "3/6"; raises ConfigError on anything but 1 <= index <= count."""
     index, slash, count = text.partition("/")
     if not slash or not index.isdigit() or not count.isdigit() or not 1 <= int(index) <= int(count):
-        raise ConfigError(f"--shard {text!r}: expected INDEX/COUNT with 1 <= INDEX <= COUNT, for example 3/6")
+        raise ConfigError(f"--shard {text!r}: expected INDEX/COUNT with 1 <= INDEX <= COUNT, for example 3/6, or auto")
     return int(index), int(count)

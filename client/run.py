@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.alive import kept_alive
 from client.arrival import arrive
 from client.options import ClientOptions, DeviceLimits
 from client.rows import Rows, label_list
-from client.shards import device_rows, test_rows, training_rows
+from client.shards import cut, device_rows, shard_given, test_rows, training_rows
 from client.slow_cpu import SlowCpu
 from client.state import StateFolder
 from fedcore.codec.grammar import PARTS
@@ -33,9 +34,32 @@ BITS_PER_MEGABIT = 1e6
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Be a device until the run is over; returns the coordinator's parting words."""
-    rows = await asyncio.to_thread(device_rows, options.data)
-    profile = DeviceProfile(
+    rows = await asyncio.to_thread(device_rows, options.data)  # before anybody is asked: they may not be readable
+    profile = _profile(options.name, limits, rows)
+    link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
+    state = StateFolder.open(options.state)
+    newcomer = Newcomer(
         name=options.name,
+        device_class=limits.device_class,
+        needs_model=options.model is None,
+        wants_shard=options.data.ask_shard,
+        device_uuid=state.uuid() if options.data.ask_shard else "",
+    )
+    try:
+        description, model = await arrive(link, options, newcomer)
+        if options.data.ask_shard:
+            given = shard_given(description.shard)
+            options.say(f"its rows are shard {given.index} of {given.count}")
+            rows = await asyncio.to_thread(cut, rows, given)
+            profile = _profile(options.name, limits, rows)
+        return await _device(options, profile, rows, link, state, description, model)
+    finally:
+        await link.close()
+
+
+def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
+    return DeviceProfile(
+        name=name,
         device_class=limits.device_class,
         num_examples=len(rows),
         memory_mb=limits.memory_mb,
@@ -46,14 +70,6 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         network=limits.network,
         codecs=PARTS,
     )
-    link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
-    state = StateFolder.open(options.state)
-    newcomer = Newcomer(name=options.name, device_class=limits.device_class, needs_model=options.model is None)
-    try:
-        description, model = await arrive(link, options, newcomer)
-        return await _device(options, profile, rows, link, state, description, model)
-    finally:
-        await link.close()
 
 
 async def run_evaluator(options: ClientOptions) -> str:
@@ -161,7 +177,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await member.run()
+        return await kept_alive(member.run(), link, options.alive)
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()

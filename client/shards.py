@@ -2,8 +2,9 @@
 
 from client.options import DataOptions
 from client.rows import Rows, read_rows, split_by_hash
-from fedcore.errors import DataError
+from fedcore.errors import DataError, JoinRefused
 from fedcore.partition import shard
+from protos.values import Shard
 from storage.fetch import resolve
 
 
@@ -13,15 +14,31 @@ def device_rows(options: DataOptions) -> Rows:
     if options.shard is None:
         return rows
     index, count = options.shard
+    wanted = Shard(index=index, count=count, partition=options.partition, alpha=options.alpha, seed=options.seed)
+    return cut(rows, wanted)
+
+
+def cut(rows: Rows, wanted: Shard) -> Rows:
+    """Return one shard of all training rows; raises DataError where there are too few."""
     chosen = shard(
         rows.labels,
-        index - 1,
-        shards=count,
-        partition=options.partition,
-        alpha=options.alpha,
-        seed=options.seed,
+        wanted.index - 1,
+        shards=wanted.count,
+        partition=wanted.partition,
+        alpha=wanted.alpha,
+        seed=wanted.seed,
     )
     return rows.select(chosen)
+
+
+def shard_given(given: Shard | None) -> Shard:
+    """Return the shard that the coordinator gave; raises JoinRefused where it gave none."""
+    if given is None:
+        raise JoinRefused(
+            "no shard came for --shard auto: the coordinator, or an edge on the way to it, is of an older version; "
+            "update it, or give --shard I/N"
+        )
+    return given
 
 
 def training_rows(options: DataOptions) -> Rows:

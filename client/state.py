@@ -11,7 +11,7 @@ from protos.convert.round import submission_from_bytes, submission_to_bytes
 from protos.values import BlobRef, UpdateSubmission
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
-from storage.identity import next_session
+from storage.identity import next_session, own_uuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,10 @@ class StateFolder:
     def identity(self) -> tuple[str, int]:
         """(device uuid, session epoch); every call is a new session, so the epoch rises by one."""
         return next_session(self.root / "identity.json")
+
+    def uuid(self) -> str:
+        """The device uuid, without beginning a session."""
+        return own_uuid(self.root / "identity.json")
 
     def keep_set(self) -> KeepSet | None:
         """The committed keep-set, None before the first commit and where its file is damaged."""

@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.errors import DataError
-from fedcore.seeds import generator
+from fedcore.seeds import derive_seed, generator
 
 Label = int | str
 Indices = NDArray[np.int64]
+
+
+def partition_seed(run_seed: int) -> int:
+    """Return the seed by which a run deals its rows out: the same for a local fleet and for shards given at join."""
+    return derive_seed(run_seed, "partition")
 
 
 def dirichlet_shards(labels: Sequence[Label], shards: int, alpha: float, seed: int) -> tuple[Indices, ...]:

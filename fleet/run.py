@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fedcore.config import Config
 from fedcore.errors import RunError
+from fedcore.partition import partition_seed
 from fedcore.protocols import Json
-from fedcore.seeds import derive_seed
 from fleet.edges import Tree, listening_at, start_edges
 from fleet.processes import Processes
 from fleet.tiers import tier_names
@@ -94,13 +94,12 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
             *data,
         ],
     )
-    seed = derive_seed(config.run.seed, "partition")
     for index, (name, each) in enumerate(devices, start=1):
         limits = ["--slowdown", each.slowdown, "--memory-mb", each.memory_mb]
         limits += ["--uplink-mbps", each.uplink_mbps, "--downlink-mbps", each.downlink_mbps]
         limits += ["--network", each.network] if each.network else []
         part = ["--shard", f"{index}/{shards}", "--partition", config.data.partition]
-        part += ["--alpha", str(config.data.alpha), "--seed", str(seed)]
+        part += ["--alpha", str(config.data.alpha), "--seed", str(partition_seed(config.run.seed))]
         yield (
             name,
             [

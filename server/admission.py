@@ -23,19 +23,15 @@ def check_identity(join: Join, identity: Identity | None) -> None:
 
     `identity` is None where the coordinator runs without TLS.
     """
-    if identity is None:
-        return
-    if join.role is not Role.DEVICE:
-        allowed = {(str(join.role), join.name)}
+    if join.role is Role.DEVICE:
+        check_device(join.name, join.profile.device_class if join.profile else "", identity)
     else:
-        device_class = join.profile.device_class if join.profile else ""
-        allowed = {("device", join.name), ("class", device_class)}
-    if (identity.kind, identity.name) not in allowed:
-        wanted = " or ".join(f"{kind}:{name}" for kind, name in sorted(allowed))
-        raise CertificateError(
-            f"{join.name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
-            "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator, --edge)"
-        )
+        _check_named(join.name, {(str(join.role), join.name)}, identity)
+
+
+def check_device(name: str, device_class: str, identity: Identity | None) -> None:
+    """Raise CertificateError unless the peer's certificate names the device `name` or its class; None is no TLS."""
+    _check_named(name, {("device", name), ("class", device_class)}, identity)
 
 
 def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
@@ -58,6 +54,16 @@ def check_labels(join: Join, labels: tuple[str, ...]) -> None:
             f"{join.name} has rows labelled {_some(foreign, 3)}, outside the agreed labels {_some(labels, 10)}; "
             "correct the rows, or start the run with [data] labels that include them"
         )
+
+
+def _check_named(name: str, allowed: set[tuple[str, str]], identity: Identity | None) -> None:
+    if identity is None or (identity.kind, identity.name) in allowed:
+        return
+    wanted = " or ".join(f"{kind}:{named}" for kind, named in sorted(allowed))
+    raise CertificateError(
+        f"{name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
+        "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator, --edge)"
+    )
 
 
 def _some(labels: Sequence[str], count: int) -> list[str]:

@@ -27,10 +27,12 @@ from protos.values import (
     Progress,
     Role,
     RunDescription,
+    Shard,
     TaskKind,
     UpdateSubmission,
     Welcome,
 )
+from server.admission import check_device
 from server.edges import Edges, session_of
 from server.engine import Engine
 from server.evaluator_desk import EvaluatorDesk
@@ -40,6 +42,7 @@ from server.round_driver import MAX_REPORT, RoundDriver
 from server.run_log import RunLog
 from server.seats import Seats
 from server.session import AnySession, LeafSession, Session
+from server.shards import Shards
 from server.tasks import Tasks
 from storage.certificates import Identity
 
@@ -56,6 +59,7 @@ class Coordinator:
         machine: RoundState,
         make_engine: Callable[[tuple[str, ...]], Engine],
         log: RunLog,
+        shards: Shards,
         rows_per_round: int,
         keep_result: Callable[[TaskKind, EvaluatorResult], None],
         clock: Callable[[], float] = time.monotonic,
@@ -64,6 +68,7 @@ class Coordinator:
         self.desk = EvaluatorDesk(on_result=self._evaluated)
         self.export_uploads: set[str] = set()  # blobs the evaluator began to send
         self._log = log
+        self._shards = shards
         self._rows_per_round = rows_per_round
         self._keep_result = keep_result
         self._clock = clock
@@ -130,11 +135,15 @@ class Coordinator:
         """Wait until everything begun so far is done; raises what went wrong since the last round."""
         await self._tasks.settle()
 
-    async def close(self, reason: str) -> None:
-        """Say goodbye to everybody and let the worker finish what it is at; nothing begins after that."""
+    async def close(self, reason: str | None) -> None:
+        """Say goodbye to everybody and let the worker finish what it is at; nothing begins after that.
+
+        Without a reason nobody is sent home: streams just close, and members come back for as long as they are told to.
+        """
         self._closed = True
         for session in {each.stream for each in self._seats} | set(self._edges):
-            session.send(Goodbye(reason=reason))
+            if reason is not None:
+                session.send(Goodbye(reason=reason))
             session.close()
         self._seats.clear()
         self._driver.close()
@@ -149,10 +158,21 @@ class Coordinator:
 
     # --- joining ---
 
-    async def describe(self, newcomer: Newcomer) -> RunDescription:
-        """What a newcomer must know, and the edges it had best join."""
+    async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
+        """What a newcomer must know, the edges it had best join, and the shard it asks for."""
+        shard = await self._shard(newcomer, identity) if newcomer.wants_shard else None
         parents = rank_parents(self._needs(newcomer), self._edges.parents())
-        return dataclasses.replace(self._reception.description, parents=parents)
+        return dataclasses.replace(self._reception.description, parents=parents, shard=shard)
+
+    async def _shard(self, newcomer: Newcomer, identity: Identity | None) -> Shard:
+        """The shard of a device, which an edge may ask for: that has checked the certificate."""
+        if identity is None or identity.kind != "edge":
+            check_device(newcomer.name, newcomer.device_class, identity)
+        try:
+            return await self.in_worker(self._shards.of, newcomer)
+        except JoinRefused as error:
+            self._refused_join(newcomer.name, error)
+            raise
 
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer or raise, and report, what it must change; the session's outbox begins with the welcome."""

@@ -33,7 +33,7 @@ from protos.values import (
     UpdateSubmission,
     Welcome,
 )
-from server.admission import check_identity, check_protocol
+from server.admission import check_device, check_identity, check_protocol
 from server.edge_cache import EdgeCache
 from server.edge_engine import EdgeEngine
 from server.edge_notes import EdgeNotes
@@ -178,9 +178,13 @@ class Edge:
 
     # --- members below ---
 
-    async def describe(self, newcomer: Newcomer) -> RunDescription:
-        """What a newcomer must know, and the child edges it had best join."""
+    async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
+        """What a newcomer must know, the child edges it had best join, and the shard that the root gives it."""
         known = await self._describe()
+        if newcomer.wants_shard:
+            if identity is None or identity.kind != "edge":
+                check_device(newcomer.name, newcomer.device_class, identity)
+            known = await self._link.describe(newcomer)
         needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
         needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in refs_of(work) if not ref.inline}
         return replace(known, parents=rank_parents(needs, self._edges.parents()))

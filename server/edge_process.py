@@ -17,11 +17,11 @@ from server.edge_notes import EdgeNotes
 from server.edge_options import EdgeOptions
 from server.interceptor import ErrorInterceptor
 from server.listening import listen
-from server.run_lock import RunLock
 from server.run_log import Observer
 from server.service import FleetService
 from storage.atomic import write_atomic
 from storage.blobs import BlobStore
+from storage.folder_lock import FolderLock
 from storage.identity import next_session
 from transport.link import Link, LinkSettings
 from transport.membership import Membership
@@ -44,7 +44,7 @@ async def serve_edge(options: EdgeOptions) -> str:
     above stays unreachable, and what a join is refused with.
     """
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = RunLock(options.state, role="edge", remedy="--state")
+    lock = FolderLock(options.state, role="edge", remedy="--state")
     try:
         return await _serve(options)
     finally:

@@ -16,8 +16,8 @@ from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.rounds import RoundResult
 from server.compact_json import exact
-from server.run_lock import RunLock
 from server.turn_record import LedgerState, TurnRecord, result_from_json, result_to_json
+from storage.folder_lock import FolderLock
 
 __all__ = ["Ledger", "LedgerState", "TurnRecord"]
 
@@ -41,7 +41,7 @@ _SCHEMA = (
 class Ledger:
     """An open ledger: get one from `create` or `open`, give it back with `close`. Threads take turns on it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock | None) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FolderLock | None) -> None:
         """Hold what `create` and `open` made."""
         self._path, self._connection, self._lock = path, connection, lock
         self._mutex = threading.Lock()
@@ -52,7 +52,7 @@ class Ledger:
 
         `fingerprint` names the base model. Raises RunError where a ledger is there, or a coordinator runs.
         """
-        lock = RunLock(path.parent)
+        lock = FolderLock(path.parent)
         ledger = None
         try:
             if path.exists():
@@ -80,7 +80,7 @@ class Ledger:
             raise RunError(
                 f"no ledger at {path}: give the folder of an earlier run, or start a new run without --resume"
             )
-        lock = None if read_only else RunLock(path.parent)
+        lock = None if read_only else FolderLock(path.parent)
         ledger = None
         try:
             ledger = Ledger(path, _connect(path, read_only=read_only), lock)

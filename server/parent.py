@@ -12,8 +12,8 @@ from storage.certificates import Identity
 class Parent(Protocol):
     """One side of every stream. All methods run on the event loop."""
 
-    async def describe(self, newcomer: Newcomer) -> RunDescription:
-        """What a newcomer must know, and where it should join."""
+    async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
+        """What a newcomer must know, and where it should join; with the shard it asks for, or raises why not."""
         ...
 
     async def join(self, join: Join, identity: Identity | None) -> Session:

@@ -54,15 +54,19 @@ def check_fleet_fits(config: Config, strategy: Strategy) -> None:
 
 def check_unfinished(folder: RunFolder) -> None:
     """Raise RunError where a run has nothing left to go on with."""
+    if has_finished(folder):
+        raise RunError(f"{folder.root} has finished; look at it with: fedcore show {folder.root}, or start a new run")
+
+
+def has_finished(folder: RunFolder) -> bool:
+    """Whether a run has nothing left to go on with."""
     if not folder.ledger.is_file():
-        return
+        return False
     ledger = Ledger.open(folder.ledger, read_only=True)
     try:
-        finished = ledger.load().finished
+        return ledger.load().finished and folder.summary.is_file()
     finally:
         ledger.close()
-    if finished and folder.summary.is_file():
-        raise RunError(f"{folder.root} has finished; look at it with: fedcore show {folder.root}, or start a new run")
 
 
 def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:

@@ -1,5 +1,6 @@
 """A run is a folder: where everything of it lies, and how a new one gets its name."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,17 @@ class RunFolder:
                 return RunFolder(root)
             except FileExistsError:
                 number += 1
+
+    @staticmethod
+    def newest(name: str, *, base: Path) -> "RunFolder | None":
+        """The last of base/name, base/name-2, ... in which a run has begun; None where none has."""
+        number_of = re.compile(rf"{re.escape(name)}(?:-([1-9]\d*))?")
+        begun: dict[int, RunFolder] = {}
+        for root in base.iterdir() if base.is_dir() else ():
+            match = number_of.fullmatch(root.name)
+            if match is not None and RunFolder(root).ledger.is_file():
+                begun[int(match[1] or 1)] = RunFolder(root)
+        return begun[max(begun)] if begun else None
 
     @staticmethod
     def existing(root: Path) -> "RunFolder":

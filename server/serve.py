@@ -35,6 +35,7 @@ from server.resuming import resumed_machine
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.service import FleetService
+from server.shards import Shards
 from server.summary import build_summary, total_steps
 from server.turn_record import LedgerState
 from storage.atomic import write_atomic
@@ -47,17 +48,22 @@ if TYPE_CHECKING:
     from server.metrics import RunMetrics
 
 GRACE_S = 3.0  # longer than a stream lingers
+STOPS = "the coordinator stops"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all."""
+    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all.
+
+    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then.
+    """
 
     model: Path
     tls: TlsMaterial | None
     reference: bool
     say: Callable[[str], None]
     metrics: "RunMetrics | None" = None
+    comes_back: bool = False
 
 
 def new_run(folder: RunFolder, config: Config, model: Path) -> Ledger:
@@ -103,6 +109,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
             config=config, model=options.model, labels=labels, folder=folder, blobs=blobs, ledger=ledger, log=log
         ),
         log=log,
+        shards=Shards(config, ledger),
         rows_per_round=config.evaluation.rows_per_round,
         keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
     )
@@ -110,18 +117,21 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
     service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
     add_FleetServicer_to_server(service, server)
+    parting = None if options.comes_back else STOPS
     with _Signals(coordinator) as signals:
         try:
             await _listen(server, folder, config.coordinator.listen, options)
             log.event("started", next_round=held.next_round, pid=os.getpid())
-            return await _to_the_end(coordinator, folder, config, options)
+            summary = await _to_the_end(coordinator, folder, config, options)
+            parting = STOPS
+            return summary
         except asyncio.CancelledError:
             if not signals.asked:
                 raise
             raise RunError("stopped on request; every closed round is kept") from None
         finally:
             signals.closing = True
-            await coordinator.close("the coordinator stops")
+            await coordinator.close(parting)
             await server.stop(GRACE_S)
             folder.endpoint.unlink(missing_ok=True)
             log.close()

@@ -37,9 +37,9 @@ class FleetService(FleetServicer):
 
     async def DescribeRun(self, request: Any, context: Any) -> Any:
         """Tell a newcomer what it must know."""
-        self._identity(context)
+        identity = self._identity(context)
         newcomer = device_wire.newcomer_from_pb(request)
-        return device_wire.description_to_pb(await self._parent.describe(newcomer))
+        return device_wire.description_to_pb(await self._parent.describe(newcomer, identity))
 
     async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
         """Hold one stream: its messages go to the parent, its outbox comes back."""

@@ -175,6 +175,7 @@ def begin(
     tls: TlsMaterial | None = None,
     resume: bool = False,
     metrics: RunMetrics | None = None,
+    comes_back: bool = False,
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
     if resume:
@@ -187,7 +188,7 @@ def begin(
         said.append(text)
         listening.set()  # its first words are where it listens
 
-    options = ServeOptions(model=model, tls=tls, reference=False, say=say, metrics=metrics)
+    options = ServeOptions(model=model, tls=tls, reference=False, say=say, metrics=metrics, comes_back=comes_back)
     task = asyncio.ensure_future(serve(folder, config, ledger, options))
     return Served(folder=folder, config=config, task=task, said=said)
 
@@ -201,13 +202,23 @@ async def serving(
     tls: TlsMaterial | None = None,
     resume: bool = False,
     metrics: RunMetrics | None = None,
+    comes_back: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve a run until the block ends; wait until it listens. A run that is still going on is cancelled then."""
     if not resume:
         root.mkdir(parents=True, exist_ok=True)
     listening = asyncio.Event()
     config = tiny_config(model, overrides)
-    served = begin(RunFolder(root), config, model, tls=tls, resume=resume, listening=listening, metrics=metrics)
+    served = begin(
+        RunFolder(root),
+        config,
+        model,
+        tls=tls,
+        resume=resume,
+        listening=listening,
+        metrics=metrics,
+        comes_back=comes_back,
+    )
     try:
         waiting = asyncio.ensure_future(listening.wait())
         await asyncio.wait([served.task, waiting], timeout=PATIENCE_S, return_when="FIRST_COMPLETED")

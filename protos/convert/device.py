@@ -149,9 +149,7 @@ def _fingerprint_from_pb(message: pb.Fingerprint) -> Fingerprint:
 
 
 def _shard_to_pb(value: Shard) -> pb.Shard:
-    return pb.Shard(
-        index=value.index, count=value.count, partition=value.partition, alpha=value.alpha, seed=value.seed
-    )
+    return pb.Shard(index=value.index, count=value.count, partition=value.partition, alpha=value.alpha, seed=value.seed)
 
 
 def _shard_from_pb(message: pb.Shard) -> Shard:

@@ -141,3 +141,24 @@ def test_certificates_are_issued_once_and_named(fedcore: Fedcore, tmp_path: Path
     twice = fedcore("certs", folder, "--device", "cam-1")
     assert twice.code == 1 and "replace it with --force" in twice.err
     assert fedcore("certs", folder, "--device", "cam-1", "--force").code == 0
+
+
+def test_certs_that_run_again_make_only_what_is_missing(fedcore: Fedcore, tmp_path: Path) -> None:
+    words = ("certs", tmp_path / "tls", "--host", "coord.example", "--class", "nx", "--missing")
+    assert [line.split()[0] for line in fedcore(*words).out.splitlines()] == ["made", "issued", "issued"]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
+    again = fedcore(*words)
+    assert (again.code, again.out) == (0, "")
+    assert fedcore(*words, "--class", "tx2").out.endswith("tx2.pem\n")
+    after = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
+    assert {name: after[name] for name in before} == before and set(after) - set(before) == {"tx2.pem", "tx2.key"}
+    (tmp_path / "tls" / "tx2.pem").unlink()  # killed between its two files: the key alone is worth nothing
+    assert fedcore(*words, "--class", "tx2").code == 0
+    assert load_material(tmp_path / "tls", "tx2")
+
+
+def test_health_of_what_listens(fedcore: Fedcore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        said = fedcore("health", address)
+    assert (said.code, said.out) == (0, f"listening on {address}\n")

@@ -44,6 +44,7 @@ from protos.values import (
     Role,
     RoundClosed,
     RunDescription,
+    Shard,
     UpdateSubmission,
     UpdateVerdict,
     UploadHeader,
@@ -166,6 +167,7 @@ JOINS = st.builds(
         }
     ),
 )
+SHARDS = st.builds(Shard, index=U32, count=U32, partition=TEXT, alpha=FLOATS, seed=U64)
 DESCRIPTIONS = st.builds(
     RunDescription,
     protocol_min=U32,
@@ -178,6 +180,7 @@ DESCRIPTIONS = st.builds(
     head=TEXT,
     dtype=TEXT,
     parents=TEXTS,
+    shard=st.none() | SHARDS,
 )
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS
@@ -211,7 +214,14 @@ HEADERS = st.builds(
     round=U64,
 )
 
-NEWCOMERS = st.builds(Newcomer, name=TEXT, device_class=TEXT, needs_model=st.booleans())
+NEWCOMERS = st.builds(
+    Newcomer,
+    name=TEXT,
+    device_class=TEXT,
+    needs_model=st.booleans(),
+    wants_shard=st.booleans(),
+    device_uuid=TEXT,
+)
 DEVICE_JOINS = JOINS.filter(lambda join: join.role is Role.DEVICE)
 WELCOMES = st.builds(
     Welcome, session=TEXT, labels=TEXTS, lease_s=FLOATS, keep_set=TEXT, targets=TEXTS, answers_beats=st.booleans()
@@ -291,6 +301,7 @@ PARTS = (
     BlobRef,
     UploadHeader,
     RunDescription,
+    Shard,
     Newcomer,
     LeafOutcome,
     TierSpec,

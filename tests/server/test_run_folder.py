@@ -14,6 +14,19 @@ def test_runs_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     assert RunFolder.create("other", base=tmp_path / "runs").root.name == "other"
 
 
+def test_the_newest_run_is_the_last_that_has_begun(tmp_path: Path) -> None:
+    assert RunFolder.newest("demo", base=tmp_path / "absent") is None
+    folders = [RunFolder.create("demo", base=tmp_path) for _ in range(11)]
+    assert RunFolder.newest("demo", base=tmp_path) is None, "a folder alone is no run"
+    for folder in (folders[0], folders[1], folders[9]):
+        folder.ledger.write_bytes(b"")
+    for strange in ("demo-old", "demo-012", "demo-99-2", "demons"):
+        (tmp_path / strange).mkdir()
+        RunFolder(tmp_path / strange).ledger.write_bytes(b"")
+    newest = RunFolder.newest("demo", base=tmp_path)
+    assert newest is not None and newest.root.name == "demo-10", "by number, not by spelling"
+
+
 def test_a_chosen_folder_must_be_empty(tmp_path: Path) -> None:
     chosen = tmp_path / "deep" / "mine"
     for _ in range(2):

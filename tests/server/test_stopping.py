@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,12 @@ Together = Callable[..., Any]
 
 FIXED = ["run.rounds=4", "strategy.name=fedspine", "strategy.bandit=fixed", "strategy.ranks=[1, 2]"]
 FIXED += ["strategy.target_sparsity=0.5", "strategy.warmup_rounds=1", "strategy.recovery_rounds=1"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def stop() -> None:
@@ -108,6 +115,28 @@ async def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     assert names == [path.name for path in sorted(resumed.folder.globals.iterdir())] and len(names) == KEPT
     for name in names:
         assert (whole.folder.globals / name).read_bytes() == (resumed.folder.globals / name).read_bytes()
+
+
+async def test_a_coordinator_that_comes_back_sends_nobody_home(
+    tiny: TinyModel, tmp_path: Path, together: Together
+) -> None:
+    settings = [*FIXED, f"coordinator.listen=127.0.0.1:{free_port()}"]
+    gate = asyncio.Event()
+
+    async def hold(work: Any) -> None:
+        if work.round == 2:
+            await gate.wait()
+
+    async with serving(tmp_path / "run", tiny.folder, settings, comes_back=True) as served:
+        devices = [tiny.device(served, name, tmp_path, hold=hold, reconnect_s=PATIENCE_S) for name in ("d0", "d1")]
+        running = asyncio.ensure_future(together(*devices))
+        await served.until("pushed", 4)
+        stop()
+        assert "stopped on request" in await ended(served)
+    gate.set()
+    async with serving(tmp_path / "run", tiny.folder, resume=True, comes_back=True) as resumed:
+        assert await running == ["the run has finished"] * 2, "the same devices, never started again"
+        assert [each["round"] for each in (await resumed.summary())["rounds"]] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("twice", [False, True])

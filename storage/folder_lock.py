@@ -1,4 +1,4 @@
-"""One process per run or state folder: a lock that the operating system drops when its process dies."""
+"""One process per run, edge or device folder: a lock that the operating system drops when its process dies."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from fedcore.errors import RunError
 LOCK_FILE = "{role}.lock"
 
 
-class RunLock:
+class FolderLock:
     """The held lock of a folder; `release` gives it back."""
 
     def __init__(self, folder: Path, *, role: str = "coordinator", remedy: str = "--run-dir") -> None:
