@@ -33,6 +33,8 @@ def exact(value: Any) -> bytes:
         return text
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return b"{" + b",".join(compact(key) + b":" + exact(each) for key, each in value.items()) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(exact(each) for each in value) + b"]"
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 

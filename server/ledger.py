@@ -15,7 +15,7 @@ from typing import Any
 from fedcore.errors import RunError
 from fedcore.protocols import Json
 from fedcore.rounds import RoundResult
-from server.compact_json import exact
+from server.compact_json import compact, exact
 from server.turn_record import LedgerState, TurnRecord, result_from_json, result_to_json
 from storage.folder_lock import FolderLock
 
@@ -64,7 +64,9 @@ class Ledger:
                 for statement in _SCHEMA:
                     sql.execute(statement)
                 values = {"run_id": run_id, "config_toml": config_toml, "fingerprint": fingerprint}
-                sql.executemany("INSERT INTO meta VALUES (?, ?)", [(key, _dump(each)) for key, each in values.items()])
+                sql.executemany(
+                    "INSERT INTO meta VALUES (?, ?)", [(key, _exact_text(each)) for key, each in values.items()]
+                )
         except BaseException:
             ledger.close() if ledger is not None else lock.release()
             raise
@@ -107,10 +109,10 @@ class Ledger:
         # Encoded before the transaction opens: a value JSON cannot hold must not leave one half done.
         closed = None
         if turn.closed is not None:
-            result, outcomes = _dump(result_to_json(turn.closed)), _dump(turn.outcomes)
-            closed = (turn.closed.round, turn.closed.void, result, outcomes, _dump(turn.report))
-        assignments = _dump(turn.assignments)
-        head = (turn.next_round, turn.void_streak, _dump(turn.strategy_state), _dump(turn.global_blobs))
+            result, outcomes = _text(result_to_json(turn.closed)), _text(turn.outcomes)
+            closed = (turn.closed.round, turn.closed.void, result, outcomes, _text(turn.report))
+        assignments = _text(turn.assignments)
+        head = (turn.next_round, turn.void_streak, _exact_text(turn.strategy_state), _text(turn.global_blobs))
         with self._transaction() as sql:
             if closed is not None:
                 sql.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?)", closed)
@@ -160,12 +162,12 @@ class Ledger:
     def set_meta(self, key: str, value: Any) -> None:
         """Store one JSON value under `key`, durably; `labels` is what `load` gives as the label list."""
         with self._transaction() as sql:
-            sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+            sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _exact_text(value)))
 
     def note(self, key: str, value: Any) -> None:
         """Store one JSON value under `key` without waiting for the disk: a power cut may lose it, nothing else may."""
         with self._transaction(durable=False) as sql:
-            sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+            sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _exact_text(value)))
 
     def get_meta(self, key: str) -> Any:
         """Return the JSON value under `key`, None where there is none."""
@@ -225,7 +227,12 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _dump(value: Any) -> str:
+def _text(value: Any) -> str:
+    """For records of our own, which hold finite numbers."""
+    return compact(value).decode()
+
+
+def _exact_text(value: Any) -> str:
     return exact(value).decode()
 
 
