@@ -8,17 +8,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from client.encoding import encoded_update
+from client.device_report import device_report
+from client.encoding import encoded_scores, encoded_update
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
-from fedcore.codec.chain import encode_chunks
 from fedcore.errors import FedcoreError, TransportError, UpdateLate
 from fedcore.keep_set import KeepSet
-from fedcore.outcome import DeviceReport, GroupScores
 from protos.convert.round import work_key
 from protos.tier_values import AnyDownward
 from protos.values import (
@@ -190,22 +186,13 @@ class Agent:
         encoded = self.clock()
         self.state.blobs.put_bytes(keep_set.to_bytes())  # committed with the update, perhaps by a later process
         self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
-        report = DeviceReport(
-            loss_before=trained.result.loss_before,
-            loss_after=trained.result.loss_after,
-            train_loss=trained.result.train_loss,
-            phase_s={
-                "download": downloaded - begin,
-                "prune": trained.prune_s,
-                "train": trained.train_s,
-                "encode": encoded - encoding,
-            },
-            peak_memory_mb=trained.result.peak_memory_mb,
-            adapter_importance=trained.result.adapter_importance,
+        report = device_report(
+            work,
+            trained,
             num_examples=self.num_examples,
-            steps=work.local_steps,
+            download_s=downloaded - begin,
+            encode_s=encoded - encoding,
             bytes_down=bytes_down,
-            bytes_up=0,
         )
         submission = UpdateSubmission(
             round=work.round, update=update, scores=scores, keep_set=work.keep_set.id, report=report
@@ -262,9 +249,7 @@ class Agent:
         )
         update = self._put(pieces, "update")
         scores = trained.result.scores
-        return update, None if scores is None else self._put(
-            encode_chunks(_score_tensors(scores), "identity"), "scores"
-        )
+        return update, None if scores is None else self._put(encoded_scores(scores), "scores")
 
     def _put(self, chunks: Iterable[bytes | memoryview], name: str) -> BlobRef:
         blob_id = self.state.blobs.put_chunks(chunks)
@@ -304,8 +289,3 @@ class Agent:
         spooled = self.state.spooled()
         if spooled is not None and spooled.submission.round <= closed.round:
             self.state.clear_spool()
-
-
-def _score_tensors(scores: GroupScores) -> dict[str, NDArray[np.float32]]:
-    heads = {f"layers.{layer}.heads": value for layer, value in enumerate(scores.heads)}
-    return heads | {f"layers.{layer}.channels": value for layer, value in enumerate(scores.channels)}

@@ -1,4 +1,6 @@
-"""From a trained increment to the bytes of an update, with error feedback where the codec asks for it."""
+"""From a trained increment to the bytes of an update, with error feedback where the codec asks for it; from group
+importances to theirs.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,6 +13,7 @@ from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, 
 from fedcore.codec.grammar import parse_chain
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
+from fedcore.outcome import GroupScores
 from protos.values import Work
 
 
@@ -35,3 +38,10 @@ def encoded_update(
     data = encode(sent, codec)
     residuals.prepare(Residual(at=now, tensors=left_over(sent, decode(data))), work.round)
     return (data,)
+
+
+def encoded_scores(scores: GroupScores) -> Iterable[bytes | memoryview]:
+    """Return the bytes of group importances in pieces."""
+    tensors = {f"layers.{layer}.heads": value for layer, value in enumerate(scores.heads)}
+    tensors |= {f"layers.{layer}.channels": value for layer, value in enumerate(scores.channels)}
+    return encode_chunks(tensors, "identity")

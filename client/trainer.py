@@ -85,6 +85,10 @@ class Trainer:
         """Load model, tokenizer and rows ahead of the first assignment."""
         self._loaded()
 
+    def work_for(self, rows: Rows, slow: SlowCpu) -> None:
+        """Be another device from here on, with the same model: nothing of one device stays in it for the next."""
+        self.rows, self.slow, self._encoded = rows, slow, None
+
     def run(
         self,
         work: Work,

@@ -103,7 +103,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     log.truncate_after((held.next_round or 1 << 62) - 1)
     mark = fingerprint(options.model)
     coordinator = Coordinator(
-        description=_describe(held, config, options.model, mark, blobs),
+        description=describe_run(held, config, options.model, mark, blobs),
         machine=resumed_machine(config, held, lease_s=config.coordinator.lease_s),
         make_engine=lambda labels: make_engine(
             config=config, model=options.model, labels=labels, folder=folder, blobs=blobs, ledger=ledger, log=log
@@ -225,7 +225,8 @@ def _classes(config: Config, coordinator: Coordinator) -> list[str]:
     return sorted({each.name for each in config.classes} | coordinator.classes | earlier)
 
 
-def _describe(held: LedgerState, config: Config, model: Path, mark: Fingerprint, blobs: BlobStore) -> RunDescription:
+def describe_run(held: LedgerState, config: Config, model: Path, mark: Fingerprint, blobs: BlobStore) -> RunDescription:
+    """Return what a newcomer must know of a run, and have the model's files served as blobs."""
     files = []
     for file in model_files(model):
         blob_id = f"sha256:{file.sha256}"

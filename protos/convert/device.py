@@ -1,5 +1,7 @@
 """Joining: profiles, fingerprints, the run's description."""
 
+from google.protobuf.message import DecodeError
+
 from fedcore.errors import ProtocolError
 from fedcore.fingerprint import Fingerprint
 from fedcore.profile import DeviceProfile
@@ -65,6 +67,19 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         parents=tuple(message.parents),
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
     )
+
+
+def description_to_bytes(value: RunDescription) -> bytes:
+    """RunDescription value -> bytes, for another carrier than our service."""
+    return description_to_pb(value).SerializeToString()
+
+
+def description_from_bytes(data: bytes) -> RunDescription:
+    """Inverse of `description_to_bytes`; raises ProtocolError on anything else."""
+    try:
+        return description_from_pb(pb.DescribeRunResponse.FromString(data))
+    except DecodeError as cause:
+        raise ProtocolError(f"not a run's description: {cause}") from None
 
 
 def join_to_pb(value: Join) -> pb.JoinRequest:

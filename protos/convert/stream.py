@@ -1,5 +1,7 @@
 """The messages of an open device stream, by kind."""
 
+from google.protobuf.message import DecodeError
+
 from fedcore.errors import ProtocolError
 from protos.convert import device, evaluation, round, tier
 from protos.tier_values import (
@@ -80,6 +82,19 @@ def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
     raise ProtocolError("a device sent a message of an unknown kind; update the coordinator")
 
 
+def request_to_bytes(value: AnyUpward) -> bytes:
+    """Value from a device -> bytes, for another carrier than our stream."""
+    return request(value).SerializeToString()
+
+
+def request_from_bytes(data: bytes) -> AnyUpward:
+    """Inverse of `request_to_bytes`; raises ProtocolError on anything else."""
+    try:
+        return request_value(fleet_pb2.ConnectRequest.FromString(data))
+    except DecodeError as cause:
+        raise ProtocolError(f"a device sent what is no message: {cause}") from None
+
+
 def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
     """Value for a device -> stream message."""
     match value:
@@ -129,3 +144,16 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
         case "partial_verdict":
             return tier.partial_verdict_from_pb(message.partial_verdict)
     raise ProtocolError("the coordinator sent a message of an unknown kind; update the client")
+
+
+def response_to_bytes(value: AnyDownward) -> bytes:
+    """Value for a device -> bytes, for another carrier than our stream."""
+    return response(value).SerializeToString()
+
+
+def response_from_bytes(data: bytes) -> AnyDownward:
+    """Inverse of `response_to_bytes`; raises ProtocolError on anything else."""
+    try:
+        return response_value(fleet_pb2.ConnectResponse.FromString(data))
+    except DecodeError as cause:
+        raise ProtocolError(f"the coordinator sent what is no message: {cause}") from None

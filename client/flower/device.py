@@ -1,0 +1,72 @@
+"""The device behind a node: what it says when it joins, and how it carries out one assignment.
+
+The training code is the one every device runs (`client.trainer`), the model stays warm from message to message
+where Flower keeps the process: in its simulation, not on a SuperNode.
+"""
+
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from client.flower.settings import NodeSettings
+from client.options import DataOptions
+from client.rows import Rows, label_list
+from client.shards import device_rows
+from client.slow_cpu import SlowCpu
+from fedcore.codec.grammar import PARTS
+from fedcore.profile import DeviceProfile
+from protos.values import Join, Role, RunDescription
+from protos.wire import PROTOCOL
+from storage.checkpoint import fingerprint
+from storage.model_source import model_folder
+
+if TYPE_CHECKING:
+    from client.trainer import ModelSource, Trainer
+
+SHARDS = 256  # of rows, kept by a process that is many nodes in turn
+
+
+def join_of(settings: NodeSettings, description: RunDescription) -> Join:
+    """Return what a device says of itself."""
+    rows = rows_of(settings.data)
+    limits = settings.limits
+    return Join(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        role=Role.DEVICE,
+        name=settings.name,
+        device_uuid=settings.name,
+        epoch=1,
+        profile=DeviceProfile(
+            name=settings.name,
+            device_class=limits.device_class,
+            num_examples=len(rows),
+            memory_mb=limits.memory_mb,
+            slowdown=limits.slowdown,
+            label_counts=tuple(sorted(Counter(rows.labels).items())),
+            codecs=PARTS,
+        ),
+        fingerprint=fingerprint(model_folder(settings.model)),
+        max_length=description.max_length,
+        labels=label_list(rows),
+    )
+
+
+@lru_cache(SHARDS)
+def rows_of(data: DataOptions) -> Rows:
+    """Return a node's rows, read once per process."""
+    return device_rows(data)
+
+
+def warm_trainer(source: "ModelSource", settings: NodeSettings) -> "Trainer":
+    """Return a trainer with the node's rows on the process's one warm model."""
+    trainer = _trainer(source)
+    trainer.work_for(rows_of(settings.data), SlowCpu(settings.limits.slowdown))
+    return trainer
+
+
+@lru_cache(1)
+def _trainer(source: "ModelSource") -> "Trainer":
+    from client.trainer import Trainer  # torch takes seconds, and a join needs none
+
+    return Trainer(source, Rows(texts=(), labels=()), SlowCpu(1.0))

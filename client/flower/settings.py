@@ -1,0 +1,65 @@
+"""What device a Flower node is: from the node's own configuration, and the app's for what all nodes share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+
+from client.options import DataOptions, DeviceLimits
+from fedcore.config_text import parse_config
+from fedcore.errors import ConfigError
+from protos.records import overrides
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """One node. `state` None keeps what lasts between messages in Flower's Context."""
+
+    name: str
+    limits: DeviceLimits
+    model: str
+    data: DataOptions
+    state: Path | None = None
+
+
+def node_settings(context: Context) -> NodeSettings:
+    """Return what a node is.
+
+    Node configuration: `name` (default node-I for `partition-id` I), `class`, `data` (own rows; without it the node
+    takes its part of the app's data.train), `model`, `state`, `memory-mb`, `slowdown`. Without `class`, nodes take
+    turns at the app's `device-classes`. Raises ConfigError for a node with neither name nor partition.
+    """
+    node, shared = context.node_config, context.run_config
+    config = parse_config("", overrides(shared))
+    part = node.get("partition-id")
+    if part is None and "name" not in node:
+        raise ConfigError("a node needs a name: flower-supernode --node-config \"name='cam-1' data='rows.csv'\"")
+    return NodeSettings(
+        name=str(node.get("name", f"node-{part}")),
+        limits=DeviceLimits(
+            device_class=str(node.get("class", _class_in_turn(shared, part))),
+            memory_mb=float(node.get("memory-mb", 0.0)),
+            slowdown=float(node.get("slowdown", 1.0)),
+        ),
+        model=str(node.get("model", config.model.path)),
+        data=DataOptions(
+            train=str(node.get("data", config.data.train)),
+            test=config.data.test or None,
+            text=config.data.text_columns,
+            label=config.data.label,
+            test_fraction=config.data.test_fraction,
+            shard=None if "data" in node or part is None else (int(part) + 1, int(node["num-partitions"])),
+            partition=config.data.partition,
+            alpha=config.data.alpha,
+            seed=config.run.seed,
+        ),
+        state=Path(str(node["state"])) if "state" in node else None,
+    )
+
+
+def _class_in_turn(shared: Mapping[str, Value], part: Value | None) -> str:
+    classes = [each.strip() for each in str(shared.get("device-classes", "default")).split(",")]
+    return classes[int(part or 0) % len(classes)]

@@ -1,0 +1,106 @@
+"""One assignment at a Flower node, from the arrays it came with to the arrays that answer it."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord
+
+from client.device_report import device_report
+from client.encoding import encoded_scores, encoded_update
+from client.flower.device import rows_of, warm_trainer
+from client.flower.settings import NodeSettings
+from client.flower.state import NodeState
+from client.trainer import ModelSource
+from fedcore.errors import BlobCorrupt
+from fedcore.keep_set import KeepSet
+from protos.records import CONTAINER, encoding
+from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from storage.blob_name import blob_name
+from storage.blobs import BlobStore
+from storage.model_source import model_folder
+from transport.handout import read_handout
+from transport.payload import payload
+
+Answer = tuple[UpdateSubmission, ArrayRecord]
+
+
+def carry_out(
+    work: Work,
+    arrays: ArrayRecord,
+    source: ModelSource,
+    settings: NodeSettings,
+    state: NodeState,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Answer:
+    """Train as the assignment says and return what answers it, with its payloads beside it.
+
+    Raises BlobCorrupt where an array is not what its name says, FedcoreError where training diverges.
+    """
+    training = state.settle(work.counted_round)
+    begin = clock()
+    with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
+        blobs = _held(arrays, Path(scratch))
+        keep_set = KeepSet.from_bytes(payload(work.keep_set, blobs))
+        handout = read_handout(blobs, work.rank_blocks, work.head)
+        downloaded = clock()
+        trained = warm_trainer(source, settings).run(work, keep_set, handout, training, on_step=lambda step: None)
+        encoding_s = clock()
+        payloads = _Payloads()
+        update = payloads.add(encoded_update(work, trained, keep_set, state.folder.residuals), "update", work)
+        scores = trained.result.scores
+        scored = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
+    state.keep(trained.state, work.round)
+    report = device_report(
+        work,
+        trained,
+        num_examples=len(rows_of(settings.data)),
+        download_s=downloaded - begin,
+        encode_s=clock() - encoding_s,
+        bytes_down=sum(len(array.data) for array in arrays.values()),
+    )
+    report = replace(report, bytes_up=payloads.size)
+    submission = UpdateSubmission(
+        round=work.round, update=update, scores=scored, keep_set=work.keep_set.id, report=report
+    )
+    return submission, payloads.record
+
+
+def source_of(welcome: Welcome, description: RunDescription, settings: NodeSettings) -> ModelSource:
+    """Return which model the run trains, and how it is read."""
+    return ModelSource(
+        folder=model_folder(settings.model),
+        labels=welcome.labels,
+        head=description.head,
+        dtype=description.dtype,
+        max_length=description.max_length,
+        targets=welcome.targets,
+    )
+
+
+class _Payloads:
+    """Arrays by blob name."""
+
+    def __init__(self) -> None:
+        self.record = ArrayRecord()
+        self.size = 0
+
+    def add(self, chunks: Iterable[bytes | memoryview], name: str, work: Work | None) -> BlobRef:
+        """Put a payload in, said to be encoded as `work` asks, or not encoded."""
+        data = b"".join(chunks)
+        ref = BlobRef(id=blob_name(data), size=len(data), name=name)
+        stype = CONTAINER if work is None else encoding(work.training.codec)
+        self.record[ref.id] = Array(dtype="uint8", shape=(len(data),), stype=stype, data=data)
+        self.size += len(data)
+        return ref
+
+
+def _held(arrays: ArrayRecord, scratch: Path) -> BlobStore:
+    blobs = BlobStore(scratch)
+    for name, array in arrays.items():
+        found = blobs.put_bytes(array.data)
+        if found != name:
+            raise BlobCorrupt(f"expected {name}, the array that came is {found}; have the round sent again")
+    return blobs

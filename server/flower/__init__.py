@@ -1,0 +1,13 @@
+"""Flower at the rim: our strategies in its ServerApps, and its ServerApps over our coordinator.
+
+Needs the extra `flower`; nothing else of `server` does.
+"""
+
+from importlib.util import find_spec
+
+from fedcore.errors import ConfigError
+from storage.quiet import silence_telemetry
+
+silence_telemetry()  # flwr reads its switches at import
+if find_spec("flwr") is None:
+    raise ConfigError("Flower is not installed; add it with: pip install 'fedcore[flower]'")

@@ -1,0 +1,83 @@
+"""Between our messages and Flower's: work into a message's content, a reply's content into what a device sent."""
+
+from dataclasses import replace
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fedcore.adapter import Tensors
+from fedcore.errors import BlobCorrupt, ProtocolError
+from protos.convert.device import description_to_bytes
+from protos.convert.stream import request_from_bytes, response_to_bytes
+from protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
+from protos.tier_values import AnyUpward
+from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from server.flower.run import FlowerRun
+from storage.blobs import BlobStore
+from transport.payload import payload
+
+
+def join_content(description: RunDescription) -> RecordDict:
+    """Return what asks a node to join."""
+    return RecordDict({RECORD: ConfigRecord({RUN: description_to_bytes(description)})})
+
+
+def work_content(work: Work, welcome: Welcome, description: RunDescription, blobs: BlobStore) -> RecordDict:
+    """Return one device's work: every payload an array of its own, so that Flower's store holds equal ones once."""
+    refs = (work.keep_set, work.head, *work.rank_blocks)
+    bare = replace(
+        work,
+        keep_set=_bare(work.keep_set),
+        head=_bare(work.head),
+        rank_blocks=tuple(_bare(ref) for ref in work.rank_blocks),
+    )
+    messages = [response_to_bytes(welcome), response_to_bytes(bare)]
+    return RecordDict(
+        {
+            RECORD: ConfigRecord({RUN: description_to_bytes(description), MESSAGES: messages}),
+            BLOBS: ArrayRecord({ref.id: _array(payload(ref, blobs)) for ref in refs}),
+        }
+    )
+
+
+def said(content: RecordDict) -> AnyUpward:
+    """Return the message inside a reply; raises ProtocolError where there is none."""
+    messages = content.config_records.get(RECORD, ConfigRecord()).get(MESSAGES)
+    if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], bytes):
+        raise ProtocolError("a reply without a message of ours; run client.flower's ClientApp on the nodes")
+    return request_from_bytes(messages[0])
+
+
+def submission(sent: UpdateSubmission, content: RecordDict, work: Work, run: FlowerRun) -> UpdateSubmission:
+    """Return what a device submitted with its payloads in the run's spool.
+
+    Raises ProtocolError where one is missing or larger than the assignment allows, BlobCorrupt where it is another one.
+    """
+    arrays: ArrayRecord = content.array_records.get(BLOBS, ArrayRecord())
+    scores = None if sent.scores is None else _spooled(sent.scores, arrays, work, run)
+    return replace(sent, update=_spooled(sent.update, arrays, work, run), scores=scores)
+
+
+def _spooled(ref: BlobRef, arrays: ArrayRecord, work: Work, run: FlowerRun) -> BlobRef:
+    array = arrays.get(ref.id)
+    if array is None:
+        raise ProtocolError(f"the payload {ref.name!r} is not in the reply; send it beside the message")
+    if len(array.data) > work.max_upload_bytes:
+        raise ProtocolError(f"{ref.name}: {len(array.data)} bytes, expected at most {work.max_upload_bytes}")
+    stored = run.stored(array.data, ref.name)
+    if stored.id != ref.id:
+        raise BlobCorrupt(f"expected {ref.id}, the bytes that came are {stored.id}; send them again")
+    return stored
+
+
+def _bare(ref: BlobRef) -> BlobRef:
+    return BlobRef(id=ref.id, size=ref.size, name=ref.name)
+
+
+def _array(data: bytes) -> Array:
+    return Array(dtype="uint8", shape=(len(data),), stype=CONTAINER, data=data)
+
+
+def arrays_of(tensors: Tensors) -> ArrayRecord:
+    """Return an adapter as Flower's own arrays."""
+    return ArrayRecord({name: Array(np.asarray(value)) for name, value in tensors.items()})

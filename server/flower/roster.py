@@ -1,0 +1,89 @@
+"""Which of Flower's nodes is which device: asks newcomers to join, and notices who is gone."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedcore.errors import FedcoreError, JoinRefused, ProtocolError
+from protos.records import JOIN
+from protos.values import Join, Role
+from server.flower.records import join_content, said
+from server.flower.replies import arrivals
+from server.flower.run import FlowerRun
+
+ANSWER_S = 60.0  # for a node's join: it may have to start Python and read its rows
+
+
+@dataclass(slots=True)
+class Roster:
+    """Lives as long as a ServerApp. A node that was refused, or did not answer, is not asked again."""
+
+    run: FlowerRun
+    clock: Callable[[], float] = time.monotonic
+    _nodes: dict[str, int] = field(default_factory=dict)  # by device
+    _refused: set[int] = field(default_factory=set)
+
+    def node(self, device: str) -> int:
+        """The node a device is."""
+        return self._nodes[device]
+
+    def device(self, node: int) -> str | None:
+        """The device a node is, None for a stranger."""
+        return next((device for device, each in self._nodes.items() if each == node), None)
+
+    def refresh(self, grid: Grid) -> None:
+        """Have newcomers join, renew who is here, and take leave of who is not; raises JoinRefused without labels."""
+        here = set(grid.get_node_ids())
+        new = here - set(self._nodes.values()) - self._refused
+        joins = dict(self._asked(grid, sorted(new))) if new else {}
+        self.run.hold()  # asking took its time, and a round may be open already
+        for device in [device for device, node in self._nodes.items() if node not in here]:
+            self.run.lost(device, "Flower lists its node no more")
+            del self._nodes[device]
+        for device in self._nodes:
+            self.run.alive(device)
+        if joins:
+            self.run.agree(sorted({label for join in joins.values() for label in join.labels}))
+        for node in sorted(
+            joins, key=lambda node: joins[node].name
+        ):  # the order is the same whatever Flower calls them
+            self._seat(node, joins[node])
+
+    def _asked(self, grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Join]]:
+        content = join_content(self.run.description)
+        limit_s = min(ANSWER_S, self.run.config.coordinator.join_deadline_s)
+        messages = (Message(content, node, JOIN, ttl=limit_s) for node in nodes)
+        silent = set(nodes)
+        for node, reply in arrivals(grid, messages, self.clock() + limit_s, self.clock):
+            silent.discard(node)
+            try:
+                yield node, _join(reply)
+            except FedcoreError as error:
+                self._refuse(node, str(error))
+        for node in sorted(silent):
+            self._refuse(node, f"no answer to a join for {limit_s:g} s")
+
+    def _seat(self, node: int, join: Join) -> None:
+        try:
+            if join.name in self._nodes:
+                raise JoinRefused(f"another node is the device {join.name}; give every node its own name")
+            self.run.join(join)
+            self._nodes[join.name] = node
+        except FedcoreError as error:
+            self._refuse(node, str(error))
+
+    def _refuse(self, node: int, reason: str) -> None:
+        self._refused.add(node)
+        self.run.log.event("refused", device=f"node {node}", message=reason)
+
+
+def _join(reply: Message | None) -> Join:
+    if reply is None or reply.has_error():
+        raise ProtocolError(f"no join: {reply.error.reason if reply is not None else 'the message could not be sent'}")
+    join = said(reply.content)
+    if not isinstance(join, Join) or join.role is not Role.DEVICE:
+        raise ProtocolError(f"expected the join of a device, got {type(join).__name__}")
+    return join

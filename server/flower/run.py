@@ -1,0 +1,282 @@
+"""One run inside a Flower ServerApp: the round machine and the engine of a coordinator, driven by whoever calls.
+
+No event loop, no thread and no timer: time passes when somebody says so. The run folder is a coordinator's own.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fedcore.config import Config
+from fedcore.errors import FedcoreError, JoinRefused, RunError
+from fedcore.profile import DeviceProfile
+from fedcore.protocols import Json
+from fedcore.rounds import commands, events
+from fedcore.rounds.machine import step
+from fedcore.rounds.state import Phase, RoundState
+from protos.values import AssignmentFailure, BlobRef, Join, RunDescription, UpdateSubmission, Welcome, Work
+from protos.wire import INLINE_BYTES
+from server.adapter_blobs import write_peft_folder
+from server.admission import check_labels, check_model, check_protocol
+from server.assemble import make_engine
+from server.engine import Engine
+from server.journal import write_summary
+from server.ledger import Ledger
+from server.resuming import resumed_machine
+from server.run_folder import RunFolder
+from server.run_log import RunLog
+from server.serve import describe_run
+from server.summary import build_summary
+from storage.blob_name import blob_name
+from storage.blobs import BlobStore
+from storage.checkpoint import fingerprint
+
+MAX_REPORT = 500  # characters of a device's own words in an event
+
+
+@dataclass(slots=True, kw_only=True)
+class FlowerRun:
+    """An open run; `close` gives its folder back. `clock` never goes back."""
+
+    folder: RunFolder
+    config: Config
+    model: Path
+    ledger: Ledger
+    log: RunLog
+    blobs: BlobStore
+    machine: RoundState
+    description: RunDescription
+    clock: Callable[[], float] = time.monotonic
+    engine: Engine | None = None
+    profiles: dict[str, DeviceProfile] = field(default_factory=dict)
+    pushed: dict[str, Work] = field(default_factory=dict)  # to be sent: by device
+    fault: RunError | None = None  # why the run paused
+    _uploads: set[str] = field(default_factory=set)  # blobs devices sent since the last turn
+    _epochs: dict[str, int] = field(default_factory=dict)
+    _ahead_s: float = 0.0  # of the clock, where a round was closed before its deadline
+
+    @staticmethod
+    def open(folder: RunFolder, config: Config, ledger: Ledger, model: Path) -> "FlowerRun":
+        """Begin a run, or go on with one, whose ledger is open."""
+        held = ledger.load()
+        blobs = BlobStore(folder.blobs)
+        log = RunLog(folder, ledger)
+        log.truncate_after((held.next_round or 1 << 62) - 1)
+        described = describe_run(held, config, model, fingerprint(model), blobs)
+        run = FlowerRun(
+            folder=folder,
+            config=config,
+            model=model,
+            ledger=ledger,
+            log=log,
+            blobs=blobs,
+            machine=resumed_machine(config, held, lease_s=_patience(config)),
+            description=replace(described, model_files=()),  # an app brings its model itself
+        )
+        if run.description.labels:
+            run.agree(run.description.labels)
+        run.feed(events.Started(now_s=run.now_s))
+        return run
+
+    @property
+    def now_s(self) -> float:
+        """The machine's time."""
+        return self.clock() + self._ahead_s
+
+    @property
+    def over(self) -> bool:
+        """Whether every round is closed."""
+        return self.machine.phase is Phase.DONE
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the open round's deadline."""
+        return max(0.0, self.machine.deadline_at_s - self.now_s)
+
+    def hold(self) -> None:
+        """Leave out the time since anything happened: a planned round begins when its work is sent."""
+        self._ahead_s += self.machine.now_s - self.now_s
+
+    # --- devices ---
+
+    def agree(self, labels: Sequence[str]) -> None:
+        """Fix the label list, unless it is: the labels of all who came first; raises JoinRefused for fewer than two."""
+        if self.engine is not None:
+            return
+        if len(labels) < 2:
+            raise JoinRefused(f"the rows carry only the labels {list(labels)}; name all of them in data.labels")
+        self._begin(labels)
+
+    def join(self, join: Join) -> None:
+        """Admit a device, or one that came back; raises JoinRefused or ConfigError, and logs it, where it may not."""
+        try:
+            self._check(join)
+        except FedcoreError as error:
+            self.log.event("refused", device=join.name, message=str(error)[:MAX_REPORT])
+            raise
+        if join.profile is not None:
+            self.profiles[join.name] = join.profile
+        self._epochs[join.name] = self._epochs.get(join.name, 0) + 1
+        self.log.joined(join)
+        self.feed(events.Joined(device=join.name, epoch=self._epochs[join.name], now_s=self.now_s))
+
+    def alive(self, device: str) -> None:
+        """Renew a device's lease."""
+        self.feed(events.Alive(device=device, epoch=self._epochs[device], now_s=self.now_s))
+
+    def lost(self, device: str, reason: str) -> None:
+        """A device is gone: its part in the open round says nothing about its arm."""
+        self.log.event("left", device=device, role="device", reason=reason[:MAX_REPORT])
+        self.pushed.pop(device, None)
+        self.feed(events.Left(device=device, epoch=self._epochs[device], now_s=self.now_s, lost=True))
+
+    def welcome(self) -> Welcome:
+        """What every device is told with its work."""
+        engine = self._ready()
+        return Welcome(
+            session="",
+            labels=engine.labels,
+            lease_s=self.config.coordinator.lease_s,
+            keep_set="",
+            targets=engine.strategy.spec.targets,
+        )
+
+    # --- answers ---
+
+    def stored(self, data: bytes, name: str) -> BlobRef:
+        """Return a reference to bytes a device sent: inside it where they are few, else spooled until the close."""
+        if len(data) <= INLINE_BYTES:
+            return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
+        ref = BlobRef(id=blob_name(data), size=len(data), name=name)
+        if not self.blobs.has(ref.id):
+            self._uploads.add(self.blobs.put_bytes(data))
+        return ref
+
+    def take(self, device: str, submission: UpdateSubmission) -> None:
+        """Verify an update and count it, or refuse it with the reason."""
+        number = submission.round
+        try:
+            self._ready().verify(device, submission)
+        except FedcoreError as error:
+            self.rejected(device, number, str(error))
+            return
+        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
+            self.rejected(device, number, f"the update cannot be read: {error!r}")
+            return
+        self.feed(events.UpdateArrived(device=device, round=number, now_s=self.now_s))
+
+    def failed(self, device: str, failure: AssignmentFailure) -> None:
+        """A device could not carry out its assignment."""
+        self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
+        self.feed(events.UpdateRejected(device=device, round=failure.round, now_s=self.now_s))
+
+    def rejected(self, device: str, number: int, reason: str) -> None:
+        """What a device sent for round `number` does not fit."""
+        self.log.event("rejected", device=device, round=number, message=reason)
+        self.feed(events.UpdateRejected(device=device, round=number, now_s=self.now_s))
+
+    def tick(self) -> None:
+        """Let the deadline pass where it has come."""
+        self.feed(events.Tick(now_s=self.now_s))
+
+    def expire(self, number: int) -> None:
+        """Close round `number` now, if it is open: who has not answered has missed it."""
+        if self.machine.phase is Phase.OPEN and self.machine.round == number:
+            self._ahead_s += self.left_s
+            self.tick()
+
+    def finish(self) -> Json:
+        """Write the summary and the adapter for peft, and return the summary."""
+        engine = self._ready()
+        rows = [row for rows in self.ledger.outcomes().values() for row in rows]
+        classes = {each.name for each in self.config.classes} | {row["class"] for row in rows}
+        summary = build_summary(
+            config=self.config,
+            ledger=self.ledger,
+            strategy=engine.strategy,
+            state=engine.state,
+            classes=sorted(classes),
+            status="finished",
+        )
+        write_peft_folder(self.folder.adapter, engine.strategy.spec, engine.tensors, self.config.model.path)
+        write_summary(self.folder.summary, summary)
+        self.log.event("finished", next_round=None)
+        return summary
+
+    def close(self) -> None:
+        """Close the files of the run and unlock its folder."""
+        self.log.close()
+        self.ledger.close()
+
+    # --- the machine ---
+
+    def feed(self, event: events.Event) -> None:
+        """Tell the machine what happened and do what it asks for; raises RunError where the run pauses."""
+        self.machine, orders = step(self.machine, event)
+        for order in orders:
+            self._obey(order)
+        for order in orders:  # what was accepted is counted before its round closes
+            if isinstance(order, commands.Turn):
+                self._turn(order)
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Push():
+                self._push(order.device, order.round)
+            case commands.Accept():
+                self._ready().fold(order.device)
+                self.log.event("accepted", device=order.device, round=order.round)
+            case commands.AckDuplicate():
+                self.log.event("duplicate", device=order.device, round=order.round)
+            case commands.RefuseLate():
+                self.log.event("late", device=order.device, round=order.round)
+            case commands.Pause():
+                self.fault = RunError(order.reason)
+            case _:
+                pass  # turns come last; there is no stream to fence, no timer to set and nobody to tell of the end
+
+    def _push(self, device: str, number: int) -> None:
+        current = self._ready().open
+        if current is not None and current.round == number:
+            self.pushed[device] = current.works[device]
+            self.log.event("pushed", device=device, round=number)
+
+    def _turn(self, order: commands.Turn) -> None:
+        self.pushed.clear()
+        if order.closed is not None:
+            self._ready().uploaded, self._uploads = self._uploads, set()
+        turned = self._ready().turn(order, dict(self.profiles), self.machine.void_streak)
+        if order.next_round is None:
+            self.feed(events.TurnDone(now_s=self.now_s))
+        else:
+            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
+
+    def _check(self, join: Join) -> None:
+        check_protocol(join)
+        check_model(join, self.description.fingerprint, self.description.max_length)
+        check_labels(join, self.description.labels)
+        if join.profile is not None:
+            self._ready().strategy.admit(join.profile)
+
+    def _begin(self, labels: Sequence[str]) -> None:
+        self.description = replace(self.description, labels=tuple(labels))
+        self.engine = make_engine(
+            config=self.config,
+            model=self.model,
+            labels=tuple(labels),
+            folder=self.folder,
+            blobs=self.blobs,
+            ledger=self.ledger,
+            log=self.log,
+        )
+
+    def _ready(self) -> Engine:
+        if self.engine is None:
+            raise RunError("no device has joined yet; ask nodes to join first")
+        return self.engine
+
+
+def _patience(config: Config) -> float:
+    """A lease that no round outlasts: Flower watches its nodes itself, and says who is gone."""
+    return 2.0 * config.coordinator.round_deadline_s + config.coordinator.join_deadline_s
