@@ -270,11 +270,32 @@ class RoundClosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppTask:
+    """A foreign app's message for a device; `content` is opaque."""
+
+    number: int
+    head: bytes
+    content: BlobRef
+    deadline_s: float
+    max_reply_bytes: int
+    run_config: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppReply:
+    """What a device's app answered; `content` None where it is an error."""
+
+    number: int
+    head: bytes
+    content: BlobRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Goodbye:
     """The run is over."""
 
     reason: str
 
 
-Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult
-Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | Goodbye | Heartbeat
+Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult | AppReply
+Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat

@@ -3,7 +3,7 @@
 from google.protobuf.message import DecodeError
 
 from fedcore.errors import ProtocolError
-from protos.convert import device, evaluation, round, tier
+from protos.convert import app, device, evaluation, round, tier
 from protos.tier_values import (
     AnyDownward,
     AnyUpward,
@@ -19,6 +19,8 @@ from protos.tier_values import (
 )
 from protos.v1 import device_pb2, fleet_pb2, round_pb2, tier_pb2
 from protos.values import (
+    AppReply,
+    AppTask,
     AssignmentFailure,
     EvaluatorResult,
     EvaluatorTask,
@@ -56,6 +58,8 @@ def request(value: AnyUpward) -> fleet_pb2.ConnectRequest:
             return fleet_pb2.ConnectRequest(partial=tier.partial_to_pb(value))
         case Holding():
             return fleet_pb2.ConnectRequest(holding=tier_pb2.Holding(blobs=value.blobs))
+        case AppReply():
+            return fleet_pb2.ConnectRequest(app_reply=app.reply_to_pb(value))
 
 
 def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
@@ -79,6 +83,8 @@ def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
             return tier.partial_from_pb(message.partial)
         case "holding":
             return Holding(blobs=tuple(message.holding.blobs))
+        case "app_reply":
+            return app.reply_from_pb(message.app_reply)
     raise ProtocolError("a device sent a message of an unknown kind; update the coordinator")
 
 
@@ -108,6 +114,8 @@ def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
             return fleet_pb2.ConnectResponse(round_closed=round_pb2.RoundClosed(round=value.round))
         case EvaluatorTask():
             return fleet_pb2.ConnectResponse(task=evaluation.task_to_pb(value))
+        case AppTask():
+            return fleet_pb2.ConnectResponse(app_task=app.task_to_pb(value))
         case Goodbye():
             return fleet_pb2.ConnectResponse(goodbye=fleet_pb2.Goodbye(reason=value.reason))
         case Heartbeat():
@@ -133,6 +141,8 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
             return RoundClosed(round=message.round_closed.round)
         case "task":
             return evaluation.task_from_pb(message.task)
+        case "app_task":
+            return app.task_from_pb(message.app_task)
         case "goodbye":
             return Goodbye(reason=message.goodbye.reason)
         case "leaf":

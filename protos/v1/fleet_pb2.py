@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.v1 import app_pb2 as protos_dot_v1_dot_app__pb2
 from protos.v1 import blob_pb2 as protos_dot_v1_dot_blob__pb2
 from protos.v1 import device_pb2 as protos_dot_v1_dot_device__pb2
 from protos.v1 import evaluation_pb2 as protos_dot_v1_dot_evaluation__pb2
@@ -29,19 +30,19 @@ from protos.v1 import round_pb2 as protos_dot_v1_dot_round__pb2
 from protos.v1 import tier_pb2 as protos_dot_v1_dot_tier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/fleet.proto\x12\nfedcore.v1\x1a\x14protos/v1/blob.proto\x1a\x16protos/v1/device.proto\x1a\x1aprotos/v1/evaluation.proto\x1a\x15protos/v1/round.proto\x1a\x14protos/v1/tier.proto\"\xab\x03\n\x0e\x43onnectRequest\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.fedcore.v1.JoinRequestH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.fedcore.v1.HeartbeatH\x00\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.ProgressH\x00\x12.\n\x06update\x18\x04 \x01(\x0b\x32\x1c.fedcore.v1.UpdateSubmissionH\x00\x12\x30\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1d.fedcore.v1.AssignmentFailureH\x00\x12-\n\x06result\x18\x06 \x01(\x0b\x32\x1b.fedcore.v1.EvaluatorResultH\x00\x12\'\n\x04leaf\x18\x07 \x01(\x0b\x32\x17.fedcore.v1.LeafRequestH\x00\x12\x30\n\x07partial\x18\x08 \x01(\x0b\x32\x1d.fedcore.v1.PartialSubmissionH\x00\x12&\n\x07holding\x18\t \x01(\x0b\x32\x13.fedcore.v1.HoldingH\x00\x42\x06\n\x04kind\"\xdb\x03\n\x0f\x43onnectResponse\x12*\n\x06joined\x18\x01 \x01(\x0b\x32\x18.fedcore.v1.JoinResponseH\x00\x12,\n\nassignment\x18\x02 \x01(\x0b\x32\x16.fedcore.v1.AssignmentH\x00\x12,\n\x07verdict\x18\x03 \x01(\x0b\x32\x19.fedcore.v1.UpdateVerdictH\x00\x12/\n\x0cround_closed\x18\x04 \x01(\x0b\x32\x17.fedcore.v1.RoundClosedH\x00\x12)\n\x04task\x18\x05 \x01(\x0b\x32\x19.fedcore.v1.EvaluatorTaskH\x00\x12&\n\x07goodbye\x18\x06 \x01(\x0b\x32\x13.fedcore.v1.GoodbyeH\x00\x12(\n\x04leaf\x18\x07 \x01(\x0b\x32\x18.fedcore.v1.LeafResponseH\x00\x12\'\n\x05share\x18\x08 \x01(\x0b\x32\x16.fedcore.v1.RoundShareH\x00\x12\x35\n\x0fpartial_verdict\x18\t \x01(\x0b\x32\x1a.fedcore.v1.PartialVerdictH\x00\x12*\n\theartbeat\x18\n \x01(\x0b\x32\x15.fedcore.v1.HeartbeatH\x00\x42\x06\n\x04kind\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t2\xf2\x02\n\x05\x46leet\x12N\n\x0b\x44\x65scribeRun\x12\x1e.fedcore.v1.DescribeRunRequest\x1a\x1f.fedcore.v1.DescribeRunResponse\x12\x46\n\x07\x43onnect\x12\x1a.fedcore.v1.ConnectRequest\x1a\x1b.fedcore.v1.ConnectResponse(\x01\x30\x01\x12\x44\n\x07GetBlob\x12\x1a.fedcore.v1.GetBlobRequest\x1a\x1b.fedcore.v1.GetBlobResponse0\x01\x12\x45\n\x08StatBlob\x12\x1b.fedcore.v1.StatBlobRequest\x1a\x1c.fedcore.v1.StatBlobResponse\x12\x44\n\x07PutBlob\x12\x1a.fedcore.v1.PutBlobRequest\x1a\x1b.fedcore.v1.PutBlobResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/fleet.proto\x12\nfedcore.v1\x1a\x13protos/v1/app.proto\x1a\x14protos/v1/blob.proto\x1a\x16protos/v1/device.proto\x1a\x1aprotos/v1/evaluation.proto\x1a\x15protos/v1/round.proto\x1a\x14protos/v1/tier.proto\"\xd6\x03\n\x0e\x43onnectRequest\x12\'\n\x04join\x18\x01 \x01(\x0b\x32\x17.fedcore.v1.JoinRequestH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.fedcore.v1.HeartbeatH\x00\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.ProgressH\x00\x12.\n\x06update\x18\x04 \x01(\x0b\x32\x1c.fedcore.v1.UpdateSubmissionH\x00\x12\x30\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1d.fedcore.v1.AssignmentFailureH\x00\x12-\n\x06result\x18\x06 \x01(\x0b\x32\x1b.fedcore.v1.EvaluatorResultH\x00\x12\'\n\x04leaf\x18\x07 \x01(\x0b\x32\x17.fedcore.v1.LeafRequestH\x00\x12\x30\n\x07partial\x18\x08 \x01(\x0b\x32\x1d.fedcore.v1.PartialSubmissionH\x00\x12&\n\x07holding\x18\t \x01(\x0b\x32\x13.fedcore.v1.HoldingH\x00\x12)\n\tapp_reply\x18\n \x01(\x0b\x32\x14.fedcore.v1.AppReplyH\x00\x42\x06\n\x04kind\"\x84\x04\n\x0f\x43onnectResponse\x12*\n\x06joined\x18\x01 \x01(\x0b\x32\x18.fedcore.v1.JoinResponseH\x00\x12,\n\nassignment\x18\x02 \x01(\x0b\x32\x16.fedcore.v1.AssignmentH\x00\x12,\n\x07verdict\x18\x03 \x01(\x0b\x32\x19.fedcore.v1.UpdateVerdictH\x00\x12/\n\x0cround_closed\x18\x04 \x01(\x0b\x32\x17.fedcore.v1.RoundClosedH\x00\x12)\n\x04task\x18\x05 \x01(\x0b\x32\x19.fedcore.v1.EvaluatorTaskH\x00\x12&\n\x07goodbye\x18\x06 \x01(\x0b\x32\x13.fedcore.v1.GoodbyeH\x00\x12(\n\x04leaf\x18\x07 \x01(\x0b\x32\x18.fedcore.v1.LeafResponseH\x00\x12\'\n\x05share\x18\x08 \x01(\x0b\x32\x16.fedcore.v1.RoundShareH\x00\x12\x35\n\x0fpartial_verdict\x18\t \x01(\x0b\x32\x1a.fedcore.v1.PartialVerdictH\x00\x12*\n\theartbeat\x18\n \x01(\x0b\x32\x15.fedcore.v1.HeartbeatH\x00\x12\'\n\x08\x61pp_task\x18\x0b \x01(\x0b\x32\x13.fedcore.v1.AppTaskH\x00\x42\x06\n\x04kind\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t2\xf2\x02\n\x05\x46leet\x12N\n\x0b\x44\x65scribeRun\x12\x1e.fedcore.v1.DescribeRunRequest\x1a\x1f.fedcore.v1.DescribeRunResponse\x12\x46\n\x07\x43onnect\x12\x1a.fedcore.v1.ConnectRequest\x1a\x1b.fedcore.v1.ConnectResponse(\x01\x30\x01\x12\x44\n\x07GetBlob\x12\x1a.fedcore.v1.GetBlobRequest\x1a\x1b.fedcore.v1.GetBlobResponse0\x01\x12\x45\n\x08StatBlob\x12\x1b.fedcore.v1.StatBlobRequest\x1a\x1c.fedcore.v1.StatBlobResponse\x12\x44\n\x07PutBlob\x12\x1a.fedcore.v1.PutBlobRequest\x1a\x1b.fedcore.v1.PutBlobResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONNECTREQUEST']._serialized_start=157
-  _globals['_CONNECTREQUEST']._serialized_end=584
-  _globals['_CONNECTRESPONSE']._serialized_start=587
-  _globals['_CONNECTRESPONSE']._serialized_end=1062
-  _globals['_GOODBYE']._serialized_start=1064
-  _globals['_GOODBYE']._serialized_end=1089
-  _globals['_FLEET']._serialized_start=1092
-  _globals['_FLEET']._serialized_end=1462
+  _globals['_CONNECTREQUEST']._serialized_start=178
+  _globals['_CONNECTREQUEST']._serialized_end=648
+  _globals['_CONNECTRESPONSE']._serialized_start=651
+  _globals['_CONNECTRESPONSE']._serialized_end=1167
+  _globals['_GOODBYE']._serialized_start=1169
+  _globals['_GOODBYE']._serialized_end=1194
+  _globals['_FLEET']._serialized_start=1197
+  _globals['_FLEET']._serialized_end=1567
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,8 @@ from protos.tier_values import (
     TierSpec,
 )
 from protos.values import (
+    AppReply,
+    AppTask,
     AssignmentFailure,
     BlobRef,
     EvaluateTask,
@@ -255,6 +257,7 @@ LEAVES = st.builds(
 UPWARD: dict[type, st.SearchStrategy[Any]] = {
     Join: JOINS,
     Heartbeat: st.just(Heartbeat()),
+    AppReply: st.builds(AppReply, number=U64, head=st.binary(max_size=8), content=st.none() | REFS),
     Progress: st.builds(Progress, round=U64, step=U32, steps=U32),
     UpdateSubmission: SUBMISSIONS,
     AssignmentFailure: st.builds(AssignmentFailure, round=U64, message=TEXT),
@@ -282,6 +285,15 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     EvaluatorTask: TASKS,
     Goodbye: st.builds(Goodbye, reason=TEXT),
     Heartbeat: st.just(Heartbeat()),
+    AppTask: st.builds(
+        AppTask,
+        number=U64,
+        head=st.binary(max_size=8),
+        content=REFS,
+        deadline_s=FLOATS,
+        max_reply_bytes=U64,
+        run_config=TEXT,
+    ),
     LeafJoined: st.builds(LeafJoined, device=NAMES, welcome=WELCOMES),
     LeafRefused: st.builds(LeafRefused, device=NAMES, error=TEXT, message=TEXT),
     LeafDismissed: st.builds(LeafDismissed, device=NAMES, epoch=U64, goodbye=TEXT),

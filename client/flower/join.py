@@ -1,0 +1,75 @@
+"""A device process of a Flower app: put it together, hold its place, leave nothing behind."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flwr.app.user_config import UserConfigValue
+from flwr.clientapp import ClientApp
+
+from client.flower.agent import AppAgent
+from client.state import StateFolder
+from fedcore.fingerprint import Fingerprint
+from fedcore.profile import DeviceProfile
+from protos.values import Join, Role
+from protos.wire import PROTOCOL
+from storage.certificates import TlsMaterial
+from transport.link import Link, LinkSettings
+from transport.membership import Membership
+from transport.throttle import Throttle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppDeviceOptions:
+    """Who joins which app, and where it keeps what lasts."""
+
+    targets: tuple[str, ...]
+    name: str
+    state: Path
+    tls: TlsMaterial | None
+    say: Callable[[str], None]
+    device_class: str = "default"
+    node_config: Mapping[str, UserConfigValue] = field(default_factory=dict)
+    reconnect_s: float = 300.0
+
+
+async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
+    """Be a device of the app until it is over; returns the coordinator's parting words.
+
+    Raises TransportError where the coordinator stays unreachable, JoinRefused where it serves no app.
+    """
+    link = Link(LinkSettings(targets=options.targets, tls=options.tls, uplink=Throttle(0.0), downlink=Throttle(0.0)))
+    state = StateFolder.open(options.state)
+    agent = AppAgent(
+        name=options.name, link=link, state=state, app=app, node_config=options.node_config, say=options.say
+    )
+    join = Join(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        role=Role.DEVICE,
+        name=options.name,
+        device_uuid="",
+        epoch=0,
+        profile=DeviceProfile(name=options.name, device_class=options.device_class, num_examples=1),
+        fingerprint=Fingerprint(tensors="", config="", tokenizer=""),
+        max_length=0,
+        labels=(),
+    )
+
+    async def make_join() -> Join:
+        uuid, epoch = state.identity()
+        return replace(join, device_uuid=uuid, epoch=epoch)
+
+    member = Membership(
+        link=link,
+        make_join=make_join,
+        on_welcome=agent.welcome,
+        on_message=agent.message,
+        say=options.say,
+        reconnect_s=options.reconnect_s,
+    )
+    try:
+        return await member.run()
+    finally:
+        await agent.close()
+        await link.close()

@@ -1,0 +1,155 @@
+"""Messages of an app out at devices, and what became of each. Lives on the event loop; decides nothing else."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from flwr.app.metadata import Metadata
+from flwr.common.constant import ErrorCode
+
+from protos.values import AppReply, AppTask, BlobRef, Verdict
+from storage.blobs import BlobStore
+
+MAX_REPLY_BYTES = 2**31 - 1  # what one protobuf message holds, and Flower's serialisation makes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """A message for a device: Flower's metadata, which a reply is made from, and how it travels."""
+
+    metadata: Metadata
+    device: str
+    head: bytes
+    content: BlobRef
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why there is no reply: a code of Flower's and words for people."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flight:
+    """One task on its way; over once there is an `end`."""
+
+    task: AppTask
+    instruction: Instruction
+    begun_s: float
+    end: AppReply | Failure | None = None
+
+    @property
+    def due_s(self) -> float:
+        """When it has failed."""
+        return self.begun_s + self.task.deadline_s
+
+
+@dataclass(slots=True, kw_only=True)
+class AppDesk:
+    """Every task by number; one leaves when its end is collected. `blobs` holds contents while a task needs them."""
+
+    blobs: BlobStore
+    run_config: str
+    clock: Callable[[], float]
+    on_end: Callable[[Flight], None]  # told of every end, once
+    flights: dict[int, Flight] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    uploads: dict[int, set[str]] = field(default_factory=dict)  # blobs a device began to send, by task
+    _last: int = 0
+    _contents: Counter[str] = field(default_factory=Counter)  # tasks that need a blob
+
+    def put(self, instruction: Instruction) -> AppTask:
+        """Begin a task."""
+        self._last += 1
+        task = AppTask(
+            number=self._last,
+            head=instruction.head,
+            content=instruction.content,
+            deadline_s=instruction.deadline_s,
+            max_reply_bytes=MAX_REPLY_BYTES,
+            run_config=self.run_config,
+        )
+        self.flights[task.number] = Flight(task=task, instruction=instruction, begun_s=self.clock())
+        self._contents[task.content.id] += 1
+        return task
+
+    def open_of(self, device: str) -> list[AppTask]:
+        """What a device has yet to answer, oldest first."""
+        return [each.task for each in self._open(device)]
+
+    def limit(self, device: str, number: int) -> int | None:
+        """Most bytes of a reply's content; None where this device has no such open task."""
+        flight = self.flights.get(number)
+        if flight is None or flight.end is not None or flight.instruction.device != device:
+            return None
+        return flight.task.max_reply_bytes
+
+    def reply(self, device: str, reply: AppReply) -> Verdict | AppTask:
+        """Take what a device answered; anything but an open task of its own is refused.
+
+        Returns the task where its content is here no more: another device sent the same bytes, and they went with its
+        task. To be asked again is to send them again.
+        """
+        flight = self.flights.get(reply.number)
+        if flight is None or flight.instruction.device != device:
+            return Verdict.LATE if 0 < reply.number <= self._last else Verdict.UNKNOWN
+        content = reply.content
+        if flight.end is None and content is not None and not content.inline and not self.blobs.has(content.id):
+            return flight.task
+        if flight.end is None:
+            self._end(flight, reply)
+        return Verdict.ACCEPTED if isinstance(flight.end, AppReply) else Verdict.LATE
+
+    def fail(self, devices: Collection[str], reason: str) -> None:
+        """End every open task of devices that are gone."""
+        for device in devices:
+            for flight in self._open(device):
+                self._end(flight, Failure(code=ErrorCode.NODE_UNAVAILABLE, reason=reason))
+
+    def expire(self) -> None:
+        """End the tasks whose deadline has passed."""
+        now_s = self.clock()
+        for flight in self.flights.values():
+            if flight.end is None and now_s >= flight.due_s:
+                reason = f"no reply within {flight.task.deadline_s:g} s"
+                self._end(flight, Failure(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason=reason))
+
+    def collect(self, message_ids: Iterable[str]) -> list[Flight]:
+        """Take out the tasks of these messages that are over."""
+        wanted = set(message_ids)
+        over = [
+            flight
+            for flight in self.flights.values()
+            if flight.end is not None and flight.instruction.metadata.message_id in wanted
+        ]
+        for flight in over:
+            del self.flights[flight.task.number]
+        return over
+
+    def forget(self, flight: Flight) -> None:
+        """Delete what a collected task left in the store, but for what another one still needs."""
+        left = self.uploads.pop(flight.task.number, set()) | _content(flight)
+        for blob_id in left.difference(*map(_content, self.flights.values()), self._contents):
+            self.blobs.delete(blob_id)
+
+    def _open(self, device: str) -> list[Flight]:
+        return [each for each in self.flights.values() if each.end is None and each.instruction.device == device]
+
+    def _end(self, flight: Flight, end: AppReply | Failure) -> None:
+        flight.end = end
+        content = flight.task.content
+        self._contents[content.id] -= 1
+        if not self._contents[content.id]:
+            del self._contents[content.id]
+            self.blobs.delete(content.id)
+        self.on_end(flight)
+        self.changed.set()
+
+
+def _content(flight: Flight) -> set[str]:
+    reply = flight.end
+    return {reply.content.id} if isinstance(reply, AppReply) and reply.content is not None else set()

@@ -1,0 +1,139 @@
+"""Serving a Flower app on our coordinator: any ServerApp, devices of ours, its strategy unchanged."""
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfigValue
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.serverapp import ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedcore.errors import RunError
+from fedcore.fingerprint import Fingerprint
+from protos.service import add_FleetServicer_to_server
+from protos.values import RunDescription
+from protos.wire import CHANNEL_OPTIONS, PROTOCOL
+from server.flower.grid import CoordinatorGrid
+from server.flower.host import AppHost
+from server.interceptor import ErrorInterceptor
+from server.journal import EventLog
+from server.listening import listen
+from server.service import FleetService
+from storage.blobs import BlobStore
+from storage.certificates import TlsMaterial
+
+GRACE_S = 3.0  # longer than a stream lingers
+STOP_S = 5.0  # for an app that is in the middle of something
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppOptions:
+    """How an app is served. `tls` None is an explicit choice; `folder` holds payloads and events.jsonl."""
+
+    folder: Path
+    tls: TlsMaterial | None
+    say: Callable[[str], None]
+    listen: str = "127.0.0.1:0"
+    run_config: Mapping[str, UserConfigValue] = field(default_factory=dict)
+    lease_s: float = 30.0
+    deadline_s: float = 3600.0  # of one message
+
+
+def run_server_app(app: ServerApp, options: AppOptions) -> Context:
+    """Serve `app` to its end and return its context; raises what the app raised, RunError where the port is in use."""
+    return asyncio.run(serve_app(app, options))
+
+
+async def serve_app(app: ServerApp, options: AppOptions) -> Context:
+    """Serve `app` from a running event loop; see `run_server_app`. Cancelled, it sends every device home."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    blobs, log = BlobStore(options.folder / "blobs"), EventLog(options.folder / "events.jsonl")
+    host = AppHost(
+        description=_description(),
+        blobs=blobs,
+        run_config=json.dumps(dict(options.run_config)),
+        lease_s=options.lease_s,
+        tell=lambda event, facts: log.append(time.time(), event, facts),
+    )
+    server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
+    service = FleetService(host, blobs, tls=options.tls is not None, silence_s=options.lease_s)
+    add_FleetServicer_to_server(service, server)
+    watcher, reason = asyncio.create_task(host.watch()), "the coordinator stops"
+    try:
+        address = await listen(server, options.listen, options.tls, remedy="choose another with --listen HOST:PORT")
+        options.say(
+            f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join")
+        )
+        context = await _beside(app, host, options)
+        reason = "the app has finished"
+        return context
+    finally:
+        host.stop(reason)
+        watcher.cancel()
+        await server.stop(GRACE_S)
+        log.close()
+
+
+async def _beside(app: ServerApp, host: AppHost, options: AppOptions) -> Context:
+    """Run the app in a thread; where this is cancelled, its next call of the grid ends it."""
+    loop = asyncio.get_running_loop()
+    run = Run.create_empty(run_id=secrets.randbits(62) | 1)
+    context = Context(
+        run_id=run.run_id,
+        node_id=SUPERLINK_NODE_ID,
+        node_config={},
+        state=RecordDict(),
+        run_config=dict(options.run_config),
+    )
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run.run_id, SUPERLINK_NODE_ID
+    grid = CoordinatorGrid(host, loop, run, options.deadline_s)
+    over: asyncio.Future[None] = loop.create_future()
+
+    def work() -> None:
+        try:
+            app(grid, context)
+        except BaseException as error:
+            loop.call_soon_threadsafe(_settle, over, error)
+        else:
+            loop.call_soon_threadsafe(_settle, over, None)
+
+    threading.Thread(target=work, name="server-app", daemon=True).start()
+    try:
+        await asyncio.shield(over)
+    except asyncio.CancelledError:
+        host.stop("stopped on request")
+        await asyncio.wait({over}, timeout=STOP_S)
+        raise RunError("stopped on request; an app's state is its own: start it again") from None
+    return context
+
+
+def _settle(over: "asyncio.Future[None]", error: BaseException | None) -> None:
+    if error is None:
+        over.set_result(None)
+    else:
+        over.set_exception(error)
+
+
+def _description() -> RunDescription:
+    """What a newcomer is told: there is no base model here."""
+    return RunDescription(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        run_id=uuid.uuid4().hex,
+        labels=(),
+        fingerprint=Fingerprint(tensors="", config="", tokenizer=""),
+        model_files=(),
+        max_length=0,
+        head="",
+        dtype="",
+    )
