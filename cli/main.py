@@ -16,7 +16,7 @@ from storage.quiet import silence_telemetry
 silence_telemetry()  # before any library that reports home is imported
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
-from cli import certs, doctor, edge, export, fetch, fleet, health, join, serve, show, simulate  # noqa: E402
+from cli import certs, doctor, edge, export, fetch, fleet, flower, health, join, serve, show, simulate  # noqa: E402
 
 app = typer.Typer(
     name="fedcore",
@@ -32,6 +32,7 @@ app.command("simulate")(simulate.simulate)
 app.command("serve")(serve.serve)
 app.command("join")(join.join)
 app.command("edge")(edge.edge)
+app.add_typer(flower.app, name="flower")
 app.command("show")(show.show)
 app.command("export")(export.export)
 app.command("health")(health.health)

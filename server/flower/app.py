@@ -6,7 +6,10 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from fedcore.adapter import Tensors
 from fedcore.config import Config
+from fedcore.metrics import Metrics
+from protos.values import RunDescription, Welcome
 from server.flower.run import FlowerRun
 from server.flower.settings import run_settings
 from server.flower.strategy import FedcoreStrategy
@@ -15,13 +18,14 @@ from server.run_folder import RunFolder
 from server.serve import new_run, reopen_run
 from storage.model_source import model_folder
 
-Measure = Callable[[int, ArrayRecord], MetricRecord | None]
+Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 
 
-def server_app(config: Config | None = None, evaluate: Measure | None = None) -> ServerApp:
+def server_app(config: Config | None = None, measuring: Callable[[Context], Measure] | None = None) -> ServerApp:
     """Return the app of a run; without `config` it is read from the app's run configuration.
 
-    There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with.
+    There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with. `measuring`
+    makes what measures the global adapter after every round (`client.flower.measure.held_back`); it needs torch.
     """
     app = ServerApp()
 
@@ -29,6 +33,7 @@ def server_app(config: Config | None = None, evaluate: Measure | None = None) ->
     def main(grid: Grid, context: Context) -> None:
         run = open_run(config, context)
         try:
+            evaluate = None if measuring is None else _evaluation(run, measuring(context))
             FedcoreStrategy(run).start(grid, evaluate_fn=evaluate)
         finally:
             run.close()
@@ -50,3 +55,14 @@ def open_run(config: Config | None, context: Context) -> FlowerRun:
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
     return FlowerRun.open(folder, resolved, new_run(folder, resolved, model), model)
+
+
+def _evaluation(run: FlowerRun, measure: Measure) -> Callable[[int, ArrayRecord], MetricRecord]:
+    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
+        tensors = {name: array.numpy() for name, array in arrays.items()}
+        rows = 0 if run.over else run.config.evaluation.rows_per_round
+        metrics = measure(run.description, run.welcome(), tensors, rows)
+        run.measured(metrics, rows)
+        return MetricRecord({"accuracy": metrics.accuracy, "macro-f1": metrics.macro_f1, "loss": metrics.loss})
+
+    return evaluate

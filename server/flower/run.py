@@ -10,12 +10,23 @@ from pathlib import Path
 
 from fedcore.config import Config
 from fedcore.errors import FedcoreError, JoinRefused, RunError
+from fedcore.metrics import Metrics
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import Json
 from fedcore.rounds import commands, events
 from fedcore.rounds.machine import step
 from fedcore.rounds.state import Phase, RoundState
-from protos.values import AssignmentFailure, BlobRef, Join, RunDescription, UpdateSubmission, Welcome, Work
+from protos.values import (
+    AssignmentFailure,
+    BlobRef,
+    EvaluateTask,
+    EvaluatorResult,
+    Join,
+    RunDescription,
+    UpdateSubmission,
+    Welcome,
+    Work,
+)
 from protos.wire import INLINE_BYTES
 from server.adapter_blobs import write_peft_folder
 from server.admission import check_labels, check_model, check_protocol
@@ -185,6 +196,12 @@ class FlowerRun:
         if self.machine.phase is Phase.OPEN and self.machine.round == number:
             self._ahead_s += self.left_s
             self.tick()
+
+    def measured(self, metrics: Metrics, rows: int) -> None:
+        """Keep what somebody measured of the current global adapter, on `rows` test rows (0: all)."""
+        engine = self._ready()
+        kind = EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=self.config.training.lora_scale)
+        self.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
 
     def finish(self) -> Json:
         """Write the summary and the adapter for peft, and return the summary."""

@@ -1,0 +1,50 @@
+"""Measuring a run's global adapter inside its ServerApp, on held-back rows: what an evaluator does elsewhere."""
+
+from collections.abc import Callable
+
+from flwr.app import Context
+
+from client.judge import Judge
+from client.options import DataOptions
+from client.rows import Rows
+from client.shards import test_rows
+from client.trainer import ModelSource
+from fedcore.adapter import Tensors
+from fedcore.config_text import parse_config
+from fedcore.metrics import Metrics
+from protos.records import overrides
+from protos.values import RunDescription, Welcome
+from storage.model_source import model_folder
+
+Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
+
+
+def held_back(context: Context) -> Measure:
+    """Return what measures an adapter on so many test rows (0: all) of the app's data; model and rows are read once.
+
+    Raises DataError where no row is held back.
+    """
+    config = parse_config("", overrides(context.run_config))
+    data = DataOptions(
+        train=config.data.train,
+        test=config.data.test or None,
+        text=config.data.text_columns,
+        label=config.data.label,
+        test_fraction=config.data.test_fraction,
+    )
+    rows, model = test_rows(data), model_folder(config.model.path)
+
+    def measure(description: RunDescription, welcome: Welcome, adapter: Tensors, count: int) -> Metrics:
+        source = ModelSource(
+            folder=model,
+            labels=welcome.labels,
+            head=description.head,
+            dtype=description.dtype,
+            max_length=description.max_length,
+            targets=welcome.targets,
+        )
+        judge = Judge(source=source, test=rows, train=Rows(texts=(), labels=()))
+        # Asked for all rows, a judge takes all cores; nodes may be simulated on them.
+        return judge.evaluate(adapter, count or len(rows), config.training.lora_scale)
+
+    return measure

@@ -1,0 +1,1 @@
+"""fedcore as a Flower app."""
