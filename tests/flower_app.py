@@ -1,5 +1,7 @@
 """A Flower app as its own quickstart writes one: a linear model by gradient descent, nothing of ours in it."""
 
+import time
+
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -54,12 +56,16 @@ def client_app(mods: list[Mod] | None = None) -> ClientApp:
     return app
 
 
-def server_app(strategy: Strategy, results: list[Result], rounds: int = 3, timeout: float = 60.0) -> ServerApp:
-    """Run a strategy for some rounds; what came of it is appended to `results`."""
+def server_app(
+    strategy: Strategy, results: list[Result], rounds: int = 3, timeout: float = 60.0, nodes: int = 2
+) -> ServerApp:
+    """Run a strategy for some rounds once `nodes` are here; what came of it is appended to `results`."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        while len(list(grid.get_node_ids())) < nodes:  # Flower's own wait looks once a second
+            time.sleep(0.01)
         start = ArrayRecord([np.zeros(FEATURES, dtype=np.float32), np.zeros(1, dtype=np.float32)])
         results.append(
             strategy.start(

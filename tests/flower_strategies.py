@@ -7,7 +7,7 @@ from flwr.clientapp.typing import Mod
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-NODES = 4
+NODES = 5
 ALL = {
     "min_available_nodes": NODES,
     "min_train_nodes": NODES,

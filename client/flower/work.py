@@ -49,7 +49,10 @@ def carry_out(
         trained = warm_trainer(source, settings).run(work, keep_set, handout, training, on_step=lambda step: None)
         encoding_s = clock()
         payloads = _Payloads()
-        update = payloads.add(encoded_update(work, trained, keep_set, state.folder.residuals), "update", work)
+        pieces = encoded_update(
+            work, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=state.folder.residuals
+        )
+        update = payloads.add(pieces, "update", work)
         scores = trained.result.scores
         scored = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
     state.keep(trained.state, work.round)

@@ -23,6 +23,7 @@ LISTED = {
         "edge.json",
     ),
     "show": ("DIR", "--replay", "--json"),
+    "flower": ("serve", "join", "Flower app"),
     "export": ("--class", "--sparsity", "--out", "plain transformers"),
     "certs": ("--host", "--device", "--class", "--evaluator", "--edge", "--force", "0600", "ca.key stays here"),
     "doctor": ("--listen", "--json", "Exit code 1"),

@@ -1,16 +1,26 @@
 """Where Flower keeps what it keeps, and a Grid that calls a ClientApp directly, to compare with."""
 
+import gc
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 os.environ.setdefault("FLWR_HOME", tempfile.mkdtemp(prefix="flwr-home-"))
+
+
+@pytest.fixture(autouse=True)
+def frozen() -> Iterator[None]:
+    """Flower collects garbage after every array it reads: what is there already need not be looked at each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class DirectGrid(Grid):

@@ -54,7 +54,7 @@ async def test_a_strategy_of_flowers_gives_on_our_coordinator_what_it_gives_with
     wanted = direct(name)
     results: list[Result] = []
     seed()
-    async with serving_app(server_app(make(), results, ROUNDS), tmp_path, run_config=SETTINGS) as served:
+    async with serving_app(server_app(make(), results, ROUNDS, nodes=NODES), tmp_path, run_config=SETTINGS) as served:
         for number in range(NODES):
             served.join(f"device-{number}", client_app(mods))
             await served.until("joined", number + 1)
