@@ -118,7 +118,7 @@ class AppHost:
 
     # --- the service's side ---
 
-    async def describe(self, newcomer: Newcomer) -> RunDescription:
+    async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
         """There is no base model and no label list here."""
         return self._description
 
