@@ -36,7 +36,7 @@ from fedcore.outcome import GroupScores
 
 Batches = Mapping[int, Indices]  # by device: row numbers within its shard
 
-MAX_TOKENS = 2048  # of one pass: matrix products are at full speed by then, and activations still small
+PASS_BYTES = 256 << 20  # what a pass may keep for its backward pass, if nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def train_batched(
     steps: int,
     score: bool,
     keep_moments: bool = False,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     memory: StepMemory | None = None,
 ) -> BatchTrained:
     """Train every task for `steps` steps from the adapter `before` (device coordinates) and return what came of it.
@@ -76,8 +76,8 @@ def train_batched(
     `classifier` is cut, with adapters of the rank of `before`; its modules and values are the same afterwards. With
     `score`, results have group scores by `spec.importance`. Peak memory is an estimate of what the device would take
     alone, from `memory` or else from two steps that are really measured. A device whose loss or gradient is not
-    finite fails by itself. One pass takes up to `max_tokens` tokens, or one device. Raises ModelError where `before`
-    or moments do not fit the model.
+    finite fails by itself. One pass takes up to `max_tokens` tokens (default: as many as keep to about 256 MiB), or
+    one device. Raises ModelError where `before` or moments do not fit the model.
     """
     if not tasks:
         raise ValueError("no task to train; give at least one")
@@ -91,7 +91,8 @@ def train_batched(
             memory = measure_step_memory(classifier, spec, rows=rows, width=width) if steps else StepMemory()
         state = StackedState(Layout.of(classifier), before, [task.moments for task in tasks])
         with stacked(classifier) as layers, packed(classifier):
-            run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=max_tokens)
+            limit = max_tokens or default_tokens(classifier)
+            run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=limit)
             run.train(steps)
             scores = run.scores() if score else {}
     finally:
@@ -99,6 +100,17 @@ def train_batched(
     peaks = [memory.peak_mb(rows * width) for rows, width in sizes]
     results = tuple(run.result(device, peak, scores.get(device), keep_moments) for device, peak in enumerate(peaks))
     return BatchTrained(results=results, increments=run.increments(), smoothed=run.smoothed())
+
+
+def default_tokens(classifier: Classifier) -> int:
+    """Return the tokens of a pass that keeps about 256 MiB for its backward pass.
+
+    Per token and layer, that is some 14 vectors of the hidden size and, with a gate, 4 (else 2) of the FFN's.
+    """
+    geometry = classifier.geometry
+    channels = max(len(each) for each in classifier.keep_set.channels)
+    values = geometry.layers * (14 * geometry.hidden + (4 if geometry.gated else 2) * channels)
+    return max(1, PASS_BYTES // (4 * values))
 
 
 class _Run:

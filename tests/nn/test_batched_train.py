@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedcore.adapter import Tensors
 from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError, ModelError
-from fedcore.nn.batched_train import BatchTrained, VirtualTask, train_batched
+from fedcore.nn.batched_train import BatchTrained, VirtualTask, default_tokens, train_batched
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores, TaylorScorer
@@ -276,3 +276,10 @@ def test_memory_is_that_of_the_device_alone() -> None:
     known = StepMemory(standing_mb=1.0, token_mb=0.5)
     told = train_batched(classifier, before, tasks, spec=spec, steps=1, score=False, memory=known).results[0]
     assert isinstance(told, TrainResult) and told.peak_memory_mb == 1.0 + 0.5 * 32 * 10
+
+
+def test_a_pass_takes_more_tokens_of_a_smaller_model() -> None:
+    classifier, _ = make_classifier("bert")
+    dense = tiny_classifier("bert")
+    assert default_tokens(classifier) > default_tokens(dense)
+    assert default_tokens(dense) == (256 << 20) // (4 * 2 * (14 * 32 + 2 * 48))
