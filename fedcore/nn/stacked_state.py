@@ -74,7 +74,7 @@ class StackedState:
         scales = torch.ones(layout.values)
         for name, scale in layout.scales.items():
             scales[layout.spans[name]] = scale
-        self._scales = scales
+        self.scales = scales
         self.values = (self._wire / scales).repeat(len(saved), 1)
         self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
         self.steps = torch.zeros(len(saved), len(layout.shapes))  # a tensor may be rewound: see moments.follow
@@ -107,7 +107,7 @@ class StackedState:
 
     def increments(self) -> dict[str, NDArray[np.float32]]:
         """Return what every device changed, (devices, *shape) by name, scale folded into B; uses the state up."""
-        lines = self.values.mul_(self._scales).sub_(self._wire)
+        lines = self.values.mul_(self.scales).sub_(self._wire)
         return {name: each.numpy() for name, each in self.layout.split(lines).items()}
 
     def moments(self, device: int) -> dict[str, Moment]:

@@ -283,3 +283,9 @@ def test_a_pass_takes_more_tokens_of_a_smaller_model() -> None:
     dense = tiny_classifier("bert")
     assert default_tokens(classifier) > default_tokens(dense)
     assert default_tokens(dense) == (256 << 20) // (4 * 2 * (14 * 32 + 2 * 48))
+
+
+def test_no_task_is_no_work() -> None:
+    classifier, before = make_classifier("bert")
+    with pytest.raises(ValueError, match="no task"):
+        train_batched(classifier, before, [], spec=SPEC, steps=1, score=False)
