@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcore.nn.batches import EncodedRows, epoch_batches, probe_indices
-from fedcore.nn.packed_rows import Indices
 from fedcore.seeds import generator
+
+Indices = NDArray[np.int64]
+
+PLACES = 3  # padded places in attention per token of a pass; reviews of a sentence take about 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +43,29 @@ def schedule(rows: EncodedRows, seed: int, *, batch_size: int, steps: int) -> Sc
     )
 
 
-def passes(tokens: Mapping[int, int], max_tokens: int) -> Iterator[list[int]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSize:
+    """How large one device's batch is."""
+
+    tokens: int  # of all its rows, none padded
+    rows: int
+    width: int  # tokens of the longest row
+
+
+def passes(sizes: Mapping[int, BatchSize], max_tokens: int) -> Iterator[list[int]]:
     """Yield all devices in groups of like size: as many as take up to `max_tokens`, or one that takes more.
 
-    `tokens` are those of every device's batch. A group takes as many slots per device as its largest member needs.
+    A group takes as many slots per device as its largest member has tokens. Attention pads all of a group's rows to
+    the longest one: where they take more than PLACES times as many places, the group ends as well.
     """
     group: list[int] = []
-    for size, device in sorted((size, device) for device, size in tokens.items()):
-        if group and (len(group) + 1) * size > max_tokens:
+    rows = width = 0
+    for device, size in sorted(sizes.items(), key=lambda item: (item[1].tokens, item[1].width, item[0])):
+        padded = (rows + size.rows) * max(width, size.width)
+        if group and max((len(group) + 1) * size.tokens, padded / PLACES) > max_tokens:
             yield group
-            group = []
+            group, rows, width = [], 0, 0
         group.append(device)
+        rows, width = rows + size.rows, max(width, size.width)
     if group:
         yield group

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
-from fedcore.nn.batch_schedule import Schedule, passes, schedule
+from fedcore.nn.batch_schedule import Indices, Schedule, passes, schedule
 from fedcore.nn.batched_forward import batched_losses
 from fedcore.nn.batched_lora import StackedLora, put_factors, stacked
 from fedcore.nn.batched_scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
@@ -28,7 +28,7 @@ from fedcore.nn.classifier import Classifier
 from fedcore.nn.importance import SmoothedScores, calibration_failed
 from fedcore.nn.moments import Moments
 from fedcore.nn.packed_attention import packed
-from fedcore.nn.packed_rows import Indices, TokenTable
+from fedcore.nn.packed_rows import TokenTable
 from fedcore.nn.stacked_state import Layout, StackedState
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.train import MAX_GRADIENT_NORM, TrainResult, diverged
@@ -240,7 +240,7 @@ class _Run:
 
     def _passes(self, batches: Batches) -> Iterator[list[int]]:
         """Yield groups of the devices in `batches`, like sizes together."""
-        return passes({i: self.table.tokens_of(i, batch) for i, batch in batches.items()}, self.max_tokens)
+        return passes({i: self.table.size_of(i, batch) for i, batch in batches.items()}, self.max_tokens)
 
     def _values(self, devices: list[int], *, trainable: bool = False) -> dict[str, torch.Tensor]:
         """Return copies of these devices' values by name, (devices, *shape)."""

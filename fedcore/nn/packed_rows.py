@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fedcore.nn.batch_schedule import BatchSize, Indices
 from fedcore.nn.batches import EncodedRows
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +89,10 @@ class TokenTable:
             pad_id=shards[0].pad_id,
         )
 
-    def tokens_of(self, device: int, rows: Indices) -> int:
-        """Return how many tokens these rows of one device have."""
-        return int(self.lengths[self.first_row[device] + rows].sum())
+    def size_of(self, device: int, rows: Indices) -> BatchSize:
+        """Return how large a batch of these rows of one device is."""
+        lengths = self.lengths[self.first_row[device] + rows]
+        return BatchSize(tokens=int(lengths.sum()), rows=len(rows), width=int(lengths.max()))
 
     def pack(self, devices: Sequence[int], batches: Sequence[Indices]) -> PackedBatch:
         """Return one batch per device; `batches[i]` are row numbers within the shard of `devices[i]`, at least one."""

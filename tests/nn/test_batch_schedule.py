@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.nn.batch_schedule import passes, schedule
+from fedcore.nn.batch_schedule import PLACES, BatchSize, passes, schedule
 from fedcore.nn.batches import epoch_batches, probe_indices
 from fedcore.seeds import generator
 from tests.tiny_classifiers import learnable_rows
@@ -34,9 +34,21 @@ def test_the_largest_step_is_the_one_with_the_most_padded_tokens() -> None:
     assert schedule(rows, 0, batch_size=4, steps=0).largest(rows.lengths) == (0, 0)
 
 
-@given(sizes=st.lists(st.integers(1, 50), max_size=20), max_tokens=st.integers(1, 120))
-def test_passes_hold_everybody_once_and_no_more_than_allowed(sizes: list[int], max_tokens: int) -> None:
-    groups = list(passes(dict(enumerate(sizes)), max_tokens))
+@given(
+    shapes=st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=9), max_size=20), max_tokens=st.integers(1, 300)
+)
+def test_passes_hold_everybody_once_and_no_more_than_allowed(shapes: list[list[int]], max_tokens: int) -> None:
+    sizes = {i: BatchSize(tokens=sum(rows), rows=len(rows), width=max(rows)) for i, rows in enumerate(shapes)}
+    groups = list(passes(sizes, max_tokens))
     assert sorted(device for group in groups for device in group) == list(range(len(sizes)))
     for group in groups:
-        assert len(group) == 1 or len(group) * max(sizes[device] for device in group) <= max_tokens
+        members = [sizes[device] for device in group]
+        padded = sum(each.rows for each in members) * max(each.width for each in members)
+        tokens = len(group) * max(each.tokens for each in members)
+        assert len(group) == 1 or (tokens <= max_tokens and padded <= PLACES * max_tokens)
+
+
+def test_one_long_row_does_not_pad_many_short_ones() -> None:
+    sizes = {0: BatchSize(tokens=512, rows=1, width=512)}
+    sizes |= {i: BatchSize(tokens=512, rows=64, width=8) for i in range(1, 4)}
+    assert list(passes(sizes, 2048)) == [[1, 2, 3], [0]]

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedcore.nn.batch_schedule import BatchSize
 from fedcore.nn.batches import EncodedRows, collate
 from fedcore.nn.packed_rows import Packing, TokenTable, pack
 
@@ -84,4 +85,4 @@ def test_a_shard_without_segments_counts_as_zeros() -> None:
     shard = EncodedRows(token_ids=((1, 2), (3,)), segment_ids=(), labels=np.array([0, 1]), pad_id=0)
     table = TokenTable.of([shard, shard])
     assert not table.segments.any() and table.first_row.tolist() == [0, 2]
-    assert table.tokens_of(1, np.array([0, 1, 1])) == 4
+    assert table.size_of(1, np.array([0, 1, 1])) == BatchSize(tokens=4, rows=3, width=2)
