@@ -35,6 +35,7 @@ from fedcore.rounds.events import Event, Joined, Planned, Started, UpdateArrived
 from fedcore.seeds import generator
 from fedcore.update_stack import UpdateStack
 from server.assemble import make_engine
+from server.collector import collect_seldom
 from server.engine import Engine, Turned
 from server.ledger import Ledger
 from server.run_folder import RunFolder
@@ -333,6 +334,7 @@ def _peak_mb() -> float:
 def main() -> None:
     """Measure and report."""
     arguments = parser("framework_overhead", "What a large round costs when nobody trains.").parse_args()
+    collect_seldom()  # as a coordinator's process does
     rows = [*measure_rounds(6 if arguments.quick else 40), *measure_bandit()]
     notes = {
         "goal": "total <= 100 us, S-UCB <= 300 us",

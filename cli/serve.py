@@ -60,6 +60,7 @@ def serve(
     from fleet.report import report
     from fleet.view import PlainView
     from server.allocator import give_memory_back
+    from server.collector import collect_seldom
     from server.serve import ServeOptions
     from server.serve import serve as serve_run
     from storage.model_source import model_folder
@@ -91,6 +92,7 @@ def serve(
     options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered, comes_back=continue_)
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
     give_memory_back()
+    collect_seldom()
     parent = parent_to_watch()
     try:
         run = watched(serve_run(folder, settings, ledger, options), parent)

@@ -39,6 +39,7 @@ def simulate(
 
     from fleet.client_extra import require_client
     from fleet.report import report
+    from server.collector import collect_seldom
     from simulation.progress import RoundLines
     from simulation.run import simulate as run
 
@@ -56,6 +57,7 @@ def simulate(
     say(f"run folder: {folder.root}")
     say(f"{len(scene.fleet.devices)} virtual devices, training {scene.config.simulation.training}")
     lines = RoundLines(say=say, total_rounds=scene.config.run.rounds, now_s=time.monotonic)
+    collect_seldom()
     try:
         summary = run(scene, folder, ledger, [lines])
     except KeyboardInterrupt:

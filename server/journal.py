@@ -155,5 +155,8 @@ def _line(event: Mapping[str, Any]) -> bytes:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(_values_of({**_UNKNOWN, **row}) for row in rows)
+    try:
+        csv.writer(text, lineterminator="\n").writerows(map(_values_of, rows))
+    except KeyError:
+        return _csv([{**_UNKNOWN, **row} for row in rows])
     return text.getvalue().encode()

@@ -1,6 +1,7 @@
 """Outcomes and rounds as plain JSON records: what the ledger, rounds.csv and the summary hold."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from fedcore.outcome import PHASES, DeviceReport, Outcome, Status
@@ -11,8 +12,9 @@ from protos.tier_values import LeafOutcome
 
 TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
 _FIGURES = ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps")
-_PHASE_KEYS = tuple((phase, f"{phase}_s") for phase in PHASES)
-_NOT_REPORTED = dict.fromkeys((*(key for _, key in _PHASE_KEYS), *_FIGURES))
+_figures_of = attrgetter(*_FIGURES)
+_PHASE_KEYS = tuple(f"{phase}_s" for phase in PHASES)
+_NOT_REPORTED = dict.fromkeys((*_PHASE_KEYS, *_FIGURES))
 
 
 def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
@@ -31,10 +33,8 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
     }
     if report is None:
         return record | _NOT_REPORTED | _accounted(outcome.time_s, None, outcome.fold_s) | {"network": outcome.network}
-    for phase, key in _PHASE_KEYS:
-        record[key] = report.phase_s.get(phase, 0.0)
-    for name in _FIGURES:
-        record[name] = getattr(report, name)
+    record.update(zip(_PHASE_KEYS, [report.phase_s.get(phase, 0.0) for phase in PHASES], strict=True))
+    record.update(zip(_FIGURES, _figures_of(report), strict=True))
     record |= _accounted(outcome.time_s, report, outcome.fold_s)
     record["network"] = outcome.network
     return record

@@ -1,11 +1,11 @@
 """From an uploaded blob to a verified update: nothing is counted before all of it was checked."""
 
-import itertools
 import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ SCORE_CODEC = "identity"
 Verified = tuple[Update, GroupScores | None, UpdateSubmission]
 _KNOWN = 64  # bounds remembered: every update of a round is held against one of a few
 _FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
+_figures_of = attrgetter(*_FIGURES)
 
 
 def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
@@ -92,11 +93,11 @@ def _verified(
 
 def check_report(report: DeviceReport, who: str) -> None:
     """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
-    figures = itertools.chain(
-        ((name, getattr(report, name)) for name in _FIGURES),
-        ((f"{phase}_s", seconds) for phase, seconds in report.phase_s.items()),
-    )
-    for name, value in figures:
+    values = (*_figures_of(report), *report.phase_s.values())
+    if min(values) >= 0 and sum(values) < math.inf:
+        return  # a NaN or an infinity would be in the sum, and its place need not be known
+    names = (*_FIGURES, *(f"{phase}_s" for phase in report.phase_s))
+    for name, value in zip(names, values, strict=True):
         if not 0 <= value < math.inf:
             raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
 

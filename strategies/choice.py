@@ -59,6 +59,7 @@ class Chooser:
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _arms: dict[tuple[tuple[int, int], int], Arm] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def choose(self, state: Json, profile: DeviceProfile, round_index: int) -> Choice:
         """Return the device's choice under a policy's `state`; equal arguments give equal choices."""
@@ -81,7 +82,7 @@ class Chooser:
             within_memory=within,
             arm=arm,
             counts=(heads, channels),
-            realised=Arm(sparsity=self._sparsity((heads, channels)), rank=arm.rank),
+            realised=self._realised((heads, channels), arm.rank),
         )
 
     def _space(
@@ -114,6 +115,11 @@ class Chooser:
         if sparsity not in self._counts:
             self._counts[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
         return self._counts[sparsity]
+
+    def _realised(self, counts: tuple[int, int], rank: int) -> Arm:
+        if (counts, rank) not in self._arms:
+            self._arms[counts, rank] = Arm(sparsity=self._sparsity(counts), rank=rank)
+        return self._arms[counts, rank]
 
     def _sparsity(self, counts: tuple[int, int]) -> float:
         if counts not in self._sparsities:

@@ -1,8 +1,7 @@
 """The cost model of `fedcore.device`, bound to one run: memory and seconds of a device's round by counts and rank."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.grammar import parse_chain
@@ -15,6 +14,8 @@ REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times m
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
+
+_Arm = tuple[tuple[int, int], int]  # counts and rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,31 +32,37 @@ class RoundCost:
     class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     # Estimates by what they are of: hashing a cost model for a shared cache would take longer than a look-up.
-    _known: dict[tuple[Any, ...], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[_Arm, tuple[float, float, int, int]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return self._remembered(("memory", counts, rank), lambda: self._memory_mb(counts, rank))
+        return self._estimates(counts, rank)[0]
 
     def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int) -> float:
         """Return the modelled time of a whole round: adapter down, local steps, update up."""
-        dense = self.spec.geometry.head_units, self.spec.geometry.ffn
-        step = self._remembered(("step", counts, rank), lambda: self._step_s(counts, rank)) * profile.slowdown
-        down = self._remembered(("values", dense, rank), lambda: self._values(dense, rank)) * FLOAT_BYTES
+        _, step_s, down_values, up_values = self._estimates(counts, rank)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
-        up = self._remembered(("values", counts, rank), lambda: self._values(counts, rank)) * value_bytes
         return (
-            transfer_seconds(down, profile.downlink_mbps)
-            + self.local_steps * step
-            + transfer_seconds(up, profile.uplink_mbps)
+            transfer_seconds(down_values * FLOAT_BYTES, profile.downlink_mbps)
+            + self.local_steps * (step_s * profile.slowdown)
+            + transfer_seconds(up_values * value_bytes, profile.uplink_mbps)
         )
 
-    def _remembered(self, key: tuple[Any, ...], estimate: Callable[[], float]) -> float:
-        found = self._known.get(key)
+    def _estimates(self, counts: tuple[int, int], rank: int) -> tuple[float, float, int, int]:
+        """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
+        found = self._known.get((counts, rank))
         if found is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            found = self._known[key] = estimate()
+            dense = self.spec.geometry.head_units, self.spec.geometry.ffn
+            found = self._known[counts, rank] = (
+                self._memory_mb(counts, rank),
+                self._step_s(counts, rank),
+                self._values(dense, rank),
+                self._values(counts, rank),
+            )
         return found
 
     def _memory_mb(self, counts: tuple[int, int], rank: int) -> float:
@@ -73,7 +80,6 @@ class RoundCost:
         )
 
     def _step_s(self, counts: tuple[int, int], rank: int) -> float:
-        """Seconds of a step without slowdown, which is the last factor of them."""
         heads, channels = counts
         return step_seconds(
             self.spec.geometry,
