@@ -191,8 +191,8 @@ class SimulationConfig:
     """[simulation]: what `fedcore simulate` needs beside the run itself."""
 
     training: str = "batched"  # or "one-by-one": as a device trains, the same bits; or "none": losses from a curve
-    workers: int = 1  # processes that train; a process of one-by-one training has one thread, else all cores are shared
-    chunk_devices: int = 64  # virtual devices trained and folded together; memory grows with it
+    workers: int = 0  # processes that train, with a thread each; 0: one per core where rounds are large, else none
+    chunk_devices: int = 32  # virtual devices trained and folded together, at most; memory grows with it
     rows_per_device: int = 0  # 0: [data] deals every row out once; else each device draws so many, labels skewed alike
     gflops: float = 60.0  # 1e9 float32 operations per second of a device with slowdown 1
     trace: str = ""  # CSV of device,start_s,end_s: when devices are online; empty: as their class says
@@ -201,7 +201,7 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         _one_of("simulation.training", self.training, ("batched", "one-by-one", "none"))
-        _count("simulation.workers", self.workers, 1)
+        _count("simulation.workers", self.workers, 0)
         _count("simulation.chunk_devices", self.chunk_devices, 1)
         _count("simulation.rows_per_device", self.rows_per_device, 0)
         _above("simulation.gflops", self.gflops, 0)

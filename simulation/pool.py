@@ -1,38 +1,43 @@
 """Processes that train: each has its own model and a pipe. One alone is no process at all."""
 
-import itertools
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from fedcore.errors import FedcoreError, RunError
-from simulation.trainer import Answer, Order, VirtualTrainer, joined
+from simulation.trainer import Answer, Order, VirtualTrainer
 
 STOP_S = 10.0  # a process that is told to end has so long
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainerPool:
-    """Carries an order out on all its trainers at once, each with a share of the devices."""
+    """Carries orders out, as many at once as there are workers; a single order, or worker, stays in this process.
+
+    An order is one process's whatever their number, so that it decides nothing but the time.
+    """
 
     trainer: VirtualTrainer
     workers: int
     _processes: list[SpawnProcess] = field(default_factory=list)
     _pipes: "list[Connection[Any, Any]]" = field(default_factory=list)
 
-    def run(self, order: Order) -> Answer:
-        """Return the answers of all devices, in order. Raises RunError where a process has died."""
-        shares = _shares(order, self.workers)
-        if len(shares) == 1:
-            return self.trainer.run(order)
+    def run(self, orders: Sequence[Order]) -> Iterator[Answer]:
+        """Yield the answers, in order. Raises RunError where a process has died."""
+        if min(self.workers, len(orders)) <= 1:
+            yield from map(self.trainer.run, orders)
+            return
         self._start()
-        for pipe, share in zip(self._pipes, shares, strict=False):
-            pipe.send(share)
-        return joined([self._answer(index) for index in range(len(shares))])
+        for number in range(len(orders) + self.workers):
+            worker = number % self.workers
+            if number >= self.workers:
+                yield self._answer(worker)
+            if number < len(orders):
+                self._pipes[worker].send(orders[number])
 
     def close(self) -> None:
         """End the processes."""
@@ -77,28 +82,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _shares(order: Order, workers: int) -> Sequence[Order]:
-    """Deal the devices out in runs of neighbours, so that answers join in order."""
-    count = min(workers, len(order.tasks))
-    if count <= 1:
-        return [order]
-    ends = [len(order.tasks) * number // count for number in range(count + 1)]
-    return [
-        Order(keep_set=order.keep_set, before=order.before, tasks=order.tasks[low:high], batched=order.batched)
-        for low, high in itertools.pairwise(ends)
-    ]
-
-
 def _serve(pipe: "Connection[Any, Any]", trainer: VirtualTrainer) -> None:
     """Carry out orders until the pipe closes; the life of a training process."""
-    while True:
-        try:
+    try:
+        while True:
             order = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            pipe.send(trainer.run(order))
-        except FedcoreError as error:
-            pipe.send(error)
-        except KeyboardInterrupt:
-            return
+            try:
+                answer: Answer | FedcoreError = trainer.run(order)
+            except FedcoreError as error:
+                answer = error
+            pipe.send(answer)
+    except (EOFError, OSError, KeyboardInterrupt):
+        return  # nobody asks any more

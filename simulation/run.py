@@ -50,6 +50,7 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
         )
         stage = make_stage(scene, engine, folder, log)
         try:
+            stage.workload.recover(rounds)
             _drive(scene, engine, stage, clock)
             return _finish(scene, engine, stage, folder)
         finally:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from simulation.judging import Judging
 
 
+PARALLEL_FROM = 32  # devices in a round: for fewer, starting processes takes longer than they save
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """`judging` None: nothing is trained, so there is nothing to measure."""
@@ -37,9 +40,12 @@ def make_stage(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog) -> 
 def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
     cost = round_cost(scene.config, scene.spec)
     workload = CurveWorkload(
-        curve=curve, cost=cost, largest_rank=scene.config.strategy.ranks[-1], seed=scene.config.run.seed
+        curve=curve,
+        cost=cost,
+        largest_rank=scene.config.strategy.ranks[-1],
+        seed=scene.config.run.seed,
+        outcomes=engine.ledger.outcomes,
     )
-    workload.recover(engine.ledger.outcomes(), [each.round for each in engine.ledger.rounds() if each.void])
     return Stage(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
 
 
@@ -67,8 +73,10 @@ def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, trai
     )
     ids = label_ids(training, source.labels)
     rows = encode_rows(load_tokenizer(source.folder), training.texts, ids.tolist(), source.max_length)
-    batched, workers = config.simulation.training == "batched", config.simulation.workers
-    trainer = VirtualTrainer(source=source, rows=rows, threads=max(1, cores() // workers) if batched else 1)
+    cohort = min(config.strategy.cohort or len(scene.fleet.devices), len(scene.fleet.devices))
+    workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
+    batched = config.simulation.training == "batched"
+    trainer = VirtualTrainer(source=source, rows=rows, threads=None if batched and workers == 1 else 1)
     workload = TrainingWorkload(
         spec=scene.spec,
         fleet=scene.fleet,

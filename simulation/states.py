@@ -24,7 +24,7 @@ class DeviceStates:
 
     root: Path
     needed: bool
-    _prepared: set[str] = field(default_factory=set)
+    _prepared: dict[str, int] = field(default_factory=dict)  # device -> round
 
     @staticmethod
     def of(root: Path, training: TrainingConfig) -> "DeviceStates":
@@ -35,26 +35,34 @@ class DeviceStates:
         """Return what was committed last."""
         return load_training_state(self._path(device)) if self.needed else TrainingState()
 
-    def prepare(self, device: str, state: TrainingState) -> None:
-        """Keep what a device has if its update counts."""
+    def prepare(self, device: str, round_index: int, state: TrainingState) -> None:
+        """Keep what a device has if its update of this round is accepted."""
         if self.needed:
             self._path(device).parent.mkdir(parents=True, exist_ok=True)
-            save_training_state(self._next(device), state)
-            self._prepared.add(device)
+            save_training_state(self._next(device, round_index), state)
+            self._prepared[device] = round_index
 
     def settle(self, closed: RoundResult) -> None:
-        """Commit the states of accepted devices and drop the others'."""
-        for device in sorted(self._prepared & set(closed.accepted)):
-            self._next(device).replace(self._path(device))
-        for device in sorted(self._prepared - set(closed.accepted)):
-            self._next(device).unlink()
+        """Commit the states of devices accepted in this round and drop all others that were prepared."""
+        accepted = set(closed.accepted)
+        for device, number in self._prepared.items():
+            if number == closed.round and device in accepted:
+                self._next(device, number).replace(self._path(device))
+            else:
+                self._next(device, number).unlink()
         self._prepared.clear()
+
+    def recover(self, closed: RoundResult) -> None:
+        """Settle what an earlier process of the run had prepared; `closed` is the last round it closed."""
+        for path in self.root.glob("*/training-*.safetensors"):
+            self._prepared[path.parent.name] = int(path.stem.removeprefix("training-"))
+        self.settle(closed)
 
     def _path(self, device: str) -> Path:
         return self.root / device / "training.safetensors"
 
-    def _next(self, device: str) -> Path:
-        return self.root / device / "training-next.safetensors"
+    def _next(self, device: str, round_index: int) -> Path:
+        return self.root / device / f"training-{round_index}.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

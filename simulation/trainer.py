@@ -2,7 +2,6 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,17 +57,18 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class VirtualTrainer:
-    """Carries out orders, one at a time, on `threads` torch threads."""
+    """Carries out orders, one at a time, on `threads` torch threads (None: as many as torch takes)."""
 
     source: ModelSource
     rows: EncodedRows  # of all devices
-    threads: int
+    threads: int | None
     _base: Classifier | None = None
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""
-        torch.set_num_threads(self.threads)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         classifier = self._variant(order)
         return self._batched(classifier, order) if order.batched else self._one_by_one(classifier, order)
 
@@ -131,7 +131,9 @@ class VirtualTrainer:
         """Return the model cut to the order's keep-set, with adapters of its rank: the last few are kept."""
         key = order.keep_set.blob_id
         if key not in self._variants:
-            variant = copy.deepcopy(self._loaded())
+            base = self._loaded()
+            shared = {id(each): each for each in (*base.model.parameters(), *base.model.buffers())}
+            variant = copy.deepcopy(base, shared)  # a cut makes new parameters, all others stay the base's own
             if order.keep_set != variant.keep_set:
                 shrink(variant, order.keep_set)
             work = order.tasks[0].work
@@ -162,16 +164,4 @@ def _figures(result: TrainResult) -> Figures:
         peak_memory_mb=result.peak_memory_mb,
         adapter_importance=result.adapter_importance,
         scores=result.scores,
-    )
-
-
-def joined(answers: "list[Answer]") -> Answer:
-    """Return the answers to parts of one order as one."""
-    if len(answers) == 1:
-        return answers[0]
-    names: Mapping[str, NDArray[np.float32]] = answers[0].increments
-    return Answer(
-        figures=tuple(each for answer in answers for each in answer.figures),
-        increments={name: np.concatenate([answer.increments[name] for answer in answers]) for name in names},
-        states=tuple(each for answer in answers for each in answer.states),
     )

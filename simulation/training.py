@@ -1,5 +1,6 @@
 """Real training of virtual devices, batched or one by one."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from client.training_state import TrainingState
@@ -22,21 +23,30 @@ class TrainingWorkload:
     states: DeviceStates
     batched: bool
 
-    def train(self, group: Group) -> Lesson:
-        """Train a group; what its devices would keep is prepared until the round has closed."""
+    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+        """Train group by group; what their devices would keep is prepared until the round has closed."""
+        answers = self.pool.run([self._order(group) for group in groups])
+        for group, answer in zip(groups, answers, strict=True):
+            self._prepare(group, answer.figures, answer.states)
+            yield Lesson(figures=answer.figures, increments=answer.increments)
+
+    def _order(self, group: Group) -> Order:
         asked = group.assignment
         before = restrict(self.spec, group.adapter, rank=asked.arm.rank, keep_set=asked.keep_set)
         tasks = tuple(
             Task(work=part.work, rows=self.fleet.devices[part.device].rows, state=self.states.load(part.device))
             for part in group.parts
         )
-        answer = self.pool.run(Order(keep_set=asked.keep_set, before=before, tasks=tasks, batched=self.batched))
-        self._prepare(group, answer.figures, answer.states)
-        return Lesson(figures=answer.figures, increments=answer.increments)
+        return Order(keep_set=asked.keep_set, before=before, tasks=tasks, batched=self.batched)
 
     def settle(self, closed: RoundResult) -> None:
         """Commit what accepted devices keep."""
         self.states.settle(closed)
+
+    def recover(self, closed: Sequence[RoundResult]) -> None:
+        """Commit or drop what an earlier process had prepared when it ended."""
+        if closed:
+            self.states.recover(closed[-1])
 
     def close(self) -> None:
         """End the training processes."""
@@ -45,4 +55,4 @@ class TrainingWorkload:
     def _prepare(self, group: Group, figures: tuple[Figures | str, ...], states: tuple[TrainingState, ...]) -> None:
         for part, told, state in zip(group.parts, figures, states, strict=True):
             if isinstance(told, Figures):
-                self.states.prepare(part.device, state)
+                self.states.prepare(part.device, group.round, state)

@@ -1,6 +1,6 @@
 """A workload without training: losses from a curve, memory from the cost model, no tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
@@ -23,12 +23,14 @@ class CurveWorkload:
     cost: RoundCost
     largest_rank: int
     seed: int
+    outcomes: Callable[[], Mapping[int, Sequence[Json]]]  # of every closed round, as the ledger has them
     progress: float = 0.0
     _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
 
-    def train(self, group: Group) -> Lesson:
-        """Return the group's losses; nothing is trained."""
-        return Lesson(figures=tuple(self._figures(part) for part in group.parts), increments=None)
+    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+        """Yield the groups' losses; nothing is trained."""
+        for group in groups:
+            yield Lesson(figures=tuple(self._figures(part) for part in group.parts), increments=None)
 
     def settle(self, closed: RoundResult) -> None:
         """Let a counted round move the fleet on."""
@@ -36,12 +38,13 @@ class CurveWorkload:
             self._move([self._steps[device] for device in closed.accepted])
         self._steps.clear()
 
-    def recover(self, outcomes: Mapping[int, Sequence[Json]], void: Sequence[int]) -> None:
-        """Take up where the closed rounds of an earlier process have left the fleet."""
-        for number, rows in outcomes.items():
-            counted = [row for row in rows if row["status"] == Status.ACCEPTED and row["steps"]]
-            if number not in void:
-                self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in counted])
+    def recover(self, closed: Sequence[RoundResult]) -> None:
+        """Move the fleet to where the counted rounds have left it."""
+        counted = {each.round for each in closed if not each.void}
+        for number, rows in self.outcomes().items() if counted else ():
+            if number in counted:
+                accepted = [row for row in rows if row["status"] == Status.ACCEPTED]
+                self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in accepted])
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -93,8 +93,9 @@ class Waves:
                 yield ended
             elif plan.trained_at_s < pushed.until_s:
                 doing[pushed.device] = plan
-        for group in in_groups([plan.part for plan in doing.values()], self.engine.tensors, self.chunk_devices):
-            yield from self._group(group, [doing[part.device] for part in group.parts])
+        groups = in_groups([plan.part for plan in doing.values()], self.engine.tensors, self.chunk_devices)
+        for group, lesson in zip(groups, self.workload.train(groups), strict=True):
+            yield from self._group(group, lesson, [doing[part.device] for part in group.parts])
 
     def _plan(self, part: Part, pushed: Pushed) -> _Plan:
         device = self.fleet.devices[part.device]
@@ -115,8 +116,7 @@ class Waves:
             train_s=self.cost.seconds(part.assignment, device.profile),
         )
 
-    def _group(self, group: Group, plans: Sequence[_Plan]) -> Iterator[Ended]:
-        lesson = self.workload.train(group)
+    def _group(self, group: Group, lesson: Lesson, plans: Sequence[_Plan]) -> Iterator[Ended]:
         sent = self.traffic.up(group, lesson.increments)
         counted: list[int] = []
         reports: list[DeviceReport] = []

@@ -1,6 +1,7 @@
 """The seam between a simulated round and whatever trains in it."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,14 +65,18 @@ class Lesson:
 
 
 class Workload(Protocol):
-    """Trains virtual devices. One group at a time; whatever it keeps between rounds is its own."""
+    """Trains virtual devices; whatever it keeps between rounds is its own."""
 
-    def train(self, group: Group) -> Lesson:
-        """Return what the group's devices learned."""
+    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+        """Yield what each group's devices learned, in the order of the groups."""
         ...
 
     def settle(self, closed: RoundResult) -> None:
         """Commit what the devices whose updates were accepted keep, and forget what the others had prepared."""
+        ...
+
+    def recover(self, closed: Sequence[RoundResult]) -> None:
+        """Take up where an earlier process of the run ended, after these rounds; called once, before any training."""
         ...
 
     def close(self) -> None:
@@ -80,7 +85,10 @@ class Workload(Protocol):
 
 
 def in_groups(parts: Sequence[Part], adapter: Tensors, most: int) -> list[Group]:
-    """Return `parts` in groups that train alike, of `most` devices or fewer, in order of name inside each."""
+    """Return `parts` in groups that train alike, in order of name inside each.
+
+    What is more than `most` devices is parted into groups whose sizes differ by one device at most.
+    """
     alike: dict[object, list[Part]] = {}
     for part in sorted(parts, key=lambda each: each.device):
         asked = part.assignment
@@ -89,5 +97,10 @@ def in_groups(parts: Sequence[Part], adapter: Tensors, most: int) -> list[Group]
     return [
         Group(round=chunk[0].assignment.round, adapter=adapter, parts=tuple(chunk))
         for members in alike.values()
-        for chunk in (members[low : low + most] for low in range(0, len(members), most))
+        for chunk in _evenly(members, -(-len(members) // most))
     ]
+
+
+def _evenly(members: Sequence[Part], count: int) -> list[Sequence[Part]]:
+    ends = [len(members) * number // count for number in range(count + 1)]
+    return [members[low:high] for low, high in itertools.pairwise(ends)]

@@ -1,7 +1,7 @@
 """A simulated run without torch: a tiny base model nobody loads, and devices that learn what their name says."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,10 @@ class NamedWorkload:
     trained: list[tuple[int, str]] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
 
-    def train(self, group: Group) -> Lesson:
+    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+        yield from map(self._lesson, groups)
+
+    def _lesson(self, group: Group) -> Lesson:
         self.trained += [(group.round, part.device) for part in group.parts]
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
@@ -56,7 +59,24 @@ class NamedWorkload:
     def settle(self, closed: RoundResult) -> None:
         self.settled.append(closed.round)
 
+    def recover(self, closed: Sequence[RoundResult]) -> None:
+        pass
+
     def close(self) -> None:
+        pass
+
+
+class Stopping:
+    """Somebody who presses Ctrl-C once a round has been committed."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def event(self, kind: str, fields: Mapping[str, object]) -> None:
+        if kind == "committed" and fields["round"] == self.after:
+            raise KeyboardInterrupt
+
+    def rows(self, rows: object) -> None:
         pass
 
 

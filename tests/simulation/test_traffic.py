@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedcore.assignment import Arm, Assignment, TrainingSpec
+from fedcore.codec.chain import decode, encode
+from fedcore.geometry import geometry_from_config
+from fedcore.keep_set import KeepSet
+from protos.values import BlobRef, Work
+from server.uploads import score_shapes
+from simulation.traffic import RealTraffic
+from simulation.workload import Group, Part, in_groups
+from tests.tiny_run import MODEL, spec_of
+
+GEOMETRY = geometry_from_config(MODEL)
+SPEC = spec_of(GEOMETRY, 2)
+FULL = KeepSet.full(GEOMETRY)
+
+
+class NoFeedback:
+    def send(self, part: Part, increment: dict[str, NDArray[np.float32]]) -> bytes:
+        raise AssertionError("no error feedback was asked for")
+
+
+def part(device: str, codec: str = "identity", *, score: bool = False, refs: tuple[BlobRef, ...] = ()) -> Part:
+    training = TrainingSpec(
+        batch_size=4,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        lora_scale=2.0,
+        importance="taylor",
+        keep_optimizer=False,
+        codec=codec,
+    )
+    assignment = Assignment(
+        round=1,
+        device=device,
+        arm=Arm(sparsity=0.0, rank=2),
+        keep_set=FULL,
+        local_steps=1,
+        weight=1,
+        seed=0,
+        deadline_s=1.0,
+        score=score,
+        training=training,
+    )
+    work = Work(
+        round=1,
+        arm=assignment.arm,
+        keep_set=BlobRef(id="sha256:" + "0" * 64, size=10, inline=b"x"),
+        rank_blocks=refs,
+        head=BlobRef(id="sha256:" + "1" * 64, size=20, inline=b"y"),
+        local_steps=1,
+        weight=1,
+        seed=0,
+        deadline_s=1.0,
+        score=score,
+        training=training,
+        max_upload_bytes=1,
+        basis="persistent",
+    )
+    return Part(device=device, assignment=assignment, work=work)
+
+
+def increments(devices: int) -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal((devices, *shape)).astype(np.float32) * 0.01 for name, shape in SPEC.shapes().items()
+    }
+
+
+@pytest.mark.parametrize("codec", ["identity", "bf16", "fp16", "bf16+zstd", "int8", "topk:0.3+int4+zstd"])
+@pytest.mark.parametrize("score", [False, True])
+def test_what_arrives_is_what_each_device_encoded(codec: str, score: bool) -> None:
+    group = Group(round=1, adapter={}, parts=tuple(part(f"a-{number}", codec, score=score) for number in range(3)))
+    stacked = increments(3)
+    sent = RealTraffic(feedback=NoFeedback()).up(group, stacked)
+    beside = 0
+    if score:
+        zeros = {name: np.zeros(shape, dtype=np.float32) for name, shape in score_shapes(FULL).items()}
+        beside = len(encode(zeros, "identity"))
+    assert sent.increments is not None
+    for row in range(3):
+        data = encode({name: value[row] for name, value in stacked.items()}, codec)
+        assert sent.sizes[row] == len(data) + beside
+        for name, value in decode(data).items():
+            np.testing.assert_array_equal(sent.increments[name][row], value)
+
+
+def test_a_device_fetches_what_it_does_not_hold_and_a_delta_where_it_can() -> None:
+    first = BlobRef(id="sha256:" + "a" * 64, size=1000)
+    second = BlobRef(
+        id="sha256:" + "b" * 64, size=1000, delta_id="sha256:" + "c" * 64, delta_base=first.id, delta_size=300
+    )
+    traffic = RealTraffic(feedback=NoFeedback())
+    assert traffic.down(part("a-0", refs=(first,))) == 30 + 1000
+    assert traffic.down(part("a-0", refs=(first,))) == 30
+    assert traffic.down(part("a-0", refs=(second,))) == 30 + 300
+    assert traffic.down(part("a-1", refs=(second,))) == 30 + 1000
+
+
+def test_groups_train_alike_and_are_of_even_size() -> None:
+    parts = [part(f"a-{number}") for number in range(10)] + [part("b-0", "bf16")]
+    groups = in_groups(list(reversed(parts)), {}, 4)
+    assert sorted(len(each.parts) for each in groups) == [1, 3, 3, 4]
+    assert {each.assignment.training.codec for each in groups} == {"identity", "bf16"}
+    assert sorted(each.device for group in groups for each in group.parts) == sorted(each.device for each in parts)
+
+
+def test_another_rank_is_another_group() -> None:
+    one, two = part("a-0"), part("a-1")
+    two = replace(two, assignment=replace(two.assignment, arm=Arm(sparsity=0.0, rank=1)))
+    assert len(in_groups([one, two], {}, 8)) == 2

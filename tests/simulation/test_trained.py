@@ -1,0 +1,134 @@
+"""Simulations that train a tiny model: batched or one by one, in this process or in others, broken off and resumed."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedcore.config_text import parse_config
+from fedcore.protocols import Json
+from server.run_folder import RunFolder
+from server.serve import new_run, reopen_run
+from simulation.run import simulate
+from simulation.scene import set_scene
+from tests.simulation.virtual import Stopping
+from tests.tiny_models import tiny_model
+from tests.whole.stage import texts
+
+CONFIG = """
+[run]
+name = "trained"
+rounds = 3
+[model]
+path = "{model}"
+max_length = 16
+[data]
+train = "{rows}"
+[strategy]
+ranks = [2, 4]
+warmup_rounds = 1
+recovery_rounds = 1
+bandit = "fixed"
+[training]
+local_steps = 2
+batch_size = 4
+[evaluation]
+rows_per_round = 0
+[simulation]
+exports = false
+workers = 1
+[[fleet.class]]
+name = "big"
+count = 3
+target_sparsity = 0.25
+[[fleet.class]]
+name = "small"
+count = 3
+target_sparsity = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("simulated")
+    with (root / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 120)])
+    return CONFIG.format(model=tiny_model(root / "bert", "bert"), rows=root / "rows.csv")
+
+
+def run(text: str, root: Path, *overrides: str, stop_after: int = 0) -> Json:
+    scene = set_scene(parse_config(text, overrides))
+    root.mkdir(exist_ok=True)
+    folder = RunFolder(root)
+    ledger = (
+        reopen_run(folder, scene.model)[0] if folder.ledger.exists() else new_run(folder, scene.config, scene.model)
+    )
+    return simulate(scene, folder, ledger, [Stopping(stop_after)])
+
+
+def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    return load_file(root / "global" / "adapter_model.safetensors") | load_file(root / "global" / "head.safetensors")
+
+
+@pytest.mark.parametrize("importance", ["taylor", "lora-taylor"])
+def test_batched_training_is_that_of_one_device_after_the_other(text: str, tmp_path: Path, importance: str) -> None:
+    settings = ("training.codec=identity", f"training.importance={importance}", "training.keep_optimizer=true")
+    figures = [
+        run(text, tmp_path / mode, f"simulation.training={mode}", *settings) for mode in ("batched", "one-by-one")
+    ]
+    one, other = adapter(tmp_path / "batched"), adapter(tmp_path / "one-by-one")
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], atol=1e-5)
+    for first, second in zip(*(each["rounds"] for each in figures), strict=True):
+        for row, twin in zip(first["results"], second["results"], strict=True):
+            assert row["loss_after"] == pytest.approx(twin["loss_after"], abs=1e-5)
+            assert row["time_s"] == twin["time_s"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("training.codec=bf16+zstd",),
+        ("training.codec=ef+topk:0.3+int8", "training.keep_optimizer=true", "training.importance=lora-taylor"),
+        ("strategy.aggregator=delta-stack",),
+    ],
+)
+def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
+    text: str, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    settings = ("simulation.training=one-by-one", *settings)
+    run(text, tmp_path / "whole", *settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(text, tmp_path / "broken", *settings, stop_after=2)
+    run(text, tmp_path / "broken", *settings)
+    one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "broken")
+    assert all((value == other[name]).all() for name, value in one.items())
+
+
+def test_devices_that_keep_nothing_have_no_folders(text: str, tmp_path: Path) -> None:
+    run(text, tmp_path / "run")
+    assert not (tmp_path / "run" / "devices").exists()
+
+
+def test_more_devices_than_rows_share_them(text: str, tmp_path: Path) -> None:
+    summary = run(
+        text,
+        tmp_path / "run",
+        "simulation.rows_per_device=4",
+        "fleet.class.big.count=200",
+        "strategy.cohort=5",
+        "run.rounds=2",
+    )
+    assert summary["totals"]["rounds"] == 2
+    assert all(len(each["results"]) == 5 for each in summary["rounds"])
+
+
+@pytest.mark.slow
+def test_processes_give_the_bits_of_one(text: str, tmp_path: Path) -> None:
+    settings = ("simulation.training=one-by-one", "simulation.chunk_devices=1", "run.rounds=2")
+    run(text, tmp_path / "one", *settings)
+    run(text, tmp_path / "many", *settings, "simulation.workers=2")
+    one, other = adapter(tmp_path / "one"), adapter(tmp_path / "many")
+    assert all((value == other[name]).all() for name, value in one.items())
