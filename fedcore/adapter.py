@@ -11,6 +11,7 @@ rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,7 +66,8 @@ class AdapterSpec:
 
     def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
         """Number of float values a holder of `rank` and `keep_set` uploads."""
-        return sum(int(np.prod(shape)) for shape in self.shapes(rank=rank, keep_set=keep_set).values())
+        counts = (None, None) if keep_set is None else keep_set.counts
+        return _num_values(self, self.rank if rank is None else rank, *counts)
 
 
 @lru_cache(_KNOWN)
@@ -76,6 +78,11 @@ def _shapes(spec: AdapterSpec, rank: int, heads: int | None, channels: int | Non
         shapes[f"layers.{layer}.{module}.A"] = (rank, into)
         shapes[f"layers.{layer}.{module}.B"] = (out, rank)
     return MappingProxyType(shapes | dict(spec.head))
+
+
+@lru_cache(_KNOWN)
+def _num_values(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> int:
+    return sum(math.prod(shape) for shape in _shapes(spec, rank, heads, channels).values())
 
 
 def initial_adapter(

@@ -87,6 +87,10 @@ class KeepSet:
 
     def to_bytes(self) -> bytes:
         """Canonical serialisation; equal keep-sets give equal bytes."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
         return json.dumps({"channels": self.channels, "heads": self.heads}, separators=(",", ":")).encode()
 
     @staticmethod

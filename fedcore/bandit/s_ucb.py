@@ -19,7 +19,8 @@ observations, and spread over a leaf per observation they made every leaf look u
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,12 +74,15 @@ class SUcb:
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
         """Return an arm in `space`, drawn uniformly from the part of the best leaf inside it; ties fall by `rng`."""
-        leaves = [Leaf(*values) for values in state["leaves"]]
         bins = [self._bin(rank) for rank in space.ranks]
+        # As in `observe`, only leaves that matter become values of their own.
         open_leaves = [
-            leaf for leaf in leaves if _meets(leaf, space) and any(leaf.first <= i < leaf.last for i in bins)
+            Leaf(*values)
+            for values in state["leaves"]
+            if values[0] <= space.sparsity_high and space.sparsity_low < values[1] and _meets(values[2:4], bins)
         ]
-        spread = 2 * math.log(max(1.0, sum(leaf.pulls for leaf in leaves)))
+        known = sum([values[4] for values in state["leaves"]])
+        spread = 2 * math.log(max(1.0, known))
         bounds = [self._bound(leaf, spread) for leaf in open_leaves]
         highest = max(bounds)
         best = [leaf for leaf, bound in zip(open_leaves, bounds, strict=True) if bound == highest]
@@ -132,5 +136,8 @@ class SUcb:
         return [leaf]
 
 
-def _meets(leaf: Leaf, space: ArmSpace) -> bool:
-    return leaf.low <= space.sparsity_high and space.sparsity_low < leaf.high
+def _meets(rank_bins: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether [first, last) holds one of the `wanted`, ascending."""
+    first, last = rank_bins
+    index = bisect_left(wanted, first)
+    return index < len(wanted) and wanted[index] < last
