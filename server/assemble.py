@@ -79,7 +79,7 @@ def make_engine(
         adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
         globals=folder.globals,
         global_hash=digest,
-        counted={device: each.round for each in ledger.rounds() if not each.void for device in each.accepted},
+        counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
         clock=clock,
     )
 

@@ -147,6 +147,15 @@ class Ledger:
             rows = sql.execute("SELECT result FROM rounds ORDER BY round").fetchall()
         return tuple(result_from_json(json.loads(result)) for (result,) in rows)
 
+    def each_round(self) -> Iterator[RoundResult]:
+        """Yield every closed round, in order, one read at a time: a long run's rounds need not fit into memory."""
+        with self._transaction("BEGIN") as sql:
+            numbers = [number for (number,) in sql.execute("SELECT round FROM rounds ORDER BY round")]
+        for number in numbers:
+            with self._transaction("BEGIN") as sql:
+                (result,) = sql.execute("SELECT result FROM rounds WHERE round = ?", (number,)).fetchone()
+            yield result_from_json(json.loads(result))
+
     def outcomes(self) -> dict[int, tuple[Json, ...]]:
         """Return the outcomes of every closed round, by round, in order."""
         with self._transaction("BEGIN") as sql:

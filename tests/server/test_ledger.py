@@ -71,7 +71,7 @@ def test_turns_survive_closing_and_opening(tmp_path: Path) -> None:
     assert state.strategy_state == {"closed": 2} and state.global_blobs == BLOBS
     assert state.assignments == ({"device": "a", "round": 3},)
     assert state.labels == ("negative", "positive")
-    assert ledger.rounds() == (result(1), result(2, void=True))
+    assert ledger.rounds() == tuple(ledger.each_round()) == (result(1), result(2, void=True))
     assert ledger.outcomes()[1] == ({"device": "a", "reward": 0.1 + 0.2}, {"device": "b", "reward": None})
     assert ledger.reports() == {1: {"weight": 1}, 2: {"weight": 2}}
 
