@@ -1,5 +1,6 @@
 """What crosses a virtual device's links: how many bytes come down, and what the far side decodes of what goes up."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -94,7 +95,8 @@ class ModelledTraffic:
 
     def down(self, part: Part) -> int:
         """Return the bytes of the adapter's factors at the assigned rank, in full coordinates."""
-        return FLOAT_BYTES * self.cost.spec.num_values(rank=part.assignment.arm.rank)
+        spec = self.cost.spec
+        return FLOAT_BYTES * _values(spec, part.assignment.arm.rank, spec.geometry.head_units, spec.geometry.ffn)
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Return the bytes of as many values as a device of this rank and keep-set sends."""
@@ -135,4 +137,4 @@ def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> 
 def _values(spec: AdapterSpec, rank: int, heads: int, channels: int) -> int:
     shapes = (spec.geometry.shape(module, heads=heads, channels=channels) for module in spec.targets)
     factors = spec.geometry.layers * rank * sum(sum(shape) for shape in shapes)
-    return factors + sum(int(np.prod(shape)) for _, shape in spec.head)
+    return factors + sum(math.prod(shape) for _, shape in spec.head)
