@@ -15,13 +15,15 @@ from fedcore.keep_set import KeepSet
 from fedcore.nn.batched_train import VirtualTask, train_batched
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.load import load_classifier
+from fedcore.nn.load import DTYPES, load_classifier
 from fedcore.nn.lora import attach, load_adapter
 from fedcore.nn.moments import Holding
+from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import TrainResult
 from protos.values import Work
 from simulation.dealing import Indices
+from simulation.step_estimate import ModelKind, estimated
 from simulation.workload import Figures
 
 MOST_VARIANTS = 4  # pruned models kept beside the base model
@@ -64,6 +66,7 @@ class VirtualTrainer:
     threads: int | None
     _base: Classifier | None = None
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
+    _memory: dict[int, StepMemory] = field(default_factory=dict)  # of the dense model, by rank
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""
@@ -103,6 +106,7 @@ class VirtualTrainer:
             steps=work.local_steps,
             score=work.score,
             keep_moments=work.training.keep_optimizer,
+            memory=self._step_memory(order),
         )
         figures: list[Figures | str] = []
         states: list[TrainingState] = []
@@ -127,22 +131,39 @@ class VirtualTrainer:
             smoothed=task.state.smoothed,
         )
 
+    def _step_memory(self, order: Order) -> StepMemory:
+        """Return what a step of one device takes; the dense model's is measured, once for every rank."""
+        work, base = order.tasks[0].work, self._loaded()
+        rank, size = work.arm.rank, work.training.batch_size
+        if rank not in self._memory:
+            dense = self._cut(KeepSet.full(base.geometry), work)
+            self._memory[rank] = measure_step_memory(dense, work.training, rows=size, width=self.source.max_length)
+        kind = ModelKind(
+            geometry=base.geometry,
+            targets=self.source.targets,
+            dtype_bytes=DTYPES[self.source.dtype].itemsize,
+            num_labels=len(self.source.labels),
+        )
+        return estimated(self._memory[rank], kind, counts=order.keep_set.counts, rank=rank)
+
     def _variant(self, order: Order) -> Classifier:
         """Return the model cut to the order's keep-set, with adapters of its rank: the last few are kept."""
         key = order.keep_set.blob_id
         if key not in self._variants:
-            base = self._loaded()
-            shared = {id(each): each for each in (*base.model.parameters(), *base.model.buffers())}
-            variant = copy.deepcopy(base, shared)  # a cut makes new parameters, all others stay the base's own
-            if order.keep_set != variant.keep_set:
-                shrink(variant, order.keep_set)
-            work = order.tasks[0].work
-            attach(variant, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
-            self._variants[key] = variant
+            self._variants[key] = self._cut(order.keep_set, order.tasks[0].work)
             while len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)
         return self._variants[key]
+
+    def _cut(self, keep_set: KeepSet, work: Work) -> Classifier:
+        base = self._loaded()
+        shared = {id(each): each for each in (*base.model.parameters(), *base.model.buffers())}
+        variant = copy.deepcopy(base, shared)  # a cut makes new parameters, all others stay the base's own
+        if keep_set != variant.keep_set:
+            shrink(variant, keep_set)
+        attach(variant, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+        return variant
 
     def _loaded(self) -> Classifier:
         if self._base is None:
