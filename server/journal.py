@@ -9,7 +9,6 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,9 +24,6 @@ COLUMNS = (
     *("bytes_down", "bytes_up", "loss_before", "loss_after", "peak_memory_mb"),
     *("wait_s", "fold_s", "overrun_s", "timing", "network"),
 )
-
-_values_of = itemgetter(*COLUMNS)
-_UNKNOWN = dict.fromkeys(COLUMNS, "")
 
 
 class EventLog:
@@ -154,9 +150,15 @@ def _line(event: Mapping[str, Any]) -> bytes:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    try:
-        csv.writer(text, lineterminator="\n").writerows(map(_values_of, rows))
-    except KeyError:
-        return _csv([{**_UNKNOWN, **row} for row in rows])
+    return b"".join(map(_csv_line, rows))
+
+
+def _csv_line(row: Mapping[str, Any]) -> bytes:
+    """Return one row, by way of a JSON list where that has the same cells: many times faster for so many numbers."""
+    values = ["" if value is None else value for value in map(row.get, COLUMNS)]
+    line = compact(values)[1:-1]
+    if line.count(b",") == len(COLUMNS) - 1 and b"\\" not in line and b"null" not in line:
+        return line.replace(b'"', b"") + b"\n"
+    text = io.StringIO()  # a cell with a comma, a quotation mark or NaN in it
+    csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode()

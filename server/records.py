@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
 
 from fedcore.outcome import PHASES, DeviceReport, Outcome, Status
 from fedcore.phases import Timing, account
@@ -13,31 +12,32 @@ from protos.tier_values import LeafOutcome
 TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
 _FIGURES = ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps")
 _figures_of = attrgetter(*_FIGURES)
-_PHASE_KEYS = tuple(f"{phase}_s" for phase in PHASES)
-_NOT_REPORTED = dict.fromkeys((*_PHASE_KEYS, *_FIGURES))
+_MEASURED = (*(f"{phase}_s" for phase in PHASES), *_FIGURES)
+_NOT_REPORTED: Json = dict.fromkeys(_MEASURED)
 
 
 def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
     """One device's part in one round; figures it did not report are None."""
     report = outcome.report
-    record: dict[str, Any] = {
+    if report is None:
+        measured = _NOT_REPORTED
+    else:
+        phases = [report.phase_s.get(phase, 0.0) for phase in PHASES]
+        measured = dict(zip(_MEASURED, (*phases, *_figures_of(report)), strict=True))
+    return {
         "round": outcome.round,
         "device": outcome.device,
         "class": outcome.device_class,
-        "status": outcome.status.value,
+        "status": str(outcome.status),
         "sparsity": outcome.arm.sparsity,
         "rank": outcome.arm.rank,
         "reward": reward,
         "weight": weight,
         "time_s": outcome.time_s,
+        **measured,
+        **_accounted(outcome.time_s, report, outcome.fold_s),
+        "network": outcome.network,
     }
-    if report is None:
-        return record | _NOT_REPORTED | _accounted(outcome.time_s, None, outcome.fold_s) | {"network": outcome.network}
-    record.update(zip(_PHASE_KEYS, [report.phase_s.get(phase, 0.0) for phase in PHASES], strict=True))
-    record.update(zip(_FIGURES, _figures_of(report), strict=True))
-    record |= _accounted(outcome.time_s, report, outcome.fold_s)
-    record["network"] = outcome.network
-    return record
 
 
 def leaf_record(leaf: LeafOutcome) -> Json:
@@ -79,13 +79,10 @@ def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: floa
 
 
 def _accounted(time_s: float, report: DeviceReport | None, fold_s: float | None) -> Json:
-    known = account(time_s, report.phase_s, repushed=report.repushed) if report else None
-    return {
-        "wait_s": known.wait_s if known else None,
-        "fold_s": fold_s,
-        "overrun_s": known.overrun_s if known else None,
-        "timing": known.timing.value if known else None,
-    }
+    if report is None:
+        return {"wait_s": None, "fold_s": fold_s, "overrun_s": None, "timing": None}
+    known = account(time_s, report.phase_s, repushed=report.repushed)
+    return {"wait_s": known.wait_s, "fold_s": fold_s, "overrun_s": known.overrun_s, "timing": str(known.timing)}
 
 
 def _mean(rows: Sequence[Json], key: str) -> float | None:

@@ -23,11 +23,13 @@ class Overlay(Mapping[str, V]):
 
     def with_entry(self, key: str, value: V) -> "Overlay[V]":
         """Return a copy in which `key` has `value`."""
-        return self.with_entries({key: value})
+        return self._over({**self._upper, key: value})
 
     def with_entries(self, entries: Mapping[str, V]) -> "Overlay[V]":
         """Return a copy with these entries changed or added."""
-        upper = {**self._upper, **entries}
+        return self._over({**self._upper, **entries})
+
+    def _over(self, upper: dict[str, V]) -> "Overlay[V]":
         after: Overlay[V] = Overlay.__new__(Overlay)
         if len(upper) ** 2 > len(self._lower):
             after._lower, after._upper = {**self._lower, **upper}, {}

@@ -120,5 +120,5 @@ class RoundState:
 
     def _changed(self, changes: Mapping[str, object]) -> "RoundState":
         after = object.__new__(RoundState)
-        after.__dict__.update(self.__dict__, **changes)
+        object.__setattr__(after, "__dict__", {**self.__dict__, **changes})
         return after
