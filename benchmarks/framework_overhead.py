@@ -211,7 +211,7 @@ def measure_rounds(rounds: int) -> list[Row]:
     ]
 
 
-def measure_bandit() -> list[Row]:
+def measure_bandit(observations: int = OBSERVATIONS) -> list[Row]:
     """Return what S-UCB takes for a device and round: a generator of its own, a selection, an observation."""
     rows: list[Row] = []
     for title, bandit in (
@@ -220,7 +220,7 @@ def measure_bandit() -> list[Row]:
     ):
         space = ArmSpace(sparsity_low=0.0, sparsity_high=0.7, ranks=RANKS)
         state, seconds = bandit.start(), []
-        for number in range(OBSERVATIONS + 1000):
+        for number in range(observations + 1000):
             begin = time.process_time()
             arm = bandit.select(state, space, generator(0, "bandit", number, "device"))
             state = bandit.observe(state, arm, max(0.0, 1.0 - 2.0 * abs(arm.sparsity - 0.4)))
@@ -230,7 +230,7 @@ def measure_bandit() -> list[Row]:
                 "part": f"S-UCB, {title}, observations {first}+",
                 "cpu_us": statistics.median(seconds[first:][:1000]) * MICRO,
             }
-            for first in (100, OBSERVATIONS)
+            for first in (100, observations)
         ]
         rows[-1] = {**rows[-1], "leaves": len(state["leaves"])}
     return rows
@@ -335,7 +335,7 @@ def main() -> None:
     """Measure and report."""
     arguments = parser("framework_overhead", "What a large round costs when nobody trains.").parse_args()
     collect_seldom()  # as a coordinator's process does
-    rows = [*measure_rounds(6 if arguments.quick else 40), *measure_bandit()]
+    rows = [*measure_rounds(6 if arguments.quick else 40), *measure_bandit(5_000 if arguments.quick else OBSERVATIONS)]
     notes = {
         "goal": "total <= 100 us, S-UCB <= 300 us",
         "devices": f"{COHORT} of {REGISTERED} a round",
