@@ -33,8 +33,9 @@ from protos.tier_values import AnyDownward
 from protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
 from protos.wire import PROTOCOL
 from server.journal import read_events
+from storage.authority import create_authority, issue
 from storage.blobs import BlobStore
-from storage.certificates import create_authority, issue, load_material
+from storage.certificates import load_material
 from storage.checkpoint import fingerprint
 from transport.link import Link, LinkSettings, Stream
 from transport.membership import Membership

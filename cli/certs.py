@@ -33,18 +33,22 @@ def certs(
         bool, typer.Option("--missing", help="Issue only what is not there yet; for scripts that run again.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace certificates that exist.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List what was issued, and unused join tokens.")] = False,
 ) -> None:
     """Make TLS material: an own authority (once), the coordinator's certificate, and one per device or class.
 
     Copy ca.pem, NAME.pem and NAME.key to the machine that shall be NAME; ca.key stays here. Keys are mode 0600.
     The coordinator's certificate (coordinator.pem) is good for localhost and every --host.
-    With --edge, every --host is the edge's instead.
+    With --edge, every --host is the edge's instead. Machines that make their own key come with fedcore token.
 
     Example: fedcore certs certs --host coord.example --device cam-1 --class jetson --evaluator judge
     Then: fedcore certs certs --edge north --host edge.example
     """
-    from storage.certificates import create_authority, issue
+    from storage.authority import create_authority, issue
 
+    if listing:
+        _list(folder)
+        return
     if missing and force:
         raise ConfigError("--missing keeps certificates that exist, --force replaces them; give one of them")
     wanted: list[tuple[str, Kind]] = [
@@ -69,3 +73,24 @@ def certs(
             continue
         reached_at = hosts if kind == "edge" else ()
         typer.echo(f"issued {issue(folder, name, kind=kind, hosts=reached_at, force=force or missing)}")
+
+
+def _list(folder: Path) -> None:
+    import datetime
+
+    from storage.authority import load_signer, utc_now
+    from storage.authority_record import recording
+
+    load_signer(folder)  # a folder without an authority shall not get a record
+    now_s = utc_now().timestamp()
+    with recording(folder) as record:
+        certificates, tokens = record.certificates(), record.open_tokens(now_s)
+
+    def day(time_s: float) -> str:
+        return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+    for each in certificates:
+        state = f"revoked {day(each.revoked_s)}" if each.revoked_s is not None else f"until {day(each.not_after_s)}"
+        typer.echo("  ".join(filter(None, (f"{each.serial:040x}", str(each.identity), each.note, state))))
+    for token in tokens:
+        typer.echo(f"token {token.id}  {token.identity}  unused, until {day(token.expires_s)}")

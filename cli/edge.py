@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
 from cli.settings import CertsOption, InsecureOption, MetricsOption, addresses, tls_material
 from fedcore.address import check_address
 from fedcore.profile import check_name
@@ -34,6 +35,9 @@ def edge(
         str | None, typer.Option("--identity", metavar="NAME", help="Certificate in --certs to show; default --name.")
     ] = None,
     insecure: InsecureOption = False,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
+    enrol_at: EnrolAtOption = None,
     state: Annotated[
         Path | None,
         typer.Option("--state", metavar="DIR", help="Its blobs and unsent updates; default ~/.fedcore/NAME."),
@@ -59,7 +63,9 @@ def edge(
         check_address(advertise, "advertise", example="edge.example:8443")
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464", any_port=True)
-    tls = tls_material(certs, identity or name, insecure, kinds=("edge",))
+    own = identity or name
+    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=(f"edge:{name}",), wait_s=reconnect_s)
+    tls = tls_material(certs, own, insecure, kinds=("edge",))
     from server.allocator import give_memory_back
     from server.edge_options import EdgeOptions
     from server.edge_process import serve_edge

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
 from cli.settings import CertsOption, InsecureOption, addresses, tls_material
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name, check_network
@@ -49,6 +50,9 @@ def join(
         ),
     ] = None,
     insecure: InsecureOption = False,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
+    enrol_at: EnrolAtOption = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Base model folder; none fetches the coordinator's.", rich_help_panel=RUN),
@@ -131,6 +135,9 @@ def join(
     check_network(network)
     targets = addresses(target, "coordinator address")
     require_client("fedcore join")
+    fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
+    own = identity or name
+    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from client.run import run_device, run_evaluator
     from client.slots import claim_slot
@@ -145,7 +152,7 @@ def join(
     options = ClientOptions(
         targets=targets,
         name=name,
-        tls=tls_material(certs, identity or name, insecure),
+        tls=tls_material(certs, own, insecure),
         model=None if model is None else model_folder(model),
         data=DataOptions(
             train=data,

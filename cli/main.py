@@ -16,7 +16,23 @@ from storage.quiet import silence_telemetry
 silence_telemetry()  # before any library that reports home is imported
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
-from cli import certs, doctor, edge, export, fetch, fleet, flower, health, join, serve, show, simulate  # noqa: E402
+from cli import (  # noqa: E402
+    certs,
+    doctor,
+    edge,
+    enrol,
+    export,
+    fetch,
+    fleet,
+    flower,
+    health,
+    join,
+    revoke,
+    serve,
+    show,
+    simulate,
+    token,
+)
 
 app = typer.Typer(
     name="fedcore",
@@ -37,6 +53,9 @@ app.command("show")(show.show)
 app.command("export")(export.export)
 app.command("health")(health.health)
 app.command("certs")(certs.certs)
+app.command("token")(token.token)
+app.command("enrol")(enrol.enrol)
+app.command("revoke")(revoke.revoke)
 app.command("doctor")(doctor.doctor)
 
 

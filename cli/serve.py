@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from cli.settings import (
     serving_metrics,
     tls_material,
 )
+from fedcore.address import check_address
 from fedcore.errors import ConfigError, RunError
 
 RUNS = Path("runs")
@@ -44,6 +45,12 @@ def serve(
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
     as_json: JsonOption = False,
+    enrol: Annotated[
+        str,
+        typer.Option(
+            "--enrol", metavar="HOST:PORT", help="Redeem join tokens here; needs ca.key in --certs (see fedcore token)."
+        ),
+    ] = "",
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
 
@@ -53,6 +60,8 @@ def serve(
 
     Under a supervisor that starts it again, such as systemd or Docker, say --continue: an unfinished run goes on by
     itself, and a coordinator that is stopped sends nobody home.
+
+    Certificates that crl.pem in --certs names are cut off and refused (see fedcore revoke).
     """
     from rich.console import Console
 
@@ -66,6 +75,8 @@ def serve(
     from storage.model_source import model_folder
     from storage.orphan import parent_to_watch, watched
 
+    if enrol:
+        _check_enrolment(enrol, certs)
     tls = tls_material(certs, "coordinator", insecure)
     metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
     console = Console(stderr=as_json)
@@ -89,7 +100,16 @@ def serve(
         follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
 
     model = model_folder(settings.model.path)
-    options = ServeOptions(model=model, tls=tls, reference=reference, say=say, metrics=metered, comes_back=continue_)
+    options = ServeOptions(
+        model=model,
+        tls=tls,
+        reference=reference,
+        say=say,
+        metrics=metered,
+        comes_back=continue_,
+        certs=certs,
+        enrol=enrol,
+    )
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
     give_memory_back()
     collect_seldom()
@@ -106,6 +126,16 @@ def serve(
         typer.echo(folder.summary.read_text())
     else:
         console.print(report(summary))
+
+
+def _check_enrolment(enrol: str, certs: Path | None) -> None:
+    """Raise, before anything is written, where nobody could be enrolled."""
+    from storage.authority import load_signer
+
+    check_address(enrol, "--enrol", example="0.0.0.0:8444", any_port=True)
+    if certs is None:
+        raise ConfigError("--enrol needs --certs FOLDER with the authority's ca.key in it")
+    load_signer(certs)
 
 
 def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tuple[RunFolder, Ledger]":

@@ -14,7 +14,7 @@ from fleet.tiers import tier_names
 from fleet.view import View
 from fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from server.run_folder import RunFolder
-from storage.certificates import create_authority, issue
+from storage.authority import create_authority, issue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The generated service, under the names the shells use; chunks of blobs bypass protobuf (`protos.chunk`)."""
+"""The generated services, under the names the shells use; chunks of blobs bypass protobuf (`protos.chunk`)."""
 
 from typing import Any
 
@@ -7,9 +7,17 @@ import grpc
 from protos.chunk import read_get_response, read_put_request, write_message
 from protos.v1 import blob_pb2 as pb
 from protos.v1 import fleet_pb2_grpc as generated
+from protos.v1.enrolment_pb2_grpc import EnrolmentServicer, EnrolmentStub, add_EnrolmentServicer_to_server
 from protos.v1.fleet_pb2_grpc import FleetServicer
 
-__all__ = ["FleetServicer", "FleetStub", "add_FleetServicer_to_server"]
+__all__ = [
+    "EnrolmentServicer",
+    "EnrolmentStub",
+    "FleetServicer",
+    "FleetStub",
+    "add_EnrolmentServicer_to_server",
+    "add_FleetServicer_to_server",
+]
 
 SERVICE = "fedcore.v1.Fleet"
 

@@ -1,6 +1,6 @@
 """What travels between an edge and the tier above it, as plain frozen values. Fields: protos/v1/tier.proto."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedcore.adapter import AdapterSpec
 from fedcore.outcome import DeviceReport
@@ -21,10 +21,11 @@ class LeafJoin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafLeft:
-    """A device is not below this edge any more; `lost` where its lease has run out."""
+    """A device is not below this edge any more; `lost` where its lease has run out, or it was cut off as revoked."""
 
     device: str
     lost: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +120,15 @@ class Holding:
     blobs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocations:
+    """Which certificates hold no more: an X.509 CRL (DER), on its way to an edge."""
+
+    crl: bytes = field(repr=False)
+
+
 TierUpward = LeafJoin | LeafLeft | PartialSubmission | Holding
-TierDownward = LeafJoined | LeafRefused | LeafDismissed | RoundShare | PartialVerdict
+TierDownward = LeafJoined | LeafRefused | LeafDismissed | RoundShare | PartialVerdict | Revocations
 
 AnyUpward = Upward | TierUpward  # what a stream carries up, from whomever
 AnyDownward = Downward | TierDownward

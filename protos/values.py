@@ -110,6 +110,17 @@ class Join:
     labels: tuple[str, ...]
     keep_set: str = ""
     address: str = ""
+    takes_revocations: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRequest:
+    """A machine redeems a join token for a certificate."""
+
+    token: str
+    secret: bytes = field(repr=False)
+    csr: bytes = field(repr=False)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

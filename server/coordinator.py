@@ -7,7 +7,7 @@ are the round machine's and the strategy's.
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from fedcore.errors import CertificateError, FedcoreError, JoinRefused, TransportError
@@ -36,8 +36,10 @@ from server.admission import check_device
 from server.edges import Edges, session_of
 from server.engine import Engine
 from server.evaluator_desk import EvaluatorDesk
+from server.guard import Guard
 from server.parts import part_bound
 from server.reception import Reception
+from server.revocation_watch import RevocationWatch
 from server.round_driver import MAX_REPORT, RoundDriver
 from server.run_log import RunLog
 from server.seats import Seats
@@ -62,6 +64,7 @@ class Coordinator:
         shards: Shards,
         rows_per_round: int,
         keep_result: Callable[[TaskKind, EvaluatorResult], None],
+        revocations: RevocationWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing runs before `start`."""
@@ -89,6 +92,13 @@ class Coordinator:
             ready=self._reception.ready,
             on_closed=self._evaluate_round,
         )
+        self._guard = Guard(
+            revocations or RevocationWatch(),
+            sessions=self._streams,
+            expel=self._expel,
+            changed=self._tell_revocations,
+            refused=lambda message: self._log.event("revocations_refused", message=message),
+        )
         self._closed = False
 
     @property
@@ -110,6 +120,7 @@ class Coordinator:
         """Begin waiting for devices."""
         if self.labels:
             await self._reception.fix_labels(self.labels)
+        self._guard.begin(self._tasks, self._driver.machine.policy.lease_s)
         self._driver.feed(events.Started(now_s=self._clock()))
 
     def stop(self) -> None:
@@ -146,6 +157,7 @@ class Coordinator:
                 session.send(Goodbye(reason=reason))
             session.close()
         self._seats.clear()
+        self._guard.close()
         self._driver.close()
         await self._tasks.close()
         if self.engine is not None:
@@ -179,10 +191,11 @@ class Coordinator:
         self._check_open()
         check_name(join.name)
         try:
+            self.vouch(identity)
             await self._checked(join, identity)
             if join.role is Role.EDGE:
-                return self._seat_edge(join)
-            session = Session(join)
+                return self._seat_edge(join, identity)
+            session = Session(join, identity=identity)
             self._seat(session)
             return session
         except (CertificateError, JoinRefused) as error:
@@ -210,11 +223,12 @@ class Coordinator:
         else:
             self._driver.feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
 
-    def _seat_edge(self, join: Join) -> Session:
-        session, orphans = self._edges.seat(join)
+    def _seat_edge(self, join: Join, identity: Identity | None) -> Session:
+        session, orphans = self._edges.seat(join, identity)
         for leaf in orphans:  # presented again, or seated elsewhere
             self._leave(leaf, lost=False)
         session.send(self._welcome(session.token, ()))
+        self._guard.inform(session)  # before anything is asked of it for devices below
         self._log.joined(join)
         return session
 
@@ -254,6 +268,32 @@ class Coordinator:
 
     def _ready(self) -> Engine:
         return self._reception.ready()
+
+    # --- revoked certificates ---
+
+    def vouch(self, identity: Identity | None) -> None:
+        """Raise CertificateError where this certificate has been revoked; None came without TLS."""
+        self._guard.vouch(identity)
+
+    def _streams(self) -> Iterator[Session]:
+        """Sessions on streams of their own; an edge watches those below it."""
+        yield from (each for each in self._seats if isinstance(each, Session))
+        yield from self._edges
+
+    def _expel(self, session: Session) -> None:
+        serial = "" if session.identity is None else f"{session.identity.serial:x}"
+        self._log.event("revoked", device=session.name, role=str(session.join.role), serial=serial)
+        if session.join.role is Role.EDGE:
+            self.leave(session)  # its devices turn to their other parents
+        else:
+            self.desk.leave(session)
+            self._leave(session, lost=True)
+
+    def _tell_revocations(self) -> None:
+        current = self._guard.watch.current
+        self._log.event("revocations", number=current.number, certificates=len(current.revoked))
+        for edge in self._edges:
+            self._guard.inform(edge)
 
     # --- streams ---
 
@@ -304,6 +344,8 @@ class Coordinator:
             case LeafLeft():
                 leaf = self._edges.leaf(edge, message.device)
                 if leaf is not None:
+                    if message.revoked:
+                        self._log.event("revoked", device=leaf.name, role=str(Role.DEVICE), via=edge.name)
                     self._edges.drop(leaf)
                     self._leave(leaf, lost=message.lost)
             case PartialSubmission():

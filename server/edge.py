@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fedcore.errors import FedcoreError, JoinRefused
@@ -20,6 +20,7 @@ from protos.tier_values import (
     LeafRefused,
     PartialSubmission,
     PartialVerdict,
+    Revocations,
     RoundShare,
 )
 from protos.values import (
@@ -40,7 +41,9 @@ from server.edge_notes import EdgeNotes
 from server.edge_rounds import EdgeRounds
 from server.edge_uplink import EdgeUplink
 from server.edges import Edges, session_of
+from server.guard import Guard
 from server.parts import part_bound
+from server.revocation_watch import RevocationWatch
 from server.seats import Seats
 from server.session import AnySession, LeafSession, Session
 from server.shares import refs_of
@@ -63,6 +66,7 @@ class Edge:
         number: int,
         say: Callable[[str], None],
         notes: EdgeNotes | None = None,
+        revocations: RevocationWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing happens before `welcome`."""
@@ -90,6 +94,13 @@ class Edge:
             notes=self._notes,
             clock=clock,
         )
+        self._guard = Guard(
+            revocations or RevocationWatch(),
+            sessions=self._streams,
+            expel=self._expel,
+            changed=self._tell_revocations,
+            refused=say,
+        )
         self._lease_s = link.settings.silence_s
         self._description: RunDescription | None = None
         self._seen_s: dict[Session, float] = {}
@@ -109,6 +120,7 @@ class Edge:
             self._cache.keep_lasting()
             self.tasks.spawn(self._rounds.take_shares())
             self._check_leases()
+            self._guard.begin(self.tasks, self._lease_s)
         self._uplink.up(welcome, stream)
         for session in self._seats:
             self._uplink.tell(LeafJoin(join=session.join))
@@ -138,10 +150,13 @@ class Edge:
                     self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
             case LeafDismissed():
                 self._dismiss(message)
+            case Revocations():
+                self._guard.take(message.crl)
 
     def close(self, reason: str | None) -> None:
         """Send everybody on, home with the run's parting words or, without, to another parent, and end every timer."""
         self._send_on(reason)
+        self._guard.close()
         self._rounds.close()
         for timer in (self._checking, self._releasing):
             if timer is not None:
@@ -201,20 +216,22 @@ class Edge:
         check_name(join.name)
         check_protocol(join)
         check_identity(join, identity)
+        self.vouch(identity)
         if join.role is Role.EVALUATOR:
             raise JoinRefused(f"{join.name}: an evaluator joins the coordinator itself, not an edge")
         if join.role is Role.EDGE:
             await self._uplink.wait_up()
-            return self._seat_edge(join)
+            return self._seat_edge(join, identity)
         number = self._seats.next_number(join)
         welcome = await self._uplink.ask(join)
-        session = Session(join)
+        self.vouch(identity)  # the tier above has taken its time, and may have sent a newer list meanwhile
+        session = Session(join, identity=identity)
         session.send(replace(welcome, session=session.token))
         self._seat(session, number)
         return session
 
-    def _seat_edge(self, join: Join) -> Session:
-        session, orphans = self._edges.seat(join)
+    def _seat_edge(self, join: Join, identity: Identity | None) -> Session:
+        session, orphans = self._edges.seat(join, identity)
         for leaf in orphans:
             self._left(leaf, lost=False)
         session.send(
@@ -222,6 +239,7 @@ class Edge:
                 session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=(), answers_beats=True
             )
         )
+        self._guard.inform(session)
         self._seen_s[session] = self._clock()
         self._notes.event("joined", device=join.name, role="edge")
         return session
@@ -261,7 +279,7 @@ class Edge:
         else:
             self._left(session, lost=False)
 
-    def _left(self, session: AnySession, *, lost: bool, tell: bool = True) -> None:
+    def _left(self, session: AnySession, *, lost: bool, tell: bool = True, revoked: bool = False) -> None:
         if not self._seats.leave(session):
             return
         if isinstance(session, LeafSession):
@@ -270,7 +288,28 @@ class Edge:
         held = self._rounds.machine.holds(session.name)
         self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
         if tell:
-            self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held))
+            self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held, revoked=revoked))
+
+    def vouch(self, identity: Identity | None) -> None:
+        """Raise CertificateError where this certificate has been revoked; None came without TLS."""
+        self._guard.vouch(identity)
+
+    def _streams(self) -> Iterator[Session]:
+        """Sessions on streams of their own; a child edge watches those below it."""
+        yield from (each for each in self._seats if isinstance(each, Session))
+        yield from self._edges
+
+    def _expel(self, session: Session) -> None:
+        self._say(f"cut off {session.join.role} {session.name}: {session.fault}")
+        if session.join.role is Role.EDGE:
+            self.leave(session)
+        else:
+            self._seen_s.pop(session, None)
+            self._left(session, lost=True, revoked=True)
+
+    def _tell_revocations(self) -> None:
+        for edge in self._edges:
+            self._guard.inform(edge)
 
     def receive(self, session: Session, message: AnyUpward) -> None:
         """Take one message of a stream below; a fenced session's messages no longer count."""

@@ -17,9 +17,11 @@ from server.edge_notes import EdgeNotes
 from server.edge_options import EdgeOptions
 from server.interceptor import ErrorInterceptor
 from server.listening import listen
+from server.revocation_watch import RevocationWatch
 from server.run_log import Observer
 from server.service import FleetService
 from storage.atomic import write_atomic
+from storage.authority import CRL
 from storage.blobs import BlobStore
 from storage.folder_lock import FolderLock
 from storage.identity import next_session
@@ -68,6 +70,7 @@ async def _serve(options: EdgeOptions) -> str:
         number=epoch * NUMBERS_PER_LIFE,
         say=options.say,
         notes=EdgeNotes(told),
+        revocations=RevocationWatch(None if options.tls is None else options.tls.ca, options.state / CRL),
     )
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
     service = FleetService(edge, blobs, tls=options.tls is not None, silence_s=SILENCE_S)
@@ -120,6 +123,7 @@ def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> M
             fingerprint=NOBODY,
             max_length=0,
             labels=(),
+            takes_revocations=options.tls is not None,
             address=address if options.advertise is None else options.advertise,
         )
 

@@ -7,6 +7,7 @@ from fedcore.placement import Parent
 from protos.values import Join
 from server.seats import Seats
 from server.session import LeafSession, Session
+from storage.certificates import Identity
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +29,13 @@ class Edges:
         """Iterate over a copy of the edges' sessions."""
         return iter([edge.session for edge in self._edges.values()])
 
-    def seat(self, join: Join) -> tuple[Session, tuple[LeafSession, ...]]:
+    def seat(self, join: Join, identity: Identity | None = None) -> tuple[Session, tuple[LeafSession, ...]]:
         """Seat an edge; returns its session and the leaves of its older one, which are not here any more.
 
         Raises JoinRefused for a stale session or a second edge of the name.
         """
         number = self._seats.next_number(join)
-        session = Session(join)
+        session = Session(join, identity=identity)
         self._seats.take(session, number)
         older = self._edges.get(join.name)
         self._edges[join.name] = _Edge(session)

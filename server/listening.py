@@ -6,16 +6,22 @@ from fedcore.errors import RunError
 from storage.certificates import TlsMaterial
 
 
-async def listen(server: grpc.aio.Server, where: str, tls: TlsMaterial | None, *, remedy: str) -> str:
+async def listen(
+    server: grpc.aio.Server, where: str, tls: TlsMaterial | None, *, remedy: str, ask_certificate: bool = True
+) -> str:
     """Start `server` on HOST:PORT `where` (port 0: any free one) and return the address it has.
 
-    Raises RunError, naming the `remedy`, where the port cannot be had.
+    With TLS it talks to who shows a certificate of the same authority, and to everybody where `ask_certificate` is
+    False. Raises RunError, naming the `remedy`, where the port cannot be had.
     """
     try:
         if tls is None:
             port = server.add_insecure_port(where)
         else:
-            credentials = grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.ca, require_client_auth=True)
+            trusted = tls.ca if ask_certificate else None
+            credentials = grpc.ssl_server_credentials(
+                [(tls.key, tls.certificate)], trusted, require_client_auth=ask_certificate
+            )
             port = server.add_secure_port(where, credentials)
     except RuntimeError:
         raise RunError(

@@ -12,6 +12,10 @@ from storage.certificates import Identity
 class Parent(Protocol):
     """One side of every stream. All methods run on the event loop."""
 
+    def vouch(self, identity: Identity | None) -> None:
+        """Raise CertificateError where this certificate has been revoked; None came without TLS."""
+        ...
+
     async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
         """What a newcomer must know, and where it should join; with the shard it asks for, or raises why not."""
         ...

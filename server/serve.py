@@ -7,6 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from server.adapter_blobs import store_adapter, write_peft_folder
 from server.assemble import make_engine, untrained_adapter
 from server.coordinator import Coordinator
 from server.engine import Engine
+from server.enrolment import serving_enrolment
 from server.exports import place_export
 from server.interceptor import ErrorInterceptor
 from server.journal import write_summary
@@ -32,6 +34,7 @@ from server.ledger import Ledger
 from server.listening import listen
 from server.meter import MeterInterceptor
 from server.resuming import resumed_machine
+from server.revocation_watch import RevocationWatch
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.service import FleetService
@@ -39,6 +42,7 @@ from server.shards import Shards
 from server.summary import build_summary, total_steps
 from server.turn_record import LedgerState
 from storage.atomic import write_atomic
+from storage.authority import CRL
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from storage.checkpoint import fingerprint, model_files
@@ -55,7 +59,9 @@ STOPS = "the coordinator stops"
 class ServeOptions:
     """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all.
 
-    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then.
+    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then. `certs`: the
+    folder of the certificates, where crl.pem is looked for. `enrol`: HOST:PORT to redeem join tokens at, which takes the
+    authority's key in that folder; empty: nowhere.
     """
 
     model: Path
@@ -64,6 +70,8 @@ class ServeOptions:
     say: Callable[[str], None]
     metrics: "RunMetrics | None" = None
     comes_back: bool = False
+    certs: Path | None = None
+    enrol: str = ""
 
 
 def new_run(folder: RunFolder, config: Config, model: Path) -> Ledger:
@@ -102,6 +110,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     log = RunLog(folder, ledger, observers=() if options.metrics is None else (options.metrics,))
     log.truncate_after((held.next_round or 1 << 62) - 1)
     mark = fingerprint(options.model)
+    revocations = _revocations(options)
     coordinator = Coordinator(
         description=describe_run(held, config, options.model, mark, blobs),
         machine=resumed_machine(config, held, lease_s=config.coordinator.lease_s),
@@ -112,6 +121,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
         shards=Shards(config, ledger),
         rows_per_round=config.evaluation.rows_per_round,
         keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
+        revocations=revocations,
     )
     meters = () if options.metrics is None else (MeterInterceptor(options.metrics.moved),)
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
@@ -120,9 +130,11 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     parting = None if options.comes_back else STOPS
     with _Signals(coordinator) as signals:
         try:
+            revocations.refresh()  # one that is damaged now is an error; later, the last good one stays in force
             await _listen(server, folder, config.coordinator.listen, options)
-            log.event("started", next_round=held.next_round, pid=os.getpid())
-            summary = await _to_the_end(coordinator, folder, config, options)
+            async with _enrolment(options):
+                log.event("started", next_round=held.next_round, pid=os.getpid())
+                summary = await _to_the_end(coordinator, folder, config, options)
             parting = STOPS
             return summary
         except asyncio.CancelledError:
@@ -165,6 +177,18 @@ async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, option
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())
     options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))
+
+
+def _revocations(options: ServeOptions) -> RevocationWatch:
+    if options.tls is None or options.certs is None:
+        return RevocationWatch()
+    return RevocationWatch(options.tls.ca, options.certs / CRL)
+
+
+def _enrolment(options: ServeOptions) -> "AbstractAsyncContextManager[str | None]":
+    if not options.enrol or options.tls is None or options.certs is None:
+        return nullcontext()
+    return serving_enrolment(options.certs, options.enrol, options.tls, options.say)
 
 
 async def _finish(coordinator: Coordinator, config: Config, options: ServeOptions) -> Engine:

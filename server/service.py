@@ -38,6 +38,7 @@ class FleetService(FleetServicer):
     async def DescribeRun(self, request: Any, context: Any) -> Any:
         """Tell a newcomer what it must know."""
         identity = self._identity(context)
+        self._parent.vouch(identity)
         newcomer = device_wire.newcomer_from_pb(request)
         return device_wire.description_to_pb(await self._parent.describe(newcomer, identity))
 
@@ -53,6 +54,8 @@ class FleetService(FleetServicer):
                 await self._bounded(context.write(stream_wire.response(message)))
                 last = message
             self._parent.leave(session)
+            if session.fault is not None:
+                raise session.fault
             if isinstance(last, Goodbye):
                 # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
                 await asyncio.wait({reader}, timeout=LINGER_S)
@@ -64,7 +67,8 @@ class FleetService(FleetServicer):
 
     async def GetBlob(self, request: Any, context: Any) -> None:
         """Stream a blob from an offset on."""
-        self._identity(context)
+        identity = self._identity(context)
+        self._parent.vouch(identity)
         await self._parent.bring(request.id)
         chunks = self._blobs.read_chunks(request.id, request.offset)
         ahead = _in_thread(next, chunks, None)  # the next chunk is read while this one is being sent
@@ -72,19 +76,20 @@ class FleetService(FleetServicer):
             while (chunk := await asyncio.shield(ahead)) is not None:
                 ahead = _in_thread(next, chunks, None)
                 await self._bounded(context.write(blob_wire.get_response(chunk)))
+                self._parent.vouch(identity)
         finally:
             await _settled(ahead)
 
     async def StatBlob(self, request: Any, context: Any) -> Any:
         """Say how much of an upload has arrived."""
-        self._identity(context)
+        self._parent.vouch(self._identity(context))
         complete = self._blobs.has(request.id)
         received = self._blobs.size(request.id) if complete else self._blobs.partial_size(request.id)
         return blob_wire.stat_response(complete=complete, received=received)
 
     async def PutBlob(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:
         """Take an upload into the spool; the partial stays for a resume where the stream breaks."""
-        self._identity(context)
+        self._parent.vouch(self._identity(context))
         header = blob_wire.put_header_from_pb(await self._next(request_iterator))
         if header is None:
             raise ProtocolError("an upload must begin with a header; update the client")
@@ -119,6 +124,8 @@ class FleetService(FleetServicer):
         writing.set_result(None)
         try:
             while (message := await self._next(requests)) is not None:
+                if session.fault is not None:  # cut off meanwhile
+                    raise session.fault
                 chunk = message.chunk
                 await asyncio.shield(writing)
                 if len(chunk) < THREAD_BYTES:

@@ -4,8 +4,10 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 
+from fedcore.errors import FedcoreError
 from protos.tier_values import AnyDownward, LeafDismissed, LeafJoined
 from protos.values import Downward, Goodbye, Join, Role, Welcome
+from storage.certificates import Identity
 
 OUTBOX = 64  # messages; a device this far behind has stopped reading
 EDGE_OUTBOX = 4096  # an edge gets one for every device that joins below it
@@ -17,6 +19,8 @@ class Session:
 
     join: Join
     token: str = field(default_factory=lambda: secrets.token_hex(16))
+    identity: Identity | None = None  # that its certificate gives; None without TLS
+    fault: FedcoreError | None = None  # why its stream is cut off: the last thing the peer hears
     outbox: asyncio.Queue[AnyDownward | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,6 +42,13 @@ class Session:
             self.outbox.put_nowait(message)
         except asyncio.QueueFull:
             self.close()
+
+    def cut_off(self, fault: FedcoreError) -> None:
+        """End the stream at once, whatever is queued, with an error that tells the peer why."""
+        self.fault = fault
+        while not self.outbox.empty():
+            self.outbox.get_nowait()
+        self.close()
 
     def close(self) -> None:
         """End the stream after what is queued, or at once where the queue is full."""

@@ -27,20 +27,31 @@ def write_pair(
     Raises CertificateError when either exists, unless `force`, and when the folder cannot be written.
     """
     pem, secret = folder / f"{name}.pem", folder / f"{name}.key"
-    key_bytes = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    if not force:
+        check_vacant(folder, name)
     try:
-        for path in (secret, pem):
-            if force:
-                path.unlink(missing_ok=True)
-            elif path.exists():
-                raise CertificateError(f"{path} exists already; take another name, or replace it with --force")
-        _write_new(secret, key_bytes, mode=0o600)
-        _write_new(pem, certificate_pem(certificate), mode=0o644)
+        if force:
+            secret.unlink(missing_ok=True)
+            pem.unlink(missing_ok=True)
+        write_new(secret, key_pem(key), mode=0o600)
+        write_new(pem, certificate_pem(certificate), mode=0o644)
     except OSError as cause:
         raise CertificateError(f"{cause.filename or folder}: cannot be written: {cause.strerror or cause}") from None
     return pem
+
+
+def check_vacant(folder: Path, name: str) -> None:
+    """Raise CertificateError where NAME.key or NAME.pem exists."""
+    for path in (folder / f"{name}.key", folder / f"{name}.pem"):
+        if path.exists():
+            raise CertificateError(f"{path} exists already; take another name, or replace it with --force")
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM bytes, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
@@ -77,7 +88,8 @@ def check_private(path: Path) -> None:
         raise CertificateError(f"{path} may be read by others (mode {mode:04o}); run: chmod 600 {path}")
 
 
-def _write_new(path: Path, content: bytes, *, mode: int) -> None:
+def write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file that must not exist yet; raises OSError as the file system does."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as stream:
         os.fchmod(descriptor, mode)  # whatever the umask says

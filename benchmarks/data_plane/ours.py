@@ -16,7 +16,7 @@ from benchmarks.data_plane.case import Case, write_model
 from benchmarks.data_plane.device import CERTIFICATE
 from benchmarks.data_plane.processes import Crew, MeasurementFailed, cpu_s
 from server.journal import read_events
-from storage.certificates import create_authority, issue
+from storage.authority import create_authority, issue
 from storage.checkpoint import fingerprint
 
 START_S = 120.0

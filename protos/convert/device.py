@@ -97,6 +97,7 @@ def join_to_pb(value: Join) -> pb.JoinRequest:
         labels=value.labels,
         keep_set=value.keep_set,
         address=value.address,
+        takes_revocations=value.takes_revocations,
     )
 
 
@@ -118,6 +119,7 @@ def join_from_pb(message: pb.JoinRequest) -> Join:
         labels=tuple(message.labels),
         keep_set=message.keep_set,
         address=message.address,
+        takes_revocations=message.takes_revocations,
     )
 
 

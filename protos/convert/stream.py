@@ -15,6 +15,7 @@ from protos.tier_values import (
     LeafRefused,
     PartialSubmission,
     PartialVerdict,
+    Revocations,
     RoundShare,
 )
 from protos.v1 import device_pb2, fleet_pb2, round_pb2, tier_pb2
@@ -126,6 +127,8 @@ def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
             return fleet_pb2.ConnectResponse(share=tier.share_to_pb(value))
         case PartialVerdict():
             return fleet_pb2.ConnectResponse(partial_verdict=tier.partial_verdict_to_pb(value))
+        case Revocations():
+            return fleet_pb2.ConnectResponse(revocations=tier_pb2.Revocations(crl=value.crl))
 
 
 def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
@@ -153,6 +156,8 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
             return Heartbeat()
         case "partial_verdict":
             return tier.partial_verdict_from_pb(message.partial_verdict)
+        case "revocations":
+            return Revocations(crl=message.revocations.crl)
     raise ProtocolError("the coordinator sent a message of an unknown kind; update the client")
 
 

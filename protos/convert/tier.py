@@ -32,7 +32,7 @@ def leaf_request_to_pb(value: LeafJoin | LeafLeft) -> pb.LeafRequest:
     """What an edge says for a device -> message."""
     if isinstance(value, LeafJoin):
         return pb.LeafRequest(device=value.device, join=device_wire.join_to_pb(value.join))
-    return pb.LeafRequest(device=value.device, left=pb.LeafLeft(lost=value.lost))
+    return pb.LeafRequest(device=value.device, left=pb.LeafLeft(lost=value.lost, revoked=value.revoked))
 
 
 def leaf_request_from_pb(message: pb.LeafRequest) -> LeafJoin | LeafLeft:
@@ -44,7 +44,7 @@ def leaf_request_from_pb(message: pb.LeafRequest) -> LeafJoin | LeafLeft:
                 raise ProtocolError(f"an edge presented {join.role} {join.name!r} as device {message.device!r}")
             return LeafJoin(join=join)
         case "left":
-            return LeafLeft(device=message.device, lost=message.left.lost)
+            return LeafLeft(device=message.device, lost=message.left.lost, revoked=message.left.revoked)
     raise ProtocolError(f"an edge said something unknown for {message.device!r}; update the coordinator")
 
 

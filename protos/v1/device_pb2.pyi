@@ -115,7 +115,7 @@ class Shard(_message.Message):
     def __init__(self, index: _Optional[int] = ..., count: _Optional[int] = ..., partition: _Optional[str] = ..., alpha: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set", "address")
+    __slots__ = ("protocol_min", "protocol_max", "role", "device_uuid", "epoch", "profile", "fingerprint", "max_length", "labels", "keep_set", "address", "takes_revocations")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class JoinRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     KEEP_SET_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TAKES_REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     role: Role
@@ -138,7 +139,8 @@ class JoinRequest(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     keep_set: str
     address: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+    takes_revocations: bool
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., device_uuid: _Optional[str] = ..., epoch: _Optional[int] = ..., profile: _Optional[_Union[DeviceProfile, _Mapping]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., max_length: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., keep_set: _Optional[str] = ..., address: _Optional[str] = ..., takes_revocations: _Optional[bool] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("session", "labels", "lease_s", "keep_set", "targets", "answers_beats")

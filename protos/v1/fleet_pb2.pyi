@@ -36,7 +36,7 @@ class ConnectRequest(_message.Message):
     def __init__(self, join: _Optional[_Union[_device_pb2.JoinRequest, _Mapping]] = ..., heartbeat: _Optional[_Union[_device_pb2.Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[_device_pb2.Progress, _Mapping]] = ..., update: _Optional[_Union[_round_pb2.UpdateSubmission, _Mapping]] = ..., failure: _Optional[_Union[_round_pb2.AssignmentFailure, _Mapping]] = ..., result: _Optional[_Union[_evaluation_pb2.EvaluatorResult, _Mapping]] = ..., leaf: _Optional[_Union[_tier_pb2.LeafRequest, _Mapping]] = ..., partial: _Optional[_Union[_tier_pb2.PartialSubmission, _Mapping]] = ..., holding: _Optional[_Union[_tier_pb2.Holding, _Mapping]] = ..., app_reply: _Optional[_Union[_app_pb2.AppReply, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("joined", "assignment", "verdict", "round_closed", "task", "goodbye", "leaf", "share", "partial_verdict", "heartbeat", "app_task")
+    __slots__ = ("joined", "assignment", "verdict", "round_closed", "task", "goodbye", "leaf", "share", "partial_verdict", "heartbeat", "app_task", "revocations")
     JOINED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class ConnectResponse(_message.Message):
     PARTIAL_VERDICT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     APP_TASK_FIELD_NUMBER: _ClassVar[int]
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     joined: _device_pb2.JoinResponse
     assignment: _round_pb2.Assignment
     verdict: _round_pb2.UpdateVerdict
@@ -59,7 +60,8 @@ class ConnectResponse(_message.Message):
     partial_verdict: _tier_pb2.PartialVerdict
     heartbeat: _device_pb2.Heartbeat
     app_task: _app_pb2.AppTask
-    def __init__(self, joined: _Optional[_Union[_device_pb2.JoinResponse, _Mapping]] = ..., assignment: _Optional[_Union[_round_pb2.Assignment, _Mapping]] = ..., verdict: _Optional[_Union[_round_pb2.UpdateVerdict, _Mapping]] = ..., round_closed: _Optional[_Union[_round_pb2.RoundClosed, _Mapping]] = ..., task: _Optional[_Union[_evaluation_pb2.EvaluatorTask, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., leaf: _Optional[_Union[_tier_pb2.LeafResponse, _Mapping]] = ..., share: _Optional[_Union[_tier_pb2.RoundShare, _Mapping]] = ..., partial_verdict: _Optional[_Union[_tier_pb2.PartialVerdict, _Mapping]] = ..., heartbeat: _Optional[_Union[_device_pb2.Heartbeat, _Mapping]] = ..., app_task: _Optional[_Union[_app_pb2.AppTask, _Mapping]] = ...) -> None: ...
+    revocations: _tier_pb2.Revocations
+    def __init__(self, joined: _Optional[_Union[_device_pb2.JoinResponse, _Mapping]] = ..., assignment: _Optional[_Union[_round_pb2.Assignment, _Mapping]] = ..., verdict: _Optional[_Union[_round_pb2.UpdateVerdict, _Mapping]] = ..., round_closed: _Optional[_Union[_round_pb2.RoundClosed, _Mapping]] = ..., task: _Optional[_Union[_evaluation_pb2.EvaluatorTask, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., leaf: _Optional[_Union[_tier_pb2.LeafResponse, _Mapping]] = ..., share: _Optional[_Union[_tier_pb2.RoundShare, _Mapping]] = ..., partial_verdict: _Optional[_Union[_tier_pb2.PartialVerdict, _Mapping]] = ..., heartbeat: _Optional[_Union[_device_pb2.Heartbeat, _Mapping]] = ..., app_task: _Optional[_Union[_app_pb2.AppTask, _Mapping]] = ..., revocations: _Optional[_Union[_tier_pb2.Revocations, _Mapping]] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("reason",)

@@ -27,7 +27,7 @@ from protos.v1 import device_pb2 as protos_dot_v1_dot_device__pb2
 from protos.v1 import round_pb2 as protos_dot_v1_dot_round__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/tier.proto\x12\nfedcore.v1\x1a\x14protos/v1/blob.proto\x1a\x16protos/v1/device.proto\x1a\x15protos/v1/round.proto\"t\n\x0bLeafRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\'\n\x04join\x18\x02 \x01(\x0b\x32\x17.fedcore.v1.JoinRequestH\x00\x12$\n\x04left\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.LeafLeftH\x00\x42\x06\n\x04kind\"\x18\n\x08LeafLeft\x12\x0c\n\x04lost\x18\x01 \x01(\x08\"\xae\x01\n\x0cLeafResponse\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12*\n\x06joined\x18\x02 \x01(\x0b\x32\x18.fedcore.v1.JoinResponseH\x00\x12*\n\x07refused\x18\x03 \x01(\x0b\x32\x17.fedcore.v1.LeafRefusalH\x00\x12.\n\tdismissed\x18\x04 \x01(\x0b\x32\x19.fedcore.v1.LeafDismissalH\x00\x42\x06\n\x04kind\"-\n\x0bLeafRefusal\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"/\n\rLeafDismissal\x12\x0f\n\x07goodbye\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\x91\x01\n\x08TierSpec\x12\x12\n\naggregator\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12%\n\x04head\x18\x04 \x03(\x0b\x32\x17.fedcore.v1.TensorShape\x12+\n\x08geometry\x18\x05 \x01(\x0b\x32\x19.fedcore.v1.ModelGeometry\")\n\x0bTensorShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x03(\x04\"\x84\x02\n\rModelGeometry\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x12\n\nmodel_type\x18\x02 \x01(\t\x12\x0e\n\x06layers\x18\x03 \x01(\r\x12\x0e\n\x06hidden\x18\x04 \x01(\r\x12\x13\n\x0bquery_heads\x18\x05 \x01(\r\x12\x10\n\x08kv_heads\x18\x06 \x01(\r\x12\x10\n\x08head_dim\x18\x07 \x01(\r\x12\x0b\n\x03\x66\x66n\x18\x08 \x01(\r\x12\r\n\x05vocab\x18\t \x01(\r\x12\x11\n\tpositions\x18\n \x01(\r\x12\x13\n\x0btoken_types\x18\x0b \x01(\r\x12\x10\n\x08qkv_bias\x18\x0c \x01(\x08\x12\x0e\n\x06o_bias\x18\r \x01(\x08\x12\x10\n\x08\x66\x66n_bias\x18\x0e \x01(\x08\"\xa8\x01\n\nRoundShare\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.TierSpec\x12/\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1a.fedcore.v1.LeafAssignment\x12\"\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\"L\n\x0eLeafAssignment\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12*\n\nassignment\x18\x02 \x01(\x0b\x32\x16.fedcore.v1.Assignment\"\xa6\x01\n\x11PartialSubmission\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12$\n\x07partial\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06scores\x18\x04 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\'\n\x06leaves\x18\x05 \x03(\x0b\x32\x17.fedcore.v1.LeafOutcome\"\x9f\x01\n\x0bLeafOutcome\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\x08\x12\x0e\n\x06time_s\x18\x03 \x01(\x01\x12(\n\x06report\x18\x04 \x01(\x0b\x32\x18.fedcore.v1.DeviceReport\x12\x14\n\x0cscores_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06\x66old_s\x18\x07 \x01(\x01\"w\n\x0ePartialVerdict\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12$\n\x07verdict\x18\x03 \x01(\x0e\x32\x13.fedcore.v1.Verdict\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"\x18\n\x07Holding\x12\r\n\x05\x62lobs\x18\x01 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/tier.proto\x12\nfedcore.v1\x1a\x14protos/v1/blob.proto\x1a\x16protos/v1/device.proto\x1a\x15protos/v1/round.proto\"t\n\x0bLeafRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\'\n\x04join\x18\x02 \x01(\x0b\x32\x17.fedcore.v1.JoinRequestH\x00\x12$\n\x04left\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.LeafLeftH\x00\x42\x06\n\x04kind\")\n\x08LeafLeft\x12\x0c\n\x04lost\x18\x01 \x01(\x08\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"\xae\x01\n\x0cLeafResponse\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12*\n\x06joined\x18\x02 \x01(\x0b\x32\x18.fedcore.v1.JoinResponseH\x00\x12*\n\x07refused\x18\x03 \x01(\x0b\x32\x17.fedcore.v1.LeafRefusalH\x00\x12.\n\tdismissed\x18\x04 \x01(\x0b\x32\x19.fedcore.v1.LeafDismissalH\x00\x42\x06\n\x04kind\"-\n\x0bLeafRefusal\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"/\n\rLeafDismissal\x12\x0f\n\x07goodbye\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\x91\x01\n\x08TierSpec\x12\x12\n\naggregator\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12%\n\x04head\x18\x04 \x03(\x0b\x32\x17.fedcore.v1.TensorShape\x12+\n\x08geometry\x18\x05 \x01(\x0b\x32\x19.fedcore.v1.ModelGeometry\")\n\x0bTensorShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x03(\x04\"\x84\x02\n\rModelGeometry\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x12\n\nmodel_type\x18\x02 \x01(\t\x12\x0e\n\x06layers\x18\x03 \x01(\r\x12\x0e\n\x06hidden\x18\x04 \x01(\r\x12\x13\n\x0bquery_heads\x18\x05 \x01(\r\x12\x10\n\x08kv_heads\x18\x06 \x01(\r\x12\x10\n\x08head_dim\x18\x07 \x01(\r\x12\x0b\n\x03\x66\x66n\x18\x08 \x01(\r\x12\r\n\x05vocab\x18\t \x01(\r\x12\x11\n\tpositions\x18\n \x01(\r\x12\x13\n\x0btoken_types\x18\x0b \x01(\r\x12\x10\n\x08qkv_bias\x18\x0c \x01(\x08\x12\x0e\n\x06o_bias\x18\r \x01(\x08\x12\x10\n\x08\x66\x66n_bias\x18\x0e \x01(\x08\"\xa8\x01\n\nRoundShare\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.fedcore.v1.TierSpec\x12/\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1a.fedcore.v1.LeafAssignment\x12\"\n\x05\x62lobs\x18\x05 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\"L\n\x0eLeafAssignment\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12*\n\nassignment\x18\x02 \x01(\x0b\x32\x16.fedcore.v1.Assignment\"\xa6\x01\n\x11PartialSubmission\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12$\n\x07partial\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06scores\x18\x04 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\'\n\x06leaves\x18\x05 \x03(\x0b\x32\x17.fedcore.v1.LeafOutcome\"\x9f\x01\n\x0bLeafOutcome\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\x08\x12\x0e\n\x06time_s\x18\x03 \x01(\x01\x12(\n\x06report\x18\x04 \x01(\x0b\x32\x18.fedcore.v1.DeviceReport\x12\x14\n\x0cscores_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06\x66old_s\x18\x07 \x01(\x01\"w\n\x0ePartialVerdict\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12$\n\x07verdict\x18\x03 \x01(\x0e\x32\x13.fedcore.v1.Verdict\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"\x1a\n\x0bRevocations\x12\x0b\n\x03\x63rl\x18\x01 \x01(\x0c\"\x18\n\x07Holding\x12\r\n\x05\x62lobs\x18\x01 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEAFREQUEST']._serialized_start=105
   _globals['_LEAFREQUEST']._serialized_end=221
   _globals['_LEAFLEFT']._serialized_start=223
-  _globals['_LEAFLEFT']._serialized_end=247
-  _globals['_LEAFRESPONSE']._serialized_start=250
-  _globals['_LEAFRESPONSE']._serialized_end=424
-  _globals['_LEAFREFUSAL']._serialized_start=426
-  _globals['_LEAFREFUSAL']._serialized_end=471
-  _globals['_LEAFDISMISSAL']._serialized_start=473
-  _globals['_LEAFDISMISSAL']._serialized_end=520
-  _globals['_TIERSPEC']._serialized_start=523
-  _globals['_TIERSPEC']._serialized_end=668
-  _globals['_TENSORSHAPE']._serialized_start=670
-  _globals['_TENSORSHAPE']._serialized_end=711
-  _globals['_MODELGEOMETRY']._serialized_start=714
-  _globals['_MODELGEOMETRY']._serialized_end=974
-  _globals['_ROUNDSHARE']._serialized_start=977
-  _globals['_ROUNDSHARE']._serialized_end=1145
-  _globals['_LEAFASSIGNMENT']._serialized_start=1147
-  _globals['_LEAFASSIGNMENT']._serialized_end=1223
-  _globals['_PARTIALSUBMISSION']._serialized_start=1226
-  _globals['_PARTIALSUBMISSION']._serialized_end=1392
-  _globals['_LEAFOUTCOME']._serialized_start=1395
-  _globals['_LEAFOUTCOME']._serialized_end=1554
-  _globals['_PARTIALVERDICT']._serialized_start=1556
-  _globals['_PARTIALVERDICT']._serialized_end=1675
-  _globals['_HOLDING']._serialized_start=1677
-  _globals['_HOLDING']._serialized_end=1701
+  _globals['_LEAFLEFT']._serialized_end=264
+  _globals['_LEAFRESPONSE']._serialized_start=267
+  _globals['_LEAFRESPONSE']._serialized_end=441
+  _globals['_LEAFREFUSAL']._serialized_start=443
+  _globals['_LEAFREFUSAL']._serialized_end=488
+  _globals['_LEAFDISMISSAL']._serialized_start=490
+  _globals['_LEAFDISMISSAL']._serialized_end=537
+  _globals['_TIERSPEC']._serialized_start=540
+  _globals['_TIERSPEC']._serialized_end=685
+  _globals['_TENSORSHAPE']._serialized_start=687
+  _globals['_TENSORSHAPE']._serialized_end=728
+  _globals['_MODELGEOMETRY']._serialized_start=731
+  _globals['_MODELGEOMETRY']._serialized_end=991
+  _globals['_ROUNDSHARE']._serialized_start=994
+  _globals['_ROUNDSHARE']._serialized_end=1162
+  _globals['_LEAFASSIGNMENT']._serialized_start=1164
+  _globals['_LEAFASSIGNMENT']._serialized_end=1240
+  _globals['_PARTIALSUBMISSION']._serialized_start=1243
+  _globals['_PARTIALSUBMISSION']._serialized_end=1409
+  _globals['_LEAFOUTCOME']._serialized_start=1412
+  _globals['_LEAFOUTCOME']._serialized_end=1571
+  _globals['_PARTIALVERDICT']._serialized_start=1573
+  _globals['_PARTIALVERDICT']._serialized_end=1692
+  _globals['_REVOCATIONS']._serialized_start=1694
+  _globals['_REVOCATIONS']._serialized_end=1720
+  _globals['_HOLDING']._serialized_start=1722
+  _globals['_HOLDING']._serialized_end=1746
 # @@protoc_insertion_point(module_scope)

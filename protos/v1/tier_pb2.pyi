@@ -20,10 +20,12 @@ class LeafRequest(_message.Message):
     def __init__(self, device: _Optional[str] = ..., join: _Optional[_Union[_device_pb2.JoinRequest, _Mapping]] = ..., left: _Optional[_Union[LeafLeft, _Mapping]] = ...) -> None: ...
 
 class LeafLeft(_message.Message):
-    __slots__ = ("lost",)
+    __slots__ = ("lost", "revoked")
     LOST_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
     lost: bool
-    def __init__(self, lost: _Optional[bool] = ...) -> None: ...
+    revoked: bool
+    def __init__(self, lost: _Optional[bool] = ..., revoked: _Optional[bool] = ...) -> None: ...
 
 class LeafResponse(_message.Message):
     __slots__ = ("device", "joined", "refused", "dismissed")
@@ -174,6 +176,12 @@ class PartialVerdict(_message.Message):
     devices: _containers.RepeatedScalarFieldContainer[str]
     message: str
     def __init__(self, round: _Optional[int] = ..., number: _Optional[int] = ..., verdict: _Optional[_Union[_round_pb2.Verdict, str]] = ..., devices: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Revocations(_message.Message):
+    __slots__ = ("crl",)
+    CRL_FIELD_NUMBER: _ClassVar[int]
+    crl: bytes
+    def __init__(self, crl: _Optional[bytes] = ...) -> None: ...
 
 class Holding(_message.Message):
     __slots__ = ("blobs",)

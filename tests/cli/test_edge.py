@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 from server.edge_options import EdgeOptions
-from storage.certificates import create_authority, issue, read_identity
+from storage.authority import create_authority, issue
+from storage.certificates import read_identity
 from tests.cli.conftest import Fedcore, Said
 from tests.cli.test_startup import TORCH_SIDE, without
 

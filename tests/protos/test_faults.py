@@ -10,7 +10,8 @@ from grpc import aio
 from fedcore import errors
 from protos.faults import STATUS, error_of, status_of
 from protos.wire import CHANNEL_OPTIONS, ERROR_KEY, MAX_MESSAGE_BYTES
-from storage.certificates import TlsMaterial, create_authority, issue, load_material
+from storage.authority import create_authority, issue
+from storage.certificates import TlsMaterial, load_material
 
 METHOD = "/test.Echo/Call"
 Behaviour = Callable[[bytes, Any], Awaitable[bytes]]

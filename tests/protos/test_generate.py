@@ -14,11 +14,12 @@ def test_the_committed_code_is_what_the_protos_say() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_file_has_code_and_types_and_only_the_service_a_stub(tmp_path: Path) -> None:
+def test_every_file_has_code_and_types_and_only_services_a_stub(tmp_path: Path) -> None:
     generate(tmp_path)
     names = {path.name for path in (tmp_path / "protos/v1").iterdir()}
     stems = {Path(source).stem for source in SOURCES}
-    assert names == {f"{stem}_pb2.py" for stem in stems} | {f"{stem}_pb2.pyi" for stem in stems} | {"fleet_pb2_grpc.py"}
+    stubs = {"enrolment_pb2_grpc.py", "fleet_pb2_grpc.py"}
+    assert names == {f"{stem}_pb2.py" for stem in stems} | {f"{stem}_pb2.pyi" for stem in stems} | stubs
     assert stale(tmp_path) == []
 
 

@@ -23,6 +23,7 @@ from protos.tier_values import (
     LeafRefused,
     PartialSubmission,
     PartialVerdict,
+    Revocations,
     RoundShare,
     TierSpec,
 )
@@ -31,6 +32,7 @@ from protos.values import (
     AppTask,
     AssignmentFailure,
     BlobRef,
+    EnrolmentRequest,
     EvaluateTask,
     EvaluatorResult,
     EvaluatorTask,
@@ -166,6 +168,7 @@ JOINS = st.builds(
             "labels": TEXTS,
             "keep_set": TEXT,
             "address": TEXT,
+            "takes_revocations": st.booleans(),
         }
     ),
 )
@@ -263,7 +266,7 @@ UPWARD: dict[type, st.SearchStrategy[Any]] = {
     AssignmentFailure: st.builds(AssignmentFailure, round=U64, message=TEXT),
     EvaluatorResult: RESULTS,
     LeafJoin: st.builds(LeafJoin, join=DEVICE_JOINS),
-    LeafLeft: st.builds(LeafLeft, device=NAMES, lost=st.booleans()),
+    LeafLeft: st.builds(LeafLeft, device=NAMES, lost=st.booleans(), revoked=st.booleans()),
     PartialSubmission: st.builds(
         PartialSubmission,
         round=U64,
@@ -308,9 +311,11 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     PartialVerdict: st.builds(
         PartialVerdict, round=U64, number=U64, verdict=st.sampled_from(Verdict), devices=TEXTS, message=TEXT
     ),
+    Revocations: st.builds(Revocations, crl=st.binary(max_size=99)),
 }
 PARTS = (
     BlobRef,
+    EnrolmentRequest,
     UploadHeader,
     RunDescription,
     Shard,

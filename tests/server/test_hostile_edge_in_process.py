@@ -12,8 +12,9 @@ from fedcore.errors import CertificateError, JoinRefused, ProtocolError, UpdateL
 from protos.tier_values import LeafJoined, LeafLeft, LeafRefused, PartialSubmission, RoundShare
 from protos.values import BlobRef, Role, Verdict, Work
 from server.shares import filled
+from storage.authority import create_authority, issue
 from storage.blob_name import blob_name
-from storage.certificates import create_authority, issue, load_material
+from storage.certificates import load_material
 from tests.fake_device import FakeDevice
 from tests.fake_edge import FakeEdge, edge_join, fake_edge
 from tests.server.conftest import TinyModel

@@ -8,7 +8,8 @@ import pytest
 from fedcore.errors import RunError
 from protos.wire import CHANNEL_OPTIONS
 from server.listening import listen
-from storage.certificates import create_authority, issue, load_material
+from storage.authority import create_authority, issue
+from storage.certificates import load_material
 
 
 def server() -> grpc.aio.Server:

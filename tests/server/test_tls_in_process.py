@@ -13,8 +13,9 @@ from fedcore.errors import CertificateError, TransportError
 from protos.service import FleetStub
 from protos.v1 import device_pb2
 from protos.values import Join, Role, Welcome
+from storage.authority import create_authority, issue
 from storage.blobs import BlobStore
-from storage.certificates import TlsMaterial, create_authority, issue, load_material
+from storage.certificates import TlsMaterial, load_material
 from tests.fake_device import open_link
 from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.errors import CertificateError
-from storage.certificates import Identity, Kind, create_authority, issue, load_material, read_identity
+from storage.authority import create_authority, issue
+from storage.certificates import Identity, Kind, load_material, read_identity
 
 NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
 

@@ -17,8 +17,9 @@ from fedcore.errors import TransportError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from protos.values import BlobRef, Heartbeat, Work
+from storage.authority import create_authority, issue
 from storage.blobs import BlobStore
-from storage.certificates import create_authority, issue, load_material
+from storage.certificates import load_material
 from storage.checkpoint import fingerprint
 from tests.fake_device import FakeDevice, open_link
 from tests.fault_proxy import FaultProxy, Way, proxying
