@@ -121,6 +121,7 @@ def serve(
         if parent is not None or continue_:  # its fleet says how to go on with the whole of it, or it does so itself
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
+        material += f" --enrol {enrol}" if enrol else ""
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         typer.echo(folder.summary.read_text())

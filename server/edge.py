@@ -327,7 +327,7 @@ class Edge:
             case LeafLeft() if child:
                 leaf = self._edges.leaf(session, message.device)
                 if leaf is not None:
-                    self._left(leaf, lost=message.lost)
+                    self._left(leaf, lost=message.lost, revoked=message.revoked)
             case PartialSubmission() if child:
                 self.tasks.spawn(self._rounds.take_part(session.name, message))
             case Holding() if child:

@@ -16,7 +16,9 @@ from tests.tiny_run import PATIENCE_S
 from transport.link import Link, Stream
 
 
-def edge_join(name: str, *, uuid: str = "", epoch: int = 1, role: Role = Role.EDGE) -> Join:
+def edge_join(
+    name: str, *, uuid: str = "", epoch: int = 1, role: Role = Role.EDGE, takes_revocations: bool = False
+) -> Join:
     """Return the join of an edge."""
     return Join(
         protocol_min=PROTOCOL,
@@ -29,6 +31,7 @@ def edge_join(name: str, *, uuid: str = "", epoch: int = 1, role: Role = Role.ED
         fingerprint=Fingerprint(tensors="", config="", tokenizer=""),
         max_length=0,
         labels=(),
+        takes_revocations=takes_revocations,
     )
 
 

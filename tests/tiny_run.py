@@ -176,6 +176,8 @@ def begin(
     resume: bool = False,
     metrics: RunMetrics | None = None,
     comes_back: bool = False,
+    certs: Path | None = None,
+    enrol: str = "",
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
     if resume:
@@ -188,7 +190,16 @@ def begin(
         said.append(text)
         listening.set()  # its first words are where it listens
 
-    options = ServeOptions(model=model, tls=tls, reference=False, say=say, metrics=metrics, comes_back=comes_back)
+    options = ServeOptions(
+        model=model,
+        tls=tls,
+        reference=False,
+        say=say,
+        metrics=metrics,
+        comes_back=comes_back,
+        certs=certs,
+        enrol=enrol,
+    )
     task = asyncio.ensure_future(serve(folder, config, ledger, options))
     return Served(folder=folder, config=config, task=task, said=said)
 
@@ -203,6 +214,8 @@ async def serving(
     resume: bool = False,
     metrics: RunMetrics | None = None,
     comes_back: bool = False,
+    certs: Path | None = None,
+    enrol: str = "",
 ) -> AsyncIterator[Served]:
     """Serve a run until the block ends; wait until it listens. A run that is still going on is cancelled then."""
     if not resume:
@@ -218,6 +231,8 @@ async def serving(
         listening=listening,
         metrics=metrics,
         comes_back=comes_back,
+        certs=certs,
+        enrol=enrol,
     )
     try:
         waiting = asyncio.ensure_future(listening.wait())
