@@ -19,7 +19,7 @@ from benchmarks.data_plane.device import CERTIFICATE
 from benchmarks.data_plane.processes import Crew, cpu_s, memory_mb
 from benchmarks.report import emit, parser
 from server.journal import read_events
-from storage.certificates import create_authority, issue
+from storage.authority import create_authority, issue
 from storage.checkpoint import fingerprint
 from transport.membership import BEATS_PER_LEASE
 

@@ -135,9 +135,6 @@ def join(
     check_network(network)
     targets = addresses(target, "coordinator address")
     require_client("fedcore join")
-    fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
-    own = identity or name
-    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from client.run import run_device, run_evaluator
     from client.slots import claim_slot
@@ -149,6 +146,9 @@ def join(
     slot = claim_slot(state, device_class) if name == AUTO else None
     if slot is not None:
         name, state = slot.name, slot.folder
+    own = identity or name
+    fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
+    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
     options = ClientOptions(
         targets=targets,
         name=name,

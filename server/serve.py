@@ -59,9 +59,9 @@ STOPS = "the coordinator stops"
 class ServeOptions:
     """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all.
 
-    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then. `certs`: the
-    folder of the certificates, where crl.pem is looked for. `enrol`: HOST:PORT to redeem join tokens at, which takes the
-    authority's key in that folder; empty: nowhere.
+    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then.
+    `certs`: the folder of the certificates, where crl.pem is looked for. `enrol`: HOST:PORT to redeem join tokens at,
+    which takes the authority's key in that folder; empty: nowhere.
     """
 
     model: Path

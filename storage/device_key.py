@@ -5,6 +5,7 @@ answer that was lost can be had again; and a machine that renews keeps its worki
 """
 
 import contextlib
+import secrets
 from pathlib import Path
 
 from cryptography import x509
@@ -51,12 +52,8 @@ def begin_enrolment(folder: Path, name: str, token: JoinToken, *, replace: bool 
         return load_key(pending)
     if not replace:
         check_vacant(folder, name)
-    key = ec.generate_private_key(ec.SECP256R1())
-    try:
-        write_new(pending, key_pem(key), mode=0o600)
-    except OSError as cause:
-        raise CertificateError(f"{pending}: cannot be written: {cause.strerror or cause}") from None
-    return key
+    _make_key(pending)
+    return load_key(pending)
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
@@ -94,6 +91,19 @@ def finish_enrolment(folder: Path, name: str, token: JoinToken, key: ec.Elliptic
     except OSError as cause:
         raise CertificateError(f"{cause.filename or folder}: cannot be written: {cause.strerror or cause}") from None
     return pem
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key, whole or not at all; where another process has just done so, its key stays."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write_new(temporary, key_pem(ec.generate_private_key(ec.SECP256R1())), mode=0o600)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    except OSError as cause:
+        raise CertificateError(f"{path}: cannot be written: {cause.strerror or cause}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _pending(folder: Path, name: str) -> Path:

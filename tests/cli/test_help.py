@@ -26,6 +26,9 @@ LISTED = {
     "flower": ("serve", "join", "Flower app"),
     "export": ("--class", "--sparsity", "--out", "plain transformers"),
     "certs": ("--host", "--device", "--class", "--evaluator", "--edge", "--force", "0600", "ca.key stays here"),
+    "token": ("--device", "--class", "--edge", "--evaluator", "--valid-h", "--count", "password"),
+    "enrol": ("HOST:PORT", "--token", "--token-file", "FEDCORE_TOKEN", "--certs", "--name", "--force"),
+    "revoke": ("CERTS", "--serial", "crl.pem", "within a lease"),
     "doctor": ("--listen", "--json", "Exit code 1"),
 }
 

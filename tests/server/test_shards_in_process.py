@@ -7,7 +7,8 @@ import pytest
 
 from fedcore.errors import CertificateError, JoinRefused
 from protos.values import Newcomer
-from storage.certificates import TlsMaterial, create_authority, issue, load_material
+from storage.authority import create_authority, issue
+from storage.certificates import TlsMaterial, load_material
 from tests.fake_device import open_link
 from tests.server.conftest import TinyModel
 from tests.tiny_edge import edging

@@ -2,6 +2,7 @@
 
 import datetime
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fedcore.errors import CertificateError
 from storage.authority import create_authority, issue
 from storage.certificates import Identity, load_material, read_identity
 from storage.device_key import begin_enrolment, enrolled, finish_enrolment, signing_request
-from storage.pem_files import load_key
+from storage.pem_files import key_pem, load_key
 from storage.token_text import JoinToken
 from storage.tokens import make_tokens, redeem
 
@@ -155,3 +156,24 @@ def test_a_request_says_nothing_but_its_key(authority: Path, mine: Path) -> None
 def test_a_pair_that_issue_made_counts_as_enrolled(authority: Path) -> None:
     issue(authority, "cam-1", kind="device")
     assert enrolled(authority, "cam-1")
+
+
+def test_replicas_that_share_a_folder_share_a_key_and_a_token(authority: Path, mine: Path) -> None:
+    """All containers of a class may hold one token: whoever comes second brings the same certificate."""
+    token = token_for(authority, Identity(kind="class", name="agx"))
+    keys: list[ec.EllipticCurvePrivateKey] = []
+    ready = threading.Barrier(6)
+
+    def replica() -> None:
+        ready.wait(10)
+        keys.append(begin_enrolment(mine, "agx", token))
+
+    threads = [threading.Thread(target=replica) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(keys) == 6 and len({key_pem(key) for key in keys}) == 1
+    for key in keys:
+        finish_enrolment(mine, "agx", token, key, answer(authority, token, key))
+    assert names(mine) == ["agx.key", "agx.pem", "ca.pem"] and enrolled(mine, "agx")
