@@ -65,6 +65,7 @@ def serve(
         run_config=settings,
         lease_s=lease_s,
         deadline_s=deadline_s,
+        certs=certs,
     )
     typer.echo(f"run folder: {place}")
     run_to_end(serve_app(server_app, options))

@@ -28,15 +28,19 @@ class Guard:
         changed: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
-        """Wire up; nothing is checked by itself before `begin`."""
+        """Wire up; nothing is looked for by itself before `begin`."""
         self.watch = watch
         self._sessions, self._expel, self._changed, self._refused = sessions, expel, changed, refused
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, tasks: Tasks, lease_s: float) -> None:
-        """Look for a newer list, and for sessions it names, three times a lease."""
+    def look(self) -> None:
+        """Look for a newer list, and for sessions it names."""
         self._renew()
         self._sweep()  # also without a newer list: somebody may have been let in while it changed
+
+    def begin(self, tasks: Tasks, lease_s: float) -> None:
+        """Look three times a lease, until `close`."""
+        self.look()
         self._timer = tasks.later(lease_s / CHECKS_PER_LEASE, lambda: self.begin(tasks, lease_s))
 
     def close(self) -> None:

@@ -7,7 +7,8 @@ from cryptography import x509
 
 from fedcore.errors import CertificateError
 from server.session import Session
-from storage.certificates import Identity
+from storage.authority import CRL
+from storage.certificates import Identity, TlsMaterial
 from storage.revocation import RevocationList, read_list, write_list
 
 
@@ -77,3 +78,10 @@ class RevocationWatch:
         newer = found.number > self.current.number
         self.current = found if newer else self.current
         return newer
+
+
+def revocations_in(certs: Path | None, tls: TlsMaterial | None) -> RevocationWatch:
+    """Watch crl.pem in the folder a server has its certificates in; nothing without TLS."""
+    if certs is None or tls is None:
+        return RevocationWatch()
+    return RevocationWatch(tls.ca, certs / CRL)

@@ -34,7 +34,7 @@ from server.ledger import Ledger
 from server.listening import listen
 from server.meter import MeterInterceptor
 from server.resuming import resumed_machine
-from server.revocation_watch import RevocationWatch
+from server.revocation_watch import revocations_in
 from server.run_folder import RunFolder
 from server.run_log import RunLog
 from server.service import FleetService
@@ -42,7 +42,6 @@ from server.shards import Shards
 from server.summary import build_summary, total_steps
 from server.turn_record import LedgerState
 from storage.atomic import write_atomic
-from storage.authority import CRL
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from storage.checkpoint import fingerprint, model_files
@@ -110,7 +109,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
     log = RunLog(folder, ledger, observers=() if options.metrics is None else (options.metrics,))
     log.truncate_after((held.next_round or 1 << 62) - 1)
     mark = fingerprint(options.model)
-    revocations = _revocations(options)
+    revocations = revocations_in(options.certs, options.tls)
     coordinator = Coordinator(
         description=describe_run(held, config, options.model, mark, blobs),
         machine=resumed_machine(config, held, lease_s=config.coordinator.lease_s),
@@ -177,12 +176,6 @@ async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, option
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())
     options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))
-
-
-def _revocations(options: ServeOptions) -> RevocationWatch:
-    if options.tls is None or options.certs is None:
-        return RevocationWatch()
-    return RevocationWatch(options.tls.ca, options.certs / CRL)
 
 
 def _enrolment(options: ServeOptions) -> "AbstractAsyncContextManager[str | None]":

@@ -89,8 +89,9 @@ class FleetService(FleetServicer):
 
     async def PutBlob(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:
         """Take an upload into the spool; the partial stays for a resume where the stream breaks."""
-        self._parent.vouch(self._identity(context))
+        identity = self._identity(context)
         header = blob_wire.put_header_from_pb(await self._next(request_iterator))
+        self._parent.vouch(identity)  # after the header has come: a refusal that crosses it would lose its reason
         if header is None:
             raise ProtocolError("an upload must begin with a header; update the client")
         session = self._sender(header)

@@ -6,7 +6,7 @@ It plans nothing and folds nothing: the ServerApp does, in a thread of its own, 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fedcore.errors import FedcoreError, JoinRefused, TransportError
 from fedcore.profile import check_name
@@ -25,6 +25,8 @@ from protos.values import (
 )
 from server.admission import check_identity, check_protocol
 from server.flower.desk import AppDesk, Failure, Flight, Instruction
+from server.guard import Guard
+from server.revocation_watch import RevocationWatch
 from server.seats import Seats
 from server.session import Session
 from storage.blobs import BlobStore
@@ -45,6 +47,7 @@ class AppHost:
         run_config: str,
         lease_s: float,
         tell: Callable[[str, Json], None],
+        revocations: RevocationWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wait for devices; nothing runs by itself before `watch`."""
@@ -57,6 +60,13 @@ class AppHost:
         self._seen_s: dict[str, float] = {}  # by device, connected or within its lease
         self._names: dict[int, str] = {}  # by node
         self._stopped = ""
+        self._guard = Guard(
+            revocations or RevocationWatch(),
+            sessions=self._streams,
+            expel=self._expel,
+            changed=self._tell_revocations,
+            refused=lambda message: self._tell("revocations_refused", {"message": message}),
+        )
 
     # --- the app's side ---
 
@@ -104,7 +114,8 @@ class AppHost:
             await asyncio.sleep(min(self.lease_s / LOOKS_PER_LEASE, LONGEST_LOOK_S))
             now_s = self._clock()
             for name in [name for name, seen_s in self._seen_s.items() if now_s >= seen_s + self.lease_s]:
-                self._lose(name)
+                self._lose(name, f"the device gave no sign of life for {self.lease_s:g} s")
+            self._guard.look()
             self.desk.expire()
 
     def stop(self, reason: str) -> None:
@@ -118,6 +129,10 @@ class AppHost:
 
     # --- the service's side ---
 
+    def vouch(self, identity: Identity | None) -> None:
+        """Raise CertificateError where this certificate has been revoked; None came without TLS."""
+        self._guard.vouch(identity)
+
     async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
         """There is no base model and no label list here."""
         return self._description
@@ -129,9 +144,10 @@ class AppHost:
         try:
             check_protocol(join)
             check_identity(join, identity)
+            self.vouch(identity)
             if join.role is not Role.DEVICE or join.fingerprint != self._description.fingerprint:
                 raise JoinRefused("this coordinator serves a Flower app; join it with: fedcore flower join")
-            session = Session(join)
+            session = Session(join, identity=identity)
             number = self._seats.next_number(join)
         except FedcoreError as error:
             self._tell("refused", {"device": join.name, "message": str(error)})
@@ -190,14 +206,26 @@ class AppHost:
 
     # --- ends ---
 
-    def _lose(self, name: str) -> None:
+    def _streams(self) -> Iterator[Session]:
+        return (each for each in self._seats if isinstance(each, Session))
+
+    def _expel(self, session: Session) -> None:
+        serial = "" if session.identity is None else f"{session.identity.serial:x}"
+        self._tell("revoked", {"device": session.name, "role": str(session.join.role), "serial": serial})
+        self._lose(session.name, "the device's certificate is revoked")
+
+    def _tell_revocations(self) -> None:
+        current = self._guard.watch.current
+        self._tell("revocations", {"number": current.number, "certificates": len(current.revoked)})
+
+    def _lose(self, name: str, reason: str) -> None:
         del self._seen_s[name]
         session = self._seats.find(name)
         if session is not None:
             self._seats.leave(session)
             session.close()
         self._tell("lost", {"device": name})
-        self.desk.fail([name], f"the device gave no sign of life for {self.lease_s:g} s")
+        self.desk.fail([name], reason)
 
     def _ended(self, flight: Flight) -> None:
         end, facts = flight.end, {"device": flight.instruction.device, "number": flight.task.number}

@@ -28,6 +28,7 @@ from server.flower.host import AppHost
 from server.interceptor import ErrorInterceptor
 from server.journal import EventLog
 from server.listening import listen
+from server.revocation_watch import revocations_in
 from server.service import FleetService
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
@@ -38,7 +39,10 @@ STOP_S = 5.0  # for an app that is in the middle of something
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppOptions:
-    """How an app is served. `tls` None is an explicit choice; `folder` holds payloads and events.jsonl."""
+    """How an app is served. `tls` None is an explicit choice; `folder` holds payloads and events.jsonl.
+
+    `certs`: the folder of the certificates, where crl.pem is looked for.
+    """
 
     folder: Path
     tls: TlsMaterial | None
@@ -47,6 +51,7 @@ class AppOptions:
     run_config: Mapping[str, UserConfigValue] = field(default_factory=dict)
     lease_s: float = 30.0
     deadline_s: float = 3600.0  # of one message
+    certs: Path | None = None
 
 
 def run_server_app(app: ServerApp, options: AppOptions) -> Context:
@@ -58,18 +63,21 @@ async def serve_app(app: ServerApp, options: AppOptions) -> Context:
     """Serve `app` from a running event loop; see `run_server_app`. Cancelled, it sends every device home."""
     options.folder.mkdir(parents=True, exist_ok=True)
     blobs, log = BlobStore(options.folder / "blobs"), EventLog(options.folder / "events.jsonl")
+    revocations = revocations_in(options.certs, options.tls)
     host = AppHost(
         description=_description(),
         blobs=blobs,
         run_config=json.dumps(dict(options.run_config)),
         lease_s=options.lease_s,
         tell=lambda event, facts: log.append(time.time(), event, facts),
+        revocations=revocations,
     )
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
     service = FleetService(host, blobs, tls=options.tls is not None, silence_s=options.lease_s)
     add_FleetServicer_to_server(service, server)
     watcher, reason = asyncio.create_task(host.watch()), "the coordinator stops"
     try:
+        revocations.refresh()  # one that is damaged now is an error; later, the last good one stays in force
         address = await listen(server, options.listen, options.tls, remedy="choose another with --listen HOST:PORT")
         options.say(
             f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join")
