@@ -113,8 +113,10 @@ async def test_who_is_revoked_is_cut_off_within_a_lease_and_stays_out(
     with pytest.raises(CertificateError, match="was revoked"):
         await held.device(tiny, served, "bob", tmp_path / "again", certs).run()
     assert "was revoked on" in served.told("refused", "bob")[0]["message"]
+    link = link_of(served, certs, "bob")
     with pytest.raises(CertificateError, match="was revoked"):
-        await link_of(served, certs, "bob").describe()
+        await link.describe()
+    await link.close()
 
     held.release("ada")
     assert await asyncio.wait_for(stays["ada"], PATIENCE_S) == "the run has finished"
@@ -138,6 +140,7 @@ async def test_who_was_revoked_may_enrol_again(served: Served, tiny: TinyModel, 
     ada = tiny.device(served, "ada", tmp_path / "ada", tls=load_material(certs, "ada"))
     stays = await asyncio.wait_for(asyncio.gather(ada.run(), bob.run()), PATIENCE_S)
     assert stays == ["the run has finished"] * 2
+    await served.summary()
 
 
 async def test_one_device_of_a_class_is_revoked_by_its_serial(
@@ -154,6 +157,7 @@ async def test_one_device_of_a_class_is_revoked_by_its_serial(
     two = tiny.device(served, "two", tmp_path, tls=materials[1])
     ada = tiny.device(served, "ada", tmp_path, tls=load_material(certs, "ada"))
     assert await asyncio.wait_for(asyncio.gather(two.run(), ada.run()), PATIENCE_S) == ["the run has finished"] * 2
+    await served.summary()
 
 
 async def test_an_open_upload_is_cut_off(served: Served, tiny: TinyModel, certs: Path, tmp_path: Path) -> None:
@@ -179,6 +183,7 @@ async def test_an_open_upload_is_cut_off(served: Served, tiny: TinyModel, certs:
     await ended(stays[1])
     held.release("ada")
     await asyncio.wait_for(stays[0], PATIENCE_S)
+    await served.summary()
 
 
 async def begin_upload(link: Any, header: UploadHeader, chunk: bytes) -> Any:
@@ -282,6 +287,7 @@ async def test_who_is_revoked_two_tiers_down_is_cut_off_within_a_lease(
         assert (tmp_path / "deep" / CRL).is_file(), "kept for its next start"
         held.release("ada")
         assert await asyncio.wait_for(stays["ada"], PATIENCE_S) == "the run has finished"
+        await served.summary()
 
 
 async def test_an_edge_that_comes_later_hears_of_it_first(

@@ -25,7 +25,7 @@ async def test_a_revoked_device_of_an_app_is_cut_off(tmp_path: Path) -> None:
         revoke(certs, "ada")
         (event,) = await served.until("revoked")
         assert (event["device"], event["role"]) == ("ada", "device")
-        with pytest.raises(CertificateError, match="device:ada .* was revoked on"):
+        with pytest.raises(CertificateError, match=r"device:ada .* was revoked on"):
             await asyncio.wait_for(asyncio.shield(stay), PATIENCE_S)
         with pytest.raises(CertificateError, match="was revoked on"):
             await asyncio.wait_for(served.join("ada", client_app(), tls=tls), PATIENCE_S)
