@@ -12,13 +12,17 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all clean
+.PHONY: help setup demo test test-all e2e images wheelhouse check-arm64 clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
 	@echo "make test    set up, run all checks and tests"
 	@echo "make test-all   the same, and whole-process tests of rare faults"
 	@echo "make setup   only make .venv"
+	@echo "make images  build the Docker images of coordinator and device"
+	@echo "make e2e     build them and run the fleet of docker-compose.yml for real (needs a Docker engine; some minutes)"
+	@echo "make wheelhouse   download the images' wheels, for builds without a network (WHEEL_MACHINE=aarch64 for arm64)"
+	@echo "make check-arm64  look for a linux/arm64 wheel of everything the images install"
 	@echo "make clean   remove .venv and caches (runs/ stays)"
 
 setup: $(STAMP)
@@ -37,6 +41,33 @@ test: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
 	$(BIN)/python -m pytest $(MARKS)
+
+e2e: setup
+	$(BIN)/python -m pytest tests/e2e -m e2e
+
+DOCKER ?= docker
+IMAGE_ARGUMENTS = $(foreach name,BASE TORCH_INDEX PIP_INDEX_URL PIP_NO_INDEX,$(if $($(name)),--build-arg $(name)=$($(name))))
+
+images:
+	$(DOCKER) build -f docker/Dockerfile --target coordinator $(IMAGE_ARGUMENTS) -t fedcore-coordinator .
+	$(DOCKER) build -f docker/Dockerfile --target device $(IMAGE_ARGUMENTS) -t fedcore-device .
+
+# Python and processor of the images, which need not be this machine's. setuptools builds fedcore itself, pip installs.
+WHEEL_PYTHON ?= 3.11
+WHEEL_MACHINE ?= x86_64
+WHEEL_INDEX = $(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu)
+
+wheelhouse: setup
+	$(BIN)/python docker/requirements.py . client >wheelhouse.txt
+	$(BIN)/python -m pip download --quiet --dest wheelhouse --find-links wheelhouse --extra-index-url $(WHEEL_INDEX) \
+		--only-binary :all: --python-version $(WHEEL_PYTHON) --implementation cp \
+		$(foreach glibc,2_28 2_27 2_17,--platform manylinux_$(glibc)_$(WHEEL_MACHINE)) \
+		--platform manylinux2014_$(WHEEL_MACHINE) -c constraints.txt -r wheelhouse.txt \
+		"torch==$$(sed -n 's/^torch==//p' constraints.txt)+cpu" pip 'setuptools>=77' wheel
+	rm wheelhouse.txt
+
+check-arm64: setup
+	$(BIN)/python docker/check_arm64.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
