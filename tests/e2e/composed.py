@@ -12,7 +12,7 @@ from pathlib import Path
 from fedcore.protocols import Json
 
 ROOT = Path(__file__).parents[2]
-STEP_S = 240.0  # no single thing that the fleet is waited for takes longer
+STEP_S = 400.0  # no single thing that the fleet is waited for takes longer
 BUILD_S = 1500.0
 
 

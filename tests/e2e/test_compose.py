@@ -18,7 +18,7 @@ from tests.whole.stage import texts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3000)]
 
-ROUNDS = 12
+ROUNDS = 24
 IMAGES = ("fedcore-coordinator", "fedcore-device")
 LIGHT_BYTES = 250 * 10**6
 CONFIG = f"""
@@ -36,13 +36,13 @@ shards = 10
 ranks = [2, 4]
 warmup_rounds = 2
 [training]
-local_steps = 150
+local_steps = 300
 [coordinator]
 listen = "0.0.0.0:8443"
 min_devices = 6
 lease_s = 10.0
 round_deadline_s = 60.0
-join_deadline_s = 120.0
+join_deadline_s = 600.0
 [evaluation]
 rows_per_round = 50
 [[fleet.class]]
