@@ -1,7 +1,7 @@
 """A Flower app served by our coordinator, and devices of ours that run its ClientApp, all in one event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,3 @@ async def serving_app(app: ServerApp, root: Path, **options: Any) -> AsyncIterat
         for each in (task, *served.devices.values()):
             each.cancel()
         await asyncio.wait([task, *served.devices.values()], timeout=PATIENCE_S)
-
-
-Together = Callable[..., Any]

@@ -65,6 +65,7 @@ class FlowerRun:
     fault: RunError | None = None  # why the run paused
     _uploads: set[str] = field(default_factory=set)  # blobs devices sent since the last turn
     _epochs: dict[str, int] = field(default_factory=dict)
+    _away: set[str] = field(default_factory=set)  # lost, and not back yet
     _ahead_s: float = 0.0  # of the clock, where a round was closed before its deadline
 
     @staticmethod
@@ -128,18 +129,21 @@ class FlowerRun:
             raise
         if join.profile is not None:
             self.profiles[join.name] = join.profile
-        self._epochs[join.name] = self._epochs.get(join.name, 0) + 1
         self.log.joined(join)
-        self.feed(events.Joined(device=join.name, epoch=self._epochs[join.name], now_s=self.now_s))
+        self._seat(join.name)
 
     def alive(self, device: str) -> None:
-        """Renew a device's lease."""
-        self.feed(events.Alive(device=device, epoch=self._epochs[device], now_s=self.now_s))
+        """Flower lists a device: renew its lease, or let it back in."""
+        if device in self._away:
+            self._seat(device)
+        else:
+            self.feed(events.Alive(device=device, epoch=self._epochs[device], now_s=self.now_s))
 
     def lost(self, device: str, reason: str) -> None:
         """A device is gone: its part in the open round says nothing about its arm."""
         self.log.event("left", device=device, role="device", reason=reason[:MAX_REPORT])
         self.pushed.pop(device, None)
+        self._away.add(device)
         self.feed(events.Left(device=device, epoch=self._epochs[device], now_s=self.now_s, lost=True))
 
     def welcome(self) -> Welcome:
@@ -268,6 +272,11 @@ class FlowerRun:
             self.feed(events.TurnDone(now_s=self.now_s))
         else:
             self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
+
+    def _seat(self, device: str) -> None:
+        self._away.discard(device)
+        self._epochs[device] = self._epochs.get(device, 0) + 1
+        self.feed(events.Joined(device=device, epoch=self._epochs[device], now_s=self.now_s))
 
     def _check(self, join: Join) -> None:
         check_protocol(join)

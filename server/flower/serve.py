@@ -1,6 +1,7 @@
 """Serving a Flower app on our coordinator: any ServerApp, devices of ours, its strategy unchanged."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 import threading
@@ -108,12 +109,13 @@ async def _beside(app: ServerApp, host: AppHost, options: AppOptions) -> Context
     over: asyncio.Future[None] = loop.create_future()
 
     def work() -> None:
+        error: BaseException | None = None
         try:
             app(grid, context)
-        except BaseException as error:
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for this app any more
             loop.call_soon_threadsafe(_settle, over, error)
-        else:
-            loop.call_soon_threadsafe(_settle, over, None)
 
     threading.Thread(target=work, name="server-app", daemon=True).start()
     try:
@@ -121,6 +123,8 @@ async def _beside(app: ServerApp, host: AppHost, options: AppOptions) -> Context
     except asyncio.CancelledError:
         host.stop("stopped on request")
         await asyncio.wait({over}, timeout=STOP_S)
+        if over.done():
+            over.exception()  # looked at: it is that this coordinator has stopped
         raise RunError("stopped on request; an app's state is its own: start it again") from None
     return context
 
