@@ -24,7 +24,12 @@ class Roster:
     run: FlowerRun
     clock: Callable[[], float] = time.monotonic
     _nodes: dict[str, int] = field(default_factory=dict)  # by device
-    _refused: set[int] = field(default_factory=set)
+    _refused: dict[int, str] = field(default_factory=dict)  # node -> reason
+
+    @property
+    def refusal(self) -> str:
+        """Why the last of them was refused; empty where nobody was."""
+        return next(reversed(self._refused.values()), "")
 
     def node(self, device: str) -> int:
         """The node a device is."""
@@ -37,7 +42,7 @@ class Roster:
     def refresh(self, grid: Grid) -> None:
         """Have newcomers join, renew who is here, and take leave of who is not; raises JoinRefused without labels."""
         here = set(grid.get_node_ids())
-        new = here - set(self._nodes.values()) - self._refused
+        new = here - set(self._nodes.values()) - set(self._refused)
         joins = dict(self._asked(grid, sorted(new))) if new else {}
         self.run.hold()  # asking took its time, and a round may be open already
         for device in [device for device, node in self._nodes.items() if node not in here]:
@@ -76,7 +81,7 @@ class Roster:
             self._refuse(node, str(error))
 
     def _refuse(self, node: int, reason: str) -> None:
-        self._refused.add(node)
+        self._refused[node] = reason
         self.run.log.event("refused", device=f"node {node}", message=reason)
 
 

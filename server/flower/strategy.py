@@ -184,5 +184,6 @@ class FedcoreStrategy(Strategy):
         return self._run.engine.tensors
 
     def _check(self) -> None:
-        if self._run.fault is not None:
-            raise self._run.fault
+        fault, refusal = self._run.fault, self._roster.refusal
+        if fault is not None:
+            raise RunError(f"{fault}; a node was refused: {refusal}") if refusal else fault
