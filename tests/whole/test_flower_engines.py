@@ -30,13 +30,15 @@ from client.flower.settings import node_settings
 from fedcore.config_text import parse_config
 from server.flower.app import server_app
 
+SETTINGS = sys.argv[1:]
+
 def settings_of(context):  # run_simulation has no run configuration
-    shared = dict(each.split("=", 1) for each in sys.argv[1:])
+    shared = dict(each.split("=", 1) for each in SETTINGS)
     return node_settings(Context(context.run_id, context.node_id, context.node_config, context.state, shared))
 
 if __name__ == "__main__":
     resources = {"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": 1}}
-    run_simulation(server_app(parse_config("", sys.argv[1:])), client_app(settings_of), 2, backend_config=resources)
+    run_simulation(server_app(parse_config("", SETTINGS)), client_app(settings_of), 2, backend_config=resources)
 """
 
 
