@@ -1,6 +1,7 @@
 """Which of Flower's nodes is which device: asks newcomers to join, and notices who is gone."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,16 +16,18 @@ from server.flower.replies import arrivals
 from server.flower.run import FlowerRun
 
 ANSWER_S = 60.0  # for a node's join: it may have to start Python and read its rows
+TRIES = 3
 
 
 @dataclass(slots=True)
 class Roster:
-    """Lives as long as a ServerApp. A node that was refused, or did not answer, is not asked again."""
+    """Lives as long as a ServerApp. A node that was refused, or keeps silent, is not asked again."""
 
     run: FlowerRun
     clock: Callable[[], float] = time.monotonic
     _nodes: dict[str, int] = field(default_factory=dict)  # by device
     _refused: dict[int, str] = field(default_factory=dict)  # node -> reason
+    _silences: Counter[int] = field(default_factory=Counter)  # joins a node did not answer
 
     @property
     def refusal(self) -> str:
@@ -69,7 +72,9 @@ class Roster:
             except FedcoreError as error:
                 self._refuse(node, str(error))
         for node in sorted(silent):
-            self._refuse(node, f"no answer to a join for {limit_s:g} s")
+            self._silences[node] += 1
+            if self._silences[node] >= TRIES:
+                self._refuse(node, f"no answer to {TRIES} joins, for {limit_s:g} s each")
 
     def _seat(self, node: int, join: Join) -> None:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "examples" / "flower_app"
-PATIENCE_S = 240.0  # Flower polls every 3 s and starts a process for every message
+PATIENCE_S = 280.0  # Flower polls every 3 s and starts a process for every message
 
 
 @dataclass

@@ -17,7 +17,7 @@ from server.inspect_run import run_status
 from server.run_folder import RunFolder
 from tests.tiny_models import WORDS
 from tests.tiny_run import serving
-from tests.whole.flower_stage import APP, FlowerStage, staged
+from tests.whole.flower_stage import APP, FlowerStage, free_port, staged
 
 NODES = 2
 
@@ -124,7 +124,7 @@ async def test_flwr_run_gives_the_adapter_our_coordinator_gives(stage: FlowerSta
     await asyncio.to_thread(stage.run, "flwr", "run", APP, "--stream", "-c", wording(changed))
     told = summary(stage.root / "run")
     assert [each["accepted"] for each in told["rounds"]] == [NODES] * 3
-    assert told["final"]["accuracy"] is not None and set(told["classes"]) == {"tx2", "agx"}
+    assert told["global"]["final"]["accuracy"] is not None and set(told["classes"]) == {"tx2", "agx"}
     await ours(stage.root, bert, rows, changed)
     assert adapter(stage.root / "run") == adapter(stage.root / "ours")
 
@@ -138,7 +138,8 @@ async def test_a_superlink_and_supernodes_give_the_adapter_our_coordinator_gives
     stage.start("flower-superlink", "--insecure", "--port", stage.port)
     for number in range(NODES):
         words = f"partition-id={number} num-partitions={NODES} state='{stage.root / f'kept-{number}'}'"
-        stage.start("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{stage.port}", "--node-config", words)
+        where = ("--superlink", f"127.0.0.1:{stage.port}", "--port", free_port())
+        stage.start("flower-supernode", "--insecure", *where, "--node-config", words)
     await asyncio.to_thread(connected, stage)
     await asyncio.to_thread(stage.run, "flwr", "run", APP, "deployment", "--stream", "-c", wording(changed))
     assert [each["accepted"] for each in summary(stage.root / "run")["rounds"]] == [NODES] * 2
