@@ -173,12 +173,15 @@ class Engine:
         if self.open is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
         current = self.open.tally
-        uncounted = set(closed.accepted) - current.folded
-        if uncounted:
-            raise RunError(
-                f"round {closed.round}: accepted but not counted: {', '.join(sorted(uncounted))}; "
-                "resume from the last round"
-            )
+        accepted = set(closed.accepted)
+        for what, devices in (
+            ("accepted but not counted", accepted - current.folded),
+            ("counted but not accepted", current.folded - accepted),
+        ):
+            if devices:
+                raise RunError(
+                    f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round"
+                )
         begin = self.clock()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:

@@ -149,12 +149,26 @@ class Ledger:
 
     def each_round(self) -> Iterator[RoundResult]:
         """Yield every closed round, in order, one read at a time: a long run's rounds need not fit into memory."""
+        for (result,) in self._each("result"):
+            yield result_from_json(json.loads(result))
+
+    def each_outcomes(self) -> Iterator[tuple[int, bool, tuple[Json, ...]]]:
+        """Yield (round, whether it was void, its outcomes) of every closed round, in order, one read at a time."""
+        for number, void, outcomes in self._each("round, void, outcomes"):
+            yield number, bool(void), tuple(json.loads(outcomes))
+
+    def last_round(self) -> RoundResult | None:
+        """Return the round that closed last, None where none has."""
+        with self._transaction("BEGIN") as sql:
+            row = sql.execute("SELECT result FROM rounds ORDER BY round DESC LIMIT 1").fetchone()
+        return None if row is None else result_from_json(json.loads(row[0]))
+
+    def _each(self, columns: str) -> Iterator[tuple[Any, ...]]:
         with self._transaction("BEGIN") as sql:
             numbers = [number for (number,) in sql.execute("SELECT round FROM rounds ORDER BY round")]
         for number in numbers:
             with self._transaction("BEGIN") as sql:
-                (result,) = sql.execute("SELECT result FROM rounds WHERE round = ?", (number,)).fetchone()
-            yield result_from_json(json.loads(result))
+                yield sql.execute(f"SELECT {columns} FROM rounds WHERE round = ?", (number,)).fetchone()
 
     def outcomes(self) -> dict[int, tuple[Json, ...]]:
         """Return the outcomes of every closed round, by round, in order."""

@@ -29,8 +29,8 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
 
     Raises RunError where the run pauses; what is durable stays, and a resumed run goes on from there.
     """
-    held, rounds, config = ledger.load(), ledger.rounds(), scene.config
-    clock = VirtualClock(rounds[-1].closed_at_s if rounds else 0.0)
+    held, last, config = ledger.load(), ledger.last_round(), scene.config
+    clock = VirtualClock(0.0 if last is None else last.closed_at_s)
     log = RunLog(folder, ledger, wall=clock, observers=observers)
     try:
         log.truncate_after((held.next_round or 1 << 62) - 1)
@@ -50,7 +50,8 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
         )
         stage = make_stage(scene, engine, folder, log)
         try:
-            stage.workload.recover(rounds)
+            if last is not None:
+                stage.workload.recover(last)
             _drive(scene, engine, stage, clock)
             return _finish(scene, engine, stage, folder)
         finally:

@@ -44,7 +44,7 @@ def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
         cost=cost,
         largest_rank=scene.config.strategy.ranks[-1],
         seed=scene.config.run.seed,
-        outcomes=engine.ledger.outcomes,
+        history=engine.ledger.each_outcomes,
     )
     return Stage(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
 

@@ -43,10 +43,9 @@ class TrainingWorkload:
         """Commit what accepted devices keep."""
         self.states.settle(closed)
 
-    def recover(self, closed: Sequence[RoundResult]) -> None:
+    def recover(self, last: RoundResult) -> None:
         """Commit or drop what an earlier process had prepared when it ended."""
-        if closed:
-            self.states.recover(closed[-1])
+        self.states.recover(last)
 
     def close(self) -> None:
         """End the training processes."""

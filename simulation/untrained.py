@@ -1,6 +1,6 @@
 """A workload without training: losses from a curve, memory from the cost model, no tensors."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
@@ -23,7 +23,7 @@ class CurveWorkload:
     cost: RoundCost
     largest_rank: int
     seed: int
-    outcomes: Callable[[], Mapping[int, Sequence[Json]]]  # of every closed round, as the ledger has them
+    history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.each_outcomes`
     progress: float = 0.0
     _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
 
@@ -38,11 +38,10 @@ class CurveWorkload:
             self._move([self._steps[device] for device in closed.accepted])
         self._steps.clear()
 
-    def recover(self, closed: Sequence[RoundResult]) -> None:
+    def recover(self, last: RoundResult) -> None:
         """Move the fleet to where the counted rounds have left it."""
-        counted = {each.round for each in closed if not each.void}
-        for number, rows in self.outcomes().items() if counted else ():
-            if number in counted:
+        for _, void, rows in self.history():
+            if not void:
                 accepted = [row for row in rows if row["status"] == Status.ACCEPTED]
                 self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in accepted])
 

@@ -75,8 +75,8 @@ class Workload(Protocol):
         """Commit what the devices whose updates were accepted keep, and forget what the others had prepared."""
         ...
 
-    def recover(self, closed: Sequence[RoundResult]) -> None:
-        """Take up where an earlier process of the run ended, after these rounds; called once, before any training."""
+    def recover(self, last: RoundResult) -> None:
+        """Take up where an earlier process of the run ended, after this round; called once, before any training."""
         ...
 
     def close(self) -> None:

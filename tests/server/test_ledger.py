@@ -72,6 +72,10 @@ def test_turns_survive_closing_and_opening(tmp_path: Path) -> None:
     assert state.assignments == ({"device": "a", "round": 3},)
     assert state.labels == ("negative", "positive")
     assert ledger.rounds() == tuple(ledger.each_round()) == (result(1), result(2, void=True))
+    assert ledger.last_round() == result(2, void=True)
+    told = [(number, rows) for number, _, rows in ledger.each_outcomes()]
+    assert told == list(ledger.outcomes().items())
+    assert [void for _, void, _ in ledger.each_outcomes()] == [False, True]
     assert ledger.outcomes()[1] == ({"device": "a", "reward": 0.1 + 0.2}, {"device": "b", "reward": None})
     assert ledger.reports() == {1: {"weight": 1}, 2: {"weight": 2}}
 
@@ -80,7 +84,7 @@ def test_planning_again_replaces_the_plan(tmp_path: Path) -> None:
     ledger = new(tmp_path)
     ledger.commit_turn(turn(None))
     ledger.commit_turn(turn(None, state={"second": True}))
-    assert ledger.load().strategy_state == {"second": True} and ledger.rounds() == ()
+    assert ledger.load().strategy_state == {"second": True} and ledger.rounds() == () and ledger.last_round() is None
 
 
 def test_finished_run_has_no_next_round(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class NamedWorkload:
     def settle(self, closed: RoundResult) -> None:
         self.settled.append(closed.round)
 
-    def recover(self, closed: Sequence[RoundResult]) -> None:
+    def recover(self, last: RoundResult) -> None:
         pass
 
     def close(self) -> None:
@@ -148,8 +148,8 @@ def assemble(
     traces: Traces | None,
     fleet_of: Callable[[VirtualFleet], VirtualFleet],
 ) -> Simulated:
-    held, rounds = ledger.load(), ledger.rounds()
-    clock = VirtualClock(rounds[-1].closed_at_s if rounds else 0.0)
+    held, last = ledger.load(), ledger.last_round()
+    clock = VirtualClock(0.0 if last is None else last.closed_at_s)
     log = RunLog(folder, ledger, wall=clock)
     log.truncate_after((held.next_round or 1 << 62) - 1)
     blobs = BlobStore(folder.blobs)
