@@ -31,7 +31,7 @@ class MlpWorkload:
     def settle(self, closed: RoundResult) -> None:
         """Nothing is kept between rounds."""
 
-    def recover(self, closed: Sequence[RoundResult]) -> None:
+    def recover(self, last: RoundResult) -> None:
         """Nothing was kept."""
 
     def close(self) -> None:
