@@ -128,3 +128,12 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(
     assert process.returncode == 1
     assert complaints.splitlines()[-1] == f"error: {told}"
     assert "Traceback" not in complaints
+
+
+def test_flower_is_an_extra_and_its_absence_is_told(place: Path) -> None:
+    for words in (("serve", "my-app", "--insecure"), ("join", "127.0.0.1:1", "my-app", "--name", "a", "--insecure")):
+        asked = without(("flwr",), "flower", *words, place=place)
+        assert asked.returncode == 1
+        assert asked.stderr.endswith("error: Flower is not installed; add it with: pip install 'fedcore[flower]'\n")
+    shown = without(("flwr",), "serve", "--help", place=place)
+    assert shown.returncode == 0, shown.stderr
