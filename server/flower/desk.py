@@ -57,6 +57,8 @@ class AppDesk:
     clock: Callable[[], float]
     on_end: Callable[[Flight], None]  # told of every end, once
     flights: dict[int, Flight] = field(default_factory=dict)
+    _open: dict[str, dict[int, Flight]] = field(default_factory=dict)  # by device, oldest first
+    _over: dict[str, Flight] = field(default_factory=dict)  # by message id, until collected
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     uploads: dict[int, set[str]] = field(default_factory=dict)  # blobs a device began to send, by task
     _last: int = 0
@@ -73,13 +75,15 @@ class AppDesk:
             max_reply_bytes=MAX_REPLY_BYTES,
             run_config=self.run_config,
         )
-        self.flights[task.number] = Flight(task=task, instruction=instruction, begun_s=self.clock())
+        flight = Flight(task=task, instruction=instruction, begun_s=self.clock())
+        self.flights[task.number] = flight
+        self._open.setdefault(instruction.device, {})[task.number] = flight
         self._contents[task.content.id] += 1
         return task
 
     def open_of(self, device: str) -> list[AppTask]:
         """What a device has yet to answer, oldest first."""
-        return [each.task for each in self._open(device)]
+        return [each.task for each in self._open.get(device, {}).values()]
 
     def limit(self, device: str, number: int) -> int | None:
         """Most bytes of a reply's content; None where this device has no such open task."""
@@ -107,25 +111,20 @@ class AppDesk:
     def fail(self, devices: Collection[str], reason: str) -> None:
         """End every open task of devices that are gone."""
         for device in devices:
-            for flight in self._open(device):
+            for flight in list(self._open.get(device, {}).values()):
                 self._end(flight, Failure(code=ErrorCode.NODE_UNAVAILABLE, reason=reason))
 
     def expire(self) -> None:
         """End the tasks whose deadline has passed."""
         now_s = self.clock()
-        for flight in self.flights.values():
+        for flight in list(self.flights.values()):
             if flight.end is None and now_s >= flight.due_s:
                 reason = f"no reply within {flight.task.deadline_s:g} s"
                 self._end(flight, Failure(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason=reason))
 
     def collect(self, message_ids: Iterable[str]) -> list[Flight]:
         """Take out the tasks of these messages that are over."""
-        wanted = set(message_ids)
-        over = [
-            flight
-            for flight in self.flights.values()
-            if flight.end is not None and flight.instruction.metadata.message_id in wanted
-        ]
+        over = [self._over.pop(each) for each in message_ids if each in self._over]
         for flight in over:
             del self.flights[flight.task.number]
         return over
@@ -136,11 +135,13 @@ class AppDesk:
         for blob_id in left.difference(*map(_content, self.flights.values()), self._contents):
             self.blobs.delete(blob_id)
 
-    def _open(self, device: str) -> list[Flight]:
-        return [each for each in self.flights.values() if each.end is None and each.instruction.device == device]
-
     def _end(self, flight: Flight, end: AppReply | Failure) -> None:
         flight.end = end
+        device = flight.instruction.device
+        del self._open[device][flight.task.number]
+        if not self._open[device]:
+            del self._open[device]
+        self._over[flight.instruction.metadata.message_id] = flight
         content = flight.task.content
         self._contents[content.id] -= 1
         if not self._contents[content.id]:

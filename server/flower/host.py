@@ -34,6 +34,7 @@ from storage.certificates import Identity
 
 LOOKS_PER_LEASE = 4  # for devices that went silent and tasks that are overdue
 LONGEST_LOOK_S = 1.0
+AHEAD = 8  # messages a device may have before it has answered the first; it works on one after the other
 
 
 class AppHost:
@@ -59,6 +60,7 @@ class AppHost:
         self._seats = Seats()
         self._seen_s: dict[str, float] = {}  # by device, connected or within its lease
         self._names: dict[int, str] = {}  # by node
+        self._sent: dict[str, int] = {}  # by session, the last task that went down it
         self._stopped = ""
         self._guard = Guard(
             revocations or RevocationWatch(),
@@ -87,8 +89,8 @@ class AppHost:
             task = self.desk.put(instruction)
             self._tell("task", {"device": instruction.device, "number": task.number, "bytes": task.content.size})
             session = self._seats.find(instruction.device)
-            if session is not None:
-                session.send(task)
+            if isinstance(session, Session):
+                self._feed(session)
             elif instruction.device not in self._seen_s:
                 self.desk.fail([instruction.device], "the device has left")
 
@@ -159,12 +161,12 @@ class AppHost:
         self._names[node_id(join.device_uuid)] = join.name
         self._seen_s[join.name] = self._clock()
         self._tell("joined", {"device": join.name, "node": str(node_id(join.device_uuid)), "epoch": join.epoch})
-        for task in self.desk.open_of(join.name):
-            session.send(task)
+        self._feed(session)
         return session
 
     def leave(self, session: Session) -> None:
         """The stream of `session` has closed; the device keeps its lease."""
+        self._sent.pop(session.token, None)
         if self._seats.leave(session):
             self._tell("left", {"device": session.name})
 
@@ -204,6 +206,13 @@ class AppHost:
     async def bring(self, blob_id: str) -> None:
         """Everything that is handed out is here."""
 
+    def _feed(self, session: Session) -> None:
+        """Send a device the next of its tasks; what it has to answer first goes first."""
+        for task in self.desk.open_of(session.name)[:AHEAD]:
+            if task.number > self._sent.get(session.token, 0):
+                self._sent[session.token] = task.number
+                session.send(task)
+
     # --- ends ---
 
     def _streams(self) -> Iterator[Session]:
@@ -228,6 +237,9 @@ class AppHost:
         self.desk.fail([name], reason)
 
     def _ended(self, flight: Flight) -> None:
+        session = self._seats.find(flight.instruction.device)
+        if isinstance(session, Session):
+            self._feed(session)
         end, facts = flight.end, {"device": flight.instruction.device, "number": flight.task.number}
         facts["time_s"] = self._clock() - flight.begun_s
         if isinstance(end, Failure):

@@ -15,8 +15,9 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from fedcore.errors import CertificateError, JoinRefused, RunError, TransportError
 from protos.values import BlobRef, UploadHeader
+from storage.authority import create_authority, issue
 from storage.blob_name import blob_name
-from storage.certificates import create_authority, issue, load_material
+from storage.certificates import load_material
 from tests.fake_device import open_link
 from tests.fault_proxy import proxying
 from tests.flower_app import client_app, server_app
@@ -221,6 +222,23 @@ async def test_a_device_started_again_is_the_same_node_with_its_context(tmp_path
         served.join("one", echo())
         await served.end()
     assert seen[0] == seen[1] and [reply.content["seen"]["n"] for reply in replies] == [1, 2]
+
+
+async def test_a_device_gets_any_number_of_messages_in_order(tmp_path: Path) -> None:
+    replies: list[Message] = []
+
+    def main(grid: Grid) -> None:
+        (node,) = nodes(grid)
+        numbers = grid.push_messages([asking(node) for _ in range(100)])  # more than an outbox holds
+        while len(replies) < 80:
+            replies.extend(grid.pull_messages(numbers))
+            time.sleep(0.01)
+
+    async with serving_app(app_of(main), tmp_path) as served:
+        served.join("one", echo())
+        await asked(served)
+    assert sorted(reply.content["seen"]["n"] for reply in replies) == list(range(1, 81))
+    assert len(served.events("joined")) == 1
 
 
 async def test_a_message_for_nobody_is_an_error_reply_at_once(tmp_path: Path) -> None:
