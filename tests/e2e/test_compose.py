@@ -191,7 +191,8 @@ def test_devices_came_back_as_who_they_were(lived: Lived) -> None:
             rows.setdefault(each["device"], set()).add(each["num_examples"])
     assert set(rows) == NAMES
     assert all(len(counts) == 1 for counts in rows.values()), "the same shard in every session"
-    assert all(epochs == sorted(set(epochs)) for epochs in sessions.values()), "every session is newer"
+    # An edge that comes back presents the sessions it has, so an epoch may be told twice; it never falls.
+    assert all(epochs == sorted(epochs) for epochs in sessions.values()), sessions
     last = {row["device"]: row["status"] for row in lived.summary["rounds"][-1]["results"]}
     assert sum(status == "accepted" for status in last.values()) >= 6, last
 
