@@ -91,8 +91,8 @@ def serve(
     if going_on is None:
         folder, ledger = _new(settings, config, run_dir)
     else:
-        console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
         folder, settings, ledger = _earlier(going_on)
+        console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
     follower = Follower(folder.events, settings.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
