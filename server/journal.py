@@ -27,12 +27,13 @@ COLUMNS = (
 
 
 class EventLog:
-    """Appends to events.jsonl, one JSON object per line, flushed after every call."""
+    """Appends to events.jsonl, one JSON object per line; flushed after every call, or only when told if not eager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, eager: bool = True) -> None:
         """Open `path` at its end, creating it where it is missing; a torn last line is cut off."""
         self._file = _open_whole_lines(path)
         self._path = path
+        self._eager = eager
 
     def append(self, t: float, event: str, fields: Mapping[str, Any] | None = None) -> None:
         """Write one event: `t` is wall-clock time in seconds since 1970, `event` its kind.
@@ -44,6 +45,11 @@ class EventLog:
     def extend(self, t: float, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Write events of one moment at once, each as its kind and its fields; raises like `append`, writing none."""
         self._file.write(b"".join(_event_line(t, event, fields) for event, fields in events))
+        if self._eager:
+            self._file.flush()
+
+    def flush(self) -> None:
+        """Let readers of the file see everything written so far."""
         self._file.flush()
 
     def truncate_after(self, last_round: int) -> int:

@@ -36,9 +36,13 @@ class RunLog:
         *,
         wall: Callable[[], float] = time.time,
         observers: Sequence[Observer] = (),
+        eager: bool = True,
     ) -> None:
-        """Append to the files of `folder`, and tell the observers."""
-        self._events = EventLog(folder.events)
+        """Append to the files of `folder`, and tell the observers.
+
+        Who reads the files sees every event at once in an `eager` log, in another one at the next turn.
+        """
+        self._events = EventLog(folder.events, eager=eager)
         self._rows = RoundTable(folder.rounds)
         self._ledger = ledger
         self._wall = wall
@@ -64,6 +68,7 @@ class RunLog:
         """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
         with self._lock:
             self._write([_apart(each) for each in events])
+            self._events.flush()
             self._rows.append(rows)
             for observer in self._observers:
                 observer.rows(rows)

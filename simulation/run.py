@@ -31,7 +31,7 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
     """
     held, last, config = ledger.load(), ledger.last_round(), scene.config
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
-    log = RunLog(folder, ledger, wall=clock, observers=observers)
+    log = RunLog(folder, ledger, wall=clock, observers=observers, eager=False)
     try:
         log.truncate_after((held.next_round or 1 << 62) - 1)
         log.event("started", next_round=held.next_round, simulated=True)

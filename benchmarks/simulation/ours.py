@@ -88,7 +88,7 @@ def _small(case: Case, config: Config, folder: Path, runs: RunFolder, ledger: Le
     """Run the small task: its parameters travel as the head of an adapter that is next to nothing else."""
     fleet = make_fleet(config, [np.arange(mlp.ROWS)] * case.clients, LABELS * mlp.ROWS)
     clock = VirtualClock()
-    log = RunLog(runs, ledger, wall=clock, observers=(times,))
+    log = RunLog(runs, ledger, wall=clock, observers=(times,), eager=False)
     engine = _engine(config, folder, runs, ledger, log, clock)
     workload = MlpWorkload(folder, case.recipe, {name: number for number, name in enumerate(fleet.devices)})
     _driver(config, engine, fleet, workload, runs, clock).run()

@@ -240,3 +240,14 @@ def test_the_summary_tells_what_was_measured(tmp_path: Path, ledger: Ledger, log
     ledger.note(close_key(1), 0.5)
     assert summary_of(ledger, tmp_path)["rounds"][0]["close_s"] == 0.5
     assert summary["run"]["bandit"] == "fixed", "what fedavg-lora really uses"
+
+
+def test_a_log_that_is_not_eager_shows_its_events_at_a_turn_and_at_its_end(tmp_path: Path, ledger: Ledger) -> None:
+    log = RunLog(RunFolder(tmp_path), ledger, wall=lambda: 1.0, eager=False)
+    log.event("accepted", device="a", round=1)
+    assert events(tmp_path) == []
+    log.turn([{"event": "choice", "device": "a"}], [])
+    assert [each["event"] for each in events(tmp_path)] == ["accepted", "choice"]
+    log.event("committed", round=1)
+    log.close()
+    assert [each["event"] for each in events(tmp_path)] == ["accepted", "choice", "committed"]
