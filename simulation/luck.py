@@ -20,8 +20,13 @@ class Luck:
     vanishes_at: float | None = None
 
 
+_NOTHING = Luck()
+
+
 def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int) -> Luck:
     """Return the luck of a device's `attempt` (from 0) at the assignment of a round."""
+    if not (kind.link_sigma or kind.dropout or kind.failure):
+        return _NOTHING
 
     def draw(what: str) -> float:
         return uniform(seed, "luck", what, round_index, attempt, device)

@@ -20,6 +20,7 @@ from simulation.workload import Group, Part, Stacked
 from strategies.cost import RoundCost
 
 FLOAT_BYTES = 4
+MOST_SIZES = 1 << 12  # sums of hand-outs remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +57,20 @@ class RealTraffic:
 
     feedback: Feedback
     _held: dict[str, frozenset[str]] = field(default_factory=dict)  # by device, the blobs of its last hand-out
+    _sizes: dict[tuple[tuple[str, ...], frozenset[str]], int] = field(default_factory=dict)
 
     def down(self, part: Part) -> int:
         """Count what is not held yet, a delta where one is on offer; what travels inside messages always comes."""
         refs = (part.work.keep_set, part.work.head, *part.work.rank_blocks)
         before = self._held.get(part.device, frozenset())
-        self._held[part.device] = _names(refs)
-        return sum(_fetched(ref, before) for ref in refs)
+        ids = tuple([ref.id for ref in refs])
+        self._held[part.device] = _names(ids)
+        key = ids, before  # the same few for all devices of a round
+        if key not in self._sizes:
+            if len(self._sizes) >= MOST_SIZES:
+                self._sizes.clear()
+            self._sizes[key] = sum(_fetched(ref, before) for ref in refs)
+        return self._sizes[key]
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Encode and decode every update under its codec."""
@@ -122,9 +130,9 @@ def _fetched(ref: BlobRef, held: frozenset[str]) -> int:
 
 
 @lru_cache(256)
-def _names(refs: tuple[BlobRef, ...]) -> frozenset[str]:
+def _names(ids: tuple[str, ...]) -> frozenset[str]:
     """One set for all devices of a hand-out, not one for each."""
-    return frozenset(ref.id for ref in refs)
+    return frozenset(ids)
 
 
 @lru_cache(256)

@@ -9,7 +9,7 @@ from fedcore.config_text import parse_config
 from strategies.table import resolve_settings
 
 DATA, MODEL = "fetch:movies", "fetch:minilm"
-SMALL_CHUNK = 1024  # virtual devices of the small task trained together
+SMALL_CHUNK = 64  # virtual devices of the small task trained together: what their steps touch fits the cache
 
 
 def config_of(case: Case, folder: Path) -> Config:

@@ -24,6 +24,7 @@ from fedcore.geometry import geometry_from_config
 from fedcore.protocols import Json
 from fedcore.seeds import generator
 from server.assemble import held_run, make_engine
+from server.collector import collect_seldom
 from server.engine import Engine
 from server.ledger import Ledger
 from server.resuming import resumed_machine
@@ -71,6 +72,7 @@ class RoundTimes:
 
 def run(folder: Path) -> None:
     """Carry out the case."""
+    collect_seldom()  # as `fedcore simulate` does
     case = read_case(folder)
     config, record = config_of(case, folder), Record(folder, "ours")
     with tempfile.TemporaryDirectory() as place:
