@@ -36,7 +36,7 @@ from fedcore.outcome import GroupScores
 
 Batches = Mapping[int, Indices]  # by device: row numbers within its shard
 
-PASS_BYTES = 256 << 20  # what a pass may keep for its backward pass, if nothing else is asked for
+PASS_BYTES = 128 << 20  # what a pass may keep for its backward pass, if nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def train_batched(
     `classifier` is cut, with adapters of the rank of `before`; its modules and values are the same afterwards. With
     `score`, results have group scores by `spec.importance`. Peak memory is an estimate of what the device would take
     alone, from `memory` or else from two steps that are really measured. A device whose loss or gradient is not
-    finite fails by itself. One pass takes up to `max_tokens` tokens (default: as many as keep to about 256 MiB), or
+    finite fails by itself. One pass takes up to `max_tokens` tokens (default: as many as keep to about 128 MiB), or
     one device. Raises ModelError where `before` or moments do not fit the model.
     """
     if not tasks:
@@ -103,7 +103,7 @@ def train_batched(
 
 
 def default_tokens(classifier: Classifier) -> int:
-    """Return the tokens of a pass that keeps about 256 MiB for its backward pass.
+    """Return the tokens of a pass that keeps about 128 MiB for its backward pass.
 
     Per token and layer, that is some 14 vectors of the hidden size and, with a gate, 4 (else 2) of the FFN's.
     """

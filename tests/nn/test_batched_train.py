@@ -292,7 +292,7 @@ def test_a_pass_takes_more_tokens_of_a_smaller_model() -> None:
     classifier, _ = make_classifier("bert")
     dense = tiny_classifier("bert")
     assert default_tokens(classifier) > default_tokens(dense)
-    assert default_tokens(dense) == (256 << 20) // (4 * 2 * (14 * 32 + 2 * 48))
+    assert default_tokens(dense) == (128 << 20) // (4 * 2 * (14 * 32 + 2 * 48))
 
 
 def test_no_task_is_no_work() -> None:
