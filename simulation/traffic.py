@@ -17,7 +17,7 @@ from fedcore.codec.grammar import parse_chain
 from protos.values import BlobRef
 from server.uploads import SCORE_CODEC, score_shapes
 from simulation.workload import Group, Part, Stacked
-from strategies.cost import RoundCost
+from strategies.cost import RoundCost, value_bytes
 
 FLOAT_BYTES = 4
 MOST_SIZES = 1 << 12  # sums of hand-outs remembered
@@ -109,8 +109,8 @@ class ModelledTraffic:
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Return the bytes of as many values as a device of this rank and keep-set sends."""
         asked = group.assignment
-        value_bytes = self.cost.upload_value_bytes
-        size = round(value_bytes * _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts))
+        values = _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts)
+        size = round(value_bytes(asked.training.codec) * values)
         return Sent(increments=None, sizes=[size] * len(group.parts))
 
 

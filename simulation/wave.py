@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from fedcore.outcome import DeviceReport
 from fedcore.update_stack import UpdateStack
 from server.engine import Engine
@@ -143,23 +141,19 @@ class Waves:
     ) -> dict[str, str]:
         if not rows:
             return {}
-        parts = [group.parts[row] for row in rows]
         scores = [each.scores for each in (lesson.figures[row] for row in rows) if isinstance(each, Figures)]
         if sent.increments is None:
-            self.engine.count([part.device for part in parts], reports)
+            self.engine.count([group.parts[row].device for row in rows], reports)
             return {}
-        whole = len(rows) == len(group.parts)
         stack = UpdateStack(
             round=group.round,
-            devices=tuple(part.device for part in parts),
-            weights=tuple(part.assignment.weight for part in parts),
+            devices=tuple(part.device for part in group.parts),
+            weights=tuple(part.assignment.weight for part in group.parts),
             rank=group.assignment.arm.rank,
             keep_set=group.assignment.keep_set,
-            tensors=sent.increments
-            if whole
-            else {name: value[np.asarray(rows)] for name, value in sent.increments.items()},
+            tensors=sent.increments,
         )
-        return dict(self.engine.fold_stack(stack, reports, scores))
+        return dict(self.engine.fold_stack(stack.select(rows), reports, scores))
 
     def _report(self, plan: _Plan, figures: Figures, upload_s: float, bytes_up: int) -> DeviceReport:
         asked = plan.part.assignment

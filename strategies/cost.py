@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.grammar import parse_chain
@@ -13,6 +14,7 @@ from fedcore.profile import DeviceProfile
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times matter to rewards
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
+_CODECS = 64  # codecs whose bytes are remembered
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
 _Arm = tuple[tuple[int, int], int]  # counts and rank
@@ -106,10 +108,12 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         max_length=config.model.max_length,
         local_steps=config.training.local_steps,
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
-        upload_value_bytes=_value_bytes(config.training.codec),
-        class_value_bytes={each.name: _value_bytes(each.codec) for each in config.classes if each.codec is not None},
+        upload_value_bytes=value_bytes(config.training.codec),
+        class_value_bytes={each.name: value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
 
 
-def _value_bytes(codec: str) -> float:
+@lru_cache(_CODECS)
+def value_bytes(codec: str) -> float:
+    """Return the bytes a value of an update takes under a codec, before entropy coding."""
     return packed_bound((_SAMPLE,), parse_chain(codec)) / _SAMPLE

@@ -10,8 +10,9 @@ from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
 from protos.values import BlobRef, Work
 from server.uploads import score_shapes
-from simulation.traffic import RealTraffic
+from simulation.traffic import ModelledTraffic, RealTraffic
 from simulation.workload import Group, Part, in_groups
+from strategies.cost import RoundCost
 from tests.tiny_run import MODEL, spec_of
 
 GEOMETRY = geometry_from_config(MODEL)
@@ -113,3 +114,14 @@ def test_another_rank_is_another_group() -> None:
     one, two = part("a-0"), part("a-1")
     two = replace(two, assignment=replace(two.assignment, arm=Arm(sparsity=0.0, rank=1)))
     assert len(in_groups([one, two], {}, 8)) == 2
+
+
+def test_modelled_bytes_are_those_of_the_groups_own_codec() -> None:
+    cost = RoundCost(spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0)
+    traffic = ModelledTraffic(cost=cost)
+    plain, half = (
+        traffic.up(Group(round=1, adapter={}, parts=(part("a-0", codec),)), None) for codec in ("identity", "bf16")
+    )
+    assert plain.increments is None and list(plain.sizes) == [4 * SPEC.num_values()]
+    assert list(half.sizes) == [2 * SPEC.num_values()]
+    assert traffic.down(part("a-0")) == 4 * SPEC.num_values()
