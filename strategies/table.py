@@ -8,19 +8,23 @@ from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.protocols import Bandit, Strategy
-from strategies import fedavg_lora, fedspine
+from strategies import fedavg_lora, fedspine, random_arms, uniform
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
 STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | None], Strategy]] = {
     "fedspine": fedspine.fedspine,
     "fedavg-lora": fedavg_lora.fedavg_lora,
+    "uniform": uniform.uniform,
+    "random-arms": random_arms.random_arms,
 }
 
 
 SETTINGS: Mapping[str, Callable[[Config], Config]] = {
     "fedspine": fedspine.settings,
     "fedavg-lora": fedavg_lora.settings,
+    "uniform": uniform.settings,
+    "random-arms": random_arms.settings,
 }
 
 

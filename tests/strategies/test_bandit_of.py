@@ -4,7 +4,7 @@ import pytest
 
 from fedcore.config_text import parse_config
 from fedcore.errors import ConfigError
-from strategies.table import bandit_of
+from strategies.table import STRATEGIES, bandit_of
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from strategies.table import bandit_of
         ("fedspine", "random", "random"),
         ("fedavg-lora", "s-ucb", "fixed"),
         ("fedavg-lora", "random", "fixed"),
+        ("uniform", "s-ucb", "fixed"),
+        ("random-arms", "s-ucb", "random"),
     ],
 )
 def test_the_bandit_is_the_one_the_strategy_asks(strategy: str, bandit: str, used: str) -> None:
@@ -23,5 +25,5 @@ def test_the_bandit_is_the_one_the_strategy_asks(strategy: str, bandit: str, use
 
 
 def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="expected one of fedspine, fedavg-lora; got 'fedavg'"):
+    with pytest.raises(ConfigError, match=f"expected one of {', '.join(STRATEGIES)}; got 'fedavg'"):
         bandit_of(parse_config('[strategy]\nname = "fedavg"\n'))

@@ -1,0 +1,32 @@
+"""FedSpine with arms drawn at random: what its bandit has to beat.
+
+Everything but the choice is FedSpine's (strategies.fedspine): the same feasible arms, schedule, order and aggregator.
+For device i in round t, independently,
+
+    sparsity ~ U[low_i(t), high_i(t)],   rank ~ U(the ranks that fit)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+
+NAME = "random-arms"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: `strategy.bandit` is "random" whatever it says."""
+    return replace(config, strategy=replace(config.strategy, bandit="random"))
+
+
+def random_arms(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return FedSpine's policy with the random bandit."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior)
