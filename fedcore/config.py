@@ -239,7 +239,11 @@ class ClassConfig:
     availability: str = "always"  # "diurnal": online a share of every day; "churn": comes and goes at random
     online_share: float = 0.5  # of the time, under diurnal and churn
     session_s: float = 3600.0  # mean time online, under churn
-    link_sigma: float = 0.0  # spread of a link's speed from round to round: lognormal, median 1
+    power_modes: tuple[float, ...] = ()  # factors of slowdown, dealt to the class's devices in turn; empty: all alike
+    uplink_range_mbps: tuple[float, ...] = ()  # (slowest, fastest): each device's own, log-uniform; empty: uplink_mbps
+    downlink_range_mbps: tuple[float, ...] = ()
+    link_sigma: float = 0.0  # spread of a link's speed over time: lognormal, median 1
+    link_period_s: float = 0.0  # the speed drifts from one draw to the next in so long; 0: a draw per assignment
     dropout: float = 0.0  # share of assignments during which a device vanishes for a lease
     failure: float = 0.0  # share of assignments that a device fails
 
@@ -255,7 +259,12 @@ class ClassConfig:
         _one_of(f"fleet.class {self.name}: availability", self.availability, ("always", "diurnal", "churn"))
         _share(f"fleet.class {self.name}: online_share", self.online_share)
         _above(f"fleet.class {self.name}: session_s", self.session_s, 0)
-        _at_least(f"fleet.class {self.name}: link_sigma", self.link_sigma, 0)
+        for factor in self.power_modes:
+            _at_least(f"fleet.class {self.name}: power_modes", factor, 1)
+        for key in ("uplink_range_mbps", "downlink_range_mbps"):
+            _range(f"fleet.class {self.name}: {key}", getattr(self, key))
+        for key in ("link_sigma", "link_period_s"):
+            _at_least(f"fleet.class {self.name}: {key}", getattr(self, key), 0)
         for key in ("dropout", "failure"):
             _between(f"fleet.class {self.name}: {key}", getattr(self, key), 0.0, 1.0)
 
@@ -323,6 +332,11 @@ def _at_least(where: str, value: float, low: float) -> None:
 def _above(where: str, value: float, low: float) -> None:
     if not (value > low and math.isfinite(value)):
         raise ConfigError(f"{where} must be above {low:g}, got {value}")
+
+
+def _range(where: str, bounds: Sequence[float]) -> None:
+    if bounds and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1] < math.inf):
+        raise ConfigError(f"{where}: expected a slowest and a fastest speed above 0, in this order; got {list(bounds)}")
 
 
 def _between(where: str, value: float, low: float, high: float) -> None:

@@ -9,6 +9,7 @@ from fedcore.config import ClassConfig, Config
 from fedcore.errors import JoinRefused
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import Strategy
+from fedcore.seeds import uniform
 from simulation.availability import Span, Traces, online_spans
 from simulation.dealing import Indices
 
@@ -40,21 +41,30 @@ def make_fleet(
 ) -> VirtualFleet:
     """Return the fleet whose devices hold the rows `dealt`; `labels` are those of all training rows."""
     devices = {}
-    for (name, kind), rows in zip(config.devices(), dealt, strict=True):
+    numbers = (number for kind in config.classes for number in range(kind.count))
+    for (name, kind), number, rows in zip(config.devices(), numbers, dealt, strict=True):
         profile = DeviceProfile(
             name=name,
             device_class=kind.name,
             num_examples=len(rows),
             memory_mb=kind.memory_mb,
-            slowdown=kind.slowdown,
-            uplink_mbps=kind.uplink_mbps,
-            downlink_mbps=kind.downlink_mbps,
+            slowdown=kind.slowdown * (kind.power_modes[number % len(kind.power_modes)] if kind.power_modes else 1.0),
+            uplink_mbps=_speed(kind.uplink_range_mbps, kind.uplink_mbps, name, config.run.seed),
+            downlink_mbps=_speed(kind.downlink_range_mbps, kind.downlink_mbps, name, config.run.seed),
             label_counts=tuple(sorted(Counter(labels[row] for row in rows).items())),
             network=kind.network,
             codecs=PARTS,
         )
         devices[name] = VirtualDevice(profile=profile, kind=kind, rows=rows)
     return VirtualFleet(devices=devices, seed=config.run.seed, traces=traces)
+
+
+def _speed(bounds: Sequence[float], same: float, device: str, seed: int) -> float:
+    """Return the median speed of a device's link: where it stands decides both links, so one draw serves both."""
+    if not bounds:
+        return same
+    slowest, fastest = bounds
+    return float(slowest * (fastest / slowest) ** uniform(seed, "place", device))
 
 
 def admitted(fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:

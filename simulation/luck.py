@@ -23,8 +23,8 @@ class Luck:
 _NOTHING = Luck()
 
 
-def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int) -> Luck:
-    """Return the luck of a device's `attempt` (from 0) at the assignment of a round."""
+def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int, now_s: float = 0.0) -> Luck:
+    """Return the luck of a device's `attempt` (from 0) at the assignment of a round, which it gets at `now_s`."""
     if not (kind.link_sigma or kind.dropout or kind.failure):
         return _NOTHING
 
@@ -32,7 +32,11 @@ def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int,
         return uniform(seed, "luck", what, round_index, attempt, device)
 
     def speed(what: str) -> float:
-        return math.exp(kind.link_sigma * _NORMAL.inv_cdf(draw(what))) if kind.link_sigma else 1.0
+        if not kind.link_sigma:
+            return 1.0
+        if kind.link_period_s:
+            return math.exp(kind.link_sigma * _drifting(seed, what, device, now_s / kind.link_period_s))
+        return math.exp(kind.link_sigma * _NORMAL.inv_cdf(draw(what)))
 
     def moment(what: str, share: float) -> float | None:
         return draw(f"{what}-at") if share and draw(what) < share else None
@@ -43,3 +47,13 @@ def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int,
         fails_at=moment("failure", kind.failure),
         vanishes_at=moment("dropout", kind.dropout),
     )
+
+
+def _drifting(seed: int, what: str, device: str, periods: float) -> float:
+    """Return a standard normal number that drifts: a new draw at every whole period, an arc between two of them.
+
+    The arc's two weights are the cosine and sine of one angle, so that the spread is 1 at every moment.
+    """
+    number, angle = math.floor(periods), (periods % 1.0) * math.pi / 2
+    before, after = (_NORMAL.inv_cdf(uniform(seed, "drift", what, device, each)) for each in (number, number + 1))
+    return math.cos(angle) * before + math.sin(angle) * after

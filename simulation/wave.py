@@ -103,6 +103,7 @@ class Waves:
             round_index=part.assignment.round,
             attempt=pushed.attempt,
             seed=self.fleet.seed,
+            now_s=pushed.now_s,
         )
         bytes_down = self.traffic.down(part)
         return _Plan(

@@ -1,3 +1,4 @@
+import itertools
 import math
 from statistics import fmean, stdev
 
@@ -40,3 +41,22 @@ def test_another_attempt_is_another_draw_and_the_same_one_repeats() -> None:
     assert first == draw_luck(kind, "a-0", round_index=1, attempt=0, seed=0)
     assert first != draw_luck(kind, "a-0", round_index=1, attempt=1, seed=0)
     assert first != draw_luck(kind, "a-0", round_index=2, attempt=0, seed=0)
+
+
+def test_a_drifting_link_moves_slowly_and_spreads_as_asked_at_every_moment() -> None:
+    kind = ClassConfig(name="a", link_sigma=0.5, link_period_s=100.0)
+
+    def log_speed(number: int, now_s: float) -> float:
+        return math.log(draw_luck(kind, f"a-{number}", round_index=1, attempt=0, seed=3, now_s=now_s).uplink)
+
+    for now_s in (0.0, 50.0, 1025.0):
+        assert stdev(log_speed(number, now_s) for number in range(2000)) == pytest.approx(0.5, abs=0.03)
+    path = [log_speed(0, float(now_s)) for now_s in range(1000)]
+    assert max(abs(after - before) for before, after in itertools.pairwise(path)) < 0.05
+    assert stdev(path) > 0.2
+
+
+def test_a_drifting_link_does_not_depend_on_round_or_attempt() -> None:
+    kind = ClassConfig(name="a", link_sigma=0.5, link_period_s=100.0)
+    first = draw_luck(kind, "a-0", round_index=1, attempt=0, seed=3, now_s=30.0)
+    assert first == draw_luck(kind, "a-0", round_index=7, attempt=2, seed=3, now_s=30.0)
