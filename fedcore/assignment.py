@@ -8,16 +8,19 @@ from fedcore.keep_set import KeepSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One choice of the bandit: target sparsity in [0, 1) and LoRA rank >= 1; raises ConfigError outside of them."""
+    """One choice of the bandit: target sparsity in [0, 1), LoRA rank >= 1, local steps; ConfigError outside of them."""
 
     sparsity: float
     rank: int
+    steps: int = 0  # local steps; 0 where they are no choice: everybody takes `training.local_steps`
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sparsity < 1.0:
             raise ConfigError(f"sparsity must be in [0, 1), got {self.sparsity}")
         if self.rank < 1:
             raise ConfigError(f"rank must be at least 1, got {self.rank}")
+        if self.steps < 0:
+            raise ConfigError(f"local steps must be at least 0, got {self.steps}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

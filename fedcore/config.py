@@ -96,6 +96,7 @@ class StrategyConfig:
     discount: float = 0.98
     exploration: float = 0.1
     min_width: float = 0.1  # leaves of the bandit's tree are not split below this share of an axis
+    local_steps_choices: tuple[int, ...] = ()  # local steps as a part of the arm; empty: all take training.local_steps
 
     def __post_init__(self) -> None:
         _sparsity("strategy.target_sparsity", self.target_sparsity)
@@ -105,6 +106,13 @@ class StrategyConfig:
             _count("strategy.ranks", rank, 1)
         if list(self.ranks) != sorted(set(self.ranks)):
             raise ConfigError(f"strategy.ranks: expected ascending, different ranks, got {list(self.ranks)}")
+        for steps in self.local_steps_choices:
+            _count("strategy.local_steps_choices", steps, 1)
+        if list(self.local_steps_choices) != sorted(set(self.local_steps_choices)):
+            raise ConfigError(
+                "strategy.local_steps_choices: expected ascending, different numbers of steps, "
+                f"got {list(self.local_steps_choices)}"
+            )
         for key in ("cohort", "warmup_rounds", "recovery_rounds"):
             _count(f"strategy.{key}", getattr(self, key), 0)
         if self.warmup_rounds < 1 and self.target_sparsity > 0:

@@ -18,6 +18,8 @@ from fedcore.update_stack import UpdateStack
 Json = dict[str, Any]
 P = TypeVar("P")
 
+NO_STEPS = (0,)  # an arm space's steps where they are no choice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateReport:
@@ -109,11 +111,12 @@ class Aggregator(Protocol[P]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpace:
-    """The arms a device may be given now: sparsity in [low, high] (a point where equal), ranks ascending."""
+    """The arms a device may be given now: sparsity in [low, high] (a point where equal), ranks and steps ascending."""
 
     sparsity_low: float
     sparsity_high: float
     ranks: tuple[int, ...]
+    steps: tuple[int, ...] = NO_STEPS  # local steps
 
 
 class Bandit(Protocol):

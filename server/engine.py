@@ -232,7 +232,7 @@ class Engine:
                     device=member.device,
                     device_class=profile.device_class,
                     round=closed.round,
-                    arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank),
+                    arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank, steps=assignment.arm.steps),
                     status=member.status,
                     time_s=ended - member.pushed_at_s,
                     report=arrived.report if arrived else None,

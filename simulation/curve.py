@@ -4,11 +4,11 @@
 
 is a device's probe loss after x effective steps of the fleet at sparsity s; a round at rank r lowers it by
 
-    drop(x, s, r) = gain (level(x, s) - floor) (r / r_max)^RANK_POWER
+    drop(x, s, r, e) = (1 - (1 - gain)^e) (level(x, s) - floor) (r / r_max)^RANK_POWER,
 
-and the fleet's x grows by the mean of local steps x (r / r_max)^RANK_POWER over the round's counted devices. The form
-is ours: exponential decay is the usual first model of a training loss, the square keeps small cuts nearly free, as
-measured exports are. What it cannot tell: accuracy, aggregation, importance criteria.
+e = its local steps / the run's, and the fleet's x grows by the mean of local steps x (r / r_max)^RANK_POWER over the
+round's counted devices. The form is ours: exponential decay is the usual first model of a training loss, the square
+keeps small cuts nearly free, as measured exports are. What it cannot tell: accuracy, aggregation, importance criteria.
 """
 
 import csv
@@ -42,9 +42,12 @@ class LossCurve:
         """Return the probe loss before a round."""
         return self.floor + (self.start - self.floor) * math.exp(-progress / self.scale) + self.cost * sparsity**2
 
-    def drop(self, progress: float, sparsity: float, rank_share: float, luck: float = 0.0) -> float:
-        """Return how much a round lowers the probe loss; `luck` is standard normal."""
-        mean = self.gain * (self.level(progress, sparsity) - self.floor) * effective(1.0, rank_share)
+    def drop(
+        self, progress: float, sparsity: float, rank_share: float, luck: float = 0.0, *, effort: float = 1.0
+    ) -> float:
+        """Return how much a round lowers the probe loss; `luck` is standard normal, `effort` the steps / the run's."""
+        gain = self.gain if effort == 1.0 else 1.0 - (1.0 - self.gain) ** effort
+        mean = gain * (self.level(progress, sparsity) - self.floor) * effective(1.0, rank_share)
         return mean + self.noise * luck
 
 

@@ -43,6 +43,7 @@ def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
         curve=curve,
         cost=cost,
         largest_rank=scene.config.strategy.ranks[-1],
+        usual_steps=scene.config.training.local_steps,
         seed=scene.config.run.seed,
         history=engine.ledger.each_outcomes,
     )

@@ -22,6 +22,7 @@ class CurveWorkload:
     curve: LossCurve
     cost: RoundCost
     largest_rank: int
+    usual_steps: int  # local steps the curve was fitted with
     seed: int
     history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.each_outcomes`
     progress: float = 0.0
@@ -55,10 +56,10 @@ class CurveWorkload:
         asked, geometry = part.assignment, self.cost.spec.geometry
         heads, channels = asked.keep_set.counts
         sparsity = geometry.sparsity(heads=heads, channels=channels)
-        share = asked.arm.rank / self.largest_rank
+        share, effort = asked.arm.rank / self.largest_rank, asked.local_steps / self.usual_steps
         luck = _NORMAL.inv_cdf(uniform(self.seed, "loss", asked.round, part.device))
         before = self.curve.level(self.progress, sparsity)
-        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck))
+        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck, effort=effort))
         self._steps[part.device] = effective(asked.local_steps, share)
         return Figures(
             loss_before=before,

@@ -6,7 +6,7 @@ from fedcore.assignment import Arm
 from fedcore.bandit.replay import arm_json, arm_space_json
 from fedcore.config import Config
 from fedcore.profile import DeviceProfile
-from fedcore.protocols import ArmSpace, Bandit, Json
+from fedcore.protocols import NO_STEPS, ArmSpace, Bandit, Json
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.schedule import Schedule
 from fedcore.seeds import lazy_generator
@@ -59,7 +59,9 @@ class Chooser:
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _arms: dict[tuple[tuple[int, int], int], Arm] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _arms: dict[tuple[tuple[int, int], int, int], Arm] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def choose(self, state: Json, profile: DeviceProfile, round_index: int) -> Choice:
         """Return the device's choice under a policy's `state`; equal arguments give equal choices."""
@@ -82,7 +84,7 @@ class Chooser:
             within_memory=within,
             arm=arm,
             counts=(heads, channels),
-            realised=self._realised((heads, channels), arm.rank),
+            realised=self._realised((heads, channels), arm.rank, arm.steps),
         )
 
     def _space(
@@ -103,6 +105,7 @@ class Chooser:
             high=schedule.cap(round_index),
             target=schedule.target,
             ranks=self.config.strategy.ranks,
+            steps=self.config.strategy.local_steps_choices or NO_STEPS,
         )
 
         def fits(sparsity: float, rank: int) -> bool:
@@ -116,10 +119,10 @@ class Chooser:
             self._counts[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
         return self._counts[sparsity]
 
-    def _realised(self, counts: tuple[int, int], rank: int) -> Arm:
-        if (counts, rank) not in self._arms:
-            self._arms[counts, rank] = Arm(sparsity=self._sparsity(counts), rank=rank)
-        return self._arms[counts, rank]
+    def _realised(self, counts: tuple[int, int], rank: int, steps: int) -> Arm:
+        if (counts, rank, steps) not in self._arms:
+            self._arms[counts, rank, steps] = Arm(sparsity=self._sparsity(counts), rank=rank, steps=steps)
+        return self._arms[counts, rank, steps]
 
     def _sparsity(self, counts: tuple[int, int]) -> float:
         if counts not in self._sparsities:

@@ -42,13 +42,13 @@ class RoundCost:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
         return self._estimates(counts, rank)[0]
 
-    def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int) -> float:
-        """Return the modelled time of a whole round: adapter down, local steps, update up."""
+    def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int, steps: int = 0) -> float:
+        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's."""
         _, step_s, down_values, up_values = self._estimates(counts, rank)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
             transfer_seconds(down_values * FLOAT_BYTES, profile.downlink_mbps)
-            + self.local_steps * (step_s * profile.slowdown)
+            + (steps or self.local_steps) * (step_s * profile.slowdown)
             + transfer_seconds(up_values * value_bytes, profile.uplink_mbps)
         )
 

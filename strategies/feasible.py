@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedcore.protocols import ArmSpace
+from fedcore.protocols import NO_STEPS, ArmSpace
 
 RESOLUTION = 1e-3  # of sparsity, when searching the least one that fits
 
@@ -18,6 +18,7 @@ class Bounds:
     high: float
     target: float
     ranks: tuple[int, ...]  # ascending
+    steps: tuple[int, ...] = NO_STEPS  # ascending; memory does not depend on them
 
 
 def feasible_space(bounds: Bounds, fits: Fits) -> tuple[ArmSpace, bool]:
@@ -33,12 +34,12 @@ def feasible_space(bounds: Bounds, fits: Fits) -> tuple[ArmSpace, bool]:
     ranks = tuple(rank for rank in bounds.ranks if fits(high, rank))
     if ranks:
         least = _least(low, high, lambda sparsity: fits(sparsity, ranks[-1]))
-        return ArmSpace(sparsity_low=least, sparsity_high=high, ranks=ranks), True
+        return ArmSpace(sparsity_low=least, sparsity_high=high, ranks=ranks, steps=bounds.steps), True
     last = max(high, bounds.target)
     smallest = bounds.ranks[0]
     found = fits(last, smallest)
     point = _least(high, last, lambda sparsity: fits(sparsity, smallest)) if found else last
-    return ArmSpace(sparsity_low=point, sparsity_high=point, ranks=(smallest,)), found
+    return ArmSpace(sparsity_low=point, sparsity_high=point, ranks=(smallest,), steps=bounds.steps), found
 
 
 def _least(low: float, high: float, fits: Callable[[float], bool]) -> float:

@@ -137,7 +137,7 @@ class Policy:
             device=choice.profile.name,
             arm=choice.arm,
             keep_set=kept,
-            local_steps=self.config.training.local_steps,
+            local_steps=choice.arm.steps or self.config.training.local_steps,
             weight=weight,
             seed=derive_seed(self.config.run.seed, "train", choice.round, choice.profile.name),
             deadline_s=self.config.coordinator.round_deadline_s,
@@ -162,7 +162,7 @@ class Policy:
             "counts": list(choice.counts),
             "weight": weight,
             "bandit_key": choice.bandit_key,
-            "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank),
+            "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps),
         }
 
     def _opened(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> Json:

@@ -114,6 +114,13 @@ def test_a_class_out_of_range_is_named(key: str, value: Any, message: str) -> No
         ClassConfig(**{"name": "x", key: value})
 
 
+@pytest.mark.parametrize("steps", [(8, 4), (4, 4), (0, 4)])
+def test_choices_of_steps_ascend_from_one_without_doubles(steps: tuple[int, ...]) -> None:
+    assert StrategyConfig(local_steps_choices=(5, 10)).local_steps_choices == (5, 10)
+    with pytest.raises(ConfigError, match=r"strategy\.local_steps_choices"):
+        StrategyConfig(local_steps_choices=steps)
+
+
 @pytest.mark.parametrize("ranks", [(8, 4), (4, 4)])
 def test_ranks_ascend_without_doubles(ranks: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="expected ascending, different ranks"):

@@ -10,7 +10,7 @@ from fedcore.protocols import ArmSpace, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomArm:
-    """Draws sparsity and rank uniformly from the feasible space."""
+    """Draws sparsity, rank and, where they are a choice, steps uniformly from the feasible space."""
 
     name: str = "random"
 
@@ -22,8 +22,14 @@ class RandomArm:
         """Return a uniform arm of `space`."""
         drawn = float(rng.uniform(space.sparsity_low, space.sparsity_high))
         sparsity = min(space.sparsity_high, max(space.sparsity_low, drawn))
-        return Arm(sparsity=sparsity, rank=space.ranks[int(rng.integers(len(space.ranks)))])
+        rank = space.ranks[int(rng.integers(len(space.ranks)))]
+        return Arm(sparsity=sparsity, rank=rank, steps=one_of(space.steps, rng))
 
     def observe(self, state: Json, arm: Arm, reward: float) -> Json:
         """Return `state` unchanged."""
         return state
+
+
+def one_of(choices: tuple[int, ...], rng: np.random.Generator) -> int:
+    """Return one of `choices`, uniformly; draws nothing where there is but one."""
+    return choices[int(rng.integers(len(choices)))] if len(choices) > 1 else choices[0]

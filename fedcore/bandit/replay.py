@@ -4,18 +4,30 @@ from collections.abc import Iterable, Mapping
 
 from fedcore.assignment import Arm
 from fedcore.errors import RunError
-from fedcore.protocols import ArmSpace, Bandit, Json
+from fedcore.protocols import NO_STEPS, ArmSpace, Bandit, Json
 from fedcore.seeds import generator
 
 
 def arm_space_json(space: ArmSpace) -> Json:
-    """Return the JSON form of `space` in a choice event."""
-    return {"low": space.sparsity_low, "high": space.sparsity_high, "ranks": list(space.ranks)}
+    """Return the JSON form of `space` in a choice event; steps are left out where they are no choice, as of arms."""
+    axes: Json = {"low": space.sparsity_low, "high": space.sparsity_high, "ranks": list(space.ranks)}
+    return axes if space.steps == NO_STEPS else axes | {"steps": list(space.steps)}
+
+
+def arm_space(value: Json) -> ArmSpace:
+    """Return the space that `arm_space_json` wrote."""
+    return ArmSpace(
+        sparsity_low=value["low"],
+        sparsity_high=value["high"],
+        ranks=tuple(value["ranks"]),
+        steps=tuple(value.get("steps", NO_STEPS)),
+    )
 
 
 def arm_json(arm: Arm) -> Json:
     """Return the JSON form of `arm` in events."""
-    return {"sparsity": arm.sparsity, "rank": arm.rank}
+    axes: Json = {"sparsity": arm.sparsity, "rank": arm.rank}
+    return axes | {"steps": arm.steps} if arm.steps else axes
 
 
 def replay(events: Iterable[Json], bandit: Bandit, seed: int) -> dict[str, Json]:
@@ -52,12 +64,7 @@ def _replayed(last: Json, round_index: int) -> bool:
 
 
 def _check(event: Json, bandit: Bandit, state: Json, seed: int) -> None:
-    space = ArmSpace(
-        sparsity_low=event["space"]["low"],
-        sparsity_high=event["space"]["high"],
-        ranks=tuple(event["space"]["ranks"]),
-    )
-    again = bandit.select(state, space, generator(seed, "bandit", event["round"], event["device"]))
+    again = bandit.select(state, arm_space(event["space"]), generator(seed, "bandit", event["round"], event["device"]))
     if again != _arm(event["arm"]):
         raise RunError(
             f"replay differs in round {event['round']} for device {event['device']}: recorded {event['arm']}, "
@@ -66,4 +73,4 @@ def _check(event: Json, bandit: Bandit, state: Json, seed: int) -> None:
 
 
 def _arm(value: Mapping[str, float]) -> Arm:
-    return Arm(sparsity=value["sparsity"], rank=int(value["rank"]))
+    return Arm(sparsity=value["sparsity"], rank=int(value["rank"]), steps=int(value.get("steps", 0)))

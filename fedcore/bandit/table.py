@@ -7,7 +7,7 @@ from fedcore.bandit.random_arm import RandomArm
 from fedcore.bandit.s_ucb import SUcb
 from fedcore.config import StrategyConfig
 from fedcore.errors import ConfigError
-from fedcore.protocols import Bandit
+from fedcore.protocols import NO_STEPS, Bandit
 
 BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
     "s-ucb": lambda config: SUcb(
@@ -15,16 +15,21 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         discount=config.discount,
         exploration=config.exploration,
         min_width=config.min_width,
+        steps=config.local_steps_choices or NO_STEPS,
     ),
-    "fixed": lambda config: FixedArm(sparsity=config.target_sparsity, rank=config.ranks[-1]),
+    "fixed": lambda config: FixedArm(
+        sparsity=config.target_sparsity,
+        rank=config.ranks[-1],
+        steps=(config.local_steps_choices or NO_STEPS)[-1],
+    ),
     "random": lambda config: RandomArm(),
 }
 
 
 def make_bandit(config: StrategyConfig) -> Bandit:
-    """Return the bandit that `config.bandit` names; "fixed" wants the target sparsity and the largest rank.
+    """Return the bandit that `config.bandit` names.
 
-    Raises ConfigError naming the known ones.
+    "fixed" wants the target sparsity, the largest rank and the most steps. Raises ConfigError naming the known ones.
     """
     if config.bandit not in BANDITS:
         raise ConfigError(f"strategy.bandit: expected one of {', '.join(BANDITS)}; got {config.bandit!r}")

@@ -23,7 +23,7 @@ _VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number 
 
 
 def work_to_pb(value: Work) -> pb.Assignment:
-    """Work value -> Assignment message."""
+    """Work value -> Assignment message; an arm's steps travel as the assignment's alone."""
     training = value.training
     return pb.Assignment(
         round=value.round,

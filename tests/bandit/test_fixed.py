@@ -21,12 +21,18 @@ def test_clamps_the_wanted_arm_into_the_space(low, high, ranks, sparsity, rank):
     assert bandit.select(bandit.start(), space, np.random.default_rng(0)) == Arm(sparsity=sparsity, rank=rank)
 
 
+@pytest.mark.parametrize(("choices", "steps"), [((5, 10, 20), 10), ((5, 20), 5), ((20, 40), 20), ((0,), 0)])
+def test_takes_the_wanted_steps_or_the_next_lower_ones(choices, steps):
+    space = ArmSpace(sparsity_low=0.5, sparsity_high=0.5, ranks=(8,), steps=choices)
+    assert FixedArm(sparsity=0.5, rank=8, steps=12).select({}, space, np.random.default_rng(0)).steps == steps
+
+
 def test_learns_nothing():
     bandit = FixedArm(sparsity=0.5, rank=8)
     assert bandit.observe(bandit.start(), Arm(sparsity=0.5, rank=8), 1.0) == bandit.start() == {}
 
 
-@pytest.mark.parametrize("wrong", [{"sparsity": 1.0}, {"rank": 0}])
+@pytest.mark.parametrize("wrong", [{"sparsity": 1.0}, {"rank": 0}, {"steps": -1}])
 def test_refuses_an_impossible_arm(wrong):
     with pytest.raises(ConfigError):
         FixedArm(**({"sparsity": 0.5, "rank": 8} | wrong))

@@ -1,9 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from fedcore.assignment import Arm
-from fedcore.bandit.replay import arm_json, arm_space_json, committed, replay
+from fedcore.bandit.replay import arm_json, arm_space, arm_space_json, committed, replay
 from fedcore.bandit.s_ucb import SUcb
 from fedcore.errors import RunError
 from fedcore.protocols import ArmSpace
@@ -13,28 +13,28 @@ SPACE = ArmSpace(sparsity_low=0.1, sparsity_high=0.7, ranks=(4, 8))
 BANDIT = SUcb(ranks=(4, 8))
 
 
-def played(rounds, seed=7, devices=("a", "b")):
+def played(rounds, seed=7, devices=("a", "b"), bandit=BANDIT, space=SPACE):
     """Events of a run in which all devices share the posterior "nx"."""
-    state, events = BANDIT.start(), [{"event": "round_opened", "round": 1}]
+    state, events = bandit.start(), [{"event": "round_opened", "round": 1}]
     for t in range(1, rounds + 1):
         arms = {}
         for device in devices:
-            arms[device] = BANDIT.select(state, SPACE, generator(seed, "bandit", t, device))
+            arms[device] = bandit.select(state, space, generator(seed, "bandit", t, device))
             events.append(
                 {
                     "event": "choice",
                     "round": t,
                     "device": device,
                     "bandit_key": "nx",
-                    "space": arm_space_json(SPACE),
+                    "space": arm_space_json(space),
                     "arm": arm_json(arms[device]),
                 }
             )
         for device in devices:
             reward = None if (t, device) == (2, "b") else arms[device].sparsity
-            realised = Arm(sparsity=round(arms[device].sparsity, 2), rank=arms[device].rank)
+            realised = replace(arms[device], sparsity=round(arms[device].sparsity, 2))
             if reward is not None:
-                state = BANDIT.observe(state, realised, reward)
+                state = bandit.observe(state, realised, reward)
             events.append(
                 {
                     "event": "reward",
@@ -52,6 +52,22 @@ def test_replay_derives_every_choice_and_the_final_state():
     events, state = played(12)
     logged = [json.loads(json.dumps(event)) for event in events]
     assert replay(logged, BANDIT, 7) == {"nx": state}
+
+
+def test_steps_are_replayed_where_they_are_a_choice():
+    bandit, space = SUcb(ranks=(4, 8), steps=(5, 20)), replace(SPACE, steps=(5, 20))
+    events, state = played(12, bandit=bandit, space=space)
+    logged = [json.loads(json.dumps(event)) for event in events]
+    assert {event["arm"]["steps"] for event in logged if "arm" in event} == {5, 20}
+    assert replay(logged, bandit, 7) == {"nx": state}
+    assert arm_space(arm_space_json(space)) == space
+
+
+def test_logs_without_steps_say_nothing_of_them():
+    events, _ = played(1)
+    assert events[1]["space"] == {"low": 0.1, "high": 0.7, "ranks": [4, 8]}
+    assert set(events[1]["arm"]) == {"sparsity", "rank"}
+    assert arm_space(events[1]["space"]) == SPACE
 
 
 def test_another_seed_differs():

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -139,12 +140,27 @@ def test_adapts_after_the_best_arm_moved():
     assert np.mean(learned) > np.mean(drawn) + 0.15
 
 
+def test_decisions_without_steps_are_those_of_the_first_version():
+    """Arms and leaves of 300 pulls, as the tree of two axes gave them: logs of earlier runs replay."""
+    rng, bandit, told = np.random.default_rng(5), SUcb(ranks=(2, 4, 8, 16)), []
+    state = bandit.start()
+    for pull in range(300):
+        low = 0.3 * rng.random()
+        high = low + 0.4 * rng.random() * (pull % 7 > 0)
+        space = ArmSpace(sparsity_low=low, sparsity_high=high, ranks=bandit.ranks if pull % 3 else (4,))
+        arm = bandit.select(state, space, rng)
+        state = bandit.observe(state, arm, float(rng.random()))
+        told.append((arm.sparsity, arm.rank))
+    digest = hashlib.sha256(json.dumps([told, state]).encode()).hexdigest()
+    assert digest == "fc19be3749731e655735ca97f07fe68102f0392b8f037c9c091edd84c13dfe2c"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"ranks": ()}, {"ranks": (8, 4)}, {"ranks": (0, 4)}, {"discount": 0.0}, {"exploration": -1.0}, {"min_width": 0.0}],
 )
 def test_refuses_settings_out_of_range(wrong):
-    with pytest.raises(ConfigError, match="s-ucb"):
+    with pytest.raises(ConfigError, match=r"bandit|s-ucb"):
         SUcb(**({"ranks": RANKS} | wrong))
 
 

@@ -42,6 +42,14 @@ def test_losses_fall_with_progress_and_rise_with_sparsity() -> None:
     assert TRUE.level(10, 0.5) > TRUE.level(10, 0.2)
     assert TRUE.drop(0, 0, 1.0) > TRUE.drop(50, 0, 1.0)
     assert TRUE.drop(0, 0, 1.0) > TRUE.drop(0, 0, 0.25)
+
+
+def test_efforts_compose_as_steps_do():
+    """What one effort leaves and another then lowers is what both lower at once: 1 - drop multiplies."""
+    reach = TRUE.level(0, 0) - TRUE.floor
+    left = [1 - TRUE.drop(0, 0, 1.0, effort=effort) / reach for effort in (1.0, 2.0, 3.0)]
+    assert left[0] * left[1] == pytest.approx(left[2])
+    assert TRUE.drop(0, 0, 1.0, effort=1.0) == TRUE.drop(0, 0, 1.0)
     assert effective(10, 1.0) == 10
     assert effective(10, 1 / 16) == pytest.approx(10 * 2 ** (-4 * RANK_POWER))
 

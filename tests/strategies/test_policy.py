@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcore.bandit.replay import replay
 from fedcore.errors import JoinRefused, RunError
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores, Status
@@ -57,6 +58,23 @@ def test_an_assignment_carries_what_the_device_needs(build, roster, config):
     assert len({each.seed for each in plan.assignments}) == len(roster)
     assert first.training.lora_scale == config.training.lora_scale
     assert [each.weight for each in plan.assignments] == [10, 20] * 3
+
+
+def test_local_steps_are_a_part_of_the_arm_where_there_is_a_choice(build, roster, play):
+    strategy = build(local_steps_choices=(5, 20))
+    state, plans, events = play(strategy, roster, 12)
+    assigned = [each for plan, _ in plans for each in plan.assignments]
+    assert {each.local_steps for each in assigned} == {5, 20}
+    assert all(each.local_steps == each.arm.steps for each in assigned)
+    assert all(event["arm"]["steps"] == event["realised"]["steps"] for event in events if event["event"] == "choice")
+    assert replay(events, strategy.bandit, 3) == state["bandits"]
+
+
+def test_more_steps_are_modelled_to_take_longer(build, roster):
+    cost, counts = build().cost, (8, 64)
+    twice, once = (cost.seconds(roster[0], counts, 4, steps) for steps in (20, 10))
+    assert twice == pytest.approx(2 * once)  # no link, no wait
+    assert cost.seconds(roster[0], counts, 4) == once  # training.local_steps
 
 
 def test_choice_events_say_what_was_realised(build, roster, geometry):
