@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
     late: int = 1
 
 
-Leaves = list[list[float]]  # JSON: the fields of `Leaf`, without the last two where steps are no choice
+Leaves = list[list[Any]]  # JSON: the fields of `Leaf`, without the last two where steps are no choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class Partition:
     def _bins(self, axis: tuple[int, ...], values: Sequence[int]) -> list[int]:
         return [_bin(axis, value) for value in values]
 
-    def _json(self, leaf: Leaf) -> list[float]:
+    def _json(self, leaf: Leaf) -> list[Any]:
         return list(leaf[:6] if len(self.steps) == 1 else leaf)
 
 
