@@ -69,7 +69,7 @@ class Rehearsal:
 
     def rounds(self, carry: Carry = as_made) -> Iterator[int]:
         """Carry out every round; yields its number once it is closed."""
-        state = self.strategy.start()
+        state, velocity = self.strategy.start(), None
         roster = [self.devices[name].profile for name in sorted(self.devices)]
         for number in range(1, self.config.run.rounds + 1):
             state, plan = self.strategy.plan(state, roster, number)
@@ -87,7 +87,10 @@ class Rehearsal:
                 )
                 partial = self.strategy.aggregator.fold(partial, update)
                 outcomes.append(self._outcome(assignment, trained))
-            self.tensors, _ = self.strategy.aggregator.finish(partial, self.tensors)
+            after, _ = self.strategy.aggregator.finish(partial, self.tensors)
+            if self.strategy.server_optimizer is not None:
+                after, velocity = self.strategy.server_optimizer.step(self.tensors, after, velocity)
+            self.tensors = after
             state, _ = self.strategy.close(state, outcomes, number)
             yield number
 

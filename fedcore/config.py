@@ -87,6 +87,8 @@ class StrategyConfig:
     bandit: str = "s-ucb"  # "s-ucb", "fixed" or "random"
     aggregator: str = "factor-mean"  # or "delta-stack"
     server_lr: float = 1.0  # step along the aggregated increment
+    server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
+    server_momentum: float = 0.9  # under "nesterov"
     cohort: int = 0  # devices per round; 0 is all
     warmup_rounds: int = 2  # before the first cut
     recovery_rounds: int = 2  # after the last cut
@@ -128,6 +130,8 @@ class StrategyConfig:
         _at_least("strategy.exploration", self.exploration, 0)
         _between("strategy.min_width", self.min_width, 0.001, 1.0)
         _above("strategy.server_lr", self.server_lr, 0)
+        if not 0.0 <= self.server_momentum < 1.0:
+            raise ConfigError(f"strategy.server_momentum must be in [0, 1), got {self.server_momentum}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

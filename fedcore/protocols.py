@@ -109,6 +109,25 @@ class Aggregator(Protocol[P]):
         ...
 
 
+class ServerOptimizer(Protocol):
+    """Takes the step from one global adapter to the next, where that is not the aggregator's own; has a memory."""
+
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    def step(
+        self, before: Tensors, after: dict[str, NDArray[np.float32]], velocity: Tensors | None
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """Return the next adapter and the next velocity, a tensor for every one of the adapter.
+
+        `before` is the adapter that was handed out, `after` before + the round's mean increment, which is used up;
+        `velocity` is what the last counted round returned, None before the first. Equal arguments give equal bits.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpace:
     """The arms a device may be given now: sparsity in [low, high] (a point where equal), ranks and steps ascending."""
@@ -167,6 +186,11 @@ class Strategy(Protocol):
     @property
     def aggregator(self) -> Aggregator[Any]:
         """What folds this strategy's updates."""
+        ...
+
+    @property
+    def server_optimizer(self) -> ServerOptimizer | None:
+        """What takes the step along the aggregated increment; None: the aggregator itself, by server_lr."""
         ...
 
     @property

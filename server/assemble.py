@@ -17,7 +17,7 @@ from fedcore.protocols import Json, Strategy
 from fedcore.seeds import generator
 from server.adapter_blobs import store_adapter
 from server.engine import Engine
-from server.global_file import map_global, read_global, write_global
+from server.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
 from server.ledger import Ledger
 from server.run_folder import RunFolder
 from server.run_log import RunLog
@@ -67,6 +67,7 @@ def make_engine(
     else:
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
+    velocity, velocity_hash = _held_velocity(folder, held)
     return Engine(
         config=config,
         labels=labels,
@@ -79,6 +80,8 @@ def make_engine(
         adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
         globals=folder.globals,
         global_hash=digest,
+        velocity=velocity,
+        velocity_hash=velocity_hash,
         counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
         clock=clock,
     )
@@ -137,5 +140,22 @@ def _checkpoint_head(
 
 def _held_global(held: LedgerState) -> tuple[int, str]:
     """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
-    name, digest = held.global_blobs[0] if held.global_blobs else ("round-0", "")
-    return int(name.removeprefix("round-")), digest
+    return _held_file(held, ADAPTER) or (0, "")
+
+
+def _held_velocity(folder: RunFolder, held: LedgerState) -> tuple[Tensors | None, str]:
+    """The server optimiser's memory as committed with the adapter, checked and mapped; None where there is none."""
+    found = _held_file(held, VELOCITY)
+    if found is None:
+        return None, ""
+    round_index, digest = found
+    read_global(folder.globals, round_index, digest, kind=VELOCITY)
+    return map_global(folder.globals, round_index, kind=VELOCITY), digest
+
+
+def _held_file(held: LedgerState, kind: str) -> tuple[int, str] | None:
+    """Round and file hash of the committed global of a kind."""
+    for name, digest in held.global_blobs:
+        if name.startswith(f"{kind}-"):
+            return int(name.removeprefix(f"{kind}-")), digest
+    return None

@@ -25,7 +25,7 @@ from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
 from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
 from server.allocator import trim
-from server.global_file import drop_older, map_global, write_global
+from server.global_file import ADAPTER, VELOCITY, drop_older, map_global, write_global
 from server.label_census import LabelCensus
 from server.ledger import Ledger
 from server.open_round import OpenRound
@@ -72,6 +72,8 @@ class Engine:
     adapter: GlobalAdapter
     globals: Path
     global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
+    velocity: Tensors | None = None  # of the strategy's server optimiser: views of the file beside the adapter's
+    velocity_hash: str = ""  # of that file
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
@@ -149,7 +151,7 @@ class Engine:
                 outcomes=tuple(outcomes),
                 strategy_state=state_after_close,
                 void_streak=void_streak,
-                global_blobs=((f"round-{self.adapter.round}", self.global_hash),),
+                global_blobs=self._global_files(),
                 next_round=command.next_round,
                 assignments=()
                 if plan is None
@@ -185,7 +187,7 @@ class Engine:
         begin = self.clock()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
-            self.tensors, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
+            report = self._advance(current)
             self._keep(closed.round)
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += self.clock() - begin
@@ -198,8 +200,20 @@ class Engine:
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
 
+    def _advance(self, current: Tally) -> AggregateReport:
+        """Make the next adapter, in memory: the aggregator's, or where the server optimiser goes from there."""
+        after, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
+        optimizer = self.strategy.server_optimizer
+        if optimizer is not None:
+            after, self.velocity = optimizer.step(self.tensors, after, self.velocity)
+        self.tensors = after
+        return report
+
     def _keep(self, number: int) -> None:
         """Write the new adapter, durably and as what devices fetch; from here on it is read out of its file."""
+        if self.velocity is not None:
+            self.velocity_hash = write_global(self.globals, self.velocity, number, kind=VELOCITY)
+            self.velocity = map_global(self.globals, number, kind=VELOCITY)
         if 4 * self.strategy.spec.num_values() < self.large_bytes:
             self.adapter = self._stored(number)
             self.global_hash = write_global(self.globals, self.tensors, number)
@@ -212,6 +226,11 @@ class Engine:
             self.tensors = map_global(self.globals, number)
             trim()
         self._globals = [*self._globals, self.adapter]
+
+    def _global_files(self) -> tuple[tuple[str, str], ...]:
+        """Name and hash of what the last counted round left: the adapter, and the velocity where there is one."""
+        names = [(ADAPTER, self.global_hash), *([(VELOCITY, self.velocity_hash)] if self.velocity is not None else ())]
+        return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
 
     def _stored(self, number: int) -> GlobalAdapter:
         adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)

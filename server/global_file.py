@@ -1,5 +1,7 @@
 """The global adapter's durable copy: one file per round, so that closing a round costs one sync of one file.
 
+A server optimiser with a memory has a second file per round, its velocity, beside the adapter's.
+
 The rank-block blobs devices fetch are derived from it and need not survive a power cut: equal tensors give equal blobs.
 The adapter is read out of this file too, mapped: between rounds a coordinator holds none of it.
 """
@@ -19,19 +21,20 @@ from server.mapped_tensors import MappedTensors
 from storage.atomic import Buffer, write_atomic
 
 KEPT = 2  # globals that stay
+ADAPTER, VELOCITY = "round", "velocity"  # kinds of global, as their files' names begin
 
 
-def write_global(folder: Path, tensors: Tensors, round_index: int) -> str:
+def write_global(folder: Path, tensors: Tensors, round_index: int, *, kind: str = ADAPTER) -> str:
     """Write the adapter after a round durably and return the sha256 hex of its file."""
     digest = hashlib.sha256()
     folder.mkdir(exist_ok=True)
-    write_atomic(_path(folder, round_index), _hashed(encode_chunks(tensors, "identity"), digest), durable=True)
+    write_atomic(_path(folder, round_index, kind), _hashed(encode_chunks(tensors, "identity"), digest), durable=True)
     return digest.hexdigest()
 
 
-def read_global(folder: Path, round_index: int, digest: str) -> dict[str, NDArray[np.float32]]:
+def read_global(folder: Path, round_index: int, digest: str, *, kind: str = ADAPTER) -> dict[str, NDArray[np.float32]]:
     """Return the adapter after a round; raises RunError where its file is missing or not what was committed."""
-    path = _path(folder, round_index)
+    path = _path(folder, round_index, kind)
     try:
         data = path.read_bytes()
     except OSError as cause:
@@ -43,19 +46,20 @@ def read_global(folder: Path, round_index: int, digest: str) -> dict[str, NDArra
     return {name: np.array(tensors[name]) for name in tensors}
 
 
-def map_global(folder: Path, round_index: int) -> MappedTensors:
+def map_global(folder: Path, round_index: int, *, kind: str = ADAPTER) -> MappedTensors:
     """Return the adapter after a round, which this process wrote or has verified, as views of its file."""
-    with _path(folder, round_index).open("rb") as file:
+    with _path(folder, round_index, kind).open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return MappedTensors(decode(data), data)
 
 
 def drop_older(folder: Path, round_index: int) -> None:
     """Delete all but the last globals up to `round_index`, and those of rounds that were never committed."""
-    paths = sorted(folder.glob("round-*.safetensors"))
-    committed = [path for path in paths if path <= _path(folder, round_index)]
-    for path in set(paths) - set(committed[-KEPT:]):
-        path.unlink(missing_ok=True)
+    for kind in (ADAPTER, VELOCITY):
+        paths = sorted(folder.glob(f"{kind}-*.safetensors"))
+        committed = [path for path in paths if path <= _path(folder, round_index, kind)]
+        for path in set(paths) - set(committed[-KEPT:]):
+            path.unlink(missing_ok=True)
 
 
 def _hashed(chunks: Iterable[Buffer], digest: "hashlib._Hash") -> Iterator[Buffer]:
@@ -64,5 +68,5 @@ def _hashed(chunks: Iterable[Buffer], digest: "hashlib._Hash") -> Iterator[Buffe
         yield chunk
 
 
-def _path(folder: Path, round_index: int) -> Path:
-    return folder / f"round-{round_index:08d}.safetensors"
+def _path(folder: Path, round_index: int, kind: str) -> Path:
+    return folder / f"{kind}-{round_index:08d}.safetensors"

@@ -13,6 +13,7 @@ from simulation.traffic import ModelledTraffic, RealTraffic, Traffic
 from simulation.untrained import CurveWorkload
 from simulation.workload import Workload
 from strategies.cost import round_cost
+from strategies.table import resolve_settings
 
 if TYPE_CHECKING:
     from simulation.judging import Judging
@@ -82,7 +83,7 @@ def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, trai
         spec=scene.spec,
         fleet=scene.fleet,
         pool=TrainerPool(trainer=trainer, workers=workers),
-        states=DeviceStates.of(folder.devices, config.training),
+        states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
     judge = Judge(source=source, test=test, train=training)

@@ -19,15 +19,16 @@ from fedcore.assignment import Assignment, TrainingSpec
 from fedcore.bandit.reward import reward_parts, rewards_of
 from fedcore.bandit.table import make_bandit
 from fedcore.config import Config
-from fedcore.errors import JoinRefused, RunError
+from fedcore.errors import ConfigError, JoinRefused, RunError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores, Outcome
 from fedcore.profile import DeviceProfile
-from fedcore.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport
+from fedcore.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport, ServerOptimizer
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.ordering import freeze, initial_order, keep_set
 from fedcore.seeds import derive_seed, generator
+from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
 from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, schedule_of
 from strategies.cost import RoundCost, round_cost
@@ -47,6 +48,7 @@ class Policy:
     aggregator: Aggregator[Any]
     bandit: Bandit
     cost: RoundCost
+    server_optimizer: ServerOptimizer | None = None
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Json:
@@ -186,10 +188,17 @@ def compose(
 ) -> Policy:
     """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
 
-    Raises ConfigError for an unknown bandit, aggregator or adapter target.
+    Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, and for parts that do not
+    go together.
     """
     strategy = config.strategy
-    aggregator = make_aggregator(strategy.aggregator, server_lr=strategy.server_lr, seed=config.run.seed)
+    aggregator = make_aggregator(strategy.aggregator, server_lr=aggregator_lr(strategy), seed=config.run.seed)
+    optimizer = make_server_optimizer(strategy)
+    if optimizer is not None and aggregator.kind != "reducing":
+        raise ConfigError(
+            f"strategy.server_optimizer = {optimizer.name!r} needs factors that keep their coordinates from round to "
+            f'round; aggregator {aggregator.name!r} changes their basis: take "factor-mean" or "sgd"'
+        )
     spec = AdapterSpec(
         geometry=geometry,
         rank=aggregator.server_rank(strategy.ranks[-1]),
@@ -201,6 +210,7 @@ def compose(
         config=config,
         spec=spec,
         aggregator=aggregator,
+        server_optimizer=optimizer,
         bandit=make_bandit(strategy),
         cost=round_cost(config, spec),
         prior=prior,
