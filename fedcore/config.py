@@ -90,6 +90,7 @@ class StrategyConfig:
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
     server_momentum: float = 0.9  # under "nesterov"
     cohort: int = 0  # devices per round; 0 is all
+    order: str = "fleet"  # whose removal order: one of the "fleet", one per "class", or one per "device"
     warmup_rounds: int = 2  # before the first cut
     recovery_rounds: int = 2  # after the last cut
     reward_weights: tuple[float, ...] = (0.5, 0.2, 0.1, 0.2)  # loss drop, progress, adapter importance, lateness
@@ -125,6 +126,7 @@ class StrategyConfig:
             raise ConfigError(f"strategy.reward_weights: expected four weights, got {len(self.reward_weights)}")
         for weight in self.reward_weights:
             _at_least("strategy.reward_weights", weight, 0)
+        _one_of("strategy.order", self.order, ("fleet", "class", "device"))
         _one_of("strategy.reward_times", self.reward_times, ("measured", "model"))
         _share("strategy.discount", self.discount)
         _at_least("strategy.exploration", self.exploration, 0)

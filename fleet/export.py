@@ -9,6 +9,7 @@ from fedcore.keep_set import KeepSet
 from fedcore.protocols import Json, Strategy
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.ordering import keep_set as keep_set_of
+from fedcore.pruning.scope import common_order
 from server.assemble import held_run
 from server.run_folder import RunFolder
 from storage.model_source import model_folder
@@ -62,4 +63,4 @@ def _keep_set(strategy: Strategy, state: Json, request: ExportRequest, classes: 
     geometry = strategy.spec.geometry
     if "order" not in state:
         raise RunError(f"strategy {strategy.name} keeps no removal order; export by --class")
-    return keep_set_of(state["order"], geometry, keep_counts(geometry, request.sparsity))
+    return keep_set_of(common_order(state["order"], geometry), geometry, keep_counts(geometry, request.sparsity))

@@ -271,9 +271,9 @@ class Engine:
         self.state = state
         label_counts = self._label_counts(profiles)
         works: dict[str, Work] = {}
-        shared: dict[tuple[tuple[int, int], int, str], _Handout] = {}
+        shared: dict[tuple[str, int, str], _Handout] = {}
         for each in plan.assignments:
-            key = each.keep_set.counts, each.arm.rank, each.training.codec  # equal counts are equal keep-sets
+            key = each.keep_set.blob_id, each.arm.rank, each.training.codec
             if key not in shared:
                 shared[key] = self._handout(each)
             works[each.device] = self._work(each, shared[key], label_counts)

@@ -92,7 +92,7 @@ def in_groups(parts: Sequence[Part], adapter: Tensors, most: int) -> list[Group]
     alike: dict[object, list[Part]] = {}
     for part in sorted(parts, key=lambda each: each.device):
         asked = part.assignment
-        key = asked.keep_set.counts, asked.arm.rank, asked.local_steps, asked.score, asked.training
+        key = asked.keep_set.blob_id, asked.arm.rank, asked.local_steps, asked.score, asked.training
         alike.setdefault(key, []).append(part)
     return [
         Group(round=chunk[0].assignment.round, adapter=adapter, parts=tuple(chunk))

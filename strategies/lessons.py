@@ -1,4 +1,4 @@
-"""What a closed round teaches a policy: memory, committed counts, the removal order, the bandits."""
+"""What a closed round teaches a policy: memory, committed counts, the removal orders, the bandits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,13 @@ from fedcore.errors import UpdateRejected
 from fedcore.geometry import Geometry
 from fedcore.outcome import Outcome, Status
 from fedcore.protocols import Bandit, Json
-from fedcore.pruning.ordering import ScoredGroups, absorb, keep_set
+from fedcore.pruning.ordering import Counts, ScoredGroups, absorb
+from fedcore.pruning.scope import keep_sets_of
 from fedcore.pruning.score_check import verify_scores
 from strategies.cost import RoundCost
 
 SCALE_BOUNDS = (0.5, 4.0)  # how far a measured peak may move the memory estimate
-ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in the removal order
+ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in a removal order
 
 
 def learn_committed(committed: Mapping[str, list[int]], opened: Json, outcomes: Sequence[Outcome]) -> Json:
@@ -38,26 +39,33 @@ def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[O
     return learned
 
 
-def learn_order(
-    order: Json, geometry: Geometry, opened: Json, outcomes: Sequence[Outcome]
-) -> tuple[Json, tuple[Json, ...]]:
-    """Return the order after the accepted devices' scores, and an event for each score that did not fit."""
-    measured: list[ScoredGroups] = []
+def learn_orders(
+    orders: Mapping[str, Json], geometry: Geometry, opened: Json, outcomes: Sequence[Outcome]
+) -> tuple[dict[str, Json], tuple[Json, ...]]:
+    """Return the orders after the accepted devices' scores, and an event for each score that did not fit."""
+    told = [(each, each.scores) for each in outcomes if each.status is Status.ACCEPTED and each.scores is not None]
+    places = {each.device: _place(opened[each.device]) for each, _ in told}
+    held = keep_sets_of(orders, places.values(), geometry)
+    measured: dict[str, list[ScoredGroups]] = {}
     refused: list[Json] = []
-    for each in outcomes:
-        if each.status is not Status.ACCEPTED or each.scores is None:
-            continue
-        heads, channels = opened[each.device]["counts"]
-        held = keep_set(order, geometry, (heads, channels))
+    for each, scores in told:
+        kept = held[places[each.device]]
         try:
-            verify_scores(each.scores, held)
+            verify_scores(scores, kept)
         except UpdateRejected as cause:
             refused.append(
                 {"event": "scores_refused", "round": each.round, "device": each.device, "reason": str(cause)}
             )
             continue
-        measured.append(ScoredGroups(scores=each.scores, keep_set=held, weight=opened[each.device]["weight"]))
-    return absorb(order, geometry, measured, ORDER_SMOOTHING), tuple(refused)
+        scored = ScoredGroups(scores=scores, keep_set=kept, weight=opened[each.device]["weight"])
+        measured.setdefault(places[each.device][0], []).append(scored)
+    learned = {key: absorb(orders[key], geometry, each, ORDER_SMOOTHING) for key, each in measured.items()}
+    return {**orders, **learned}, tuple(refused)
+
+
+def _place(asked: Json) -> tuple[str, Counts]:
+    heads, channels = asked["counts"]
+    return asked["order"], (heads, channels)
 
 
 def learn_arms(

@@ -2,11 +2,12 @@
 
 State, a JSON value:
 
-    {"order":        the fleet's removal order (fedcore.pruning.ordering),
+    {"order":        {scope key: removal order} (fedcore.pruning.scope),
      "bandits":      {class, or device where posteriors are not shared: bandit state},
      "committed":    {device: [head units, channels] of the last accepted update},
      "memory_scale": {class: measured / estimated peak memory},
-     "open":         {"round": r, "devices": {device: {"counts", "weight", "bandit_key", "model_s"}}}}
+     "open":         {"round": r, "devices": {device: {"counts", "weight", "bandit_key", "order",
+                                                      "model_s"}}}}
 """
 
 from collections.abc import Sequence
@@ -26,14 +27,15 @@ from fedcore.outcome import GroupScores, Outcome
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport, ServerOptimizer
 from fedcore.pruning.counts import keep_counts
-from fedcore.pruning.ordering import freeze, initial_order, keep_set
+from fedcore.pruning.ordering import keep_set
+from fedcore.pruning.scope import Removed, class_order, first_orders, frozen_orders, keep_sets_of, order_key
 from fedcore.seeds import derive_seed, generator
 from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
 from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, schedule_of
 from strategies.cost import RoundCost, round_cost
 from strategies.decay import decay
-from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_order, reward_event
+from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
 from strategies.sampler import sample_cohort
 from strategies.weights import integer_weights
 
@@ -53,8 +55,8 @@ class Policy:
 
     def start(self) -> Json:
         """Return the state before the first round."""
-        order = initial_order(self.spec.geometry, self.prior)
-        return {"order": order, "bandits": {}, "committed": {}, "memory_scale": {}, "open": None}
+        orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
+        return {"order": orders, "bandits": {}, "committed": {}, "memory_scale": {}, "open": None}
 
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
@@ -68,27 +70,27 @@ class Policy:
             )
 
     def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
-        """Choose a cohort, an arm for each member, and freeze the removal order as far as anyone is cut."""
+        """Choose a cohort, an arm for each member, and freeze the removal orders as far as anyone is cut."""
         rng = generator(self.config.run.seed, "cohort", round_index)
         cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
         weights = integer_weights([profile.num_examples for profile in cohort])
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost)
         choices = [chooser.choose(state, profile, round_index) for profile in cohort]
-        geometry = self.spec.geometry
-        order = freeze(
-            state["order"],
-            heads_removed=max((geometry.head_units - each.counts[0] for each in choices), default=0),
-            channels_removed=max((geometry.ffn - each.counts[1] for each in choices), default=0),
-        )
-        keep_sets = {counts: keep_set(order, geometry, counts) for counts in {each.counts for each in choices}}
-        score = self._cuts_ahead(cohort, round_index)
+        orders = frozen_orders(state["order"], self._cuts(choices), self.spec.geometry, self.prior)
+        wanted = [(self._order_key(each.profile), each.counts) for each in choices]
+        keep_sets = keep_sets_of(orders, wanted, self.spec.geometry)
+        scored = self._scored({profile.device_class for profile in cohort}, round_index)
         weighted = list(zip(choices, weights, strict=True))
         codecs = {each.profile.name: codec_of(self.config, each.profile) for each in choices}
         training = {codec: self._training(codec, round_index) for codec in set(codecs.values())}
         plan = RoundPlan(
             assignments=tuple(
                 self._assign(
-                    each, keep_sets[each.counts], training[codecs[each.profile.name]], weight=weight, score=score
+                    each,
+                    keep_sets[self._order_key(each.profile), each.counts],
+                    training[codecs[each.profile.name]],
+                    weight=weight,
+                    score=scored[each.profile.device_class],
                 )
                 for each, weight in weighted
             ),
@@ -98,10 +100,10 @@ class Policy:
             ),
         )
         opened = {each.profile.name: self._open(each, weight) for each, weight in weighted}
-        return {**state, "order": order, "open": {"round": round_index, "devices": opened}}, plan
+        return {**state, "order": orders, "open": {"round": round_index, "devices": opened}}, plan
 
     def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
-        """Reward and observe every outcome, commit accepted keep-sets, learn memory and removal order.
+        """Reward and observe every outcome, commit accepted keep-sets, learn memory and removal orders.
 
         Raises RunError for an outcome that the round's plan did not ask for.
         """
@@ -112,9 +114,9 @@ class Policy:
         times = {device: each["model_s"] for device, each in opened.items()} if modelled else None
         parts = reward_parts(ordered, targets, times)
         rewards = rewards_of(ordered, parts, self.config.strategy.reward_weights)
-        order, refused = learn_order(state["order"], self.spec.geometry, opened, ordered)
+        orders, refused = learn_orders(state["order"], self.spec.geometry, opened, ordered)
         after = {
-            "order": order,
+            "order": orders,
             "bandits": learn_arms(state["bandits"], self.bandit, opened, ordered, rewards),
             "committed": learn_committed(state["committed"], opened, ordered),
             "memory_scale": learn_memory(state["memory_scale"], opened, ordered, self.cost),
@@ -124,14 +126,32 @@ class Policy:
         return after, RoundReport(rewards=rewards, events=(*events, *refused))
 
     def export_keep_set(self, state: Json, device_class: str) -> KeepSet:
-        """Return the keep-set at the class's target sparsity, whatever its devices have reached."""
-        counts = keep_counts(self.spec.geometry, self.config.target_sparsity(device_class))
-        return keep_set(state["order"], self.spec.geometry, counts)
+        """Return the keep-set at the class's target sparsity, whatever its devices have reached.
 
-    def _cuts_ahead(self, cohort: Sequence[DeviceProfile], round_index: int) -> bool:
-        """Whether scores still matter to anyone: the order is the fleet's, so every class counts for every device."""
-        classes = {profile.device_class for profile in cohort} | {each.name for each in self.config.classes}
-        return any(schedule_of(self.config, each).cuts_ahead(round_index) for each in classes)
+        Devices with orders of their own have no keep-set in common: the class's is by the mean of their scores.
+        """
+        geometry, scope = self.spec.geometry, self.config.strategy.order
+        counts = keep_counts(geometry, self.config.target_sparsity(device_class))
+        return keep_set(class_order(state["order"], scope, device_class, geometry, self.prior), geometry, counts)
+
+    def _order_key(self, profile: DeviceProfile) -> str:
+        return order_key(self.config.strategy.order, profile.device_class, profile.name)
+
+    def _cuts(self, choices: Sequence[Choice]) -> dict[str, Removed]:
+        """Return how deep the deepest cut along each order goes."""
+        geometry, deepest = self.spec.geometry, dict[str, Removed]()
+        for each in choices:
+            key = self._order_key(each.profile)
+            heads, channels = deepest.get(key, (0, 0))
+            removed = geometry.head_units - each.counts[0], geometry.ffn - each.counts[1]
+            deepest[key] = max(heads, removed[0]), max(channels, removed[1])
+        return deepest
+
+    def _scored(self, present: set[str], round_index: int) -> dict[str, bool]:
+        """Return whether scores of each class still matter: under the fleet's one order, every class counts for all."""
+        known = present | {each.name for each in self.config.classes}
+        ahead = {each: schedule_of(self.config, each).cuts_ahead(round_index) for each in known}
+        return ahead if self.config.strategy.order != "fleet" else dict.fromkeys(known, any(ahead.values()))
 
     def _assign(self, choice: Choice, kept: KeepSet, training: TrainingSpec, *, weight: int, score: bool) -> Assignment:
         return Assignment(
@@ -164,6 +184,7 @@ class Policy:
             "counts": list(choice.counts),
             "weight": weight,
             "bandit_key": choice.bandit_key,
+            "order": self._order_key(choice.profile),
             "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps),
         }
 

@@ -46,6 +46,7 @@ RANGES: list[tuple[Callable[..., Any], str, list[Any], list[Any], str]] = [
     (StrategyConfig, "warmup_rounds", [1, 9], [-1], "strategy.warmup_rounds must be at least 0"),
     (StrategyConfig, "recovery_rounds", [0, 9], [-1], "strategy.recovery_rounds must be at least 0"),
     (StrategyConfig, "reward_weights", [(0.0,) * 4], [(1.0,) * 3, (1.0,) * 5], "expected four weights, got [35]"),
+    (StrategyConfig, "order", ["fleet", "class", "device"], ["all"], "order: expected one of fleet, class, device"),
     (StrategyConfig, "reward_times", ["measured", "model"], ["clock"], "reward_times: expected one of measured, model"),
     (StrategyConfig, "discount", [1e-9, 1.0], [0.0, 1.1, NAN], r"strategy.discount must be in \(0, 1\]"),
     (StrategyConfig, "exploration", [0.0, 5.0], [-0.1, NAN, INF], "strategy.exploration must be at least 0"),

@@ -87,6 +87,15 @@ def test_batched_training_is_that_of_one_device_after_the_other(text: str, tmp_p
             assert row["time_s"] == twin["time_s"]
 
 
+def test_devices_with_orders_of_their_own_train_their_own_keep_sets(text: str, tmp_path: Path) -> None:
+    settings = ("training.codec=identity", "strategy.order=device", "run.rounds=2", "strategy.recovery_rounds=0")
+    run(text, tmp_path / "batched", *settings)
+    run(text, tmp_path / "alone", "simulation.training=one-by-one", *settings)
+    one, other = adapter(tmp_path / "batched"), adapter(tmp_path / "alone")
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -11,6 +11,7 @@ from fedcore.errors import JoinRefused, RunError
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores, Status
 from fedcore.pruning.counts import keep_counts
+from fedcore.pruning.ordering import frozen_counts
 from fedcore.seeds import derive_seed
 
 
@@ -116,7 +117,7 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     heads, channels = cut.keep_set.counts
     assert strategy.cost.memory_mb((heads, channels), cut.arm.rank) <= limit
     assert cut.keep_set.heads[0] == tuple(range(heads))  # the last, least important by the prior, are gone
-    assert state["order"]["frozen"] == [8 - heads, 64 - channels]
+    assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
     state, _ = strategy.close(state, fleet(failures=False).outcomes(strategy, plan, roster), 1)
     _, later = strategy.plan(state, (roster[0], small), 2)
     assert later.assignments[1].keep_set.is_subset_of(cut.keep_set)
