@@ -85,7 +85,7 @@ class StrategyConfig:
     target_sparsity: float = 0.5  # a class may set its own
     ranks: tuple[int, ...] = (4, 8, 16)
     bandit: str = "s-ucb"  # "s-ucb", "fixed" or "random"
-    aggregator: str = "factor-mean"  # or "delta-stack"
+    aggregator: str = "factor-mean"  # or another of fedcore.aggregation.table
     server_lr: float = 1.0  # step along the aggregated increment
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
     server_momentum: float = 0.9  # under "nesterov"

@@ -15,7 +15,7 @@ from server.ledger import Ledger
 from server.run_folder import RunFolder
 from storage.checkpoint import read_config
 from storage.tensor_file import tensor_index
-from strategies.table import make_strategy
+from strategies.table import make_strategy, resolve_settings
 
 ROBERTA_OFFSET = 2  # a RoBERTa's positions count from its padding id + 1
 
@@ -82,16 +82,16 @@ def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
 def _check_codecs(config: Config) -> None:
     asked = {"training.": config.training.codec}
     asked |= {f"fleet.class {each.name}: ": each.codec for each in config.classes if each.codec is not None}
-    kind = make_aggregator(config.strategy.aggregator).kind
+    aggregator = make_aggregator(resolve_settings(config).strategy.aggregator)
     for where, codec in asked.items():
         try:
             feedback = parse_chain(codec).feedback
         except ConfigError as error:
             raise ConfigError(f"{where}{error}") from None
-        if feedback and kind == "bundling":
+        if feedback and aggregator.kind == "bundling":
             raise ConfigError(
-                f"{where}codec: ef needs factors whose coordinates persist, and {config.strategy.aggregator} gives "
-                f"them new ones every round; use strategy.aggregator=factor-mean, or {codec.removeprefix('ef+')!r}"
+                f"{where}codec: ef needs factors whose coordinates persist, and {aggregator.name} gives them new "
+                f"ones every round; use a strategy with the aggregator factor-mean, or {codec.removeprefix('ef+')!r}"
             )
 
 

@@ -1,5 +1,6 @@
 """One device's arm in one round: the feasible space, what the bandit picked in it, and what that leaves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedcore.assignment import Arm
@@ -56,6 +57,7 @@ class Chooser:
     config: Config
     bandit: Bandit
     cost: RoundCost
+    class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -104,7 +106,7 @@ class Chooser:
             low=max(self._sparsity(committed), schedule.floor(round_index)),
             high=schedule.cap(round_index),
             target=schedule.target,
-            ranks=self.config.strategy.ranks,
+            ranks=self.class_ranks.get(profile.device_class, self.config.strategy.ranks),
             steps=self.config.strategy.local_steps_choices or NO_STEPS,
         )
 

@@ -10,7 +10,7 @@ State, a JSON value:
                                                       "model_s"}}}}
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class Policy:
     bandit: Bandit
     cost: RoundCost
     server_optimizer: ServerOptimizer | None = None
+    class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # of classes with their own
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Json:
@@ -74,7 +75,7 @@ class Policy:
         rng = generator(self.config.run.seed, "cohort", round_index)
         cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
         weights = integer_weights([profile.num_examples for profile in cohort])
-        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost)
+        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, class_ranks=self.class_ranks)
         choices = [chooser.choose(state, profile, round_index) for profile in cohort]
         orders = frozen_orders(state["order"], self._cuts(choices), self.spec.geometry, self.prior)
         wanted = [(self._order_key(each.profile), each.counts) for each in choices]
@@ -206,8 +207,12 @@ def compose(
     geometry: Geometry,
     head_shapes: Sequence[tuple[str, tuple[int, ...]]],
     prior: GroupScores | None = None,
+    *,
+    class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
 ) -> Policy:
     """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
+
+    `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given.
 
     Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, and for parts that do not
     go together.
@@ -226,6 +231,7 @@ def compose(
         targets=config.training.targets or geometry.modules,
         head=tuple(sorted((head, tuple(shape)) for head, shape in head_shapes)),
     )
+    cost = round_cost(config, spec)
     return Policy(
         name=name,
         config=config,
@@ -233,6 +239,7 @@ def compose(
         aggregator=aggregator,
         server_optimizer=optimizer,
         bandit=make_bandit(strategy),
-        cost=round_cost(config, spec),
+        cost=cost,
+        class_ranks={} if class_ranks is None else class_ranks(config, cost),
         prior=prior,
     )

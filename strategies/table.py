@@ -8,7 +8,7 @@ from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.protocols import Bandit, Strategy
-from strategies import diloco, fedavg_lora, fedspine, random_arms, uniform
+from strategies import diloco, fedavg_lora, fedspine, flexlora, hetlora, raflora, random_arms, uniform
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -18,6 +18,9 @@ STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | N
     "uniform": uniform.uniform,
     "random-arms": random_arms.random_arms,
     "diloco": diloco.diloco,
+    "hetlora": hetlora.hetlora,
+    "flexlora": flexlora.flexlora,
+    "raflora": raflora.raflora,
 }
 
 
@@ -27,6 +30,9 @@ SETTINGS: Mapping[str, Callable[[Config], Config]] = {
     "uniform": uniform.settings,
     "random-arms": random_arms.settings,
     "diloco": diloco.settings,
+    "hetlora": hetlora.settings,
+    "flexlora": flexlora.settings,
+    "raflora": raflora.settings,
 }
 
 

@@ -1,7 +1,7 @@
 """Factors of a product at a smaller rank: U sqrt(S) and sqrt(S) V^T, signs fixed, empty components made learnable.
 
-A prefix of these factors is the best approximation of its rank (Eckart and Young 1936), which is what makes a
-hand-out of rank r a plain slice.
+On request U S and V^T instead, as FlexLoRA hands them out. Either way a prefix of the factors is the best approximation
+of its rank (Eckart and Young 1936), which is what makes a hand-out of rank r a plain slice.
 """
 
 from dataclasses import dataclass
@@ -27,16 +27,18 @@ class Balanced(Generic[F]):
 
 
 def balanced_factors(
-    b: NDArray[F], a: NDArray[F], *, rank: int, tolerance: float, rng: np.random.Generator
+    b: NDArray[F], a: NDArray[F], *, rank: int, tolerance: float, rng: np.random.Generator, values_in_b: bool = False
 ) -> Balanced[F]:
     """Return balanced factors of `b @ a`, b (out, n) and a (n, in), truncated to `rank` and padded up to it.
+
+    With `values_in_b` the new b has the singular values to itself, and the rows of the new a are orthonormal.
 
     Components with a singular value of at most `tolerance` times the largest count as empty: they get B = 0 and a
     row of A from U(-1/sqrt(in), 1/sqrt(in)), as a fresh adapter has, so that they can learn.
     """
     wide = b.shape[1] >= DENSE_FROM * min(b.shape[0], a.shape[1])
     leading = _svd_of_matrix(b @ a, rank) if wide else _svd_of_factors(b, a, rank)
-    return _balanced(leading, rank=rank, tolerance=tolerance, rng=rng)
+    return _balanced(leading, rank=rank, tolerance=tolerance, rng=rng, values_in_b=values_in_b)
 
 
 def balanced_matrix(matrix: NDArray[F], *, rank: int, tolerance: float, rng: np.random.Generator) -> Balanced[F]:
@@ -44,18 +46,21 @@ def balanced_matrix(matrix: NDArray[F], *, rank: int, tolerance: float, rng: np.
     return _balanced(_svd_of_matrix(matrix, rank), rank=rank, tolerance=tolerance, rng=rng)
 
 
-def _balanced(leading: _Leading[F], *, rank: int, tolerance: float, rng: np.random.Generator) -> Balanced[F]:
+def _balanced(
+    leading: _Leading[F], *, rank: int, tolerance: float, rng: np.random.Generator, values_in_b: bool = False
+) -> Balanced[F]:
     u, s, vt, rest = leading
     out, into, kind = u.shape[0], vt.shape[1], u.dtype
     squares = s.astype(np.float64) ** 2
     live = int(np.count_nonzero(s > tolerance * s[0]))
-    u, root, vt = u[:, :live], np.sqrt(s[:live]), vt[:live]
+    u, vt = u[:, :live], vt[:live]
+    left, right = (s[:live], np.ones(live, dtype=kind)) if values_in_b else (np.sqrt(s[:live]), np.sqrt(s[:live]))
     if live:
         pivots = np.argmax(np.abs(u), axis=0)
         signs = np.where(u[pivots, np.arange(live)] < 0, -1, 1).astype(kind)
         u, vt = u * signs, vt * signs[:, None]
     new_b, new_a = np.zeros((out, rank), dtype=kind), np.empty((rank, into), dtype=kind)
-    new_b[:, :live], new_a[:live] = u * root, vt * root[:, None]
+    new_b[:, :live], new_a[:live] = u * left, vt * right[:, None]
     bound = 1.0 / np.sqrt(into)
     new_a[live:] = rng.uniform(-bound, bound, (rank - live, into))
     return Balanced(b=new_b, a=new_a, energy=float(squares.sum()) + rest, dropped=float(squares[live:].sum()) + rest)

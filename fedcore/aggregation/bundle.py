@@ -8,6 +8,9 @@ Why any tree gives the same bits. The count is a sum over members: it does not d
 grows. A tier that turned dense has reached the limit, hence the root, which counts its members too, reaches it as well
 and turns everything dense before it decomposes. And what one leaf adds to the dense form depends on that leaf and the
 adapter handed out alone, as integers. Below the limit nobody turned dense, and the root holds all leaves, sorted.
+
+A rule that needs every leaf's factors, not the mean of their products' increments, cannot read the dense form: its
+bundles have `settles` False, stay stacked, and grow with the number of devices.
 """
 
 from collections.abc import Mapping
@@ -32,11 +35,12 @@ class StackPartial:
     """Leaves by (device, round), the dense sums of those that turned dense, and the integer sums of the task head.
 
     `adapter` is the one handed out, None where it is not known: such a bundle turns dense at `finish` only. `dense` is
-    empty until then. `bytes_stacked` counts all members.
+    empty until then, and for good without `settles`. `bytes_stacked` counts all members.
     """
 
     spec: AdapterSpec
     head: Mapping[str, NDArray[np.int64]]
+    settles: bool = True
     adapter: Tensors | None = None
     dense: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     leaves: dict[Key, Leaf] = field(default_factory=dict)
@@ -51,7 +55,7 @@ def with_leaf(partial: StackPartial, update: Update) -> StackPartial:
     """
     members, spec = partial.members.with_update(update), partial.spec
     leaf, head = Leaf.of(update, spec), accumulator(partial.head)
-    if partial.adapter is not None:
+    if partial.adapter is not None and partial.settles:
         check_products(update.key, leaf, spec, partial.adapter)
     for name, _ in spec.head:
         add_weighted(as_matrix(head[name]), as_matrix(update.tensors[name]), update.weight)
@@ -74,7 +78,7 @@ def joined(left: StackPartial, right: StackPartial) -> StackPartial:
         dense = dense or empty_dense(left.spec)
         add_sums(dense, right.dense)
     size = left.bytes_stacked + right.bytes_stacked
-    both = StackPartial(spec=left.spec, head=head, adapter=adapter, dense=dense, bytes_stacked=size, members=members)
+    both = replace(left, head=head, adapter=adapter, dense=dense, leaves={}, bytes_stacked=size, members=members)
     both.leaves.update(left.leaves)
     both.leaves.update(right.leaves)
     both = settled(both)
@@ -85,15 +89,17 @@ def joined(left: StackPartial, right: StackPartial) -> StackPartial:
 
 def knowing(partial: StackPartial, adapter: Tensors) -> StackPartial:
     """Return the bundle with the adapter handed out; raises UpdateRejected for a leaf whose product is too large."""
-    if partial.adapter is None:
+    if partial.adapter is None and partial.settles:
         for key, leaf in partial.leaves.items():
             check_products(key, leaf, partial.spec, adapter)
     return replace(partial, adapter=adapter)
 
 
 def settled(partial: StackPartial) -> StackPartial:
-    """Return the bundle in the form its size asks for, as far as the adapter is known."""
-    if partial.adapter is None or not partial.leaves or partial.bytes_stacked < dense_bytes(partial.spec):
+    """Return the bundle in the form its size asks for, as far as its rule and the known adapter allow."""
+    if partial.adapter is None or not partial.settles or not partial.leaves:
+        return partial
+    if partial.bytes_stacked < dense_bytes(partial.spec):
         return partial
     dense = accumulator(partial.dense) or empty_dense(partial.spec)
     for layer, module in partial.spec.modules():

@@ -59,12 +59,17 @@ def pack_bundle(partial: StackPartial, aggregator: str) -> Iterator[Buffer]:
     return pack_partial(manifest, {**partial.head, **partial.dense}, stacks)
 
 
-def unpack_bundle(buffer: Buffer, spec: AdapterSpec, aggregator: str) -> StackPartial:
-    """Return the bundle in `buffer`, its leaves as views, without the adapter; raises like `Aggregator.unpack`."""
+def unpack_bundle(buffer: Buffer, spec: AdapterSpec, aggregator: str, *, settles: bool = True) -> StackPartial:
+    """Return the bundle in `buffer`, its leaves as views, without the adapter; raises like `Aggregator.unpack`.
+
+    Without `settles` every member must be a leaf.
+    """
     manifest, entries = unpack_partial(buffer, aggregator)
     members = members_of(manifest)
     leaves = _leaves(manifest, entries, spec)
     reduced = _reduced(members, leaves)
+    if reduced.keys and not settles:
+        raise UpdateRejected(f"partial: {aggregator} needs all leaves, got {len(reduced.keys)} members without factors")
     size = count(manifest.get("bytes_stacked"), "bytes_stacked")
     stacked = sum(stacked_bytes(spec, rank=leaf.rank, keep_set=leaf.keep_set) for leaf in leaves.values())
     if size < (max(stacked, dense_bytes(spec)) if reduced.keys else stacked) or (size > stacked and not reduced.keys):
@@ -77,13 +82,16 @@ def unpack_bundle(buffer: Buffer, spec: AdapterSpec, aggregator: str) -> StackPa
         sums = NarrowSums(entries, shapes, weight=reduced.weight)
         dense, known = sums, known | sums.wire_names
     refuse_others(entries, known)
-    return StackPartial(spec=spec, head=head, dense=dense, leaves=leaves, bytes_stacked=size, members=members)
+    return StackPartial(
+        spec=spec, head=head, settles=settles, dense=dense, leaves=leaves, bytes_stacked=size, members=members
+    )
 
 
-def bundle_bytes_bound(spec: AdapterSpec, devices: int) -> int:
-    """Return the most bytes of a bundle of `devices` leaves that knows the adapter: it turns dense in time."""
+def bundle_bytes_bound(spec: AdapterSpec, devices: int, *, settles: bool = True) -> int:
+    """Return the most bytes of a bundle of `devices` leaves; one that settles knows the adapter and does so in time."""
     full = KeepSet.full(spec.geometry)
-    stacks = min(devices * stacked_bytes(spec, rank=spec.rank, keep_set=full), dense_bytes(spec))
+    stacks = devices * stacked_bytes(spec, rank=spec.rank, keep_set=full)
+    stacks = min(stacks, dense_bytes(spec)) if settles else stacks
     head = sum(8 * math.prod(shape) for _, shape in spec.head)
     manifest = devices * (MEMBER_BYTES + _LEAF_BYTES + len(full.to_bytes()))
     return FRAME_BYTES + stacks + head + manifest

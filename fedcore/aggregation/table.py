@@ -4,14 +4,20 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.factor_mean import FactorMean
+from fedcore.aggregation.flexlora import flexlora
+from fedcore.aggregation.hetlora import hetlora
+from fedcore.aggregation.raflora import raflora
 from fedcore.errors import ConfigError
 from fedcore.protocols import Aggregator
 
 AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
     "factor-mean": lambda server_lr, seed: FactorMean(server_lr=server_lr),
-    "delta-stack": lambda server_lr, seed: DeltaStack(server_lr=server_lr, seed=seed),
+    "delta-stack": lambda server_lr, seed: delta_stack(server_lr=server_lr, seed=seed),
+    "flexlora": lambda server_lr, seed: flexlora(server_lr=server_lr, seed=seed),
+    "hetlora": lambda server_lr, seed: hetlora(server_lr=server_lr, seed=seed),
+    "raflora": lambda server_lr, seed: raflora(server_lr=server_lr, seed=seed),
 }
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.aggregation.delta_stack import DeltaStack
 from fedcore.aggregation.densify import dense_bytes
 from fedcore.aggregation.factor_mean import FactorMean
 from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT, MEAN_ERROR_BOUND, SCALE
+from fedcore.aggregation.table import AGGREGATORS, make_aggregator
 from fedcore.errors import UpdateRejected
 from fedcore.keep_set import KeepSet
 from fedcore.update import verify_update
@@ -84,15 +84,18 @@ def test_factor_mean_over_any_tree(seed, family, strata_bytes):
     assert same_bits(flat, after) and report == tree_report
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", [name for name in AGGREGATORS if make_aggregator(name).kind == "bundling"])
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, family=FAMILIES, devices=st.sampled_from([3, 6, 14]), known=st.booleans())
-def test_delta_stack_over_any_tree_below_and_above_the_limit(seed, family, devices, known):
+def test_bundles_over_any_tree_below_and_above_the_limit(name, seed, family, devices, known):
     rng, fleet = np.random.default_rng(seed), make_fleet(seed, family=family, devices=devices)
-    aggregator = DeltaStack()
+    aggregator = make_aggregator(name)
     flat_partial = aggregator.start(fleet.spec, fleet.adapter)
     for update in fleet.updates:
         flat_partial = aggregator.fold(flat_partial, update)
-    assert bool(flat_partial.dense) == (flat_partial.bytes_stacked >= dense_bytes(fleet.spec))
+    large = flat_partial.bytes_stacked >= dense_bytes(fleet.spec)
+    assert bool(flat_partial.dense) == (large and aggregator.settles)
+    assert aggregator.settles or len(flat_partial.leaves) == devices
     flat, report = finished(aggregator, fleet, flat_partial)
     # not every tier need know the adapter: the root turns dense what nobody else did
     tree = grown(aggregator, fleet, fleet.updates, rng, adapter=fleet.adapter if known else None)
@@ -100,11 +103,11 @@ def test_delta_stack_over_any_tree_below_and_above_the_limit(seed, family, devic
     assert same_bits(flat, after) and report == tree_report
 
 
-@pytest.mark.parametrize("aggregator", [FactorMean(), DeltaStack()], ids=lambda each: each.name)
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("name", AGGREGATORS)
+@settings(max_examples=8, deadline=None)
 @given(seed=SEEDS)
-def test_retries_and_refolds_count_once(aggregator, seed):
-    rng, fleet = np.random.default_rng(seed), make_fleet(seed)
+def test_retries_and_refolds_count_once(name, seed):
+    rng, fleet, aggregator = np.random.default_rng(seed), make_fleet(seed), make_aggregator(name)
     adapter, updates = fleet.adapter, fleet.updates
     cut, shared = int(rng.integers(1, len(updates))), int(rng.integers(0, len(updates)))
     root = grown(aggregator, fleet, updates[:cut], rng, adapter=adapter)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcore.aggregation.bundle import joined, knowing, settled
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.densify import dense_bytes
 from fedcore.errors import UpdateRejected
 from tests.aggregation.cohort import (
@@ -17,7 +17,7 @@ from tests.aggregation.cohort import (
     trained_adapter,
 )
 
-STACK = DeltaStack()
+STACK = delta_stack()
 
 
 def case(devices, *, rank=8, spec_rank=8):
@@ -52,7 +52,7 @@ def test_without_the_adapter_it_stays_stacked_until_the_end():
 
 def test_the_dense_form_equals_the_dense_formula():
     spec, adapter, updates = case(8, spec_rank=36)
-    aggregator = DeltaStack(server_lr=0.7)
+    aggregator = delta_stack(server_lr=0.7)
     partial = folded(spec, adapter, updates)
     assert partial.dense
     after, report = aggregator.finish(partial, adapter)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedcore.aggregation.bundle_wire import bundle_bytes_bound
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.densify import dense_bytes
 from fedcore.codec.container import Entry, unpack
 from fedcore.errors import ProtocolError, UpdateRejected
@@ -11,7 +11,7 @@ from tests.aggregation.test_partial_wire import forged
 
 SPEC = make_spec()
 ADAPTER = trained_adapter(SPEC, np.random.default_rng(9))
-STACK = DeltaStack()
+STACK = delta_stack()
 
 
 def cohort(count):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.adapter import initial_adapter
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.factor_mean import FactorMean
 from fedcore.errors import UpdateRejected
 from fedcore.keep_set import KeepSet
@@ -42,7 +42,7 @@ def relative_error(spec, after, expected):
 def test_equals_the_dense_formula_where_the_server_rank_suffices(family, seed):
     rng, spec = np.random.default_rng(seed), make_spec(family, rank=36)
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng)
-    aggregator = DeltaStack(server_lr=0.7)
+    aggregator = delta_stack(server_lr=0.7)
     after, report = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
     assert relative_error(spec, after, dense_products(spec, adapter, updates, server_lr=0.7)) <= 1e-6
     assert report.dropped_energy <= 1e-12 and report.basis_changed and report.leaves == 4
@@ -54,7 +54,7 @@ def test_equals_the_dense_formula_where_the_server_rank_suffices(family, seed):
 def test_truncation_drops_what_it_reports(family):
     rng, spec = np.random.default_rng(0), make_spec(family, rank=8)
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng)
-    aggregator = DeltaStack()
+    aggregator = delta_stack()
     after, report = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
     expected = dense_products(spec, adapter, updates)
     energy = sum(np.sum(value**2) for value in expected.values())
@@ -72,7 +72,7 @@ def test_truncation_drops_what_it_reports(family):
 def test_same_bits_for_every_order_and_tree(family, seed):
     rng, spec = np.random.default_rng(seed), make_spec(family)
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(8, 2, 4, 8, 2))
-    aggregator = DeltaStack()
+    aggregator = delta_stack()
     flat, _ = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
     tree, _ = aggregator.finish(fold_tree(aggregator, spec, updates, rng), adapter)
     assert same_bits(flat, tree)
@@ -83,7 +83,7 @@ def test_heads_take_the_integer_path():
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng)
     results = [
         aggregator.finish(fold_all(aggregator, spec, updates), adapter)[0]
-        for aggregator in (DeltaStack(), FactorMean())
+        for aggregator in (delta_stack(), FactorMean())
     ]
     for name, _ in spec.head:
         assert results[0][name].tobytes() == results[1][name].tobytes()
@@ -95,7 +95,7 @@ def test_what_nobody_held_stays_unchanged(family):
     rng, spec = np.random.default_rng(2), make_spec(family, rank=36)
     adapter, keep_set = trained_adapter(spec, rng), random_keep_set(spec, rng, sparsity=0.5)
     updates = [make_update(spec, rng, f"d{i}", rank=4, keep_set=keep_set) for i in range(3)]
-    aggregator = DeltaStack()
+    aggregator = delta_stack()
     after, _ = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
     for layer, module in spec.modules():
         cut, kept = spec.geometry.cut(module), keep_set.indices(spec.geometry, layer, module)
@@ -111,7 +111,7 @@ def test_what_nobody_held_stays_unchanged(family):
 def test_a_lone_full_device_gets_what_it_trained():
     rng, spec = np.random.default_rng(3), make_spec("gqa", rank=16)
     adapter, keep_set = trained_adapter(spec, rng), KeepSet.full(spec.geometry)
-    update, aggregator = make_update(spec, rng, "only", rank=16, keep_set=keep_set), DeltaStack()
+    update, aggregator = make_update(spec, rng, "only", rank=16, keep_set=keep_set), delta_stack()
     after, _ = aggregator.finish(fold_all(aggregator, spec, [update]), adapter)
     trained = {name: adapter[name] + value for name, value in update.tensors.items()}
     expected = {at: product(trained, *at) for at in spec.modules()}
@@ -120,7 +120,7 @@ def test_a_lone_full_device_gets_what_it_trained():
 
 def test_first_round_from_the_initial_adapter():
     rng, spec = np.random.default_rng(4), make_spec(rank=16)
-    adapter, aggregator = initial_adapter(spec, rng), DeltaStack(seed=5)
+    adapter, aggregator = initial_adapter(spec, rng), delta_stack(seed=5)
     full = KeepSet.full(spec.geometry)
     updates = [make_update(spec, rng, f"d{i}", rank=4, keep_set=full) for i in range(2)]
     after, _ = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
@@ -131,7 +131,7 @@ def test_first_round_from_the_initial_adapter():
 
 
 def test_no_learning_from_the_initial_adapter_leaves_a_valid_start():
-    spec, aggregator = make_spec(), DeltaStack()
+    spec, aggregator = make_spec(), delta_stack()
     adapter = initial_adapter(spec, np.random.default_rng(5))
     still = _still(spec, ranks=(2, 4), round_=1)
     after, report = aggregator.finish(fold_all(aggregator, spec, still), adapter)
@@ -146,7 +146,7 @@ def test_restarted_rows_follow_seed_and_round():
     adapter = initial_adapter(spec, np.random.default_rng(6))
 
     def row(seed: int, round_: int) -> bytes:
-        aggregator = DeltaStack(seed=seed)
+        aggregator = delta_stack(seed=seed)
         still = _still(spec, ranks=(2,), round_=round_)
         return aggregator.finish(fold_all(aggregator, spec, still), adapter)[0]["layers.1.up.A"].tobytes()
 
@@ -155,7 +155,7 @@ def test_restarted_rows_follow_seed_and_round():
 
 
 def test_no_rank_collapse_over_twenty_rounds_without_learning():
-    spec, aggregator = make_spec(rank=32), DeltaStack()
+    spec, aggregator = make_spec(rank=32), delta_stack()
     adapter = trained_adapter(spec, np.random.default_rng(7))
     start = {at: product(adapter, *at) for at in spec.modules()}
     for round_ in range(1, 21):
@@ -167,7 +167,7 @@ def test_no_rank_collapse_over_twenty_rounds_without_learning():
 
 
 def test_duplicates_and_overlaps_are_refused_by_key():
-    rng, spec, aggregator = np.random.default_rng(8), make_spec(), DeltaStack()
+    rng, spec, aggregator = np.random.default_rng(8), make_spec(), delta_stack()
     updates = make_cohort(spec, rng)
     partial = fold_all(aggregator, spec, updates[:2])
     with pytest.raises(UpdateRejected, match="device-1 for round 1 is already folded"):
@@ -179,7 +179,7 @@ def test_duplicates_and_overlaps_are_refused_by_key():
 
 
 def test_the_bundle_keeps_no_reference_to_the_upload():
-    rng, spec, aggregator = np.random.default_rng(9), make_spec(), DeltaStack()
+    rng, spec, aggregator = np.random.default_rng(9), make_spec(), delta_stack()
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng)
     expected, _ = aggregator.finish(fold_all(aggregator, spec, updates), adapter)
     partial = fold_all(aggregator, spec, updates)
@@ -190,14 +190,14 @@ def test_the_bundle_keeps_no_reference_to_the_upload():
 
 
 def test_nobody_came_returns_an_equal_copy_in_the_same_basis():
-    spec, aggregator = make_spec(), DeltaStack()
+    spec, aggregator = make_spec(), delta_stack()
     adapter = trained_adapter(spec, np.random.default_rng(10))
     after, report = aggregator.finish(aggregator.start(spec), adapter)
     assert same_bits(after, adapter) and not report.basis_changed and report.weight == 0
 
 
 def test_server_rank_is_four_times_the_largest():
-    assert DeltaStack().server_rank(16) == 64
+    assert delta_stack().server_rank(16) == 64
 
 
 def test_expand_writes_kept_rows_only():

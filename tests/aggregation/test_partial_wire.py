@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.factor_mean import FactorMean
 from fedcore.aggregation.members import Members
 from fedcore.aggregation.partial_wire import (
@@ -109,7 +109,7 @@ def test_false_tensors_are_refused():
         MEAN.unpack(blob_of(), make_spec(rank=4))
 
 
-@pytest.mark.parametrize("aggregator", [MEAN, DeltaStack()], ids=lambda each: each.name)
+@pytest.mark.parametrize("aggregator", [MEAN, delta_stack()], ids=lambda each: each.name)
 @pytest.mark.parametrize("change", [b"", b"\x00" * 7, b"no partial at all"])
 def test_what_is_no_container_is_a_protocol_error(aggregator, change):
     with pytest.raises(ProtocolError):
@@ -130,7 +130,7 @@ def test_without_a_manifest_it_is_no_partial():
         unpack_partial(opening({MANIFEST: Outline(tag="U8", shape=(2,))}, {}) + text, "factor-mean")
 
 
-@pytest.mark.parametrize("aggregator", [MEAN, DeltaStack()], ids=lambda each: each.name)
+@pytest.mark.parametrize("aggregator", [MEAN, delta_stack()], ids=lambda each: each.name)
 @pytest.mark.parametrize("on_the_left", [False, True])
 def test_the_buffer_may_go_once_it_is_merged(aggregator, on_the_left):
     updates = make_cohort(SPEC, np.random.default_rng(1))
@@ -149,7 +149,7 @@ def test_the_bound_holds_for_the_longest_names_and_widest_sums():
         replace(update, device="d" * 61 + f"{index:02}", round=2**63 - 1, weight=2**21)
         for index, update in enumerate(make_cohort(SPEC, np.random.default_rng(2)))
     ]
-    for aggregator in (MEAN, DeltaStack()):
+    for aggregator in (MEAN, delta_stack()):
         blob = b"".join(aggregator.pack(fold_all(aggregator, SPEC, updates)))
         assert len(blob) <= aggregator.packed_bytes_bound(SPEC, len(updates))
 

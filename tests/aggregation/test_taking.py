@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from fedcore.adapter import AdapterSpec
-from fedcore.aggregation.delta_stack import DeltaStack
+from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.factor_mean import FactorMean
 from fedcore.aggregation.taking import taken
 from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
 from tests.aggregation.cohort import fold_all, make_cohort, make_spec, make_update, same_bits, trained_adapter
 
-AGGREGATORS = pytest.mark.parametrize("aggregator", [FactorMean(), DeltaStack()], ids=lambda each: each.name)
+AGGREGATORS = pytest.mark.parametrize("aggregator", [FactorMean(), delta_stack()], ids=lambda each: each.name)
 
 
 @AGGREGATORS

@@ -17,6 +17,7 @@ from strategies.table import STRATEGIES, bandit_of
         ("fedavg-lora", "random", "fixed"),
         ("uniform", "s-ucb", "fixed"),
         ("random-arms", "s-ucb", "random"),
+        ("hetlora", "s-ucb", "fixed"),
     ],
 )
 def test_the_bandit_is_the_one_the_strategy_asks(strategy: str, bandit: str, used: str) -> None:

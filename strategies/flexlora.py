@@ -1,0 +1,32 @@
+"""FlexLoRA: mixed ranks by device speed, the mean of the returned products, decomposed again for every rank.
+
+Bai et al., "Federated fine-tuning of large language models under heterogeneous tasks and client resources", NeurIPS
+2024, arXiv 2402.11505. The formula stands in `fedcore.aggregation.flexlora`. The whole model on every device; a class
+has the rank its speed allows (`strategies.speed_ranks`), standing in for the resource types of the paper.
+"""
+
+from collections.abc import Sequence
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+from strategies.speed_ranks import ranks_by_speed
+from strategies.unpruned import unpruned
+
+NAME = "flexlora"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: no pruning, no bandit, its own aggregator."""
+    return unpruned(config, aggregator="flexlora", ranks=config.strategy.ranks)
+
+
+def flexlora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every class the dense model and a rank by its speed."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior, class_ranks=ranks_by_speed)

@@ -1,0 +1,32 @@
+"""HetLoRA: mixed ranks by device speed, zero-padded factors weighted by the size of what was learned.
+
+Cho et al., "Heterogeneous LoRA for federated fine-tuning of on-device foundation models", EMNLP 2024, arXiv 2401.06432.
+The formula, and what is left out (self-pruning of ranks), stand in `fedcore.aggregation.hetlora`. The whole model on
+every device; a class has the rank its speed allows (`strategies.speed_ranks`), where the paper draws ranks at random.
+"""
+
+from collections.abc import Sequence
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+from strategies.speed_ranks import ranks_by_speed
+from strategies.unpruned import unpruned
+
+NAME = "hetlora"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: no pruning, no bandit, its own aggregator."""
+    return unpruned(config, aggregator="hetlora", ranks=config.strategy.ranks)
+
+
+def hetlora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every class the dense model and a rank by its speed."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior, class_ranks=ranks_by_speed)

@@ -1,0 +1,32 @@
+"""raFLoRA: FlexLoRA whose rank components are averaged over the devices that hold them, against rank collapse.
+
+Wu et al., "Preventing rank collapse in federated low-rank adaptation with client heterogeneity", 2026, arXiv
+2602.13486. The formula stands in `fedcore.aggregation.raflora`. The whole model on every device; a class has the rank
+its speed allows (`strategies.speed_ranks`).
+"""
+
+from collections.abc import Sequence
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.policy import Policy, compose
+from strategies.speed_ranks import ranks_by_speed
+from strategies.unpruned import unpruned
+
+NAME = "raflora"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: no pruning, no bandit, its own aggregator."""
+    return unpruned(config, aggregator="raflora", ranks=config.strategy.ranks)
+
+
+def raflora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every class the dense model and a rank by its speed."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior, class_ranks=ranks_by_speed)

@@ -1,0 +1,15 @@
+"""What federated LoRA methods without pruning share: the whole model on every device, and no bandit."""
+
+from dataclasses import replace
+
+from fedcore.config import Config
+
+
+def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Config:
+    """Return the configuration without pruning, with this aggregator and ranks, and the largest feasible rank chosen.
+
+    Target sparsities, of the strategy and of every class, `strategy.bandit` and `strategy.aggregator` have no effect.
+    """
+    strategy = replace(config.strategy, target_sparsity=0.0, ranks=ranks, bandit="fixed", aggregator=aggregator)
+    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
+    return replace(config, strategy=strategy, classes=classes)
