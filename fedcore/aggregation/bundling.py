@@ -52,7 +52,7 @@ class Layer:
     @property
     def rank(self) -> int:
         """The server rank."""
-        return self.a.shape[0]
+        return int(self.a.shape[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
