@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from client.residuals import Residuals
 from fedcore.codec.chain import decode, encode, encode_chunks
-from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over
+from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over, waiting
 from fedcore.codec.grammar import parse_chain
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
@@ -33,10 +33,11 @@ def encoded_update(
     if not parse_chain(codec).feedback:
         return encode_chunks(increment, codec)
     now = Coordinates(basis=work.basis, rank=work.arm.rank, keep_set=keep_set)
-    kept = carried(residuals.committed(), increment, now, geometry)
-    sent = compensated(increment, kept)
+    committed = residuals.committed()
+    sent = compensated(increment, carried(committed, increment, now, geometry))
     data = encode(sent, codec)
-    residuals.prepare(Residual(at=now, tensors=left_over(sent, decode(data))), work.round)
+    left = left_over(sent, decode(data)) | waiting(committed, increment, now, geometry)
+    residuals.prepare(Residual(at=now, tensors=left), work.round)
     return (data,)
 
 

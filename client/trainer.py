@@ -49,7 +49,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRound:
-    """What local training leaves: the increment (device coordinates, scale folded in), figures, the next state."""
+    """What local training leaves: the increment of what trained (device coordinates, scale folded in), and more."""
 
     increment: Arrays
     result: TrainResult
@@ -202,7 +202,7 @@ def local_round(
     after = read_adapter(classifier)
     smoothed = scorer.state if isinstance(scorer, LoraTaylorScorer) else None
     return LocalRound(
-        increment={name: after[name] - before[name] for name in before},
+        increment={name: after[name] - before[name] for name in work.training.trains.of(before)},
         result=result,
         state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fedcore.errors import ConfigError
 from fedcore.keep_set import KeepSet
+from fedcore.trains import EVERYTHING, Trains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """How a device trains; the same for every device of a run."""
+    """How a device trains. What is frozen and the codec may differ between devices and rounds of a run."""
 
     batch_size: int
     learning_rate: float
@@ -34,6 +35,7 @@ class TrainingSpec:
     importance: str  # "taylor" or "lora-taylor"
     keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
     codec: str  # e.g. "identity", "bf16+zstd"
+    trains: Trains = EVERYTHING  # what is not frozen, and so sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

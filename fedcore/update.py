@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedcore.adapter import AdapterSpec
 from fedcore.errors import UpdateRejected
 from fedcore.keep_set import KeepSet
+from fedcore.trains import EVERYTHING, Trains, ZeroFilled
 
 MAX_ABS_VALUE = 2.0**6  # bound of one increment; the integer path's overflow proof needs it
 
@@ -18,9 +19,10 @@ MAX_ABS_VALUE = 2.0**6  # bound of one increment; the integer path's overflow pr
 class Update:
     """One device's increments (after - before), LoRA scale folded into B.
 
-    `tensors` has exactly the names and shapes of `AdapterSpec.shapes(rank, keep_set)`, float32. The mapping
-    may be lazy: aggregators read one tensor at a time and each tensor once. `verified` is set by `verify_update`
-    alone: whoever folds the update relies on it instead of looking at every value again.
+    `tensors` has exactly the names and shapes of `AdapterSpec.shapes(rank, keep_set)`, float32; as it is sent, of
+    those that train (`trains`), and the others are zeros once it is verified. The mapping may be lazy: aggregators
+    read one tensor at a time and each tensor once. `verified` is set by `verify_update` alone: whoever folds the
+    update relies on it instead of looking at every value again.
     """
 
     device: str
@@ -29,6 +31,7 @@ class Update:
     rank: int
     keep_set: KeepSet
     tensors: Mapping[str, NDArray[np.float32]]
+    trains: Trains = EVERYTHING
     verified: bool = False
 
     @property
@@ -38,12 +41,13 @@ class Update:
 
 
 def verify_update(update: Update, spec: AdapterSpec) -> Update:
-    """Return the update marked as verified; its tensors must not change from here on.
+    """Return the update marked as verified, with zeros for what was frozen; its tensors must not change from here on.
 
-    Raises UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment: every value must lie in
-    (-MAX_ABS_VALUE, MAX_ABS_VALUE). Reads each tensor once.
+    Raises UpdateRejected unless names, shapes, finiteness and magnitude fit the assignment: exactly what trains was
+    sent, and every value lies in (-MAX_ABS_VALUE, MAX_ABS_VALUE). Reads each tensor once.
     """
-    expected = spec.shapes(rank=update.rank, keep_set=update.keep_set)
+    shapes = spec.shapes(rank=update.rank, keep_set=update.keep_set)
+    expected = update.trains.of(shapes)
     who = f"update of {update.device} for round {update.round}"
     if set(update.tensors) != set(expected):
         missing, extra = set(expected) - set(update.tensors), set(update.tensors) - set(expected)
@@ -57,7 +61,9 @@ def verify_update(update: Update, spec: AdapterSpec) -> Update:
             raise UpdateRejected(f"{who}: {name} holds NaN or infinity; lower the learning rate")
         if moved >= MAX_ABS_VALUE:
             raise UpdateRejected(f"{who}: {name} moved by {moved:.3g}, more than the bound of {MAX_ABS_VALUE:g}")
-    return replace(update, verified=True)
+    if update.trains.everything:
+        return replace(update, verified=True)
+    return replace(update, tensors=ZeroFilled(update.tensors, shapes), verified=True)
 
 
 def peak(values: NDArray[np.float32] | NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedcore.adapter import AdapterSpec
 from fedcore.errors import UpdateRejected
 from fedcore.keep_set import KeepSet
+from fedcore.trains import EVERYTHING, Trains, ZeroFilled
 from fedcore.update import MAX_ABS_VALUE, Update, peak, verify_update
 
 Refused = tuple[tuple[str, str], ...]  # (device, what is wrong with its update)
@@ -23,7 +24,8 @@ class UpdateStack:
     """One round's increments of several devices, in the order of `devices`.
 
     `tensors` has the names of `AdapterSpec.shapes(rank, keep_set)` and, before their shapes, the axis of devices;
-    float32. `verified` is set by `verify_stack` alone. Raises UpdateRejected where there are not as many weights.
+    float32. As in `Update`, they are those that train until the stack is verified. `verified` is set by `verify_stack`
+    alone. Raises UpdateRejected where there are not as many weights.
     """
 
     round: int
@@ -32,6 +34,7 @@ class UpdateStack:
     rank: int
     keep_set: KeepSet
     tensors: Mapping[str, NDArray[np.float32]]
+    trains: Trains = EVERYTHING
     verified: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +69,7 @@ class UpdateStack:
             rank=self.rank,
             keep_set=self.keep_set,
             tensors={name: value[index] for name, value in self.tensors.items()},
+            trains=self.trains,
             verified=self.verified,
         )
 
@@ -78,7 +82,7 @@ def verify_stack(stack: UpdateStack, spec: AdapterSpec) -> tuple[UpdateStack, Re
     """
     problem = _misfit(stack, spec)
     if problem:
-        return replace(stack.select(()), verified=True), tuple(
+        return _completed(stack.select(()), spec), tuple(
             (device, f"update of {device} for round {stack.round}: {problem}") for device in stack.devices
         )
     bad = {
@@ -89,12 +93,21 @@ def verify_stack(stack: UpdateStack, spec: AdapterSpec) -> tuple[UpdateStack, Re
     }
     refused = tuple((stack.devices[index], _why(stack.update(index), spec)) for index in sorted(bad))
     good = stack.select([index for index in range(len(stack)) if index not in bad]) if bad else stack
-    return replace(good, verified=True), refused
+    return _completed(good, spec), refused
+
+
+def _completed(stack: UpdateStack, spec: AdapterSpec) -> UpdateStack:
+    """Return the stack as verified, with zeros for what was frozen."""
+    if stack.trains.everything:
+        return replace(stack, verified=True)
+    shapes = spec.shapes(rank=stack.rank, keep_set=stack.keep_set)
+    stacked = {name: (len(stack), *shape) for name, shape in shapes.items()}
+    return replace(stack, tensors=ZeroFilled(stack.tensors, stacked), verified=True)
 
 
 def _misfit(stack: UpdateStack, spec: AdapterSpec) -> str:
     """Return what is wrong with names, shapes or dtypes, empty where nothing is."""
-    expected = spec.shapes(rank=stack.rank, keep_set=stack.keep_set)
+    expected = stack.trains.of(spec.shapes(rank=stack.rank, keep_set=stack.keep_set))
     if set(stack.tensors) != set(expected):
         missing, extra = set(expected) - set(stack.tensors), set(stack.tensors) - set(expected)
         return f"missing tensors {sorted(missing)[:3]}, unexpected {sorted(extra)[:3]}"

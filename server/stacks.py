@@ -50,6 +50,8 @@ def _check(stack: UpdateStack, index: int, report: DeviceReport, scores: GroupSc
     got = stack.weights[index], stack.rank, stack.keep_set.counts
     if asked != got or (stack.keep_set is not assignment.keep_set and stack.keep_set != assignment.keep_set):
         raise UpdateRejected(f"{who}: expected weight, rank and counts {asked}, got {got}, or another keep-set")
+    if stack.trains != assignment.training.trains:
+        raise UpdateRejected(f"{who}: expected increments of {assignment.training.trains}, got {stack.trains}")
     check_report(report, who)
     if assignment.score:
         if scores is None:

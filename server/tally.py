@@ -11,6 +11,7 @@ from fedcore.errors import UpdateRejected
 from fedcore.outcome import DeviceReport, GroupScores
 from fedcore.protocols import Aggregator
 from fedcore.rounds.tier_state import Part
+from fedcore.trains import ZeroFilled
 from fedcore.update import Update
 from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission
@@ -184,5 +185,6 @@ def _stored(*refs: BlobRef | None) -> set[str]:
 
 
 def _let_go(update: Update) -> None:
-    if isinstance(update.tensors, MappedTensors):
-        update.tensors.let_go()
+    sent = update.tensors.present if isinstance(update.tensors, ZeroFilled) else update.tensors
+    if isinstance(sent, MappedTensors):
+        sent.let_go()

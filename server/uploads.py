@@ -38,8 +38,14 @@ def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
 
 def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
     """Most bytes any one blob answering this assignment may have."""
-    update = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
+    update = _sent_shapes(assignment, spec)
     return max(_bound(tuple(update.items()), assignment.training.codec), score_bound(assignment))
+
+
+def _sent_shapes(assignment: Assignment, spec: AdapterSpec) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of what an update answering this assignment holds."""
+    shapes = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
+    return assignment.training.trains.of(shapes)
 
 
 def score_bound(assignment: Assignment) -> int:
@@ -71,7 +77,7 @@ def _verified(
         raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
     check_report(submission.report, who)
     data = _payload(blobs, submission.update, assignment, spec)
-    shapes = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
+    shapes = _sent_shapes(assignment, spec)
     update = Update(
         device=assignment.device,
         round=assignment.round,
@@ -79,6 +85,7 @@ def _verified(
         rank=assignment.arm.rank,
         keep_set=assignment.keep_set,
         tensors=MappedTensors(decode(data, shapes=shapes), data),
+        trains=assignment.training.trains,
     )
     update = verify_update(update, spec)
     scores = None

@@ -174,7 +174,8 @@ class VirtualTrainer:
 
 def _empty(order: Order) -> dict[str, NDArray[np.float32]]:
     count = len(order.tasks)
-    return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in order.before.items()}
+    trained = order.tasks[0].work.training.trains.of(order.before)
+    return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in trained.items()}
 
 
 def _figures(result: TrainResult) -> Figures:

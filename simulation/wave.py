@@ -153,6 +153,7 @@ class Waves:
             rank=group.assignment.arm.rank,
             keep_set=group.assignment.keep_set,
             tensors=sent.increments,
+            trains=group.assignment.training.trains,
         )
         return dict(self.engine.fold_stack(stack.select(rows), reports, scores))
 

@@ -108,7 +108,7 @@ def small_update(
     """Return increments that fit `work`, different for every device and round."""
     value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{work.round}".encode()) % 1000)
     shapes = spec_of(geometry, work.arm.rank, labels).shapes(keep_set=keep_set)
-    return {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()}
+    return {name: np.full(shape, value, dtype=np.float32) for name, shape in work.training.trains.of(shapes).items()}
 
 
 def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float32]]:

@@ -59,6 +59,17 @@ def carried(
     }
 
 
+def waiting(
+    residual: Residual | None, increment: Tensors, now: Coordinates, geometry: Geometry
+) -> dict[str, NDArray[np.float32]]:
+    """Return the tensors of `residual` that keep their meaning and have no part in `increment`: frozen this round."""
+    return {
+        name: value
+        for name, value in ({} if residual is None else residual.tensors).items()
+        if residual is not None and name not in increment and _persists(name, residual.at, now, geometry)
+    }
+
+
 def compensated(increment: Tensors, residual: Tensors) -> dict[str, NDArray[np.float32]]:
     """Return x + e; a tensor without a residual stays as it is."""
     return {name: value + residual[name] if name in residual else value for name, value in increment.items()}

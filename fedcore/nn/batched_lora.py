@@ -9,16 +9,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.module_paths import module_path
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.lora import adapted, scale_of
+from fedcore.trains import Trains
 
 
 class StackedLora(nn.Module):
-    """Stands in for a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank)."""
+    """Stands in for a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank).
+
+    `frozen` has factors by canonical name that all devices share and nobody trains.
+    """
 
     def __init__(self, base: nn.Linear, scale: float) -> None:
         super().__init__()
@@ -26,6 +32,7 @@ class StackedLora(nn.Module):
         self.scale = scale
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
+        self.frozen: dict[str, torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (devices, slots, out) of x (devices, slots, in)."""
@@ -56,10 +63,22 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
             setattr(holder, name, original)
 
 
-def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:
-    """Give every layer its factors out of `values`, by canonical name."""
+def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.float32]], trains: Trains) -> None:
+    """Give every layer the factors that do not train, out of an adapter by canonical name."""
     for key, layer in layers.items():
-        layer.a, layer.b = values[f"{key}.A"], values[f"{key}.B"]
+        for name, scale in ((f"{key}.A", 1.0), (f"{key}.B", layer.scale)):
+            if not trains.has(name):
+                layer.frozen[name] = torch.from_numpy(np.array(before[name], dtype=np.float32)) / scale
+
+
+def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:
+    """Give every layer its factors: out of `values`, (devices, ...) by canonical name, or else the frozen ones."""
+    devices = len(next(iter(values.values())))
+    for key, layer in layers.items():
+        layer.a, layer.b = (
+            layer.frozen[name].expand(devices, -1, -1) if name in layer.frozen else values[name]
+            for name in (f"{key}.A", f"{key}.B")
+        )
 
 
 class _StackedProduct(torch.autograd.Function):
@@ -92,5 +111,6 @@ class _StackedProduct(torch.autograd.Function):
             of_x = torch.matmul(given, weight).float().baddbmm_(inside, a).to(x.dtype)
         if ctx.needs_input_grad[3]:
             of_a = torch.bmm(inside.mT, x.float())
+        if ctx.needs_input_grad[4]:
             of_b = torch.bmm(upstream.mT, inner).mul_(ctx.scale)
         return of_x, None, None, of_a, of_b, None

@@ -6,6 +6,7 @@ the smaller the more devices there are.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -75,15 +76,21 @@ def lora_vectors(
         if cut is None or layer.a is None or layer.b is None:
             continue
         a, b = layer.a.detach(), layer.b.detach()
-        of_a, of_b = gradients[f"{key}.A"], gradients[f"{key}.B"]
-
-        def gradient(
-            rows: slice, a: torch.Tensor = a, b: torch.Tensor = b, of_a: torch.Tensor = of_a, of_b: torch.Tensor = of_b
-        ) -> torch.Tensor:
-            return torch.bmm(of_b[:, rows], a).baddbmm_(b[:, rows], of_a)
-
-        vectors[int(index), module] = stacked_group_sums(layer, cut, len(a), gradient)
+        of_a, of_b = gradients.get(f"{key}.A"), gradients.get(f"{key}.B")
+        pairs = [(left, right) for left, right in ((of_b, a), (b, of_a)) if left is not None and right is not None]
+        if pairs:
+            gradient = partial(_weight_gradient, pairs)
+            vectors[int(index), module] = stacked_group_sums(layer, cut, len(a), gradient)
     return vectors
+
+
+def _weight_gradient(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], rows: slice) -> torch.Tensor:
+    """Return the sum of the products, dB A + B dA, for these rows: (devices, rows, in)."""
+    product, *others = pairs
+    gradient = torch.bmm(product[0][:, rows], product[1])
+    for left, right in others:
+        gradient.baddbmm_(left[:, rows], right)
+    return gradient
 
 
 @torch.no_grad()
@@ -126,18 +133,24 @@ class StackedAverages:
         self._heads = np.stack([each.heads for each in known])  # (devices, layers, head units)
         self._channels = np.stack([each.channels for each in known])
 
-    def observe(self, devices: Sequence[int], vectors: StackedVectors) -> None:
-        """Average one step's vectors in; a device whose vectors hold NaN or infinity is left out."""
-        heads, channels = ([each.numpy() for each in kind] for kind in joined(vectors, self._geometry))
+    def observe(self, devices: Sequence[int], vectors: StackedVectors, *, first_layer: int = 0) -> None:
+        """Average one step's vectors in; a device whose vectors hold NaN or infinity is left out.
+
+        Layers before `first_layer` do not train and keep their averages.
+        """
+        found = joined(vectors, self._geometry, first_layer=first_layer)
+        heads, channels = ([each.numpy() for each in kind] for kind in found)
+        if not heads:
+            return
         finite = np.all([np.isfinite(each).all(axis=1) for each in (*heads, *channels)], axis=0)
         chosen = np.asarray(devices)[finite][:, None]
         for target, kept, fresh in (
             (self._heads, self._keep.heads, heads),
             (self._channels, self._keep.channels, channels),
         ):
-            for layer, groups in enumerate(kept):
-                index = (chosen, layer, np.asarray(groups))
-                target[index] = DECAY * target[index] + (1 - DECAY) * fresh[layer][finite]
+            for layer, new in enumerate(fresh, start=first_layer):
+                index = (chosen, layer, np.asarray(kept[layer]))
+                target[index] = DECAY * target[index] + (1 - DECAY) * new[finite]
 
     def scores(self) -> list[GroupScores]:
         """Return the averages of the kept groups of every device, each layer's at L2 norm 1."""

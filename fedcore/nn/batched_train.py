@@ -21,7 +21,7 @@ from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
 from fedcore.nn.batch_schedule import Indices, Schedule, passes, schedule
 from fedcore.nn.batched_forward import batched_losses
-from fedcore.nn.batched_lora import StackedLora, put_factors, stacked
+from fedcore.nn.batched_lora import StackedLora, freeze, put_factors, stacked
 from fedcore.nn.batched_scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
@@ -54,7 +54,8 @@ class VirtualTask:
 class BatchTrained:
     """What every device of a batch gave, in the order of the tasks."""
 
-    increments: dict[str, NDArray[np.float32]]  # name -> (devices, *shape): after - before, the scale folded into B
+    # of what trains, name -> (devices, *shape): after - before, the scale folded into B
+    increments: dict[str, NDArray[np.float32]]
     results: tuple[TrainResult | FedcoreError, ...]  # an error for a device that failed: its increments are zero
     smoothed: tuple[SmoothedScores | None, ...]
 
@@ -89,8 +90,10 @@ def train_batched(
         if memory is None:
             rows, width = (max(each) for each in zip(*sizes, strict=True))
             memory = measure_step_memory(classifier, spec, rows=rows, width=width) if steps else StepMemory()
-        state = StackedState(Layout.of(classifier), before, [task.moments for task in tasks])
+        layout = Layout.of(classifier, spec.trains)
+        state = StackedState(layout, spec.trains.of(before), [task.moments for task in tasks])
         with stacked(classifier) as layers, packed(classifier):
+            freeze(layers, before, spec.trains)
             limit = max_tokens or default_tokens(classifier)
             run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=limit)
             run.train(steps)
@@ -205,7 +208,8 @@ class _Run:
         losses = self._losses(devices, batches, values)
         gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
         if self.averages is not None:
-            self.averages.observe(devices, lora_vectors(self.classifier, self.layers, gradients))
+            vectors = lora_vectors(self.classifier, self.layers, gradients)
+            self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
         lines = torch.cat([each.flatten(1) for each in gradients.values()], dim=1)  # (devices, values)
         self._note(devices, losses.detach(), lines, first=step == 1)
         norms = lines.norm(dim=1)
@@ -227,7 +231,7 @@ class _Run:
         """Add up losses and sensitivities, and take the first step's loss for the probe's where rows are the same."""
         factors = self.state.layout.factor_values
         products = self.state.values[devices, :factors].mul_(gradients[:, :factors]).abs_()
-        self.importances[devices] += products.sum(dim=1).numpy() / factors
+        self.importances[devices] += products.sum(dim=1).numpy() / max(1, factors)
         self.losses[devices] += losses.numpy()
         if first:
             alike = [line for line, device in enumerate(devices) if self.plans[device].starts_on_probe]

@@ -53,25 +53,27 @@ def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: 
     return (torch.cat(sums) if cut.side == "out" else columns).view(-1, cut.width).sum(dim=1)
 
 
-def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True) -> GroupScores:
-    """Join the members' vectors into one per layer and kind: each over its L2 norm, then summed.
+def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True, first_layer: int = 0) -> GroupScores:
+    """Join the members' vectors into one per layer (from `first_layer` on) and kind: each over its L2 norm, summed.
 
     With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
     """
-    heads, channels = ([each.cpu().numpy() for each in kind] for kind in joined(vectors, geometry))
+    heads, channels = ([each.cpu().numpy() for each in kind] for kind in joined(vectors, geometry, first_layer))
     if normalise:
         heads, channels = ([unit_norm(each) for each in kind] for kind in (heads, channels))
     return GroupScores(heads=tuple(heads), channels=tuple(channels))
 
 
-def joined(vectors: Vectors, geometry: Geometry) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def joined(vectors: Vectors, geometry: Geometry, first_layer: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the members' sums per layer, of heads and of channels; `vectors` may be stacked, (devices, groups).
+
+    Layers before `first_layer`, whose adapters do not train, are left out.
 
     Raises ConfigError for a layer without any member of a kind.
     """
     heads: list[torch.Tensor] = []
     channels: list[torch.Tensor] = []
-    for layer in range(geometry.layers):
+    for layer in range(first_layer, geometry.layers):
         for unit, target in (("head", heads), ("channel", channels)):
             members = [
                 _normed(vectors[layer, module])

@@ -22,6 +22,7 @@ from fedcore.errors import FedcoreError
 from fedcore.geometry import Cut, Geometry
 from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
+from fedcore.nn.frozen import first_trained_layer
 from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
 from fedcore.nn.lora import adapted, factors, trainable_parameters
 from fedcore.nn.objective import PLAIN, Objective
@@ -97,7 +98,8 @@ class LoraTaylorScorer:
     """FedSpine's signal: the gradients LoRA training has anyway stand in for those of the weights.
 
     g = dB A + B dA estimates the weight gradient up to a constant; |g (W + s B A)| is averaged over steps. Groups
-    cut away keep their last average. `second_order` subtracts dB dA as LoRAPrune does: the term carries the square
+    cut away keep their last average, and so do layers that do not train. A frozen factor has no gradient: of the two
+    terms, the other remains. `second_order` subtracts dB dA as LoRAPrune does: the term carries the square
     of a gradient where the others carry one, so its weight depends on the loss scale; it is off by default.
     """
 
@@ -114,14 +116,15 @@ class LoraTaylorScorer:
 
         Raises ConfigError where no adapter touches the head units or none the channels.
         """
-        fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False)
+        first = first_trained_layer(classifier)
+        fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False, first_layer=first)
         if not all(np.isfinite(each).all() for each in (*fresh.heads, *fresh.channels)):
             return
         heads, channels = self.state.heads.copy(), self.state.channels.copy()
-        kept = zip(classifier.keep_set.heads, classifier.keep_set.channels, strict=True)
-        for layer, (units, wide) in enumerate(kept):
-            for target, where, new in ((heads, units, fresh.heads[layer]), (channels, wide, fresh.channels[layer])):
-                index = list(where)
+        keep = classifier.keep_set
+        for target, kept, found in ((heads, keep.heads, fresh.heads), (channels, keep.channels, fresh.channels)):
+            for layer, new in enumerate(found, start=first):
+                index = list(kept[layer])
                 target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
         self.state = SmoothedScores(heads=heads, channels=channels)
 
@@ -139,7 +142,7 @@ class LoraTaylorScorer:
             _, index, module = key.split(".")
             cut = classifier.geometry.cut(module)
             a, b = factors(layer)
-            if cut is None or a.grad is None or b.grad is None:
+            if cut is None or (a.grad is None and b.grad is None):
                 continue
             vectors[int(index), module] = self._vector(layer, cut)
         return vectors
@@ -147,12 +150,12 @@ class LoraTaylorScorer:
     def _vector(self, layer: LoraLinear, cut: Cut) -> torch.Tensor:
         a, b = (each.detach() for each in factors(layer))
         da, db = (each.grad for each in factors(layer))
-        if da is None or db is None:
-            raise ValueError("a LoRA layer without gradients has no scores")
-        right = a - da if self.second_order else a
+        ahead = a - da if self.second_order and da is not None else a
+        pairs = [(left, right) for left, right in ((db, ahead), (b, da)) if left is not None and right is not None]
 
         def gradient(rows: slice) -> torch.Tensor:
-            return db[rows] @ right + b[rows] @ da
+            terms = [left[rows] @ right for left, right in pairs]
+            return sum(terms[1:], start=terms[0])
 
         return group_sums(layer, cut, gradient, self.block_rows)
 

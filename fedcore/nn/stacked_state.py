@@ -1,4 +1,4 @@
-"""Adapters, heads and optimiser state of many devices as matrices with one line per device.
+"""What trains of adapters and heads of many devices, and its optimiser state, as matrices with one line per device.
 
 A line holds the tensors of one device one behind the other, in canonical order, factors first. So whatever is done
 per device - norms, sensitivities, increments - is one operation along a line, and a device's optimiser step is the
@@ -19,6 +19,7 @@ from fedcore.errors import ModelError
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.lora import adapted, scale_of, trainable_parameters
 from fedcore.nn.moments import BETAS, Moment, Moments
+from fedcore.trains import EVERYTHING, Trains
 
 EPSILON = 1e-8  # torch's default, which one-by-one training uses
 
@@ -32,13 +33,14 @@ class Layout:
     spans: dict[str, slice]
 
     @staticmethod
-    def of(classifier: Classifier) -> "Layout":
-        """Return the layout of the classifier's adapter, at its present rank, and head."""
-        shapes = {name: tuple(each.shape) for name, each in trainable_parameters(classifier).items()}
+    def of(classifier: Classifier, trains: Trains = EVERYTHING) -> "Layout":
+        """Return the layout of what trains of the classifier's adapter, at its present rank, and head."""
+        parameters = trains.of(trainable_parameters(classifier))
+        shapes = {name: tuple(each.shape) for name, each in parameters.items()}
         edges = list(itertools.accumulate((math.prod(each) for each in shapes.values()), initial=0))
         return Layout(
             shapes=shapes,
-            scales={f"{key}.B": scale_of(layer) for key, layer in adapted(classifier)},
+            scales={f"{key}.B": scale_of(layer) for key, layer in adapted(classifier) if f"{key}.B" in shapes},
             spans=dict(zip(shapes, itertools.starmap(slice, itertools.pairwise(edges)), strict=True)),
         )
 

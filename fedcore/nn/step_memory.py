@@ -7,10 +7,11 @@ one device are really taken and measured, and what lies between or beyond them i
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fedcore.assignment import TrainingSpec
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.lora import trainable_parameters
+from fedcore.nn.frozen import training_only
 from fedcore.nn.memory import LiveTensorMeter
 from fedcore.nn.optimizer import make_optimizer
 from fedcore.nn.train import training_step
@@ -30,19 +31,24 @@ class StepMemory:
 
 def measure_step_memory(classifier: Classifier, spec: TrainingSpec, *, rows: int, width: int) -> StepMemory:
     """Take a step on one row and one on `rows` (two or more) of `width` tokens; the classifier stays as it is."""
-    parameters = trainable_parameters(classifier)
-    kept = [each.detach().clone() for each in parameters.values()]
-    peaks: list[float] = []
     sizes = (1, max(2, rows))
-    for size in sizes:
-        optimizer = make_optimizer(parameters, learning_rate=0.0, weight_decay=spec.weight_decay)
-        ids = torch.zeros(size, width, dtype=torch.int64)
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}
-        with LiveTensorMeter(classifier.model, optimizer) as meter:
-            training_step(classifier, optimizer, batch)
-        peaks.append(meter.peak_mb)
+    with training_only(classifier, spec.trains) as parameters:
+        peaks = [_peak_mb(classifier, parameters, spec, rows=size, width=width) for size in sizes]
+    slope = (peaks[1] - peaks[0]) / ((sizes[1] - sizes[0]) * width)
+    return StepMemory(standing_mb=peaks[0] - slope * width, token_mb=slope)
+
+
+def _peak_mb(
+    classifier: Classifier, parameters: dict[str, nn.Parameter], spec: TrainingSpec, *, rows: int, width: int
+) -> float:
+    """Return the peak of one step on `rows` rows, after which the parameters are what they were."""
+    kept = [each.detach().clone() for each in parameters.values()]
+    optimizer = make_optimizer(parameters, learning_rate=0.0, weight_decay=spec.weight_decay)
+    ids = torch.zeros(rows, width, dtype=torch.int64)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}
+    with LiveTensorMeter(classifier.model, optimizer) as meter:
+        training_step(classifier, optimizer, batch)
     with torch.no_grad():
         for parameter, value in zip(parameters.values(), kept, strict=True):
             parameter.copy_(value)
-    slope = (peaks[1] - peaks[0]) / ((sizes[1] - sizes[0]) * width)
-    return StepMemory(standing_mb=peaks[0] - slope * width, token_mb=slope)
+    return float(meter.peak_mb)

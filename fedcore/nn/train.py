@@ -20,8 +20,8 @@ from fedcore.errors import FedcoreError
 from fedcore.nn.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.evaluate import forward_logits
+from fedcore.nn.frozen import training_only
 from fedcore.nn.importance import Scorer
-from fedcore.nn.lora import trainable_parameters
 from fedcore.nn.memory import LiveTensorMeter
 from fedcore.nn.moments import Moment, Moments
 from fedcore.nn.objective import PLAIN, Objective
@@ -76,11 +76,25 @@ def train(
 ) -> TrainResult:
     """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
 
-    Cross-entropy loss, gradients clipped to norm 1. The probe batch is spread evenly over `rows` and so the same in
-    every round. Raises FedcoreError, naming the step, where a loss is not finite.
+    Cross-entropy loss, gradients clipped to norm 1; what `spec.trains` freezes keeps its bits. The probe batch is
+    spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where a loss is not
+    finite.
     """
     aids = aids or TrainingAids()
-    parameters = trainable_parameters(classifier)
+    with training_only(classifier, spec.trains) as parameters:
+        return _trained(classifier, rows, parameters, spec=spec, steps=steps, seed=seed, aids=aids)
+
+
+def _trained(
+    classifier: Classifier,
+    rows: EncodedRows,
+    parameters: dict[str, nn.Parameter],
+    *,
+    spec: TrainingSpec,
+    steps: int,
+    seed: int,
+    aids: TrainingAids,
+) -> TrainResult:
     optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
     restore(optimizer, parameters, aids.moments)
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))

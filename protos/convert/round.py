@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from fedcore.assignment import Arm, TrainingSpec
 from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
+from fedcore.trains import Factors, Trains
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import round_pb2 as pb
 from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
@@ -19,6 +20,12 @@ VERDICTS = {
     Verdict.UNKNOWN: pb.VERDICT_UNKNOWN,
     Verdict.OVERLAP: pb.VERDICT_OVERLAP,
 }
+FACTORS = {
+    Factors.BOTH: pb.TRAINED_FACTORS_UNSPECIFIED,
+    Factors.A: pb.TRAINED_FACTORS_A,
+    Factors.B: pb.TRAINED_FACTORS_B,
+}
+_FACTORS_VALUES: dict[int, Factors] = {int(number): factors for factors, number in FACTORS.items()}
 _VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number in VERDICTS.items()}
 
 
@@ -45,6 +52,8 @@ def work_to_pb(value: Work) -> pb.Assignment:
             importance=training.importance,
             keep_optimizer=training.keep_optimizer,
             codec=training.codec,
+            trained_factors=FACTORS[training.trains.factors],
+            first_trained_layer=training.trains.first_layer,
         ),
         max_upload_bytes=value.max_upload_bytes,
         basis=value.basis,
@@ -54,7 +63,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
 
 
 def work_from_pb(message: pb.Assignment) -> Work:
-    """Assignment message -> Work value; raises ConfigError on an arm out of range."""
+    """Assignment message -> Work value; raises ConfigError on an arm out of range, ProtocolError on unknown factors."""
     training = message.training
     return Work(
         round=message.round,
@@ -75,12 +84,22 @@ def work_from_pb(message: pb.Assignment) -> Work:
             importance=training.importance,
             keep_optimizer=training.keep_optimizer,
             codec=training.codec,
+            trains=_trains(training, message.round),
         ),
         max_upload_bytes=message.max_upload_bytes,
         basis=message.basis,
         label_counts=tuple(message.label_counts),
         counted_round=message.counted_round,
     )
+
+
+def _trains(message: pb.TrainingSpec, round_index: int) -> Trains:
+    factors = _FACTORS_VALUES.get(message.trained_factors)
+    if factors is None:
+        raise ProtocolError(
+            f"round {round_index}: unknown trained factors {message.trained_factors}; update the client"
+        )
+    return Trains(factors=factors, first_layer=message.first_trained_layer)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:

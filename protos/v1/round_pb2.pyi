@@ -8,6 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TrainedFactors(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRAINED_FACTORS_UNSPECIFIED: _ClassVar[TrainedFactors]
+    TRAINED_FACTORS_A: _ClassVar[TrainedFactors]
+    TRAINED_FACTORS_B: _ClassVar[TrainedFactors]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -16,6 +22,9 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_REJECTED: _ClassVar[Verdict]
     VERDICT_UNKNOWN: _ClassVar[Verdict]
     VERDICT_OVERLAP: _ClassVar[Verdict]
+TRAINED_FACTORS_UNSPECIFIED: TrainedFactors
+TRAINED_FACTORS_A: TrainedFactors
+TRAINED_FACTORS_B: TrainedFactors
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_ACCEPTED: Verdict
 VERDICT_LATE: Verdict
@@ -24,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +41,8 @@ class TrainingSpec(_message.Message):
     IMPORTANCE_FIELD_NUMBER: _ClassVar[int]
     KEEP_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TRAINED_LAYER_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -39,7 +50,9 @@ class TrainingSpec(_message.Message):
     importance: str
     keep_optimizer: bool
     codec: str
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ...) -> None: ...
+    trained_factors: TrainedFactors
+    first_trained_layer: int
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round")

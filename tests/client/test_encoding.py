@@ -12,6 +12,7 @@ from client.trainer import Trained
 from fedcore.codec.chain import decode
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores
+from fedcore.trains import EVERYTHING, Factors, Trains
 from protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from tests.client.conftest import GEOMETRY, WELCOME, Bench, make_work
 from tests.tiny_run import small_update
@@ -32,6 +33,7 @@ class Books:
 
     make_bench: MakeBench
     codec: str = CODEC
+    parts: tuple[Trains, ...] = (EVERYTHING,)  # in turn
     bench: Bench = field(init=False)
     meant: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     said: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -47,7 +49,8 @@ class Books:
 
     async def push(self, number: int, **changes: int) -> Work:
         work = make_work(number, codec=self.codec, **changes)  # type: ignore[arg-type]
-        work = replace(work, counted_round=self.counted_round)
+        training = replace(work.training, trains=self.parts[number % len(self.parts)])
+        work = replace(work, counted_round=self.counted_round, training=training)
         await self.bench.agent.message(work, self.bench.stream)  # type: ignore[arg-type]
         await self.bench.settled()
         return work
@@ -130,6 +133,16 @@ async def test_the_books_balance_over_any_lives(seed: int, make_bench: MakeBench
     for number, fate in enumerate(fates, start=1):
         await books.live(number, str(fate))
     await books.live(13, "counted")
+    await books.assert_balanced()
+    await books.bench.agent.close()
+
+
+async def test_the_books_balance_where_parts_take_turns(make_bench: MakeBench) -> None:
+    books = Books(make_bench, parts=(Trains(factors=Factors.A), Trains(factors=Factors.B)))
+    await books.start()
+    for number, fate in enumerate(("counted", "counted", "late", "void", "counted", "counted", "counted"), start=1):
+        await books.live(number, fate)
+        assert {name[-2:] for name in books.update() if "layers" in name} == {".B" if number % 2 else ".A"}
     await books.assert_balanced()
     await books.bench.agent.close()
 

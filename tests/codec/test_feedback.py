@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.adapter import AdapterSpec
 from fedcore.codec.chain import decode, encode
-from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over
+from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over, waiting
 from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
 from tests.tiny_run import MODEL
@@ -36,6 +36,13 @@ def rounds(codec, increments):
         received.append(decode(encode(sent, codec))["x"])
         kept = left_over(sent, {"x": received[-1]})
     return received, kept["x"]
+
+
+def test_what_is_frozen_waits_for_its_turn():
+    trained = {name: np.zeros(1, np.float32) for name in NAMES if not name.endswith(".A")}
+    assert set(waiting(residual(), trained, HERE, GEOMETRY)) == {name for name in NAMES if name.endswith(".A")}
+    assert waiting(residual(), trained, replace(HERE, basis="another"), GEOMETRY) == {}
+    assert waiting(None, trained, HERE, GEOMETRY) == waiting(residual(), residual().tensors, HERE, GEOMETRY) == {}
 
 
 def test_nothing_is_lost_by_hand():

@@ -12,6 +12,7 @@ from fedcore.geometry import Geometry
 from fedcore.metrics import Metrics
 from fedcore.outcome import PHASES, DeviceReport
 from fedcore.profile import DeviceProfile
+from fedcore.trains import Factors, Trains
 from protos import tier_values, values
 from protos.tier_values import (
     Holding,
@@ -114,6 +115,7 @@ TRAININGS = st.builds(
     importance=TEXT,
     keep_optimizer=st.booleans(),
     codec=TEXT,
+    trains=st.builds(Trains, factors=st.sampled_from(Factors), first_layer=U32),
 )
 METRICS = st.builds(Metrics, accuracy=FLOATS, auc=st.none() | FLOATS, macro_f1=FLOATS, loss=FLOATS, rows=U64)
 ADAPTERS = st.builds(GlobalAdapter, round=U64, rank_blocks=REF_LISTS, head=REFS)

@@ -9,9 +9,12 @@ import pytest
 
 from fedcore.errors import UpdateRejected
 from fedcore.rounds.tier_state import Part
+from fedcore.trains import Factors, Trains
+from protos.values import Work
 from server.tally import Tally
+from server.uploads import upload_bound
 from tests.tiny_run import device_report
-from tests.tiny_tier import answer, root_tally, small, submitted, with_leaf, work
+from tests.tiny_tier import SPEC, TRAINING, answer, root_tally, small, submitted, with_leaf, work
 
 WORKS = {name: work(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
 
@@ -153,3 +156,32 @@ def test_an_update_folded_at_an_edge_is_not_folded_here(tmp_path: Path) -> None:
     tally.unfold()
     with pytest.raises(RuntimeError, match="bob, round 1: folded at an edge"):
         tally.fold("bob")
+
+
+PART = replace(TRAINING, trains=Trains(factors=Factors.B))
+PARTS = {name: replace(each, training=PART) for name, each in WORKS.items()}
+
+
+def test_updates_of_a_part_are_half_and_their_sum_is_the_same_in_a_tree(tmp_path: Path) -> None:
+    flat = root_tally(tmp_path / "flat", PARTS)
+    for device in PARTS:
+        flat.verify(device, answer(device, PARTS[device]))
+        flat.fold(device)
+    edge = submitted(tmp_path / "edge", {device: PARTS[device] for device in ("ada", "cyd")})
+    tree = root_tally(tmp_path / "tree", PARTS)
+    tree.verify("bob", answer("bob", PARTS["bob"]))
+    tree.fold("bob")
+    tree.verify_part("north", edge)
+    tree.merge_part(Part(child="north", number=1))
+    assert packed(tree) == packed(flat)
+    assert upload_bound(flat.assignments["bob"], SPEC) < 0.7 * upload_bound(folded(tmp_path).assignments["bob"], SPEC)
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(PARTS, WORKS), (WORKS, PARTS)])
+def test_an_update_of_another_part_than_asked_for_is_refused(
+    asked: dict[str, Work], sent: dict[str, Work], tmp_path: Path
+) -> None:
+    tally = root_tally(tmp_path, asked)
+    with pytest.raises(UpdateRejected, match="update of bob for round 1"):
+        tally.verify("bob", answer("bob", sent["bob"]))
+    assert not tally.arrived

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 
 from fedcore.errors import ConfigError, ProtocolError
+from fedcore.trains import EVERYTHING
 from protos.convert.round import (
     submission_from_bytes,
     submission_to_bytes,
@@ -85,3 +86,16 @@ def test_every_verdict_has_a_number_of_its_own(verdict: Verdict) -> None:
 def test_an_unknown_verdict_is_refused_with_its_round(number: int) -> None:
     with pytest.raises(ProtocolError, match=f"round 2: unknown verdict {number}; update the client"):
         verdict_from_pb(pb.UpdateVerdict(round=2, verdict=number))  # type: ignore[arg-type]
+
+
+@given(WORK)
+@settings(max_examples=10)
+def test_training_everything_adds_nothing_to_the_wire(value: Work) -> None:
+    bare = work_to_pb(replace(value, training=replace(value.training, trains=EVERYTHING)))
+    assert not {"trained_factors", "first_trained_layer"} & {each.name for each, _ in bare.training.ListFields()}
+
+
+def test_factors_nobody_knows_are_refused() -> None:
+    message = pb.Assignment(round=4, rank=1, training=pb.TrainingSpec(trained_factors=9))  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="round 4: unknown trained factors 9; update the client"):
+        work_from_pb(message)
