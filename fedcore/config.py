@@ -100,6 +100,7 @@ class StrategyConfig:
     exploration: float = 0.1
     min_width: float = 0.1  # leaves of the bandit's tree are not split below this share of an axis
     local_steps_choices: tuple[int, ...] = ()  # local steps as a part of the arm; empty: all take training.local_steps
+    pace: str = "off"  # a common time budget per round, from learned speeds: "filter" or "lagrange"
 
     def __post_init__(self) -> None:
         _sparsity("strategy.target_sparsity", self.target_sparsity)
@@ -127,6 +128,7 @@ class StrategyConfig:
         for weight in self.reward_weights:
             _at_least("strategy.reward_weights", weight, 0)
         _one_of("strategy.order", self.order, ("fleet", "class", "device"))
+        _one_of("strategy.pace", self.pace, ("off", "filter", "lagrange"))
         _one_of("strategy.reward_times", self.reward_times, ("measured", "model"))
         _share("strategy.discount", self.discount)
         _at_least("strategy.exploration", self.exploration, 0)

@@ -18,6 +18,17 @@ _SpaceKey = tuple[str, float, tuple[int, int], float, int]  # class, memory, com
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """The arms a device may be given in a round, by schedule, history and memory."""
+
+    round: int
+    profile: DeviceProfile
+    committed: tuple[int, int]  # (head units, channels) kept so far
+    space: ArmSpace
+    within_memory: bool  # False where not even the target at the smallest rank fits the measured memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """An arm as pulled, the counts it is realised with, and what explains both."""
 
@@ -25,7 +36,7 @@ class Choice:
     profile: DeviceProfile
     bandit_key: str
     space: ArmSpace
-    within_memory: bool  # False where not even the target at the smallest rank fits the measured memory
+    within_memory: bool
     arm: Arm
     counts: tuple[int, int]  # (head units, channels) kept
     realised: Arm
@@ -65,29 +76,37 @@ class Chooser:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def choose(self, state: Json, profile: DeviceProfile, round_index: int) -> Choice:
-        """Return the device's choice under a policy's `state`; equal arguments give equal choices."""
-        geometry, target = self.cost.spec.geometry, self.config.target_sparsity(profile.device_class)
-        held = state["committed"].get(profile.name)
+    def offer(self, state: Json, profile: DeviceProfile, round_index: int) -> Offer:
+        """Return what a device may be given under a policy's `state`."""
+        geometry, held = self.cost.spec.geometry, state["committed"].get(profile.name)
         committed = (geometry.head_units, geometry.ffn) if held is None else (held[0], held[1])
         space, within = self._space(state, profile, committed, round_index)
+        return Offer(round=round_index, profile=profile, committed=committed, space=space, within_memory=within)
+
+    def choose(self, state: Json, offer: Offer) -> Choice:
+        """Return the device's choice under a policy's `state`; equal arguments give equal choices."""
+        profile, round_index = offer.profile, offer.round
         key = profile.device_class if self.config.strategy.share_posterior else profile.name
         known = state["bandits"][key] if key in state["bandits"] else self.bandit.start()
         rng = lazy_generator(self.config.run.seed, "bandit", round_index, profile.name)
-        arm = self.bandit.select(known, space, rng)
-        # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
-        wanted = self._keep_counts(min(arm.sparsity, target))
-        heads, channels = min(committed[0], wanted[0]), min(committed[1], wanted[1])
+        arm = self.bandit.select(known, offer.space, rng)
+        counts = self.counts(offer, arm.sparsity)
         return Choice(
             round=round_index,
             profile=profile,
             bandit_key=key,
-            space=space,
-            within_memory=within,
+            space=offer.space,
+            within_memory=offer.within_memory,
             arm=arm,
-            counts=(heads, channels),
-            realised=self._realised((heads, channels), arm.rank, arm.steps),
+            counts=counts,
+            realised=self._realised(counts, arm.rank, arm.steps),
         )
+
+    def counts(self, offer: Offer, sparsity: float) -> tuple[int, int]:
+        """Return the (head units, channels) that realise a sparsity on a device."""
+        # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
+        wanted = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
+        return min(offer.committed[0], wanted[0]), min(offer.committed[1], wanted[1])
 
     def _space(
         self, state: Json, profile: DeviceProfile, committed: tuple[int, int], round_index: int

@@ -11,13 +11,22 @@ from fedcore.config import Config
 from fedcore.device import FLOAT_BYTES, step_seconds, training_memory_mb, transfer_seconds
 from fedcore.profile import DeviceProfile
 
-REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; only ratios of times matter to rewards
+REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
 _CODECS = 64  # codecs whose bytes are remembered
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
 _Arm = tuple[tuple[int, int], int]  # counts and rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A device's work in one round."""
+
+    train_s: float  # of a device without slowdown
+    down_bytes: float
+    up_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,7 @@ class RoundCost:
     local_steps: int
     dtype_bytes: int  # of a frozen weight
     upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
+    flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
     # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
     class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
@@ -51,6 +61,12 @@ class RoundCost:
             + (steps or self.local_steps) * (step_s * profile.slowdown)
             + transfer_seconds(up_values * value_bytes, profile.uplink_mbps)
         )
+
+    def demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: float) -> "Demand":
+        """Return what a round of so many steps asks of a device's processor and links."""
+        _, step_s, down_values, up_values = self._estimates(counts, rank)
+        value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
+        return Demand(train_s=steps * step_s, down_bytes=down_values * FLOAT_BYTES, up_bytes=up_values * value_bytes)
 
     def _estimates(self, counts: tuple[int, int], rank: int) -> tuple[float, float, int, int]:
         """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
@@ -91,7 +107,7 @@ class RoundCost:
             targets=self.spec.targets,
             batch_size=self.batch_size,
             max_length=self.max_length,
-            flops_per_s=REFERENCE_FLOPS_PER_S,
+            flops_per_s=self.flops_per_s,
         )
 
     def _values(self, counts: tuple[int, int], rank: int) -> int:
@@ -109,6 +125,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         local_steps=config.training.local_steps,
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
         upload_value_bytes=value_bytes(config.training.codec),
+        flops_per_s=config.simulation.gflops * 1e9,
         class_value_bytes={each.name: value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
 

@@ -19,11 +19,16 @@ NAME = "fedavg-lora"
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: no pruning, the largest rank, no bandit, equal steps.
 
-    Target sparsities, of the strategy and of every class, `strategy.bandit` and `strategy.local_steps_choices` have no
-    effect.
+    Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.local_steps_choices` and
+    `strategy.pace` have no effect.
     """
     strategy = replace(
-        config.strategy, target_sparsity=0.0, ranks=config.strategy.ranks[-1:], bandit="fixed", local_steps_choices=()
+        config.strategy,
+        target_sparsity=0.0,
+        ranks=config.strategy.ranks[-1:],
+        bandit="fixed",
+        local_steps_choices=(),
+        pace="off",
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
     return replace(config, strategy=strategy, classes=classes)

@@ -6,8 +6,9 @@ State, a JSON value:
      "bandits":      {class, or device where posteriors are not shared: bandit state},
      "committed":    {device: [head units, channels] of the last accepted update},
      "memory_scale": {class: measured / estimated peak memory},
-     "open":         {"round": r, "devices": {device: {"counts", "weight", "bandit_key", "order",
-                                                      "model_s"}}}}
+     "pace":         speeds and multiplier (strategies.pacer), null where nothing keeps a pace,
+     "open":         {"round": r, "budget_s": s, "devices": {device: {"counts", "weight", "bandit_key", "order",
+                                                                     "model_s", with a pace also "demand", "told"}}}}
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,10 +33,11 @@ from fedcore.pruning.scope import Removed, class_order, first_orders, frozen_ord
 from fedcore.seeds import derive_seed, generator
 from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
 from strategies.agreed import codec_event, codec_of
-from strategies.choice import Choice, Chooser, schedule_of
+from strategies.choice import Choice, Chooser, Offer, schedule_of
 from strategies.cost import RoundCost, round_cost
 from strategies.decay import decay
 from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
+from strategies.pacer import Paced, Pacer, make_pacer
 from strategies.sampler import sample_cohort
 from strategies.weights import integer_weights
 
@@ -51,13 +53,15 @@ class Policy:
     bandit: Bandit
     cost: RoundCost
     server_optimizer: ServerOptimizer | None = None
+    pacer: Pacer | None = None
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # of classes with their own
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Json:
         """Return the state before the first round."""
         orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
-        return {"order": orders, "bandits": {}, "committed": {}, "memory_scale": {}, "open": None}
+        pace = self.pacer.start() if self.pacer else None
+        return {"order": orders, "bandits": {}, "committed": {}, "memory_scale": {}, "pace": pace, "open": None}
 
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
@@ -76,11 +80,14 @@ class Policy:
         cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
         weights = integer_weights([profile.num_examples for profile in cohort])
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, class_ranks=self.class_ranks)
-        choices = [chooser.choose(state, profile, round_index) for profile in cohort]
+        scored = self._scored({profile.device_class for profile in cohort}, round_index)
+        paced = self._paced(
+            state, chooser, [chooser.offer(state, each, round_index) for each in cohort], weights, scored
+        )
+        choices = [chooser.choose(state, offer) for offer in paced.offers]
         orders = frozen_orders(state["order"], self._cuts(choices), self.spec.geometry, self.prior)
         wanted = [(self._order_key(each.profile), each.counts) for each in choices]
         keep_sets = keep_sets_of(orders, wanted, self.spec.geometry)
-        scored = self._scored({profile.device_class for profile in cohort}, round_index)
         weighted = list(zip(choices, weights, strict=True))
         codecs = {each.profile.name: codec_of(self.config, each.profile) for each in choices}
         training = {codec: self._training(codec, round_index) for codec in set(codecs.values())}
@@ -98,10 +105,14 @@ class Policy:
             events=(
                 *(each.event(weight) for each, weight in weighted),
                 *(event for each in cohort if (event := codec_event(self.config, each, round_index)) is not None),
+                *(({"event": "pace", "round": round_index, "budget_s": paced.budget_s},) if self.pacer else ()),
             ),
         )
-        opened = {each.profile.name: self._open(each, weight) for each, weight in weighted}
-        return {**state, "order": orders, "open": {"round": round_index, "devices": opened}}, plan
+        opened = {
+            each.profile.name: self._open(each, weight, scored[each.profile.device_class]) for each, weight in weighted
+        }
+        open_round = {"round": round_index, "budget_s": paced.budget_s, "devices": opened}
+        return {**state, "order": orders, "open": open_round}, plan
 
     def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
         """Reward and observe every outcome, commit accepted keep-sets, learn memory and removal orders.
@@ -113,14 +124,17 @@ class Policy:
         targets = {each.device: self.config.target_sparsity(each.device_class) for each in ordered}
         modelled = self.config.strategy.reward_times == "model"
         times = {device: each["model_s"] for device, each in opened.items()} if modelled else None
-        parts = reward_parts(ordered, targets, times)
-        rewards = rewards_of(ordered, parts, self.config.strategy.reward_weights)
+        budget_s = state["open"].get("budget_s")
+        per_second = bool(self.config.strategy.local_steps_choices)
+        parts = reward_parts(ordered, targets, times, budget_s=budget_s, per_second=per_second)
+        rewards = rewards_of(ordered, parts, self._reward_weights(state))
         orders, refused = learn_orders(state["order"], self.spec.geometry, opened, ordered)
         after = {
             "order": orders,
             "bandits": learn_arms(state["bandits"], self.bandit, opened, ordered, rewards),
             "committed": learn_committed(state["committed"], opened, ordered),
             "memory_scale": learn_memory(state["memory_scale"], opened, ordered, self.cost),
+            "pace": self._learned_pace(state, ordered, times),
             "open": None,
         }
         events = [reward_event(each, opened, rewards.get(each.device), parts.get(each.device)) for each in ordered]
@@ -134,6 +148,24 @@ class Policy:
         geometry, scope = self.spec.geometry, self.config.strategy.order
         counts = keep_counts(geometry, self.config.target_sparsity(device_class))
         return keep_set(class_order(state["order"], scope, device_class, geometry, self.prior), geometry, counts)
+
+    def _paced(
+        self, state: Json, chooser: Chooser, offers: Sequence[Offer], weights: Sequence[int], scored: Mapping[str, bool]
+    ) -> Paced:
+        if self.pacer is None:
+            return Paced(offers=tuple(offers), budget_s=None)
+        return self.pacer.pace(state["pace"], chooser, offers, weights, scored)
+
+    def _reward_weights(self, state: Json) -> tuple[float, ...]:
+        weights = self.config.strategy.reward_weights
+        if self.pacer is None or self.pacer.narrows:
+            return weights
+        return (*weights[:3], state["pace"]["multiplier"])
+
+    def _learned_pace(
+        self, state: Json, outcomes: Sequence[Outcome], modelled: Mapping[str, float] | None
+    ) -> Json | None:
+        return None if self.pacer is None else self.pacer.learn(state["pace"], state["open"], outcomes, modelled)
 
     def _order_key(self, profile: DeviceProfile) -> str:
         return order_key(self.config.strategy.order, profile.device_class, profile.name)
@@ -180,14 +212,15 @@ class Policy:
             codec=codec,
         )
 
-    def _open(self, choice: Choice, weight: int) -> Json:
-        return {
+    def _open(self, choice: Choice, weight: int, score: bool) -> Json:
+        opened: Json = {
             "counts": list(choice.counts),
             "weight": weight,
             "bandit_key": choice.bandit_key,
             "order": self._order_key(choice.profile),
             "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps),
         }
+        return opened if self.pacer is None else opened | self.pacer.opened(choice, score)
 
     def _opened(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> Json:
         plan = state["open"] or {"round": None, "devices": {}}
@@ -238,6 +271,7 @@ def compose(
         spec=spec,
         aggregator=aggregator,
         server_optimizer=optimizer,
+        pacer=make_pacer(strategy, cost),
         bandit=make_bandit(strategy),
         cost=cost,
         class_ranks={} if class_ranks is None else class_ranks(config, cost),

@@ -8,7 +8,7 @@ from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.protocols import Bandit, Strategy
-from strategies import diloco, fedavg_lora, fedspine, flexlora, hetlora, raflora, random_arms, uniform
+from strategies import diloco, fedavg_lora, fedspine, flexlora, hetlora, oracle, raflora, random_arms, uniform
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -17,6 +17,7 @@ STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | N
     "fedavg-lora": fedavg_lora.fedavg_lora,
     "uniform": uniform.uniform,
     "random-arms": random_arms.random_arms,
+    "oracle": oracle.oracle,
     "diloco": diloco.diloco,
     "hetlora": hetlora.hetlora,
     "flexlora": flexlora.flexlora,
@@ -29,6 +30,7 @@ SETTINGS: Mapping[str, Callable[[Config], Config]] = {
     "fedavg-lora": fedavg_lora.settings,
     "uniform": uniform.settings,
     "random-arms": random_arms.settings,
+    "oracle": oracle.settings,
     "diloco": diloco.settings,
     "hetlora": hetlora.settings,
     "flexlora": flexlora.settings,

@@ -24,14 +24,15 @@ NAME = "uniform"
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: one target and rank, one cut, no bandit, equal steps.
 
-    Target sparsities of classes, `strategy.bandit`, `strategy.local_steps_choices` and `strategy.recovery_rounds` have
-    no effect: all rounds after the one that cuts recover.
+    Target sparsities of classes, `strategy.bandit`, `strategy.local_steps_choices`, `strategy.pace` and
+    `strategy.recovery_rounds` have no effect: all rounds after the one that cuts recover.
     """
     strategy = replace(
         config.strategy,
         ranks=config.strategy.ranks[-1:],
         bandit="fixed",
         local_steps_choices=(),
+        pace="off",
         recovery_rounds=config.run.rounds,
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)

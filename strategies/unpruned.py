@@ -8,8 +8,8 @@ from fedcore.config import Config
 def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Config:
     """Return the configuration without pruning, with this aggregator and ranks, and the largest feasible rank chosen.
 
-    Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator` and
-    `strategy.local_steps_choices` have no effect.
+    Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator`, `strategy.pace`
+    and `strategy.local_steps_choices` have no effect.
     """
     strategy = replace(
         config.strategy,
@@ -18,6 +18,7 @@ def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Conf
         bandit="fixed",
         aggregator=aggregator,
         local_steps_choices=(),
+        pace="off",
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
     return replace(config, strategy=strategy, classes=classes)

@@ -23,7 +23,7 @@ class RewardParts:
     loss_rank: float  # rank of the loss drop within the cohort, 1 is the largest drop
     progress: float  # realised sparsity / target
     importance_rank: float  # rank of the adapter importance within the cohort
-    lateness: float  # min(1, (time - median time) / median time), 0 for whoever is faster
+    lateness: float  # min(1, (time - reference) / reference), 0 for whoever is faster; the reference is the median
 
 
 def cohort_rewards(
@@ -60,24 +60,36 @@ def rewards_of(
 
 
 def reward_parts(
-    outcomes: Sequence[Outcome], targets: Mapping[str, float], times: Mapping[str, float] | None = None
+    outcomes: Sequence[Outcome],
+    targets: Mapping[str, float],
+    times: Mapping[str, float] | None = None,
+    *,
+    budget_s: float | None = None,
+    per_second: bool = False,
 ) -> dict[str, RewardParts]:
     """Return the terms of every accepted device's reward.
+
+    Late is who took longer than `budget_s`, where it is None than the cohort's median. With `per_second`, for devices
+    that do not all train equally long, ranked is the loss drop per second; seconds within the budget all count as the
+    whole budget, for the round lasts so long whoever ends early: being fast is never punished, nor is it progress.
 
     Ranks run from 0 to 1 over the accepted devices, ties share their mean, a single device gets 0.5. A device
     without a report, or with figures that are not finite, ranks last. Progress towards a target of 0 is complete.
     """
     accepted = [each for each in outcomes if each.status is Status.ACCEPTED]
     seconds = [each.time_s if times is None else times[each.device] for each in accepted]
-    drops = _unit_ranks([_loss_drop(each) for each in accepted])
+    reference = budget_s or (statistics.median(seconds) if seconds else 0.0)
+    drops = [_loss_drop(each) for each in accepted]
+    if per_second:
+        drops = [_rate(drop, time_s, reference) for drop, time_s in zip(drops, seconds, strict=True)]
+    loss_ranks = _unit_ranks(drops)
     importances = _unit_ranks([_importance(each) for each in accepted])
-    median = statistics.median(seconds) if seconds else 0.0
     return {
         each.device: RewardParts(
-            loss_rank=drops[index],
+            loss_rank=loss_ranks[index],
             progress=_progress(each.arm.sparsity, targets[each.device]),
             importance_rank=importances[index],
-            lateness=_lateness(seconds[index], median),
+            lateness=_lateness(seconds[index], reference),
         )
         for index, each in enumerate(accepted)
     }
@@ -87,6 +99,11 @@ def _loss_drop(outcome: Outcome) -> float:
     if outcome.report is None:
         return -math.inf
     return _finite(outcome.report.loss_before - outcome.report.loss_after)
+
+
+def _rate(drop: float, time_s: float, reference_s: float) -> float:
+    """Return a drop per second beyond the reference; a rise is not made smaller by taking long."""
+    return drop * reference_s / time_s if drop > 0.0 and time_s > reference_s else drop
 
 
 def _importance(outcome: Outcome) -> float:
@@ -114,5 +131,5 @@ def _progress(sparsity: float, target: float) -> float:
     return min(1.0, sparsity / target) if target > 0.0 else 1.0
 
 
-def _lateness(time_s: float, median_s: float) -> float:
-    return min(1.0, max(0.0, time_s - median_s) / median_s) if median_s > 0.0 else 0.0
+def _lateness(time_s: float, reference_s: float) -> float:
+    return min(1.0, max(0.0, time_s - reference_s) / reference_s) if reference_s > 0.0 else 0.0

@@ -96,3 +96,24 @@ def test_a_rank_counts_the_smaller_and_half_of_the_equal(outcome, drops):
     others = len(drops) - 1
     expected = [(sum(v < x for v in drops) + (sum(v == x for v in drops) - 1) / 2) / others for x in drops]
     assert [parts[each.device].loss_rank for each in cohort] == expected
+
+
+def test_late_is_who_exceeds_the_budget_where_there_is_one(outcome):
+    cohort = [outcome("a", time_s=8.0), outcome("b", time_s=10.0), outcome("c", time_s=15.0)]
+    targets = dict.fromkeys("abc", 0.5)
+    assert [each.lateness for each in reward_parts(cohort, targets).values()] == [0.0, 0.0, 0.5]
+    assert [each.lateness for each in reward_parts(cohort, targets, budget_s=12.0).values()] == [0.0, 0.0, 0.25]
+    assert [each.lateness for each in reward_parts(cohort, targets, budget_s=4.0).values()] == [1.0, 1.0, 1.0]
+
+
+def test_a_drop_per_second_counts_seconds_beyond_the_budget_alone(outcome):
+    targets = dict.fromkeys("abc", 0.5)
+
+    def ranks(*cohort):
+        return [each.loss_rank for each in reward_parts(cohort, targets, budget_s=10.0, per_second=True).values()]
+
+    slow = outcome("c", drop=0.3, time_s=20.0)  # 0.15 per budget
+    assert ranks(outcome("a", drop=0.2, time_s=1.0), outcome("b", drop=0.1, time_s=10.0), slow) == [1.0, 0.0, 0.5]
+    assert ranks(outcome("a", drop=0.2, time_s=10.0), outcome("b", drop=0.1, time_s=1.0), slow) == [1.0, 0.0, 0.5]
+    worse, late = outcome("a", drop=-0.1, time_s=10.0), outcome("b", drop=-0.2, time_s=40.0)
+    assert ranks(worse, late, slow) == [0.5, 0.0, 1.0]  # a rise is not excused by taking long

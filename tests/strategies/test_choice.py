@@ -12,7 +12,7 @@ def test_whatever_is_committed_is_kept_from_growing_and_from_overshooting(build,
     chooser = Chooser(config=strategy.config, bandit=strategy.bandit, cost=strategy.cost)
     profile = roster[device]
     state = {"committed": {profile.name: [heads, channels]}, "bandits": {}, "memory_scale": {}}
-    choice = chooser.choose(state, profile, t)
+    choice = chooser.choose(state, chooser.offer(state, profile, t))
     geometry, target = strategy.spec.geometry, strategy.config.target_sparsity(profile.device_class)
     least = keep_counts(geometry, target)
     assert choice.counts[0] <= heads

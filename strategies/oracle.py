@@ -1,0 +1,39 @@
+"""The oracle: knows every device's true speed and plays the arm that the planner deems best, without any learning.
+
+What FedSpine's bandit and learned speeds are measured against, in simulations alone: it trusts the slowdown and the
+links of each device's profile, which are true where they are emulated or simulated, and hearsay anywhere else. In round
+t, with the same planner, worths and feasible arms as FedSpine's (strategies.pacing),
+
+    tau_t = argmax of sum_i weight_i worth(a_i(tau)) / max_i T_i(a_i(tau)),   T_i by the cost model and the profile,
+
+and device i plays a_i(tau_t). It looks one round ahead, as one-step regret does; links that vary from round to round it
+knows by their median.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.pacer import Pacer
+from strategies.policy import Policy, compose
+
+NAME = "oracle"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: a pace, and one arm on offer, which any bandit takes."""
+    return replace(config, strategy=replace(config.strategy, bandit="fixed", pace="filter"))
+
+
+def oracle(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that offers every device its best arm under the true costs."""
+    policy = compose(NAME, settings(config), geometry, head_shapes, prior)
+    largest = policy.config.strategy.ranks[-1]
+    return replace(policy, pacer=Pacer(cost=policy.cost, largest_rank=largest, narrows=True, told=True, single=True))

@@ -1,0 +1,166 @@
+"""Keeping the fleet's pace: learned speeds, a common time budget for each round, and what becomes of slower arms.
+
+`strategy.pace` says what a round's budget (strategies.pacing) does:
+
+- "filter": a device is offered only arms that it is predicted to end within the budget: the steps of its worthiest such
+  arm, at least its sparsity, at most its rank. Floors of the schedule stand, so the budget is never shorter than the
+  slowest device needs.
+- "lagrange": every arm stays on offer, and being late costs reward: a multiplier in the place of the fourth reward
+  weight, times the excess over the budget. The multiplier moves by dual ascent on the cohort's mean excess.
+
+A device of an unknown class is offered the run's usual steps, once, and leaves the budget alone. Nobody is left out of
+a cohort for being slow: that would starve the fleet of the slow devices' data.
+
+State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the excess}.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedcore.config import StrategyConfig
+from fedcore.outcome import Outcome, Status
+from fedcore.protocols import NO_STEPS, ArmSpace, Json
+from strategies.choice import Choice, Chooser, Offer
+from strategies.cost import Demand, RoundCost
+from strategies.pacing import Timetable, best_budget, worth
+from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, no_speeds, told_speed
+
+SPARSITIES = 5  # tried in a device's range
+PROBE_STEPS = 1.0  # the two forward passes of the probe take about as long as a step
+SCORE_STEPS = 1.5  # a scoring step also forms gradients of the frozen weights
+ALLOWED_EXCESS = 0.05  # mean lateness of a cohort that the multiplier leaves alone, as a share of the budget
+ASCENT = 0.5  # step of the dual ascent
+LARGEST_MULTIPLIER = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paced:
+    """A cohort's offers after the pacer, in order, and the round's budget; None where no speed is known."""
+
+    offers: tuple[Offer, ...]
+    budget_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacer:
+    """Learns speeds and sets budgets.
+
+    With `told`, speeds are those of the profiles and nothing is learned; with `single`, each device is offered its
+    worthiest arm alone.
+    """
+
+    cost: RoundCost
+    largest_rank: int
+    narrows: bool  # "filter"
+    multiplier: float = 0.0  # before the first round
+    told: bool = False
+    single: bool = False
+
+    def start(self) -> Json:
+        """Return the state before the first round."""
+        return {"speeds": no_speeds(), "multiplier": self.multiplier}
+
+    def pace(
+        self, state: Json, chooser: Chooser, offers: Sequence[Offer], weights: Sequence[int], scored: Mapping[str, bool]
+    ) -> Paced:
+        """Return the offers of a round, narrowed where the pace is a filter, and its budget.
+
+        `scored` says of which classes importances are asked in this round.
+        """
+        tables = {}
+        for offer, weight in zip(offers, weights, strict=True):
+            speed = told_speed(offer.profile) if self.told else known_speed(state["speeds"], offer.profile)
+            if speed is not None:
+                score = scored[offer.profile.device_class]
+                tables[offer.profile.name] = self._timetable(chooser, offer, speed, weight=weight, score=score)
+        budget_s = best_budget(list(tables.values())) if tables else None
+        if not self.narrows:
+            return Paced(offers=tuple(offers), budget_s=budget_s)
+        narrowed = (replace(each, space=self._narrowed(each, tables, budget_s)) for each in offers)
+        return Paced(offers=tuple(narrowed), budget_s=budget_s)
+
+    def opened(self, choice: Choice, score: bool) -> Json:
+        """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
+        steps = choice.arm.steps or self.cost.local_steps
+        demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
+        work = [demand.train_s, demand.down_bytes, demand.up_bytes]
+        return {"demand": work, "told": list(told_speed(choice.profile))}
+
+    def learn(
+        self, state: Json, opened: Json, outcomes: Sequence[Outcome], modelled: Mapping[str, float] | None
+    ) -> Json:
+        """Return the state after a round; with `modelled` times, by device, profiles are believed and not clocks."""
+        measured = {}
+        for each in outcomes:
+            if each.status is not Status.ACCEPTED:
+                continue
+            told, (train_s, down_bytes, up_bytes) = (opened["devices"][each.device][key] for key in ("told", "demand"))
+            demand = Demand(train_s=train_s, down_bytes=down_bytes, up_bytes=up_bytes)
+            speed = measured_speed(each, demand) if modelled is None else Speed(*told)
+            if speed is not None:
+                measured[each.device] = each.device_class, speed
+        times = {each.device: each.time_s for each in outcomes} if modelled is None else modelled
+        late = [times[each.device] for each in outcomes if each.status is Status.ACCEPTED]
+        return {
+            "speeds": state["speeds"] if self.told else learn_speeds(state["speeds"], measured),
+            "multiplier": self._ascended(state["multiplier"], late, opened["budget_s"]),
+        }
+
+    def _ascended(self, multiplier: float, times: Sequence[float], budget_s: float | None) -> float:
+        if self.narrows or not budget_s or not times:
+            return multiplier
+        excess = sum(min(1.0, max(0.0, time_s / budget_s - 1.0)) for time_s in times) / len(times)
+        return min(LARGEST_MULTIPLIER, max(0.0, multiplier + ASCENT * (excess - ALLOWED_EXCESS)))
+
+    def _timetable(self, chooser: Chooser, offer: Offer, speed: Speed, *, weight: int, score: bool) -> Timetable:
+        arms = grid(offer.space)
+        seconds, worths = np.empty(len(arms)), np.empty(len(arms))
+        for index, (sparsity, rank, chosen) in enumerate(arms):
+            steps, counts = chosen or self.cost.local_steps, chooser.counts(offer, sparsity)
+            demand = self._demand(offer.profile.device_class, counts, rank, steps, score=score)
+            seconds[index] = speed.seconds(demand)
+            worths[index] = worth(steps, sparsity, rank / self.largest_rank)
+        return Timetable(seconds=seconds, worths=worths, weight=weight)
+
+    def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
+        extra = PROBE_STEPS + SCORE_STEPS * score
+        return self.cost.demand(device_class, counts, rank, steps + extra)
+
+    def _narrowed(self, offer: Offer, tables: Mapping[str, Timetable], budget_s: float | None) -> ArmSpace:
+        table = tables.get(offer.profile.name)
+        if table is None or budget_s is None:
+            return self._usual(offer.space)
+        return self._within(offer.space, grid(offer.space)[table.best_within(budget_s)])
+
+    def _within(self, space: ArmSpace, arm: tuple[float, int, int]) -> ArmSpace:
+        """Return the arms of `space` with the steps of `arm`, at least as sparse and of at most its rank."""
+        sparsity, rank, steps = arm
+        if self.single:
+            return ArmSpace(sparsity_low=sparsity, sparsity_high=sparsity, ranks=(rank,), steps=(steps,))
+        ranks = tuple(each for each in space.ranks if each <= rank)
+        return replace(space, sparsity_low=sparsity, ranks=ranks, steps=(steps,))
+
+    def _usual(self, space: ArmSpace) -> ArmSpace:
+        """Return `space` with the largest number of steps that is not above the run's, else the smallest."""
+        if space.steps == NO_STEPS:
+            return space
+        usual = max((each for each in space.steps if each <= self.cost.local_steps), default=space.steps[0])
+        return replace(space, steps=(usual,))
+
+
+def grid(space: ArmSpace) -> list[tuple[float, int, int]]:
+    """Return arms all over `space` as (sparsity, rank, steps)."""
+    low, high = space.sparsity_low, space.sparsity_high
+    sparsities = [low] if low == high else [*np.linspace(low, high, SPARSITIES)[:-1].tolist(), high]
+    return list(itertools.product(sparsities, space.ranks, space.steps))
+
+
+def make_pacer(config: StrategyConfig, cost: RoundCost) -> Pacer | None:
+    """Return the pacer that `config.pace` names; None where nothing keeps a pace."""
+    if config.pace == "off":
+        return None
+    weight = config.reward_weights[3]
+    return Pacer(cost=cost, largest_rank=config.ranks[-1], narrows=config.pace == "filter", multiplier=weight)

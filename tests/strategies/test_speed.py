@@ -1,0 +1,59 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from fedcore.outcome import Status
+from fedcore.profile import DeviceProfile
+from strategies.cost import Demand
+from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, no_speeds, told_speed
+
+WORK = Demand(train_s=4.0, down_bytes=1e6, up_bytes=5e5)
+PROFILE = DeviceProfile(name="n1", device_class="nx", num_examples=1, slowdown=3.0, uplink_mbps=4.0, downlink_mbps=8.0)
+
+
+@pytest.fixture(scope="module")
+def outcome(build, roster, fleet):
+    strategy = build()
+    _, plan = strategy.plan(strategy.start(), roster, 1)
+    first = fleet(failures=False).outcomes(strategy, plan, roster)[0]
+
+    def make(*, time_s=20.0, status=Status.ACCEPTED, **phases):
+        return replace(first, time_s=time_s, status=status, report=replace(first.report, phase_s=phases))
+
+    return make
+
+
+def test_seconds_are_the_formula_and_profiles_tell_them():
+    speed = told_speed(PROFILE)
+    assert speed == Speed(compute=3.0, down=1e-6, up=2e-6, other=0.0)
+    assert speed.seconds(WORK) == pytest.approx(3 * 4 + 1 + 1)
+    assert told_speed(replace(PROFILE, uplink_mbps=0.0, downlink_mbps=0.0)) == Speed(compute=3.0)
+
+
+def test_a_measured_speed_predicts_what_was_measured(outcome):
+    speed = measured_speed(outcome(train=10.0, download=2.0, upload=3.0), WORK)
+    assert speed == Speed(compute=2.5, down=2e-6, up=6e-6, other=5.0)
+    assert speed.seconds(WORK) == pytest.approx(20.0)
+
+
+def test_what_shows_no_speed_is_passed_over(outcome):
+    assert measured_speed(outcome(train=10.0, status=Status.MISSED_DEADLINE), WORK) is None
+    assert measured_speed(replace(outcome(train=10.0), report=None), WORK) is None
+    for broken in ({}, {"train": math.nan}, {"train": math.inf}, {"train": 1.0, "upload": -1.0}):
+        assert measured_speed(outcome(**broken), WORK) is None
+
+
+def test_a_device_is_known_by_itself_then_by_its_class():
+    state = learn_speeds(no_speeds(), {"n1": ("nx", Speed(compute=2.0)), "n2": ("nx", Speed(compute=4.0))})
+    assert known_speed(state, PROFILE).compute == 2.0
+    stranger = known_speed(state, replace(PROFILE, name="n9")).compute
+    assert stranger == pytest.approx(0.8 * 2.0 + 0.2 * 4.0)
+    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2")) is None
+
+
+def test_newer_measurements_move_a_device_by_half():
+    state = no_speeds()
+    for compute in (2.0, 4.0, 8.0):
+        state = learn_speeds(state, {"n1": ("nx", Speed(compute=compute, up=compute))})
+    assert state["devices"]["n1"] == [5.5, 0.0, 5.5, 0.0]
