@@ -1,0 +1,1 @@
+"""What an outer optimiser and coarse codecs save per unit of loss: python -m benchmarks.diloco."""
