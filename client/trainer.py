@@ -19,7 +19,8 @@ from fedcore.keep_set import KeepSet
 from fedcore.label_prior import prior_shift
 from fedcore.nn.batches import EncodedRows, encode_rows
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.importance import LoraTaylorScorer, Scorer, SmoothedScores, TaylorScorer
+from fedcore.nn.criteria.scorer import Scorer
+from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import adapted, attach, load_adapter, read_adapter
 from fedcore.nn.model_folder import load_tokenizer
@@ -200,11 +201,11 @@ def local_round(
         ),
     )
     after = read_adapter(classifier)
-    smoothed = scorer.state if isinstance(scorer, LoraTaylorScorer) else None
+    groups = state.groups if scorer is None else scorer.state
     return LocalRound(
         increment={name: after[name] - before[name] for name in work.training.trains.of(before)},
         result=result,
-        state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed),
+        state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, groups=groups),
     )
 
 
@@ -226,6 +227,8 @@ def own_prior_shift(work: Work, rows: EncodedRows) -> NDArray[np.float32] | None
 
 
 def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:
-    if work.training.importance == "lora-taylor":
-        return LoraTaylorScorer(state.smoothed or SmoothedScores.zero(classifier.geometry))
-    return TaylorScorer() if work.score else None
+    """Return what scores this round; a round that asks for no scores is not watched either."""
+    if not work.score:
+        return None
+    begin = Beginning(geometry=classifier.geometry, seed=work.seed, state=state.groups)
+    return make_scorer(work.training.importance, begin)

@@ -1,4 +1,4 @@
-"""What training carries from round to round: optimiser moments and smoothed importances, as a file."""
+"""What training carries from round to round, as a file: optimiser moments and what the criterion remembers."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
-from fedcore.nn.importance import SmoothedScores
+from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.moments import Holding, Moment
 from storage.atomic import write_atomic
 
@@ -24,7 +24,7 @@ class TrainingState:
     basis: str = ""
     holding: Holding | None = None
     moments: Mapping[str, Moment] = field(default_factory=dict)
-    smoothed: SmoothedScores | None = None
+    groups: GroupState | None = None  # what the importance criterion remembers
 
 
 def save_training_state(path: Path, state: TrainingState) -> None:
@@ -32,8 +32,8 @@ def save_training_state(path: Path, state: TrainingState) -> None:
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, moment in state.moments.items():
         tensors[f"first.{name}"], tensors[f"second.{name}"] = moment.first, moment.second
-    if state.smoothed is not None:
-        tensors["smoothed.heads"], tensors["smoothed.channels"] = state.smoothed.heads, state.smoothed.channels
+    if state.groups is not None:
+        tensors["groups.heads"], tensors["groups.channels"] = state.groups.heads, state.groups.channels
     facts = {
         "basis": state.basis,
         "rank": state.holding.rank if state.holding else 0,
@@ -56,14 +56,12 @@ def load_training_state(path: Path) -> TrainingState:
                 )
                 for name, step in facts["steps"].items()
             }
-            smoothed = None
-            if "smoothed.heads" in names:
-                smoothed = SmoothedScores(
-                    heads=file.get_tensor("smoothed.heads"), channels=file.get_tensor("smoothed.channels")
-                )
+            groups = None
+            if "groups.heads" in names:
+                groups = GroupState(heads=file.get_tensor("groups.heads"), channels=file.get_tensor("groups.channels"))
             holding = None
             if facts["keep_set"]:
                 holding = Holding(keep_set=KeepSet.from_bytes(facts["keep_set"].encode()), rank=facts["rank"])
-            return TrainingState(basis=facts["basis"], holding=holding, moments=moments, smoothed=smoothed)
+            return TrainingState(basis=facts["basis"], holding=holding, moments=moments, groups=groups)
     except (OSError, SafetensorError, ProtocolError, KeyError, ValueError, TypeError, AttributeError):
         return TrainingState()

@@ -32,7 +32,7 @@ class TrainingSpec:
     learning_rate: float
     weight_decay: float
     lora_scale: float  # s = alpha / r, one constant for every rank
-    importance: str  # "taylor" or "lora-taylor"
+    importance: str  # a name of fedcore.pruning.criteria.CRITERIA
     keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
     codec: str  # e.g. "identity", "bf16+zstd"
     trains: Trains = EVERYTHING  # what is not frozen, and so sent

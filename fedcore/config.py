@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fedcore.address import check_address
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name, check_network
+from fedcore.pruning.criteria import CRITERIA
 
 SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
 COUNT_LIMIT = 2**31  # counts travel as unsigned 32-bit numbers
@@ -149,7 +150,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     lora_scale: float = 2.0
     targets: tuple[str, ...] = ()  # linear layers with adapters; empty is every prunable one
-    importance: str = "taylor"
+    importance: str = "taylor"  # a name of fedcore.pruning.criteria.CRITERIA
     keep_optimizer: bool = False
     logit_adjustment: bool = True  # against label skew; devices tell the coordinator their label counts
     codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
@@ -163,7 +164,7 @@ class TrainingConfig:
         _at_least("training.weight_decay", self.weight_decay, 0)
         if not 0.0 < self.final_lr_share <= 1.0:
             raise ConfigError(f"training.final_lr_share must be in (0, 1], got {self.final_lr_share}")
-        _one_of("training.importance", self.importance, ("taylor", "lora-taylor"))
+        _one_of("training.importance", self.importance, tuple(CRITERIA))
         _one_of("training.downlink", self.downlink, ("full", "delta"))
 
 

@@ -7,9 +7,9 @@ from fedcore.adapter import AdapterSpec
 from fedcore.assignment import Assignment
 from fedcore.device import forward_flops, step_seconds, transfer_seconds
 from fedcore.profile import DeviceProfile
+from fedcore.pruning.criteria import CRITERIA
 from simulation.luck import Luck
 
-SCORING_STEPS = 1.5  # a step that also forms the gradients of the frozen weights, block by block
 PROBES = 2  # forward passes: the loss before and after
 _KNOWN = 1 << 12
 
@@ -25,8 +25,9 @@ class TrainCost:
     def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
         """Return what an assignment's probes, steps and scores take a device of this slowdown."""
         heads, channels = assignment.keep_set.counts
-        scores = assignment.score and assignment.training.importance == "taylor"
-        steps = assignment.local_steps + (SCORING_STEPS if scores else 0.0)
+        steps = float(assignment.local_steps)
+        if assignment.score:
+            steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
         key = heads, channels, assignment.arm.rank, assignment.training.batch_size
         step_s, forward_s = _step_and_forward(self, *key)
         return (steps * step_s + PROBES * forward_s) * profile.slowdown

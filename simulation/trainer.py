@@ -110,11 +110,13 @@ class VirtualTrainer:
         )
         figures: list[Figures | str] = []
         states: list[TrainingState] = []
-        for task, result, smoothed in zip(order.tasks, trained.results, trained.smoothed, strict=True):
+        for task, result, groups in zip(order.tasks, trained.results, trained.smoothed, strict=True):
             if isinstance(result, TrainResult):
                 figures.append(_figures(result))
                 states.append(
-                    TrainingState(basis=work.basis, holding=holding, moments=result.moments, smoothed=smoothed)
+                    TrainingState(
+                        basis=work.basis, holding=holding, moments=result.moments, groups=groups or task.state.groups
+                    )
                 )
             else:
                 figures.append(str(result))
@@ -128,7 +130,7 @@ class VirtualTrainer:
             seed=task.work.seed,
             prior_shift=own_prior_shift(task.work, rows),
             moments=kept_moments(task.work, task.state, classifier.geometry, holding),
-            smoothed=task.state.smoothed,
+            smoothed=task.state.groups,
         )
 
     def _step_memory(self, order: Order) -> StepMemory:

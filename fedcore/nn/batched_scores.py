@@ -1,4 +1,4 @@
-"""Group scores of many devices at once, equal to those of `fedcore.nn.importance` device by device.
+"""Group scores of many devices at once, equal to those of the criteria in `fedcore/nn/criteria` device by device.
 
 A device's weight gradient is as large as the weight, so it is formed for a block of rows at a time, and the block is
 the smaller the more devices there are.
@@ -17,8 +17,9 @@ from torch import nn
 from fedcore.geometry import Cut, Geometry
 from fedcore.nn.batched_lora import StackedLora
 from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.lora_taylor import DECAY
 from fedcore.nn.group_scores import joined, unit_norm
-from fedcore.nn.importance import DECAY, SmoothedScores
 from fedcore.outcome import GroupScores
 
 BLOCK_VALUES = 1 << 20  # of all devices' gradients that exist at once
@@ -127,9 +128,9 @@ def group_scores(vectors: StackedVectors, geometry: Geometry) -> list[GroupScore
 class StackedAverages:
     """The running averages of `LoraTaylorScorer`, of many devices, in dense coordinates."""
 
-    def __init__(self, classifier: Classifier, states: Sequence[SmoothedScores | None]) -> None:
+    def __init__(self, classifier: Classifier, states: Sequence[GroupState | None]) -> None:
         self._geometry, self._keep = classifier.geometry, classifier.keep_set
-        known = [each or SmoothedScores.zero(classifier.geometry) for each in states]
+        known = [each or GroupState.full(classifier.geometry) for each in states]
         self._heads = np.stack([each.heads for each in known])  # (devices, layers, head units)
         self._channels = np.stack([each.channels for each in known])
 
@@ -159,10 +160,10 @@ class StackedAverages:
             [unit_norm(self._channels[:, layer, list(kept)]) for layer, kept in enumerate(self._keep.channels)],
         )
 
-    def states(self) -> tuple[SmoothedScores, ...]:
+    def states(self) -> tuple[GroupState, ...]:
         """Return the averages of every device."""
         pairs = zip(self._heads, self._channels, strict=True)
-        return tuple(SmoothedScores(heads=heads, channels=channels) for heads, channels in pairs)
+        return tuple(GroupState(heads=heads, channels=channels) for heads, channels in pairs)
 
 
 def _per_device(heads: list[NDArray[np.float32]], channels: list[NDArray[np.float32]]) -> list[GroupScores]:

@@ -23,16 +23,22 @@ from fedcore.nn.batch_schedule import Indices, Schedule, passes, schedule
 from fedcore.nn.batched_forward import batched_losses
 from fedcore.nn.batched_lora import StackedLora, freeze, put_factors, stacked
 from fedcore.nn.batched_scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
-from fedcore.nn.batches import EncodedRows
+from fedcore.nn.batches import EncodedRows, collate
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.importance import SmoothedScores, calibration_failed
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.layer_inputs import calibration_failed
+from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.lora import load_adapter, read_adapter
 from fedcore.nn.moments import Moments
+from fedcore.nn.objective import Objective
 from fedcore.nn.packed_attention import packed
 from fedcore.nn.packed_rows import TokenTable
 from fedcore.nn.stacked_state import Layout, StackedState
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.train import MAX_GRADIENT_NORM, TrainResult, diverged
 from fedcore.outcome import GroupScores
+
+STACKED = ("taylor", "lora-taylor")  # criteria that score many devices in one pass
 
 Batches = Mapping[int, Indices]  # by device: row numbers within its shard
 
@@ -47,7 +53,7 @@ class VirtualTask:
     seed: int
     prior_shift: NDArray[np.float32] | None = None  # (labels,), as in TrainingAids
     moments: Moments = field(default_factory=dict)  # kept optimiser state in device coordinates, or empty
-    smoothed: SmoothedScores | None = None  # running averages of "lora-taylor"
+    smoothed: GroupState | None = None  # running averages of "lora-taylor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,7 @@ class BatchTrained:
     # of what trains, name -> (devices, *shape): after - before, the scale folded into B
     increments: dict[str, NDArray[np.float32]]
     results: tuple[TrainResult | FedcoreError, ...]  # an error for a device that failed: its increments are zero
-    smoothed: tuple[SmoothedScores | None, ...]
+    smoothed: tuple[GroupState | None, ...]
 
 
 def train_batched(
@@ -95,9 +101,11 @@ def train_batched(
         with stacked(classifier) as layers, packed(classifier):
             freeze(layers, before, spec.trains)
             limit = max_tokens or default_tokens(classifier)
-            run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=limit)
+            run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=limit, score=score)
             run.train(steps)
-            scores = run.scores() if score else {}
+            scores = run.scores() if score and spec.importance in STACKED else {}
+        if score and spec.importance not in STACKED:
+            scores = run.scores_one_by_one(tasks, before)
     finally:
         classifier.model.train(training)
     peaks = [memory.peak_mb(rows * width) for rows, width in sizes]
@@ -129,6 +137,7 @@ class _Run:
         *,
         spec: TrainingSpec,
         max_tokens: int,
+        score: bool,
     ) -> None:
         self.classifier, self.layers, self.plans, self.spec = classifier, layers, plans, spec
         self.max_tokens = max_tokens
@@ -139,7 +148,7 @@ class _Run:
             np.stack([labels if task.prior_shift is None else task.prior_shift for task in tasks])
         )
         self.averages: StackedAverages | None = None
-        if spec.importance == "lora-taylor":
+        if score and spec.importance == "lora-taylor":
             self.averages = StackedAverages(classifier, [task.smoothed for task in tasks])
         self.failures: dict[int, FedcoreError] = {}
         self.before, self.after = np.zeros(len(tasks)), np.zeros(len(tasks))
@@ -173,6 +182,29 @@ class _Run:
                     self.failures[device] = calibration_failed()
         return found
 
+    def scores_one_by_one(
+        self, tasks: Sequence[VirtualTask], before: Mapping[str, NDArray[np.float32]]
+    ) -> dict[int, GroupScores]:
+        """Return the same under any other criterion: every device's values in the model, which afterwards has its own.
+
+        To be called when the model has its own layers again. What does not train is as in `before`.
+        """
+        found: dict[int, GroupScores] = {}
+        own = read_adapter(self.classifier)
+        for device, (task, plan) in enumerate(zip(tasks, self.plans, strict=True)):
+            if device in self.failures:
+                continue
+            load_adapter(self.classifier, {**before, **self.state.tensors(device)})
+            begin = Beginning(geometry=self.classifier.geometry, seed=task.seed)
+            batch = collate(task.rows, plan.calibration)
+            try:
+                scorer = make_scorer(self.spec.importance, begin)
+                found[device] = scorer.scores(self.classifier, batch, Objective(task.prior_shift))
+            except FedcoreError as error:
+                self.failures[device] = error
+        load_adapter(self.classifier, own)
+        return found
+
     def result(
         self, device: int, peak_mb: float, scores: GroupScores | None, keep_moments: bool
     ) -> TrainResult | FedcoreError:
@@ -198,7 +230,7 @@ class _Run:
                 value[device] = 0.0
         return found
 
-    def smoothed(self) -> tuple[SmoothedScores | None, ...]:
+    def smoothed(self) -> tuple[GroupState | None, ...]:
         """Return everybody's running averages, where any are kept."""
         return self.averages.states() if self.averages is not None else (None,) * len(self.plans)
 

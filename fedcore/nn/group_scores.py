@@ -1,11 +1,14 @@
-"""From weights and gradients to one importance vector per layer, without a buffer of a weight matrix's size.
+"""From weights, and what they are multiplied with, to one importance vector per layer and kind.
+
+No buffer of a weight matrix's size is made: effective weights W + s B A are formed for a block of rows at a time.
 
 Member matrices of a group (q, k, v, o; gate, up, down) give one vector each; each is divided by its L2 norm, then
 they are summed, and a layer's sum is scaled to L2 norm 1. Where a cut leaves k and v whole (multi-query
-attention) they do not count. Products are formed for a block of rows at a time and summed at once.
+attention) they do not count.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, cast
 
 import numpy as np
@@ -21,6 +24,9 @@ from fedcore.outcome import GroupScores
 
 BLOCK_ROWS = 64
 
+ALL = slice(None)
+
+Elementwise = Callable[[torch.Tensor], torch.Tensor]
 Vectors = Mapping[tuple[int, str], torch.Tensor]  # (layer, module) -> one score per kept group
 
 
@@ -33,24 +39,53 @@ class BlockGradient(Protocol):
 
 
 @torch.no_grad()
+def effective_weight(layer: nn.Module, rows: slice = ALL, columns: slice = ALL) -> torch.Tensor:
+    """Return a part of the weight with its adapter, W + s B A, in float32."""
+    effective = _weight(layer)[rows, columns].float()
+    if isinstance(layer, LoraLinear):
+        a, b = factors(layer)
+        effective = torch.addmm(effective, b[rows], a[:, columns], alpha=scale_of(layer))
+    return effective
+
+
+@torch.no_grad()
 def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: int) -> torch.Tensor:
     """Return |gradient x effective weight| summed per group, (groups,)."""
-    base = layer.get_base_layer() if isinstance(layer, LoraLinear) else layer
-    weight = cast(torch.Tensor, base.weight)
-    sums: list[torch.Tensor] = []
-    columns = torch.zeros(weight.shape[1], device=weight.device)
-    for start in range(0, weight.shape[0], block_rows):
-        rows = slice(start, start + block_rows)
-        effective = weight[rows].float()
-        if isinstance(layer, LoraLinear):
-            a, b = factors(layer)
-            effective = torch.addmm(effective, b[rows], a, alpha=scale_of(layer))
-        product = gradient(rows).mul_(effective).abs_()
-        if cut.side == "out":
-            sums.append(product.sum(dim=1))
-        else:
-            columns += product.sum(dim=0)
-    return (torch.cat(sums) if cut.side == "out" else columns).view(-1, cut.width).sum(dim=1)
+    products = (
+        gradient(rows).mul_(effective_weight(layer, rows)).abs_() for rows in _blocks(rows_of(layer), block_rows)
+    )
+    if cut.side == "out":
+        return per_group(torch.cat([each.sum(dim=1) for each in products]), cut)
+    return per_group(functools.reduce(torch.add, (each.sum(dim=0) for each in products)), cut)
+
+
+def row_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
+    """Return `of` the effective weights, summed over the inputs: (out,)."""
+    return torch.cat([of(effective_weight(layer, rows)).sum(dim=1) for rows in _blocks(rows_of(layer), block_rows)])
+
+
+def column_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
+    """Return `of` the effective weights, summed over the outputs: (in,)."""
+    parts = (of(effective_weight(layer, rows)).sum(dim=0) for rows in _blocks(rows_of(layer), block_rows))
+    return functools.reduce(torch.add, parts)
+
+
+def rows_of(layer: nn.Module) -> int:
+    """Return how many outputs a layer has at present."""
+    return _weight(layer).shape[0]
+
+
+def per_group(lines: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Sum what belongs to one group: (groups * width,) -> (groups,)."""
+    return lines.view(-1, cut.width).sum(dim=1)
+
+
+def scores_of_layers(heads: Sequence[torch.Tensor], channels: Sequence[torch.Tensor]) -> GroupScores:
+    """Return one vector per layer and kind as scores, each at L2 norm 1."""
+    return GroupScores(
+        heads=tuple(unit_norm(each.float().cpu().numpy()) for each in heads),
+        channels=tuple(unit_norm(each.float().cpu().numpy()) for each in channels),
+    )
 
 
 def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True, first_layer: int = 0) -> GroupScores:
@@ -94,6 +129,15 @@ def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     norm = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
     scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), vectors.shape[-1] ** -0.5)
     return np.asarray(scaled, dtype=np.float32)
+
+
+def _weight(layer: nn.Module) -> torch.Tensor:
+    base = layer.get_base_layer() if isinstance(layer, LoraLinear) else layer
+    return cast(torch.Tensor, base.weight)
+
+
+def _blocks(rows: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def _normed(vectors: torch.Tensor) -> torch.Tensor:

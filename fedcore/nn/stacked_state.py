@@ -112,6 +112,11 @@ class StackedState:
         lines = self.values.mul_(self.scales).sub_(self._wire)
         return {name: each.numpy() for name, each in self.layout.split(lines).items()}
 
+    def tensors(self, device: int) -> dict[str, NDArray[np.float32]]:
+        """Return copies of one device's values, scale folded into B: what `load_adapter` takes."""
+        line = (self.values[device] * self.scales)[None]
+        return {name: each[0].numpy() for name, each in self.layout.split(line).items()}
+
     def moments(self, device: int) -> dict[str, Moment]:
         """Return a copy of the optimiser state of one device, as `fedcore.nn.optimizer.moments` does."""
         first, second = (each[device].numpy().copy() for each in (self.first, self.second))

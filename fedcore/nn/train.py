@@ -19,9 +19,9 @@ from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
 from fedcore.nn.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.scorer import Scorer
 from fedcore.nn.evaluate import forward_logits
 from fedcore.nn.frozen import training_only
-from fedcore.nn.importance import Scorer
 from fedcore.nn.memory import LiveTensorMeter
 from fedcore.nn.moments import Moment, Moments
 from fedcore.nn.objective import PLAIN, Objective

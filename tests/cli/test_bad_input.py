@@ -18,7 +18,9 @@ SETTINGS = {  # --set of a fleet -> parts of its error
     "strategy.bandit=ucb": ("strategy.bandit: expected one of s-ucb, fixed, random", "got 'ucb'"),
     "strategy.aggregator=median": ("strategy.aggregator: expected one of factor-mean, delta-stack, ", "; got 'median'"),
     "training.codec=zip": ("training.codec: expected parts joined by '+'", "got 'zip'"),
-    "training.importance=luck": ("training.importance: expected one of taylor, lora-taylor; got 'luck'",),
+    "training.importance=luck": (
+        "training.importance: expected one of lora-taylor, taylor, magnitude, wanda-sp, flap, amp, random; got 'luck'",
+    ),
     'training.targets=["w"]': ("targets ['w']: expected some of",),
     "model.path=gpt2": ("cannot prune a model of type 'gpt2'; expected one of: bert, roberta",),
     "model.path=/nowhere/model": ("/nowhere/model: no such file or folder; check [model]",),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from client.training_state import TrainingState, load_training_state, save_training_state
 from fedcore.keep_set import KeepSet
-from fedcore.nn.importance import SmoothedScores
+from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.moments import Holding, Moment
 
 KEEP_SET = KeepSet(heads=((0, 1), (1, 2)), channels=((0,), (3,)))
@@ -28,7 +28,7 @@ def full_state() -> TrainingState:
             "layers.0.q.A": Moment(first=drawn(4, 6), second=drawn(4, 6), step=7),
             "layers.0.q.B": Moment(first=drawn(6, 4).T, second=drawn(6, 4).T, step=9),
         },
-        smoothed=SmoothedScores(heads=drawn(2, 3), channels=drawn(2, 5)),
+        groups=GroupState(heads=drawn(2, 3), channels=drawn(2, 5)),
     )
 
 
@@ -42,9 +42,9 @@ def test_a_state_comes_back_as_it_went(tmp_path: Path) -> None:
         assert back.moments[name].step == moment.step
         np.testing.assert_array_equal(back.moments[name].first, moment.first)
         np.testing.assert_array_equal(back.moments[name].second, moment.second)
-    assert back.smoothed is not None and state.smoothed is not None
-    np.testing.assert_array_equal(back.smoothed.heads, state.smoothed.heads)
-    np.testing.assert_array_equal(back.smoothed.channels, state.smoothed.channels)
+    assert back.groups is not None and state.groups is not None
+    np.testing.assert_array_equal(back.groups.heads, state.groups.heads)
+    np.testing.assert_array_equal(back.groups.channels, state.groups.channels)
 
 
 def test_an_empty_state_comes_back_empty(tmp_path: Path) -> None:

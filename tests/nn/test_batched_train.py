@@ -17,7 +17,8 @@ from fedcore.errors import FedcoreError, ModelError
 from fedcore.nn.batched_train import BatchTrained, VirtualTask, default_tokens, train_batched
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores, TaylorScorer
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.lora import attach, load_adapter, read_adapter
 from fedcore.nn.moments import Moment
 from fedcore.nn.step_memory import StepMemory
@@ -87,16 +88,16 @@ def make_tasks(classifier: Classifier) -> list[VirtualTask]:
 
 def one_by_one(
     classifier: Classifier, before: Tensors, task: VirtualTask, spec: TrainingSpec, steps: int, *, score: bool
-) -> tuple[dict[str, Any], TrainResult, SmoothedScores | None]:
+) -> tuple[dict[str, Any], TrainResult, GroupState | None]:
     load_adapter(classifier, before)
-    smoothed = LoraTaylorScorer(task.smoothed or SmoothedScores.zero(classifier.geometry))
-    scorer = smoothed if spec.importance == "lora-taylor" else TaylorScorer() if score else None
+    begin = Beginning(geometry=classifier.geometry, seed=task.seed, state=task.smoothed)
+    scorer = make_scorer(spec.importance, begin) if score else None
     aids = TrainingAids(moments=task.moments, scorer=scorer, score=score, prior_shift=task.prior_shift)
     result = train(classifier, task.rows, spec=spec, steps=steps, seed=task.seed, aids=aids)
     after = read_adapter(classifier)
     load_adapter(classifier, before)
     increment = {name: after[name] - before[name] for name in before}
-    return increment, result, smoothed.state if scorer is smoothed else None
+    return increment, result, None if scorer is None else scorer.state
 
 
 def compare(
@@ -146,7 +147,9 @@ def compare(
 
 
 @pytest.mark.parametrize(
-    ("kind", "importance"), [*((kind, "taylor") for kind in KINDS), ("bert", "lora-taylor"), ("mistral", "lora-taylor")]
+    ("kind", "importance"),
+    [*((kind, "taylor") for kind in KINDS), ("bert", "lora-taylor"), ("mistral", "lora-taylor")]
+    + [("bert", name) for name in ("wanda-sp", "flap", "amp", "magnitude", "random")],
 )
 def test_every_device_gets_what_it_gets_alone(kind: str, importance: str) -> None:
     classifier, before = make_classifier(kind)
@@ -192,9 +195,9 @@ def test_running_averages_go_on() -> None:
     classifier, before = make_classifier("llama-gqa")
     spec = dataclasses.replace(SPEC, importance="lora-taylor")
     tasks = make_tasks(classifier)
-    first = train_batched(classifier, before, tasks, spec=spec, steps=1, score=False)
+    first = train_batched(classifier, before, tasks, spec=spec, steps=1, score=True)
     going_on = [dataclasses.replace(task, smoothed=each) for task, each in zip(tasks, first.smoothed, strict=True)]
-    compare(classifier, before, going_on, spec=spec, steps=1)
+    compare(classifier, before, going_on, spec=spec, steps=1, score=True)
 
 
 def test_adapters_on_some_modules_only() -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fedcore.nn.batched_train import train_batched
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.frozen import first_trained_layer, training_only
-from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores
 from fedcore.nn.lora import load_adapter, read_adapter, trainable_parameters
 from fedcore.nn.step_memory import measure_step_memory
 from fedcore.nn.train import TrainingAids, train
@@ -75,7 +76,7 @@ def test_scores_use_the_gradient_there_is() -> None:
     """A frozen: |dB A (W + s B A)|, B frozen: |B dA (W + s B A)|; layers that do not train keep their averages."""
     classifier, before = make_classifier("bert")
     rows = make_rows([5, 7, 3, 4])
-    start = SmoothedScores.zero(classifier.geometry)
+    start = GroupState.full(classifier.geometry)
     found = {}
     for trains in (Trains(factors=Factors.A), Trains(factors=Factors.B), Trains(first_layer=1), EVERYTHING):
         load_adapter(classifier, before)

@@ -8,7 +8,9 @@ from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
 from fedcore.nn.batches import EncodedRows, collate
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores, TaylorScorer
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
+from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.lora import attach, load_adapter, read_adapter, trainable_parameters
 from fedcore.nn.memory import MIB, tensor_bytes
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
@@ -112,7 +114,7 @@ def test_scores_come_only_when_asked_for() -> None:
 
 def test_the_lora_scorer_sees_every_step() -> None:
     classifier = ready()
-    scorer = LoraTaylorScorer(SmoothedScores.zero(classifier.geometry))
+    scorer = LoraTaylorScorer(GroupState.full(classifier.geometry))
     result = run(classifier, learnable_rows(20), 2, scorer=scorer, score=True)
     assert scorer.state.heads.all()
     assert result.scores is not None and np.linalg.norm(result.scores.heads[0]) == pytest.approx(1.0, rel=1e-5)

@@ -5,58 +5,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fedcore.errors import ConfigError
-from fedcore.geometry import Geometry
 from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
+from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.group_scores import combine
-from fedcore.nn.importance import LoraTaylorScorer, SmoothedScores, TaylorScorer
-from fedcore.nn.lora import adapted, attach, factors, trainable_parameters
-from fedcore.outcome import GroupScores
+from fedcore.nn.lora import adapted, factors, trainable_parameters
+from tests.scored import adapted_classifier, assert_scores, grouped, labelled_batch, loss_of
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
-from tests.tiny_models import tiny_batch
-
-MEMBERS = {"heads": ("q", "k", "v", "o"), "channels": ("gate", "up", "down")}
-
-
-def adapted_classifier(family: str, targets: tuple[str, ...] = ()) -> Classifier:
-    classifier = tiny_classifier(family)
-    attach(classifier, rank=3, scale=2.0, targets=targets or classifier.geometry.modules)
-    draw = torch.Generator().manual_seed(1)
-    for _, layer in adapted(classifier):
-        b = factors(layer)[1]
-        b.data = torch.randn(b.shape, generator=draw) * 0.1
-    return classifier.model.eval() and classifier
-
-
-def labelled_batch() -> dict[str, torch.Tensor]:
-    batch = tiny_batch()
-    return batch | {"labels": torch.arange(len(batch["input_ids"])) % 2}
-
-
-def loss_of(classifier: Classifier) -> torch.Tensor:
-    batch = labelled_batch()
-    labels = batch.pop("labels")
-    return torch.nn.functional.cross_entropy(classifier.model(**batch).logits, labels)
-
-
-def grouped(geometry: Geometry, module: str, product: np.ndarray) -> np.ndarray:
-    """|product| (out, in) summed per group by the plainest means."""
-    cut = geometry.cut(module)
-    assert cut is not None
-    lines = product if cut.side == "out" else product.T
-    return np.array([np.abs(lines[i : i + cut.width]).sum() for i in range(0, len(lines), cut.width)])
-
-
-def joined(geometry: Geometry, vectors: dict[tuple[int, str], np.ndarray], kind: str, layer: int) -> np.ndarray:
-    members = [vectors[layer, module] for module in MEMBERS[kind] if (layer, module) in vectors]
-    total = sum(each / np.linalg.norm(each) for each in members)
-    return total / np.linalg.norm(total)
-
-
-def assert_scores(scores: GroupScores, geometry: Geometry, vectors: dict[tuple[int, str], np.ndarray]) -> None:
-    for kind in ("heads", "channels"):
-        for layer, got in enumerate(getattr(scores, kind)):
-            np.testing.assert_allclose(got, joined(geometry, vectors, kind, layer), rtol=2e-4, atol=1e-6)
-            assert got.dtype == np.float32
 
 
 def brute_force(classifier: Classifier) -> dict[tuple[int, str], np.ndarray]:
@@ -144,7 +100,7 @@ def test_lora_taylor_makes_no_buffer_of_a_weight_matrix() -> None:
     geometry = classifier.geometry
     loss_of(classifier).backward()
     with LargestTensor() as seen:
-        LoraTaylorScorer(SmoothedScores.zero(geometry), block_rows=4).observe(classifier)
+        LoraTaylorScorer(GroupState.full(geometry), block_rows=4).observe(classifier)
     assert not seen.shapes & {geometry.shape(module) for module in geometry.modules}
 
 
@@ -164,7 +120,7 @@ def test_lora_taylor_equals_the_formula(family: str, second_order: bool) -> None
         estimate = db @ a + b @ da - (db @ da if second_order else 0)
         effective = layer.get_base_layer().weight + 2.0 * b @ a
         vectors[int(index), module] = grouped(geometry, module, (estimate * effective).detach().numpy())
-    scorer = LoraTaylorScorer(SmoothedScores.zero(geometry), second_order=second_order, block_rows=5)
+    scorer = LoraTaylorScorer(GroupState.full(geometry), second_order=second_order, block_rows=5)
     scorer.observe(classifier)
     assert_scores(scorer.scores(classifier, {}), geometry, vectors)
 
@@ -172,7 +128,7 @@ def test_lora_taylor_equals_the_formula(family: str, second_order: bool) -> None
 def test_lora_taylor_averages_over_steps() -> None:
     classifier = adapted_classifier("bert")
     loss_of(classifier).backward()
-    scorer = LoraTaylorScorer(SmoothedScores.zero(classifier.geometry))
+    scorer = LoraTaylorScorer(GroupState.full(classifier.geometry))
     scorer.observe(classifier)
     first = scorer.state
     scorer.observe(classifier)
@@ -183,7 +139,7 @@ def test_lora_taylor_averages_over_steps() -> None:
 def test_lora_taylor_skips_a_step_with_nan() -> None:
     classifier = adapted_classifier("bert")
     loss_of(classifier).backward()
-    scorer = LoraTaylorScorer(SmoothedScores.zero(classifier.geometry))
+    scorer = LoraTaylorScorer(GroupState.full(classifier.geometry))
     scorer.observe(classifier)
     before = scorer.state
     factors(classifier.linear(1, "v"))[0].grad[0, 0] = float("nan")
@@ -195,13 +151,13 @@ def test_lora_taylor_without_adapters_on_channels_is_refused() -> None:
     classifier = adapted_classifier("bert", ("q", "v"))
     loss_of(classifier).backward()
     with pytest.raises(ConfigError, match="channels of layer 0"):
-        LoraTaylorScorer(SmoothedScores.zero(classifier.geometry)).observe(classifier)
+        LoraTaylorScorer(GroupState.full(classifier.geometry)).observe(classifier)
 
 
 def test_scores_have_norm_one_and_a_silent_layer_is_uniform() -> None:
     classifier = tiny_classifier("bert")
     geometry = classifier.geometry
-    empty = LoraTaylorScorer(SmoothedScores.zero(geometry)).scores(classifier, {})
+    empty = LoraTaylorScorer(GroupState.full(geometry)).scores(classifier, {})
     for each in (*empty.heads, *empty.channels):
         assert np.linalg.norm(each) == pytest.approx(1.0, rel=1e-5)
         assert np.ptp(each) == 0

@@ -1,0 +1,80 @@
+"""What flows into the two layers that read groups, o and down, in one forward pass over a calibration batch.
+
+Padding does not count: only true tokens are handed on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedcore.errors import FedcoreError
+from fedcore.geometry import Cut
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.evaluate import forward_logits
+from fedcore.nn.group_scores import combine
+from fedcore.nn.objective import PLAIN, Objective
+from fedcore.outcome import GroupScores
+
+READERS = ("o", "down")
+
+See = Callable[[int, str, torch.Tensor], None]  # layer, module, inputs (tokens, in) in float32
+Rule = Callable[[nn.Module, Cut, torch.Tensor], torch.Tensor]  # layer, its cut, inputs -> scores (groups,)
+
+
+def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Objective = PLAIN) -> None:
+    """Run `batch` through the model, without gradients or dropout, and let `see` have every reader's inputs.
+
+    Raises FedcoreError where the loss is not finite.
+    """
+    real = batch["attention_mask"].bool()
+    handles = []
+    for layer in range(classifier.geometry.layers):
+        for module in READERS:
+
+            def hook(_: nn.Module, args: tuple[torch.Tensor, ...], layer: int = layer, module: str = module) -> None:
+                see(layer, module, args[0].detach()[real.to(args[0].device)].float())
+
+            handles.append(classifier.linear(layer, module).register_forward_pre_hook(hook))
+    training = classifier.model.training
+    classifier.model.eval()
+    try:
+        with torch.no_grad():
+            logits = forward_logits(classifier, batch)
+            if not torch.isfinite(objective(logits, batch["labels"].to(logits.device))):
+                raise calibration_failed()
+    finally:
+        classifier.model.train(training)
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputScorer:
+    """Scores by a rule over the inputs of o and down and their effective weights: one forward pass, no gradient."""
+
+    rule: Rule
+    state: None = None
+
+    def observe(self, classifier: Classifier) -> None:
+        """Do nothing: training steps are not looked at."""
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Run one forward pass over `batch`. Raises FedcoreError where the loss is not finite."""
+        vectors: dict[tuple[int, str], torch.Tensor] = {}
+
+        def see(layer: int, module: str, inputs: torch.Tensor) -> None:
+            cut = classifier.geometry.cut(module)
+            if cut is None:
+                raise ValueError(f"{module} is never cut")
+            vectors[layer, module] = self.rule(classifier.linear(layer, module), cut, inputs)
+
+        watch_inputs(classifier, batch, see, objective)
+        return combine(vectors, classifier.geometry)
+
+
+def calibration_failed() -> FedcoreError:
+    """Return the error of a calibration batch whose loss is not finite."""
+    return FedcoreError("importance: the calibration loss is not finite; lower training.learning_rate")

@@ -1,0 +1,88 @@
+"""LoRA-Taylor: FedSpine's signal. The gradients LoRA training has anyway stand in for those of the weights.
+
+    g = dB A + B dA,   score_g = average over steps of sum |g (W + s B A)|
+
+Source: Zhang et al., "LoRAPrune", 2024, arXiv 2305.18403, as in its released code: absolute, not squared, averaged
+with decay 0.9. How the member matrices of a group count together: `fedcore.nn.group_scores`.
+"""
+
+import numpy as np
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+
+from fedcore.geometry import Cut
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.frozen import first_trained_layer
+from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
+from fedcore.nn.lora import adapted, factors
+from fedcore.nn.objective import PLAIN, Objective
+from fedcore.outcome import GroupScores
+
+DECAY = 0.9  # of the running averages
+
+
+class LoraTaylorScorer:
+    """Running averages of one device. g estimates the weight gradient up to a constant.
+
+    Groups cut away keep their last average, and so do layers that do not train. A frozen factor has no gradient: of the
+    two terms, the other remains. `second_order` subtracts dB dA as LoRAPrune does: the term carries the square of a
+    gradient where the others carry one, so its weight depends on the loss scale; it is off by default.
+    """
+
+    def __init__(
+        self, state: GroupState, *, decay: float = DECAY, second_order: bool = False, block_rows: int = BLOCK_ROWS
+    ) -> None:
+        self.state = state
+        self.decay = decay
+        self.second_order = second_order
+        self.block_rows = block_rows
+
+    def observe(self, classifier: Classifier) -> None:
+        """Average one step's scores in; a step whose gradients hold NaN or infinity is skipped.
+
+        Raises ConfigError where no adapter touches the head units or none the channels.
+        """
+        first = first_trained_layer(classifier)
+        fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False, first_layer=first)
+        if not all(np.isfinite(each).all() for each in (*fresh.heads, *fresh.channels)):
+            return
+        heads, channels = self.state.heads.copy(), self.state.channels.copy()
+        keep = classifier.keep_set
+        for target, kept, found in ((heads, keep.heads, fresh.heads), (channels, keep.channels, fresh.channels)):
+            for layer, new in enumerate(found, start=first):
+                index = list(kept[layer])
+                target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
+        self.state = GroupState(heads=heads, channels=channels)
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Return the averages of the kept groups; neither batch nor loss is needed."""
+        keep = classifier.keep_set
+        return GroupScores(
+            heads=tuple(unit_norm(self.state.heads[i, list(units)]) for i, units in enumerate(keep.heads)),
+            channels=tuple(unit_norm(self.state.channels[i, list(units)]) for i, units in enumerate(keep.channels)),
+        )
+
+    def _vectors(self, classifier: Classifier) -> dict[tuple[int, str], torch.Tensor]:
+        vectors: dict[tuple[int, str], torch.Tensor] = {}
+        for key, layer in adapted(classifier):
+            _, index, module = key.split(".")
+            cut = classifier.geometry.cut(module)
+            a, b = factors(layer)
+            if cut is None or (a.grad is None and b.grad is None):
+                continue
+            vectors[int(index), module] = self._vector(layer, cut)
+        return vectors
+
+    def _vector(self, layer: LoraLinear, cut: Cut) -> torch.Tensor:
+        a, b = (each.detach() for each in factors(layer))
+        da, db = (each.grad for each in factors(layer))
+        ahead = a - da if self.second_order and da is not None else a
+        pairs = [(left, right) for left, right in ((db, ahead), (b, da)) if left is not None and right is not None]
+
+        def gradient(rows: slice) -> torch.Tensor:
+            terms = [left[rows] @ right for left, right in pairs]
+            return sum(terms[1:], start=terms[0])
+
+        return group_sums(layer, cut, gradient, self.block_rows)

@@ -1,0 +1,47 @@
+"""Magnitude: the L2 norm of all effective weights of a group, and nothing of the data.
+
+    score_g = sqrt( sum over its members of sum w^2 ),  w of W + s B A
+
+over rows of q, k, v, gate and up and columns of o and down that leave with the group; biases, which adapters do not
+change, are left out.
+
+Source: norms of whole structures as importance, Li et al., "Pruning filters for efficient ConvNets", 2017, arXiv
+1608.08710, section 3.1 (L1 there, L2 here, as in `storage.magnitudes`, which orders groups before anybody trained).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.group_scores import column_sums, per_group, row_sums, scores_of_layers
+from fedcore.nn.objective import PLAIN, Objective
+from fedcore.outcome import GroupScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MagnitudeScorer:
+    """Norms of the effective weights."""
+
+    state: None = None
+
+    def observe(self, classifier: Classifier) -> None:
+        """Do nothing: training steps are not looked at."""
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Return the norms; neither batch nor loss is needed."""
+        return scores_of_layers(
+            [_norms(classifier, layer, "head") for layer in range(classifier.geometry.layers)],
+            [_norms(classifier, layer, "channel") for layer in range(classifier.geometry.layers)],
+        )
+
+
+def _norms(classifier: Classifier, layer: int, unit: str) -> torch.Tensor:
+    squares = []
+    for module in classifier.geometry.modules:
+        cut = classifier.geometry.cut(module)
+        if cut is not None and cut.unit == unit:
+            sums = row_sums if cut.side == "out" else column_sums
+            squares.append(per_group(sums(classifier.linear(layer, module), torch.square), cut))
+    return torch.stack(squares).sum(dim=0).sqrt()

@@ -1,0 +1,26 @@
+"""What a criterion is to local training: it may watch steps, and says scores at the end."""
+
+from typing import Protocol
+
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.objective import PLAIN, Objective
+from fedcore.outcome import GroupScores
+
+
+class Scorer(Protocol):
+    """Where group scores come from."""
+
+    @property
+    def state(self) -> GroupState | None:
+        """What the device keeps for the next round; None for a criterion without memory."""
+        ...
+
+    def observe(self, classifier: Classifier) -> None:
+        """See the gradients of one training step, after its backward pass."""
+        ...
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Return the scores of every kept group; `batch` and the loss of training serve for calibration."""
+        ...

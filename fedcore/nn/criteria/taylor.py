@@ -1,0 +1,104 @@
+"""Taylor: |weight x gradient| of the effective weights, from the true gradients of one calibration batch.
+
+Source: Molchanov et al., "Importance estimation for neural network pruning", 2019, arXiv 1906.10771, eq. 8 in its
+absolute form. How the member matrices of a group count together: `fedcore.nn.group_scores`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.criteria.layer_inputs import calibration_failed
+from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums
+from fedcore.nn.lora import trainable_parameters
+from fedcore.nn.objective import PLAIN, Objective
+from fedcore.outcome import GroupScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaylorScorer:
+    """|w . g| of the effective weights, from the true gradients of one calibration batch."""
+
+    block_rows: int = BLOCK_ROWS
+    state: None = None
+
+    def observe(self, classifier: Classifier) -> None:
+        """Do nothing: training steps are not looked at."""
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Run one forward and backward pass over `batch`; parameters and their gradients stay untouched.
+
+        Hooks keep the input of every prunable layer and, once the gradient of its output arrives, form the weight
+        gradient block by block. Raises FedcoreError where the loss is not finite.
+        """
+        vectors: dict[tuple[int, str], torch.Tensor] = {}
+        handles = []
+        for layer in range(classifier.geometry.layers):
+            for module in classifier.geometry.modules:
+                if classifier.geometry.cut(module) is not None:
+                    hook = _GradientHook(classifier, (layer, module), vectors, self.block_rows)
+                    handles.append(classifier.linear(layer, module).register_forward_hook(hook))
+        try:
+            with _frozen(classifier):
+                logits = classifier.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+                loss = objective(logits.float(), batch["labels"])
+                if not torch.isfinite(loss):
+                    raise calibration_failed()
+                loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            for handle in handles:
+                handle.remove()
+        return combine(vectors, classifier.geometry)
+
+
+class _GradientHook:
+    """Forward hook of one linear layer: scores its groups when the gradient of its output arrives."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        key: tuple[int, str],
+        vectors: dict[tuple[int, str], torch.Tensor],
+        block_rows: int,
+    ) -> None:
+        self.layer = classifier.linear(*key)
+        cut = classifier.geometry.cut(key[1])
+        if cut is None:
+            raise ValueError(f"{key[1]} is never cut")
+        self.key, self.cut, self.vectors, self.block_rows = key, cut, vectors, block_rows
+
+    def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        inputs = args[0].detach().flatten(0, -2)  # (tokens, in)
+        if not output.requires_grad:  # nothing below is trainable: let the gradient end here
+            output.requires_grad_()
+
+        def score(output_gradient: torch.Tensor) -> None:
+            upstream = output_gradient.detach().flatten(0, -2)  # (tokens, out)
+
+            def gradient(rows: slice) -> torch.Tensor:
+                return upstream[:, rows].T.float() @ inputs.float()
+
+            self.vectors[self.key] = group_sums(self.layer, self.cut, gradient, self.block_rows)
+
+        output.register_hook(score)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _frozen(classifier: Classifier) -> Iterator[None]:
+    """Keep a backward pass away from the parameters' gradients, and dropout out."""
+    trainable = [each for each in trainable_parameters(classifier).values() if each.requires_grad]
+    training = classifier.model.training
+    classifier.model.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        classifier.model.train(training)
