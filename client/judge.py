@@ -20,7 +20,7 @@ from fedcore.keep_set import KeepSet
 from fedcore.metrics import Metrics
 from fedcore.nn.batches import EncodedRows, collate, encode_rows
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.evaluate import evaluate
+from fedcore.nn.evaluate import evaluate, predict
 from fedcore.nn.export import export_classifier
 from fedcore.nn.latency import interleaved_latency
 from fedcore.nn.load import load_classifier
@@ -53,6 +53,15 @@ class Exported:
     dense_size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model says of held-back rows."""
+
+    logits: NDArray[np.float32]  # (rows, classes)
+    labels: NDArray[np.int64]  # (rows,)
+    parameters: int  # of the model with its head
+
+
 @dataclass(slots=True, kw_only=True)
 class Judge:
     """Models are made per task and dropped: the evaluator is idle most of the time."""
@@ -68,6 +77,18 @@ class Judge:
         if not rows:  # the end of a run: no device of this machine trains any more
             use_all_cores()
         return evaluate(classifier, self._rows(rows), EVALUATION_BATCH)
+
+    def answers(self, handout: Handout, keep_set: KeepSet, rows: int, scale: float) -> Answers:
+        """Return what the adapter on the model pruned to `keep_set` says of `rows` test rows (0: all), on all cores."""
+        use_all_cores()
+        exact = self.source.dtype == "float32"  # merged into bfloat16 weights, an adapter would be rounded away
+        made = merged_model if exact else with_adapter
+        classifier, asked = made(self.source, handout, lambda _: keep_set, scale), self._rows(rows)
+        return Answers(
+            logits=predict(classifier, asked, EVALUATION_BATCH),
+            labels=np.asarray(asked.labels),
+            parameters=classifier.count_parameters(),
+        )
 
     def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
         """Merge the adapter into a model pruned to `keep_set`, write it to `out`, and measure it."""

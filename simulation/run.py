@@ -1,6 +1,7 @@
 """A simulated run from its scene to its summary: the folder it leaves is that of a real one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from fedcore.errors import RunError
 from fedcore.protocols import Json
@@ -21,12 +22,27 @@ from simulation.stage import Stage, make_stage
 from simulation.wave import Waves
 from storage.blobs import BlobStore
 
+if TYPE_CHECKING:
+    from simulation.judging import Judging
+
 GIGA = 1e9
 
 
-def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequence[Observer] = ()) -> Json:
+AfterRound = Callable[["Judging"], None]
+
+
+def simulate(
+    scene: Scene,
+    folder: RunFolder,
+    ledger: Ledger,
+    observers: Sequence[Observer] = (),
+    *,
+    after_round: AfterRound | None = None,
+) -> Json:
     """Run a simulation to its end, from its beginning or from where `ledger` stands, and return its summary.
 
+    `after_round` stands in for the run's own measurements, of rounds and at the end, and for its exports: it is called
+    after every round that counted, with the engine as the round left it; never where nothing is trained.
     Raises RunError where the run pauses; what is durable stays, and a resumed run goes on from there.
     """
     held, last, config = ledger.load(), ledger.last_round(), scene.config
@@ -52,8 +68,8 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
         try:
             if last is not None:
                 stage.workload.recover(last)
-            _drive(scene, engine, stage, clock)
-            return _finish(scene, engine, stage, folder)
+            _drive(scene, engine, stage, clock, after_round)
+            return _finish(scene, engine, stage, folder, measuring=after_round is None)
         finally:
             stage.workload.close()
     except OSError as cause:
@@ -63,14 +79,16 @@ def simulate(scene: Scene, folder: RunFolder, ledger: Ledger, observers: Sequenc
         ledger.close()
 
 
-def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock) -> None:
+def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, after_round: AfterRound | None) -> None:
     config = scene.config
 
     def measure() -> None:
-        if stage.judging is not None and config.evaluation.rows_per_round:
+        if stage.judging is not None and after_round is not None:
+            after_round(stage.judging)
+        elif stage.judging is not None and config.evaluation.rows_per_round:
             stage.judging.evaluate(config.evaluation.rows_per_round)
 
-    if engine.adapter.round == 0:
+    if engine.adapter.round == 0 and after_round is None:
         measure()
     waves = Waves(
         engine=engine,
@@ -92,13 +110,14 @@ def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock) -> N
     ).run()
 
 
-def _finish(scene: Scene, engine: Engine, stage: Stage, folder: RunFolder) -> Json:
+def _finish(scene: Scene, engine: Engine, stage: Stage, folder: RunFolder, *, measuring: bool) -> Json:
     """Measure and export where something was trained, and write what a run leaves at its end."""
     classes = sorted(each.name for each in scene.config.classes)
-    if stage.judging is not None:
+    if stage.judging is not None and measuring:
         stage.judging.evaluate(0)
         for name in classes if scene.config.simulation.exports else ():
             stage.judging.export(name, engine.strategy.export_keep_set(engine.state, name))
+    if stage.judging is not None:
         write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, scene.config.model.path)
     summary = build_summary(
         config=scene.config,

@@ -1,0 +1,61 @@
+"""Which models a strategy would deliver, and for how many of the fleet's devices each.
+
+A pruning strategy delivers the model cut as its devices hold it now: at the mean realised sparsity of the round's
+counted devices, and after the last round at each class's target. Any other strategy delivers the dense model.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcore.config import Config
+from fedcore.keep_set import KeepSet
+from fedcore.outcome import Status
+from fedcore.protocols import Json
+from server.preflight import check_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One model and the share of the fleet's devices it is for."""
+
+    keep_set: KeepSet
+    share: float
+    classes: tuple[str, ...]
+
+
+def prunes(config: Config) -> bool:
+    """Whether any device of a resolved run is ever cut."""
+    return any(config.target_sparsity(each.name) > 0 for each in config.classes)
+
+
+def held_sparsity(outcomes: Sequence[Json]) -> float:
+    """Return the mean realised sparsity of a round's counted devices; 0 where none counted."""
+    held = [row["sparsity"] for row in outcomes if row["status"] == Status.ACCEPTED]
+    return sum(held) / len(held) if held else 0.0
+
+
+def delivered(config: Config, model: Path, state: Json, sparsity: float | None) -> list[Share]:
+    """Return the models by keep-set: at one `sparsity` for all, or (None) at each class's target.
+
+    The strategy itself says which groups stay, so that orders of classes or devices count as they are.
+    """
+    at = config if sparsity is None else _with_target(config, sparsity)
+    strategy, devices = check_run(at, model), sum(each.count for each in config.classes)
+    found: dict[str, Share] = {}
+    for each in config.classes:
+        keep_set = strategy.export_keep_set(state, each.name)
+        before = found.get(keep_set.blob_id)
+        found[keep_set.blob_id] = Share(
+            keep_set=keep_set,
+            share=each.count / devices + (before.share if before else 0.0),
+            classes=(*(before.classes if before else ()), each.name),
+        )
+    return list(found.values())
+
+
+def _with_target(config: Config, sparsity: float) -> Config:
+    strategy = dataclasses.replace(config.strategy, target_sparsity=sparsity)
+    classes = tuple(dataclasses.replace(each, target_sparsity=None) for each in config.classes)
+    return dataclasses.replace(config, strategy=strategy, classes=classes)

@@ -1,0 +1,86 @@
+"""One case from its configuration to its result; a run that was broken off goes on where it stood."""
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fleet80.cases import FOLDER, Case, changed
+from benchmarks.fleet80.delivery import prunes
+from benchmarks.fleet80.examine import NOTE, Examiner
+from benchmarks.fleet80.rounds import round_figures
+from benchmarks.fleet80.stored import Result, store
+from benchmarks.report import machine
+from server.collector import collect_seldom
+from server.ledger import Ledger
+from server.run_folder import RunFolder
+from server.serve import new_run, reopen_run
+from simulation.run import simulate
+from simulation.scene import Scene, set_scene
+
+RUNS = Path("runs/fleet80")
+
+Say = Callable[[str], None]
+
+
+def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) -> Result:
+    """Run `case`, store its result below `base` and return it; its run folder lives only until then."""
+    begin = time.monotonic()
+    folder = RunFolder(runs / case.track.name / case.name)
+    scene = set_scene(case.config)
+    ledger = _ledger(folder, scene)
+    examiner = Examiner(config=scene.config, model=scene.model, rows_per_round=case.track.rows_per_round, say=say)
+    collect_seldom()
+    simulate(scene, folder, ledger, after_round=examiner)
+    final = {} if case.tuning else examiner.final()
+    result = {
+        **_heading(case, time.monotonic() - begin),
+        "rounds": _rounds(folder),
+        "final": final,
+    }
+    say(f"stored {store(case, result, base)}")
+    shutil.rmtree(folder.root)
+    return result
+
+
+def _ledger(folder: RunFolder, scene: Scene) -> Ledger:
+    """Open the ledger of a run to go on with, or begin one anew where there is none or its result was lost."""
+    if folder.summary.is_file():
+        shutil.rmtree(folder.root)
+    if folder.ledger.is_file():
+        return reopen_run(folder, scene.model)[0]
+    folder.root.mkdir(parents=True, exist_ok=True)
+    return new_run(folder, scene.config, scene.model)
+
+
+def _rounds(folder: RunFolder) -> list[dict[str, Any]]:
+    ledger = Ledger.open(folder.ledger, read_only=True)
+    try:
+        outcomes = ledger.outcomes()
+        records = round_figures(ledger.rounds(), outcomes.values())
+        for record in records:
+            measured = ledger.get_meta(NOTE.format(record["round"])) or {}
+            record |= {key: measured.get(key) for key in ("delivered", "dense")}
+        return records
+    finally:
+        ledger.close()
+
+
+def _heading(case: Case, seconds: float) -> dict[str, Any]:
+    return {
+        "benchmark": "fleet80",
+        "track": case.track.name,
+        "variant": case.variant.name,
+        "strategy": case.config.strategy.name,
+        "prunes": prunes(case.config),
+        "seed": case.seed,
+        "learning_rate": case.rate,
+        "tuning": case.tuning,
+        "hash": case.hash,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "machine": machine(),
+        "config": changed(case.config),
+    }

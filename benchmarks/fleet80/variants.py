@@ -1,0 +1,84 @@
+"""What is compared: a name, the strategy behind it, and what differs from the track's configuration. A line each.
+
+A line whose strategy or keys this version does not know is skipped with its reason (`--list` shows it), so that a
+line may be written before the strategy it names.
+"""
+
+from dataclasses import dataclass
+
+THREE = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One named configuration. `group` is "strategies" for the comparison, or the question a line helps to answer."""
+
+    name: str
+    strategy: str
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)  # of the whole plan; others are run by --seed
+    tuned_as: str = ""  # another variant whose learning rate it takes; empty: its own is tuned
+    group: str = "strategies"
+
+
+def _spine(name: str, group: str, *overrides: str) -> Variant:
+    """FedSpine with something changed, at FedSpine's own learning rate."""
+    return Variant(name=name, strategy="fedspine", overrides=overrides, tuned_as="fedspine", group=group)
+
+
+ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all: the middle one
+STEPS = "strategy.local_steps_choices=[5, 10, 15]"
+
+_ALL = (
+    Variant(name="fedspine", strategy="fedspine", seeds=THREE),
+    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS,), seeds=THREE, tuned_as="fedspine"),
+    Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
+    Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
+    Variant(name="random-arms", strategy="random-arms", tuned_as="fedspine"),
+    Variant(name="oracle", strategy="oracle", tuned_as="fedspine"),
+    Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS,), tuned_as="fedspine"),
+    Variant(name="fedmp", strategy="fedmp"),
+    Variant(name="ffa-lora", strategy="ffa-lora", overrides=(ONE_RANK,)),
+    Variant(name="rolora", strategy="rolora", overrides=(ONE_RANK,)),
+    Variant(name="hetlora", strategy="hetlora"),
+    Variant(name="flexlora", strategy="flexlora"),
+    Variant(name="flora", strategy="flora"),
+    Variant(name="fedex-lora", strategy="fedex-lora", overrides=(ONE_RANK,)),
+    Variant(name="raflora", strategy="raflora"),
+    Variant(name="legend", strategy="legend"),
+    Variant(name="diloco", strategy="diloco", overrides=(ONE_RANK,)),
+    # What rank alone does for the unpruned baseline.
+    Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit", group="rank"),
+    Variant(
+        name="fedit-r16", strategy="fedavg-lora", overrides=("strategy.ranks=[16]",), tuned_as="fedit", group="rank"
+    ),
+    Variant(name="uniform-r4", strategy="uniform", overrides=("strategy.ranks=[4]",), tuned_as="uniform", group="rank"),
+    # Classes with targets of their own: what each class's exported model is worth.
+    _spine(
+        "by-class",
+        "classes",
+        "fleet.class.agx.target_sparsity=0.3",
+        "fleet.class.nx.target_sparsity=0.5",
+        "fleet.class.tx2.target_sparsity=0.7",
+    ),
+    _spine("delta-stack", "aggregator", "strategy.aggregator=delta-stack"),
+    _spine("importance-lora-taylor", "importance", "training.importance=lora-taylor"),
+    _spine("importance-magnitude", "importance", "training.importance=magnitude"),
+    _spine("importance-random", "importance", "training.importance=random"),
+    _spine("order-class", "order", "strategy.order_scope=class"),
+    _spine("order-device", "order", "strategy.order_scope=device"),
+    _spine("warmup-1", "schedule", "strategy.warmup_rounds=1"),
+    _spine("warmup-6", "schedule", "strategy.warmup_rounds=6"),
+    _spine("recovery-2", "schedule", "strategy.recovery_rounds=2"),
+    _spine("recovery-10", "schedule", "strategy.recovery_rounds=10"),
+    _spine("bandit-thompson", "bandit", "strategy.bandit=thompson"),
+    _spine("bandit-linucb", "bandit", "strategy.bandit=linucb"),
+    _spine("bandit-fixed", "bandit", "strategy.bandit=fixed"),
+    _spine("posterior-own", "bandit", "strategy.share_posterior=false"),
+    _spine("no-discount", "bandit", "strategy.discount=1.0"),
+    _spine("bf16-base", "precision", "model.dtype=bfloat16"),
+    _spine("distil", "recovery", "training.distillation=taid"),
+    _spine("iid", "skew", "data.partition=iid"),
+)
+
+VARIANTS = {each.name: each for each in _ALL}

@@ -1,0 +1,65 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fleet80.cases import Case, changed, make_case
+from benchmarks.fleet80.tracks import TRACKS
+from benchmarks.fleet80.variants import VARIANTS, Variant
+from fedcore.config import Config
+from fedcore.errors import ConfigError
+from strategies.table import STRATEGIES
+
+FAST = TRACKS["fast"]
+
+
+def case(name: str = "fedspine", *, seed: int = 0, rate: float = 2e-3, tuning: bool = False) -> Case:
+    return make_case(FAST, VARIANTS[name], seed=seed, rate=rate, tuning=tuning)
+
+
+@pytest.mark.parametrize("track", TRACKS.values(), ids=TRACKS)
+@pytest.mark.parametrize("name", ["fedspine", "fedit", "uniform", "random-arms", "by-class"])
+def test_the_core_of_the_table_resolves_on_every_track(track, name) -> None:  # type: ignore[no-untyped-def]
+    config = make_case(track, VARIANTS[name], seed=1, rate=1e-3).config
+    assert sum(each.count for each in config.classes) == 80
+    assert {each.name: each.count for each in config.classes} == {"tx2": 30, "nx": 40, "agx": 10}
+    assert config.strategy.name in STRATEGIES
+    assert 10 <= config.strategy.cohort <= 16
+    assert config.run.rounds >= 20
+    assert (config.run.seed, config.training.learning_rate) == (1, 1e-3)
+
+
+def test_every_line_names_a_rate_that_is_searched_for() -> None:
+    for each in VARIANTS.values():
+        assert not VARIANTS[each.tuned_as or each.name].tuned_as
+
+
+def test_a_line_this_version_does_not_know_is_told_as_such() -> None:
+    with pytest.raises(ConfigError, match="strategy.name"):
+        make_case(FAST, Variant(name="x", strategy="not-yet"), seed=0, rate=1e-3)
+    with pytest.raises(ConfigError, match=r"strategy\.not_yet"):
+        make_case(FAST, Variant(name="x", strategy="fedspine", overrides=("strategy.not_yet=1",)), seed=0, rate=1e-3)
+    with pytest.raises(ConfigError, match="bandit"):
+        make_case(FAST, Variant(name="x", strategy="fedspine", overrides=("strategy.bandit=no",)), seed=0, rate=1e-3)
+
+
+def test_equal_cases_have_equal_hashes_and_different_ones_do_not() -> None:
+    assert case().hash == case().hash
+    others = [case(seed=1), case(rate=1e-3), case("fedit"), case("by-class"), case(tuning=True)]
+    assert len({case().hash, *(each.hash for each in others)}) == 6
+
+
+def test_a_hash_depends_on_what_is_changed_alone() -> None:
+    # The hash of an empty configuration: a key added with a default that changes nothing keeps every hash.
+    assert changed(Config()) == {}
+    renamed = replace(case(), config=replace(case().config, run=replace(case().config.run, name="other")))
+    workers = replace(case(), config=replace(case().config, simulation=replace(case().config.simulation, workers=0)))
+    assert renamed.hash == workers.hash == case().hash
+
+
+def test_a_search_takes_a_third_of_the_rounds_and_lies_apart() -> None:
+    short = case(tuning=True)
+    assert short.config.run.rounds == 7
+    assert short.config.strategy.warmup_rounds == 1
+    assert short.path(Path("r")).parent == Path("r/fast/tuning")
+    assert case().path(Path("r")) == Path(f"r/fast/fedspine-seed0-{case().hash}.json")

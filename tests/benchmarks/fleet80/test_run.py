@@ -1,0 +1,113 @@
+"""A whole case on a tiny model: measured, stored, taken up again where it was broken off."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.fleet80.bits import packed, unpacked
+from benchmarks.fleet80.cases import Case, make_case
+from benchmarks.fleet80.run import run_case
+from benchmarks.fleet80.stored import Result, load
+from benchmarks.fleet80.tracks import TRACKS
+from benchmarks.fleet80.variants import VARIANTS
+from tests.tiny_models import tiny_model
+from tests.whole.stage import texts
+
+SMALL = (
+    "model.max_length=16",
+    "run.rounds=3",
+    "strategy.cohort=4",
+    "strategy.ranks=[2, 4]",
+    "strategy.warmup_rounds=1",
+    "strategy.recovery_rounds=1",
+    "training.local_steps=2",
+    "training.batch_size=4",
+    "simulation.workers=1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    root: Path
+    overrides: tuple[str, ...]
+
+    def case(self, name: str, *more: str, seed: int = 0) -> Case:
+        overrides = (*self.overrides, *more)
+        return make_case(TRACKS["fast"], VARIANTS[name], seed=seed, rate=2e-3, overrides=overrides)
+
+    def run(self, case: Case, say: Callable[[str], None] = lambda _: None) -> Result:
+        return run_case(case, say, base=self.root / "results", runs=self.root / "runs")
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    root = tmp_path_factory.mktemp("fleet80")
+    with (root / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 240)])
+    model = tiny_model(root / "bert", "bert")
+    return Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
+
+
+def test_a_pruned_run_tells_every_round_and_every_model(ground: Ground) -> None:
+    case = ground.case("by-class")
+    result = ground.run(case)
+    assert load(case, ground.root / "results") == result
+    assert not list((ground.root / "runs" / "fast").iterdir())
+    assert [each["round"] for each in result["rounds"]] == [1, 2, 3]
+    for each in result["rounds"]:
+        assert each["delivered"]["sparsity"] == pytest.approx(each["sparsity"], abs=0.2) or each["round"] == 3
+        parts = each["wait_s"] + each["download_s"] + each["compute_s"] + each["upload_s"]
+        assert parts == pytest.approx(each["duration_s"])
+    assert result["rounds"][0]["dense"] == result["rounds"][0]["delivered"]
+    final = result["final"]
+    assert {"dense", "tx2", "nx", "agx"} <= set(final)
+    assert {name: each["share"] for name, each in final.items() if each["share"]} == {
+        "tx2": 0.375,
+        "nx": 0.5,
+        "agx": 0.125,
+    }
+    assert final["tx2"]["parameters"] < final["nx"]["parameters"] < final["dense"]["parameters"]
+    for each in final.values():
+        assert unpacked(each["right"], each["rows"]).mean() == pytest.approx(each["accuracy"], abs=1e-6)
+
+
+def test_strategies_meet_the_same_fleet_rows_and_cohorts(ground: Ground) -> None:
+    results = [ground.run(ground.case(name)) for name in ("fedit", "random-arms")]
+    cohorts = [
+        [{name: each["devices"] for name, each in line["classes"].items()} for line in result["rounds"]]
+        for result in results
+    ]
+    assert cohorts[0] == cohorts[1]
+    first = [result["rounds"][0]["loss_before"] for result in results]
+    assert first[0] == pytest.approx(first[1])  # the same devices probe the same untrained model
+    dense = results[0]["final"]["dense"]
+    assert results[0]["final"] == {"dense": dense}
+    assert dense["share"] == 1.0
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_result(ground: Ground) -> None:
+    def stop(text: str) -> None:
+        if text.startswith("round 2/"):
+            raise Stopped
+
+    whole, broken = ground.case("uniform", "strategy.ranks=[4]"), ground.case("uniform", "strategy.ranks=[4]")
+    expected = ground.run(whole)
+    with pytest.raises(Stopped):
+        ground.run(broken, stop)
+    again = ground.run(broken)
+    assert again["rounds"] == expected["rounds"]
+    assert again["final"] == expected["final"]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 13])
+def test_rows_that_were_right_come_back(rows: int) -> None:
+    right = np.random.default_rng(rows).random(rows) < 0.5
+    assert (unpacked(packed(right), rows) == right).all()
