@@ -35,7 +35,7 @@ def test_every_line_names_a_rate_that_is_searched_for() -> None:
 
 
 def test_a_line_this_version_does_not_know_is_told_as_such() -> None:
-    with pytest.raises(ConfigError, match="strategy.name"):
+    with pytest.raises(ConfigError, match=r"strategy\.name"):
         make_case(FAST, Variant(name="x", strategy="not-yet"), seed=0, rate=1e-3)
     with pytest.raises(ConfigError, match=r"strategy\.not_yet"):
         make_case(FAST, Variant(name="x", strategy="fedspine", overrides=("strategy.not_yet=1",)), seed=0, rate=1e-3)
