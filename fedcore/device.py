@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
+from fedcore.trains import EVERYTHING, Factors, Trains
 
 MIB = 2**20
 FLOAT_BYTES = 4  # factors, head, their gradients and moments are float32 whatever the base
-ADAM_COPIES = 4  # weight, gradient, first and second moment
+ADAM_COPIES = 3  # gradient, first and second moment of what trains
 BACKWARD_TEMPORARIES = 2  # gradients of wide intermediates alive at once while one layer's backward runs
 
 
@@ -29,11 +30,13 @@ def training_memory_mb(
     max_length: int,
     dtype_bytes: int,
     num_labels: int,
+    trains: Trains = EVERYTHING,
 ) -> float:
     """Return the estimated peak of live tensor memory in one training step, MiB.
 
     `heads` units and `channels` are kept in every layer, adapters of `rank` sit on `targets`, a batch has
-    `batch_size` x `max_length` tokens, a frozen weight has `dtype_bytes` (4 float32, 2 bfloat16).
+    `batch_size` x `max_length` tokens, a frozen weight has `dtype_bytes` (4 float32, 2 bfloat16). Layers that do not
+    train keep no activations; only what `trains` has gradients and moments.
     """
     work = _Work(
         geometry=geometry,
@@ -43,14 +46,15 @@ def training_memory_mb(
         targets=targets,
         tokens=batch_size * max_length,
         dtype_bytes=dtype_bytes,
+        trains=trains,
     )
     head = num_labels * (geometry.hidden + 1)
     terms = (
         base_parameters(geometry, heads=heads, channels=channels) * dtype_bytes,
-        work.adapter_values() * FLOAT_BYTES * ADAM_COPIES,
-        head * FLOAT_BYTES * ADAM_COPIES,
+        (work.adapter_values() + work.trained_values() * ADAM_COPIES) * FLOAT_BYTES,
+        head * FLOAT_BYTES * (1 + ADAM_COPIES),
         work.tokens * geometry.hidden * dtype_bytes,  # embedding output, the first residual stream
-        geometry.layers * work.layer_activations(),
+        work.trained_layers * work.layer_activations(),
         work.backward_temporaries(),
     )
     return sum(terms) / MIB
@@ -65,6 +69,20 @@ def base_parameters(geometry: Geometry, *, heads: int, channels: int) -> int:
     uncut = hidden * (int(geometry.o_bias) + int(geometry.ffn_bias))  # biases of o and down stay whole
     per_layer = 2 * norm + kv + uncut
     return embeddings + norm + geometry.layers * per_layer + geometry.kept_params(heads=heads, channels=channels)
+
+
+def trained_layers(geometry: Geometry, trains: Trains) -> int:
+    """Return the number of layers whose adapters train."""
+    return max(0, geometry.layers - trains.first_layer)
+
+
+def trained_values(
+    geometry: Geometry, *, heads: int, channels: int, rank: int, targets: tuple[str, ...], trains: Trains = EVERYTHING
+) -> int:
+    """Return the number of values of the LoRA factors that train, which an update holds beside the head's."""
+    axes = {Factors.A: (1,), Factors.B: (0,), Factors.BOTH: (0, 1)}[trains.factors]  # of (out, in)
+    shapes = [geometry.shape(module, heads=heads, channels=channels) for module in targets]
+    return trained_layers(geometry, trains) * rank * sum(shape[axis] for shape in shapes for axis in axes)
 
 
 def forward_flops(
@@ -101,18 +119,29 @@ def step_seconds(
     max_length: int,
     flops_per_s: float,
     slowdown: float = 1.0,
+    trains: Trains = EVERYTHING,
 ) -> float:
     """Return the seconds of one training step on a device that does `flops_per_s` / `slowdown`.
 
-    A frozen layer costs its forward twice (forward, gradient of its input), an adapter three times (and the
-    gradient of its factors). Raises ConfigError unless `flops_per_s` > 0 and `slowdown` >= 1.
+    A base layer costs its forward twice (forward, gradient of its input), an adapter three times (and the gradient of
+    its factors). Where layers or factors do not train (`trains`), their gradients are not formed. Raises ConfigError
+    unless `flops_per_s` > 0 and `slowdown` >= 1.
     """
     if flops_per_s <= 0 or slowdown < 1.0:
         raise ConfigError(f"cost model: expected flops_per_s > 0 and slowdown >= 1, got {flops_per_s}, {slowdown}")
-    shape = {"heads": heads, "channels": channels, "batch_size": batch_size, "max_length": max_length}
-    base = forward_flops(geometry, rank=0, targets=targets, **shape)
-    whole = forward_flops(geometry, rank=rank, targets=targets, **shape)
-    return (2 * base + 3 * (whole - base)) / flops_per_s * slowdown
+    work = _Work(
+        geometry=geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=targets,
+        tokens=batch_size * max_length,
+        dtype_bytes=FLOAT_BYTES,
+        trains=trains,
+    )
+    forward = work.base_flops(max_length) + work.adapter_flops()
+    backward = forward * work.trained_layers / geometry.layers  # of inputs
+    return (forward + backward + work.factor_gradient_flops()) / flops_per_s * slowdown
 
 
 def transfer_seconds(payload_bytes: float, mbps: float) -> float:
@@ -133,6 +162,23 @@ class _Work:
     targets: tuple[str, ...]
     tokens: int
     dtype_bytes: int
+    trains: Trains = EVERYTHING
+
+    @property
+    def trained_layers(self) -> int:
+        """Layers whose adapters train: the backward pass ends at the first of them."""
+        return trained_layers(self.geometry, self.trains)
+
+    def trained_values(self) -> int:
+        """Values of the LoRA factors that train."""
+        return trained_values(
+            self.geometry,
+            heads=self.heads,
+            channels=self.channels,
+            rank=self.rank,
+            targets=self.targets,
+            trains=self.trains,
+        )
 
     def shape(self, module: str) -> tuple[int, int]:
         """(out, in) of a module with the kept groups."""
@@ -151,12 +197,14 @@ class _Work:
         return self.tokens * (values * self.dtype_bytes + self.adapter_inputs())
 
     def adapter_inputs(self) -> float:
-        """Bytes per token that one layer's adapters keep: their inputs and inner products, in float32.
+        """Bytes per token that one layer's adapters keep: inputs for A's gradient, inner products for B's, in float32.
 
         A float32 base shares an input among the adapters that read it, and with the kernel that made it; on a
         bfloat16 base every adapter keeps its own float32 copy.
         """
-        inner = len(self.targets) * self.rank * FLOAT_BYTES
+        inner = 0 if self.trains.factors is Factors.A else len(self.targets) * self.rank * FLOAT_BYTES
+        if self.trains.factors is Factors.B:
+            return inner
         if self.dtype_bytes != FLOAT_BYTES:
             return inner + FLOAT_BYTES * sum(self.shape(module)[1] for module in self.targets)
         inputs = 0
@@ -182,3 +230,7 @@ class _Work:
     def adapter_flops(self) -> float:
         """Operations of the adapters alone."""
         return 2.0 * self.tokens * self.adapter_values()
+
+    def factor_gradient_flops(self) -> float:
+        """Operations of the gradients of the factors that train: as many as those factors' own products."""
+        return 2.0 * self.tokens * self.trained_values()

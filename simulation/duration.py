@@ -8,6 +8,7 @@ from fedcore.assignment import Assignment
 from fedcore.device import forward_flops, step_seconds, transfer_seconds
 from fedcore.profile import DeviceProfile
 from fedcore.pruning.criteria import CRITERIA
+from fedcore.trains import Trains
 from simulation.luck import Luck
 
 PROBES = 2  # forward passes: the loss before and after
@@ -28,7 +29,7 @@ class TrainCost:
         steps = float(assignment.local_steps)
         if assignment.score:
             steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
-        key = heads, channels, assignment.arm.rank, assignment.training.batch_size
+        key = heads, channels, assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
         step_s, forward_s = _step_and_forward(self, *key)
         return (steps * step_s + PROBES * forward_s) * profile.slowdown
 
@@ -44,7 +45,9 @@ def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
 
 
 @lru_cache(_KNOWN)
-def _step_and_forward(cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int) -> tuple[float, float]:
+def _step_and_forward(
+    cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int, trains: Trains
+) -> tuple[float, float]:
     step_s = step_seconds(
         cost.spec.geometry,
         heads=heads,
@@ -54,6 +57,7 @@ def _step_and_forward(cost: TrainCost, heads: int, channels: int, rank: int, bat
         batch_size=batch_size,
         max_length=cost.max_length,
         flops_per_s=cost.flops_per_s,
+        trains=trains,
     )
     flops = forward_flops(
         cost.spec.geometry,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fedcore.device import training_memory_mb
 from fedcore.geometry import Geometry
 from fedcore.nn.step_memory import StepMemory
+from fedcore.trains import EVERYTHING, Trains
 
 _TOKENS = 64  # of the second point of the cost model's straight line
 
@@ -24,20 +25,22 @@ class ModelKind:
     num_labels: int
 
 
-def estimated(measured: StepMemory, kind: ModelKind, *, counts: tuple[int, int], rank: int) -> StepMemory:
+def estimated(
+    measured: StepMemory, kind: ModelKind, *, counts: tuple[int, int], rank: int, trains: Trains = EVERYTHING
+) -> StepMemory:
     """Return the memory of a step with so many head units and channels kept, at `rank`.
 
-    `measured` is the dense model's at the same rank.
+    `measured` is the dense model's at the same rank, with the same part of the adapter training.
     """
-    dense = _modelled(kind, (kind.geometry.head_units, kind.geometry.ffn), rank)
-    cut = _modelled(kind, counts, rank)
+    dense = _modelled(kind, (kind.geometry.head_units, kind.geometry.ffn), rank, trains)
+    cut = _modelled(kind, counts, rank, trains)
     return StepMemory(
         standing_mb=measured.standing_mb * cut.standing_mb / dense.standing_mb,
         token_mb=measured.token_mb * cut.token_mb / dense.token_mb,
     )
 
 
-def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int) -> StepMemory:
+def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int, trains: Trains) -> StepMemory:
     heads, channels = counts
 
     def at(tokens: int) -> float:
@@ -51,6 +54,7 @@ def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int) -> StepMemory
             max_length=1,
             dtype_bytes=kind.dtype_bytes,
             num_labels=kind.num_labels,
+            trains=trains,
         )
 
     token_mb = (at(_TOKENS) - at(1)) / (_TOKENS - 1)

@@ -14,6 +14,8 @@ from fedcore.assignment import Assignment
 from fedcore.codec.cast import Cast
 from fedcore.codec.chain import decode, encode
 from fedcore.codec.grammar import parse_chain
+from fedcore.device import trained_values
+from fedcore.trains import EVERYTHING, Trains
 from protos.values import BlobRef
 from server.uploads import SCORE_CODEC, score_shapes
 from simulation.workload import Group, Part, Stacked
@@ -103,13 +105,13 @@ class ModelledTraffic:
 
     def down(self, part: Part) -> int:
         """Return the bytes of the adapter's factors at the assigned rank, in full coordinates."""
-        spec = self.cost.spec
-        return FLOAT_BYTES * _values(spec, part.assignment.arm.rank, spec.geometry.head_units, spec.geometry.ffn)
+        spec, rank = self.cost.spec, part.assignment.arm.rank
+        return FLOAT_BYTES * _values(spec, rank, spec.geometry.head_units, spec.geometry.ffn, EVERYTHING)
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
-        """Return the bytes of as many values as a device of this rank and keep-set sends."""
+        """Return the bytes of as many values as a device of this rank, keep-set and trained part sends."""
         asked = group.assignment
-        values = _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts)
+        values = _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts, asked.training.trains)
         size = round(value_bytes(asked.training.codec) * values)
         return Sent(increments=None, sizes=[size] * len(group.parts))
 
@@ -142,7 +144,8 @@ def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> 
 
 
 @lru_cache(1 << 12)
-def _values(spec: AdapterSpec, rank: int, heads: int, channels: int) -> int:
-    shapes = (spec.geometry.shape(module, heads=heads, channels=channels) for module in spec.targets)
-    factors = spec.geometry.layers * rank * sum(sum(shape) for shape in shapes)
+def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: Trains) -> int:
+    factors = trained_values(
+        spec.geometry, heads=heads, channels=channels, rank=rank, targets=spec.targets, trains=trains
+    )
     return factors + sum(math.prod(shape) for _, shape in spec.head)

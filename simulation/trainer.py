@@ -21,6 +21,7 @@ from fedcore.nn.moments import Holding
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import TrainResult
+from fedcore.trains import Trains
 from protos.values import Work
 from simulation.dealing import Indices
 from simulation.step_estimate import ModelKind, estimated
@@ -66,7 +67,7 @@ class VirtualTrainer:
     threads: int | None
     _base: Classifier | None = None
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
-    _memory: dict[int, StepMemory] = field(default_factory=dict)  # of the dense model, by rank
+    _memory: dict[tuple[int, Trains], StepMemory] = field(default_factory=dict)  # of the dense model
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""
@@ -134,19 +135,21 @@ class VirtualTrainer:
         )
 
     def _step_memory(self, order: Order) -> StepMemory:
-        """Return what a step of one device takes; the dense model's is measured, once for every rank."""
+        """Return what a step of one device takes; the dense model's is measured, once for every rank and part."""
         work, base = order.tasks[0].work, self._loaded()
-        rank, size = work.arm.rank, work.training.batch_size
-        if rank not in self._memory:
+        rank, size, trains = work.arm.rank, work.training.batch_size, work.training.trains
+        if (rank, trains) not in self._memory:
             dense = self._cut(KeepSet.full(base.geometry), work)
-            self._memory[rank] = measure_step_memory(dense, work.training, rows=size, width=self.source.max_length)
+            self._memory[rank, trains] = measure_step_memory(
+                dense, work.training, rows=size, width=self.source.max_length
+            )
         kind = ModelKind(
             geometry=base.geometry,
             targets=self.source.targets,
             dtype_bytes=DTYPES[self.source.dtype].itemsize,
             num_labels=len(self.source.labels),
         )
-        return estimated(self._memory[rank], kind, counts=order.keep_set.counts, rank=rank)
+        return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
 
     def _variant(self, order: Order) -> Classifier:
         """Return the model cut to the order's keep-set, with adapters of its rank: the last few are kept."""

@@ -65,6 +65,6 @@ class CurveWorkload:
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb((heads, channels), asked.arm.rank),
+            peak_memory_mb=self.cost.memory_mb((heads, channels), asked.arm.rank, asked.training.trains),
             adapter_importance=max(0.0, before - after) * share,
         )

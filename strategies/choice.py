@@ -11,6 +11,7 @@ from fedcore.protocols import NO_STEPS, ArmSpace, Bandit, Json
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.schedule import Schedule
 from fedcore.seeds import lazy_generator
+from fedcore.trains import EVERYTHING, Trains
 from strategies.cost import RoundCost
 from strategies.feasible import Bounds, feasible_space
 
@@ -69,6 +70,7 @@ class Chooser:
     bandit: Bandit
     cost: RoundCost
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
+    trains: Trains = EVERYTHING  # the part of the adapter whose training memory must hold
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -130,7 +132,7 @@ class Chooser:
         )
 
         def fits(sparsity: float, rank: int) -> bool:
-            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank) * scale
+            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank, self.trains) * scale
             return profile.memory_mb == 0 or needed <= profile.memory_mb
 
         return feasible_space(bounds, fits)

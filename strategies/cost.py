@@ -8,8 +8,9 @@ from fedcore.adapter import AdapterSpec
 from fedcore.codec.grammar import parse_chain
 from fedcore.codec.packed import packed_bound
 from fedcore.config import Config
-from fedcore.device import FLOAT_BYTES, step_seconds, training_memory_mb, transfer_seconds
+from fedcore.device import FLOAT_BYTES, step_seconds, trained_values, training_memory_mb, transfer_seconds
 from fedcore.profile import DeviceProfile
+from fedcore.trains import EVERYTHING, Trains
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
 HALF_BYTES = 2
@@ -17,7 +18,7 @@ _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
 _CODECS = 64  # codecs whose bytes are remembered
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
-_Arm = tuple[tuple[int, int], int]  # counts and rank
+_Arm = tuple[tuple[int, int], int, Trains]  # counts, rank, what trains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +49,24 @@ class RoundCost:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def memory_mb(self, counts: tuple[int, int], rank: int) -> float:
+    def memory_mb(self, counts: tuple[int, int], rank: int, trains: Trains = EVERYTHING) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return self._estimates(counts, rank)[0]
+        return self._estimates(counts, rank, trains)[0]
 
-    def seconds(self, profile: DeviceProfile, counts: tuple[int, int], rank: int, steps: int = 0) -> float:
-        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's."""
-        _, step_s, down_values, up_values = self._estimates(counts, rank)
+    def seconds(
+        self,
+        profile: DeviceProfile,
+        counts: tuple[int, int],
+        rank: int,
+        steps: int = 0,
+        *,
+        trains: Trains = EVERYTHING,
+    ) -> float:
+        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's.
+
+        The adapter comes down whole, whatever trains; up goes what trains.
+        """
+        _, step_s, down_values, up_values = self._estimates(counts, rank, trains)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
             transfer_seconds(down_values * FLOAT_BYTES, profile.downlink_mbps)
@@ -64,26 +76,26 @@ class RoundCost:
 
     def demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: float) -> "Demand":
         """Return what a round of so many steps asks of a device's processor and links."""
-        _, step_s, down_values, up_values = self._estimates(counts, rank)
+        _, step_s, down_values, up_values = self._estimates(counts, rank, EVERYTHING)
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
         return Demand(train_s=steps * step_s, down_bytes=down_values * FLOAT_BYTES, up_bytes=up_values * value_bytes)
 
-    def _estimates(self, counts: tuple[int, int], rank: int) -> tuple[float, float, int, int]:
+    def _estimates(self, counts: tuple[int, int], rank: int, trains: Trains) -> tuple[float, float, int, int]:
         """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
-        found = self._known.get((counts, rank))
+        found = self._known.get((counts, rank, trains))
         if found is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             dense = self.spec.geometry.head_units, self.spec.geometry.ffn
-            found = self._known[counts, rank] = (
-                self._memory_mb(counts, rank),
-                self._step_s(counts, rank),
-                self._values(dense, rank),
-                self._values(counts, rank),
+            found = self._known[counts, rank, trains] = (
+                self._memory_mb(counts, rank, trains),
+                self._step_s(counts, rank, trains),
+                self._values(dense, rank, EVERYTHING),
+                self._values(counts, rank, trains),
             )
         return found
 
-    def _memory_mb(self, counts: tuple[int, int], rank: int) -> float:
+    def _memory_mb(self, counts: tuple[int, int], rank: int, trains: Trains) -> float:
         heads, channels = counts
         return training_memory_mb(
             self.spec.geometry,
@@ -95,9 +107,10 @@ class RoundCost:
             max_length=self.max_length,
             dtype_bytes=self.dtype_bytes,
             num_labels=min((shape[0] for _, shape in self.spec.head if shape), default=1),
+            trains=trains,
         )
 
-    def _step_s(self, counts: tuple[int, int], rank: int) -> float:
+    def _step_s(self, counts: tuple[int, int], rank: int, trains: Trains) -> float:
         heads, channels = counts
         return step_seconds(
             self.spec.geometry,
@@ -108,12 +121,18 @@ class RoundCost:
             batch_size=self.batch_size,
             max_length=self.max_length,
             flops_per_s=self.flops_per_s,
+            trains=trains,
         )
 
-    def _values(self, counts: tuple[int, int], rank: int) -> int:
-        geometry, (heads, channels) = self.spec.geometry, counts
-        shapes = (geometry.shape(module, heads=heads, channels=channels) for module in self.spec.targets)
-        return geometry.layers * rank * sum(sum(shape) for shape in shapes)
+    def _values(self, counts: tuple[int, int], rank: int, trains: Trains) -> int:
+        return trained_values(
+            self.spec.geometry,
+            heads=counts[0],
+            channels=counts[1],
+            rank=rank,
+            targets=self.spec.targets,
+            trains=trains,
+        )
 
 
 def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:

@@ -13,6 +13,7 @@ from fedcore.pruning.ordering import Counts, ScoredGroups, absorb
 from fedcore.pruning.scope import keep_sets_of
 from fedcore.pruning.score_check import verify_scores
 from strategies.cost import RoundCost
+from strategies.trained_part import trains_of
 
 SCALE_BOUNDS = (0.5, 4.0)  # how far a measured peak may move the memory estimate
 ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in a removal order
@@ -33,7 +34,8 @@ def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[O
         if each.report is None or not (math.isfinite(each.report.peak_memory_mb) and each.report.peak_memory_mb > 0):
             continue
         heads, channels = opened[each.device]["counts"]
-        ratio = each.report.peak_memory_mb / cost.memory_mb((heads, channels), each.arm.rank)
+        trains = trains_of(opened[each.device])
+        ratio = each.report.peak_memory_mb / cost.memory_mb((heads, channels), each.arm.rank, trains)
         bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
         learned[each.device_class] = max(learned.get(each.device_class, bounded), bounded)
     return learned

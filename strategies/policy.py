@@ -8,7 +8,8 @@ State, a JSON value:
      "memory_scale": {class: measured / estimated peak memory},
      "pace":         speeds and multiplier (strategies.pacer), null where nothing keeps a pace,
      "open":         {"round": r, "budget_s": s, "devices": {device: {"counts", "weight", "bandit_key", "order",
-                                                                     "model_s", with a pace also "demand", "told"}}}}
+                                                                     "model_s", with a pace also "demand", "told",
+                                                                     "trains" where not everything does}}}}
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from fedcore.pruning.ordering import keep_set
 from fedcore.pruning.scope import Removed, class_order, first_orders, frozen_orders, keep_sets_of, order_key
 from fedcore.seeds import derive_seed, generator
 from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
+from fedcore.trains import Trains
 from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, Offer, schedule_of
 from strategies.cost import RoundCost, round_cost
@@ -39,6 +41,7 @@ from strategies.decay import decay
 from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
 from strategies.pacer import Paced, Pacer, make_pacer
 from strategies.sampler import sample_cohort
+from strategies.trained_part import WHOLE, Cohort, TrainedPart, trains_json
 from strategies.weights import integer_weights
 
 
@@ -55,6 +58,7 @@ class Policy:
     server_optimizer: ServerOptimizer | None = None
     pacer: Pacer | None = None
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # of classes with their own
+    part: TrainedPart = field(default=WHOLE, compare=False)
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Json:
@@ -66,7 +70,7 @@ class Policy:
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
         target, rank = self.config.target_sparsity(profile.device_class), self.config.strategy.ranks[0]
-        needed = self.cost.memory_mb(keep_counts(self.spec.geometry, target), rank)
+        needed = self.cost.memory_mb(keep_counts(self.spec.geometry, target), rank, self.part.least)
         if profile.memory_mb and needed > profile.memory_mb:
             raise JoinRefused(
                 f"device {profile.name} of class {profile.device_class}: training needs {needed:.0f} MiB at sparsity "
@@ -79,7 +83,13 @@ class Policy:
         rng = generator(self.config.run.seed, "cohort", round_index)
         cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
         weights = integer_weights([profile.num_examples for profile in cohort])
-        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, class_ranks=self.class_ranks)
+        chooser = Chooser(
+            config=self.config,
+            bandit=self.bandit,
+            cost=self.cost,
+            class_ranks=self.class_ranks,
+            trains=self.part.least,
+        )
         scored = self._scored({profile.device_class for profile in cohort}, round_index)
         paced = self._paced(
             state, chooser, [chooser.offer(state, each, round_index) for each in cohort], weights, scored
@@ -89,27 +99,31 @@ class Policy:
         wanted = [(self._order_key(each.profile), each.counts) for each in choices]
         keep_sets = keep_sets_of(orders, wanted, self.spec.geometry)
         weighted = list(zip(choices, weights, strict=True))
-        codecs = {each.profile.name: codec_of(self.config, each.profile) for each in choices}
-        training = {codec: self._training(codec, round_index) for codec in set(codecs.values())}
+        parts = self.part.choose(
+            Cohort(round=round_index, choices=choices, cost=self.cost, memory_scale=state["memory_scale"])
+        )
+        trains = {each.profile.name: part for each, part in zip(choices, parts, strict=True)}
+        training = self._training(choices, trains, round_index)
         plan = RoundPlan(
             assignments=tuple(
                 self._assign(
                     each,
                     keep_sets[self._order_key(each.profile), each.counts],
-                    training[codecs[each.profile.name]],
+                    training[each.profile.name],
                     weight=weight,
                     score=scored[each.profile.device_class],
                 )
                 for each, weight in weighted
             ),
             events=(
-                *(each.event(weight) for each, weight in weighted),
+                *(each.event(weight) | trains_json(trains[each.profile.name]) for each, weight in weighted),
                 *(event for each in cohort if (event := codec_event(self.config, each, round_index)) is not None),
                 *(({"event": "pace", "round": round_index, "budget_s": paced.budget_s},) if self.pacer else ()),
             ),
         )
         opened = {
-            each.profile.name: self._open(each, weight, scored[each.profile.device_class]) for each, weight in weighted
+            each.profile.name: self._open(each, weight, scored[each.profile.device_class], trains[each.profile.name])
+            for each, weight in weighted
         }
         open_round = {"round": round_index, "budget_s": paced.budget_s, "devices": opened}
         return {**state, "order": orders, "open": open_round}, plan
@@ -200,7 +214,17 @@ class Policy:
             training=training,
         )
 
-    def _training(self, codec: str, round_index: int) -> TrainingSpec:
+    def _training(
+        self, choices: Sequence[Choice], trains: Mapping[str, Trains], round_index: int
+    ) -> dict[str, TrainingSpec]:
+        """Return how each device trains; those that train alike share one value."""
+        asked = {
+            each.profile.name: (codec_of(self.config, each.profile), trains[each.profile.name]) for each in choices
+        }
+        alike = {each: self._training_spec(*each, round_index) for each in set(asked.values())}
+        return {device: alike[each] for device, each in asked.items()}
+
+    def _training_spec(self, codec: str, trains: Trains, round_index: int) -> TrainingSpec:
         training = self.config.training
         return TrainingSpec(
             batch_size=training.batch_size,
@@ -210,16 +234,19 @@ class Policy:
             importance=training.importance,
             keep_optimizer=training.keep_optimizer and self.aggregator.kind == "reducing",
             codec=codec,
+            trains=trains,
         )
 
-    def _open(self, choice: Choice, weight: int, score: bool) -> Json:
+    def _open(self, choice: Choice, weight: int, score: bool, trains: Trains) -> Json:
         opened: Json = {
             "counts": list(choice.counts),
             "weight": weight,
             "bandit_key": choice.bandit_key,
             "order": self._order_key(choice.profile),
-            "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps),
-        }
+            "model_s": self.cost.seconds(
+                choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, trains=trains
+            ),
+        } | trains_json(trains)
         return opened if self.pacer is None else opened | self.pacer.opened(choice, score)
 
     def _opened(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> Json:
@@ -242,10 +269,12 @@ def compose(
     prior: GroupScores | None = None,
     *,
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
+    part: TrainedPart = WHOLE,
 ) -> Policy:
     """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
 
-    `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given.
+    `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given; `part` what of the
+    adapter each device trains.
 
     Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, and for parts that do not
     go together.
@@ -275,5 +304,6 @@ def compose(
         bandit=make_bandit(strategy),
         cost=cost,
         class_ranks={} if class_ranks is None else class_ranks(config, cost),
+        part=part,
         prior=prior,
     )

@@ -8,7 +8,20 @@ from fedcore.errors import ConfigError
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.protocols import Bandit, Strategy
-from strategies import diloco, fedavg_lora, fedspine, flexlora, hetlora, oracle, raflora, random_arms, uniform
+from strategies import (
+    diloco,
+    fedavg_lora,
+    fedspine,
+    ffa_lora,
+    flexlora,
+    hetlora,
+    legend,
+    oracle,
+    raflora,
+    random_arms,
+    rolora,
+    uniform,
+)
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -22,6 +35,9 @@ STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | N
     "hetlora": hetlora.hetlora,
     "flexlora": flexlora.flexlora,
     "raflora": raflora.raflora,
+    "ffa-lora": ffa_lora.ffa_lora,
+    "rolora": rolora.rolora,
+    "legend": legend.legend,
 }
 
 
@@ -35,6 +51,9 @@ SETTINGS: Mapping[str, Callable[[Config], Config]] = {
     "hetlora": hetlora.settings,
     "flexlora": flexlora.settings,
     "raflora": raflora.settings,
+    "ffa-lora": ffa_lora.settings,
+    "rolora": rolora.settings,
+    "legend": legend.settings,
 }
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from fedcore.device import step_seconds, training_memory_mb
+from fedcore.trains import EVERYTHING, Factors, Trains
 from strategies.cost import REFERENCE_FLOPS_PER_S, round_cost
 
 
@@ -39,6 +40,20 @@ def test_seconds_are_download_steps_and_upload(build, config, geometry, roster):
     held = 2 * 8 * (4 * (32 + 16) + 2 * (32 + 32))
     expected = dense * 4 * 8 / 2e6 + 10 * step + held * 2 * 8 / 1e6
     assert cost.seconds(profile, (4, 32), 8) == pytest.approx(expected)
+
+
+def test_a_part_uploads_less_and_takes_less_time_and_memory(build, config, roster):
+    cost = round_cost(config, build().spec)
+    profile = replace(roster[0], slowdown=2.0, uplink_mbps=1.0)
+    part = Trains(factors=Factors.B, first_layer=1)
+    link_only = replace(profile, slowdown=1.0)
+    values = 8 * (4 * 32 + 64 + 32)  # one of two layers: rank x rows
+    whole = 2 * 8 * (4 * 64 + 2 * 96)
+    steps = 10 * (cost._estimates((8, 64), 8, part)[1] - cost._estimates((8, 64), 8, EVERYTHING)[1])
+    saved = cost.seconds(link_only, (8, 64), 8) - cost.seconds(link_only, (8, 64), 8, trains=part)
+    assert saved == pytest.approx((whole - values) * 2 * 8 / 1e6 - steps)
+    assert cost.memory_mb((8, 64), 8, part) < cost.memory_mb((8, 64), 8)
+    assert cost.memory_mb((8, 64), 8, EVERYTHING) == cost.memory_mb((8, 64), 8)
 
 
 def test_a_bfloat16_base_and_other_codecs_are_counted(build, config):

@@ -14,15 +14,16 @@ def test_every_strategy_plays_rounds_with_every_aggregator(config, build, roster
     strategy = build(name=name, aggregator=aggregator)
     assert strategy.name == name
     changed = replace(config, strategy=replace(config.strategy, name=name, aggregator=aggregator))
-    aggregator = resolve_settings(changed).strategy.aggregator  # some bring their own
+    resolved = resolve_settings(changed)
+    aggregator = resolved.strategy.aggregator  # some bring their own
     assert strategy.aggregator.name == aggregator
     assert strategy.spec.rank == strategy.aggregator.server_rank(8)
     assert strategy.spec.head == (("head.bias", (3,)), ("head.weight", (3, 32)))
     _, plans, _ = play(strategy, roster, 3)
     for plan, _ in plans:
         assert [each.device for each in plan.assignments] == [each.name for each in roster]
-        reducing = strategy.aggregator.kind == "reducing"
-        assert all(each.training.keep_optimizer == reducing for each in plan.assignments)
+        kept = resolved.training.keep_optimizer and strategy.aggregator.kind == "reducing"
+        assert all(each.training.keep_optimizer == kept for each in plan.assignments)
 
 
 def test_an_unknown_name_lists_the_known_ones(build):

@@ -1,0 +1,44 @@
+"""FFA-LoRA: the factor A stays frozen at its random initialisation, only B and the task head are trained and sent.
+
+Sun et al., "Improving LoRA in privacy-preserving federated learning", ICLR 2024, arXiv 2403.12313. With one A for
+everybody the mean of the products is the product of the mean,
+
+    sum_k p_k (B_k A) = (sum_k p_k B_k) A
+
+so that averaging factors is exact, half of the adapter's bytes go up, and no gradient or moment of A is kept. A never
+changes, so that as a difference from the last round's adapter it costs next to nothing on the way down either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from fedcore.trains import Factors, Trains
+from strategies.policy import Policy, compose
+from strategies.trained_part import same
+from strategies.unpruned import unpruned
+
+NAME = "ffa-lora"
+PART = Trains(factors=Factors.B)
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences.
+
+    `strategy.aggregator` and `training.downlink` have no effect: a new decomposition would change A, and the mean of
+    factors is exact.
+    """
+    dense = unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
+    return replace(dense, training=replace(dense.training, downlink="delta"))
+
+
+def ffa_lora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every device the dense model, the largest rank, and B to train."""
+    return compose(NAME, settings(config), geometry, head_shapes, prior, part=same(PART))

@@ -1,0 +1,59 @@
+"""LEGEND: each device trains the adapters of as many layers, counted from the output, as its speed allows.
+
+Liu et al., "Adaptive parameter-efficient federated fine-tuning on heterogeneous devices" (LEGEND), 2024, arXiv
+2412.20004. A device's LoRA depth bounds its backward pass, its activations and its upload. Here, with t_k(d) the
+modelled time of device k's round at depth d (strategies.cost: hand-out, steps, upload) and L layers,
+
+    d_k = max {d in 1..L : t_k(d) <= T and a step fits its memory},    T = mean of t_k(L) over the cohort
+
+or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can.
+
+What is not done: the paper gives every layer a rank of its own, rising towards the output, where here all layers have
+the largest rank; it tracks capacities by moving averages, here the model's figures decide; and it averages a layer over
+the devices that trained it, where here the others count as zero increments with their full weight, as everywhere else.
+"""
+
+from collections.abc import Sequence
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from fedcore.trains import EVERYTHING, Trains
+from strategies.choice import Choice
+from strategies.policy import Policy, compose
+from strategies.trained_part import Cohort, TrainedPart
+from strategies.unpruned import unpruned
+
+NAME = "legend"
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: FedIT's; `strategy.aggregator` has no effect."""
+    return unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
+
+
+def legend(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every device the dense model, the largest rank, and a depth by its speed."""
+    part = TrainedPart(least=Trains(first_layer=geometry.layers - 1), choose=depths)
+    return compose(NAME, settings(config), geometry, head_shapes, prior, part=part)
+
+
+def depths(cohort: Cohort) -> list[Trains]:
+    """Return the part that each device trains: its depth d as the first trained layer, L - d."""
+    times = [cohort.seconds(each, EVERYTHING) for each in cohort.choices]
+    limit_s = sum(times) / max(1, len(times))
+    return [_deepest(cohort, each, limit_s) for each in cohort.choices]
+
+
+def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> Trains:
+    layers = cohort.cost.spec.geometry.layers
+    for first in range(layers - 1):
+        trains = Trains(first_layer=first)
+        if cohort.seconds(choice, trains) <= limit_s and cohort.fits(choice, trains):
+            return trains
+    return Trains(first_layer=layers - 1)

@@ -1,0 +1,56 @@
+"""RoLoRA: in odd rounds all devices train B with A frozen, in even rounds A with B frozen; the head always.
+
+Chen et al., "Robust federated finetuning of LLMs via alternating optimization of LoRA", NeurIPS 2025, arXiv 2502.01755,
+algorithm 1 (first as arXiv 2409.02346). The frozen factor is the same for everybody, so that in every round the mean of
+the products is the product of the means,
+
+    odd:  sum_k p_k (B_k A) = (sum_k p_k B_k) A        even:  sum_k p_k (B A_k) = B (sum_k p_k A_k)
+
+and half of the adapter's bytes go up. B begins at zero, so that it has to be first. A factor's moments would be two
+rounds old when its turn comes: the optimiser begins afresh in every round, and no momentum on the coordinator moves
+what is frozen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from fedcore.trains import Factors, Trains
+from strategies.policy import Policy, compose
+from strategies.trained_part import Cohort, TrainedPart
+from strategies.unpruned import unpruned
+
+NAME = "rolora"
+ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences, a fresh optimiser.
+
+    `strategy.aggregator`, `strategy.server_optimizer`, `training.downlink` and `training.keep_optimizer` have no
+    effect.
+    """
+    dense = unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
+    return replace(
+        dense,
+        strategy=replace(dense.strategy, server_optimizer="sgd"),
+        training=replace(dense.training, downlink="delta", keep_optimizer=False),
+    )
+
+
+def rolora(
+    config: Config,
+    geometry: Geometry,
+    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    prior: GroupScores | None = None,
+) -> Policy:
+    """Return the policy that gives every device the dense model, the largest rank, and the factor whose turn it is."""
+    # The gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
+    part = TrainedPart(least=EVEN, choose=_in_turn)
+    return compose(NAME, settings(config), geometry, head_shapes, prior, part=part)
+
+
+def _in_turn(cohort: Cohort) -> list[Trains]:
+    return [ODD if cohort.round % 2 else EVEN] * len(cohort.choices)

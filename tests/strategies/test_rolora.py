@@ -1,0 +1,17 @@
+"""RoLoRA: B and A take turns, and each round's mean is exact."""
+
+from fedcore.trains import Factors, Trains
+from tests.strategies.test_ffa_lora import gap
+
+
+def test_the_mean_of_products_is_the_product_of_the_means_in_every_round():
+    assert gap(Trains(factors=Factors.B)) == 0.0
+    assert gap(Trains(factors=Factors.A)) == 0.0
+
+
+def test_odd_rounds_train_b_and_even_rounds_a(build, roster, play):
+    strategy = build(name="rolora", server_optimizer="nesterov")
+    _, plans, _ = play(strategy, roster, 4)
+    turns = [{each.training.trains.factors for each in plan.assignments} for plan, _ in plans]
+    assert turns == [{Factors.B}, {Factors.A}, {Factors.B}, {Factors.A}]
+    assert strategy.server_optimizer is None and not strategy.config.training.keep_optimizer
