@@ -4,6 +4,7 @@
     --tune NAME                the search for a variant's learning rate
     --table                    everything of the plan that is missing, searches first
     --list                     what is done, what is missing, and what this version does not know
+    --latency                  inference time by sparsity, once per track
     --report                   tables and figures out of stored results
 
 Add --track heavy for SmolLM2-135M on R8. --set table.key=value makes a run of its own, for a look or a question;
@@ -15,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.fleet80.latency import measure_latency
 from benchmarks.fleet80.plan import Plan
+from benchmarks.fleet80.report import write_report
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
 from fedcore.errors import FedcoreError
@@ -57,6 +60,11 @@ def _obey(arguments: argparse.Namespace, place: Path | None) -> None:
         plan.run(VARIANTS[arguments.strategy], arguments.seed)
     if arguments.table:
         plan.run_missing()
+    if arguments.latency:
+        _say(f"wrote {measure_latency(plan)}")
+    if arguments.report:
+        for path in write_report(plan):
+            _say(f"wrote {path}")
 
 
 def _say(text: str) -> None:
@@ -73,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--tune", choices=tuple(VARIANTS), metavar="NAME", help="search a variant's learning rate")
     made.add_argument("--table", action="store_true", help="run what is missing of the plan")
     made.add_argument("--list", action="store_true", help="say what is done and what is missing")
+    made.add_argument("--latency", action="store_true", help="measure inference time by sparsity, once per track")
+    made.add_argument("--report", action="store_true", help="write tables and figures out of stored results")
     made.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="may be repeated")
     made.add_argument("--quick", action="store_true", help="a run of seconds that stores nothing")
     return made

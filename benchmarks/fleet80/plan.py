@@ -10,6 +10,7 @@ from benchmarks.fleet80.stored import Result, load
 from benchmarks.fleet80.tracks import Track
 from benchmarks.fleet80.tuning import tuned_rate, tuning_cases
 from benchmarks.fleet80.variants import VARIANTS, Variant
+from fedcore.config import Config
 from fedcore.errors import ConfigError
 
 
@@ -37,6 +38,11 @@ class Plan:
             rate=self._middle_rate if rate is None else rate,
             overrides=self.overrides,
         )
+
+    def case_config(self) -> Config:
+        """Return the track's configuration as its first variant reads it: model and fleet are everybody's."""
+        first = next(iter(VARIANTS.values()))
+        return make_case(self.track, first, seed=0, rate=self._middle_rate, overrides=self.overrides).config
 
     def run(self, variant: Variant, seed: int) -> Result:
         """Run a variant at one seed, unless its result is stored."""

@@ -1,0 +1,44 @@
+"""When a run reaches a target accuracy, and where its time went until then."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.fleet80.rounds import PARTS
+
+WINDOW = 3  # rounds whose mean accuracy has to reach the target: one lucky round reaches nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """The first round whose running mean is at the target; everything is a sum from the beginning to its end."""
+
+    round: int
+    seconds: float
+    megabytes: float
+    parts: Mapping[str, float]  # seconds by PARTS; they sum to `seconds`
+
+
+def smoothed(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """Return (round, mean accuracy of the last WINDOW measured rounds) from the first round that has so many."""
+    measured = [each for each in rounds if each["delivered"] is not None]
+    accuracies = [each["delivered"]["accuracy"] for each in measured]
+    return [
+        (each, sum(accuracies[end - WINDOW : end]) / WINDOW)
+        for end, each in enumerate(measured, start=1)
+        if end >= WINDOW
+    ]
+
+
+def crossing(rounds: Sequence[Mapping[str, Any]], target: float) -> Crossing | None:
+    """Return when the running mean first reaches `target`, None where it never does."""
+    for reached, accuracy in smoothed(rounds):
+        if accuracy >= target:
+            until = [each for each in rounds if each["round"] <= reached["round"]]
+            return Crossing(
+                round=reached["round"],
+                seconds=reached["closed_s"],
+                megabytes=(reached["bytes_down"] + reached["bytes_up"]) / 1e6,
+                parts={part: sum(each[part] for each in until) for part in PARTS},
+            )
+    return None

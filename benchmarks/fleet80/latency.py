@@ -1,0 +1,44 @@
+"""Inference time of the model cut to each sparsity, measured once per track: it does not depend on who trained it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from benchmarks.fleet80.examine import CUTS
+from benchmarks.fleet80.plan import Plan
+from benchmarks.report import machine
+from fedcore.nn.latency import interleaved_latency
+from fedcore.nn.load import load_classifier
+from fedcore.nn.surgery import shrink
+from fedcore.pruning.counts import keep_counts
+from fedcore.pruning.ordering import initial_order, keep_set
+from storage.model_source import model_folder
+
+FILE = "latency.json"
+ROWS, REPEATS = 16, 31
+FIRST_TOKEN = 5  # any token does: time does not depend on which
+
+
+def measure_latency(plan: Plan) -> Path:
+    """Measure the dense model and every cut, taking turns in one process, and store the medians."""
+    model = plan.case_config().model
+    folder = model_folder(model.path)
+    models = {}
+    for sparsity in (0.0, *CUTS):
+        classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype)
+        geometry = classifier.geometry
+        kept = keep_set(initial_order(geometry), geometry, keep_counts(geometry, sparsity))
+        if sparsity:
+            shrink(classifier, kept)
+        models[f"{kept.sparsity(geometry):.4f}"] = classifier
+    tokens = torch.full((ROWS, model.max_length), FIRST_TOKEN)
+    times = interleaved_latency(models, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, REPEATS)
+    dense = times[f"{0.0:.4f}"]
+    rows = [{"sparsity": float(name), "latency_s": each, "ratio": each / dense} for name, each in times.items()]
+    path = plan.results / plan.track.name / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    heading = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "repeats": REPEATS}
+    path.write_text(json.dumps({**heading, "rows": rows}, indent=1) + "\n")
+    return path

@@ -1,0 +1,171 @@
+"""Stored results as Markdown tables."""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmarks.fleet80.bootstrap import paired_difference
+from benchmarks.fleet80.crossing import Crossing, crossing
+from benchmarks.fleet80.entries import Entry, delivered
+from benchmarks.fleet80.rounds import PARTS
+
+OURS, REFERENCE = "fedspine", "fedit"
+NONE = "-"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """Return mean ± standard deviation, the mean alone of one value."""
+    if not values:
+        return NONE
+    mean = form(fmean(values))
+    return mean if len(values) == 1 else f"{mean} ± {form(stdev(values))}"
+
+
+def final_table(entries: Sequence[Entry]) -> str:
+    """Return what every variant ends with."""
+    reference = next((each for each in entries if each.name == REFERENCE), None)
+    memory = None if reference is None else fmean(map(_memory, reference.each))
+    head = ["variant", "seeds", "rate", "accuracy %", "AUC", "dense %", "sparsity", "parameters M", "memory MiB", "x"]
+    rows = []
+    for entry in entries:
+        finals = [each["final"] for each in entry.each]
+        rows.append(
+            [
+                entry.name,
+                str(len(finals)),
+                f"{entry.each[0]['learning_rate']:g}",
+                spread([delivered(each, "accuracy") for each in finals], _percent),
+                spread([delivered(each, "auc") for each in finals if _has_auc(each)], _three),
+                spread([each["dense"]["accuracy"] for each in finals], _percent),
+                spread([delivered(each, "sparsity") for each in finals], _two),
+                spread([delivered(each, "parameters") / 1e6 for each in finals], _two),
+                spread([_memory(each) for each in entry.each], _whole),
+                NONE if memory is None else _two(fmean(map(_memory, entry.each)) / memory),
+            ]
+        )
+    return table(head, rows)
+
+
+def target_table(entries: Sequence[Entry], target: float) -> str:
+    """Return virtual time, rounds and bytes to a target, and how often faster than FedIT on the same seeds."""
+    times = {entry.name: _crossings(entry, target) for entry in entries}
+    rows = []
+    for entry in entries:
+        reached = [each for each in times[entry.name].values() if each is not None]
+        rows.append(
+            [
+                entry.name,
+                f"{len(reached)} of {len(entry.results)}",
+                spread([each.seconds for each in reached], _whole),
+                spread([float(each.round) for each in reached], _one),
+                spread([each.megabytes for each in reached], _whole),
+                *(spread([_mean_part(reached, part)], _whole) if reached else NONE for part in PARTS),
+                spread(speedups(times[entry.name], times.get(REFERENCE, {})), _two),
+            ]
+        )
+    head = ["variant", "reached", "virtual s", "rounds", "MB", "waiting s", "download s", "compute s", "upload s"]
+    return table([*head, f"x {REFERENCE}"], rows)
+
+
+def speedups(ours: dict[int, Crossing | None], reference: dict[int, Crossing | None]) -> list[float]:
+    """Return how often faster, for every seed on which both reach the target."""
+    return [
+        theirs.seconds / mine.seconds
+        for seed, mine in ours.items()
+        if mine is not None and (theirs := reference.get(seed)) is not None
+    ]
+
+
+def split_table(entries: Sequence[Entry], target: float) -> str:
+    """Return where the time that a variant saves over FedIT comes from, in per cent of FedIT's time to the target."""
+    times = {entry.name: _crossings(entry, target) for entry in entries}
+    rows = []
+    for name, mine in times.items():
+        pairs = [
+            (one, other)
+            for seed, one in mine.items()
+            if name != REFERENCE and one is not None and (other := times.get(REFERENCE, {}).get(seed)) is not None
+        ]
+        if pairs:
+            whole = sum(other.seconds for _, other in pairs)
+            saved = [sum(other.parts[part] - one.parts[part] for one, other in pairs) / whole for part in PARTS]
+            rows.append([name, *(_percent(each) for each in saved), _percent(sum(saved))])
+    return table(["variant", "waiting", "download", "compute", "upload", "all"], rows)
+
+
+def difference_table(entries: Sequence[Entry]) -> str:
+    """Return FedSpine's accuracy less every other's, on the same rows and seeds."""
+    ours = next((each for each in entries if each.name == OURS), None)
+    rows = []
+    for entry in entries:
+        seeds = sorted(set(entry.results) & set(ours.results)) if ours is not None else []
+        if ours is None or entry is ours or not seeds:
+            continue
+        found = paired_difference(ours.scores(seeds), entry.scores(seeds))
+        interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
+        claim = "claimed" if found.claimed else "not told apart"
+        prunes = "yes" if entry.prunes else "no"
+        rows.append([entry.name, prunes, str(len(seeds)), f"{100 * found.mean:+.2f}", interval, claim])
+    return table([f"{OURS} minus", "prunes", "seeds", "points", "95 % interval", "difference"], rows)
+
+
+def model_table(entries: Sequence[Entry]) -> str:
+    """Return every measured model of the variants that prune: exported classes and cuts of one removal order."""
+    rows = []
+    for entry in entries:
+        for name in entry.each[0]["final"] if entry.prunes else ():
+            models: list[dict[str, Any]] = [each["final"][name] for each in entry.each if name in each["final"]]
+            rows.append(
+                [
+                    entry.name,
+                    name,
+                    spread([each["sparsity"] for each in models], _two),
+                    spread([each["accuracy"] for each in models], _percent),
+                    spread([each["loss"] for each in models], _three),
+                    spread([each["parameters"] / 1e6 for each in models], _two),
+                ]
+            )
+    return table(["variant", "model", "sparsity", "accuracy %", "loss", "parameters M"], rows)
+
+
+def _crossings(entry: Entry, target: float) -> dict[int, Crossing | None]:
+    return {seed: crossing(each["rounds"], target) for seed, each in entry.results.items()}
+
+
+def _mean_part(reached: Sequence[Crossing], part: str) -> float:
+    return fmean(each.parts[part] for each in reached)
+
+
+def _memory(result: dict[str, Any]) -> float:
+    """Mean over the devices of the last round of the peak of live tensors in a training step, MiB."""
+    return float(result["rounds"][-1]["peak_memory_mb"])
+
+
+def _has_auc(final: dict[str, Any]) -> bool:
+    return all(each["auc"] is not None for each in final.values())
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _one(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}"
