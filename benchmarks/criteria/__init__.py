@@ -1,0 +1,1 @@
+"""Importance criteria side by side on one model in one place."""

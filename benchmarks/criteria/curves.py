@@ -1,0 +1,124 @@
+"""Accuracy against sparsity by criterion: one-shot, and after a short recovery."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.criteria.stage import Say, Stage, fork
+from fedcore.nn.batches import Batch
+from fedcore.nn.classifier import Classifier
+from fedcore.nn.compensation import compensate, input_means
+from fedcore.nn.criteria.scorer import Scorer
+from fedcore.nn.criteria.table import SCORERS, Beginning, make_scorer
+from fedcore.nn.evaluate import evaluate, forward_logits
+from fedcore.nn.objective import PLAIN
+from fedcore.nn.surgery import shrink
+from fedcore.outcome import GroupScores
+from fedcore.protocols import Json
+from fedcore.pruning.counts import keep_counts
+from fedcore.pruning.ordering import initial_order, keep_set
+from fedcore.seeds import derive_seed
+
+COMPENSATED = "flap+bias"
+CASES = (*SCORERS, COMPENSATED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long everything takes."""
+
+    warmup_steps: int = 60
+    rank: int = 8
+    calibration_batches: int = 8
+    sparsities: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.75)
+    recovered: tuple[float, ...] = (0.3, 0.5, 0.7)
+    recovery_steps: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One pruned model on the held-back rows."""
+
+    case: str
+    seed: int
+    sparsity: float  # wished
+    realised: float
+    recovery_steps: int
+    accuracy: float
+    loss: float
+
+
+def curves(stage: Stage, plan: Plan, cases: Sequence[str], seed: int, say: Say) -> Iterator[Point]:
+    """Yield the dense model's point and every case's, all from one warm-up."""
+    warm = stage.untrained(rank=plan.rank, seed=seed)
+    stage.tune(warm, steps=plan.warmup_steps, seed=seed, part="warm-up")
+    batches = stage.batches(plan.calibration_batches, seed=seed)
+    yield _point(stage, warm, case="dense", seed=seed, sparsity=0.0, recovery_steps=0)
+    for case in cases:
+        order = initial_order(warm.geometry, scores_of(case.removesuffix("+bias"), warm, batches, seed))
+        for sparsity in plan.sparsities:
+            pruned = _pruned(warm, order, sparsity, batches if case == COMPENSATED else ())
+            point = _point(stage, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=0)
+            yield point
+            said = f"seed {seed} {case} {sparsity:.0%}: {point.accuracy:.3f}"
+            if sparsity in plan.recovered:
+                stage.tune(pruned, steps=plan.recovery_steps, seed=seed, part="recovery")
+                point = _point(
+                    stage, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=plan.recovery_steps
+                )
+                yield point
+                said += f", recovered {point.accuracy:.3f}"
+            say(said)
+
+
+def scores_of(criterion: str, warm: Classifier, batches: Sequence[Batch], seed: int) -> GroupScores:
+    """Return the scores of all groups, averaged over the batches; `warm` stays as it is."""
+    measured = []
+    scorer = make_scorer(criterion, Beginning(geometry=warm.geometry, seed=derive_seed(seed, "scores")))
+    for batch in batches:
+        if criterion == "lora-taylor":
+            observed(scorer, warm, batch)
+        else:
+            measured.append(scorer.scores(warm, batch))
+    return mean_scores(measured or [scorer.scores(warm, batches[-1])])
+
+
+def observed(scorer: Scorer, classifier: Classifier, batch: Batch) -> None:
+    """Let `scorer` see the gradients of `batch`, without a step."""
+    classifier.model.eval()
+    PLAIN(forward_logits(classifier, batch), batch["labels"]).backward()  # type: ignore[no-untyped-call]
+    scorer.observe(classifier)
+    classifier.model.zero_grad(set_to_none=True)
+
+
+def mean_scores(measured: Sequence[GroupScores]) -> GroupScores:
+    """Return the plain mean of scores over the same groups."""
+    return GroupScores(
+        heads=tuple(np.mean(rows, axis=0) for rows in zip(*(each.heads for each in measured), strict=True)),
+        channels=tuple(np.mean(rows, axis=0) for rows in zip(*(each.channels for each in measured), strict=True)),
+    )
+
+
+def _pruned(warm: Classifier, order: Json, sparsity: float, compensated_on: Sequence[Batch]) -> Classifier:
+    pruned = fork(warm)
+    kept = keep_set(order, warm.geometry, keep_counts(warm.geometry, sparsity))
+    if compensated_on:
+        compensate(pruned, kept, input_means(pruned, compensated_on))
+    shrink(pruned, kept)
+    return pruned
+
+
+def _point(
+    stage: Stage, classifier: Classifier, *, case: str, seed: int, sparsity: float, recovery_steps: int
+) -> Point:
+    metrics = evaluate(classifier, stage.test)
+    return Point(
+        case=case,
+        seed=seed,
+        sparsity=sparsity,
+        realised=classifier.keep_set.sparsity(classifier.geometry),
+        recovery_steps=recovery_steps,
+        accuracy=metrics.accuracy,
+        loss=metrics.loss,
+    )
