@@ -1,5 +1,6 @@
 """Figures for people: units, names at the ends of lines, colours the colour-blind tell apart (Okabe and Ito 2008)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -166,8 +167,13 @@ def spread_out(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _mean_line(runs: Sequence[Sequence[Point]]) -> list[Point]:
-    """Mean of x and of y over the runs, point by point, as far as all of them go."""
-    return [(fmean(x for x, _ in each), fmean(y for _, y in each)) for each in zip(*runs, strict=False)]
+    """Mean of x and of y over the runs, point by point, as far as all of them go; over those that have a y."""
+    return [(fmean(x for x, _ in each), _known_mean([y for _, y in each])) for each in zip(*runs, strict=False)]
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    known = [each for each in values if not math.isnan(each)]
+    return fmean(known) if known else math.nan
 
 
 def _accuracy_points(run: Mapping[str, Any]) -> list[Point]:
@@ -181,9 +187,7 @@ def _waiting_points(run: Mapping[str, Any]) -> list[Point]:
 def _arm_points(run: Mapping[str, Any], kind: str, key: str) -> list[Point]:
     """A class's mean arm in every round; nan where none of it took part, so that lines of seeds stay aligned."""
     scale = 100.0 if key == "sparsity" else 1.0
-    return [
-        (float(each["round"]), scale * each["classes"].get(kind, {}).get(key, float("nan"))) for each in run["rounds"]
-    ]
+    return [(float(each["round"]), scale * each["classes"].get(kind, {}).get(key, math.nan)) for each in run["rounds"]]
 
 
 def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:
