@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +7,10 @@ from numpy.typing import NDArray
 
 from fedcore.assignment import Arm, Assignment, TrainingSpec
 from fedcore.codec.chain import decode, encode
+from fedcore.codec.delta import make_delta
 from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
+from fedcore.trains import Factors, Trains
 from protos.values import BlobRef, Work
 from server.uploads import score_shapes
 from simulation.traffic import ModelledTraffic, RealTraffic
@@ -125,3 +128,24 @@ def test_modelled_bytes_are_those_of_the_groups_own_codec() -> None:
     assert plain.increments is None and list(plain.sizes) == [4 * SPEC.num_values()]
     assert list(half.sizes) == [2 * SPEC.num_values()]
     assert traffic.down(part("a-0")) == 4 * SPEC.num_values()
+
+
+def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
+    cost = RoundCost(spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0)
+    one = part("a-0")
+    for trains in (Trains(factors=Factors.A), Trains(factors=Factors.B), Trains(first_layer=SPEC.geometry.layers)):
+        training = replace(one.assignment.training, trains=trains)
+        frozen = replace(one, assignment=replace(one.assignment, training=training))
+        sent = ModelledTraffic(cost=cost).up(Group(round=1, adapter={}, parts=(frozen,)), None)
+        held = trains.of(SPEC.shapes())
+        assert list(sent.sizes) == [4 * sum(math.prod(shape) for shape in held.values())]
+        assert len(in_groups([one, replace(frozen, device="a-1")], {}, 8)) == 2
+
+
+def test_what_is_frozen_costs_next_to_nothing_on_the_way_down() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.standard_normal((2, 64, 64)).astype(np.float32)  # two factors of one blob
+    both = before + rng.standard_normal(before.shape).astype(np.float32) * np.float32(1e-3)
+    one = np.stack([before[0], both[1]])
+    sizes = [len(make_delta(before.tobytes(), after.tobytes())) for after in (both, one)]
+    assert sizes[1] < 0.55 * sizes[0] < 0.55 * before.nbytes
