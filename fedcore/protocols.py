@@ -1,7 +1,7 @@
 """The seams: what one part may ask of another. Nothing inherits from these."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class AggregateReport:
     leaves: int
     dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
     basis_changed: bool = False  # True where optimiser moments of the factors no longer mean anything
+    step: Tensors = field(default_factory=dict, compare=False, repr=False)  # of the base shift, where there is one
 
 
 class Aggregator(Protocol[P]):
@@ -42,6 +43,11 @@ class Aggregator(Protocol[P]):
     @property
     def kind(self) -> Literal["reducing", "bundling"]:
         """Whether a partial's size is independent of the number of updates (reducing) or grows (bundling)."""
+        ...
+
+    @property
+    def shifts_base(self) -> bool:
+        """Whether `finish` adds to the frozen base weights: the next tensors then hold a base shift as well."""
         ...
 
     def server_rank(self, largest_rank: int) -> int:

@@ -24,6 +24,7 @@ from fedcore.aggregation.fixed_point import SCALE, stepped
 from fedcore.aggregation.partial_wire import Buffer
 from fedcore.aggregation.placement import placement
 from fedcore.aggregation.taking import taken
+from fedcore.base_shift import SHIFT, shift_shapes, step_of, stepped_shift
 from fedcore.geometry import Side
 from fedcore.protocols import AggregateReport
 from fedcore.seeds import generator
@@ -57,12 +58,16 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combined:
-    """The next factors of a layer; squared Frobenius norms of what was to be held and of what truncation left out."""
+    """The next factors of a layer; squared Frobenius norms of what was to be held and of what truncation left out.
+
+    `step`, factors (out, n) and (n, in), is added to the frozen base weight where the rule does that.
+    """
 
     b: Wide
     a: Wide
     energy: float = 0.0
     dropped: float = 0.0
+    step: tuple[Wide, Wide] | None = None
 
 
 Rule = Callable[[Layer], Combined]
@@ -73,14 +78,15 @@ class Bundling:
     """The bundling aggregator of a `rule`.
 
     `settles` says that the rule needs no more of the leaves than the mean of their products' increments, so that a
-    bundle may turn dense; `new_basis` that the factors' coordinates mean something else after every round. `seed`, the
-    run's, draws the rows that restart empty components.
+    bundle may turn dense; `new_basis` that the factors' coordinates mean something else after every round;
+    `shifts_base` that every layer has a step of the base shift. `seed`, the run's, draws rows of fresh components.
     """
 
     name: str
     rule: Rule
     settles: bool
     new_basis: bool
+    shifts_base: bool = False
     rank_factor: int = 1  # server rank over the largest rank of a device
     server_lr: float = 1.0
     seed: int = 0
@@ -128,7 +134,7 @@ class Bundling:
     def finish(
         self, partial: StackPartial, adapter: Tensors, *, consume: bool = False
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
-        """Return the next adapter under the rule; without any leaf, a copy of the adapter.
+        """Return the next adapter under the rule, with the base shift where there is one; without a leaf, a copy.
 
         `adapter` must be the one that was handed out: the devices' old factors are slices of it. `dropped_energy`
         is the share of all products' squared Frobenius norm that truncation to the server rank left out.
@@ -136,20 +142,33 @@ class Bundling:
         partial, before = settled(knowing(partial, adapter)), taken(adapter, consume=consume)
         weight, spec = partial.members.weight, partial.spec
         after = dict.fromkeys(spec.shapes(), np.empty(0, dtype=np.float32))  # canonical order
+        shifts = [name for name in shift_shapes(spec) if name in adapter] if self.shifts_base else []
         if weight == 0:
-            return {name: np.array(before(name), dtype=np.float32) for name in after}, AggregateReport(
-                weight=0, leaves=0
-            )
+            same = {name: np.array(before(name), dtype=np.float32) for name in (*after, *shifts)}
+            return same, AggregateReport(weight=0, leaves=0)
         for name, total in partial.head.items():
             after[name] = stepped(before(name), total, weight=weight, server_lr=self.server_lr)
         energy = dropped = 0.0
+        step: dict[str, NDArray[np.float32]] = {}
+        shift: dict[str, NDArray[np.float32]] = {}
         for layer, module in spec.modules():
             key = f"layers.{layer}.{module}"
             new = self.rule(self._layer(partial, before(f"{key}.B"), before(f"{key}.A"), layer, module))
             after[f"{key}.A"], after[f"{key}.B"] = _float32(new.a), _float32(new.b)
             energy, dropped = energy + new.energy, dropped + new.dropped
-        share, leaves = dropped / energy if energy else 0.0, len(partial.members.keys)
-        return after, AggregateReport(weight=weight, leaves=leaves, dropped_energy=share, basis_changed=self.new_basis)
+            if new.step is not None:
+                name = f"{key}{SHIFT}"
+                added = step_of(name, *new.step)
+                shift[name] = stepped_shift(name, before(name) if name in shifts else None, added)
+                step |= added
+        report = AggregateReport(
+            weight=weight,
+            leaves=len(partial.members.keys),
+            dropped_energy=dropped / energy if energy else 0.0,
+            basis_changed=self.new_basis,
+            step=step,
+        )
+        return after | shift, report
 
     def pack(self, partial: StackPartial) -> Iterator[Buffer]:
         """Yield the leaves' stacks, or the dense sums where it has turned dense, and the head's sums."""

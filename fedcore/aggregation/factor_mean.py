@@ -66,6 +66,7 @@ class FactorMean:
     strata_bytes: int = 32 << 20
     name: str = "factor-mean"
     kind: Literal["reducing", "bundling"] = "reducing"
+    shifts_base: bool = False
 
     def server_rank(self, largest_rank: int) -> int:
         """Return `largest_rank`: coordinates persist, so no device can use more."""

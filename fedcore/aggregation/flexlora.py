@@ -15,7 +15,7 @@ it. A server_lr of 1 is the paper's; another one moves that share of the way fro
 from fedcore.aggregation.balanced import balanced_factors
 from fedcore.aggregation.bundling import Bundling, Combined, Layer
 from fedcore.aggregation.delta_stack import EMPTY_COMPONENT
-from fedcore.aggregation.returned import returned_factors, stacked_mean
+from fedcore.aggregation.returned import returned_product, stacked_mean
 
 
 def flexlora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
@@ -27,8 +27,8 @@ def flexlora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
 
 def mean_of_products(layer: Layer) -> Combined:
     """Return the decomposition of the weighted mean of the returned products."""
-    returned = [returned_factors(layer.b, layer.a, leaf) for leaf in layer.leaves]
+    products = [returned_product(layer.b, layer.a, leaf) for leaf in layer.leaves]
     shares = [leaf.share for leaf in layer.leaves]
-    b, a = stacked_mean(layer.b, layer.a, returned, shares, server_lr=layer.server_lr)
+    b, a = stacked_mean(layer.b, layer.a, products, shares, server_lr=layer.server_lr)
     new = balanced_factors(b, a, rank=layer.rank, tolerance=EMPTY_COMPONENT, rng=layer.rng, values_in_b=True)
     return Combined(b=new.b, a=new.a, energy=new.energy, dropped=new.dropped)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedcore.aggregation.balanced import balanced_factors
 from fedcore.aggregation.bundling import Bundling, Combined, Layer
 from fedcore.aggregation.delta_stack import EMPTY_COMPONENT
-from fedcore.aggregation.returned import returned_factors, stacked_mean
+from fedcore.aggregation.returned import returned_product, stacked_mean
 
 
 def raflora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
@@ -26,15 +26,18 @@ def raflora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
 
 def mean_over_holders(layer: Layer) -> Combined:
     """Return the decomposition of the products' mean, each component's weights those of its holders."""
-    returned = [returned_factors(layer.b, layer.a, leaf) for leaf in layer.leaves]
+    products = [returned_product(layer.b, layer.a, leaf) for leaf in layer.leaves]
     ranks = [leaf.da.shape[0] for leaf in layer.leaves]
     held: NDArray[np.float64] = np.zeros(max(ranks))
     for rank, leaf in zip(ranks, layer.leaves, strict=True):
         held[:rank] += leaf.share
-    weights = [leaf.share / held[:rank] for rank, leaf in zip(ranks, layer.leaves, strict=True)]
+    weights = [
+        np.resize(leaf.share / held[:rank], b_k.shape[1])  # a masked leaf has each component twice
+        for rank, leaf, (b_k, _) in zip(ranks, layer.leaves, products, strict=True)
+    ]
     if len(held) < layer.rank:
-        returned.append((layer.b[:, len(held) :], layer.a[len(held) :]))
+        products.append((layer.b[:, len(held) :], layer.a[len(held) :]))
         weights.append(np.ones(layer.rank - len(held)))
-    b, a = stacked_mean(layer.b, layer.a, returned, weights, server_lr=layer.server_lr)
+    b, a = stacked_mean(layer.b, layer.a, products, weights, server_lr=layer.server_lr)
     new = balanced_factors(b, a, rank=layer.rank, tolerance=EMPTY_COMPONENT, rng=layer.rng, values_in_b=True)
     return Combined(b=new.b, a=new.a, energy=new.energy, dropped=new.dropped)

@@ -6,7 +6,9 @@ from typing import Any
 
 from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.factor_mean import FactorMean
+from fedcore.aggregation.fedex_lora import fedex_lora
 from fedcore.aggregation.flexlora import flexlora
+from fedcore.aggregation.flora import flora
 from fedcore.aggregation.hetlora import hetlora
 from fedcore.aggregation.raflora import raflora
 from fedcore.errors import ConfigError
@@ -18,6 +20,8 @@ AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
     "flexlora": lambda server_lr, seed: flexlora(server_lr=server_lr, seed=seed),
     "hetlora": lambda server_lr, seed: hetlora(server_lr=server_lr, seed=seed),
     "raflora": lambda server_lr, seed: raflora(server_lr=server_lr, seed=seed),
+    "flora": lambda server_lr, seed: flora(server_lr=server_lr, seed=seed),
+    "fedex-lora": lambda server_lr, seed: fedex_lora(server_lr=server_lr, seed=seed),
 }
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from fedcore.aggregation.placement import Placement
-from fedcore.aggregation.returned import returned_factors, stacked_mean
+from fedcore.aggregation.returned import returned_factors, returned_product, stacked_mean
 from tests.aggregation.numbers import A_1, A_2, B_1, B_2, SHARES, A, B, leaf
 
 
@@ -31,3 +31,16 @@ def test_a_server_rate_goes_part_of_the_way():
     returned = [(B_1, A_1), (B_2, A_2)]
     b, a = stacked_mean(B, A, returned, SHARES, server_lr=0.5)
     np.testing.assert_allclose(b @ a, 0.5 * B @ A + 0.5 * (0.25 * B_1 @ A_1 + 0.75 * B_2 @ A_2), atol=1e-15)
+
+
+def test_a_product_moves_only_where_the_device_holds_it():
+    rows = Placement(b_rows=np.array([0, 2]))
+    b, a = returned_product(B, A, leaf(B_2[[0, 2]], A_2, 0.5, at=rows))
+    wanted = B_2 @ A_2
+    wanted[1] = (B @ A)[1]
+    np.testing.assert_allclose(b @ a, wanted)
+    narrow = leaf(B_2, A_2, 0.5)
+    columns = type(narrow)(share=0.5, da=narrow.da[:, 1:], db=narrow.db, at=Placement(a_columns=np.array([1])))
+    b, a = returned_product(B, A, columns)
+    np.testing.assert_allclose(b @ a, np.stack([(B @ A)[:, 0], (B_2 @ A_2)[:, 1]], axis=1))
+    assert returned_product(B, A, narrow)[0].shape == (3, 2), "one pair without a mask"
