@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from client.device_report import device_report
 from client.encoding import encoded_scores, encoded_update
+from client.held_shift import HeldShift
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
@@ -69,6 +70,7 @@ class Agent:
     _job_key: str = ""
     _repushed: bool = False  # work on the job's answer began before its last push, which may be another parent's
     _handout: set[str] = field(default_factory=set)
+    _shift: HeldShift = field(default_factory=HeldShift)
     _pending: _Pending | None = None
     _welcome: Welcome | None = None
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
@@ -160,10 +162,12 @@ class Agent:
             raise TransportError("an assignment came before the welcome")
         self._repushed = False
         begin = self.clock()
-        refs = (work.keep_set, work.head, *work.rank_blocks)
+        refs = (work.keep_set, work.head, *work.rank_blocks, *self._shift.lacks(work.base_shift))
         bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
         self._forget_older(refs)
         handout = read_handout(self.state.blobs, work.rank_blocks, work.head)
+        self._shift.take(work.base_shift, self.state.blobs)
+        handout |= self._shift.tensors
         keep_set = KeepSet.from_bytes(payload(work.keep_set, self.state.blobs))
         downloaded = self.clock()
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from client.held_shift import HeldShift
 from client.judge import Judge
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.keep_set import KeepSet
@@ -54,6 +55,7 @@ class Evaluator:
     _job: asyncio.Task[None] | None = None
     _task: EvaluatorTask | None = None  # the last one begun
     _result: EvaluatorResult | None = None  # of that one, once there is one
+    _shift: HeldShift = field(default_factory=HeldShift)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
@@ -158,8 +160,10 @@ class Evaluator:
         return UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
 
     async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
-        await retrying(lambda: fetch_all(self.link, self.blobs, [*adapter.rank_blocks, adapter.head]))
-        return read_handout(self.blobs, adapter.rank_blocks, adapter.head)
+        refs = [*adapter.rank_blocks, adapter.head, *self._shift.lacks(adapter.base_shift)]
+        await retrying(lambda: fetch_all(self.link, self.blobs, refs))
+        self._shift.take(adapter.base_shift, self.blobs)
+        return read_handout(self.blobs, adapter.rank_blocks, adapter.head) | self._shift.tensors
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)

@@ -27,6 +27,7 @@ from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import attach, load_adapter, merge
 from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.moments import Moments
+from fedcore.nn.shift import add_shift
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import TrainingAids, train
 from fedcore.seeds import derive_seed
@@ -166,8 +167,9 @@ def use_all_cores() -> None:
 def with_adapter(
     source: ModelSource, handout: Handout, keep: Callable[[Geometry], KeepSet], scale: float
 ) -> Classifier:
-    """Return the base model, pruned to a keep-set, with the global adapter attached as far as it reaches."""
+    """Return the base model, shifted, pruned to a keep-set, with the global adapter attached as far as it reaches."""
     classifier = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+    add_shift(classifier, handout)
     keep_set = keep(classifier.geometry)
     if keep_set != classifier.keep_set:
         shrink(classifier, keep_set)

@@ -25,6 +25,7 @@ from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import adapted, attach, load_adapter, read_adapter
 from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.moments import Holding, Moments, follow
+from fedcore.nn.shift import add_shift
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
 from protos.values import Work
@@ -71,7 +72,7 @@ class Trained:
 
 @dataclass(slots=True)
 class Trainer:
-    """Keeps one model warm over the rounds; rebuilds it only where a keep-set is not a subset of the last one."""
+    """Keeps one model warm over the rounds; loads it anew for a keep-set that is no subset, or another base shift."""
 
     source: ModelSource
     rows: Rows
@@ -80,6 +81,7 @@ class Trainer:
     cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several
     cancel: threading.Event = field(default_factory=threading.Event)
     _classifier: Classifier | None = None
+    _shift: str = ""  # which base shift is in its weights
     _encoded: EncodedRows | None = None
 
     def prepare(self) -> None:
@@ -100,10 +102,12 @@ class Trainer:
     ) -> Trained:
         """Carry out `work` from the adapter handed out (full coordinates, at least `work.arm.rank` ranks).
 
+        With `work.base_shift` the hand-out holds its tensors as well.
+
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
         """
         begin, cpu = self.clock(), self.cpu_clock()
-        classifier = self._shaped(keep_set, work)
+        classifier = self._shaped(keep_set, work, handout)
         before = held_adapter(classifier, work, handout, self.source.targets)
         load_adapter(classifier, before)
         self.slow.pause(self.cpu_clock() - cpu)
@@ -150,17 +154,24 @@ class Trainer:
             self._encoded = encode_rows(tokenizer, self.rows.texts, ids.tolist(), self.source.max_length)
         return self._encoded
 
-    def _shaped(self, keep_set: KeepSet, work: Work) -> Classifier:
-        classifier = self._loaded()
+    def _shaped(self, keep_set: KeepSet, work: Work, handout: Mapping[str, NDArray[np.float32]]) -> Classifier:
+        classifier, shift = self._loaded(), shift_id(work)
         keep_set.validate(classifier.geometry)
-        if not keep_set.is_subset_of(classifier.keep_set):
+        if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
             self._classifier = None  # rolled back: masks are reversible, the base model lies whole on disk
             classifier = self._loaded()
+            add_shift(classifier, handout)
+            self._shift = shift
         if keep_set != classifier.keep_set:
             shrink(classifier, keep_set)
         if next(adapted(classifier), None) is None:
             attach(classifier, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
         return classifier
+
+
+def shift_id(work: Work) -> str:
+    """Return what names the base shift a device trains on; empty for none."""
+    return "" if work.base_shift is None else work.base_shift.whole.id
 
 
 def held_adapter(

@@ -157,12 +157,44 @@ class AssignmentFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseShift:
+    """What is to be added to the frozen base weights after a round: the whole of it, or the last rounds' steps.
+
+    Never inside a message. A step called "3-5" makes what stood after round 5 of what stood after round 3.
+    """
+
+    whole: BlobRef
+    steps: tuple[BlobRef, ...] = ()
+
+    @property
+    def round(self) -> int:
+        """The closed round it came out of."""
+        return int(self.whole.name)
+
+    def since(self, held_round: int) -> tuple[BlobRef, ...]:
+        """Return the blobs, fewest bytes, that who holds it as of `held_round` (0: nothing) lacks."""
+        if held_round == self.round:
+            return ()
+        for index, step in enumerate(self.steps):
+            lacking = self.steps[index:]
+            if int(step.name.partition("-")[0]) == held_round and sum(ref.size for ref in lacking) < self.whole.size:
+                return lacking
+        return (self.whole,)
+
+    @property
+    def refs(self) -> tuple[BlobRef, ...]:
+        """All of its blobs."""
+        return (self.whole, *self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalAdapter:
     """The global adapter after a round, as blobs; round 0 is the untrained one."""
 
     round: int
     rank_blocks: tuple[BlobRef, ...]
     head: BlobRef
+    base_shift: BaseShift | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +294,7 @@ class Work:
     basis: str
     label_counts: tuple[int, ...] = ()
     counted_round: int = 0
+    base_shift: BaseShift | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

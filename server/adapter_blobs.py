@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
+from fedcore.base_shift import SHIFT, shift_of, shift_shapes
 from fedcore.codec.chain import encode, encode_chunks
 from fedcore.codec.container import Outline, opening
 from fedcore.codec.delta import make_delta
 from fedcore.module_paths import module_path
-from protos.values import BlobRef, GlobalAdapter
+from protos.values import BaseShift, BlobRef, GlobalAdapter
 from protos.wire import INLINE_BYTES
 from storage.atomic import Buffer, write_atomic
 from storage.blobs import BlobStore
@@ -23,13 +24,29 @@ MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
 
 
 def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:
-    """Write the adapter as rank-block blobs and a head blob; equal tensors give equal blobs."""
+    """Write the adapter as rank-block blobs, a head blob and the whole base shift; equal tensors give equal blobs."""
     blocks = tuple(
         _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)})
         for low, high in rank_blocks(spec.rank)
     )
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
-    return GlobalAdapter(round=round_index, rank_blocks=blocks, head=head)
+    shift = shift_of(tensors)
+    whole = BaseShift(whole=_put_apart(blobs, str(round_index), shift)) if shift else None
+    return GlobalAdapter(round=round_index, rank_blocks=blocks, head=head, base_shift=whole)
+
+
+def with_step(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter, step: Tensors) -> GlobalAdapter:
+    """Return `adapter` whose base shift is also on offer in steps, the last of them `step` from that of `before`.
+
+    Older steps stay as long as all together are smaller than the whole.
+    """
+    if adapter.base_shift is None or not step:
+        return adapter
+    older = () if before.base_shift is None else before.base_shift.steps
+    steps = [*older, _put_apart(blobs, f"{before.round}-{adapter.round}", step)]
+    while steps and sum(ref.size for ref in steps) >= adapter.base_shift.whole.size:
+        steps.pop(0)
+    return replace(adapter, base_shift=replace(adapter.base_shift, steps=tuple(steps)))
 
 
 def blocks_below(adapter: GlobalAdapter, rank: int) -> tuple[BlobRef, ...]:
@@ -51,14 +68,15 @@ def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter)
 
 def blob_ids(adapter: GlobalAdapter) -> set[str]:
     """Every blob that hands out this adapter."""
-    refs = (*adapter.rank_blocks, adapter.head)
+    refs = (*adapter.rank_blocks, adapter.head, *(adapter.base_shift.refs if adapter.base_shift else ()))
     return {ref.id for ref in refs} | {ref.delta_id for ref in refs if ref.delta_id}
 
 
 def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
 
-    The LoRA scale is already in B, so alpha = r.
+    The LoRA scale is already in B, so alpha = r. An adapter cannot say what is added to the base weights: where there
+    is a base shift, base_shift.safetensors holds it under the names of those weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     factors = {
@@ -82,11 +100,17 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
     write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
     write_atomic(folder / "adapter_model.safetensors", _for_torch(tensors, factors, spec))
     write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
+    shift = {
+        f"{module_path(spec.geometry, layer, module)}.weight": f"layers.{layer}.{module}{SHIFT}"
+        for layer, module in spec.modules()
+    }
+    if shift_of(tensors):
+        write_atomic(folder / "base_shift.safetensors", _for_torch(tensors, shift, spec))
 
 
 def _for_torch(tensors: Tensors, names: Mapping[str, str], spec: AdapterSpec) -> Iterator[Buffer]:
     """Yield a safetensors file as torch's tools expect it, one tensor after the other; `names` by name in the file."""
-    shapes = spec.shapes()
+    shapes = spec.shapes() | shift_shapes(spec)
     outlines = {new: Outline(tag="F32", shape=shapes[name]) for new, name in sorted(names.items())}
     yield opening(outlines, {"format": "pt"})
     for new in outlines:
@@ -108,6 +132,12 @@ def _factors(spec: AdapterSpec) -> list[str]:
 
 def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArray[np.float32]:
     return value[low:high] if name.endswith(".A") else value[:, low:high]
+
+
+def _put_apart(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
+    """Store tensors as a blob that never travels inside a message: most devices lack only a part of them."""
+    blob_id = blobs.put_chunks(encode_chunks(tensors, "identity"))
+    return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)
 
 
 def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:

@@ -21,7 +21,7 @@ from server.edge_uplink import EdgeUplink
 from server.edges import Edges
 from server.seats import Seats
 from server.session import LeafSession, Session
-from server.shares import filled, refs_of, shares
+from server.shares import filled, refs_of, shares, shift_refs_of
 from server.tasks import Tasks
 from transport.link import Link
 
@@ -149,7 +149,8 @@ class EdgeRounds:
         works = {device: filled(work, small) for device, work in share.works}
         refs = [ref for work in works.values() for ref in refs_of(work) if not ref.inline]
         before = [ref for work in self.works.values() for ref in refs_of(work) if not ref.inline]
-        self._cache.learn(refs)
+        shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
+        self._cache.learn([*refs, *shifts])
         for work in works.values():
             if not work.keep_set.inline:
                 await self._cache.bring(work.keep_set.id)
@@ -162,7 +163,7 @@ class EdgeRounds:
             self._tell_closed(share.round - 1, works)
             self.works = {}
             self._flights.forget()
-            self._cache.forget_all_but([*refs, *before])
+            self._cache.forget_all_but([*refs, *before, *shifts])
         now_s = self._clock()
         self._last_share = share
         self.works |= works

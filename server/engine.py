@@ -23,7 +23,7 @@ from fedcore.rounds.tier_state import Part
 from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
-from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas
+from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas, with_step
 from server.allocator import trim
 from server.global_file import ADAPTER, VELOCITY, drop_older, map_global, write_global
 from server.label_census import LabelCensus
@@ -188,7 +188,7 @@ class Engine:
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
             report = self._advance(current)
-            self._keep(closed.round)
+            self._keep(closed.round, report.step)
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
@@ -209,19 +209,19 @@ class Engine:
         self.tensors = after
         return report
 
-    def _keep(self, number: int) -> None:
+    def _keep(self, number: int, step: Tensors) -> None:
         """Write the new adapter, durably and as what devices fetch; from here on it is read out of its file."""
         if self.velocity is not None:
             self.velocity_hash = write_global(self.globals, self.velocity, number, kind=VELOCITY)
             self.velocity = map_global(self.globals, number, kind=VELOCITY)
         if 4 * self.strategy.spec.num_values() < self.large_bytes:
-            self.adapter = self._stored(number)
+            self.adapter = self._stored(number, step)
             self.global_hash = write_global(self.globals, self.tensors, number)
             self.tensors = map_global(self.globals, number)
         else:
             with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
                 saving = disk.submit(write_global, self.globals, self.tensors, number)
-                self.adapter = self._stored(number)
+                self.adapter = self._stored(number, step)
                 self.global_hash = saving.result()
             self.tensors = map_global(self.globals, number)
             trim()
@@ -232,8 +232,9 @@ class Engine:
         names = [(ADAPTER, self.global_hash), *([(VELOCITY, self.velocity_hash)] if self.velocity is not None else ())]
         return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
 
-    def _stored(self, number: int) -> GlobalAdapter:
+    def _stored(self, number: int, step: Tensors) -> GlobalAdapter:
         adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)
+        adapter = with_step(self.blobs, adapter, self.adapter, step)
         return with_deltas(self.blobs, adapter, self.adapter) if self.config.training.downlink == "delta" else adapter
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
@@ -318,6 +319,7 @@ class Engine:
             max_upload_bytes=handout.max_upload_bytes,
             label_counts=label_counts,
             counted_round=self.counted.get(assignment.device, 0),
+            base_shift=self.adapter.base_shift,
             # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
             basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
         )

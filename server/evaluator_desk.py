@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protos.values import EvaluateTask, EvaluatorResult, EvaluatorTask, ExportTask, TaskKind
+from server.adapter_blobs import blob_ids
 from server.session import Session
 
 OnResult = Callable[[TaskKind, EvaluatorResult], None]
@@ -84,5 +85,4 @@ class EvaluatorDesk:
 
 def _blobs(kind: TaskKind) -> set[str]:
     adapter = kind.adapter if isinstance(kind, EvaluateTask | ExportTask) else kind.start
-    refs = {ref.id for ref in (*adapter.rank_blocks, adapter.head)}
-    return refs | ({kind.keep_set.id} if isinstance(kind, ExportTask) else set())
+    return blob_ids(adapter) | ({kind.keep_set.id} if isinstance(kind, ExportTask) else set())

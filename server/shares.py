@@ -42,8 +42,13 @@ def filled(work: Work, small: Mapping[str, bytes]) -> Work:
 
 
 def refs_of(work: Work) -> tuple[BlobRef, ...]:
-    """Every blob an assignment names."""
+    """Every blob that whoever carries an assignment out needs."""
     return (work.keep_set, work.head, *work.rank_blocks)
+
+
+def shift_refs_of(work: Work) -> tuple[BlobRef, ...]:
+    """The blobs of the base shift: a device needs those it lacks, and an edge brings them when one asks."""
+    return () if work.base_shift is None else work.base_shift.refs
 
 
 def _bare(work: Work) -> Work:

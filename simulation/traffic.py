@@ -59,6 +59,7 @@ class RealTraffic:
 
     feedback: Feedback
     _held: dict[str, frozenset[str]] = field(default_factory=dict)  # by device, the blobs of its last hand-out
+    _shifts: dict[str, int] = field(default_factory=dict)  # by device, the round whose base shift it holds
     _sizes: dict[tuple[tuple[str, ...], frozenset[str]], int] = field(default_factory=dict)
 
     def down(self, part: Part) -> int:
@@ -72,7 +73,15 @@ class RealTraffic:
             if len(self._sizes) >= MOST_SIZES:
                 self._sizes.clear()
             self._sizes[key] = sum(_fetched(ref, before) for ref in refs)
-        return self._sizes[key]
+        return self._sizes[key] + self._shift_down(part)
+
+    def _shift_down(self, part: Part) -> int:
+        """Count what a device lacks of the base shift, steps where they are the shorter way."""
+        shift = part.work.base_shift
+        if shift is None:
+            return 0
+        held, self._shifts[part.device] = self._shifts.get(part.device, 0), shift.round
+        return sum(ref.size for ref in shift.since(held))
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Encode and decode every update under its codec."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_prior_shift
+from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_prior_shift, shift_id
 from client.training_state import TrainingState
 from fedcore.errors import FedcoreError
 from fedcore.keep_set import KeepSet
@@ -18,6 +18,7 @@ from fedcore.nn.classifier import Classifier
 from fedcore.nn.load import DTYPES, load_classifier
 from fedcore.nn.lora import attach, load_adapter
 from fedcore.nn.moments import Holding
+from fedcore.nn.shift import add_shift
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.surgery import shrink
 from fedcore.nn.train import TrainResult
@@ -41,10 +42,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Devices to train from `before` (device coordinates); their works agree in all but seed and labels."""
+    """Devices to train from `before` (device coordinates); their works agree in all but seed and labels.
+
+    `shift` is the base shift they train on, empty where there is none.
+    """
 
     keep_set: KeepSet
     before: Arrays
+    shift: Arrays
     tasks: tuple[Task, ...]
     batched: bool
 
@@ -66,6 +71,7 @@ class VirtualTrainer:
     rows: EncodedRows  # of all devices
     threads: int | None
     _base: Classifier | None = None
+    _shift: str = ""  # which base shift is in its weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
     _memory: dict[tuple[int, Trains], StepMemory] = field(default_factory=dict)  # of the dense model
 
@@ -73,6 +79,7 @@ class VirtualTrainer:
         """Train every device of `order`."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        self._settle_base(order)
         classifier = self._variant(order)
         return self._batched(classifier, order) if order.batched else self._one_by_one(classifier, order)
 
@@ -169,6 +176,15 @@ class VirtualTrainer:
             shrink(variant, keep_set)
         attach(variant, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
         return variant
+
+    def _settle_base(self, order: Order) -> None:
+        """Have the order's base shift in the weights of the base model, once for all devices of a round."""
+        shift = shift_id(order.tasks[0].work)
+        if shift != self._shift:
+            self._base = None
+            self._variants.clear()  # they share its weights
+            add_shift(self._loaded(), order.shift)
+            self._shift = shift
 
     def _loaded(self) -> Classifier:
         if self._base is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from client.training_state import TrainingState
 from fedcore.adapter import AdapterSpec, restrict
+from fedcore.base_shift import shift_of
 from fedcore.rounds.result import RoundResult
 from simulation.fleet import VirtualFleet
 from simulation.pool import TrainerPool
@@ -37,7 +38,8 @@ class TrainingWorkload:
             Task(work=part.work, rows=self.fleet.devices[part.device].rows, state=self.states.load(part.device))
             for part in group.parts
         )
-        return Order(keep_set=asked.keep_set, before=before, tasks=tasks, batched=self.batched)
+        shift = shift_of(group.adapter)
+        return Order(keep_set=asked.keep_set, before=before, shift=shift, tasks=tasks, batched=self.batched)
 
     def settle(self, closed: RoundResult) -> None:
         """Commit what accepted devices keep."""

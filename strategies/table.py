@@ -11,9 +11,11 @@ from fedcore.protocols import Bandit, Strategy
 from strategies import (
     diloco,
     fedavg_lora,
+    fedex_lora,
     fedspine,
     ffa_lora,
     flexlora,
+    flora,
     hetlora,
     legend,
     oracle,
@@ -38,6 +40,8 @@ STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | N
     "ffa-lora": ffa_lora.ffa_lora,
     "rolora": rolora.rolora,
     "legend": legend.legend,
+    "flora": flora.flora,
+    "fedex-lora": fedex_lora.fedex_lora,
 }
 
 
@@ -54,6 +58,8 @@ SETTINGS: Mapping[str, Callable[[Config], Config]] = {
     "ffa-lora": ffa_lora.settings,
     "rolora": rolora.settings,
     "legend": legend.settings,
+    "flora": flora.settings,
+    "fedex-lora": fedex_lora.settings,
 }
 
 

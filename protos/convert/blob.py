@@ -1,8 +1,14 @@
 """Blob transfer messages."""
 
+import re
+
+from fedcore.errors import ProtocolError
 from protos.chunk import GET_TAG, PUT_TAG, ChunkMessage
 from protos.v1 import blob_pb2 as pb
-from protos.values import BlobRef, UploadHeader
+from protos.values import BaseShift, BlobRef, UploadHeader
+
+_ROUND = re.compile(r"[0-9]{1,20}", re.ASCII)
+_ROUNDS = re.compile(r"[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
 
 
 def ref_to_pb(ref: BlobRef) -> pb.BlobRef:
@@ -29,6 +35,22 @@ def ref_from_pb(message: pb.BlobRef) -> BlobRef:
         delta_base=message.delta_base,
         delta_size=message.delta_size,
     )
+
+
+def shift_to_pb(shift: BaseShift | None) -> pb.BaseShift | None:
+    """BaseShift value -> message; None stays unset."""
+    if shift is None:
+        return None
+    return pb.BaseShift(whole=ref_to_pb(shift.whole), steps=[ref_to_pb(ref) for ref in shift.steps])
+
+
+def shift_from_pb(message: pb.BaseShift) -> BaseShift:
+    """BaseShift message -> value; raises ProtocolError where names are no rounds."""
+    shift = BaseShift(whole=ref_from_pb(message.whole), steps=tuple(ref_from_pb(ref) for ref in message.steps))
+    if not (_ROUND.fullmatch(shift.whole.name) and all(_ROUNDS.fullmatch(ref.name) for ref in shift.steps)):
+        names = [ref.name[:40] for ref in shift.refs[:3]]
+        raise ProtocolError(f"base shift: expected blobs called by closed rounds, '7' and '6-7', got {names}")
+    return shift
 
 
 def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:

@@ -2,7 +2,7 @@
 
 from fedcore.errors import ProtocolError
 from fedcore.metrics import Metrics
-from protos.convert.blob import ref_from_pb, ref_to_pb
+from protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from protos.v1 import evaluation_pb2 as pb
 from protos.values import (
     EvaluateTask,
@@ -126,6 +126,7 @@ def _adapter_to_pb(value: GlobalAdapter) -> pb.GlobalAdapter:
         round=value.round,
         rank_blocks=[ref_to_pb(ref) for ref in value.rank_blocks],
         head=ref_to_pb(value.head),
+        base_shift=shift_to_pb(value.base_shift),
     )
 
 
@@ -134,6 +135,7 @@ def _adapter_from_pb(message: pb.GlobalAdapter) -> GlobalAdapter:
         round=message.round,
         rank_blocks=tuple(ref_from_pb(ref) for ref in message.rank_blocks),
         head=ref_from_pb(message.head),
+        base_shift=shift_from_pb(message.base_shift) if message.HasField("base_shift") else None,
     )
 
 

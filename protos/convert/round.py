@@ -9,7 +9,7 @@ from fedcore.assignment import Arm, TrainingSpec
 from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
 from fedcore.trains import Factors, Trains
-from protos.convert.blob import ref_from_pb, ref_to_pb
+from protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from protos.v1 import round_pb2 as pb
 from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
 
@@ -59,6 +59,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
         basis=value.basis,
         label_counts=value.label_counts,
         counted_round=value.counted_round,
+        base_shift=shift_to_pb(value.base_shift),
     )
 
 
@@ -90,6 +91,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
         basis=message.basis,
         label_counts=tuple(message.label_counts),
         counted_round=message.counted_round,
+        base_shift=shift_from_pb(message.base_shift) if message.HasField("base_shift") else None,
     )
 
 
@@ -140,13 +142,15 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
 def work_key(value: Work) -> str:
     """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
 
-    Neither how its blobs are brought (inside the message, as deltas) nor the time left nor word of earlier rounds
-    count.
+    Neither how its blobs are brought (inside the message, as deltas, step by step) nor the time left nor word of
+    earlier rounds count.
     """
     bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
     for ref in (bare.keep_set, bare.head, *bare.rank_blocks):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):
             ref.ClearField(how)
+    if bare.HasField("base_shift"):
+        bare.base_shift.ClearField("steps")
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 

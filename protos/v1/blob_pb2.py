@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/blob.proto\x12\nfedcore.v1\"{\n\x07\x42lobRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65lta_id\x18\x05 \x01(\t\x12\x12\n\ndelta_base\x18\x06 \x01(\t\x12\x12\n\ndelta_size\x18\x07 \x01(\x04\",\n\x0eGetBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\" \n\x0fGetBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x1d\n\x0fStatBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x10StatBlobResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x04\"J\n\x0ePutBlobRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.PutBlobHeader\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"i\n\rPutBlobHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\"#\n\x0fPutBlobResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/blob.proto\x12\nfedcore.v1\"{\n\x07\x42lobRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65lta_id\x18\x05 \x01(\t\x12\x12\n\ndelta_base\x18\x06 \x01(\t\x12\x12\n\ndelta_size\x18\x07 \x01(\x04\"S\n\tBaseShift\x12\"\n\x05whole\x18\x01 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\"\n\x05steps\x18\x02 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\",\n\x0eGetBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\" \n\x0fGetBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x1d\n\x0fStatBlobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x10StatBlobResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x04\"J\n\x0ePutBlobRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.PutBlobHeader\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"i\n\rPutBlobHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\"#\n\x0fPutBlobResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BLOBREF']._serialized_start=36
   _globals['_BLOBREF']._serialized_end=159
-  _globals['_GETBLOBREQUEST']._serialized_start=161
-  _globals['_GETBLOBREQUEST']._serialized_end=205
-  _globals['_GETBLOBRESPONSE']._serialized_start=207
-  _globals['_GETBLOBRESPONSE']._serialized_end=239
-  _globals['_STATBLOBREQUEST']._serialized_start=241
-  _globals['_STATBLOBREQUEST']._serialized_end=270
-  _globals['_STATBLOBRESPONSE']._serialized_start=272
-  _globals['_STATBLOBRESPONSE']._serialized_end=326
-  _globals['_PUTBLOBREQUEST']._serialized_start=328
-  _globals['_PUTBLOBREQUEST']._serialized_end=402
-  _globals['_PUTBLOBHEADER']._serialized_start=404
-  _globals['_PUTBLOBHEADER']._serialized_end=509
-  _globals['_PUTBLOBRESPONSE']._serialized_start=511
-  _globals['_PUTBLOBRESPONSE']._serialized_end=546
+  _globals['_BASESHIFT']._serialized_start=161
+  _globals['_BASESHIFT']._serialized_end=244
+  _globals['_GETBLOBREQUEST']._serialized_start=246
+  _globals['_GETBLOBREQUEST']._serialized_end=290
+  _globals['_GETBLOBRESPONSE']._serialized_start=292
+  _globals['_GETBLOBRESPONSE']._serialized_end=324
+  _globals['_STATBLOBREQUEST']._serialized_start=326
+  _globals['_STATBLOBREQUEST']._serialized_end=355
+  _globals['_STATBLOBRESPONSE']._serialized_start=357
+  _globals['_STATBLOBRESPONSE']._serialized_end=411
+  _globals['_PUTBLOBREQUEST']._serialized_start=413
+  _globals['_PUTBLOBREQUEST']._serialized_end=487
+  _globals['_PUTBLOBHEADER']._serialized_start=489
+  _globals['_PUTBLOBHEADER']._serialized_end=594
+  _globals['_PUTBLOBRESPONSE']._serialized_start=596
+  _globals['_PUTBLOBRESPONSE']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

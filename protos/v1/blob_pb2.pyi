@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -22,6 +23,14 @@ class BlobRef(_message.Message):
     delta_base: str
     delta_size: int
     def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., name: _Optional[str] = ..., inline: _Optional[bytes] = ..., delta_id: _Optional[str] = ..., delta_base: _Optional[str] = ..., delta_size: _Optional[int] = ...) -> None: ...
+
+class BaseShift(_message.Message):
+    __slots__ = ("whole", "steps")
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    whole: BlobRef
+    steps: _containers.RepeatedCompositeFieldContainer[BlobRef]
+    def __init__(self, whole: _Optional[_Union[BlobRef, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[BlobRef, _Mapping]]] = ...) -> None: ...
 
 class GetBlobRequest(_message.Message):
     __slots__ = ("id", "offset")

@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import blob_pb2 as protos_dot_v1_dot_blob__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/evaluation.proto\x12\nfedcore.v1\x1a\x14protos/v1/blob.proto\"k\n\rGlobalAdapter\x12\r\n\x05round\x18\x01 \x01(\x04\x12(\n\x0brank_blocks\x18\x02 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12!\n\x04head\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\"\xab\x01\n\rEvaluatorTask\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x65valuate\x18\x02 \x01(\x0b\x32\x18.fedcore.v1.EvaluateTaskH\x00\x12(\n\x06\x65xport\x18\x03 \x01(\x0b\x32\x16.fedcore.v1.ExportTaskH\x00\x12.\n\treference\x18\x04 \x01(\x0b\x32\x19.fedcore.v1.ReferenceTaskH\x00\x42\x06\n\x04kind\"\\\n\x0c\x45valuateTask\x12*\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x12\n\nlora_scale\x18\x03 \x01(\x01\"\x89\x01\n\nExportTask\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12*\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\x12%\n\x08keep_set\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nlora_scale\x18\x04 \x01(\x01\"\xb9\x01\n\rReferenceTask\x12\r\n\x05steps\x18\x01 \x01(\x04\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x05 \x01(\x01\x12\x12\n\nlora_scale\x18\x06 \x01(\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12(\n\x05start\x18\x08 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\"c\n\x07Metrics\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x10\n\x03\x61uc\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08macro_f1\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x42\x06\n\x04_auc\"\xcc\x01\n\x0c\x45xportReport\x12$\n\x07metrics\x18\x01 \x01(\x0b\x32\x13.fedcore.v1.Metrics\x12\"\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\x18\n\x10\x64\x65nse_parameters\x18\x04 \x01(\x04\x12\x11\n\tlatency_s\x18\x05 \x01(\x01\x12\x17\n\x0f\x64\x65nse_latency_s\x18\x06 \x01(\x01\x12\x18\n\x10\x64\x65nse_size_bytes\x18\x07 \x01(\x04\"\x88\x01\n\x0f\x45valuatorResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12&\n\x07metrics\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.MetricsH\x00\x12*\n\x06\x65xport\x18\x04 \x01(\x0b\x32\x18.fedcore.v1.ExportReportH\x00\x42\x06\n\x04kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/evaluation.proto\x12\nfedcore.v1\x1a\x14protos/v1/blob.proto\"\x96\x01\n\rGlobalAdapter\x12\r\n\x05round\x18\x01 \x01(\x04\x12(\n\x0brank_blocks\x18\x02 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12!\n\x04head\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12)\n\nbase_shift\x18\x04 \x01(\x0b\x32\x15.fedcore.v1.BaseShift\"\xab\x01\n\rEvaluatorTask\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x65valuate\x18\x02 \x01(\x0b\x32\x18.fedcore.v1.EvaluateTaskH\x00\x12(\n\x06\x65xport\x18\x03 \x01(\x0b\x32\x16.fedcore.v1.ExportTaskH\x00\x12.\n\treference\x18\x04 \x01(\x0b\x32\x19.fedcore.v1.ReferenceTaskH\x00\x42\x06\n\x04kind\"\\\n\x0c\x45valuateTask\x12*\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x12\n\nlora_scale\x18\x03 \x01(\x01\"\x89\x01\n\nExportTask\x12\x14\n\x0c\x64\x65vice_class\x18\x01 \x01(\t\x12*\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\x12%\n\x08keep_set\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nlora_scale\x18\x04 \x01(\x01\"\xb9\x01\n\rReferenceTask\x12\r\n\x05steps\x18\x01 \x01(\x04\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x05 \x01(\x01\x12\x12\n\nlora_scale\x18\x06 \x01(\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12(\n\x05start\x18\x08 \x01(\x0b\x32\x19.fedcore.v1.GlobalAdapter\"c\n\x07Metrics\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x10\n\x03\x61uc\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08macro_f1\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x42\x06\n\x04_auc\"\xcc\x01\n\x0c\x45xportReport\x12$\n\x07metrics\x18\x01 \x01(\x0b\x32\x13.fedcore.v1.Metrics\x12\"\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\x18\n\x10\x64\x65nse_parameters\x18\x04 \x01(\x04\x12\x11\n\tlatency_s\x18\x05 \x01(\x01\x12\x17\n\x0f\x64\x65nse_latency_s\x18\x06 \x01(\x01\x12\x18\n\x10\x64\x65nse_size_bytes\x18\x07 \x01(\x04\"\x88\x01\n\x0f\x45valuatorResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12&\n\x07metrics\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.MetricsH\x00\x12*\n\x06\x65xport\x18\x04 \x01(\x0b\x32\x18.fedcore.v1.ExportReportH\x00\x42\x06\n\x04kindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.evaluation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GLOBALADAPTER']._serialized_start=64
-  _globals['_GLOBALADAPTER']._serialized_end=171
-  _globals['_EVALUATORTASK']._serialized_start=174
-  _globals['_EVALUATORTASK']._serialized_end=345
-  _globals['_EVALUATETASK']._serialized_start=347
-  _globals['_EVALUATETASK']._serialized_end=439
-  _globals['_EXPORTTASK']._serialized_start=442
-  _globals['_EXPORTTASK']._serialized_end=579
-  _globals['_REFERENCETASK']._serialized_start=582
-  _globals['_REFERENCETASK']._serialized_end=767
-  _globals['_METRICS']._serialized_start=769
-  _globals['_METRICS']._serialized_end=868
-  _globals['_EXPORTREPORT']._serialized_start=871
-  _globals['_EXPORTREPORT']._serialized_end=1075
-  _globals['_EVALUATORRESULT']._serialized_start=1078
-  _globals['_EVALUATORRESULT']._serialized_end=1214
+  _globals['_GLOBALADAPTER']._serialized_start=65
+  _globals['_GLOBALADAPTER']._serialized_end=215
+  _globals['_EVALUATORTASK']._serialized_start=218
+  _globals['_EVALUATORTASK']._serialized_end=389
+  _globals['_EVALUATETASK']._serialized_start=391
+  _globals['_EVALUATETASK']._serialized_end=483
+  _globals['_EXPORTTASK']._serialized_start=486
+  _globals['_EXPORTTASK']._serialized_end=623
+  _globals['_REFERENCETASK']._serialized_start=626
+  _globals['_REFERENCETASK']._serialized_end=811
+  _globals['_METRICS']._serialized_start=813
+  _globals['_METRICS']._serialized_end=912
+  _globals['_EXPORTREPORT']._serialized_start=915
+  _globals['_EXPORTREPORT']._serialized_end=1119
+  _globals['_EVALUATORRESULT']._serialized_start=1122
+  _globals['_EVALUATORRESULT']._serialized_end=1258
 # @@protoc_insertion_point(module_scope)

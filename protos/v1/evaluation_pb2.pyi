@@ -8,14 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GlobalAdapter(_message.Message):
-    __slots__ = ("round", "rank_blocks", "head")
+    __slots__ = ("round", "rank_blocks", "head", "base_shift")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     RANK_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
+    BASE_SHIFT_FIELD_NUMBER: _ClassVar[int]
     round: int
     rank_blocks: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
     head: _blob_pb2.BlobRef
-    def __init__(self, round: _Optional[int] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ...) -> None: ...
+    base_shift: _blob_pb2.BaseShift
+    def __init__(self, round: _Optional[int] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., base_shift: _Optional[_Union[_blob_pb2.BaseShift, _Mapping]] = ...) -> None: ...
 
 class EvaluatorTask(_message.Message):
     __slots__ = ("id", "evaluate", "export", "reference")

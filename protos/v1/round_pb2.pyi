@@ -55,7 +55,7 @@ class TrainingSpec(_message.Message):
     def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round")
+    __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round", "base_shift")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SPARSITY_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Assignment(_message.Message):
     LABEL_COUNTS_FIELD_NUMBER: _ClassVar[int]
     BASIS_FIELD_NUMBER: _ClassVar[int]
     COUNTED_ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_SHIFT_FIELD_NUMBER: _ClassVar[int]
     round: int
     sparsity: float
     rank: int
@@ -88,7 +89,8 @@ class Assignment(_message.Message):
     label_counts: _containers.RepeatedScalarFieldContainer[int]
     basis: str
     counted_round: int
-    def __init__(self, round: _Optional[int] = ..., sparsity: _Optional[float] = ..., rank: _Optional[int] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., local_steps: _Optional[int] = ..., weight: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., score: _Optional[bool] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., max_upload_bytes: _Optional[int] = ..., label_counts: _Optional[_Iterable[int]] = ..., basis: _Optional[str] = ..., counted_round: _Optional[int] = ...) -> None: ...
+    base_shift: _blob_pb2.BaseShift
+    def __init__(self, round: _Optional[int] = ..., sparsity: _Optional[float] = ..., rank: _Optional[int] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., local_steps: _Optional[int] = ..., weight: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., score: _Optional[bool] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., max_upload_bytes: _Optional[int] = ..., label_counts: _Optional[_Iterable[int]] = ..., basis: _Optional[str] = ..., counted_round: _Optional[int] = ..., base_shift: _Optional[_Union[_blob_pb2.BaseShift, _Mapping]] = ...) -> None: ...
 
 class PhaseTimes(_message.Message):
     __slots__ = ("download_s", "prune_s", "train_s", "encode_s", "upload_s")

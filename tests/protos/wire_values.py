@@ -32,6 +32,7 @@ from protos.values import (
     AppReply,
     AppTask,
     AssignmentFailure,
+    BaseShift,
     BlobRef,
     EnrolmentRequest,
     EvaluateTask,
@@ -118,7 +119,13 @@ TRAININGS = st.builds(
     trains=st.builds(Trains, factors=st.sampled_from(Factors), first_layer=U32),
 )
 METRICS = st.builds(Metrics, accuracy=FLOATS, auc=st.none() | FLOATS, macro_f1=FLOATS, loss=FLOATS, rows=U64)
-ADAPTERS = st.builds(GlobalAdapter, round=U64, rank_blocks=REF_LISTS, head=REFS)
+STEPS = st.tuples(U64, U64).map(lambda rounds: BlobRef(id="step", size=1, name=f"{rounds[0]}-{rounds[1]}"))
+SHIFTS = st.builds(
+    BaseShift,
+    whole=U64.map(lambda number: BlobRef(id="whole", size=2, name=str(number))),
+    steps=st.lists(STEPS, max_size=3).map(tuple),
+)
+ADAPTERS = st.builds(GlobalAdapter, round=U64, rank_blocks=REF_LISTS, head=REFS, base_shift=st.none() | SHIFTS)
 
 EVALUATE_TASKS = st.builds(EvaluateTask, adapter=ADAPTERS, rows=U64, lora_scale=FLOATS)
 EXPORT_TASKS = st.builds(ExportTask, device_class=TEXT, adapter=ADAPTERS, keep_set=REFS, lora_scale=FLOATS)
@@ -209,6 +216,7 @@ WORK = st.builds(
     basis=TEXT,
     label_counts=st.lists(U64, max_size=3).map(tuple),
     counted_round=U64,
+    base_shift=st.none() | SHIFTS,
 )
 VERDICTS = st.builds(UpdateVerdict, round=U64, verdict=st.sampled_from(Verdict), message=TEXT)
 # The name and the bytes of the blob stay behind: an upload sends those itself.
@@ -317,6 +325,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
 }
 PARTS = (
     BlobRef,
+    BaseShift,
     EnrolmentRequest,
     UploadHeader,
     RunDescription,

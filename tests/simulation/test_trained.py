@@ -69,7 +69,8 @@ def run(text: str, root: Path, *overrides: str, stop_after: int = 0) -> Json:
 
 
 def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    return load_file(root / "global" / "adapter_model.safetensors") | load_file(root / "global" / "head.safetensors")
+    files = sorted((root / "global").glob("*.safetensors"))
+    return {name: value for file in files for name, value in load_file(file).items()}
 
 
 @pytest.mark.parametrize("importance", ["taylor", "lora-taylor"])
@@ -102,6 +103,8 @@ def test_devices_with_orders_of_their_own_train_their_own_keep_sets(text: str, t
         ("training.codec=bf16+zstd",),
         ("training.codec=ef+topk:0.3+int8", "training.keep_optimizer=true", "training.importance=lora-taylor"),
         ("strategy.aggregator=delta-stack",),
+        ("strategy.name=flora",),
+        ("strategy.name=fedex-lora", "training.codec=bf16+zstd"),
     ],
 )
 def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(

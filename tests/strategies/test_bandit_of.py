@@ -18,6 +18,7 @@ from strategies.table import STRATEGIES, bandit_of
         ("uniform", "s-ucb", "fixed"),
         ("random-arms", "s-ucb", "random"),
         ("hetlora", "s-ucb", "fixed"),
+        ("fedex-lora", "random", "fixed"),
     ],
 )
 def test_the_bandit_is_the_one_the_strategy_asks(strategy: str, bandit: str, used: str) -> None:

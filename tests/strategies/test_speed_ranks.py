@@ -6,7 +6,7 @@ from fedcore.config import ClassConfig
 from fedcore.keep_set import KeepSet
 from strategies.speed_ranks import ranks_by_speed
 
-MIXED = pytest.mark.parametrize("name", ["hetlora", "flexlora", "raflora"])
+MIXED = pytest.mark.parametrize("name", ["hetlora", "flexlora", "raflora", "flora"])
 
 
 @MIXED
@@ -51,3 +51,9 @@ def test_a_class_nobody_described_has_every_rank(build, roster):
     stranger = replace(roster[0], device_class="new")
     _, plan = strategy.plan(strategy.start(), (stranger,), 1)
     assert [each.arm.rank for each in plan.assignments] == [8]
+
+
+def test_fedex_lora_gives_everybody_the_largest_rank(build, roster, play, geometry):
+    _, plans, _ = play(build(name="fedex-lora"), roster, 2)
+    assert {each.arm.rank for plan, _ in plans for each in plan.assignments} == {8}
+    assert {each.keep_set for plan, _ in plans for each in plan.assignments} == {KeepSet.full(geometry)}
