@@ -9,15 +9,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
+from safetensors.numpy import load_file
 from transformers import AutoModel
 
 from fedcore.adapter import AdapterSpec, initial_adapter
+from fedcore.base_shift import shift_shapes
 from fedcore.codec.chain import decode
 from fedcore.codec.delta import apply_delta
 from fedcore.errors import RunError
 from fedcore.geometry import geometry_from_config
 from fedcore.module_paths import module_path
-from server.adapter_blobs import MOST_OF_A_BLOB, blob_ids, blocks_below, store_adapter, with_deltas, write_peft_folder
+from server.adapter_blobs import (
+    MOST_OF_A_BLOB,
+    blob_ids,
+    blocks_below,
+    store_adapter,
+    with_deltas,
+    with_step,
+    write_peft_folder,
+)
 from server.global_file import KEPT, drop_older, read_global, write_global
 from storage.blobs import BlobStore
 from storage.checkpoint import read_config
@@ -164,3 +174,27 @@ def test_an_untrained_adapter_changes_nothing(tmp_path: Path) -> None:
         base = AutoModel.from_pretrained(model_folder).eval()(**batch).last_hidden_state
         loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
         torch.testing.assert_close(loaded(**batch).last_hidden_state, base)
+
+
+def test_a_folder_says_what_is_added_to_the_base_weights(tmp_path: Path) -> None:
+    spec = spec_of(GEOMETRY, 2)
+    tensors = drawn(spec)
+    write_peft_folder(tmp_path / "plain", spec, tensors, "base")
+    assert not (tmp_path / "plain" / "base_shift.safetensors").exists()
+    shift = {name: np.full(shape, 0.5, np.float32) for name, shape in shift_shapes(spec).items()}
+    write_peft_folder(tmp_path / "shifted", spec, tensors | shift, "base")
+    held = load_file(tmp_path / "shifted" / "base_shift.safetensors")
+    assert held["encoder.layer.0.attention.self.query.weight"].shape == GEOMETRY.shape("q") and len(held) == len(shift)
+
+
+def test_steps_go_once_the_whole_is_smaller_than_they_are(tmp_path: Path) -> None:
+    blobs, spec = BlobStore(tmp_path), spec_of(GEOMETRY, 2)
+    shift = {name: np.ones(shape, np.float32) for name, shape in shift_shapes(spec).items()}
+    before, names = store_adapter(blobs, spec, drawn(spec), 0), []
+    for number in (1, 2, 4):
+        step = {name.replace(".W", ".step"): value[:, : value.shape[1] // 2] for name, value in shift.items()}
+        before = with_step(blobs, store_adapter(blobs, spec, drawn(spec) | shift, number), before, step)
+        assert before.base_shift is not None
+        names.append([ref.name for ref in before.base_shift.steps])
+    assert names == [["0-1"], ["1-2"], ["2-4"]]
+    assert before.base_shift is not None and {ref.id for ref in before.base_shift.refs} <= blob_ids(before)

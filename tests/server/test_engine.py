@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.held_shift import HeldShift
+from fedcore.base_shift import shift_shapes
 from fedcore.codec.chain import encode
 from fedcore.codec.delta import apply_delta
 from fedcore.codec.negotiation import PARTS
@@ -457,3 +459,38 @@ def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel
     np.testing.assert_array_equal(engine.tensors["head.weight"], untrained["head.weight"])
     engine.log.close()
     ledger.close()
+
+
+def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    folder = RunFolder(tmp_path / "run")
+    played = open_engine(folder, tiny, ["run.rounds=9", "strategy.name=flora", "strategy.ranks=[1]"])
+    works = played.begin()
+    assert works["a"].base_shift is None
+    always, seldom, store = HeldShift(), HeldShift(), played.engine.blobs
+    for number in (1, 2, 3):
+        played.count(works)
+        works = played.close(number)
+        shift = works["a"].base_shift
+        assert shift is not None and shift.round == number and shift.steps[-1].name == f"{number - 1}-{number}"
+        assert always.lacks(shift) == shift.steps[-1:]
+        for name, held in {"always": always, "seldom": seldom}.items():
+            copied = BlobStore(tmp_path / f"{name}-{number}")
+            for ref in shift.refs:
+                copied.put_bytes(store.read_bytes(ref.id))
+            if name == "always" or number != 2:
+                held.take(shift, copied)
+    for held in (always, seldom):
+        assert held.lacks(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
+        assert all(np.array_equal(value, played.engine.tensors[name]) for name, value in held.tensors.items())
+    played.engine.log.close()
+    played.engine.ledger.close()
+    resumed = open_engine(folder, tiny, [], resume=True)
+    works = resumed.begin(4)
+    assert works["a"].base_shift == replace(shift, steps=()), "steps are known to one process alone"
+    resumed.count(works)
+    works = resumed.close(4)
+    following = works["a"].base_shift
+    assert following is not None and always.lacks(following) == following.steps, "and begin again where it went on"
+    resumed.engine.log.close()
+    resumed.engine.ledger.close()

@@ -11,7 +11,7 @@ from fedcore.codec.delta import make_delta
 from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
 from fedcore.trains import Factors, Trains
-from protos.values import BlobRef, Work
+from protos.values import BaseShift, BlobRef, Work
 from server.uploads import score_shapes
 from simulation.traffic import ModelledTraffic, RealTraffic
 from simulation.workload import Group, Part, in_groups
@@ -103,6 +103,19 @@ def test_a_device_fetches_what_it_does_not_hold_and_a_delta_where_it_can() -> No
     assert traffic.down(part("a-0", refs=(first,))) == 30
     assert traffic.down(part("a-0", refs=(second,))) == 30 + 300
     assert traffic.down(part("a-1", refs=(second,))) == 30 + 1000
+
+
+def test_a_base_shift_comes_step_by_step_or_whole_whichever_is_less() -> None:
+    def shifted(device: str, number: int) -> Part:
+        steps = tuple(BlobRef(id=f"step{at}", size=400, name=f"{at - 1}-{at}") for at in range(1, number + 1))
+        whole = BlobRef(id=f"whole{number}", size=1000, name=str(number))
+        one = part(device)
+        return replace(one, work=replace(one.work, base_shift=BaseShift(whole=whole, steps=steps[-2:])))
+
+    traffic = RealTraffic(feedback=NoFeedback())
+    assert traffic.down(part("a-0")) == 30
+    assert [traffic.down(shifted("a-0", number)) for number in (1, 2, 2, 4, 7)] == [430, 430, 30, 830, 1030]
+    assert traffic.down(shifted("late", 7)) == 1030
 
 
 def test_groups_train_alike_and_are_of_even_size() -> None:

@@ -42,6 +42,7 @@ memory_mb = 48
 target_sparsity = 0.5
 codec = "ef+topk:0.5+int8+zstd"
 """
+STACKING = '[strategy]\nname = "flora"'
 
 
 def test_a_simulated_run_has_the_bits_of_the_real_one(bert: Path, stage: Stage) -> None:
@@ -67,3 +68,22 @@ def test_a_simulated_run_has_the_bits_of_the_real_one(bert: Path, stage: Stage) 
         assert [row["bytes_up"] for row in one["results"]] == [row["bytes_up"] for row in other["results"]]
         assert [row["loss_after"] for row in one["results"]] == [row["loss_after"] for row in other["results"]]
         assert [row["peak_memory_mb"] for row in one["results"]] == [row["peak_memory_mb"] for row in other["results"]]
+
+
+def test_so_has_one_whose_base_weights_move(bert: Path, stage: Stage) -> None:
+    with (stage.root / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 60)])
+    text = CONFIG.format(model=bert).replace('codec = "ef+topk:0.5+int8+zstd"', "slowdown = 2.0")
+    (stage.root / "cfg.toml").write_text(text.replace("rounds = 4", "rounds = 3").replace("[strategy]", STACKING))
+    real = stage.start("real", "fleet", "cfg.toml", "--plain", "--run-dir", "real")
+    assert real.ends() == 0, real.output()
+    simulated = stage.run("simulate", "cfg.toml", "--run-dir", "simulated")
+    assert simulated.returncode == 0, simulated.stderr
+    for file in ("global/base_shift.safetensors", "global/head.safetensors", "exports/big/model.safetensors"):
+        whole = [(stage.root / run / file).read_bytes() for run in ("real", "simulated")]
+        assert whole[0] == whole[1], file
+    figures = [summary_of(stage.root / run) for run in ("real", "simulated")]
+    assert figures[0]["global"]["final"]["loss"] == pytest.approx(figures[1]["global"]["final"]["loss"])
+    for one, other in zip(*(each["rounds"] for each in figures), strict=True):
+        assert [row["bytes_down"] for row in one["results"]] == [row["bytes_down"] for row in other["results"]]
+        assert [row["loss_after"] for row in one["results"]] == [row["loss_after"] for row in other["results"]]
