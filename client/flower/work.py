@@ -13,6 +13,7 @@ from client.encoding import encoded_scores, encoded_update
 from client.flower.device import rows_of, warm_trainer
 from client.flower.settings import NodeSettings
 from client.flower.state import NodeState
+from client.held_shift import HeldShift
 from client.trainer import ModelSource
 from fedcore.errors import BlobCorrupt
 from fedcore.keep_set import KeepSet
@@ -44,7 +45,9 @@ def carry_out(
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
         blobs = _held(arrays, Path(scratch))
         keep_set = KeepSet.from_bytes(payload(work.keep_set, blobs))
-        handout = read_handout(blobs, work.rank_blocks, work.head)
+        shift = HeldShift()
+        shift.take(work.base_shift, blobs)
+        handout = read_handout(blobs, work.rank_blocks, work.head) | shift.tensors
         downloaded = clock()
         trained = warm_trainer(source, settings).run(work, keep_set, handout, training, on_step=lambda step: None)
         encoding_s = clock()

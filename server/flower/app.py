@@ -8,7 +8,6 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedcore.adapter import Tensors
 from fedcore.config import Config
-from fedcore.errors import ConfigError
 from fedcore.metrics import Metrics
 from protos.values import RunDescription, Welcome
 from server.flower.run import FlowerRun
@@ -52,11 +51,7 @@ def open_run(config: Config | None, context: Context) -> FlowerRun:
         ledger, resolved = reopen_run(folder, model)
         return FlowerRun.open(folder, resolved, ledger, model)
     model = model_folder(resolved.model.path)
-    if check_run(resolved, model).aggregator.shifts_base:
-        raise ConfigError(
-            f"strategy.name={resolved.strategy.name}: expected an aggregator that leaves the base weights alone, for "
-            "Flower's messages carry no base shift; take another one, or serve the run without Flower"
-        )
+    check_run(resolved, model)
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
     return FlowerRun.open(folder, resolved, new_run(folder, resolved, model), model)

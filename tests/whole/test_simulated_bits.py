@@ -70,6 +70,7 @@ def test_a_simulated_run_has_the_bits_of_the_real_one(bert: Path, stage: Stage) 
         assert [row["peak_memory_mb"] for row in one["results"]] == [row["peak_memory_mb"] for row in other["results"]]
 
 
+@pytest.mark.long
 def test_so_has_one_whose_base_weights_move(bert: Path, stage: Stage) -> None:
     with (stage.root / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 60)])
