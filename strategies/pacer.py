@@ -17,8 +17,10 @@ State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the exces
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcore.config import StrategyConfig
 from fedcore.outcome import Outcome, Status
@@ -42,6 +44,20 @@ class Paced:
 
     offers: tuple[Offer, ...]
     budget_s: float | None
+
+
+class Menu(NamedTuple):
+    """The arms of `grid` for a device: what each asks for, and what it is worth; (arms,) each."""
+
+    train_s: NDArray[np.float64]
+    down_bytes: NDArray[np.float64]
+    up_bytes: NDArray[np.float64]
+    worths: NDArray[np.float64]
+
+    def timetable(self, speed: Speed, weight: int) -> Timetable:
+        """Return the arms as a device of this speed sees them."""
+        links = speed.down * self.down_bytes + speed.up * self.up_bytes
+        return Timetable(seconds=speed.compute * self.train_s + links + speed.other, worths=self.worths, weight=weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +86,16 @@ class Pacer:
 
         `scored` says of which classes importances are asked in this round.
         """
-        tables = {}
+        tables: dict[str, Timetable] = {}
+        menus: dict[tuple[str, ArmSpace, tuple[int, int]], Menu] = {}  # the same for devices of a class and history
         for offer, weight in zip(offers, weights, strict=True):
             speed = told_speed(offer.profile) if self.told else known_speed(state["speeds"], offer.profile)
-            if speed is not None:
-                score = scored[offer.profile.device_class]
-                tables[offer.profile.name] = self._timetable(chooser, offer, speed, weight=weight, score=score)
+            if speed is None:
+                continue
+            key = offer.profile.device_class, offer.space, offer.committed
+            if key not in menus:
+                menus[key] = self._menu(chooser, offer, scored[offer.profile.device_class])
+            tables[offer.profile.name] = menus[key].timetable(speed, weight)
         budget_s = best_budget(list(tables.values())) if tables else None
         if not self.narrows:
             return Paced(offers=tuple(offers), budget_s=budget_s)
@@ -115,15 +135,16 @@ class Pacer:
         excess = sum(min(1.0, max(0.0, time_s / budget_s - 1.0)) for time_s in times) / len(times)
         return min(LARGEST_MULTIPLIER, max(0.0, multiplier + ASCENT * (excess - ALLOWED_EXCESS)))
 
-    def _timetable(self, chooser: Chooser, offer: Offer, speed: Speed, *, weight: int, score: bool) -> Timetable:
-        arms = grid(offer.space)
-        seconds, worths = np.empty(len(arms)), np.empty(len(arms))
-        for index, (sparsity, rank, chosen) in enumerate(arms):
+    def _menu(self, chooser: Chooser, offer: Offer, score: bool) -> Menu:
+        train_s, down_bytes, up_bytes, worths = [], [], [], []
+        for sparsity, rank, chosen in grid(offer.space):
             steps, counts = chosen or self.cost.local_steps, chooser.counts(offer, sparsity)
             demand = self._demand(offer.profile.device_class, counts, rank, steps, score=score)
-            seconds[index] = speed.seconds(demand)
-            worths[index] = worth(steps, sparsity, rank / self.largest_rank)
-        return Timetable(seconds=seconds, worths=worths, weight=weight)
+            train_s.append(demand.train_s)
+            down_bytes.append(demand.down_bytes)
+            up_bytes.append(demand.up_bytes)
+            worths.append(worth(steps, sparsity, rank / self.largest_rank))
+        return Menu(*(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
 
     def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
         extra = PROBE_STEPS + SCORE_STEPS * score
