@@ -144,7 +144,7 @@ class Rehearsal:
             device=assignment.device,
             device_class=profile.device_class,
             round=assignment.round,
-            arm=Arm(sparsity=sparsity, rank=assignment.arm.rank),
+            arm=Arm(sparsity=sparsity, rank=assignment.arm.rank, steps=assignment.arm.steps),
             status=Status.ACCEPTED,
             time_s=trained.prune_s + trained.train_s,
             report=report,

@@ -85,7 +85,7 @@ class StrategyConfig:
     name: str = "fedspine"
     target_sparsity: float = 0.5  # a class may set its own
     ranks: tuple[int, ...] = (4, 8, 16)
-    bandit: str = "s-ucb"  # "s-ucb", "fixed" or "random"
+    bandit: str = "s-ucb"  # one of fedcore.bandit.table
     aggregator: str = "factor-mean"  # or another of fedcore.aggregation.table
     server_lr: float = 1.0  # step along the aggregated increment
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
@@ -101,6 +101,7 @@ class StrategyConfig:
     exploration: float = 0.1
     min_width: float = 0.1  # leaves of the bandit's tree are not split below this share of an axis
     local_steps_choices: tuple[int, ...] = ()  # local steps as a part of the arm; empty: all take training.local_steps
+    context: bool = False  # tell the bandit each device's learned speeds; needs a pace
     pace: str = "off"  # a common time budget per round, from learned speeds: "filter" or "lagrange"
 
     def __post_init__(self) -> None:
@@ -129,6 +130,8 @@ class StrategyConfig:
         for weight in self.reward_weights:
             _at_least("strategy.reward_weights", weight, 0)
         _one_of("strategy.order", self.order, ("fleet", "class", "device"))
+        if self.context and self.pace == "off":
+            raise ConfigError("strategy.context needs learned speeds: set strategy.pace to filter or lagrange")
         _one_of("strategy.pace", self.pace, ("off", "filter", "lagrange"))
         _one_of("strategy.reward_times", self.reward_times, ("measured", "model"))
         _share("strategy.discount", self.discount)

@@ -142,6 +142,7 @@ class ArmSpace:
     sparsity_high: float
     ranks: tuple[int, ...]
     steps: tuple[int, ...] = NO_STEPS  # local steps
+    context: tuple[float, ...] = ()  # what is known of the device, for bandits that look at it
 
 
 class Bandit(Protocol):
@@ -160,8 +161,8 @@ class Bandit(Protocol):
         """Return an arm inside `space`; never changes `state`."""
         ...
 
-    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
-        """Return the state after `arm` earned `reward` in [0, 1]."""
+    def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
+        """Return the state after `arm` earned `reward` in [0, 1] on a device whose space had this context."""
         ...
 
 

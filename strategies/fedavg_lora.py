@@ -29,6 +29,7 @@ def settings(config: Config) -> Config:
         bandit="fixed",
         local_steps_choices=(),
         pace="off",
+        context=False,
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
     return replace(config, strategy=strategy, classes=classes)

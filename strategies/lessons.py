@@ -79,7 +79,8 @@ def learn_arms(
         if each.device in rewards:
             key = opened[each.device]["bandit_key"]
             before = learned[key] if key in learned else bandit.start()
-            learned[key] = bandit.observe(before, each.arm, rewards[each.device])
+            context = tuple(opened[each.device].get("context", ()))
+            learned[key] = bandit.observe(before, each.arm, rewards[each.device], context)
     return learned
 
 
@@ -92,6 +93,7 @@ def reward_event(outcome: Outcome, opened: Json, reward: float | None, parts: Re
         "bandit_key": opened[outcome.device]["bandit_key"],
         "arm": arm_json(outcome.arm),
         "reward": reward,
+        **({"context": opened[outcome.device]["context"]} if "context" in opened[outcome.device] else {}),
         "status": str(outcome.status),
         "parts": None
         if parts is None

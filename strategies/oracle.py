@@ -24,7 +24,7 @@ NAME = "oracle"
 
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: a pace, and one arm on offer, which any bandit takes."""
-    return replace(config, strategy=replace(config.strategy, bandit="fixed", pace="filter"))
+    return replace(config, strategy=replace(config.strategy, bandit="fixed", pace="filter", context=False))
 
 
 def oracle(

@@ -15,6 +15,7 @@ State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the exces
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from fedcore.config import StrategyConfig
 from fedcore.outcome import Outcome, Status
+from fedcore.profile import DeviceProfile
 from fedcore.protocols import NO_STEPS, ArmSpace, Json
 from strategies.choice import Choice, Chooser, Offer
 from strategies.cost import Demand, RoundCost
@@ -72,6 +74,7 @@ class Pacer:
     largest_rank: int
     narrows: bool  # "filter"
     multiplier: float = 0.0  # before the first round
+    context: bool = False  # tell bandits the speeds
     told: bool = False
     single: bool = False
 
@@ -86,10 +89,11 @@ class Pacer:
 
         `scored` says of which classes importances are asked in this round.
         """
+        speeds = {each.profile.name: self._speed(state, each.profile) for each in offers}
         tables: dict[str, Timetable] = {}
         menus: dict[tuple[str, ArmSpace, tuple[int, int]], Menu] = {}  # the same for devices of a class and history
         for offer, weight in zip(offers, weights, strict=True):
-            speed = told_speed(offer.profile) if self.told else known_speed(state["speeds"], offer.profile)
+            speed = speeds[offer.profile.name]
             if speed is None:
                 continue
             key = offer.profile.device_class, offer.space, offer.committed
@@ -97,17 +101,22 @@ class Pacer:
                 menus[key] = self._menu(chooser, offer, scored[offer.profile.device_class])
             tables[offer.profile.name] = menus[key].timetable(speed, weight)
         budget_s = best_budget(list(tables.values())) if tables else None
-        if not self.narrows:
-            return Paced(offers=tuple(offers), budget_s=budget_s)
-        narrowed = (replace(each, space=self._narrowed(each, tables, budget_s)) for each in offers)
-        return Paced(offers=tuple(narrowed), budget_s=budget_s)
+        spaces = [self._narrowed(each, tables, budget_s) if self.narrows else each.space for each in offers]
+        if self.context:
+            spaces = [replace(s, context=_context(speeds[o.profile.name])) for s, o in zip(spaces, offers, strict=True)]
+        paced = (replace(each, space=space) for each, space in zip(offers, spaces, strict=True))
+        return Paced(offers=tuple(paced), budget_s=budget_s)
+
+    def _speed(self, state: Json, profile: DeviceProfile) -> Speed | None:
+        return told_speed(profile) if self.told else known_speed(state["speeds"], profile)
 
     def opened(self, choice: Choice, score: bool) -> Json:
         """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
         steps = choice.arm.steps or self.cost.local_steps
         demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
         work = [demand.train_s, demand.down_bytes, demand.up_bytes]
-        return {"demand": work, "told": list(told_speed(choice.profile))}
+        told = {"demand": work, "told": list(told_speed(choice.profile))}
+        return told | {"context": list(choice.space.context)} if self.context else told
 
     def learn(
         self, state: Json, opened: Json, outcomes: Sequence[Outcome], modelled: Mapping[str, float] | None
@@ -184,4 +193,17 @@ def make_pacer(config: StrategyConfig, cost: RoundCost) -> Pacer | None:
     if config.pace == "off":
         return None
     weight = config.reward_weights[3]
-    return Pacer(cost=cost, largest_rank=config.ranks[-1], narrows=config.pace == "filter", multiplier=weight)
+    return Pacer(
+        cost=cost,
+        largest_rank=config.ranks[-1],
+        narrows=config.pace == "filter",
+        multiplier=weight,
+        context=config.context,
+    )
+
+
+def _context(speed: Speed | None) -> tuple[float, ...]:
+    """Return a device's slowness in computing and in sending, about 0 to 1 each; zeros where nothing is known."""
+    if speed is None:
+        return 0.0, 0.0
+    return math.log2(1.0 + speed.compute) / 4.0, math.log2(1.0 + 1e6 * speed.up) / 4.0

@@ -45,6 +45,14 @@ class Timetable:
         equals = np.flatnonzero(worths == worths.max())
         return int(equals[np.argmin(self.seconds[equals])])
 
+    def best_of_each(self, budgets: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return seconds and worth of `best_within` each of the budgets, in which the fastest arm ends."""
+        order = np.lexsort((-self.worths, self.seconds))
+        seconds, best = self.seconds[order], np.maximum.accumulate(self.worths[order])
+        first = np.searchsorted(best, best)  # the fastest arm that is as good as the best so far
+        last = np.searchsorted(seconds, budgets, side="right") - 1
+        return seconds[first[last]], best[last]
+
 
 def worth(steps: float, sparsity: float, rank_share: float) -> float:
     """Return the guessed progress of a device's round; `rank_share` is its rank / the largest."""
@@ -62,12 +70,10 @@ def best_budget(tables: Sequence[Timetable]) -> float:
     longest = max(float(table.seconds.max()) for table in tables)
     if not 0.0 < shortest < longest:
         return shortest
-    best = (-np.inf, shortest)
-    for budget_s in np.geomspace(shortest, longest, GRID):
-        # Rounding must not leave the slowest device without an arm.
-        picks = [(table, table.best_within(max(shortest, float(budget_s)))) for table in tables]
-        lasts = max(float(table.seconds[pick]) for table, pick in picks)
-        rate = sum(table.weight * float(table.worths[pick]) for table, pick in picks) / lasts
-        if rate > best[0]:
-            best = (rate, lasts)
-    return best[1]
+    budgets = np.maximum(shortest, np.geomspace(shortest, longest, GRID))  # rounding leaves nobody without an arm
+    worths, lasts = np.zeros(GRID), np.zeros(GRID)
+    for table in tables:
+        seconds, best = table.best_of_each(budgets)
+        worths += table.weight * best
+        lasts = np.maximum(lasts, seconds)
+    return float(lasts[int(np.argmax(worths / lasts))])

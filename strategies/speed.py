@@ -17,7 +17,7 @@ from fedcore.profile import DeviceProfile
 from fedcore.protocols import Json
 from strategies.cost import Demand
 
-DEVICE_WEIGHT = 0.5  # of the newest measurement: a device is asked only every few rounds, and its speed may have moved
+DEVICE_WEIGHT = 0.8  # of the newest measurement: a device is asked only every few rounds, and its speed may have moved
 CLASS_WEIGHT = 0.2  # a class is heard of several times a round
 
 

@@ -33,6 +33,7 @@ def settings(config: Config) -> Config:
         bandit="fixed",
         local_steps_choices=(),
         pace="off",
+        context=False,
         recovery_rounds=config.run.rounds,
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)

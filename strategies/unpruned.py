@@ -19,6 +19,7 @@ def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Conf
         aggregator=aggregator,
         local_steps_choices=(),
         pace="off",
+        context=False,
     )
     classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
     return replace(config, strategy=strategy, classes=classes)

@@ -128,6 +128,12 @@ def test_choices_of_steps_ascend_from_one_without_doubles(steps: tuple[int, ...]
         StrategyConfig(local_steps_choices=steps)
 
 
+def test_a_context_needs_a_pace() -> None:
+    assert StrategyConfig(context=True, pace="filter").context
+    with pytest.raises(ConfigError, match=r"needs learned speeds: set strategy\.pace"):
+        StrategyConfig(context=True)
+
+
 @pytest.mark.parametrize("ranks", [(8, 4), (4, 4)])
 def test_ranks_ascend_without_doubles(ranks: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="expected ascending, different ranks"):

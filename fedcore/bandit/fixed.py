@@ -32,7 +32,7 @@ class FixedArm:
             steps=_at_most(self.steps, space.steps),
         )
 
-    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
+    def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
         """Return `state` unchanged."""
         return state
 

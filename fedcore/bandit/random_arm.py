@@ -25,7 +25,7 @@ class RandomArm:
         rank = space.ranks[int(rng.integers(len(space.ranks)))]
         return Arm(sparsity=sparsity, rank=rank, steps=one_of(space.steps, rng))
 
-    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
+    def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
         """Return `state` unchanged."""
         return state
 

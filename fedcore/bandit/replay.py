@@ -9,9 +9,16 @@ from fedcore.seeds import generator
 
 
 def arm_space_json(space: ArmSpace) -> Json:
-    """Return the JSON form of `space` in a choice event; steps are left out where they are no choice, as of arms."""
+    """Return the JSON form of `space` in a choice event.
+
+    Steps are left out where they are no choice, as of arms, and the context where there is none.
+    """
     axes: Json = {"low": space.sparsity_low, "high": space.sparsity_high, "ranks": list(space.ranks)}
-    return axes if space.steps == NO_STEPS else axes | {"steps": list(space.steps)}
+    if space.steps != NO_STEPS:
+        axes["steps"] = list(space.steps)
+    if space.context:
+        axes["context"] = list(space.context)
+    return axes
 
 
 def arm_space(value: Json) -> ArmSpace:
@@ -21,6 +28,7 @@ def arm_space(value: Json) -> ArmSpace:
         sparsity_high=value["high"],
         ranks=tuple(value["ranks"]),
         steps=tuple(value.get("steps", NO_STEPS)),
+        context=tuple(value.get("context", ())),
     )
 
 
@@ -43,7 +51,7 @@ def replay(events: Iterable[Json], bandit: Bandit, seed: int) -> dict[str, Json]
         if event["event"] == "choice":
             _check(event, bandit, state, seed)
         elif event["reward"] is not None:
-            states[key] = bandit.observe(state, _arm(event["arm"]), event["reward"])
+            states[key] = bandit.observe(state, _arm(event["arm"]), event["reward"], tuple(event.get("context", ())))
     return states
 
 

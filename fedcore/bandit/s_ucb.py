@@ -65,7 +65,7 @@ class SUcb:
         best = [leaf for leaf, bound in zip(leaves, bounds, strict=True) if bound == highest]
         return self._tree.draw(best[int(rng.integers(len(best)))], space, rng)
 
-    def observe(self, state: Json, arm: Arm, reward: float) -> Json:
+    def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
         """Return the state after `arm`, as realised, earned `reward`; the leaf that holds it may split."""
         return {"leaves": self._tree.observe(state["leaves"], arm, reward)}
 

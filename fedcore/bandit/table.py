@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from fedcore.bandit.fixed import FixedArm
+from fedcore.bandit.linucb import LinUcb
 from fedcore.bandit.random_arm import RandomArm
 from fedcore.bandit.s_ucb import SUcb
+from fedcore.bandit.smooth_ucb import SmoothUcb
+from fedcore.bandit.thompson import Thompson
 from fedcore.config import StrategyConfig
 from fedcore.errors import ConfigError
 from fedcore.protocols import NO_STEPS, Bandit
@@ -16,6 +19,24 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         exploration=config.exploration,
         min_width=config.min_width,
         steps=config.local_steps_choices or NO_STEPS,
+    ),
+    "smooth-ucb": lambda config: SmoothUcb(
+        ranks=config.ranks,
+        steps=config.local_steps_choices or NO_STEPS,
+        discount=config.discount,
+        exploration=config.exploration,
+    ),
+    "thompson": lambda config: Thompson(
+        ranks=config.ranks,
+        steps=config.local_steps_choices or NO_STEPS,
+        discount=config.discount,
+        min_width=config.min_width,
+    ),
+    "linucb": lambda config: LinUcb(
+        ranks=config.ranks,
+        steps=config.local_steps_choices or NO_STEPS,
+        discount=config.discount,
+        exploration=config.exploration,
     ),
     "fixed": lambda config: FixedArm(
         sparsity=config.target_sparsity,

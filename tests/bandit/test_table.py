@@ -32,5 +32,5 @@ def test_settings_reach_the_bandit():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="s-ucb, fixed, random; got 'ucb1'"):
+    with pytest.raises(ConfigError, match=f"{', '.join(BANDITS)}; got 'ucb1'"):
         make_bandit(replace(CONFIG, bandit="ucb1"))

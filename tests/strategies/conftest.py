@@ -86,7 +86,7 @@ class Fleet:
             device=assignment.device,
             device_class=profile.device_class,
             round=assignment.round,
-            arm=Arm(sparsity=sparsity, rank=assignment.arm.rank),
+            arm=Arm(sparsity=sparsity, rank=assignment.arm.rank, steps=assignment.arm.steps),
             status=status,
             time_s=1.0 + profile.slowdown * float(rng.random()),
             report=report if accepted else None,

@@ -145,6 +145,16 @@ def test_every_arm_stays_on_offer_under_the_multiplier(build, linked, play, time
         assert all(each["space"]["steps"] == list(STEPS) for each in plan.events if each["event"] == "choice")
 
 
+def test_a_contextual_bandit_hears_of_speeds_and_replays(build, linked, play, timed):
+    strategy = build(pace="filter", local_steps_choices=STEPS, bandit="linucb", context=True)
+    state, _, events = play(strategy, linked, 12, timed())
+    told = {each["device"]: each["space"]["context"] for each in events if each["event"] == "choice"}
+    assert told["t2"][0] > told["a1"][0] > 0.0  # slower to compute
+    assert told["a1"][1] > told["t2"][1] > 0.0  # slower to send
+    assert next(each for each in events if each["event"] == "choice")["space"]["context"] == [0.0, 0.0]
+    assert replay(events, strategy.bandit, 3) == state["bandits"]
+
+
 def test_lost_devices_teach_no_speed(build, linked, timed):
     strategy = build(pace="filter")
     state, plan = strategy.plan(strategy.start(), linked, 1)
