@@ -27,6 +27,7 @@ from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.moments import Holding, Moments, follow
 from fedcore.nn.shift import add_shift
 from fedcore.nn.surgery import shrink
+from fedcore.nn.teacher import Answers, Teacher, answers
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
 from protos.values import Work
 
@@ -120,6 +121,7 @@ class Trainer:
             state,
             on_step=lambda step, _: self._step(step, on_step),
             pace=Pace(clock=self.cpu_clock, pause=self._pause),
+            teacher=lambda rows, wanted: self._taught(rows, wanted, work, handout),
         )
         return Trained(
             increment=local.increment,
@@ -129,6 +131,17 @@ class Trainer:
             state=local.state,
             geometry=classifier.geometry,
         )
+
+    def _taught(
+        self, rows: EncodedRows, wanted: NDArray[np.int64], work: Work, handout: Mapping[str, NDArray[np.float32]]
+    ) -> Answers:
+        """Ask the dense model with the adapter handed out: loaded for this, and let go of before the first step."""
+        source = self.source
+        dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        add_shift(dense, handout)
+        attach(dense, rank=work.arm.rank, scale=work.training.lora_scale, targets=source.targets)
+        load_adapter(dense, held_adapter(dense, work, handout, source.targets))
+        return answers(dense, rows, wanted, work.training.batch_size)
 
     def _step(self, step: int, on_step: Callable[[int], None]) -> None:
         if self.cancel.is_set():
@@ -192,6 +205,7 @@ def local_round(
     *,
     on_step: Callable[[int, float], None] | None = None,
     pace: Pace | None = None,
+    teacher: Teacher | None = None,
 ) -> LocalRound:
     """Train a model that is cut, with `before` loaded, and take the increment: what every device does in a round."""
     holding = Holding(keep_set=classifier.keep_set, rank=work.arm.rank)
@@ -209,6 +223,7 @@ def local_round(
             score=work.score,
             on_step=on_step,
             pace=pace,
+            teacher=teacher,
         ),
     )
     after = read_adapter(classifier)

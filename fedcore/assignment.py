@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fedcore.distillation import Distillation
 from fedcore.errors import ConfigError
 from fedcore.keep_set import KeepSet
 from fedcore.trains import EVERYTHING, Trains
@@ -36,6 +37,7 @@ class TrainingSpec:
     keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
     codec: str  # e.g. "identity", "bf16+zstd"
     trains: Trains = EVERYTHING  # what is not frozen, and so sent
+    distillation: Distillation | None = None  # of a device that is cut, from the dense model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,8 @@ class TrainingConfig:
     targets: tuple[str, ...] = ()  # linear layers with adapters; empty is every prunable one
     importance: str = "taylor"  # a name of fedcore.pruning.criteria.CRITERIA
     keep_optimizer: bool = False
+    distill: float = 0.0  # weight of learning from the dense model on devices that are cut; 0 is off
+    distill_temperature: float = 1.0
     logit_adjustment: bool = True  # against label skew; devices tell the coordinator their label counts
     codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
     downlink: str = "full"  # or "delta": the adapter's blobs also as differences from the last round's
@@ -168,6 +170,8 @@ class TrainingConfig:
         if not 0.0 < self.final_lr_share <= 1.0:
             raise ConfigError(f"training.final_lr_share must be in (0, 1], got {self.final_lr_share}")
         _one_of("training.importance", self.importance, tuple(CRITERIA))
+        _between("training.distill", self.distill, 0.0, 1.0)
+        _above("training.distill_temperature", self.distill_temperature, 0)
         _one_of("training.downlink", self.downlink, ("full", "delta"))
 
 

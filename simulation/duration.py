@@ -8,6 +8,7 @@ from fedcore.assignment import Assignment
 from fedcore.device import forward_flops, step_seconds, transfer_seconds
 from fedcore.profile import DeviceProfile
 from fedcore.pruning.criteria import CRITERIA
+from fedcore.teacher_cost import teacher_flops
 from fedcore.trains import Trains
 from simulation.luck import Luck
 
@@ -31,7 +32,15 @@ class TrainCost:
             steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
         key = heads, channels, assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
         step_s, forward_s = _step_and_forward(self, *key)
-        return (steps * step_s + PROBES * forward_s) * profile.slowdown
+        return (steps * step_s + PROBES * forward_s + self._teacher_s(assignment)) * profile.slowdown
+
+    def _teacher_s(self, assignment: Assignment) -> float:
+        """Return what the dense model's answers take, a batch per step, where any are asked for."""
+        if assignment.training.distillation is None:
+            return 0.0
+        batch_size = assignment.training.batch_size
+        flops = teacher_flops(self.spec, assignment.arm.rank, batch_size=batch_size, max_length=self.max_length)
+        return assignment.local_steps * flops / self.flops_per_s
 
 
 def download_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:

@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_p
 from client.training_state import TrainingState
 from fedcore.errors import FedcoreError
 from fedcore.keep_set import KeepSet
+from fedcore.nn.batch_schedule import schedule
 from fedcore.nn.batched_train import VirtualTask, train_batched
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
@@ -21,6 +23,7 @@ from fedcore.nn.moments import Holding
 from fedcore.nn.shift import add_shift
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.surgery import shrink
+from fedcore.nn.teacher import Teacher, answers
 from fedcore.nn.train import TrainResult
 from fedcore.trains import Trains
 from protos.values import Work
@@ -52,6 +55,7 @@ class Order:
     shift: Arrays
     tasks: tuple[Task, ...]
     batched: bool
+    dense: Arrays | None = None  # of the dense model, `before` likewise: what their teacher has, where they have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +84,19 @@ class VirtualTrainer:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         self._settle_base(order)
-        classifier = self._variant(order)
+        classifier = self._variant(order.keep_set, order.tasks[0].work)
         return self._batched(classifier, order) if order.batched else self._one_by_one(classifier, order)
 
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
         figures: list[Figures | str] = []
         states: list[TrainingState] = []
-        increments = _empty(order)
+        increments, teacher = _empty(order), self._teacher(order)
         for row, task in enumerate(order.tasks):
             load_adapter(classifier, order.before)
             try:
-                local = local_round(classifier, self.rows.select(task.rows), task.work, order.before, task.state)
+                local = local_round(
+                    classifier, self.rows.select(task.rows), task.work, order.before, task.state, teacher=teacher
+                )
             except FedcoreError as error:
                 figures.append(str(error))
                 states.append(task.state)
@@ -104,7 +110,8 @@ class VirtualTrainer:
     def _batched(self, classifier: Classifier, order: Order) -> Answer:
         work = order.tasks[0].work
         holding = Holding(keep_set=order.keep_set, rank=work.arm.rank)
-        tasks = [self._virtual(task, classifier, holding) for task in order.tasks]
+        teacher = self._teacher(order)
+        tasks = [self._virtual(task, classifier, holding, teacher) for task in order.tasks]
         load_adapter(classifier, order.before)
         trained = train_batched(
             classifier,
@@ -131,15 +138,29 @@ class VirtualTrainer:
                 states.append(task.state)
         return Answer(figures=tuple(figures), increments=dict(trained.increments), states=tuple(states))
 
-    def _virtual(self, task: Task, classifier: Classifier, holding: Holding) -> VirtualTask:
-        rows = self.rows.select(task.rows)
+    def _virtual(self, task: Task, classifier: Classifier, holding: Holding, teacher: Teacher | None) -> VirtualTask:
+        rows, work = self.rows.select(task.rows), task.work
+        taught = None
+        if teacher is not None:
+            plan = schedule(rows, work.seed, batch_size=work.training.batch_size, steps=work.local_steps)
+            taught = teacher(rows, plan.trained_rows)
         return VirtualTask(
             rows=rows,
             seed=task.work.seed,
             prior_shift=own_prior_shift(task.work, rows),
             moments=kept_moments(task.work, task.state, classifier.geometry, holding),
             smoothed=task.state.groups,
+            teacher=taught,
         )
+
+    def _teacher(self, order: Order) -> Teacher | None:
+        """Return who answers for the dense model, in the batches that a device would ask in."""
+        if order.dense is None:
+            return None
+        work = order.tasks[0].work
+        dense = self._variant(KeepSet.full(self._loaded().geometry), work)
+        load_adapter(dense, order.dense)
+        return partial(answers, dense, batch_size=work.training.batch_size)
 
     def _step_memory(self, order: Order) -> StepMemory:
         """Return what a step of one device takes; the dense model's is measured, once for every rank and part."""
@@ -158,11 +179,11 @@ class VirtualTrainer:
         )
         return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
 
-    def _variant(self, order: Order) -> Classifier:
-        """Return the model cut to the order's keep-set, with adapters of its rank: the last few are kept."""
-        key = order.keep_set.blob_id
+    def _variant(self, keep_set: KeepSet, work: Work) -> Classifier:
+        """Return the model cut to a keep-set, with adapters: the last few are kept."""
+        key = keep_set.blob_id
         if key not in self._variants:
-            self._variants[key] = self._cut(order.keep_set, order.tasks[0].work)
+            self._variants[key] = self._cut(keep_set, work)
             while len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)

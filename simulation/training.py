@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from client.training_state import TrainingState
 from fedcore.adapter import AdapterSpec, restrict
 from fedcore.base_shift import shift_of
+from fedcore.keep_set import KeepSet
 from fedcore.rounds.result import RoundResult
 from simulation.fleet import VirtualFleet
 from simulation.pool import TrainerPool
@@ -39,7 +40,13 @@ class TrainingWorkload:
             for part in group.parts
         )
         shift = shift_of(group.adapter)
-        return Order(keep_set=asked.keep_set, before=before, shift=shift, tasks=tasks, batched=self.batched)
+        dense = None
+        if asked.training.distillation is not None:
+            full = KeepSet.full(self.spec.geometry)
+            dense = restrict(self.spec, group.adapter, rank=asked.arm.rank, keep_set=full)
+        return Order(
+            keep_set=asked.keep_set, before=before, shift=shift, tasks=tasks, batched=self.batched, dense=dense
+        )
 
     def settle(self, closed: RoundResult) -> None:
         """Commit what accepted devices keep."""

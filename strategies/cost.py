@@ -10,6 +10,7 @@ from fedcore.codec.packed import packed_bound
 from fedcore.config import Config
 from fedcore.device import FLOAT_BYTES, step_seconds, trained_values, training_memory_mb, transfer_seconds
 from fedcore.profile import DeviceProfile
+from fedcore.teacher_cost import teacher_flops
 from fedcore.trains import EVERYTHING, Trains
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
@@ -41,6 +42,7 @@ class RoundCost:
     dtype_bytes: int  # of a frozen weight
     upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
     flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
+    distills: bool = False  # devices that are cut ask their dense model about every batch
     # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
     class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
@@ -112,7 +114,7 @@ class RoundCost:
 
     def _step_s(self, counts: tuple[int, int], rank: int, trains: Trains) -> float:
         heads, channels = counts
-        return step_seconds(
+        return self._teacher_s(counts, rank) + step_seconds(
             self.spec.geometry,
             heads=heads,
             channels=channels,
@@ -123,6 +125,14 @@ class RoundCost:
             flops_per_s=self.flops_per_s,
             trains=trains,
         )
+
+    def _teacher_s(self, counts: tuple[int, int], rank: int) -> float:
+        """Return the teacher's share of a step; devices whose memory has no room for one are charged all the same."""
+        geometry = self.spec.geometry
+        if not self.distills or counts == (geometry.head_units, geometry.ffn):
+            return 0.0
+        flops = teacher_flops(self.spec, rank, batch_size=self.batch_size, max_length=self.max_length)
+        return flops / self.flops_per_s
 
     def _values(self, counts: tuple[int, int], rank: int, trains: Trains) -> int:
         return trained_values(
@@ -145,6 +155,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
         upload_value_bytes=value_bytes(config.training.codec),
         flops_per_s=config.simulation.gflops * 1e9,
+        distills=config.training.distill > 0,
         class_value_bytes={each.name: value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )
 

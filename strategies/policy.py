@@ -13,7 +13,7 @@ State, a JSON value:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcore.adapter import AdapterSpec
@@ -38,6 +38,7 @@ from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, Offer, schedule_of
 from strategies.cost import RoundCost, round_cost
 from strategies.decay import decay
+from strategies.distilling import distillation_of
 from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
 from strategies.pacer import Paced, Pacer, make_pacer
 from strategies.sampler import sample_cohort
@@ -109,7 +110,7 @@ class Policy:
                 self._assign(
                     each,
                     keep_sets[self._order_key(each.profile), each.counts],
-                    training[each.profile.name],
+                    self._taught(training[each.profile.name], each, state),
                     weight=weight,
                     score=scored[each.profile.device_class],
                 )
@@ -236,6 +237,12 @@ class Policy:
             codec=codec,
             trains=trains,
         )
+
+    def _taught(self, training: TrainingSpec, choice: Choice, state: Json) -> TrainingSpec:
+        """Return the spec with what a cut device learns from its dense model; without, where that does not fit."""
+        scale = state["memory_scale"].get(choice.profile.device_class, 1.0)
+        how = distillation_of(self.config, self.cost, choice, scale)
+        return training if how is None else replace(training, distillation=how)
 
     def _open(self, choice: Choice, weight: int, score: bool, trains: Trains) -> Json:
         opened: Json = {

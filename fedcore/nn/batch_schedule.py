@@ -27,6 +27,11 @@ class Schedule:
         """Whether the first step sees just the probe's rows, so that its loss is the loss before training."""
         return bool(self.steps) and np.array_equal(np.sort(self.steps[0]), self.probe)
 
+    @property
+    def trained_rows(self) -> Indices:
+        """The rows of all steps, ascending, each once."""
+        return np.unique(np.concatenate(self.steps)) if self.steps else np.empty(0, dtype=np.int64)
+
     def largest(self, lengths: Sequence[int]) -> tuple[int, int]:
         """Return (rows, tokens of the longest) of the step with the most padded tokens; zeros without a step."""
         sizes = [(len(step), max(lengths[row] for row in step)) for step in self.steps]

@@ -1,4 +1,4 @@
-"""Losses of many devices' batches in one forward pass: packed rows through the backbone, then every device's head."""
+"""Logits of many devices' batches in one forward pass, packed rows through the backbone, then each its head; losses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,11 @@ from fedcore.nn.classifier import Classifier
 from fedcore.nn.packed_rows import PackedBatch
 
 
-def batched_losses(
-    classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor], shift: torch.Tensor
-) -> torch.Tensor:
-    """Return the mean cross-entropy of every device, (devices,), float32.
+def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return every device's logits of its rows, (devices, most rows, labels), float32.
 
     The factors are those last put into the stacked layers; `head` has the head's parameters by canonical name, each
-    (devices, ...); `shift` (devices, labels) is added to the logits, as in `fedcore.nn.objective`.
+    (devices, ...).
     """
     pooled = _pooled(classifier, batch)  # (rows, hidden)
     parameters = {name.removeprefix("head."): value for name, value in head.items()}
@@ -27,10 +25,24 @@ def batched_losses(
     def one(own: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> Any:
         return functional_call(classifier.head_module, dict(own), (inputs,))
 
-    logits: torch.Tensor = vmap(one)(parameters, pooled).float() + shift[:, None]
-    losses = nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="none")
+    logits: torch.Tensor = vmap(one)(parameters, pooled).float()
+    return logits
+
+
+def cross_entropies(logits: torch.Tensor, batch: PackedBatch, shift: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of every device, (devices,), float32.
+
+    `shift` (devices, labels) is added to the logits, as in `fedcore.nn.objective`.
+    """
+    shifted = logits + shift[:, None]
+    losses = nn.functional.cross_entropy(shifted.flatten(0, 1), batch.labels.flatten(), reduction="none")
+    return device_means(losses.view_as(batch.weights), batch)
+
+
+def device_means(values: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    """Return every device's mean over its rows, (devices,), of `values` (devices, most rows)."""
     # a gap repeats the device's first row, so what is not finite is so for the device as a whole
-    return (losses.view_as(batch.weights) * batch.weights).sum(dim=1)
+    return (values * batch.weights).sum(dim=1)
 
 
 def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
 from fedcore.nn.batch_schedule import Indices, Schedule, passes, schedule
-from fedcore.nn.batched_forward import batched_losses
+from fedcore.nn.batched_forward import batched_logits, cross_entropies, device_means
 from fedcore.nn.batched_lora import StackedLora, freeze, put_factors, stacked
 from fedcore.nn.batched_scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
 from fedcore.nn.batches import EncodedRows, collate
@@ -30,11 +30,12 @@ from fedcore.nn.criteria.layer_inputs import calibration_failed
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.lora import load_adapter, read_adapter
 from fedcore.nn.moments import Moments
-from fedcore.nn.objective import Objective
+from fedcore.nn.objective import Objective, blended, divergences
 from fedcore.nn.packed_attention import packed
-from fedcore.nn.packed_rows import TokenTable
+from fedcore.nn.packed_rows import PackedBatch, TokenTable
 from fedcore.nn.stacked_state import Layout, StackedState
 from fedcore.nn.step_memory import StepMemory, measure_step_memory
+from fedcore.nn.teacher import Answers
 from fedcore.nn.train import MAX_GRADIENT_NORM, TrainResult, diverged
 from fedcore.outcome import GroupScores
 
@@ -53,6 +54,7 @@ class VirtualTask:
     seed: int
     prior_shift: NDArray[np.float32] | None = None  # (labels,), as in TrainingAids
     moments: Moments = field(default_factory=dict)  # kept optimiser state in device coordinates, or empty
+    teacher: Answers | None = None  # of the rows that train, where the spec has a distillation
     smoothed: GroupState | None = None  # running averages of "lora-taylor"
 
 
@@ -147,6 +149,7 @@ class _Run:
         self.shift = torch.from_numpy(
             np.stack([labels if task.prior_shift is None else task.prior_shift for task in tasks])
         )
+        self.answers = _stacked_answers(tasks) if spec.distillation is not None else None
         self.averages: StackedAverages | None = None
         if score and spec.importance == "lora-taylor":
             self.averages = StackedAverages(classifier, [task.smoothed for task in tasks])
@@ -237,13 +240,13 @@ class _Run:
     def _step(self, step: int, devices: list[int], batches: Batches) -> None:
         """Take one optimiser step with these devices; who has no finite loss or gradient fails and takes none."""
         values = self._values(devices, trainable=True)
-        losses = self._losses(devices, batches, values)
+        losses, told = self._lessons(devices, batches, values)
         gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
         if self.averages is not None:
             vectors = lora_vectors(self.classifier, self.layers, gradients)
             self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
         lines = torch.cat([each.flatten(1) for each in gradients.values()], dim=1)  # (devices, values)
-        self._note(devices, losses.detach(), lines, first=step == 1)
+        self._note(devices, told.detach(), lines, first=step == 1)
         norms = lines.norm(dim=1)
         for what, figures in (("loss", losses), ("gradient norm", norms)):
             for device, figure in zip(devices, figures.tolist(), strict=True):
@@ -284,8 +287,36 @@ class _Run:
         return {name: each.detach().requires_grad_(trainable) for name, each in split.items()}
 
     def _losses(self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss of each of these devices on its batch, (devices,)."""
+        """Return the cross-entropy of each of these devices on its batch, (devices,)."""
+        batch, logits = self._logits(devices, batches, values)
+        return cross_entropies(logits, batch, self.shift[devices])
+
+    def _lessons(
+        self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what each of these devices minimises on its batch, and of that the cross-entropy, both (devices,)."""
+        batch, logits = self._logits(devices, batches, values)
+        losses = cross_entropies(logits, batch, self.shift[devices])
+        how = self.spec.distillation
+        if how is None or self.answers is None:
+            return losses, losses
+        rows = self.table.rows_of(devices, [batches[device] for device in devices])
+        divergence = device_means(divergences(logits, self.answers[rows][batch.pick], how), batch)
+        return blended(losses, divergence, how), losses
+
+    def _logits(
+        self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
+    ) -> tuple[PackedBatch, torch.Tensor]:
+        """Return the devices' batches as one, and their logits."""
         put_factors(self.layers, values)
         batch = self.table.pack(devices, [batches[device] for device in devices])
         head = {name: value for name, value in values.items() if name.startswith("head.")}
-        return batched_losses(self.classifier, batch, head, self.shift[devices])
+        return batch, batched_logits(self.classifier, batch, head)
+
+
+def _stacked_answers(tasks: Sequence[VirtualTask]) -> torch.Tensor:
+    """Return all tasks' teachers' answers, (rows of all, labels), as the token table numbers rows."""
+    answers = [task.teacher for task in tasks if task.teacher is not None]
+    if len(answers) != len(tasks):
+        raise ValueError("the spec asks for distillation; give every task its teacher's answers")
+    return torch.from_numpy(np.concatenate(answers))

@@ -94,10 +94,14 @@ class TokenTable:
         lengths = self.lengths[self.first_row[device] + rows]
         return BatchSize(tokens=int(lengths.sum()), rows=len(rows), width=int(lengths.max()))
 
+    def rows_of(self, devices: Sequence[int], batches: Sequence[Indices]) -> Indices:
+        """Return a pass's rows as numbers among all devices' rows, one device's behind the other's."""
+        return np.concatenate([self.first_row[device] + batch for device, batch in zip(devices, batches, strict=True)])
+
     def pack(self, devices: Sequence[int], batches: Sequence[Indices]) -> PackedBatch:
         """Return one batch per device; `batches[i]` are row numbers within the shard of `devices[i]`, at least one."""
         counts = np.array([len(batch) for batch in batches], dtype=np.int64)
-        rows = np.concatenate([self.first_row[device] + batch for device, batch in zip(devices, batches, strict=True)])
+        rows = self.rows_of(devices, batches)
         packing = pack(self.lengths[rows], counts)
         places = np.minimum(np.arange(packing.width), self.lengths[rows][:, None] - 1) + self.starts[rows][:, None]
         mask = packing.mask.numpy()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.assignment import TrainingSpec
+from fedcore.distillation import Distillation
 from fedcore.errors import FedcoreError
 from fedcore.nn.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.classifier import Classifier
@@ -24,8 +25,9 @@ from fedcore.nn.evaluate import forward_logits
 from fedcore.nn.frozen import training_only
 from fedcore.nn.memory import LiveTensorMeter
 from fedcore.nn.moments import Moment, Moments
-from fedcore.nn.objective import PLAIN, Objective
+from fedcore.nn.objective import PLAIN, Objective, blended, divergences
 from fedcore.nn.optimizer import make_optimizer, moments, restore
+from fedcore.nn.teacher import Teacher
 from fedcore.outcome import GroupScores
 from fedcore.seeds import generator
 
@@ -50,6 +52,7 @@ class TrainingAids:
     on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
     prior_shift: NDArray[np.float32] | None = None  # (labels,) added to the logits in every loss: fedcore.label_prior
     pace: Pace | None = None
+    teacher: Teacher | None = None  # asked once, about every row that trains, where the spec has a distillation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +79,10 @@ def train(
 ) -> TrainResult:
     """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
 
-    Cross-entropy loss, gradients clipped to norm 1; what `spec.trains` freezes keeps its bits. The probe batch is
-    spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where a loss is not
-    finite.
+    Cross-entropy loss, with `spec.distillation` blended with a teacher's (fedcore.nn.objective), gradients clipped to
+    norm 1; what `spec.trains` freezes keeps its bits. Losses that are told are the cross-entropy alone. The probe batch
+    is spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where a loss is
+    not finite, and ValueError for a distillation without a teacher.
     """
     aids = aids or TrainingAids()
     with training_only(classifier, spec.trains) as parameters:
@@ -104,11 +108,12 @@ def _trained(
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with _paced(aids.pace):
+        lessons = _lessons(spec, aids.teacher, rows, chosen)
         before = _probe_loss(classifier, probe, objective)
     largest = _largest(chosen, rows.lengths)
-    for step, indices in enumerate(chosen, start=1):
+    for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
         with _paced(aids.pace):
-            loop.step(step, collate(rows, indices), measured=step == largest)
+            loop.step(step, collate(rows, indices), lesson, measured=step == largest)
     scores = None
     with _paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
@@ -143,7 +148,7 @@ class _Loop:
         self.importances: list[float] = []
         self.peak_memory_mb = 0.0
 
-    def step(self, step: int, batch: Batch, *, measured: bool) -> None:
+    def step(self, step: int, batch: Batch, lesson: "Lesson | None", *, measured: bool) -> None:
         """Take one optimiser step, with its memory `measured` or not."""
         meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
@@ -153,6 +158,7 @@ class _Loop:
                 batch,
                 step=step,
                 objective=self.objective,
+                lesson=lesson,
                 after_backward=self._observe,
             )
         if meter is not None:
@@ -167,6 +173,14 @@ class _Loop:
             self.aids.scorer.observe(self.classifier)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a teacher said of one batch."""
+
+    logits: NDArray[np.float32]  # (rows, labels)
+    how: Distillation
+
+
 def training_step(
     classifier: Classifier,
     optimizer: torch.optim.Optimizer,
@@ -174,15 +188,19 @@ def training_step(
     *,
     step: int = 1,
     objective: Objective = PLAIN,
+    lesson: Lesson | None = None,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
-    """Take one optimiser step on `batch` and return its loss; gradients are dropped afterwards.
+    """Take one optimiser step on `batch` and return its cross-entropy; gradients are dropped afterwards.
 
     `after_backward` runs while the gradients, not yet clipped, are there. Raises FedcoreError naming `step` where the
     loss or the gradient norm is not finite; parameters and optimiser state are then as they were.
     """
     logits = forward_logits(classifier, batch)
-    loss = objective(logits, batch["labels"].to(logits.device))
+    told = loss = objective(logits, batch["labels"].to(logits.device))
+    if lesson is not None:
+        teacher = torch.from_numpy(lesson.logits).to(logits.device)
+        loss = blended(told, divergences(logits, teacher, lesson.how).mean(), lesson.how)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise diverged(step, f"the loss is {value}")
@@ -195,7 +213,20 @@ def training_step(
         raise diverged(step, f"the gradient norm is {norm}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return value
+    return value if lesson is None else float(told.detach())
+
+
+def _lessons(
+    spec: TrainingSpec, teacher: Teacher | None, rows: EncodedRows, chosen: Sequence[NDArray[np.int64]]
+) -> list[Lesson | None]:
+    """Ask the teacher about all rows of the `chosen` batches at once, and part its answers among them."""
+    how = spec.distillation
+    if how is None or not chosen:
+        return [None] * len(chosen)
+    if teacher is None:
+        raise ValueError("the spec asks for distillation; give the teacher")
+    answers = teacher(rows, np.unique(np.concatenate(chosen)))
+    return [Lesson(logits=answers[indices], how=how) for indices in chosen]
 
 
 def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from google.protobuf.message import DecodeError
 
 from fedcore.assignment import Arm, TrainingSpec
+from fedcore.distillation import Distillation
 from fedcore.errors import ProtocolError
 from fedcore.outcome import PHASES, DeviceReport
 from fedcore.trains import Factors, Trains
@@ -54,6 +55,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
             codec=training.codec,
             trained_factors=FACTORS[training.trains.factors],
             first_trained_layer=training.trains.first_layer,
+            distillation=_distillation_to_pb(training.distillation),
         ),
         max_upload_bytes=value.max_upload_bytes,
         basis=value.basis,
@@ -64,7 +66,10 @@ def work_to_pb(value: Work) -> pb.Assignment:
 
 
 def work_from_pb(message: pb.Assignment) -> Work:
-    """Assignment message -> Work value; raises ConfigError on an arm out of range, ProtocolError on unknown factors."""
+    """Assignment message -> Work value.
+
+    Raises ConfigError on an arm or a distillation out of range, ProtocolError on unknown factors.
+    """
     training = message.training
     return Work(
         round=message.round,
@@ -86,6 +91,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
             keep_optimizer=training.keep_optimizer,
             codec=training.codec,
             trains=_trains(training, message.round),
+            distillation=_distillation(training),
         ),
         max_upload_bytes=message.max_upload_bytes,
         basis=message.basis,
@@ -102,6 +108,19 @@ def _trains(message: pb.TrainingSpec, round_index: int) -> Trains:
             f"round {round_index}: unknown trained factors {message.trained_factors}; update the client"
         )
     return Trains(factors=factors, first_layer=message.first_trained_layer)
+
+
+def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:
+    if value is None:
+        return None
+    return pb.Distillation(weight=value.weight, temperature=value.temperature, mix=value.mix)
+
+
+def _distillation(message: pb.TrainingSpec) -> Distillation | None:
+    if not message.HasField("distillation"):
+        return None
+    told = message.distillation
+    return Distillation(weight=told.weight, temperature=told.temperature, mix=told.mix)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:

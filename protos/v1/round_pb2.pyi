@@ -33,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class TrainingSpec(_message.Message):
     CODEC_FIELD_NUMBER: _ClassVar[int]
     TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
     FIRST_TRAINED_LAYER_FIELD_NUMBER: _ClassVar[int]
+    DISTILLATION_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -52,7 +53,18 @@ class TrainingSpec(_message.Message):
     codec: str
     trained_factors: TrainedFactors
     first_trained_layer: int
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ...) -> None: ...
+    distillation: Distillation
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ...) -> None: ...
+
+class Distillation(_message.Message):
+    __slots__ = ("weight", "temperature", "mix")
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    MIX_FIELD_NUMBER: _ClassVar[int]
+    weight: float
+    temperature: float
+    mix: float
+    def __init__(self, weight: _Optional[float] = ..., temperature: _Optional[float] = ..., mix: _Optional[float] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round", "base_shift")

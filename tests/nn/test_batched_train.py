@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from fedcore.adapter import Tensors
 from fedcore.assignment import TrainingSpec
+from fedcore.distillation import Distillation
 from fedcore.errors import FedcoreError, ModelError
+from fedcore.nn.batch_schedule import schedule
 from fedcore.nn.batched_train import BatchTrained, VirtualTask, default_tokens, train_batched
 from fedcore.nn.batches import EncodedRows
 from fedcore.nn.classifier import Classifier
@@ -92,7 +94,13 @@ def one_by_one(
     load_adapter(classifier, before)
     begin = Beginning(geometry=classifier.geometry, seed=task.seed, state=task.smoothed)
     scorer = make_scorer(spec.importance, begin) if score else None
-    aids = TrainingAids(moments=task.moments, scorer=scorer, score=score, prior_shift=task.prior_shift)
+    aids = TrainingAids(
+        moments=task.moments,
+        scorer=scorer,
+        score=score,
+        prior_shift=task.prior_shift,
+        teacher=lambda rows, wanted: task.teacher if task.teacher is not None else np.empty((0, 0)),
+    )
     result = train(classifier, task.rows, spec=spec, steps=steps, seed=task.seed, aids=aids)
     after = read_adapter(classifier)
     load_adapter(classifier, before)
@@ -161,6 +169,29 @@ def test_every_device_gets_what_it_gets_alone(kind: str, importance: str) -> Non
         score=True,
         max_tokens=60,
     )
+
+
+@pytest.mark.parametrize("mix", [0.3, 1.0])
+def test_every_device_learns_from_its_teacher_as_alone(mix: float) -> None:
+    classifier, before = make_classifier("bert")
+    rng = np.random.default_rng(5)
+    spec = dataclasses.replace(SPEC, distillation=Distillation(weight=0.6, temperature=1.5, mix=mix))
+    tasks = []
+    for task in make_tasks(classifier):
+        plan = schedule(task.rows, task.seed, batch_size=spec.batch_size, steps=3)
+        table = np.full((len(task.rows), 2), np.nan, dtype=np.float32)
+        table[plan.trained_rows] = rng.normal(size=(len(plan.trained_rows), 2), scale=2.0)
+        tasks.append(dataclasses.replace(task, teacher=table))
+    taught = compare(classifier, before, tasks, spec=spec, score=True, max_tokens=60)
+    alone = train_batched(classifier, before, tasks, spec=SPEC, steps=3, score=False)
+    assert any(np.abs(value - alone.increments[name]).max() > 1e-4 for name, value in taught.increments.items())
+
+
+def test_a_task_without_its_teachers_answers_is_refused() -> None:
+    classifier, before = ready()
+    spec = dataclasses.replace(SPEC, distillation=Distillation(weight=0.6, temperature=1.0, mix=1.0))
+    with pytest.raises(ValueError, match="give every task its teacher's answers"):
+        train_batched(classifier, before, make_tasks(classifier), spec=spec, steps=1, score=False)
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -5,12 +6,14 @@ import pytest
 import torch
 
 from fedcore.assignment import TrainingSpec
+from fedcore.distillation import Distillation
 from fedcore.errors import FedcoreError
 from fedcore.nn.batches import EncodedRows, collate
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
+from fedcore.nn.evaluate import predict
 from fedcore.nn.lora import attach, load_adapter, read_adapter, trainable_parameters
 from fedcore.nn.memory import MIB, tensor_bytes
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
@@ -167,3 +170,48 @@ def test_padding_does_not_change_what_is_learned() -> None:
             classifier.model(**{k: v for k, v in collate(rows, [i]).items() if k != "labels"}).logits for i in range(4)
         ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def taught(how: Distillation, rows: EncodedRows, steps: int, **aids: Any) -> tuple[Classifier, TrainResult]:
+    classifier = ready()
+    spec = replace(make_spec(), distillation=how)
+    return classifier, train(classifier, rows, spec=spec, steps=steps, seed=1, aids=TrainingAids(**aids))
+
+
+def test_a_teacher_is_asked_once_about_the_rows_that_train() -> None:
+    asked: list[list[int]] = []
+
+    def teacher(rows: EncodedRows, wanted: Any) -> Any:
+        asked.append(wanted.tolist())
+        table = np.full((len(rows), 2), np.nan, dtype=np.float32)
+        table[wanted] = 0.0
+        return table
+
+    how = Distillation(weight=0.5, temperature=1.0, mix=0.5)
+    _, result = taught(how, learnable_rows(40), 2, teacher=teacher)
+    (wanted,) = asked
+    assert len(wanted) == 16 and wanted == sorted(set(wanted))
+    assert np.isfinite(result.train_loss)
+    with pytest.raises(ValueError, match="give the teacher"):
+        taught(how, learnable_rows(40), 2)
+
+
+def test_a_student_becomes_its_teacher_and_is_told_its_cross_entropy() -> None:
+    rows = learnable_rows(32)
+    wrong = np.where(np.eye(2)[1 - rows.labels] > 0, 2.0, -2.0).astype(np.float32)  # a teacher that errs everywhere
+    how = Distillation(weight=1.0, temperature=1.0, mix=1.0)
+    classifier, result = taught(how, rows, 40, teacher=lambda rows, wanted: wrong)
+    assert (predict(classifier, rows).argmax(1) == 1 - rows.labels).mean() > 0.9
+    assert result.loss_after > result.loss_before, "losses told are of the labels"
+
+
+def test_a_teacher_without_a_say_changes_no_step() -> None:
+    """At t = 0 the divergence has no gradient: half the weight is half the gradient, which Adam does not feel."""
+    rows = learnable_rows(32)
+    nobody = np.zeros((32, 2), dtype=np.float32)
+    how = Distillation(weight=0.5, temperature=1.0, mix=0.0)
+    student, _ = taught(how, rows, 1, teacher=lambda rows, wanted: nobody)
+    alone = ready()
+    run(alone, rows, 1)
+    for name, value in read_adapter(student).items():
+        np.testing.assert_allclose(value, read_adapter(alone)[name], atol=2e-5)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.adapter import AdapterSpec
 from fedcore.assignment import Arm, TrainingSpec
+from fedcore.distillation import Distillation
 from fedcore.fingerprint import Fingerprint
 from fedcore.geometry import Geometry
 from fedcore.metrics import Metrics
@@ -117,6 +118,13 @@ TRAININGS = st.builds(
     keep_optimizer=st.booleans(),
     codec=TEXT,
     trains=st.builds(Trains, factors=st.sampled_from(Factors), first_layer=U32),
+    distillation=st.none()
+    | st.builds(
+        Distillation,
+        weight=st.floats(0, 1, exclude_min=True),
+        temperature=st.floats(0, 100, exclude_min=True),
+        mix=st.floats(0, 1),
+    ),
 )
 METRICS = st.builds(Metrics, accuracy=FLOATS, auc=st.none() | FLOATS, macro_f1=FLOATS, loss=FLOATS, rows=U64)
 STEPS = st.tuples(U64, U64).map(lambda rounds: BlobRef(id="step", size=1, name=f"{rounds[0]}-{rounds[1]}"))

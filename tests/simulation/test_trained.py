@@ -119,6 +119,24 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
     assert all((value == other[name]).all() for name, value in one.items())
 
 
+def test_batched_devices_learn_from_their_dense_model_as_one_by_one(text: str, tmp_path: Path) -> None:
+    taught = ("training.codec=identity", "training.distill=0.7", "training.distill_temperature=2.0")
+    modes = {
+        mode: run(text, tmp_path / mode, f"simulation.training={mode}", *taught) for mode in ("batched", "one-by-one")
+    }
+    one, other = adapter(tmp_path / "batched"), adapter(tmp_path / "one-by-one")
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], atol=1e-5)
+    plain = run(text, tmp_path / "plain", "simulation.training=one-by-one", "training.codec=identity")
+    alone = adapter(tmp_path / "plain")
+    assert any(np.abs(value - alone[name]).max() > 1e-4 for name, value in one.items())
+    longer = [
+        [row["time_s"] > twin["time_s"] for row, twin in zip(mine["results"], theirs["results"], strict=True)]
+        for mine, theirs in zip(modes["batched"]["rounds"], plain["rounds"], strict=True)
+    ]
+    assert not any(longer[0]) and all(longer[-1]), "who is cut takes the teacher's time as well"
+
+
 def test_devices_that_keep_nothing_have_no_folders(text: str, tmp_path: Path) -> None:
     run(text, tmp_path / "run")
     assert not (tmp_path / "run" / "devices").exists()
