@@ -162,3 +162,13 @@ def test_processes_give_the_bits_of_one(text: str, tmp_path: Path) -> None:
     run(text, tmp_path / "many", *settings, "simulation.workers=2")
     one, other = adapter(tmp_path / "one"), adapter(tmp_path / "many")
     assert all((value == other[name]).all() for name, value in one.items())
+
+
+@pytest.mark.parametrize("name", ["flora", "fedex-lora"])
+def test_an_unpruned_export_computes_what_the_shifted_global_model_does(text: str, tmp_path: Path, name: str) -> None:
+    settings = (f"strategy.name={name}", "simulation.exports=true", "training.learning_rate=0.05", "run.rounds=2")
+    summary = run(text, tmp_path / name, *settings)
+    export, whole = summary["classes"]["big"]["test"], summary["global"]["final"]
+    assert export["loss"] == pytest.approx(whole["loss"], abs=1e-5)
+    shift = load_file(tmp_path / name / "global" / "base_shift.safetensors")
+    assert max(float(np.abs(value).max()) for value in shift.values()) > 1e-4
