@@ -8,9 +8,9 @@ modelled time of device k's round at depth d (strategies.cost: hand-out, steps, 
 
 or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can.
 
-What is not done: the paper gives every layer a rank of its own, rising towards the output, where here all layers have
-the largest rank; it tracks capacities by moving averages, here the model's figures decide; and it averages a layer over
-the devices that trained it, where here the others count as zero increments with their full weight, as everywhere else.
+A layer's mean is over the devices that trained it (`fedcore.aggregation.layer_mean`). What is not done: the paper gives
+every layer a rank of its own, rising towards the output, where here all layers have the largest rank; and it tracks
+capacities by moving averages, where here the cost model's figures decide.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ NAME = "legend"
 
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: FedIT's; `strategy.aggregator` has no effect."""
-    return unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
+    return unpruned(config, aggregator="layer-mean", ranks=config.strategy.ranks[-1:])
 
 
 def legend(

@@ -8,7 +8,7 @@ absence of others. Where all ranks and keep-sets agree and eta = 1 this is FedIT
 Sums are integers (fixed_point): any order, tree or retry gives the same bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,6 +23,7 @@ from fedcore.aggregation.partial_wire import (
     FRAME_BYTES,
     MEMBER_BYTES,
     Buffer,
+    Manifest,
     members_of,
     members_record,
     pack_partial,
@@ -130,20 +131,13 @@ class FactorMean:
         """
         weight = partial.members.weight
         report = AggregateReport(weight=weight, leaves=len(partial.members.keys))
-        before = taken(adapter, consume=consume)
-        if weight == 0:
-            return {name: np.array(before(name), dtype=np.float32) for name in partial.spec.shapes()}, report
-        after: dict[str, NDArray[np.float32]] = {}
-        segments = _exact(partial)
-        while segments:
-            for name, total in segments.pop(0).tensors():
-                after[name] = stepped(before(name), total, weight=weight, server_lr=self.server_lr)
-        return after, report
+        weights = dict.fromkeys(partial.spec.shapes(), weight)
+        return along_means(partial, adapter, weights, server_lr=self.server_lr, consume=consume), report
 
-    def pack(self, partial: FactorPartial) -> Iterator[Buffer]:
-        """Yield the sums in the fewest bytes that hold them, then the members."""
+    def pack(self, partial: FactorPartial, more: Manifest | None = None) -> Iterator[Buffer]:
+        """Yield the sums in the fewest bytes that hold them, then the members and what else is told of them."""
         sums = {name: total for segment in _exact(partial) for name, total in segment.tensors()}
-        return pack_partial({"aggregator": self.name} | members_record(partial.members), sums, {})
+        return pack_partial({"aggregator": self.name} | members_record(partial.members) | (more or {}), sums, {})
 
     def unpack(self, buffer: Buffer, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
         """Return the partial in `buffer`; its sums are widened block by block, when they are merged."""
@@ -177,6 +171,25 @@ class FactorMean:
                 return None
             partial.strata[key] = new
         return partial.strata[key]
+
+
+def along_means(
+    partial: FactorPartial, adapter: Tensors, weights: Mapping[str, int], *, server_lr: float, consume: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Return adapter + server_lr * sum / weight, with a weight for every tensor; 0 leaves a tensor as it is.
+
+    Sums are released as in `FactorMean.finish`.
+    """
+    before = taken(adapter, consume=consume)
+    if not any(weights.values()):
+        return {name: np.array(before(name), dtype=np.float32) for name in partial.spec.shapes()}
+    after: dict[str, NDArray[np.float32]] = {}
+    segments = _exact(partial)
+    while segments:
+        for name, total in segments.pop(0).tensors():
+            # without weight the sum is zero, and a zero leaves every bit whatever it is divided by
+            after[name] = stepped(before(name), total, weight=max(1, weights[name]), server_lr=server_lr)
+    return after
 
 
 def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:

@@ -69,7 +69,7 @@ class NarrowSums(Mapping[str, Integers]):
         self._planes = {name: _planes_of(entries, name, shape) for name, shape in shapes.items()}
         self._shapes = dict(shapes)
         for name in shapes:
-            self._check(name, weight * MAX_INTEGER)
+            self.check(name, weight)
 
     @property
     def wire_names(self) -> set[str]:
@@ -113,8 +113,9 @@ class NarrowSums(Mapping[str, Integers]):
                 np.copyto(block, planes[0][start:stop])
             yield start, block
 
-    def _check(self, name: str, limit: int) -> None:
-        planes = self._planes[name]
+    def check(self, name: str, weight: int) -> None:
+        """Raise UpdateRejected where a sum holds a value that this weight cannot reach."""
+        planes, limit = self._planes[name], weight * MAX_INTEGER
         width = sum(each.dtype.itemsize for each in planes)
         if 1 << (8 * width - 1) <= limit:
             return  # no value of that width is too large, so the bytes need not be read

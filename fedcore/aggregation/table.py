@@ -10,12 +10,14 @@ from fedcore.aggregation.fedex_lora import fedex_lora
 from fedcore.aggregation.flexlora import flexlora
 from fedcore.aggregation.flora import flora
 from fedcore.aggregation.hetlora import hetlora
+from fedcore.aggregation.layer_mean import LayerMean
 from fedcore.aggregation.raflora import raflora
 from fedcore.errors import ConfigError
 from fedcore.protocols import Aggregator
 
 AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
     "factor-mean": lambda server_lr, seed: FactorMean(server_lr=server_lr),
+    "layer-mean": lambda server_lr, seed: LayerMean(server_lr=server_lr),
     "delta-stack": lambda server_lr, seed: delta_stack(server_lr=server_lr, seed=seed),
     "flexlora": lambda server_lr, seed: flexlora(server_lr=server_lr, seed=seed),
     "hetlora": lambda server_lr, seed: hetlora(server_lr=server_lr, seed=seed),

@@ -13,7 +13,7 @@ NAMES = pytest.mark.parametrize("name", AGGREGATORS)
 def test_an_entry_carries_its_name_and_kind(name):
     aggregator = make_aggregator(name)
     assert aggregator.name == name
-    assert aggregator.kind == ("reducing" if name == "factor-mean" else "bundling")
+    assert aggregator.kind == ("reducing" if name in ("factor-mean", "layer-mean") else "bundling")
     assert aggregator.server_rank(8) >= 8
 
 
