@@ -171,7 +171,8 @@ class Trainer:
         classifier, shift = self._loaded(), shift_id(work)
         keep_set.validate(classifier.geometry)
         if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
-            self._classifier = None  # rolled back: masks are reversible, the base model lies whole on disk
+            # Rolled back: masks are reversible, the base model lies whole on disk.
+            self._classifier, self._shift = None, ""
             classifier = self._loaded()
             add_shift(classifier, handout)
             self._shift = shift

@@ -1,0 +1,63 @@
+"""A real device and a virtual one train on shifted base weights to the same bits, and on plain ones again later."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from client.rows import Rows
+from client.slow_cpu import SlowCpu
+from client.trainer import ModelSource, Trainer
+from client.training_state import TrainingState
+from fedcore.adapter import AdapterSpec, initial_adapter, restrict
+from fedcore.base_shift import Arrays, shift_shapes
+from fedcore.nn.batches import encode_rows
+from fedcore.nn.load import load_classifier
+from fedcore.nn.model_folder import load_tokenizer
+from protos.values import BaseShift, BlobRef
+from simulation.trainer import Order, Task, VirtualTrainer
+from tests.simulation.test_taught import LABELS, TEXTS, work_with
+from tests.tiny_models import random_keep_set, tiny_model
+
+PLAIN = work_with(None)
+SHIFTED = replace(PLAIN, base_shift=BaseShift(whole=BlobRef(id="sha256:" + "1" * 64, size=1, name="1")))
+
+
+def test_weights_are_shifted_before_they_are_cut(tmp_path: Path) -> None:
+    folder, rng = tiny_model(tmp_path / "bert", "bert"), np.random.default_rng(1)
+    dense = load_classifier(folder, labels=("neg", "pos"))
+    geometry = dense.geometry
+    source = ModelSource(
+        folder=folder, labels=("neg", "pos"), head="auto", dtype="float32", max_length=16, targets=geometry.modules
+    )
+    keep_set = random_keep_set(dense.keep_set, heads=geometry.head_units - 1, channels=geometry.ffn - 5)
+    head = tuple(sorted((f"head.{name}", tuple(each.shape)) for name, each in dense.head_module.named_parameters()))
+    spec = AdapterSpec(geometry=geometry, rank=4, targets=geometry.modules, head=head)
+    handout = initial_adapter(spec, rng)
+    shift = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shift_shapes(spec).items()}
+    rows = Rows(texts=tuple((each,) for each in TEXTS), labels=LABELS)
+    device = Trainer(source, rows, SlowCpu(1.0))
+
+    def real(*, shifted: bool) -> Arrays:
+        work, held = (SHIFTED, handout | shift) if shifted else (PLAIN, handout)
+        return device.run(work, keep_set, held, TrainingState(), on_step=lambda _: None).increment
+
+    ids = [source.labels.index(each) for each in LABELS]
+    encoded = encode_rows(load_tokenizer(folder), rows.texts, ids, source.max_length)
+    virtual = VirtualTrainer(source=source, rows=encoded, threads=None)
+
+    def simulated(*, shifted: bool) -> Arrays:
+        task = Task(work=SHIFTED if shifted else PLAIN, rows=np.arange(len(TEXTS)), state=TrainingState())
+        before, held = restrict(spec, handout, rank=2, keep_set=keep_set), shift if shifted else {}
+        order = Order(keep_set=keep_set, before=before, shift=held, tasks=(task,), batched=False)
+        return {name: value[0] for name, value in virtual.run(order).increments.items()}
+
+    told = {}
+    for moment, shifted in enumerate((False, True, True, False)):
+        told[moment] = real(shifted=shifted)
+        for name, value in simulated(shifted=shifted).items():
+            np.testing.assert_array_equal(value, told[moment][name])
+    for name, plain in told[0].items():
+        np.testing.assert_array_equal(plain, told[3][name])
+        np.testing.assert_array_equal(told[1][name], told[2][name])
+    assert any(np.abs(value - told[1][name]).max() > 1e-3 for name, value in told[0].items())
