@@ -16,7 +16,7 @@ FEDIT, DILOCO = "fedavg-lora", "diloco"
 CODECS = ("bf16+zstd", "ef+int8+zstd", "ef+int4+zstd")
 LOCAL_STEPS = (10, 30)
 STEPS = 90  # optimiser steps of a device in all, whatever its rounds
-RATES = {FEDIT: 2e-3, DILOCO: 1e-3}  # of three, by --tune
+RATES = {FEDIT: 2e-3, DILOCO: 1e-3}  # the configuration's default, and half of it for longer outer steps; see --tune
 TUNED_RATES = (5e-4, 1e-3, 2e-3)
 TUNING_SEED = 100
 
