@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from client.held_shift import HeldShift
 from fedcore.codec.chain import encode
 from fedcore.errors import FedcoreError, TransportError
 from fedcore.fingerprint import Fingerprint
@@ -93,6 +94,7 @@ class FakeDevice:
     sent: list[int] = field(default_factory=list)  # bytes of every upload
     epoch: int = 0
     dropped: bool = False
+    shift: HeldShift = field(default_factory=HeldShift)
 
     def __post_init__(self) -> None:
         self.blobs = BlobStore(self.place / self.name)
@@ -180,7 +182,9 @@ class FakeDevice:
             self.errors.append(error)
 
     async def _submissions(self, work: Work) -> Sequence[UpdateSubmission]:
-        await fetch_all(self.link, self.blobs, (work.keep_set, work.head, *work.rank_blocks))
+        refs = (work.keep_set, work.head, *work.rank_blocks, *self.shift.lacks(work.base_shift))
+        await fetch_all(self.link, self.blobs, refs)
+        self.shift.take(work.base_shift, self.blobs)
         keep_set = KeepSet.from_bytes(payload(work.keep_set, self.blobs))
         data = self._encoded(work, keep_set)
         update = await self._sent(work, data)

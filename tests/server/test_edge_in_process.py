@@ -22,8 +22,8 @@ def global_hash(run: Any) -> str:
     """Hash of the final adapter's files."""
     folder = run.folder.adapter
     digest = hashlib.sha256()
-    for name in ("adapter_model.safetensors", "head.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -34,7 +34,7 @@ async def flat(tiny: TinyModel, place: Path, together: Together, settings: list[
         return global_hash(served)
 
 
-@pytest.mark.parametrize("aggregator", ["factor-mean", "delta-stack"])
+@pytest.mark.parametrize("aggregator", ["factor-mean", "delta-stack", "fedex-lora"])
 @pytest.mark.parametrize("size", ["tiny", "wide"])
 async def test_a_tree_gives_the_same_bits_as_a_flat_fleet(
     size: str, aggregator: str, request: pytest.FixtureRequest, tmp_path: Path, together: Together
@@ -57,6 +57,8 @@ async def test_a_tree_gives_the_same_bits_as_a_flat_fleet(
         assert [len(device.works) for device in devices] == [3] * len(NAMES)
         assert {str(each.verdict) for device in devices for each in device.verdicts} == {"accepted"}
         assert global_hash(served) == expected
+        shifts = {each.shift.round for each in devices}
+        assert shifts == ({2} if aggregator == "fedex-lora" else {0}), "brought through the edges, round by round"
         assert "the run has finished" in {await asyncio.wait_for(edge.task, PATIENCE_S) for edge in (north, deep)}
 
 
