@@ -11,13 +11,14 @@ from client.residuals import Residuals
 from client.training_state import TrainingState, load_training_state, save_training_state
 from fedcore.config import TrainingConfig
 from fedcore.geometry import Geometry
+from fedcore.pruning.criteria import CRITERIA
 from fedcore.rounds.result import RoundResult
 from simulation.workload import Part
 
 
 @dataclass(slots=True, kw_only=True)
 class DeviceStates:
-    """Optimiser moments and smoothed importances of virtual devices, in a folder each below `root`.
+    """Optimiser moments and what criteria remember of virtual devices, in a folder each below `root`.
 
     Nothing is read or written unless `needed`; ten thousand devices that keep nothing have no folders.
     """
@@ -29,7 +30,7 @@ class DeviceStates:
     @staticmethod
     def of(root: Path, training: TrainingConfig) -> "DeviceStates":
         """Keep what this training configuration carries over rounds."""
-        return DeviceStates(root=root, needed=training.keep_optimizer or training.importance == "lora-taylor")
+        return DeviceStates(root=root, needed=training.keep_optimizer or CRITERIA[training.importance].remembers)
 
     def load(self, device: str) -> TrainingState:
         """Return what was committed last."""

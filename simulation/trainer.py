@@ -25,6 +25,7 @@ from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.surgery import shrink
 from fedcore.nn.teacher import Teacher, answers
 from fedcore.nn.train import TrainResult
+from fedcore.pruning.criteria import CRITERIA
 from fedcore.trains import Trains
 from protos.values import Work
 from simulation.dealing import Indices
@@ -85,7 +86,7 @@ class VirtualTrainer:
             torch.set_num_threads(self.threads)
         self._settle_base(order)
         classifier = self._variant(order.keep_set, order.tasks[0].work)
-        return self._batched(classifier, order) if order.batched else self._one_by_one(classifier, order)
+        return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
 
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
         figures: list[Figures | str] = []
@@ -212,6 +213,12 @@ class VirtualTrainer:
             source = self.source
             self._base = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
         return self._base
+
+
+def _together(order: Order) -> bool:
+    """Whether these devices may train in one pass: a criterion that alters their steps parts them while it scores."""
+    work = order.tasks[0].work
+    return order.batched and not (work.score and CRITERIA[work.training.importance].own_steps)
 
 
 def _empty(order: Order) -> dict[str, NDArray[np.float32]]:

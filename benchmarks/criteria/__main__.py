@@ -23,7 +23,9 @@ from benchmarks.report import emit, parser
 from fedcore.errors import FedcoreError
 
 FIGURES = Path("benchmarks/figures")
-QUICK_PLAN = Plan(warmup_steps=10, calibration_batches=1, sparsities=(0.3, 0.5), recovered=(0.5,), recovery_steps=3)
+QUICK_PLAN = Plan(
+    warmup_steps=10, calibration_batches=1, gate_steps=3, sparsities=(0.3, 0.5), recovered=(0.5,), recovery_steps=3
+)
 QUICK_CHECKPOINTS = Checkpoints(ranks=(4,), steps=(0, 5), batches=1)
 TEST_ROWS, QUICK_TEST_ROWS = 600, 48
 

@@ -17,6 +17,7 @@ from fedcore.nn.surgery import shrink
 from fedcore.outcome import GroupScores
 from fedcore.protocols import Json
 from fedcore.pruning.counts import keep_counts
+from fedcore.pruning.criteria import CRITERIA
 from fedcore.pruning.ordering import initial_order, keep_set
 from fedcore.seeds import derive_seed
 
@@ -31,6 +32,7 @@ class Plan:
     warmup_steps: int = 60
     rank: int = 8
     calibration_batches: int = 8
+    gate_steps: int = 40  # of training with gates, for a criterion that learns them
     sparsities: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.75)
     recovered: tuple[float, ...] = (0.3, 0.5, 0.7)
     recovery_steps: int = 30
@@ -56,7 +58,8 @@ def curves(stage: Stage, plan: Plan, cases: Sequence[str], seed: int, say: Say) 
     batches = stage.batches(plan.calibration_batches, seed=seed)
     yield _point(stage, warm, case="dense", seed=seed, sparsity=0.0, recovery_steps=0)
     for case in cases:
-        order = initial_order(warm.geometry, scores_of(case.removesuffix("+bias"), warm, batches, seed))
+        scores = scores_of(case.removesuffix("+bias"), stage, warm, batches, plan, seed)
+        order = initial_order(warm.geometry, scores)
         for sparsity in plan.sparsities:
             pruned = _pruned(warm, order, sparsity, batches if case == COMPENSATED else ())
             point = _point(stage, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=0)
@@ -72,16 +75,22 @@ def curves(stage: Stage, plan: Plan, cases: Sequence[str], seed: int, say: Say) 
             say(said)
 
 
-def scores_of(criterion: str, warm: Classifier, batches: Sequence[Batch], seed: int) -> GroupScores:
-    """Return the scores of all groups, averaged over the batches; `warm` stays as it is."""
-    measured = []
+def scores_of(
+    criterion: str, stage: Stage, warm: Classifier, batches: Sequence[Batch], plan: Plan, seed: int
+) -> GroupScores:
+    """Return the scores of all groups, averaged over the batches; `warm` stays as it is.
+
+    Learned gates take training steps of their own instead.
+    """
     scorer = make_scorer(criterion, Beginning(geometry=warm.geometry, seed=derive_seed(seed, "scores")))
-    for batch in batches:
-        if criterion == "lora-taylor":
+    if CRITERIA[criterion].own_steps:
+        stage.tune(fork(warm), steps=plan.gate_steps, seed=seed, part="gates", scorer=scorer)
+        return scorer.scores(warm, batches[-1])
+    if criterion == "lora-taylor":
+        for batch in batches:
             observed(scorer, warm, batch)
-        else:
-            measured.append(scorer.scores(warm, batch))
-    return mean_scores(measured or [scorer.scores(warm, batches[-1])])
+        return scorer.scores(warm, batches[-1])
+    return mean_scores([scorer.scores(warm, batch) for batch in batches])
 
 
 def observed(scorer: Scorer, classifier: Classifier, batch: Batch) -> None:

@@ -38,6 +38,7 @@ from fedcore.nn.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.teacher import Answers
 from fedcore.nn.train import MAX_GRADIENT_NORM, TrainResult, diverged
 from fedcore.outcome import GroupScores
+from fedcore.pruning.criteria import CRITERIA
 
 STACKED = ("taylor", "lora-taylor")  # criteria that score many devices in one pass
 
@@ -90,6 +91,8 @@ def train_batched(
     """
     if not tasks:
         raise ValueError("no task to train; give at least one")
+    if score and CRITERIA[spec.importance].own_steps:
+        raise ValueError(f"importance {spec.importance!r} alters training steps: train the devices one by one")
     training = classifier.model.training
     classifier.model.eval()
     try:

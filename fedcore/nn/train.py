@@ -47,7 +47,7 @@ class TrainingAids:
     """What training may take along; everything is optional."""
 
     moments: Moments = field(default_factory=dict)  # optimiser state of the round before, in device coordinates
-    scorer: Scorer | None = None  # sees every step
+    scorer: Scorer | None = None  # sees every step, and may alter it
     score: bool = False  # whether `scorer` shall say its scores at the end
     on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
     prior_shift: NDArray[np.float32] | None = None  # (labels,) added to the logits in every loss: fedcore.label_prior
@@ -111,9 +111,10 @@ def _trained(
         lessons = _lessons(spec, aids.teacher, rows, chosen)
         before = _probe_loss(classifier, probe, objective)
     largest = _largest(chosen, rows.lengths)
-    for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
-        with _paced(aids.pace):
-            loop.step(step, collate(rows, indices), lesson, measured=step == largest)
+    with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
+        for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
+            with _paced(aids.pace):
+                loop.step(step, collate(rows, indices), lesson, measured=step == largest)
     scores = None
     with _paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)

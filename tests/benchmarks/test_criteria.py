@@ -7,12 +7,13 @@ from benchmarks.criteria.__main__ import agreement_rows, rows
 from benchmarks.criteria.correlation import Agreement, spearman
 from benchmarks.criteria.curves import CASES, Plan, Point, mean_scores, scores_of
 from benchmarks.criteria.figure import STYLES, draw_agreement, draw_curves
-from benchmarks.criteria.stage import fork
+from benchmarks.criteria.stage import Stage, fork
 from fedcore.nn.compensation import compensate, input_means
 from fedcore.nn.lora import read_adapter
 from fedcore.nn.surgery import shrink
 from fedcore.outcome import GroupScores
 from tests.scored import adapted_classifier, labelled_batch
+from tests.tiny_classifiers import learnable_rows
 from tests.tiny_models import random_keep_set
 
 PLAN = Plan(sparsities=(0.3, 0.5), recovered=(0.5,), recovery_steps=3)
@@ -73,8 +74,10 @@ def test_scores_are_averaged_over_batches_and_leave_the_model_alone() -> None:
         for value in (1.0, 3.0)
     )
     assert mean_scores([one, other]).heads[0].tolist() == [2.0]
-    classifier = adapted_classifier("bert")
-    for criterion in ("taylor", "lora-taylor", "flap"):
-        scores = scores_of(criterion, classifier, [labelled_batch(), labelled_batch()], seed=0)
+    classifier, plan = adapted_classifier("bert"), Plan(gate_steps=2)
+    rows = learnable_rows(20)
+    stage = Stage(folder=classifier.folder, labels=classifier.labels, dtype="float32", train=rows, test=rows)
+    for criterion in ("taylor", "lora-taylor", "flap", "l0"):
+        scores = scores_of(criterion, stage, classifier, [labelled_batch(), labelled_batch()], plan, seed=0)
         assert len(scores.heads) == 2
     assert all(parameter.grad is None for parameter in classifier.model.parameters())

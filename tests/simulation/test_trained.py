@@ -73,7 +73,7 @@ def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
     return {name: value for file in files for name, value in load_file(file).items()}
 
 
-@pytest.mark.parametrize("importance", ["taylor", "lora-taylor"])
+@pytest.mark.parametrize("importance", ["taylor", "lora-taylor", "l0"])
 def test_batched_training_is_that_of_one_device_after_the_other(text: str, tmp_path: Path, importance: str) -> None:
     settings = ("training.codec=identity", f"training.importance={importance}", "training.keep_optimizer=true")
     figures = [

@@ -4,6 +4,7 @@ Scores are uniform in [0, 1), drawn from the assignment's seed, so that they dif
 round; the mean over a fleet is then as random, only closer together.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,10 @@ class ChanceScorer:
 
     seed: int
     state: None = None
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return nothing in particular: steps are taken as they are."""
+        return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: training steps are not looked at."""

@@ -4,6 +4,7 @@ Padding does not count: only true tokens are handed on.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,10 @@ class InputScorer:
 
     rule: Rule
     state: None = None
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return nothing in particular: steps are taken as they are."""
+        return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: training steps are not looked at."""

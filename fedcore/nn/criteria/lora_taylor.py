@@ -6,6 +6,8 @@ Source: Zhang et al., "LoRAPrune", 2024, arXiv 2305.18403, as in its released co
 with decay 0.9. How the member matrices of a group count together: `fedcore.nn.group_scores`.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from peft.tuners.lora import Linear as LoraLinear
@@ -38,6 +40,10 @@ class LoraTaylorScorer:
         self.decay = decay
         self.second_order = second_order
         self.block_rows = block_rows
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return nothing in particular: steps are taken as they are."""
+        return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
         """Average one step's scores in; a step whose gradients hold NaN or infinity is skipped.

@@ -9,6 +9,7 @@ Source: norms of whole structures as importance, Li et al., "Pruning filters for
 1608.08710, section 3.1 (L1 there, L2 here, as in `storage.magnitudes`, which orders groups before anybody trained).
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,10 @@ class MagnitudeScorer:
     """Norms of the effective weights."""
 
     state: None = None
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return nothing in particular: steps are taken as they are."""
+        return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: training steps are not looked at."""

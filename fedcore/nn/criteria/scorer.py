@@ -1,5 +1,6 @@
-"""What a criterion is to local training: it may watch steps, and says scores at the end."""
+"""What a criterion is to local training: it may watch or alter steps, and says scores at the end."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from fedcore.nn.batches import Batch
@@ -15,6 +16,10 @@ class Scorer(Protocol):
     @property
     def state(self) -> GroupState | None:
         """What the device keeps for the next round; None for a criterion without memory."""
+        ...
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return what stands around the training steps; probe losses and scoring stay outside."""
         ...
 
     def observe(self, classifier: Classifier) -> None:

@@ -9,6 +9,7 @@ from fedcore.nn.criteria.amp import amp
 from fedcore.nn.criteria.chance import ChanceScorer
 from fedcore.nn.criteria.flap import flap
 from fedcore.nn.criteria.group_state import GroupState
+from fedcore.nn.criteria.l0 import FIRST, L0Scorer
 from fedcore.nn.criteria.layer_inputs import InputScorer
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.magnitude import MagnitudeScorer
@@ -34,6 +35,7 @@ SCORERS: Mapping[str, Callable[[Beginning], Scorer]] = {
     "flap": lambda begin: InputScorer(rule=flap),
     "amp": lambda begin: InputScorer(rule=amp),
     "random": lambda begin: ChanceScorer(seed=begin.seed),
+    "l0": lambda begin: L0Scorer(begin.state or GroupState.full(begin.geometry, FIRST), seed=begin.seed),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 from fedcore.errors import ConfigError
 from fedcore.nn.criteria.table import SCORERS, Beginning, make_scorer
 from fedcore.nn.surgery import shrink
-from fedcore.pruning.criteria import CRITERIA, ScoringCost
+from fedcore.pruning.criteria import CRITERIA, Criterion
 from fedcore.pruning.score_check import verify_scores
 from tests.scored import adapted_classifier, labelled_batch, loss_of
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
@@ -37,6 +37,6 @@ def test_every_scorer_scores_what_is_kept(name: str, family: str) -> None:
 
 
 def test_what_scoring_costs() -> None:
-    assert ScoringCost(once=0.5, per_step=0.1).steps(10) == pytest.approx(1.5)
+    assert Criterion(once=0.5, per_step=0.1).steps(10) == pytest.approx(1.5)
     assert CRITERIA["random"].steps(10) == 0.0
     assert CRITERIA["taylor"].steps(10) == 1.5
