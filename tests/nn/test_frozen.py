@@ -68,7 +68,7 @@ def test_many_at_once_get_what_each_gets_alone(trains: Trains) -> None:
     kind, importance = ("mistral", "taylor") if trains.factors is Factors.B else ("bert", "lora-taylor")
     classifier, before = make_classifier(kind)
     spec = dataclasses.replace(SPEC, importance=importance, trains=trains)
-    got = compare(classifier, before, make_tasks(classifier), spec=spec, steps=2, score=True, max_tokens=60)
+    got = compare(classifier, before, make_tasks(classifier)[1:4], spec=spec, steps=2, score=True, max_tokens=60)
     assert set(got.increments) == set(trains.of(before))
 
 
