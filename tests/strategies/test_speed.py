@@ -48,12 +48,14 @@ def test_a_device_is_known_by_itself_then_by_its_class():
     state = learn_speeds(no_speeds(), {"n1": ("nx", Speed(compute=2.0)), "n2": ("nx", Speed(compute=4.0))})
     assert known_speed(state, PROFILE).compute == 2.0
     stranger = known_speed(state, replace(PROFILE, name="n9")).compute
-    assert stranger == pytest.approx(0.8 * 2.0 + 0.2 * 4.0)
+    assert stranger == 3.0  # n2 is slower than n1 was: half of the way
+    state = learn_speeds(state, {"n3": ("nx", Speed(compute=1.0))})
+    assert known_speed(state, replace(PROFILE, name="n9")).compute == pytest.approx(2.8)  # a faster one moves it less
     assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2")) is None
 
 
-def test_newer_measurements_move_a_device_by_most():
+def test_newer_measurements_move_compute_at_once_and_links_slowly():
     state = no_speeds()
     for compute in (2.0, 4.0, 8.0):
         state = learn_speeds(state, {"n1": ("nx", Speed(compute=compute, up=compute))})
-    assert state["devices"]["n1"] == pytest.approx([7.12, 0.0, 7.12, 0.0])
+    assert state["devices"]["n1"] == pytest.approx([7.12, 0.0, 4.22, 0.0])

@@ -1,0 +1,112 @@
+"""What bandits lose where the truth is known: python -m benchmarks.bandit_regret [--quick] [--json [FILE]]
+
+No model: losses, importances and times by formula (benchmarks.regret.truth), everything that decides is real. Regret is
+one-step: the expected reward of the best arm that schedule and memory allow a device, given what the others of its
+cohort play, less that of the arm it played; mean over the cohort, summed over 30 rounds. Every policy is held against
+the same reward, the one without a pace. Beside it stands what a policy is for: progress per virtual second.
+
+The best fixed arm is the one of a grid with the least regret on SCREENED seeds of the same fleet, in hindsight.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.regret.figure import draw
+from benchmarks.regret.fleets import COHORT, FLEETS, ROUNDS, Fleet
+from benchmarks.regret.play import Game, Played, Player
+from benchmarks.regret.players import GOALS, PLAYERS, RANDOM, fixed_arms
+from benchmarks.report import emit, parser
+
+SEEDS = range(10)
+SCREENED = 2
+FINALISTS = 2
+BEST_FIXED = "best fixed arm"
+FIGURE = Path("benchmarks/figures/bandit_regret.png")
+
+
+def measure(fleet: Fleet, seeds: Sequence[int], players: Sequence[Player]) -> tuple[dict[str, list[Played]], str]:
+    """Return every policy's games, one for each seed, and which fixed arm is the best."""
+    games = {each.name: [Game(fleet, each, seed).play() for seed in seeds] for each in players}
+    fixed = fixed_arms(fleet)
+    screened = {each.name: [Game(fleet, each, seed).play() for seed in seeds[:SCREENED]] for each in fixed}
+    ahead = sorted(fixed, key=lambda each: _regret(screened[each.name]))[:FINALISTS]
+    finals = {
+        each.name: screened[each.name] + [Game(fleet, each, seed).play() for seed in seeds[SCREENED:]] for each in ahead
+    }
+    best = min(finals, key=lambda name: _regret(finals[name]))
+    return games | {BEST_FIXED: finals[best]}, best
+
+
+def rows_of(fleet: str, games: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
+    """Return a row for every policy: medians and extremes over seeds."""
+    half, fixed = _regret(games[RANDOM]) / 2, _regret(games[BEST_FIXED])
+    rows = []
+    for name, played in games.items():
+        sums = [sum(each.regret) for each in played]
+        regret = _regret(played)
+        rows.append(
+            {
+                "fleet": fleet,
+                "policy": name,
+                "regret": round(regret, 3),
+                "regret_low": round(min(sums), 3),
+                "regret_high": round(max(sums), 3),
+                "of_half_random": round(regret / half, 2),
+                "of_best_fixed": round(regret / fixed, 2),
+                "steps_per_s": round(_rate(played), 4),
+                "seconds": round(statistics.median(sum(each.seconds) for each in played)),
+                "of_oracle_rate": round(_rate(played) / _rate(games["oracle"]), 2),
+            }
+        )
+    return rows
+
+
+def goals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return for every policy in GOALS where its regret is below half of random's and below the best fixed arm's."""
+    told = {}
+    for name in GOALS:
+        worst = {
+            key: max(each[key] for each in rows if each["policy"] == name)
+            for key in ("of_half_random", "of_best_fixed")
+        }
+        reached = "reached" if max(worst.values()) < 1.0 else "missed"
+        told[f"goal, {name}"] = (
+            f"{reached}: at worst {worst['of_half_random']} of half of random's regret and "
+            f"{worst['of_best_fixed']} of the best fixed arm's"
+        )
+    return told
+
+
+def _regret(played: Sequence[Played]) -> float:
+    return statistics.median(sum(each.regret) for each in played)
+
+
+def _rate(played: Sequence[Played]) -> float:
+    return statistics.median(sum(each.progress) / sum(each.seconds) for each in played)
+
+
+def main() -> None:
+    """Play everybody on every fleet and report."""
+    arguments = parser("bandit_regret", "What bandits lose against the best arm.").parse_args()
+    seeds = SEEDS[:SCREENED] if arguments.quick else SEEDS
+    rows: list[dict[str, Any]] = []
+    games: dict[str, dict[str, list[Played]]] = {}
+    fixed: dict[str, str] = {}
+    for name, fleet in FLEETS.items():
+        games[name], fixed[name] = measure(fleet, list(seeds), PLAYERS)
+        rows += rows_of(name, games[name])
+    if not arguments.quick:
+        draw(games, FIGURE)
+    notes = {
+        "regret": f"mean over cohorts of {COHORT}, summed over {ROUNDS} rounds; median of {len(seeds)} seeds, extremes",
+        "steps_per_s": "effective steps of the cohort's mean update per virtual second, and as a share of the oracle's",
+        **{f"best fixed arm, {name}": arm.removeprefix("fixed: ") for name, arm in fixed.items()},
+        **goals(rows),
+    }
+    emit("bandit_regret", rows, arguments, notes=notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Summed regret over rounds, and progress per second, of the chief policies on each fleet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.regret.play import Played
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; line styles tell them apart in grey as well.
+STYLES: Mapping[str, tuple[str, str]] = {
+    "random": ("#999999", ":"),
+    "best fixed arm": ("#000000", "--"),
+    "s-ucb": ("#E69F00", ":"),
+    "s-ucb, filter": ("#E69F00", "-"),
+    "thompson, filter": ("#CC79A7", "-."),
+    "smooth-ucb, filter": ("#56B4E9", "-"),
+    "linucb, filter": ("#0072B2", "-"),
+    "oracle": ("#009E73", "--"),
+}
+
+
+def draw(games: Mapping[str, Mapping[str, Sequence[Played]]], path: Path) -> None:
+    """Write the figure; `games` are fleet -> policy -> games, one for each seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(games), figsize=(4.2 * len(games), 7.6), squeeze=False)
+    for column, (fleet, policies) in enumerate(games.items()):
+        above, below = axes[0][column], axes[1][column]
+        shown = [name for name in STYLES if name in policies]
+        for name in shown:
+            colour, line = STYLES[name]
+            sums = np.cumsum([each.regret for each in policies[name]], axis=1)  # (seeds, rounds)
+            rounds = np.arange(1, sums.shape[1] + 1)
+            above.plot(rounds, np.median(sums, axis=0), color=colour, linestyle=line, linewidth=1.8, label=name)
+            above.fill_between(rounds, sums.min(axis=0), sums.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        above.set(title=f"fleet: {fleet}", xlabel="round", ylim=(0, None))
+        rates = [[sum(each.progress) / sum(each.seconds) for each in policies[name]] for name in shown]
+        middles = [float(np.median(each)) for each in rates]
+        spans = np.array([[m - min(each), max(each) - m] for m, each in zip(middles, rates, strict=True)]).T
+        places = np.arange(len(shown))[::-1]
+        colours = [STYLES[name][0] for name in shown]
+        below.barh(places, middles, xerr=spans, color=colours, error_kw={"ecolor": "#555555", "capsize": 2})
+        below.set(xlabel="effective steps per virtual second", yticks=places, yticklabels=shown if column == 0 else [])
+        for each in (above, below):
+            each.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("summed one-step regret (median, all seeds shaded)")
+    axes[0][-1].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
