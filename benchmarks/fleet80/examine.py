@@ -16,7 +16,6 @@ from fedcore.metrics import measure
 from simulation.judging import Judging
 
 DENSE_EVERY = 5  # rounds: a pruning strategy's dense model is told too, but decides nothing
-CUTS = (0.3, 0.5, 0.7)
 DIGITS = 6
 FIGURES = ("accuracy", "auc", "loss")
 NOTE = "fleet80/round-{}"
@@ -31,6 +30,7 @@ class Examiner:
     config: Config  # resolved
     model: Path
     rows_per_round: int
+    cuts: Sequence[float]
     say: Callable[[str], None]
     _judging: Judging | None = None
 
@@ -60,7 +60,7 @@ class Examiner:
         for each in self._shares(self.config.run.rounds):
             asked["+".join(each.classes)] = each.keep_set, each.share
         known = {keep_set.blob_id for keep_set, _ in asked.values()}
-        for cut in CUTS:
+        for cut in self.cuts:
             most = max(self._cut(cut), key=lambda each: each.share)
             if most.keep_set.blob_id not in known:
                 asked[f"cut-{cut:g}"] = most.keep_set, 0.0

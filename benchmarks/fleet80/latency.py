@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.fleet80.examine import CUTS
 from benchmarks.fleet80.plan import Plan
 from benchmarks.report import machine
 from fedcore.nn.latency import interleaved_latency
@@ -17,6 +16,7 @@ from fedcore.pruning.ordering import initial_order, keep_set
 from storage.model_source import model_folder
 
 FILE = "latency.json"
+SPARSITIES = (0.3, 0.5, 0.7)
 ROWS, REPEATS = 16, 31
 FIRST_TOKEN = 5  # any token does: time does not depend on which
 
@@ -26,7 +26,7 @@ def measure_latency(plan: Plan) -> Path:
     model = plan.case_config().model
     folder = model_folder(model.path)
     models = {}
-    for sparsity in (0.0, *CUTS):
+    for sparsity in (0.0, *SPARSITIES):
         classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype)
         geometry = classifier.geometry
         kept = keep_set(initial_order(geometry), geometry, keep_counts(geometry, sparsity))

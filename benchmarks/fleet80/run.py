@@ -31,7 +31,9 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     folder = RunFolder(runs / case.track.name / case.name)
     scene = set_scene(case.config)
     ledger = _ledger(folder, scene)
-    examiner = Examiner(config=scene.config, model=scene.model, rows_per_round=case.track.rows_per_round, say=say)
+    examiner = Examiner(
+        config=scene.config, model=scene.model, rows_per_round=case.track.rows_per_round, cuts=case.track.cuts, say=say
+    )
     collect_seldom()
     simulate(scene, folder, ledger, after_round=examiner)
     final = {} if case.tuning else examiner.final()
