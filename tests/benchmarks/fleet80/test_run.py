@@ -1,13 +1,14 @@
 """A whole case on a tiny model: measured, stored, taken up again where it was broken off."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import client.judge
 from benchmarks.fleet80.bits import packed, unpacked
 from benchmarks.fleet80.cases import Case, make_case
 from benchmarks.fleet80.run import run_case
@@ -44,12 +45,14 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     root = tmp_path_factory.mktemp("fleet80")
     with (root / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 240)])
     model = tiny_model(root / "bert", "bert")
-    return Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
+    with pytest.MonkeyPatch.context() as patch:  # threads of a tiny model wait for each other longer than they work
+        patch.setattr(client.judge, "use_all_cores", lambda: None)
+        yield Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
 
 
 def test_a_pruned_run_tells_every_round_and_every_model(ground: Ground) -> None:
