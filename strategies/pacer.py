@@ -8,8 +8,8 @@
 - "lagrange": every arm stays on offer, and being late costs reward: a multiplier in the place of the fourth reward
   weight, times the excess over the budget. The multiplier moves by dual ascent on the cohort's mean excess.
 
-A device of an unknown class is offered the run's usual steps, once, and leaves the budget alone. Nobody is left out of
-a cohort for being slow: that would starve the fleet of the slow devices' data.
+A device of an unknown class is probed, once, with the run's usual steps at the smallest rank, and leaves the budget
+alone. Nobody is left out of a cohort for being slow: that would starve the fleet of the slow devices' data.
 
 State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the excess}.
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from fedcore.config import StrategyConfig
 from fedcore.outcome import Outcome, Status
 from fedcore.profile import DeviceProfile
-from fedcore.protocols import NO_STEPS, ArmSpace, Json
+from fedcore.protocols import ArmSpace, Json
 from strategies.choice import Choice, Chooser, Offer
 from strategies.cost import Demand, RoundCost
 from strategies.pacing import Timetable, best_budget, worth
@@ -174,11 +174,12 @@ class Pacer:
         return replace(space, sparsity_low=sparsity, ranks=ranks, steps=(steps,))
 
     def _usual(self, space: ArmSpace) -> ArmSpace:
-        """Return `space` with the largest number of steps that is not above the run's, else the smallest."""
-        if space.steps == NO_STEPS:
-            return space
+        """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
+
+        A link may be a hundred times slower than thought, and the round waits for it.
+        """
         usual = max((each for each in space.steps if each <= self.cost.local_steps), default=space.steps[0])
-        return replace(space, steps=(usual,))
+        return replace(space, ranks=space.ranks[:1], steps=(usual,))
 
 
 def grid(space: ArmSpace) -> list[tuple[float, int, int]]:

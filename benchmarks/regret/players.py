@@ -40,7 +40,7 @@ PLAYERS: Sequence[Player] = (
     _s_ucb("discount 0.9", discount=0.9),
     _s_ucb("exploration 0.02", exploration=0.02),
     _s_ucb("split at 1", split_count=1.0),
-    _s_ucb("width 0.3", min_width=0.3),
+    _s_ucb("width 0.5", min_width=0.5),
     Player(name="s-ucb, filter, per device", strategy={"bandit": "s-ucb", "share_posterior": False} | FILTER),
     Player(name="linucb, filter, per device", strategy=LINUCB | FILTER | {"share_posterior": False}),
 )
