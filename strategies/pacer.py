@@ -75,6 +75,7 @@ class Pacer:
     narrows: bool  # "filter"
     multiplier: float = 0.0  # before the first round
     context: bool = False  # tell bandits the speeds
+    believes: bool = False  # learn from profiles in place of clocks, so that runs repeat
     told: bool = False
     single: bool = False
 
@@ -115,28 +116,33 @@ class Pacer:
         steps = choice.arm.steps or self.cost.local_steps
         demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
         work = [demand.train_s, demand.down_bytes, demand.up_bytes]
-        told = {"demand": work, "told": list(told_speed(choice.profile))}
-        return told | {"context": list(choice.space.context)} if self.context else told
+        kept: Json = {"demand": work}
+        if self.believes:
+            kept["told"] = list(told_speed(choice.profile))
+        if self.context:
+            kept["context"] = list(choice.space.context)
+        return kept
 
     def learn(
         self, state: Json, opened: Json, outcomes: Sequence[Outcome], modelled: Mapping[str, float] | None
     ) -> Json:
-        """Return the state after a round; with `modelled` times, by device, profiles are believed and not clocks."""
-        measured = {}
-        for each in outcomes:
-            if each.status is not Status.ACCEPTED:
-                continue
-            told, (train_s, down_bytes, up_bytes) = (opened["devices"][each.device][key] for key in ("told", "demand"))
-            demand = Demand(train_s=train_s, down_bytes=down_bytes, up_bytes=up_bytes)
-            speed = measured_speed(each, demand) if modelled is None else Speed(*told)
-            if speed is not None:
-                measured[each.device] = each.device_class, speed
-        times = {each.device: each.time_s for each in outcomes} if modelled is None else modelled
-        late = [times[each.device] for each in outcomes if each.status is Status.ACCEPTED]
+        """Return the state after a round; lateness is reckoned with the `modelled` times, by device, where given."""
+        accepted = [each for each in outcomes if each.status is Status.ACCEPTED]
+        speeds = {each.device: self._shown(each, opened["devices"][each.device]) for each in accepted}
+        measured = {
+            each.device: (each.device_class, speed) for each in accepted if (speed := speeds[each.device]) is not None
+        }
+        times = [each.time_s if modelled is None else modelled[each.device] for each in accepted]
         return {
             "speeds": state["speeds"] if self.told else learn_speeds(state["speeds"], measured),
-            "multiplier": self._ascended(state["multiplier"], late, opened["budget_s"]),
+            "multiplier": self._ascended(state["multiplier"], times, opened["budget_s"]),
         }
+
+    def _shown(self, outcome: Outcome, kept: Json) -> Speed | None:
+        if self.believes:
+            return Speed(*kept["told"])
+        train_s, down_bytes, up_bytes = kept["demand"]
+        return measured_speed(outcome, Demand(train_s=train_s, down_bytes=down_bytes, up_bytes=up_bytes))
 
     def _ascended(self, multiplier: float, times: Sequence[float], budget_s: float | None) -> float:
         if self.narrows or not budget_s or not times:
@@ -200,6 +206,7 @@ def make_pacer(config: StrategyConfig, cost: RoundCost) -> Pacer | None:
         narrows=config.pace == "filter",
         multiplier=weight,
         context=config.context,
+        believes=config.reward_times == "model",
     )
 
 

@@ -8,7 +8,7 @@ State, a JSON value:
      "memory_scale": {class: measured / estimated peak memory},
      "pace":         speeds and multiplier (strategies.pacer), null where nothing keeps a pace,
      "open":         {"round": r, "budget_s": s, "devices": {device: {"counts", "weight", "bandit_key", "order",
-                                                                     "model_s", with a pace also "demand", "told",
+                                                                     "model_s", with a pace also "demand" and the like,
                                                                      "trains" where not everything does}}}}
 """
 

@@ -88,5 +88,10 @@ def no_speeds() -> Json:
 
 def _blend(before: Sequence[float] | None, speed: Speed, weights: Sequence[float]) -> list[float]:
     if before is None:
-        return list(speed)
-    return [(1 - weight) * old + weight * new for old, new, weight in zip(before, speed, weights, strict=True)]
+        return [_short(each) for each in speed]
+    return [_short((1 - weight) * old + weight * new) for old, new, weight in zip(before, speed, weights, strict=True)]
+
+
+def _short(value: float) -> float:
+    """Return a value with seven digits: there are four for every device, in a state that is stored every round."""
+    return float(f"{value:.7g}")

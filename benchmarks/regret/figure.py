@@ -47,7 +47,7 @@ def draw(games: Mapping[str, Mapping[str, Sequence[Played]]], path: Path) -> Non
         below.set(xlabel="effective steps per virtual second", yticks=places, yticklabels=shown if column == 0 else [])
         for each in (above, below):
             each.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("summed one-step regret (median, all seeds shaded)")
+    axes[0][0].set_ylabel("summed regret (median; seeds shaded)")
     axes[0][-1].legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

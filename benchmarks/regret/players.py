@@ -25,9 +25,7 @@ PLAYERS: Sequence[Player] = (
     Player(name="s-ucb", strategy={"bandit": "s-ucb"}),
     Player(name="smooth-ucb", strategy={"bandit": "smooth-ucb"}),
     Player(name="linucb", strategy=LINUCB),
-    Player(name="thompson", strategy={"bandit": "thompson"}),
     Player(name="s-ucb, lagrange", strategy={"bandit": "s-ucb", "pace": "lagrange"}),
-    Player(name="linucb, lagrange", strategy=LINUCB | {"pace": "lagrange"}),
     Player(name="linucb, lagrange, context", strategy=LINUCB | {"pace": "lagrange", "context": True}),
     Player(name="random, filter", strategy={"bandit": "random"} | FILTER),
     Player(name="s-ucb, filter", strategy={"bandit": "s-ucb"} | FILTER),
@@ -40,9 +38,7 @@ PLAYERS: Sequence[Player] = (
     _s_ucb("discount 0.9", discount=0.9),
     _s_ucb("exploration 0.02", exploration=0.02),
     _s_ucb("split at 1", split_count=1.0),
-    _s_ucb("width 0.5", min_width=0.5),
     Player(name="s-ucb, filter, per device", strategy={"bandit": "s-ucb", "share_posterior": False} | FILTER),
-    Player(name="linucb, filter, per device", strategy=LINUCB | FILTER | {"share_posterior": False}),
 )
 
 
