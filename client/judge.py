@@ -80,8 +80,7 @@ class Judge:
         return evaluate(classifier, self._rows(rows), EVALUATION_BATCH)
 
     def answers(self, handout: Handout, keep_set: KeepSet, rows: int, scale: float) -> Answers:
-        """Return what the adapter on the model pruned to `keep_set` says of `rows` test rows (0: all), on all cores."""
-        use_all_cores()
+        """Return what the adapter on the model pruned to `keep_set` says of `rows` test rows (0: all)."""
         exact = self.source.dtype == "float32"  # merged into bfloat16 weights, an adapter would be rounded away
         made = merged_model if exact else with_adapter
         classifier, asked = made(self.source, handout, lambda _: keep_set, scale), self._rows(rows)

@@ -27,7 +27,7 @@ TRACKS = {
         Track(
             name="fast",
             rates=(7e-4, 2e-3, 5e-3),
-            targets=(0.70, 0.75, 0.78, 0.80),
+            targets=(0.70, 0.75, 0.78, 0.80, 0.82),
             rows_per_round=400,
             cuts=(0.3, 0.5, 0.7),
         ),

@@ -21,20 +21,26 @@ class Variant:
     group: str = "strategies"
 
 
+# FedSpine as the regret benchmark recommends it (python -m benchmarks.bandit_regret).
+PACED = ("strategy.pace=filter", "strategy.bandit=linucb", "strategy.exploration=0.3")
+STEPS = "strategy.local_steps_choices=[5, 10, 20]"
+ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
+
+
 def _spine(name: str, group: str, *overrides: str) -> Variant:
     """FedSpine with something changed, at FedSpine's own learning rate."""
-    return Variant(name=name, strategy="fedspine", overrides=overrides, tuned_as="fedspine", group=group)
+    return Variant(name=name, strategy="fedspine", overrides=(*PACED, *overrides), tuned_as="fedspine", group=group)
 
-
-ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all: the middle one
-STEPS = "strategy.local_steps_choices=[5, 10, 15]"
 
 _ALL = (
-    Variant(name="fedspine", strategy="fedspine", seeds=THREE),
-    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS,), seeds=THREE, tuned_as="fedspine"),
-    _spine("fedspine-pace", "strategies", STEPS, "strategy.pace=filter"),
+    Variant(name="fedspine", strategy="fedspine", overrides=PACED, seeds=THREE),
+    Variant(name="fedspine-steps", strategy="fedspine", overrides=(*PACED, STEPS), seeds=THREE, tuned_as="fedspine"),
+    Variant(name="fedspine-unpaced", strategy="fedspine", tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
+    Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
+    Variant(name="fedit-r2", strategy="fedavg-lora", overrides=("strategy.ranks=[2]",), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
+    Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
     Variant(name="random-arms", strategy="random-arms", tuned_as="fedspine"),
     Variant(name="oracle", strategy="oracle", tuned_as="fedspine"),
     Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS,), tuned_as="fedspine"),
@@ -48,12 +54,6 @@ _ALL = (
     Variant(name="raflora", strategy="raflora"),
     Variant(name="legend", strategy="legend"),
     Variant(name="diloco", strategy="diloco", overrides=(ONE_RANK,)),
-    # What rank alone does for the unpruned baseline.
-    Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit", group="rank"),
-    Variant(
-        name="fedit-r16", strategy="fedavg-lora", overrides=("strategy.ranks=[16]",), tuned_as="fedit", group="rank"
-    ),
-    Variant(name="uniform-r4", strategy="uniform", overrides=("strategy.ranks=[4]",), tuned_as="uniform", group="rank"),
     # Classes with targets of their own: what each class's exported model is worth.
     _spine(
         "by-class",
@@ -62,7 +62,10 @@ _ALL = (
         "fleet.class.nx.target_sparsity=0.5",
         "fleet.class.tx2.target_sparsity=0.7",
     ),
-    _spine("delta-stack", "aggregator", "strategy.aggregator=delta-stack"),
+    _spine("aggregator-delta-stack", "aggregator", "strategy.aggregator=delta-stack"),
+    _spine("aggregator-raflora", "aggregator", "strategy.aggregator=raflora"),
+    _spine("aggregator-flexlora", "aggregator", "strategy.aggregator=flexlora"),
+    _spine("aggregator-hetlora", "aggregator", "strategy.aggregator=hetlora"),
     _spine("importance-lora-taylor", "importance", "training.importance=lora-taylor"),
     _spine("importance-magnitude", "importance", "training.importance=magnitude"),
     _spine("importance-wanda-sp", "importance", "training.importance=wanda-sp"),
@@ -75,17 +78,18 @@ _ALL = (
     _spine("warmup-6", "schedule", "strategy.warmup_rounds=6"),
     _spine("recovery-2", "schedule", "strategy.recovery_rounds=2"),
     _spine("distil-recovery-2", "recovery", "training.distill=0.5", "strategy.recovery_rounds=2"),
-    _spine("recovery-10", "schedule", "strategy.recovery_rounds=10"),
+    _spine("recovery-5", "schedule", "strategy.recovery_rounds=5"),
     _spine("bandit-thompson", "bandit", "strategy.bandit=thompson"),
-    _spine("bandit-linucb", "bandit", "strategy.bandit=linucb", "strategy.pace=filter", "strategy.context=true"),
+    _spine("bandit-context", "bandit", "strategy.context=true"),
+    _spine("bandit-s-ucb", "bandit", "strategy.bandit=s-ucb"),
     _spine("bandit-smooth-ucb", "bandit", "strategy.bandit=smooth-ucb"),
+    _spine("bandit-random", "bandit", "strategy.bandit=random"),
     _spine("bandit-fixed", "bandit", "strategy.bandit=fixed"),
-    _spine("pace-filter", "bandit", "strategy.pace=filter"),
     _spine("pace-lagrange", "bandit", "strategy.pace=lagrange"),
     _spine("posterior-own", "bandit", "strategy.share_posterior=false"),
-    _spine("no-discount", "bandit", "strategy.discount=1.0"),
-    _spine("bf16-base", "precision", "model.dtype=bfloat16"),
+    _spine("float32-base", "precision", "model.dtype=float32"),
     _spine("distil", "recovery", "training.distill=0.5"),
+    _spine("delta-down", "bytes", "training.downlink=delta"),
     _spine("iid", "skew", "data.partition=iid"),
 )
 
