@@ -117,7 +117,8 @@ FLEETS: Mapping[str, Fleet] = {
 }
 
 
-# Settings were chosen on this fleet and on seeds from 100 on; what is reported are other fleets, on seeds from 0 on.
+# Exploration was chosen on this fleet. Which bandits to keep, the kernel's bandwidth and how fast speeds are forgotten
+# were chosen on the reported fleets too, on seeds from 100 on: what is reported are unseen seeds, not unseen fleets.
 TUNING = Fleet(
     name="tuning",
     kinds=(

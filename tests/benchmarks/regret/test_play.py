@@ -40,7 +40,7 @@ def test_drift_deals_every_device_its_next_power_mode():
     assert [replace(each, slowdown=1.0) for each in before] == [replace(each, slowdown=1.0) for each in after]
 
 
-def test_what_is_reported_was_not_tuned_on():
+def test_the_tuning_fleet_is_none_of_the_reported_ones():
     assert TUNING.name not in FLEETS
     assert len({(fleet.kinds, fleet.drift_round) for fleet in FLEETS.values()} | {(TUNING.kinds, 0)}) == 4
 
