@@ -24,6 +24,7 @@ class Variant:
 # FedSpine as the regret benchmark recommends it (python -m benchmarks.bandit_regret).
 PACED = ("strategy.pace=filter", "strategy.bandit=linucb", "strategy.exploration=0.3")
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
+MORE = "training.local_steps=20"
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
 
@@ -39,6 +40,7 @@ _ALL = (
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
     Variant(name="fedit-r2", strategy="fedavg-lora", overrides=("strategy.ranks=[2]",), tuned_as="fedit"),
+    Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
     Variant(name="random-arms", strategy="random-arms", tuned_as="fedspine"),
