@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.entries import Entry
@@ -22,7 +22,6 @@ from benchmarks.fleet80.tracks import Track
 COLOURS = {
     "fedspine": "#D55E00",
     "fedspine-steps": "#E69F00",
-    "fedspine-pace": "#CC79A7",
     "fedit": "#000000",
     "uniform": "#0072B2",
     "oracle": "#009E73",
@@ -94,6 +93,7 @@ def _arms(entries: Sequence[Entry]) -> bool:
             axes.grid(color="#EEEEEE")
         grid[0][column].set_title(entry.name)
         grid[-1][column].set_xlabel("round")
+        grid[-1][column].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0][0].legend(frameon=False)
     return True
 

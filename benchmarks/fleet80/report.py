@@ -20,6 +20,7 @@ from benchmarks.fleet80.tables import (
 )
 
 FIGURES = Path("benchmarks/figures")
+STEPPED = "fedspine-steps"  # FedSpine that also sets local steps
 
 
 def write_report(plan: Plan, *, figures: Path = FIGURES) -> list[Path]:
@@ -52,6 +53,7 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
         f"of the last round's devices, and as a multiple of {REFERENCE}'s."
     )
     yield "## Accuracy against FedSpine's\n\n" + difference_table(strategies)
+    yield difference_table(strategies, of=STEPPED)
     yield (
         "Paired bootstrap over the same test rows and seeds, 10,000 resamples. A difference is claimed where the "
         "interval excludes 0. With one seed the interval tells nothing of other seeds."

@@ -99,9 +99,9 @@ def split_table(entries: Sequence[Entry], target: float) -> str:
     return table(["variant", "waiting", "download", "compute", "upload", "all"], rows)
 
 
-def difference_table(entries: Sequence[Entry]) -> str:
-    """Return FedSpine's accuracy less every other's, on the same rows and seeds."""
-    ours = next((each for each in entries if each.name == OURS), None)
+def difference_table(entries: Sequence[Entry], of: str = OURS) -> str:
+    """Return the accuracy of the variant `of` less every other's, on the same rows and seeds."""
+    ours = next((each for each in entries if each.name == of), None)
     rows = []
     for entry in entries:
         seeds = sorted(set(entry.results) & set(ours.results)) if ours is not None else []
@@ -112,7 +112,7 @@ def difference_table(entries: Sequence[Entry]) -> str:
         claim = "claimed" if found.claimed else "not told apart"
         prunes = "yes" if entry.prunes else "no"
         rows.append([entry.name, prunes, str(len(seeds)), f"{100 * found.mean:+.2f}", interval, claim])
-    return table([f"{OURS} minus", "prunes", "seeds", "points", "95 % interval", "difference"], rows)
+    return table([f"{of} minus", "prunes", "seeds", "points", "95 % interval", "difference"], rows)
 
 
 def model_table(entries: Sequence[Entry]) -> str:
