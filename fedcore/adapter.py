@@ -12,7 +12,7 @@ rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -123,14 +123,11 @@ def restrict(spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSe
     return held
 
 
-def rank_blocks(rank: int) -> tuple[tuple[int, int], ...]:
-    """Return the half-open rank ranges in which an adapter travels: (0,4), (4,8), (8,16), (16,32), ...
+def rank_blocks(rank: int, asked: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the half-open rank ranges in which an adapter of `rank` travels: (0,2), (2,4), (4,8) for asked 2, 4, 8.
 
-    A device of rank r fetches the blocks that begin below r; doubling keeps their number logarithmic.
+    They end at the ranks that devices are asked to train at, so a device of such a rank, which fetches the blocks that
+    begin below it, brings no component it does not use.
     """
-    edges = [0]
-    step = 4
-    while edges[-1] < rank:
-        edges.append(min(step, rank))
-        step *= 2
+    edges = sorted({0, rank} | {each for each in asked if 0 < each < rank})
     return tuple(itertools.pairwise(edges))

@@ -1,7 +1,7 @@
 """The global adapter as files: rank-block blobs for devices, a peft folder for people."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +23,16 @@ from transport.payload import put_blob
 MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
 
 
-def store_adapter(blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int) -> GlobalAdapter:
-    """Write the adapter as rank-block blobs, a head blob and the whole base shift; equal tensors give equal blobs."""
+def store_adapter(
+    blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int, *, ranks: Sequence[int]
+) -> GlobalAdapter:
+    """Write the adapter as rank-block blobs, a head blob and the whole base shift; equal tensors give equal blobs.
+
+    Blocks end at `ranks`, those that devices train at.
+    """
     blocks = tuple(
         _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)})
-        for low, high in rank_blocks(spec.rank)
+        for low, high in rank_blocks(spec.rank, ranks)
     )
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
     shift = shift_of(tensors)

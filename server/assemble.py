@@ -77,7 +77,7 @@ def make_engine(
         log=log,
         state=strategy.start() if held.strategy_state is None else held.strategy_state,
         tensors=map_global(folder.globals, round_index),
-        adapter=store_adapter(blobs, strategy.spec, tensors, round_index),
+        adapter=store_adapter(blobs, strategy.spec, tensors, round_index, ranks=config.strategy.ranks),
         globals=folder.globals,
         global_hash=digest,
         velocity=velocity,

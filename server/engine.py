@@ -233,7 +233,7 @@ class Engine:
         return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
 
     def _stored(self, number: int, step: Tensors) -> GlobalAdapter:
-        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number)
+        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number, ranks=self.config.strategy.ranks)
         adapter = with_step(self.blobs, adapter, self.adapter, step)
         return with_deltas(self.blobs, adapter, self.adapter) if self.config.training.downlink == "delta" else adapter
 

@@ -204,7 +204,8 @@ async def _finish(coordinator: Coordinator, config: Config, options: ServeOption
         )
     if options.reference:
         training = config.training
-        start = store_adapter(engine.blobs, spec, untrained_adapter(config, options.model, coordinator.labels, spec), 0)
+        untrained = untrained_adapter(config, options.model, coordinator.labels, spec)
+        start = store_adapter(engine.blobs, spec, untrained, 0, ranks=config.strategy.ranks)
         coordinator.desk.offer(
             ReferenceTask(
                 start=start,

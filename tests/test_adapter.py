@@ -140,22 +140,21 @@ def test_a_smaller_holder_s_adapter_is_a_prefix_of_a_larger_one_s(one: int, two:
         (5, ((0, 4), (4, 5))),
         (8, ((0, 4), (4, 8))),
         (16, ((0, 4), (4, 8), (8, 16))),
-        (20, ((0, 4), (4, 8), (8, 16), (16, 20))),
+        (64, ((0, 4), (4, 8), (8, 16), (16, 64))),
         (0, ()),
     ],
 )
-def test_rank_blocks_double(rank: int, blocks: tuple[tuple[int, int], ...]) -> None:
-    assert rank_blocks(rank) == blocks
+def test_rank_blocks_end_at_the_asked_ranks(rank: int, blocks: tuple[tuple[int, int], ...]) -> None:
+    assert rank_blocks(rank, (4, 8, 16)) == blocks
 
 
-@given(st.integers(1, 5000), st.integers(1, 5000))
-def test_rank_blocks_cover_the_ranks_and_few_suffice(rank: int, held: int) -> None:
-    blocks = rank_blocks(rank)
+@given(st.integers(1, 5000), st.lists(st.integers(1, 5000), min_size=1, unique=True))
+def test_rank_blocks_cover_the_ranks_and_bring_nobody_too_much(rank: int, asked: list[int]) -> None:
+    blocks = rank_blocks(rank, asked)
     assert blocks[0][0] == 0 and blocks[-1][1] == rank
     assert all(left[1] == right[0] for left, right in itertools.pairwise(blocks))
-    assert len(blocks) <= max(1, int(np.ceil(np.log2(rank))))
-    fetched = [block for block in blocks if block[0] < held]
-    assert fetched[-1][1] >= min(held, rank)
+    for held in asked:
+        assert [block for block in blocks if block[0] < held][-1][1] == min(held, rank)
 
 
 def test_shapes_are_the_callers_own_however_often_they_were_asked_for() -> None:

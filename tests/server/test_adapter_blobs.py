@@ -35,6 +35,7 @@ from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_run import MODEL, spec_of
 
 GEOMETRY = geometry_from_config(MODEL)
+RANKS = (4, 8, 16)
 
 
 def drawn(spec: AdapterSpec, seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -51,7 +52,7 @@ def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
     spec = spec_of(GEOMETRY, rank)
     blobs = BlobStore(tmp_path_factory.mktemp("blobs"))
     tensors = drawn(spec)
-    adapter = store_adapter(blobs, spec, tensors, 1)
+    adapter = store_adapter(blobs, spec, tensors, 1, ranks=RANKS)
     blocks = blocks_below(adapter, wanted)
     parts = [decode(blobs.read_bytes(ref.id))["layers.0.q.A"] for ref in blocks]
     held = np.concatenate(parts)
@@ -62,11 +63,11 @@ def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
 def test_equal_tensors_are_equal_blobs(tmp_path: Path) -> None:
     spec = spec_of(GEOMETRY, 5)
     blobs = BlobStore(tmp_path)
-    first, second = (store_adapter(blobs, spec, drawn(spec), number) for number in (1, 2))
+    first, second = (store_adapter(blobs, spec, drawn(spec), number, ranks=RANKS) for number in (1, 2))
     assert first.rank_blocks == second.rank_blocks and first.head == second.head
     changed = drawn(spec)
     changed["layers.0.q.A"][4, 0] += 1
-    third = store_adapter(blobs, spec, changed, 3)
+    third = store_adapter(blobs, spec, changed, 3, ranks=RANKS)
     assert third.rank_blocks[0] == first.rank_blocks[0], "ranks that did not change are not sent again"
     assert third.rank_blocks[1] != first.rank_blocks[1]
 
@@ -81,8 +82,8 @@ def test_a_large_block_is_also_on_offer_as_its_difference(tmp_path: Path) -> Non
         name: value if value.ndim < 2 or value.shape[0] != 8 else np.vstack([value[:4], tensors[name][4:]])
         for name, value in moved.items()
     }
-    first = store_adapter(blobs, spec, tensors, 1)
-    second = with_deltas(blobs, store_adapter(blobs, spec, moved, 2), first)
+    first = store_adapter(blobs, spec, tensors, 1, ranks=RANKS)
+    second = with_deltas(blobs, store_adapter(blobs, spec, moved, 2, ranks=RANKS), first)
     changed, same = second.rank_blocks
     assert changed.delta_base == first.rank_blocks[0].id and changed.delta_size < MOST_OF_A_BLOB * changed.size
     made = apply_delta(blobs.read_bytes(changed.delta_base), blobs.read_bytes(changed.delta_id))
@@ -98,11 +99,12 @@ def test_no_delta_is_offered_that_would_not_help(tmp_path: Path) -> None:
     noise = {name: rng.integers(0, 2**32, shape, np.uint32).view(np.float32) for name, shape in large.shapes().items()}
     pairs = [(small, drawn(small, 0), drawn(small, 1)), (large, drawn(large), noise)]
     for spec, before, after in pairs:  # inside messages; as different as can be
-        first = store_adapter(blobs, spec, before, 1)
-        second = store_adapter(blobs, spec, after, 2)
+        first = store_adapter(blobs, spec, before, 1, ranks=RANKS)
+        second = store_adapter(blobs, spec, after, 2, ranks=RANKS)
         assert with_deltas(blobs, second, first) == second
     first, second = (
-        store_adapter(blobs, large, {k: v + np.float32(n) / 1000 for k, v in drawn(large).items()}, n) for n in (1, 2)
+        store_adapter(blobs, large, {k: v + np.float32(n) / 1000 for k, v in drawn(large).items()}, n, ranks=RANKS)
+        for n in (1, 2)
     )
     assert with_deltas(blobs, second, first) != second
     blobs.delete(first.rank_blocks[0].id)
@@ -190,10 +192,10 @@ def test_a_folder_says_what_is_added_to_the_base_weights(tmp_path: Path) -> None
 def test_steps_go_once_the_whole_is_smaller_than_they_are(tmp_path: Path) -> None:
     blobs, spec = BlobStore(tmp_path), spec_of(GEOMETRY, 2)
     shift = {name: np.ones(shape, np.float32) for name, shape in shift_shapes(spec).items()}
-    before, names = store_adapter(blobs, spec, drawn(spec), 0), []
+    before, names = store_adapter(blobs, spec, drawn(spec), 0, ranks=RANKS), []
     for number in (1, 2, 4):
         step = {name.replace(".W", ".step"): value[:, : value.shape[1] // 2] for name, value in shift.items()}
-        before = with_step(blobs, store_adapter(blobs, spec, drawn(spec) | shift, number), before, step)
+        before = with_step(blobs, store_adapter(blobs, spec, drawn(spec) | shift, number, ranks=RANKS), before, step)
         assert before.base_shift is not None
         names.append([ref.name for ref in before.base_shift.steps])
     assert names == [["0-1"], ["1-2"], ["2-4"]]

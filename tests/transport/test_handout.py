@@ -22,7 +22,7 @@ def test_a_handout_is_a_prefix_of_the_global_adapter(rank: int, tmp_path: Path) 
     spec = spec_of(GEOMETRY, 11)
     tensors = initial_adapter(spec, np.random.default_rng(1))
     blobs = BlobStore(tmp_path / "blobs")
-    adapter = store_adapter(blobs, spec, tensors, 3)
+    adapter = store_adapter(blobs, spec, tensors, 3, ranks=(4, 8))
     handout = read_handout(blobs, blocks_below(adapter, rank), adapter.head)
     assert handout.keys() == tensors.keys()
     held = handout["layers.0.q.A"].shape[0]
