@@ -25,6 +25,7 @@ class Variant:
 PACED = ("strategy.pace=filter", "strategy.bandit=linucb", "strategy.exploration=0.3")
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
+EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=12")  # cut from the second round to the eighth
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
 
@@ -36,6 +37,9 @@ def _spine(name: str, group: str, *overrides: str) -> Variant:
 _ALL = (
     Variant(name="fedspine", strategy="fedspine", overrides=PACED, seeds=THREE),
     Variant(name="fedspine-steps", strategy="fedspine", overrides=(*PACED, STEPS), seeds=THREE, tuned_as="fedspine"),
+    Variant(
+        name="fedspine-early", strategy="fedspine", overrides=(*PACED, STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"
+    ),
     Variant(name="fedspine-unpaced", strategy="fedspine", tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
@@ -43,6 +47,12 @@ _ALL = (
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
+    Variant(
+        name="uniform-r2-early",
+        strategy="uniform",
+        overrides=("strategy.ranks=[2]", MORE, *EARLY),
+        tuned_as="uniform",
+    ),
     Variant(name="random-arms", strategy="random-arms", tuned_as="fedspine"),
     Variant(name="oracle", strategy="oracle", tuned_as="fedspine"),
     Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS,), tuned_as="fedspine"),
