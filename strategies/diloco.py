@@ -15,7 +15,8 @@ from fedcore.config import Config, StrategyConfig
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from strategies import fedavg_lora
-from strategies.policy import Policy, compose
+from strategies.compose import compose
+from strategies.policy import Policy
 
 NAME = "diloco"
 OUTER_LR = 0.7

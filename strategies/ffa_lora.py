@@ -16,7 +16,8 @@ from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.trains import Factors, Trains
-from strategies.policy import Policy, compose
+from strategies.compose import compose
+from strategies.policy import Policy
 from strategies.trained_part import same
 from strategies.unpruned import unpruned
 

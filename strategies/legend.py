@@ -20,7 +20,8 @@ from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from fedcore.trains import EVERYTHING, Trains
 from strategies.choice import Choice
-from strategies.policy import Policy, compose
+from strategies.compose import compose
+from strategies.policy import Policy
 from strategies.trained_part import Cohort, TrainedPart
 from strategies.unpruned import unpruned
 

@@ -16,8 +16,9 @@ from dataclasses import replace
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
+from strategies.compose import compose
 from strategies.pacer import Pacer
-from strategies.policy import Policy, compose
+from strategies.policy import Policy
 
 NAME = "oracle"
 

@@ -12,18 +12,15 @@ State, a JSON value:
                                                                      "trains" where not everything does}}}}
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcore.adapter import AdapterSpec
-from fedcore.aggregation.table import make_aggregator
 from fedcore.assignment import Assignment, TrainingSpec
 from fedcore.bandit.reward import reward_parts, rewards_of
-from fedcore.bandit.table import make_bandit
 from fedcore.config import Config
-from fedcore.errors import ConfigError, JoinRefused, RunError
-from fedcore.geometry import Geometry
+from fedcore.errors import JoinRefused, RunError
 from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores, Outcome
 from fedcore.profile import DeviceProfile
@@ -32,15 +29,14 @@ from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.ordering import keep_set
 from fedcore.pruning.scope import Removed, class_order, first_orders, frozen_orders, keep_sets_of, order_key
 from fedcore.seeds import derive_seed, generator
-from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
 from fedcore.trains import Trains
 from strategies.agreed import codec_event, codec_of
 from strategies.choice import Choice, Chooser, Offer, schedule_of
-from strategies.cost import RoundCost, round_cost
+from strategies.cost import RoundCost
 from strategies.decay import decay
 from strategies.distilling import distillation_of
 from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
-from strategies.pacer import Paced, Pacer, make_pacer
+from strategies.pacer import Paced, Pacer
 from strategies.sampler import sample_cohort
 from strategies.trained_part import WHOLE, Cohort, TrainedPart, trains_json
 from strategies.weights import integer_weights
@@ -266,51 +262,3 @@ class Policy:
             )
         devices: Json = plan["devices"]
         return devices
-
-
-def compose(
-    name: str,
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-    *,
-    class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
-    part: TrainedPart = WHOLE,
-) -> Policy:
-    """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
-
-    `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given; `part` what of the
-    adapter each device trains.
-
-    Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, and for parts that do not
-    go together.
-    """
-    strategy = config.strategy
-    aggregator = make_aggregator(strategy.aggregator, server_lr=aggregator_lr(strategy), seed=config.run.seed)
-    optimizer = make_server_optimizer(strategy)
-    if optimizer is not None and aggregator.kind != "reducing":
-        raise ConfigError(
-            f"strategy.server_optimizer = {optimizer.name!r} needs factors that keep their coordinates from round to "
-            f'round; aggregator {aggregator.name!r} changes their basis: take "factor-mean" or "sgd"'
-        )
-    spec = AdapterSpec(
-        geometry=geometry,
-        rank=aggregator.server_rank(strategy.ranks[-1]),
-        targets=config.training.targets or geometry.modules,
-        head=tuple(sorted((head, tuple(shape)) for head, shape in head_shapes)),
-    )
-    cost = round_cost(config, spec)
-    return Policy(
-        name=name,
-        config=config,
-        spec=spec,
-        aggregator=aggregator,
-        server_optimizer=optimizer,
-        pacer=make_pacer(strategy, cost),
-        bandit=make_bandit(strategy),
-        cost=cost,
-        class_ranks={} if class_ranks is None else class_ranks(config, cost),
-        part=part,
-        prior=prior,
-    )

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
-from strategies.policy import Policy, compose
+from strategies.compose import compose
+from strategies.policy import Policy
 from strategies.speed_ranks import ranks_by_speed
 from strategies.unpruned import unpruned
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
-from strategies.policy import Policy, compose
+from strategies.compose import compose
+from strategies.policy import Policy
 
 NAME = "uniform"
 

@@ -30,10 +30,10 @@ from fedcore.profile import DeviceProfile
 from fedcore.protocols import NO_STEPS, Bandit, Json
 from fedcore.seeds import generator, uniform
 from strategies.choice import Choice, Chooser, Offer, schedule_of
+from strategies.compose import compose
 from strategies.cost import RoundCost
 from strategies.lessons import learn_arms, learn_committed
 from strategies.pacer import PROBE_STEPS, SCORE_STEPS, Pacer, grid
-from strategies.policy import compose
 from strategies.sampler import sample_cohort
 from strategies.speed import told_speed
 
