@@ -24,7 +24,9 @@ COLOURS = {
     "fedspine-steps": "#E69F00",
     "fedit": "#000000",
     "uniform": "#0072B2",
+    "fedit-r2-h20": "#CC79A7",
     "oracle": "#009E73",
+    "oracle-steps": "#009E73",
     "hetlora": "#56B4E9",
 }
 CLASS_COLOURS = {"tx2": "#0072B2", "nx": "#E69F00", "agx": "#009E73"}
@@ -71,7 +73,9 @@ def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
 def _waiting(entries: Sequence[Entry]) -> bool:
     """Mean seconds a counted device waits for the slowest of its round."""
     lines = {each.name: _mean_line([_waiting_points(run) for run in each.each]) for each in entries}
-    _lines(_axes("round", "waiting per round, mean over devices (s)"), lines)
+    axes = _axes("round", "waiting per round, mean over devices (s)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _lines(axes, lines)
     return bool(lines)
 
 
