@@ -6,13 +6,13 @@ the aggregator "factor-mean" and a server_lr of 1 it is exactly that.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from strategies.compose import compose
 from strategies.policy import Policy
+from strategies.unpruned import unpruned
 
 NAME = "fedavg-lora"
 
@@ -23,17 +23,7 @@ def settings(config: Config) -> Config:
     Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.local_steps_choices` and
     `strategy.pace` have no effect.
     """
-    strategy = replace(
-        config.strategy,
-        target_sparsity=0.0,
-        ranks=config.strategy.ranks[-1:],
-        bandit="fixed",
-        local_steps_choices=(),
-        pace="off",
-        context=False,
-    )
-    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
-    return replace(config, strategy=strategy, classes=classes)
+    return unpruned(config, aggregator=config.strategy.aggregator, ranks=config.strategy.ranks[-1:])
 
 
 def fedavg_lora(
