@@ -55,7 +55,7 @@ def compose(
         spec=spec,
         aggregator=aggregator,
         server_optimizer=optimizer,
-        pacer=make_pacer(strategy, cost),
+        pacer=make_pacer(strategy, cost, config.training.importance),
         bandit=make_bandit(strategy),
         cost=cost,
         class_ranks={} if class_ranks is None else class_ranks(config, cost),

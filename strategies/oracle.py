@@ -16,6 +16,7 @@ from dataclasses import replace
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
+from fedcore.pruning.criteria import CRITERIA
 from strategies.compose import compose
 from strategies.pacer import Pacer
 from strategies.policy import Policy
@@ -36,5 +37,12 @@ def oracle(
 ) -> Policy:
     """Return the policy that offers every device its best arm under the true costs."""
     policy = compose(NAME, settings(config), geometry, head_shapes, prior)
-    largest = policy.config.strategy.ranks[-1]
-    return replace(policy, pacer=Pacer(cost=policy.cost, largest_rank=largest, narrows=True, told=True, single=True))
+    pacer = Pacer(
+        cost=policy.cost,
+        largest_rank=policy.config.strategy.ranks[-1],
+        narrows=True,
+        criterion=CRITERIA[policy.config.training.importance],
+        told=True,
+        single=True,
+    )
+    return replace(policy, pacer=pacer)

@@ -27,6 +27,7 @@ from fedcore.config import StrategyConfig
 from fedcore.outcome import Outcome, Status
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import ArmSpace, Json
+from fedcore.pruning.criteria import CRITERIA, Criterion
 from strategies.choice import Choice, Chooser, Offer
 from strategies.cost import Demand, RoundCost
 from strategies.pacing import Timetable, best_budget, worth
@@ -34,7 +35,6 @@ from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, n
 
 SPARSITIES = 5  # tried in a device's range
 PROBE_STEPS = 1.0  # the two forward passes of the probe take about as long as a step
-SCORE_STEPS = 1.5  # a scoring step also forms gradients of the frozen weights
 ALLOWED_EXCESS = 0.05  # mean lateness of a cohort that the multiplier leaves alone, as a share of the budget
 ASCENT = 0.5  # step of the dual ascent
 LARGEST_MULTIPLIER = 1.0
@@ -73,6 +73,7 @@ class Pacer:
     cost: RoundCost
     largest_rank: int
     narrows: bool  # "filter"
+    criterion: Criterion  # what scoring takes, where importances are asked for
     multiplier: float = 0.0  # before the first round
     context: bool = False  # tell bandits the speeds
     believes: bool = False  # learn from profiles in place of clocks, so that runs repeat
@@ -162,7 +163,7 @@ class Pacer:
         return Menu(*(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
 
     def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
-        extra = PROBE_STEPS + SCORE_STEPS * score
+        extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
         return self.cost.demand(device_class, counts, rank, steps + extra)
 
     def _narrowed(self, offer: Offer, tables: Mapping[str, Timetable], budget_s: float | None) -> ArmSpace:
@@ -195,8 +196,8 @@ def grid(space: ArmSpace) -> list[tuple[float, int, int]]:
     return list(itertools.product(sparsities, space.ranks, space.steps))
 
 
-def make_pacer(config: StrategyConfig, cost: RoundCost) -> Pacer | None:
-    """Return the pacer that `config.pace` names; None where nothing keeps a pace."""
+def make_pacer(config: StrategyConfig, cost: RoundCost, importance: str) -> Pacer | None:
+    """Return the pacer that `config.pace` names, scores being by the criterion `importance`; None where none is."""
     if config.pace == "off":
         return None
     weight = config.reward_weights[3]
@@ -204,6 +205,7 @@ def make_pacer(config: StrategyConfig, cost: RoundCost) -> Pacer | None:
         cost=cost,
         largest_rank=config.ranks[-1],
         narrows=config.pace == "filter",
+        criterion=CRITERIA[importance],
         multiplier=weight,
         context=config.context,
         believes=config.reward_times == "model",

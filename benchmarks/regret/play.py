@@ -28,17 +28,19 @@ from fedcore.config import Config
 from fedcore.outcome import DeviceReport, Outcome, Status
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import NO_STEPS, Bandit, Json
+from fedcore.pruning.criteria import CRITERIA
 from fedcore.seeds import generator, uniform
 from strategies.choice import Choice, Chooser, Offer, schedule_of
 from strategies.compose import compose
 from strategies.cost import RoundCost
 from strategies.lessons import learn_arms, learn_committed
-from strategies.pacer import PROBE_STEPS, SCORE_STEPS, Pacer, grid
+from strategies.pacer import PROBE_STEPS, Pacer, grid
 from strategies.sampler import sample_cohort
 from strategies.speed import told_speed
 
 TALENT_SPREAD = 0.1  # of devices' talents, lognormal
 LINK_SPREAD = 0.3  # of a link's speed from round to round, lognormal
+SCORING = CRITERIA["taylor"]  # whose cost does not depend on the steps
 CLOCK_NOISE = 0.03  # of the measured time of training, lognormal
 _NORMAL = NormalDist()
 
@@ -75,8 +77,12 @@ class Game:
         self.bandit, self.cost = player.bandit or policy.bandit, _COSTS.setdefault(fleet.name, policy.cost)
         self.pacer = replace(policy.pacer, cost=self.cost) if policy.pacer else None
         if player.oracle:
-            self.pacer = Pacer(cost=self.cost, largest_rank=RANKS[-1], narrows=True, told=True, single=True)
-        self.clerk = self.pacer or Pacer(cost=self.cost, largest_rank=RANKS[-1], narrows=False)  # reckons demands
+            self.pacer = Pacer(
+                cost=self.cost, largest_rank=RANKS[-1], narrows=True, criterion=SCORING, told=True, single=True
+            )
+        self.clerk = self.pacer or Pacer(  # reckons demands
+            cost=self.cost, largest_rank=RANKS[-1], narrows=False, criterion=SCORING
+        )
         self.progress = 0.0
         self.state: Json = {"committed": {}, "bandits": {}, "memory_scale": {}, "pace": self.clerk.start()}
 
@@ -140,7 +146,7 @@ class Game:
         rows = np.repeat([(*self._figures(*size), size[1] / RANKS[-1]) for size in sizes], len(choices), axis=0)
         step_s, down, up, sparsity, share = rows.T
         steps = np.tile(np.array(choices, dtype=np.float64), len(sizes))
-        extra = PROBE_STEPS + SCORE_STEPS * ahead[profile.device_class]
+        extra = PROBE_STEPS + SCORING.once * ahead[profile.device_class]
         talent = math.exp(TALENT_SPREAD * self._luck("talent", 0, profile.name))
         return Worths(
             gain=gains(steps, sparsity, share) * talent,
