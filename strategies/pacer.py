@@ -14,7 +14,6 @@ alone. Nobody is left out of a cohort for being slow: that would starve the flee
 State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the excess}.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.assignment import Arm
+from fedcore.bandit.lattice import grid
 from fedcore.config import StrategyConfig
 from fedcore.outcome import Outcome, Status
 from fedcore.profile import DeviceProfile
@@ -33,7 +34,6 @@ from strategies.cost import Demand, RoundCost
 from strategies.pacing import Timetable, best_budget, worth
 from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, no_speeds, told_speed
 
-SPARSITIES = 5  # tried in a device's range
 PROBE_STEPS = 1.0  # the two forward passes of the probe take about as long as a step
 ALLOWED_EXCESS = 0.05  # mean lateness of a cohort that the multiplier leaves alone, as a share of the budget
 ASCENT = 0.5  # step of the dual ascent
@@ -49,8 +49,9 @@ class Paced:
 
 
 class Menu(NamedTuple):
-    """The arms of `grid` for a device: what each asks for, and what it is worth; (arms,) each."""
+    """Arms all over a device's space: what each asks for, and what it is worth; (arms,) each."""
 
+    arms: list[Arm]
     train_s: NDArray[np.float64]
     down_bytes: NDArray[np.float64]
     up_bytes: NDArray[np.float64]
@@ -92,7 +93,7 @@ class Pacer:
         `scored` says of which classes importances are asked in this round.
         """
         speeds = {each.profile.name: self._speed(state, each.profile) for each in offers}
-        tables: dict[str, Timetable] = {}
+        tables: dict[str, tuple[Menu, Timetable]] = {}
         menus: dict[tuple[str, ArmSpace, tuple[int, int]], Menu] = {}  # the same for devices of a class and history
         for offer, weight in zip(offers, weights, strict=True):
             speed = speeds[offer.profile.name]
@@ -101,8 +102,8 @@ class Pacer:
             key = offer.profile.device_class, offer.space, offer.committed
             if key not in menus:
                 menus[key] = self._menu(chooser, offer, scored[offer.profile.device_class])
-            tables[offer.profile.name] = menus[key].timetable(speed, weight)
-        budget_s = best_budget(list(tables.values())) if tables else None
+            tables[offer.profile.name] = menus[key], menus[key].timetable(speed, weight)
+        budget_s = best_budget([table for _, table in tables.values()]) if tables else None
         spaces = [self._narrowed(each, tables, budget_s) if self.narrows else each.space for each in offers]
         if self.context:
             spaces = [replace(s, context=_context(speeds[o.profile.name])) for s, o in zip(spaces, offers, strict=True)]
@@ -153,32 +154,34 @@ class Pacer:
 
     def _menu(self, chooser: Chooser, offer: Offer, score: bool) -> Menu:
         train_s, down_bytes, up_bytes, worths = [], [], [], []
-        for sparsity, rank, chosen in grid(offer.space):
-            steps, counts = chosen or self.cost.local_steps, chooser.counts(offer, sparsity)
-            demand = self._demand(offer.profile.device_class, counts, rank, steps, score=score)
+        arms = grid(offer.space)
+        for arm in arms:
+            steps, counts = arm.steps or self.cost.local_steps, chooser.counts(offer, arm.sparsity)
+            demand = self._demand(offer.profile.device_class, counts, arm.rank, steps, score=score)
             train_s.append(demand.train_s)
             down_bytes.append(demand.down_bytes)
             up_bytes.append(demand.up_bytes)
-            worths.append(worth(steps, sparsity, rank / self.largest_rank))
-        return Menu(*(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
+            worths.append(worth(steps, arm.sparsity, arm.rank / self.largest_rank))
+        return Menu(arms, *(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
 
     def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
         extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
         return self.cost.demand(device_class, counts, rank, steps + extra)
 
-    def _narrowed(self, offer: Offer, tables: Mapping[str, Timetable], budget_s: float | None) -> ArmSpace:
-        table = tables.get(offer.profile.name)
-        if table is None or budget_s is None:
+    def _narrowed(self, offer: Offer, tables: Mapping[str, tuple[Menu, Timetable]], budget_s: float | None) -> ArmSpace:
+        if offer.profile.name not in tables or budget_s is None:
             return self._usual(offer.space)
-        return self._within(offer.space, grid(offer.space)[table.best_within(budget_s)])
+        menu, table = tables[offer.profile.name]
+        return self._within(offer.space, menu.arms[table.best_within(budget_s)])
 
-    def _within(self, space: ArmSpace, arm: tuple[float, int, int]) -> ArmSpace:
+    def _within(self, space: ArmSpace, arm: Arm) -> ArmSpace:
         """Return the arms of `space` with the steps of `arm`, at least as sparse and of at most its rank."""
-        sparsity, rank, steps = arm
         if self.single:
-            return ArmSpace(sparsity_low=sparsity, sparsity_high=sparsity, ranks=(rank,), steps=(steps,))
-        ranks = tuple(each for each in space.ranks if each <= rank)
-        return replace(space, sparsity_low=sparsity, ranks=ranks, steps=(steps,))
+            return ArmSpace(
+                sparsity_low=arm.sparsity, sparsity_high=arm.sparsity, ranks=(arm.rank,), steps=(arm.steps,)
+            )
+        ranks = tuple(each for each in space.ranks if each <= arm.rank)
+        return replace(space, sparsity_low=arm.sparsity, ranks=ranks, steps=(arm.steps,))
 
     def _usual(self, space: ArmSpace) -> ArmSpace:
         """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
@@ -187,13 +190,6 @@ class Pacer:
         """
         usual = max((each for each in space.steps if each <= self.cost.local_steps), default=space.steps[0])
         return replace(space, ranks=space.ranks[:1], steps=(usual,))
-
-
-def grid(space: ArmSpace) -> list[tuple[float, int, int]]:
-    """Return arms all over `space` as (sparsity, rank, steps)."""
-    low, high = space.sparsity_low, space.sparsity_high
-    sparsities = [low] if low == high else [*np.linspace(low, high, SPARSITIES)[:-1].tolist(), high]
-    return list(itertools.product(sparsities, space.ranks, space.steps))
 
 
 def make_pacer(config: StrategyConfig, cost: RoundCost, importance: str) -> Pacer | None:

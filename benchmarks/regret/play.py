@@ -23,6 +23,7 @@ from benchmarks.regret.truth import (
     gains,
     joined,
 )
+from fedcore.bandit.lattice import grid
 from fedcore.bandit.reward import reward_parts, rewards_of
 from fedcore.config import Config
 from fedcore.outcome import DeviceReport, Outcome, Status
@@ -34,7 +35,7 @@ from strategies.choice import Choice, Chooser, Offer, schedule_of
 from strategies.compose import compose
 from strategies.cost import RoundCost
 from strategies.lessons import learn_arms, learn_committed
-from strategies.pacer import PROBE_STEPS, Pacer, grid
+from strategies.pacer import PROBE_STEPS, Pacer
 from strategies.sampler import sample_cohort
 from strategies.speed import told_speed
 
@@ -174,7 +175,7 @@ class Game:
     ) -> float:
         """Return by how much the expected reward of the best arm on offer exceeds that of the one played."""
         space = replace(offer.space, steps=NO_STEPS)
-        sizes = [(chooser.counts(offer, sparsity), rank) for sparsity, rank, _ in grid(space)]
+        sizes = [(chooser.counts(offer, arm.sparsity), arm.rank) for arm in grid(space)]
         mine = joined([table[place], self._arms(offer.profile, sizes, offer.space.steps, ahead)])
         others = joined([each for other, each in enumerate(table) if other != place])
         rewards = expected_rewards(mine, others, reach=reach, weights=self.config.strategy.reward_weights)
