@@ -175,7 +175,7 @@ def rehearse(config: Config) -> Rehearsal:
         devices=devices,
         judge=Judge(source=source, test=test, train=test),
         tensors=untrained_adapter(config, folder, labels, strategy.spec),
-        label_counts=tuple(held[label] for label in labels) if config.training.logit_adjustment else (),
+        label_counts=tuple(held[label] for label in labels) if config.training.label_skew != "ignore" else (),
     )
 
 

@@ -16,7 +16,7 @@ from fedcore.adapter import AdapterSpec, restrict
 from fedcore.errors import FedcoreError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
-from fedcore.label_prior import prior_shift
+from fedcore.label_prior import LabelPlan, label_plan
 from fedcore.nn.batches import EncodedRows, encode_rows
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.scorer import Scorer
@@ -220,7 +220,7 @@ def local_round(
         aids=TrainingAids(
             moments=kept_moments(work, state, classifier.geometry, holding),
             scorer=scorer,
-            prior_shift=own_prior_shift(work, rows),
+            labels=own_label_plan(work, rows),
             score=work.score,
             on_step=on_step,
             pace=pace,
@@ -245,12 +245,12 @@ def kept_moments(work: Work, state: TrainingState, geometry: Geometry, holding: 
     return follow(state.moments, geometry, before=state.holding, after=holding)
 
 
-def own_prior_shift(work: Work, rows: EncodedRows) -> NDArray[np.float32] | None:
-    """Return what logit adjustment adds to the logits of a device with these rows, None where there is none."""
+def own_label_plan(work: Work, rows: EncodedRows) -> LabelPlan:
+    """Return what a device with these rows does about label skew: nothing where it is not told the fleet's labels."""
     if not work.label_counts:
-        return None
+        return LabelPlan()
     own = np.bincount(rows.labels, minlength=len(work.label_counts))
-    return prior_shift(own.tolist(), work.label_counts)
+    return label_plan(own.tolist(), work.label_counts, balance=work.training.balanced)
 
 
 def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:

@@ -38,6 +38,7 @@ class TrainingSpec:
     codec: str  # e.g. "identity", "bf16+zstd"
     trains: Trains = EVERYTHING  # what is not frozen, and so sent
     distillation: Distillation | None = None  # of a device that is cut, from the dense model
+    balanced: bool = False  # draw labels in the fleet's shares, where those are told: fedcore.label_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

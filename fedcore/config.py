@@ -157,7 +157,7 @@ class TrainingConfig:
     keep_optimizer: bool = False
     distill: float = 0.0  # weight of learning from the dense model on devices that are cut; 0 is off
     distill_temperature: float = 1.0
-    logit_adjustment: bool = True  # against label skew; devices tell the coordinator their label counts
+    label_skew: str = "balance"  # or "adjust": the loss alone; or "ignore"; else devices tell their label counts
     codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
     downlink: str = "full"  # or "delta": the adapter's blobs also as differences from the last round's
 
@@ -172,6 +172,7 @@ class TrainingConfig:
         _one_of("training.importance", self.importance, tuple(CRITERIA))
         _between("training.distill", self.distill, 0.0, 1.0)
         _above("training.distill_temperature", self.distill_temperature, 0)
+        _one_of("training.label_skew", self.label_skew, ("balance", "adjust", "ignore"))
         _one_of("training.downlink", self.downlink, ("full", "delta"))
 
 

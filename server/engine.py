@@ -290,8 +290,8 @@ class Engine:
         return OpenRound(works=works, tally=tally, events=tuple(plan.events))
 
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
-        """Training rows by agreed label, over every device that has joined; empty without logit adjustment."""
-        if not self.config.training.logit_adjustment:
+        """Training rows by agreed label, over every device that has joined; empty where label skew is ignored."""
+        if self.config.training.label_skew == "ignore":
             return ()
         return self._census.rows(profiles, self.labels)
 

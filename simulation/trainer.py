@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_prior_shift, shift_id
+from client.trainer import Arrays, ModelSource, kept_moments, local_round, own_label_plan, shift_id
 from client.training_state import TrainingState
 from fedcore.errors import FedcoreError
 from fedcore.keep_set import KeepSet
@@ -141,14 +141,16 @@ class VirtualTrainer:
 
     def _virtual(self, task: Task, classifier: Classifier, holding: Holding, teacher: Teacher | None) -> VirtualTask:
         rows, work = self.rows.select(task.rows), task.work
+        labels = own_label_plan(work, rows)
         taught = None
         if teacher is not None:
-            plan = schedule(rows, work.seed, batch_size=work.training.batch_size, steps=work.local_steps)
+            size, steps = work.training.batch_size, work.local_steps
+            plan = schedule(rows, work.seed, batch_size=size, steps=steps, draws=labels.draws)
             taught = teacher(rows, plan.trained_rows)
         return VirtualTask(
             rows=rows,
             seed=task.work.seed,
-            prior_shift=own_prior_shift(task.work, rows),
+            labels=labels,
             moments=kept_moments(task.work, task.state, classifier.geometry, holding),
             smoothed=task.state.groups,
             teacher=taught,

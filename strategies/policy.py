@@ -232,6 +232,7 @@ class Policy:
             keep_optimizer=training.keep_optimizer and self.aggregator.kind == "reducing",
             codec=codec,
             trains=trains,
+            balanced=training.label_skew == "balance",
         )
 
     def _taught(self, training: TrainingSpec, choice: Choice, state: Json) -> TrainingSpec:

@@ -55,7 +55,7 @@ class Stage:
 
     def batches(self, count: int, *, seed: int) -> list[Batch]:
         """Return training batches drawn by `seed`."""
-        stream = epoch_batches(self.train.lengths, BATCH, generator(seed, "calibration"))
+        stream = epoch_batches(self.train, BATCH, generator(seed, "calibration"))
         return [collate(self.train, next(stream)) for _ in range(count)]
 
     def tune(self, classifier: Classifier, *, steps: int, seed: int, part: str, scorer: Scorer | None = None) -> None:

@@ -39,7 +39,7 @@ final_lr_share = 1.0
 weight_decay = {recipe.weight_decay}
 lora_scale = {language.SCALE}
 targets = {'["q"]' if small else "[]"}
-logit_adjustment = false
+label_skew = "ignore"
 codec = "identity"
 [evaluation]
 rows_per_round = 0

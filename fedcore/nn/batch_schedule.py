@@ -38,9 +38,11 @@ class Schedule:
         return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
 
 
-def schedule(rows: EncodedRows, seed: int, *, batch_size: int, steps: int) -> Schedule:
-    """Return the batches of one device."""
-    stream = epoch_batches(rows.lengths, batch_size, generator(seed, "batches"))
+def schedule(
+    rows: EncodedRows, seed: int, *, batch_size: int, steps: int, draws: Sequence[int] | None = None
+) -> Schedule:
+    """Return the batches of one device; `draws` as in `epoch_batches`."""
+    stream = epoch_batches(rows, batch_size, generator(seed, "batches"), draws)
     return Schedule(
         probe=probe_indices(len(rows), batch_size),
         steps=tuple(next(stream) for _ in range(steps)),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fedcore.assignment import TrainingSpec
 from fedcore.errors import FedcoreError
+from fedcore.label_prior import LabelPlan
 from fedcore.nn.batch_schedule import Indices, Schedule, passes, schedule
 from fedcore.nn.batched_forward import batched_logits, cross_entropies, device_means
 from fedcore.nn.batched_lora import StackedLora, freeze, put_factors, stacked
@@ -53,7 +54,7 @@ class VirtualTask:
 
     rows: EncodedRows
     seed: int
-    prior_shift: NDArray[np.float32] | None = None  # (labels,), as in TrainingAids
+    labels: LabelPlan = field(default_factory=LabelPlan)  # as in TrainingAids
     moments: Moments = field(default_factory=dict)  # kept optimiser state in device coordinates, or empty
     teacher: Answers | None = None  # of the rows that train, where the spec has a distillation
     smoothed: GroupState | None = None  # running averages of "lora-taylor"
@@ -96,7 +97,10 @@ def train_batched(
     training = classifier.model.training
     classifier.model.eval()
     try:
-        plans = [schedule(task.rows, task.seed, batch_size=spec.batch_size, steps=steps) for task in tasks]
+        plans = [
+            schedule(task.rows, task.seed, batch_size=spec.batch_size, steps=steps, draws=task.labels.draws)
+            for task in tasks
+        ]
         sizes = [plan.largest(task.rows.lengths) for plan, task in zip(plans, tasks, strict=True)]
         if memory is None:
             rows, width = (max(each) for each in zip(*sizes, strict=True))
@@ -150,7 +154,7 @@ class _Run:
         self.table = TokenTable.of([task.rows for task in tasks])
         labels = np.zeros(len(classifier.labels), dtype=np.float32)
         self.shift = torch.from_numpy(
-            np.stack([labels if task.prior_shift is None else task.prior_shift for task in tasks])
+            np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
         )
         self.answers = _stacked_answers(tasks) if spec.distillation is not None else None
         self.averages: StackedAverages | None = None
@@ -205,7 +209,7 @@ class _Run:
             batch = collate(task.rows, plan.calibration)
             try:
                 scorer = make_scorer(self.spec.importance, begin)
-                found[device] = scorer.scores(self.classifier, batch, Objective(task.prior_shift))
+                found[device] = scorer.scores(self.classifier, batch, Objective(task.labels.shift))
             except FedcoreError as error:
                 self.failures[device] = error
         load_adapter(self.classifier, own)

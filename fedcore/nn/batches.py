@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -88,22 +89,45 @@ def collate(rows: EncodedRows, indices: Sequence[int] | NDArray[np.int64]) -> Ba
     return batch
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def epoch_batches(
+    rows: EncodedRows, batch_size: int, rng: np.random.Generator, draws: Sequence[int] | None = None
+) -> Iterator[NDArray[np.int64]]:
     """Yield row indices for ever: every row once per epoch, each epoch in a new order.
 
-    `lengths` are the rows' tokens. Rows are shuffled, then every window of 8 batches is sorted by length and its
-    batches are shuffled: movie reviews then take 30 padded tokens a row instead of 48, and who meets whom stays
-    random. One batch of an epoch may be smaller than `batch_size`; fewer rows than that make one batch.
+    With `draws`, an epoch has so many rows of each label instead (fedcore.label_prior), spread evenly over it; the
+    rows of a label take turns, over epochs too. Rows are shuffled, then every window of 8 batches is sorted by length
+    and its batches are shuffled: movie reviews then take 30 padded tokens a row instead of 48, and who meets whom
+    stays random. One batch of an epoch may be smaller than `batch_size`; fewer rows than that make one batch.
     """
-    tokens = np.asarray(lengths)
-    while True:
-        order = rng.permutation(len(tokens))
+    tokens = np.asarray(rows.lengths)
+    for order in _shuffled(len(rows), rng) if draws is None else _balanced(rows.labels, draws, rng):
         for low in range(0, len(order), WINDOW * batch_size):
             window = order[low : low + WINDOW * batch_size]
             window = window[np.argsort(tokens[window], kind="stable")]
             starts = np.arange(0, len(window), batch_size)
             for start in rng.permutation(starts):
                 yield window[start : start + batch_size]
+
+
+def _shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    while True:
+        yield rng.permutation(num_rows)
+
+
+def _balanced(labels: NDArray[np.int64], draws: Sequence[int], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    decks = [_dealt(np.flatnonzero(labels == label), rng) for label in range(len(draws))]
+    while True:
+        taken = [list(islice(deck, count)) for deck, count in zip(decks, draws, strict=True)]
+        # a label's draws lie evenly over the epoch, each anywhere within its own stretch
+        places = [(np.arange(count) + rng.random(count)) / max(1, count) for count in draws]
+        order = np.argsort(np.concatenate(places), kind="stable")
+        yield np.asarray([row for rows in taken for row in rows], dtype=np.int64)[order]
+
+
+def _dealt(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
+    """Yield rows for ever, all of them before any comes again; nothing where there is none."""
+    while len(rows):
+        yield from rng.permutation(rows).tolist()
 
 
 def length_sorted_batches(rows: EncodedRows, batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -18,6 +18,7 @@ from torch import nn
 from fedcore.assignment import TrainingSpec
 from fedcore.distillation import Distillation
 from fedcore.errors import FedcoreError
+from fedcore.label_prior import LabelPlan
 from fedcore.nn.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.scorer import Scorer
@@ -50,7 +51,7 @@ class TrainingAids:
     scorer: Scorer | None = None  # sees every step, and may alter it
     score: bool = False  # whether `scorer` shall say its scores at the end
     on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
-    prior_shift: NDArray[np.float32] | None = None  # (labels,) added to the logits in every loss: fedcore.label_prior
+    labels: LabelPlan = field(default_factory=LabelPlan)  # what is done about label skew
     pace: Pace | None = None
     teacher: Teacher | None = None  # asked once, about every row that trains, where the spec has a distillation
 
@@ -102,9 +103,9 @@ def _trained(
     optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
     restore(optimizer, parameters, aids.moments)
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
-    stream = epoch_batches(rows.lengths, spec.batch_size, generator(seed, "batches"))
+    stream = epoch_batches(rows, spec.batch_size, generator(seed, "batches"), aids.labels.draws)
     chosen = [next(stream) for _ in range(steps)]
-    objective = Objective(aids.prior_shift)
+    objective = Objective(aids.labels.shift)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with _paced(aids.pace):

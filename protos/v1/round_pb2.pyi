@@ -33,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class TrainingSpec(_message.Message):
     TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
     FIRST_TRAINED_LAYER_FIELD_NUMBER: _ClassVar[int]
     DISTILLATION_FIELD_NUMBER: _ClassVar[int]
+    BALANCED_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -54,7 +55,8 @@ class TrainingSpec(_message.Message):
     trained_factors: TrainedFactors
     first_trained_layer: int
     distillation: Distillation
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ...) -> None: ...
+    balanced: bool
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ...) -> None: ...
 
 class Distillation(_message.Message):
     __slots__ = ("weight", "temperature", "mix")

@@ -13,7 +13,7 @@ from tests.tiny_classifiers import learnable_rows
 def test_batches_are_those_of_a_device_alone() -> None:
     rows = learnable_rows(11)
     plan = schedule(rows, 5, batch_size=4, steps=6)
-    alone = list(itertools.islice(epoch_batches(rows.lengths, 4, generator(5, "batches")), 7))
+    alone = list(itertools.islice(epoch_batches(rows, 4, generator(5, "batches")), 7))
     for got, expected in zip((*plan.steps, plan.calibration), alone, strict=True):
         np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(plan.probe, probe_indices(11, 4))

@@ -15,6 +15,7 @@ from fedcore.adapter import Tensors
 from fedcore.assignment import TrainingSpec
 from fedcore.distillation import Distillation
 from fedcore.errors import FedcoreError, ModelError
+from fedcore.label_prior import LabelPlan
 from fedcore.nn.batch_schedule import schedule
 from fedcore.nn.batched_train import BatchTrained, VirtualTask, default_tokens, train_batched
 from fedcore.nn.batches import EncodedRows
@@ -75,6 +76,11 @@ def make_rows(lengths: Sequence[int], *, pad: int = PAD, seed: int = 0) -> Encod
     return EncodedRows(token_ids=ids, segment_ids=segments, labels=labels, pad_id=pad)
 
 
+def held_of(rows: EncodedRows, draws: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return `draws` without labels that no row has."""
+    return draws and tuple(count * int((rows.labels == label).any()) for label, count in enumerate(draws))
+
+
 def make_tasks(classifier: Classifier) -> list[VirtualTask]:
     """Return devices with fewer, as many, and more rows than a batch has, short and long ones."""
     pad = classifier.model.config.pad_token_id
@@ -84,7 +90,8 @@ def make_tasks(classifier: Classifier) -> list[VirtualTask]:
         rows = make_rows(lengths, pad=pad if classifier.geometry.family == "llama" else PAD, seed=device)
         rows = rows if segments else dataclasses.replace(rows, segment_ids=())
         shift = None if device % 2 else np.array([0.3, -0.2], dtype=np.float32)
-        tasks.append(VirtualTask(rows=rows, seed=device, prior_shift=shift))
+        draws = None if device % 3 else (1 + device, 3)
+        tasks.append(VirtualTask(rows=rows, seed=device, labels=LabelPlan(shift=shift, draws=held_of(rows, draws))))
     return tasks
 
 
@@ -98,7 +105,7 @@ def one_by_one(
         moments=task.moments,
         scorer=scorer,
         score=score,
-        prior_shift=task.prior_shift,
+        labels=task.labels,
         teacher=lambda rows, wanted: task.teacher if task.teacher is not None else np.empty((0, 0)),
     )
     result = train(classifier, task.rows, spec=spec, steps=steps, seed=task.seed, aids=aids)
@@ -275,7 +282,7 @@ def test_a_device_that_diverges_fails_alone() -> None:
     classifier, before = make_classifier("bert")
     tasks = make_tasks(classifier)
     sick = 2
-    tasks[sick] = dataclasses.replace(tasks[sick], prior_shift=np.array([np.nan, 0.0], dtype=np.float32))
+    tasks[sick] = dataclasses.replace(tasks[sick], labels=LabelPlan(shift=np.array([np.nan, 0.0], dtype=np.float32)))
     together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=True)
     failed = together.results[sick]
     assert isinstance(failed, FedcoreError)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_a_missing_label_is_refused() -> None:
 @given(num_rows=st.integers(1, 40), batch_size=st.integers(1, 16), seed=st.integers(0, 9))
 def test_every_epoch_holds_every_row_once(num_rows: int, batch_size: int, seed: int) -> None:
     lengths = np.random.default_rng(seed + 1).integers(1, 9, num_rows).tolist()
-    batches = epoch_batches(lengths, batch_size, np.random.default_rng(seed))
+    batches = epoch_batches(rows_of_lengths(*lengths), batch_size, np.random.default_rng(seed))
     per_epoch = -(-num_rows // batch_size)
     for _ in range(2):
         epoch = list(itertools.islice(batches, per_epoch))
@@ -96,9 +97,36 @@ def test_every_epoch_holds_every_row_once(num_rows: int, batch_size: int, seed: 
         assert all(1 <= len(batch) <= batch_size for batch in epoch)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    held=st.lists(st.integers(0, 20), min_size=2, max_size=4).filter(any), batch_size=st.integers(1, 8), data=st.data()
+)
+def test_draws_say_how_many_rows_of_each_label_an_epoch_has(
+    held: list[int], batch_size: int, data: st.DataObject
+) -> None:
+    labels = np.repeat(np.arange(len(held)), held)
+    rows = dataclasses.replace(rows_of_lengths(*[3] * len(labels)), labels=labels)
+    draws = [data.draw(st.integers(1, 30)) if count else 0 for count in held]
+    batches = epoch_batches(rows, batch_size, np.random.default_rng(0), draws)
+    seen = np.zeros(len(labels), dtype=np.int64)
+    for _ in range(3):
+        epoch = np.concatenate(list(itertools.islice(batches, -(-sum(draws) // batch_size))))
+        assert np.bincount(labels[epoch], minlength=len(held)).tolist() == draws
+        np.add.at(seen, epoch, 1)
+    for label in range(len(held)):  # a label's rows take turns
+        assert not held[label] or np.ptp(seen[labels == label]) <= 1
+
+
+def test_a_label_s_draws_are_spread_over_the_epoch() -> None:
+    rows = dataclasses.replace(rows_of_lengths(*[3] * 128), labels=np.repeat([0, 1], [120, 8]))
+    batches = epoch_batches(rows, 8, np.random.default_rng(0), (64, 64))
+    halves = [np.concatenate(list(itertools.islice(batches, 8))) for _ in range(2)]
+    assert all(abs(int(rows.labels[half].sum()) - 32) <= 2 for half in halves)
+
+
 def test_batches_repeat_for_a_seed_and_differ_between_seeds() -> None:
     def draw(seed: int) -> list[list[int]]:
-        batches = epoch_batches([3, 5] * 10, 8, np.random.default_rng(seed))
+        batches = epoch_batches(rows_of_lengths(*[3, 5] * 10), 8, np.random.default_rng(seed))
         return [batch.tolist() for batch in itertools.islice(batches, 5)]
 
     assert draw(1) == draw(1)
@@ -107,7 +135,7 @@ def test_batches_repeat_for_a_seed_and_differ_between_seeds() -> None:
 
 def test_rows_of_like_length_share_a_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 128).tolist()
-    batches = list(itertools.islice(epoch_batches(lengths, 16, np.random.default_rng(1)), 8))
+    batches = list(itertools.islice(epoch_batches(rows_of_lengths(*lengths), 16, np.random.default_rng(1)), 8))
     padded = sum(16 * max(lengths[row] for row in batch) for batch in batches)
     assert padded < 1.2 * sum(lengths)
     longest = [max(lengths[row] for row in batch) for batch in batches]
@@ -115,7 +143,7 @@ def test_rows_of_like_length_share_a_batch() -> None:
 
 
 def test_one_row_fills_every_batch() -> None:
-    batches = epoch_batches([4], 16, np.random.default_rng(0))
+    batches = epoch_batches(rows_of_lengths(4), 16, np.random.default_rng(0))
     assert [batch.tolist() for batch in itertools.islice(batches, 3)] == [[0], [0], [0]]
 
 

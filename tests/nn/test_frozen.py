@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedcore.label_prior import LabelPlan
 from fedcore.nn.batched_train import train_batched
 from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
@@ -55,7 +56,7 @@ def test_gradients_are_clipped_by_what_trains_alone() -> None:
     for trains in (Trains(factors=Factors.B), EVERYTHING):
         load_adapter(classifier, before)
         spec = dataclasses.replace(SPEC, trains=trains)
-        aids = TrainingAids(prior_shift=shift)
+        aids = TrainingAids(labels=LabelPlan(shift=shift))
         moments = train(classifier, make_rows([5, 7, 3, 4]), spec=spec, steps=1, seed=1, aids=aids).moments
         held = {name: each for name, each in moments.items() if not name.endswith(".A")}
         norms[trains] = np.sqrt(sum(float(np.square(each.first).sum()) for each in held.values()))
