@@ -15,7 +15,7 @@ from client.shards import cut, device_rows, shard_given, test_rows, training_row
 from client.slow_cpu import SlowCpu
 from client.state import StateFolder
 from fedcore.codec.grammar import PARTS
-from fedcore.profile import DeviceProfile, check_name
+from fedcore.profile import DeviceProfile, Trial, check_name
 from protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from protos.wire import PROTOCOL
 from storage.blobs import BlobStore
@@ -98,6 +98,7 @@ async def _device(
     from client.agent import Agent
     from client.trainer import Trainer
 
+    profile = replace(profile, trial=await _trial(description, model, link, profile.slowdown))
     join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
 
     def make_trainer(welcome: Welcome) -> Trainer:
@@ -113,6 +114,17 @@ async def _device(
         say=options.say,
     )
     return await _stay(options, link, state, join, agent)
+
+
+async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> Trial:
+    """Measure this device, so that its first round need not find out how fast it is.
+
+    A link is known where the base model came down it; what goes up is taken to be as fast until an update did.
+    """
+    from fedcore.nn.tryout import training_gflops
+
+    gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
+    return Trial(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps, uplink_mbps=link.downlink_mbps)
 
 
 async def _evaluator(

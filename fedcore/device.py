@@ -144,6 +144,21 @@ def step_seconds(
     return (forward + backward + work.factor_gradient_flops()) / flops_per_s * slowdown
 
 
+def base_step_flops(geometry: Geometry, *, batch_size: int, max_length: int) -> float:
+    """Return the operations of a pass there and back through the dense frozen layers, without adapters."""
+    dense = geometry.head_units, geometry.ffn
+    forward = forward_flops(
+        geometry,
+        heads=dense[0],
+        channels=dense[1],
+        rank=0,
+        targets=(),
+        batch_size=batch_size,
+        max_length=max_length,
+    )
+    return 2.0 * forward
+
+
 def transfer_seconds(payload_bytes: float, mbps: float) -> float:
     """Return the seconds `payload_bytes` take on a link of `mbps` megabits per second; 0 is not limited."""
     if payload_bytes < 0 or mbps < 0:

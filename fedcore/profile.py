@@ -22,6 +22,21 @@ def check_network(network: str, what: str = "network class") -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a device measured of itself before it joined; 0 is not measured. Raises ConfigError below 0."""
+
+    gflops: float = 0.0  # operations per second in training, 1e9; emulated slowness is in it
+    downlink_mbps: float = 0.0  # megabits per second
+    uplink_mbps: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("gflops", "downlink_mbps", "uplink_mbps"):
+            value = getattr(self, key)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"trial of a device: {key} must be a number of at least 0, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
     """A device's identity and limits. A limit of 0 means not limited.
 
@@ -39,6 +54,7 @@ class DeviceProfile:
     label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
     network: str = ""  # what kind of network it hangs on, such as "5g" or "wifi"; empty is unknown
     codecs: tuple[str, ...] = ()  # codec parts it can encode; empty: those of the first version
+    trial: Trial = Trial()
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -200,5 +200,5 @@ class Driver:
 
 def _joined(profile: DeviceProfile, epoch: int) -> Json:
     """The fields of the event a real device's join leaves."""
-    said = {each.name: getattr(profile, each.name) for each in dataclasses.fields(profile)}
+    said = dataclasses.asdict(profile)
     return {"device": said.pop("name"), "role": "device", "epoch": epoch, **said}

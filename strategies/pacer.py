@@ -8,8 +8,9 @@
 - "lagrange": every arm stays on offer, and being late costs reward: a multiplier in the place of the fourth reward
   weight, times the excess over the budget. The multiplier moves by dual ascent on the cohort's mean excess.
 
-A device of an unknown class is probed, once, with the run's usual steps at the smallest rank, and leaves the budget
-alone. Nobody is left out of a cohort for being slow: that would starve the fleet of the slow devices' data.
+A device that was never measured is as fast as it found itself when it joined, else as its class. One of which neither
+is known is probed, once, with the run's usual steps at the smallest rank, and leaves the budget alone. Nobody is left
+out of a cohort for being slow: that would starve the fleet of the slow devices' data.
 
 State, a JSON value: {"speeds": see strategies.speed, "multiplier": of the excess}.
 """
@@ -32,7 +33,16 @@ from fedcore.pruning.criteria import CRITERIA, Criterion
 from strategies.choice import Choice, Chooser, Offer
 from strategies.cost import Demand, RoundCost
 from strategies.pacing import Timetable, best_budget, worth
-from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, no_speeds, told_speed
+from strategies.speed import (
+    Measured,
+    Speed,
+    known_speed,
+    learn_speeds,
+    measured_speed,
+    no_speeds,
+    told_speed,
+    tried_speed,
+)
 
 PROBE_STEPS = 1.0  # the two forward passes of the probe take about as long as a step
 ALLOWED_EXCESS = 0.05  # mean lateness of a cohort that the multiplier leaves alone, as a share of the budget
@@ -111,14 +121,16 @@ class Pacer:
         return Paced(offers=tuple(paced), budget_s=budget_s)
 
     def _speed(self, state: Json, profile: DeviceProfile) -> Speed | None:
-        return told_speed(profile) if self.told else known_speed(state["speeds"], profile)
+        if self.told:
+            return told_speed(profile)
+        return known_speed(state["speeds"], profile, self.cost.flops_per_s)
 
     def opened(self, choice: Choice, score: bool) -> Json:
         """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
         steps = choice.arm.steps or self.cost.local_steps
         demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
         work = [demand.train_s, demand.down_bytes, demand.up_bytes]
-        kept: Json = {"demand": work}
+        kept: Json = {"demand": work, "tried": list(tried_speed(choice.profile.trial, self.cost.flops_per_s))}
         if self.believes:
             kept["told"] = list(told_speed(choice.profile))
         if self.context:
@@ -132,7 +144,9 @@ class Pacer:
         accepted = [each for each in outcomes if each.status is Status.ACCEPTED]
         speeds = {each.device: self._shown(each, opened["devices"][each.device]) for each in accepted}
         measured = {
-            each.device: (each.device_class, speed) for each in accepted if (speed := speeds[each.device]) is not None
+            each.device: Measured(each.device_class, speed, opened["devices"][each.device]["tried"])
+            for each in accepted
+            if (speed := speeds[each.device]) is not None
         }
         times = [each.time_s if modelled is None else modelled[each.device] for each in accepted]
         return {

@@ -1,10 +1,11 @@
-"""How fast a device is: what it measured of itself, smoothed, or what its profile says.
+"""How fast a device is: what its rounds showed, smoothed; before the first, what it measured of itself as it joined.
 
 A device's speeds are factors between the cost model's demand (strategies.cost) and seconds:
 
     seconds = compute * train_s + down * down_bytes + up * up_bytes + other
 
-State, a JSON value: {"devices": {name: [compute, down, up, other]}, "classes": {class: the same, of its slower ones}}.
+State, a JSON value: {"devices": {name: [compute, down, up, other]}, "classes": {class: the same, of its slower ones},
+"trials": [compute, down, up]: by what factor rounds turned out slower than devices' own trials}.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from fedcore.device import transfer_seconds
 from fedcore.outcome import Outcome, Status
-from fedcore.profile import DeviceProfile
+from fedcore.profile import DeviceProfile, Trial
 from fedcore.protocols import Json
 from strategies.cost import Demand
 
@@ -23,6 +24,7 @@ DEVICE_WEIGHTS = (0.8, 0.3, 0.3, 0.3)
 # Of a class's, where it shows a slower device than was thought, and a faster one: a stranger is taken to be slower than
 # its class's mean, for a whole cohort waits for who was overrated, and nobody for who was underrated.
 SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
+TRIAL_WEIGHT = 0.2  # of the newest first round, in what the next trials are multiplied by: geometrically
 
 
 class Speed(NamedTuple):
@@ -39,6 +41,14 @@ class Speed(NamedTuple):
         return self.compute * demand.train_s + links + self.other
 
 
+class Measured(NamedTuple):
+    """What a round showed of a device, beside what its trial had said (`tried_speed`)."""
+
+    device_class: str
+    speed: Speed
+    tried: Sequence[float | None] = (None, None, None)
+
+
 def told_speed(profile: DeviceProfile) -> Speed:
     """Return the speed that a device's profile says: true where slowdown and links are emulated or simulated."""
     return Speed(
@@ -48,10 +58,35 @@ def told_speed(profile: DeviceProfile) -> Speed:
     )
 
 
-def known_speed(speeds: Json, profile: DeviceProfile) -> Speed | None:
-    """Return what was learned of a device, else of its class, else None."""
-    found = speeds["devices"].get(profile.name) or speeds["classes"].get(profile.device_class)
-    return None if found is None else Speed(*found)
+def tried_speed(trial: Trial, flops_per_s: float) -> tuple[float | None, float | None, float | None]:
+    """Return compute, down and up of a device's own trial, None where it has none; `flops_per_s` is the cost model's.
+
+    An uplink that was not tried is taken to be as fast as the downlink.
+    """
+    down = trial.downlink_mbps or trial.uplink_mbps
+    up = trial.uplink_mbps or trial.downlink_mbps
+    return (
+        flops_per_s / (trial.gflops * 1e9) if trial.gflops else None,
+        transfer_seconds(1.0, down) if down else None,
+        transfer_seconds(1.0, up) if up else None,
+    )
+
+
+def known_speed(speeds: Json, profile: DeviceProfile, flops_per_s: float) -> Speed | None:
+    """Return what was learned of a device, else what its trial and its class tell, factor by factor, else None."""
+    own = speeds["devices"].get(profile.name)
+    if own is not None:
+        return Speed(*own)
+    of_class = speeds["classes"].get(profile.device_class)
+    tried = tried_speed(profile.trial, flops_per_s)
+    factors = [
+        (of_class[place] if of_class else None) if each is None else each * speeds["trials"][place]
+        for place, each in enumerate(tried)
+    ]
+    compute, down, up = factors
+    if compute is None or down is None or up is None:
+        return None
+    return Speed(compute=compute, down=down, up=up, other=of_class[3] if of_class else 0.0)
 
 
 def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
@@ -70,20 +105,29 @@ def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
     )
 
 
-def learn_speeds(speeds: Json, measured: Mapping[str, tuple[str, Speed]]) -> Json:
-    """Return the state after a round; `measured` maps device to its class and speed."""
-    devices, classes = dict(speeds["devices"]), dict(speeds["classes"])
-    for device, (device_class, speed) in sorted(measured.items()):
+def learn_speeds(speeds: Json, measured: Mapping[str, Measured]) -> Json:
+    """Return the state after a round, from what it showed of each device."""
+    devices, classes, trials = dict(speeds["devices"]), dict(speeds["classes"]), list(speeds["trials"])
+    for device, (device_class, speed, tried) in sorted(measured.items()):
+        if device not in devices:
+            trials = [_trusted(*each) for each in zip(trials, speed[:3], tried, strict=True)]
         devices[device] = _blend(devices.get(device), speed, DEVICE_WEIGHTS)
         known = classes.get(device_class)
         uneven = [SLOWER_WEIGHT if new > old else FASTER_WEIGHT for new, old in zip(speed, known or speed, strict=True)]
         classes[device_class] = _blend(known, speed, uneven)
-    return {"devices": dict(sorted(devices.items())), "classes": dict(sorted(classes.items()))}
+    return {"devices": dict(sorted(devices.items())), "classes": dict(sorted(classes.items())), "trials": trials}
 
 
 def no_speeds() -> Json:
     """Return the state before anything was measured."""
-    return {"devices": {}, "classes": {}}
+    return {"devices": {}, "classes": {}, "trials": [1.0, 1.0, 1.0]}
+
+
+def _trusted(factor: float, shown: float, tried: float | None) -> float:
+    """Return by how much to multiply the next trial, now that a first round has shown what one was worth."""
+    if not tried or not shown:
+        return factor
+    return _short(factor ** (1 - TRIAL_WEIGHT) * (shown / tried) ** TRIAL_WEIGHT)
 
 
 def _blend(before: Sequence[float] | None, speed: Speed, weights: Sequence[float]) -> list[float]:

@@ -21,6 +21,7 @@ from storage.certificates import TlsMaterial
 from transport.throttle import Throttle
 
 T = TypeVar("T")
+LARGE_BYTES = 1 << 20  # a download of so many shows how fast a link is
 SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, so that leases stay alive
 
 
@@ -49,6 +50,7 @@ class Link:
 
     def __init__(self, settings: LinkSettings) -> None:
         self.settings = settings
+        self.downlink_mbps = 0.0  # of the last large download; 0 before one
         self.heard_s = 0.0  # when the parent last read or said anything, by the event loop's clock
         self._targets = settings.targets
         self._at = 0
@@ -110,7 +112,7 @@ class Link:
         if store.has(ref.id):
             return 0
         writer = store.writer(ref.id, ref.size)
-        received = 0
+        received, begin = 0, asyncio.get_running_loop().time()
         try:
             call = self._stub.GetBlob(blob_wire.get_request(ref.id, writer.offset))
             async for message in self._bounded(call):
@@ -122,6 +124,8 @@ class Link:
             writer.commit()
         finally:
             writer.close()
+        if received >= LARGE_BYTES:
+            self.downlink_mbps = received * 8 / 1e6 / max(asyncio.get_running_loop().time() - begin, 1e-9)
         return received
 
     async def pack(self, ref: BlobRef, data: bytes) -> BlobRef:

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from fedcore.config import ClassConfig, Config, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
 from fedcore.geometry import Geometry
-from fedcore.profile import DeviceProfile
+from fedcore.profile import DeviceProfile, Trial
 from fedcore.seeds import uniform
+from simulation.fleet import CLOCK_SIGMA
+from strategies.cost import REFERENCE_FLOPS_PER_S
 
 ROUNDS = 30
 COHORT = 12
@@ -30,6 +33,9 @@ GEOMETRY = Geometry(  # MiniLM, six layers
 HEAD = (("head.weight", (2, 384)), ("head.bias", (2,)))
 RANKS = (4, 8, 16)
 STEPS = (5, 10, 20, 40)
+LINK_SPREAD = 0.3  # of a link's speed from round to round, lognormal
+GFLOPS = REFERENCE_FLOPS_PER_S / 1e9  # of a device without slowdown
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,7 @@ class Fleet:
                 slowdown=kind.slowdowns[(number + drifted) % len(kind.slowdowns)],
                 uplink_mbps=_link(kind, seed, number),
                 downlink_mbps=_link(kind, seed, number),
+                trial=_trial(kind, seed, number),
             )
             for kind in self.kinds
             for number in range(kind.count)
@@ -93,6 +100,19 @@ class Fleet:
 def _link(kind: Kind, seed: int, number: int) -> float:
     share = uniform(seed, "place", kind.name, number)
     return math.exp(math.log(kind.slowest_mbps) + share * math.log(kind.fastest_mbps / kind.slowest_mbps))
+
+
+def _trial(kind: Kind, seed: int, number: int) -> Trial:
+    """Return what a device measured of itself before the first round, on a link as varying as any round's."""
+
+    def measured(true: float, sigma: float, what: str) -> float:
+        return true * math.exp(sigma * _NORMAL.inv_cdf(uniform(seed, "trial", what, kind.name, number)))
+
+    return Trial(
+        gflops=measured(GFLOPS / kind.slowdowns[number % len(kind.slowdowns)], CLOCK_SIGMA, "compute"),
+        downlink_mbps=measured(_link(kind, seed, number), LINK_SPREAD, "downlink"),
+        uplink_mbps=measured(_link(kind, seed, number), LINK_SPREAD, "uplink"),
+    )
 
 
 _TX2 = Kind(name="tx2", count=30, slowdowns=(4.0, 6.0, 9.0))

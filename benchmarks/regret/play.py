@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.regret.fleets import COHORT, GEOMETRY, HEAD, RANKS, ROUNDS, Fleet
+from benchmarks.regret.fleets import COHORT, GEOMETRY, HEAD, LINK_SPREAD, RANKS, ROUNDS, Fleet
 from benchmarks.regret.truth import (
     IMPORTANCE_NOISE,
     IMPORTANCE_POWER,
@@ -40,7 +40,6 @@ from strategies.sampler import sample_cohort
 from strategies.speed import told_speed
 
 TALENT_SPREAD = 0.1  # of devices' talents, lognormal
-LINK_SPREAD = 0.3  # of a link's speed from round to round, lognormal
 SCORING = CRITERIA["taylor"]  # whose cost does not depend on the steps
 CLOCK_NOISE = 0.03  # of the measured time of training, lognormal
 _NORMAL = NormalDist()

@@ -4,7 +4,7 @@ from google.protobuf.message import DecodeError
 
 from fedcore.errors import ProtocolError
 from fedcore.fingerprint import Fingerprint
-from fedcore.profile import DeviceProfile
+from fedcore.profile import DeviceProfile, Trial
 from protos.convert.blob import ref_from_pb, ref_to_pb
 from protos.v1 import device_pb2 as pb
 from protos.values import Join, Newcomer, Progress, Role, RunDescription, Shard, Welcome
@@ -191,6 +191,11 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
         label_counts=dict(value.label_counts),
         network=value.network,
         codecs=value.codecs,
+        trial=pb.Trial(
+            gflops=value.trial.gflops,
+            downlink_mbps=value.trial.downlink_mbps,
+            uplink_mbps=value.trial.uplink_mbps,
+        ),
     )
 
 
@@ -206,4 +211,9 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
         label_counts=tuple(sorted(message.label_counts.items())),
         network=message.network,
         codecs=tuple(message.codecs),
+        trial=Trial(
+            gflops=message.trial.gflops,
+            downlink_mbps=message.trial.downlink_mbps,
+            uplink_mbps=message.trial.uplink_mbps,
+        ),
     )

@@ -20,7 +20,7 @@ ROLE_EVALUATOR: Role
 ROLE_EDGE: Role
 
 class DeviceProfile(_message.Message):
-    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "codecs")
+    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "trial", "codecs")
     class LabelCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class DeviceProfile(_message.Message):
     LABEL_COUNTS_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     CODECS_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_class: str
@@ -47,8 +48,19 @@ class DeviceProfile(_message.Message):
     label_counts: _containers.ScalarMap[str, int]
     downlink_mbps: float
     network: str
+    trial: Trial
     codecs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Trial(_message.Message):
+    __slots__ = ("gflops", "downlink_mbps", "uplink_mbps")
+    GFLOPS_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
+    gflops: float
+    downlink_mbps: float
+    uplink_mbps: float
+    def __init__(self, gflops: _Optional[float] = ..., downlink_mbps: _Optional[float] = ..., uplink_mbps: _Optional[float] = ...) -> None: ...
 
 class Fingerprint(_message.Message):
     __slots__ = ("tensors", "config", "tokenizer")

@@ -6,7 +6,7 @@ import pytest
 from fedcore.bandit.replay import replay
 from fedcore.pruning.counts import keep_counts
 from strategies.pacing import Timetable, best_budget, worth
-from strategies.speed import told_speed
+from strategies.speed import no_speeds, told_speed
 
 STEPS = (5, 10, 20, 40)
 
@@ -46,7 +46,7 @@ def test_it_knows_before_anything_was_measured_and_learns_nothing(build, linked,
     strategy = build(name="oracle", local_steps_choices=STEPS)
     state, plans, events = play(strategy, linked, 12)
     assert len({each.local_steps for each in plans[0][0].assignments}) > 1
-    assert state["pace"]["speeds"] == {"devices": {}, "classes": {}}
+    assert state["pace"]["speeds"] == no_speeds()
     assert replay(events, strategy.bandit, 3) == state["bandits"]
 
 

@@ -4,9 +4,18 @@ from dataclasses import replace
 import pytest
 
 from fedcore.outcome import Status
-from fedcore.profile import DeviceProfile
+from fedcore.profile import DeviceProfile, Trial
 from strategies.cost import Demand
-from strategies.speed import Speed, known_speed, learn_speeds, measured_speed, no_speeds, told_speed
+from strategies.speed import (
+    Measured,
+    Speed,
+    known_speed,
+    learn_speeds,
+    measured_speed,
+    no_speeds,
+    told_speed,
+    tried_speed,
+)
 
 WORK = Demand(train_s=4.0, down_bytes=1e6, up_bytes=5e5)
 PROFILE = DeviceProfile(name="n1", device_class="nx", num_examples=1, slowdown=3.0, uplink_mbps=4.0, downlink_mbps=8.0)
@@ -45,17 +54,48 @@ def test_what_shows_no_speed_is_passed_over(outcome):
 
 
 def test_a_device_is_known_by_itself_then_by_its_class():
-    state = learn_speeds(no_speeds(), {"n1": ("nx", Speed(compute=2.0)), "n2": ("nx", Speed(compute=4.0))})
-    assert known_speed(state, PROFILE).compute == 2.0
-    stranger = known_speed(state, replace(PROFILE, name="n9")).compute
+    state = learn_speeds(
+        no_speeds(), {"n1": Measured("nx", Speed(compute=2.0)), "n2": Measured("nx", Speed(compute=4.0))}
+    )
+    assert known_speed(state, PROFILE, 1e9).compute == 2.0
+    stranger = known_speed(state, replace(PROFILE, name="n9"), 1e9).compute
     assert stranger == 3.0  # n2 is slower than n1 was: half of the way
-    state = learn_speeds(state, {"n3": ("nx", Speed(compute=1.0))})
-    assert known_speed(state, replace(PROFILE, name="n9")).compute == pytest.approx(2.8)  # a faster one moves it less
-    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2")) is None
+    state = learn_speeds(state, {"n3": Measured("nx", Speed(compute=1.0))})
+    assert known_speed(state, replace(PROFILE, name="n9"), 1e9).compute == pytest.approx(
+        2.8
+    )  # a faster one moves it less
+    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2"), 1e9) is None
 
 
 def test_newer_measurements_move_compute_at_once_and_links_slowly():
     state = no_speeds()
     for compute in (2.0, 4.0, 8.0):
-        state = learn_speeds(state, {"n1": ("nx", Speed(compute=compute, up=compute))})
+        state = learn_speeds(state, {"n1": Measured("nx", Speed(compute=compute, up=compute))})
     assert state["devices"]["n1"] == pytest.approx([7.12, 0.0, 4.22, 0.0])
+
+
+def test_a_stranger_is_as_fast_as_it_found_itself():
+    trial = Trial(gflops=0.5, downlink_mbps=8.0)
+    assert tried_speed(trial, 1e9) == (2.0, 1e-6, 1e-6)  # the uplink is taken to be as fast
+    assert tried_speed(Trial(), 1e9) == (None, None, None)
+    stranger = replace(PROFILE, name="n9", trial=trial)
+    assert known_speed(no_speeds(), stranger, 1e9) == Speed(compute=2.0, down=1e-6, up=1e-6)
+    assert known_speed(no_speeds(), replace(stranger, trial=Trial(gflops=0.5)), 1e9) is None, "no link is known"
+
+
+def test_what_was_not_tried_is_the_class_s():
+    state = learn_speeds(no_speeds(), {"n1": Measured("nx", Speed(compute=3.0, down=2e-6, up=4e-6, other=0.5))})
+    stranger = replace(PROFILE, name="n9", trial=Trial(gflops=1.0))
+    assert known_speed(state, stranger, 1e9) == Speed(compute=1.0, down=2e-6, up=4e-6, other=0.5)
+
+
+def test_trials_are_trusted_as_far_as_first_rounds_bear_them_out():
+    state = no_speeds()
+    for number in range(40):
+        shown = Measured("nx", Speed(compute=3.0, down=1e-6, up=1e-6), (2.0, 1e-6, None))
+        state = learn_speeds(state, {f"n{number}": shown})
+    assert state["trials"] == pytest.approx([1.5, 1.0, 1.0], rel=1e-3)
+    again = learn_speeds(state, {"n1": Measured("nx", Speed(compute=9.0), (2.0, 1e-6, None))})
+    assert again["trials"] == state["trials"], "later rounds say how fast a device is, not what a trial is worth"
+    stranger = replace(PROFILE, name="x", trial=Trial(gflops=1.0, downlink_mbps=8.0))
+    assert known_speed(state, stranger, 1e9).compute == pytest.approx(1.5, rel=1e-3)
