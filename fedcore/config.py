@@ -159,7 +159,7 @@ class TrainingConfig:
     distill_temperature: float = 1.0
     label_skew: str = "balance"  # or "adjust": the loss alone; or "ignore"; else devices tell their label counts
     codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
-    downlink: str = "full"  # or "delta": the adapter's blobs also as differences from the last round's
+    downlink: str = "full"  # or "delta": also as differences from the last round's; or "bf16": rounded, the head is not
 
     def __post_init__(self) -> None:
         _count("training.local_steps", self.local_steps, 1)
@@ -173,7 +173,7 @@ class TrainingConfig:
         _between("training.distill", self.distill, 0.0, 1.0)
         _above("training.distill_temperature", self.distill_temperature, 0)
         _one_of("training.label_skew", self.label_skew, ("balance", "adjust", "ignore"))
-        _one_of("training.downlink", self.downlink, ("full", "delta"))
+        _one_of("training.downlink", self.downlink, ("full", "delta", "bf16"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

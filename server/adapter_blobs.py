@@ -20,18 +20,26 @@ from storage.atomic import Buffer, write_atomic
 from storage.blobs import BlobStore
 from transport.payload import put_blob
 
+ROUNDED = "bf16+zstd"  # codec of rank blocks under training.downlink = "bf16"
 MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
 
 
 def store_adapter(
-    blobs: BlobStore, spec: AdapterSpec, tensors: Tensors, round_index: int, *, ranks: Sequence[int]
+    blobs: BlobStore,
+    spec: AdapterSpec,
+    tensors: Tensors,
+    round_index: int,
+    *,
+    ranks: Sequence[int],
+    downlink: str = "full",
 ) -> GlobalAdapter:
     """Write the adapter as rank-block blobs, a head blob and the whole base shift; equal tensors give equal blobs.
 
-    Blocks end at `ranks`, those that devices train at.
+    Blocks end at `ranks`, those that devices train at; `downlink` is training.downlink.
     """
+    codec = ROUNDED if downlink == "bf16" else "identity"
     blocks = tuple(
-        _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)})
+        _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)}, codec)
         for low, high in rank_blocks(spec.rank, ranks)
     )
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
@@ -145,8 +153,8 @@ def _put_apart(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
     return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)
 
 
-def _put(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
+def _put(blobs: BlobStore, name: str, tensors: Tensors, codec: str = "identity") -> BlobRef:
     if sum(value.nbytes for value in tensors.values()) < INLINE_BYTES:
-        return put_blob(blobs, encode(tensors, "identity"), name)
-    blob_id = blobs.put_chunks(encode_chunks(tensors, "identity"))  # no second copy of a large adapter is made
+        return put_blob(blobs, encode(tensors, codec), name)
+    blob_id = blobs.put_chunks(encode_chunks(tensors, codec))  # no second copy of a large adapter is made
     return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)

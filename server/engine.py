@@ -12,6 +12,7 @@ from typing import Any
 
 from fedcore.adapter import Tensors
 from fedcore.assignment import Arm, Assignment
+from fedcore.base_shift import shift_of
 from fedcore.config import Config
 from fedcore.errors import RunError
 from fedcore.outcome import DeviceReport, GroupScores, Outcome, Status
@@ -35,6 +36,7 @@ from server.tally import Tally
 from server.turn_record import TurnRecord
 from server.uploads import upload_bound
 from storage.blobs import BlobStore
+from transport.handout import read_handout
 from transport.payload import put_blob
 
 LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one a second thread, and looking for free pages, takes longer
@@ -233,9 +235,16 @@ class Engine:
         return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
 
     def _stored(self, number: int, step: Tensors) -> GlobalAdapter:
-        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number, ranks=self.config.strategy.ranks)
+        downlink, ranks = self.config.training.downlink, self.config.strategy.ranks
+        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number, ranks=ranks, downlink=downlink)
         adapter = with_step(self.blobs, adapter, self.adapter, step)
-        return with_deltas(self.blobs, adapter, self.adapter) if self.config.training.downlink == "delta" else adapter
+        return with_deltas(self.blobs, adapter, self.adapter) if downlink == "delta" else adapter
+
+    def handed_out(self) -> Tensors:
+        """Return the adapter as devices read it: rounded where it comes down rounded."""
+        if self.config.training.downlink != "bf16":
+            return self.tensors
+        return read_handout(self.blobs, self.adapter.rank_blocks, self.adapter.head) | shift_of(self.tensors)
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []

@@ -40,6 +40,7 @@ class RoundCost:
     max_length: int
     local_steps: int
     dtype_bytes: int  # of a frozen weight
+    download_value_bytes: float = FLOAT_BYTES  # of a value that is handed out
     upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
     flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
     distills: bool = False  # devices that are cut ask their dense model about every batch
@@ -71,7 +72,7 @@ class RoundCost:
         _, step_s, down_values, up_values = self._estimates(counts, rank, trains)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
-            transfer_seconds(down_values * FLOAT_BYTES, profile.downlink_mbps)
+            transfer_seconds(down_values * self.download_value_bytes, profile.downlink_mbps)
             + (steps or self.local_steps) * (step_s * profile.slowdown)
             + transfer_seconds(up_values * value_bytes, profile.uplink_mbps)
         )
@@ -80,7 +81,9 @@ class RoundCost:
         """Return what a round of so many steps asks of a device's processor and links."""
         _, step_s, down_values, up_values = self._estimates(counts, rank, EVERYTHING)
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
-        return Demand(train_s=steps * step_s, down_bytes=down_values * FLOAT_BYTES, up_bytes=up_values * value_bytes)
+        return Demand(
+            train_s=steps * step_s, down_bytes=down_values * self.download_value_bytes, up_bytes=up_values * value_bytes
+        )
 
     def _estimates(self, counts: tuple[int, int], rank: int, trains: Trains) -> tuple[float, float, int, int]:
         """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
@@ -153,6 +156,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         max_length=config.model.max_length,
         local_steps=config.training.local_steps,
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
+        download_value_bytes=HALF_BYTES if config.training.downlink == "bf16" else FLOAT_BYTES,
         upload_value_bytes=value_bytes(config.training.codec),
         flops_per_s=config.simulation.gflops * 1e9,
         distills=config.training.distill > 0,

@@ -26,13 +26,13 @@ PART = Trains(factors=Factors.B)
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences.
+    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences where they are not rounded.
 
-    `strategy.aggregator` and `training.downlink` have no effect: a new decomposition would change A, and the mean of
-    factors is exact.
+    `strategy.aggregator` has no effect: a new decomposition would change A, and the mean of factors is exact.
     """
     dense = unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
-    return replace(dense, training=replace(dense.training, downlink="delta"))
+    downlink = "delta" if config.training.downlink == "full" else config.training.downlink
+    return replace(dense, training=replace(dense.training, downlink=downlink))
 
 
 def ffa_lora(

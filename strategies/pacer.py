@@ -34,8 +34,10 @@ from strategies.choice import Choice, Chooser, Offer
 from strategies.cost import Demand, RoundCost
 from strategies.pacing import Timetable, best_budget, worth
 from strategies.speed import (
+    UNTRIED,
     Measured,
     Speed,
+    Tried,
     known_speed,
     learn_speeds,
     measured_speed,
@@ -123,14 +125,18 @@ class Pacer:
     def _speed(self, state: Json, profile: DeviceProfile) -> Speed | None:
         if self.told:
             return told_speed(profile)
-        return known_speed(state["speeds"], profile, self.cost.flops_per_s)
+        return known_speed(state["speeds"], profile, self._tried(profile))
+
+    def _tried(self, profile: DeviceProfile) -> Tried:
+        """Return what a device's own trial says; nothing where runs are to repeat, which no clock lets them."""
+        return UNTRIED if self.believes else tried_speed(profile.trial, self.cost.flops_per_s)
 
     def opened(self, choice: Choice, score: bool) -> Json:
         """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
         steps = choice.arm.steps or self.cost.local_steps
         demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
         work = [demand.train_s, demand.down_bytes, demand.up_bytes]
-        kept: Json = {"demand": work, "tried": list(tried_speed(choice.profile.trial, self.cost.flops_per_s))}
+        kept: Json = {"demand": work, "tried": list(self._tried(choice.profile))}
         if self.believes:
             kept["told"] = list(told_speed(choice.profile))
         if self.context:

@@ -41,12 +41,16 @@ class Speed(NamedTuple):
         return self.compute * demand.train_s + links + self.other
 
 
+Tried = tuple[float | None, float | None, float | None]  # compute, down and up by a device's trial; None: not tried
+UNTRIED: Tried = (None, None, None)
+
+
 class Measured(NamedTuple):
     """What a round showed of a device, beside what its trial had said (`tried_speed`)."""
 
     device_class: str
     speed: Speed
-    tried: Sequence[float | None] = (None, None, None)
+    tried: Tried = UNTRIED
 
 
 def told_speed(profile: DeviceProfile) -> Speed:
@@ -58,7 +62,7 @@ def told_speed(profile: DeviceProfile) -> Speed:
     )
 
 
-def tried_speed(trial: Trial, flops_per_s: float) -> tuple[float | None, float | None, float | None]:
+def tried_speed(trial: Trial, flops_per_s: float) -> Tried:
     """Return compute, down and up of a device's own trial, None where it has none; `flops_per_s` is the cost model's.
 
     An uplink that was not tried is taken to be as fast as the downlink.
@@ -72,13 +76,12 @@ def tried_speed(trial: Trial, flops_per_s: float) -> tuple[float | None, float |
     )
 
 
-def known_speed(speeds: Json, profile: DeviceProfile, flops_per_s: float) -> Speed | None:
+def known_speed(speeds: Json, profile: DeviceProfile, tried: Tried) -> Speed | None:
     """Return what was learned of a device, else what its trial and its class tell, factor by factor, else None."""
     own = speeds["devices"].get(profile.name)
     if own is not None:
         return Speed(*own)
     of_class = speeds["classes"].get(profile.device_class)
-    tried = tried_speed(profile.trial, flops_per_s)
     factors = [
         (of_class[place] if of_class else None) if each is None else each * speeds["trials"][place]
         for place, each in enumerate(tried)

@@ -101,7 +101,7 @@ _ALL = (
     _spine("posterior-own", "bandit", "strategy.share_posterior=false"),
     _spine("float32-base", "precision", "model.dtype=float32"),
     _spine("distil", "recovery", "training.distill=0.5"),
-    _spine("delta-down", "bytes", "training.downlink=delta"),
+    _spine("full-down", "bytes", "training.downlink=full"),
     _spine("iid", "skew", "data.partition=iid"),
 )
 

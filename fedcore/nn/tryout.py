@@ -48,7 +48,8 @@ def _one_layer(folder: Path, dtype: torch.dtype) -> Any:
     with quiet():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, _WORDS, 0
-        config.layer_types = None  # Qwen's: one entry per layer
+        if getattr(config, "layer_types", None):  # one per layer
+            config.layer_types = config.layer_types[:1]
         model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model.eval()

@@ -36,7 +36,7 @@ def test_a_run_that_can_begin_has_its_strategy(model: Path) -> None:
         ("training.codec=x", ConfigError, "training.codec: expected"),
         ("training.codec=topk:2", ConfigError, r"training.codec: topk:SHARE needs a share in \(0, 1\]"),
         ("training.codec=delta+bf16", ConfigError, "training.codec 'delta"),
-        ("training.downlink=half", ConfigError, "training.downlink: expected one of full, delta"),
+        ("training.downlink=half", ConfigError, "training.downlink: expected one of full, delta, bf16"),
         ("model.max_length=9", ConfigError, "reads at most 8 tokens"),
         ("model.head=stock", ModelError, "use head = 'mean'"),
     ],

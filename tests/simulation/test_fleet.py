@@ -49,3 +49,16 @@ def test_a_range_that_is_none_is_refused(bounds: tuple[float, ...]) -> None:
 def test_a_power_mode_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="power_modes must be at least 1"):
         ClassConfig(name="a", power_modes=(1.0, 0.5))
+
+
+def test_devices_have_measured_about_the_truth_of_themselves() -> None:
+    kind = ClassConfig(name="a", count=300, slowdown=2.0, uplink_mbps=8.0, link_sigma=0.3)
+    trials = [each.profile.trial for each in devices(kind)]
+    logs = {
+        "gflops": np.log([each.gflops / 30.0 for each in trials]),
+        "uplink_mbps": np.log([each.uplink_mbps / 8.0 for each in trials]),
+    }
+    assert [abs(values.mean()) < 0.05 for values in logs.values()] == [True, True]
+    assert [float(values.std()) for values in logs.values()] == pytest.approx([0.05, 0.3], rel=0.15)
+    assert min(each.downlink_mbps for each in trials) > 1e4, "a link without limit is a fast one"
+    assert trials == [each.profile.trial for each in devices(kind)]

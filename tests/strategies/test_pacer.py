@@ -5,8 +5,9 @@ import pytest
 
 from fedcore.bandit.replay import replay
 from fedcore.outcome import Status
+from fedcore.profile import Trial
 from strategies.pacer import ALLOWED_EXCESS, ASCENT
-from strategies.speed import told_speed
+from strategies.speed import no_speeds, told_speed
 
 STEPS = (5, 10, 20, 40)
 
@@ -110,6 +111,20 @@ def test_a_device_of_a_known_class_is_predicted_by_it_and_a_stranger_is_probed(b
     assert len(spaces["n2"]["steps"]) == 1
 
 
+def test_a_stranger_that_tried_itself_needs_no_probe(build, linked, play, timed):
+    strategy = build(pace="filter", local_steps_choices=STEPS)
+    tried = [
+        replace(each, trial=Trial(gflops=60.0 / each.slowdown, uplink_mbps=each.uplink_mbps, downlink_mbps=8.0))
+        for each in linked
+    ]
+    _, plan = strategy.plan(strategy.start(), tried, 1)
+    closed = [each for each in plan.events if each["event"] == "choice"]
+    assert len({tuple(each["space"]["steps"]) for each in closed}) > 1, "slow and fast ones do as much as they can"
+    believing = build(pace="filter", local_steps_choices=STEPS, reward_times="model")
+    _, plan = believing.plan(believing.start(), tried, 1)
+    assert all(each["space"]["steps"] == [10] for each in plan.events if each["event"] == "choice")
+
+
 def test_modelled_times_teach_what_profiles_say(build, linked, play, fleet):
     strategy = build(pace="filter", local_steps_choices=STEPS, reward_times="model")
     state, _, _ = play(strategy, linked, 3, fleet(failures=False))  # reports no phases at all
@@ -160,7 +175,7 @@ def test_lost_devices_teach_no_speed(build, linked, timed):
     state, plan = strategy.plan(strategy.start(), linked, 1)
     outcomes = [replace(each, status=Status.LOST, report=None) for each in timed().outcomes(strategy, plan, linked)]
     state, _ = strategy.close(state, outcomes, 1)
-    assert state["pace"]["speeds"] == {"devices": {}, "classes": {}}
+    assert state["pace"]["speeds"] == no_speeds()
 
 
 def test_without_a_pace_there_is_no_state_and_no_event(build, roster):

@@ -7,6 +7,7 @@ from fedcore.outcome import Status
 from fedcore.profile import DeviceProfile, Trial
 from strategies.cost import Demand
 from strategies.speed import (
+    UNTRIED,
     Measured,
     Speed,
     known_speed,
@@ -57,14 +58,14 @@ def test_a_device_is_known_by_itself_then_by_its_class():
     state = learn_speeds(
         no_speeds(), {"n1": Measured("nx", Speed(compute=2.0)), "n2": Measured("nx", Speed(compute=4.0))}
     )
-    assert known_speed(state, PROFILE, 1e9).compute == 2.0
-    stranger = known_speed(state, replace(PROFILE, name="n9"), 1e9).compute
+    assert known_speed(state, PROFILE, UNTRIED).compute == 2.0
+    stranger = known_speed(state, replace(PROFILE, name="n9"), UNTRIED).compute
     assert stranger == 3.0  # n2 is slower than n1 was: half of the way
     state = learn_speeds(state, {"n3": Measured("nx", Speed(compute=1.0))})
-    assert known_speed(state, replace(PROFILE, name="n9"), 1e9).compute == pytest.approx(
+    assert known_speed(state, replace(PROFILE, name="n9"), UNTRIED).compute == pytest.approx(
         2.8
     )  # a faster one moves it less
-    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2"), 1e9) is None
+    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2"), UNTRIED) is None
 
 
 def test_newer_measurements_move_compute_at_once_and_links_slowly():
@@ -78,15 +79,14 @@ def test_a_stranger_is_as_fast_as_it_found_itself():
     trial = Trial(gflops=0.5, downlink_mbps=8.0)
     assert tried_speed(trial, 1e9) == (2.0, 1e-6, 1e-6)  # the uplink is taken to be as fast
     assert tried_speed(Trial(), 1e9) == (None, None, None)
-    stranger = replace(PROFILE, name="n9", trial=trial)
-    assert known_speed(no_speeds(), stranger, 1e9) == Speed(compute=2.0, down=1e-6, up=1e-6)
-    assert known_speed(no_speeds(), replace(stranger, trial=Trial(gflops=0.5)), 1e9) is None, "no link is known"
+    assert known_speed(no_speeds(), PROFILE, (2.0, 1e-6, 2e-6)) == Speed(compute=2.0, down=1e-6, up=2e-6)
+    assert known_speed(no_speeds(), PROFILE, (2.0, None, None)) is None, "no link is known"
 
 
 def test_what_was_not_tried_is_the_class_s():
     state = learn_speeds(no_speeds(), {"n1": Measured("nx", Speed(compute=3.0, down=2e-6, up=4e-6, other=0.5))})
-    stranger = replace(PROFILE, name="n9", trial=Trial(gflops=1.0))
-    assert known_speed(state, stranger, 1e9) == Speed(compute=1.0, down=2e-6, up=4e-6, other=0.5)
+    stranger = replace(PROFILE, name="n9")
+    assert known_speed(state, stranger, (1.0, None, None)) == Speed(compute=1.0, down=2e-6, up=4e-6, other=0.5)
 
 
 def test_trials_are_trusted_as_far_as_first_rounds_bear_them_out():
@@ -97,5 +97,5 @@ def test_trials_are_trusted_as_far_as_first_rounds_bear_them_out():
     assert state["trials"] == pytest.approx([1.5, 1.0, 1.0], rel=1e-3)
     again = learn_speeds(state, {"n1": Measured("nx", Speed(compute=9.0), (2.0, 1e-6, None))})
     assert again["trials"] == state["trials"], "later rounds say how fast a device is, not what a trial is worth"
-    stranger = replace(PROFILE, name="x", trial=Trial(gflops=1.0, downlink_mbps=8.0))
-    assert known_speed(state, stranger, 1e9).compute == pytest.approx(1.5, rel=1e-3)
+    stranger = known_speed(state, replace(PROFILE, name="x"), (1.0, 1e-6, 1e-6))
+    assert stranger.compute == pytest.approx(1.5, rel=1e-3)
