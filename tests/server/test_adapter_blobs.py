@@ -33,6 +33,7 @@ from storage.blobs import BlobStore
 from storage.checkpoint import read_config
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_run import MODEL, spec_of
+from transport.handout import read_handout
 
 GEOMETRY = geometry_from_config(MODEL)
 RANKS = (4, 8, 16)
@@ -58,6 +59,18 @@ def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
     held = np.concatenate(parts)
     assert len(held) >= wanted and len(held) - len(parts[-1]) < wanted
     np.testing.assert_array_equal(held, tensors["layers.0.q.A"][: len(held)])
+
+
+def test_rounded_blocks_are_smaller_and_the_head_is_exact(tmp_path: Path) -> None:
+    spec = spec_of(GEOMETRY, 400)
+    blobs, tensors = BlobStore(tmp_path), drawn(spec)
+    exact, rounded = (store_adapter(blobs, spec, tensors, 1, ranks=RANKS, downlink=how) for how in ("full", "bf16"))
+    sizes = [sum(ref.size for ref in each.rank_blocks) for each in (exact, rounded)]
+    assert sizes[1] < 0.5 * sizes[0]
+    read = read_handout(blobs, rounded.rank_blocks, rounded.head)
+    for name, value in tensors.items():
+        tolerance = 0.0 if name.startswith("head.") else 2.0**-8
+        np.testing.assert_allclose(read[name], value, rtol=tolerance, atol=0)
 
 
 def test_equal_tensors_are_equal_blobs(tmp_path: Path) -> None:

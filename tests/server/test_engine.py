@@ -12,6 +12,7 @@ import pytest
 
 from client.held_shift import HeldShift
 from fedcore.base_shift import shift_shapes
+from fedcore.codec.cast import from_bf16, to_bf16
 from fedcore.codec.chain import encode
 from fedcore.codec.delta import apply_delta
 from fedcore.codec.negotiation import PARTS
@@ -34,6 +35,7 @@ from storage.blobs import BlobStore
 from strategies.table import make_strategy
 from tests.server.conftest import TinyModel
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
+from transport.handout import read_handout
 
 DEVICES = ("a", "b")
 PROFILES = {name: DeviceProfile(name=name, device_class="tiny", num_examples=3) for name in DEVICES}
@@ -205,6 +207,24 @@ def test_a_downlink_of_deltas_offers_them_while_they_are_of_use(tiny: TinyModel,
             assert blob_name(made) == ref.id
         offered.append({ref.delta_id for ref in deltas})
     assert not any(played.engine.blobs.has(each) for each in offered[0] | offered[1])
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
+def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9", "training.downlink=bf16"])
+    works = played.begin()
+    for number in (1, 2):
+        played.count(works)
+        works = played.close(number)
+        read = read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head)
+        handed, exact = played.engine.handed_out(), played.engine.tensors
+        for name, value in read.items():
+            axis = 0 if name.endswith(".A") else -1
+            np.testing.assert_array_equal(value, np.take(handed[name], range(value.shape[axis]), axis=axis))
+            rounded = exact[name] if name.startswith("head.") else from_bf16(to_bf16(np.array(exact[name])))
+            np.testing.assert_array_equal(handed[name], rounded)
+    assert any((handed[name] != exact[name]).any() for name in exact), "the coordinator's own is not rounded"
     played.engine.log.close()
     played.engine.ledger.close()
 

@@ -27,6 +27,7 @@ bandit = "fixed"
 local_steps = 3
 batch_size = 8
 keep_optimizer = true
+downlink = "{downlink}"
 [coordinator]
 min_devices = 3
 [simulation]
@@ -48,7 +49,7 @@ STACKING = '[strategy]\nname = "flora"'
 def test_a_simulated_run_has_the_bits_of_the_real_one(bert: Path, stage: Stage) -> None:
     with (stage.root / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 150)])
-    (stage.root / "cfg.toml").write_text(CONFIG.format(model=bert))
+    (stage.root / "cfg.toml").write_text(CONFIG.format(model=bert, downlink="bf16"))
     real = stage.start("real", "fleet", "cfg.toml", "--plain", "--run-dir", "real")
     assert real.ends() == 0, real.output()
     simulated = stage.run("simulate", "cfg.toml", "--run-dir", "simulated")
@@ -74,7 +75,7 @@ def test_a_simulated_run_has_the_bits_of_the_real_one(bert: Path, stage: Stage) 
 def test_so_has_one_whose_base_weights_move(bert: Path, stage: Stage) -> None:
     with (stage.root / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 60)])
-    text = CONFIG.format(model=bert).replace('codec = "ef+topk:0.5+int8+zstd"', "slowdown = 2.0")
+    text = CONFIG.format(model=bert, downlink="full").replace('codec = "ef+topk:0.5+int8+zstd"', "slowdown = 2.0")
     (stage.root / "cfg.toml").write_text(text.replace("rounds = 4", "rounds = 3").replace("[strategy]", STACKING))
     real = stage.start("real", "fleet", "cfg.toml", "--plain", "--run-dir", "real")
     assert real.ends() == 0, real.output()
