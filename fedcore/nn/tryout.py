@@ -17,8 +17,8 @@ from fedcore.geometry import geometry_from_config
 from fedcore.nn.load import DTYPES
 from fedcore.nn.model_folder import quiet, read_config
 
-ROWS = 8
-ENOUGH_S = 0.2  # of timed passes, after one that is not timed
+TOKENS = 512  # of a pass, about
+ENOUGH_S = 0.2  # of passes; the first, in which torch prepares itself, counts only where it takes as long alone
 PASSES = 20  # at most
 _WORDS = 8  # rows of the embedding table, which the passes do not use
 
@@ -26,18 +26,18 @@ _WORDS = 8  # rows of the embedding table, which the passes do not use
 def training_gflops(
     folder: Path, *, dtype: str, max_length: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Return the GFLOP/s of the fastest of a few passes of ROWS x `max_length` tokens, > 0.
+    """Return the GFLOP/s of the fastest of a few passes of about TOKENS tokens in rows of `max_length`, > 0.
 
     `folder` holds the model's config.json; `dtype` is that of the frozen base. Raises ModelError for a config that
     cannot be read.
     """
     geometry = geometry_from_config(read_config(folder))
     layer = _one_layer(folder, DTYPES[dtype])
-    states = torch.randn(ROWS, max_length, geometry.hidden, dtype=DTYPES[dtype], requires_grad=True)
-    flops = base_step_flops(geometry, batch_size=ROWS, max_length=max_length) / geometry.layers
-    _pass(layer, states)
+    rows = max(1, TOKENS // max_length)
+    states = torch.randn(rows, max_length, geometry.hidden, dtype=DTYPES[dtype], requires_grad=True)
+    flops = base_step_flops(geometry, batch_size=rows, max_length=max_length) / geometry.layers
     taken: list[float] = []
-    while len(taken) < PASSES and sum(taken) < ENOUGH_S:
+    while not taken or (len(taken) < PASSES and sum(taken) < ENOUGH_S):
         begin = clock()
         _pass(layer, states)
         taken.append(clock() - begin)
