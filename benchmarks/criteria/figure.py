@@ -4,25 +4,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import pyplot as plt
 
 from benchmarks.criteria.correlation import Agreement
 from benchmarks.criteria.curves import Point
+from benchmarks.drawing import BLACK, BLUE, GREEN, OLIVE, ORANGE, PINK, RED, SKY, save
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; line and marker tell cases apart in grey as well.
+# Line and marker tell cases apart in grey as well.
 STYLES = {
-    "lora-taylor": ("#0072B2", "-", "o"),
-    "taylor": ("#56B4E9", "-", "s"),
-    "magnitude": ("#E69F00", "--", "^"),
-    "wanda-sp": ("#009E73", "--", "v"),
-    "flap": ("#D55E00", "-", "D"),
-    "flap+bias": ("#D55E00", ":", "d"),
-    "amp": ("#CC79A7", "--", "P"),
-    "random": ("#000000", ":", "x"),
-    "l0": ("#B8A800", "-.", "*"),
+    "lora-taylor": (BLUE, "-", "o"),
+    "taylor": (SKY, "-", "s"),
+    "magnitude": (ORANGE, "--", "^"),
+    "wanda-sp": (GREEN, "--", "v"),
+    "flap": (RED, "-", "D"),
+    "flap+bias": (RED, ":", "d"),
+    "amp": (PINK, "--", "P"),
+    "random": (BLACK, ":", "x"),
+    "l0": (OLIVE, "-.", "*"),
 }
-RANK_STYLES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+RANK_STYLES = (BLUE, ORANGE, GREEN, PINK)
 SIGNAL_LINES = {"same batches": "-", "training": "--"}
 
 
@@ -46,7 +47,7 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
     figure.legend(handles, names, loc="lower center", ncol=5, frameon=False)
     seeds = len({point.seed for point in points})
     figure.suptitle(f"MiniLM on movie reviews, one cut by criterion; mean and range of {seeds} seed(s)")
-    _save(figure, path, bottom=0.12)
+    save(figure, path, bottom=0.12)
 
 
 def draw_agreement(found: Sequence[Agreement], path: Path) -> None:
@@ -68,7 +69,7 @@ def draw_agreement(found: Sequence[Agreement], path: Path) -> None:
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="lower center", ncol=3, frameon=False)
     figure.suptitle("LoRA's gradients in place of the weights' own, mean over layers")
-    _save(figure, path, bottom=0.14)
+    save(figure, path, bottom=0.14)
 
 
 def _curve(panel: Any, points: Sequence[Point], case: str) -> None:
@@ -83,10 +84,3 @@ def _curve(panel: Any, points: Sequence[Point], case: str) -> None:
     panel.errorbar(
         sparsity, mean, yerr=spread, color=colour, linestyle=line, marker=marker, markersize=6, capsize=2, label=case
     )
-
-
-def _save(figure: Any, path: Path, *, bottom: float) -> None:
-    figure.tight_layout(rect=(0, bottom, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.diloco.cases import DILOCO, Case, Point
+from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, save
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; the strategy is in the colour, H in the line.
-COLOURS = {"bf16+zstd": "#0072B2", "ef+int8+zstd": "#E69F00", "ef+int4+zstd": "#009E73"}
-BASELINE = "#000000"
+COLOURS = {"bf16+zstd": BLUE, "ef+int8+zstd": ORANGE, "ef+int4+zstd": GREEN}
+BASELINE = BLACK
 LINES = {5: ":", 10: "-", 30: "--"}
 MARKERS = {5: "^", 10: "o", 30: "s"}
 MEGABYTE = 1e6
@@ -38,10 +38,7 @@ def draw(runs: Mapping[Case, Sequence[Point]], path: Path) -> None:
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="lower center", ncol=4, frameon=False)
     figure.suptitle("One outer step per marker: FedIT (black) and DiLoCo by update codec, H local steps a round")
-    figure.tight_layout(rect=(0, 0.13, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path, bottom=0.13)
 
 
 def _line(panel: Axes, case: Case, cost: Sequence[float], loss: Sequence[float]) -> None:

@@ -6,30 +6,27 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY
 from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.entries import Entry
 from benchmarks.fleet80.tables import REFERENCE, speedups
 from benchmarks.fleet80.tracks import Track
 
 COLOURS = {
-    "fedspine": "#D55E00",
-    "fedspine-steps": "#E69F00",
-    "fedit": "#000000",
-    "uniform": "#0072B2",
-    "fedit-r2-h20": "#CC79A7",
-    "oracle": "#009E73",
-    "oracle-steps": "#009E73",
-    "hetlora": "#56B4E9",
+    "fedspine": RED,
+    "fedspine-steps": ORANGE,
+    "fedit": BLACK,
+    "uniform": BLUE,
+    "fedit-r2-h20": PINK,
+    "oracle": GREEN,
+    "oracle-steps": GREEN,
+    "hetlora": SKY,
 }
-CLASS_COLOURS = {"tx2": "#0072B2", "nx": "#E69F00", "agx": "#009E73"}
+CLASS_COLOURS = {"tx2": BLUE, "nx": ORANGE, "agx": GREEN}
 MINOR = "#9A9A9A"
 DOTS_PER_INCH = 150
 
@@ -119,7 +116,7 @@ def _speedup(track: Track, entries: Sequence[Entry]) -> bool:
     axes = _axes(f"times faster than {REFERENCE} to {100 * target:.0f} % (virtual time)", "")
     shown = axes.barh(ordered, [bars[name] for name in ordered], color=[COLOURS.get(name, MINOR) for name in ordered])
     axes.bar_label(shown, fmt=" %.2f")
-    axes.axvline(1.0, color="#000000", linewidth=0.8)
+    axes.axvline(1.0, color=BLACK, linewidth=0.8)
     axes.margins(x=0.12)
     return True
 

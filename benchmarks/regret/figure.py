@@ -4,29 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import pyplot
 
+from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, save
 from benchmarks.regret.play import Played
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; line styles tell them apart in grey as well.
+# Line and marker tell cases apart in grey as well.
 STYLES: Mapping[str, tuple[str, str]] = {
-    "random": ("#999999", ":"),
-    "best fixed arm": ("#000000", "--"),
-    "s-ucb": ("#E69F00", ":"),
-    "s-ucb, filter": ("#E69F00", "-"),
-    "thompson, filter": ("#CC79A7", "-."),
-    "smooth-ucb, filter": ("#56B4E9", "-"),
-    "linucb, filter": ("#0072B2", "-"),
-    "oracle": ("#009E73", "--"),
+    "random": (GREY, ":"),
+    "best fixed arm": (BLACK, "--"),
+    "s-ucb": (ORANGE, ":"),
+    "s-ucb, filter": (ORANGE, "-"),
+    "thompson, filter": (PINK, "-."),
+    "smooth-ucb, filter": (SKY, "-"),
+    "linucb, filter": (BLUE, "-"),
+    "oracle": (GREEN, "--"),
 }
 
 
 def draw(games: Mapping[str, Mapping[str, Sequence[Played]]], path: Path) -> None:
     """Write the figure; `games` are fleet -> policy -> games, one for each seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(2, len(games), figsize=(4.2 * len(games), 7.6), squeeze=False)
     for column, (fleet, policies) in enumerate(games.items()):
         above, below = axes[0][column], axes[1][column]
@@ -49,7 +46,4 @@ def draw(games: Mapping[str, Mapping[str, Sequence[Played]]], path: Path) -> Non
             each.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("summed regret (median; seeds shaded)")
     axes[0][-1].legend(frameon=False, fontsize=8, loc="upper left")
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    save(figure, path)
