@@ -85,7 +85,7 @@ class StrategyConfig:
     name: str = "fedspine"
     target_sparsity: float = 0.5  # a class may set its own
     ranks: tuple[int, ...] = (4, 8, 16)
-    bandit: str = "s-ucb"  # one of fedcore.bandit.table
+    bandit: str = "linucb"  # one of fedcore.bandit.table
     aggregator: str = "factor-mean"  # or another of fedcore.aggregation.table
     server_lr: float = 1.0  # step along the aggregated increment
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
@@ -98,11 +98,11 @@ class StrategyConfig:
     share_posterior: bool = True  # devices of a class share what the bandit learned
     reward_times: str = "measured"  # or "model": times from the cost model, so that runs repeat
     discount: float = 0.98
-    exploration: float = 0.1
+    exploration: float | None = None  # width of the confidence bound; None: what suits the bandit
     min_width: float = 0.1  # leaves of the bandit's tree are not split below this share of an axis
     local_steps_choices: tuple[int, ...] = ()  # local steps as a part of the arm; empty: all take training.local_steps
     context: bool = False  # tell the bandit each device's learned speeds; needs a pace
-    pace: str = "off"  # a common time budget per round, from learned speeds: "filter" or "lagrange"
+    pace: str = "filter"  # a common time budget per round, from learned speeds: "filter", "lagrange", or "off"
 
     def __post_init__(self) -> None:
         _sparsity("strategy.target_sparsity", self.target_sparsity)
@@ -135,7 +135,8 @@ class StrategyConfig:
         _one_of("strategy.pace", self.pace, ("off", "filter", "lagrange"))
         _one_of("strategy.reward_times", self.reward_times, ("measured", "model"))
         _share("strategy.discount", self.discount)
-        _at_least("strategy.exploration", self.exploration, 0)
+        if self.exploration is not None:
+            _at_least("strategy.exploration", self.exploration, 0)
         _between("strategy.min_width", self.min_width, 0.001, 1.0)
         _above("strategy.server_lr", self.server_lr, 0)
         if not 0.0 <= self.server_momentum < 1.0:

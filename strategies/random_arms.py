@@ -19,8 +19,8 @@ NAME = "random-arms"
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: `strategy.bandit` is "random" whatever it says."""
-    return replace(config, strategy=replace(config.strategy, bandit="random"))
+    """Return the configuration as this strategy reads it: `strategy.bandit` is "random", and there is no pace."""
+    return replace(config, strategy=replace(config.strategy, bandit="random", pace="off", context=False))
 
 
 def random_arms(

@@ -131,7 +131,7 @@ def test_choices_of_steps_ascend_from_one_without_doubles(steps: tuple[int, ...]
 def test_a_context_needs_a_pace() -> None:
     assert StrategyConfig(context=True, pace="filter").context
     with pytest.raises(ConfigError, match=r"needs learned speeds: set strategy\.pace"):
-        StrategyConfig(context=True)
+        StrategyConfig(context=True, pace="off")
 
 
 @pytest.mark.parametrize("ranks", [(8, 4), (4, 4)])

@@ -9,7 +9,8 @@ from fedcore.bandit.fixed import FixedArm
 from fedcore.bandit.s_ucb import SUcb
 
 FILTER = {"pace": "filter"}
-LINUCB = {"bandit": "linucb", "exploration": 0.3}  # its bound is narrower than a count's: chosen on the tuning fleet
+ALONE = {"pace": "off"}  # every device for itself
+LINUCB = {"bandit": "linucb"}
 RANDOM = "random"
 BEST = "linucb, filter"
 GOALS = ("s-ucb, filter", "smooth-ucb, filter", BEST)  # held against half of random's regret and the best fixed arm's
@@ -21,10 +22,10 @@ def _s_ucb(name: str, **settings: float) -> Player:
 
 
 PLAYERS: Sequence[Player] = (
-    Player(name=RANDOM, strategy={"bandit": "random"}),
-    Player(name="s-ucb", strategy={"bandit": "s-ucb"}),
-    Player(name="smooth-ucb", strategy={"bandit": "smooth-ucb"}),
-    Player(name="linucb", strategy=LINUCB),
+    Player(name=RANDOM, strategy={"bandit": "random"} | ALONE),
+    Player(name="s-ucb", strategy={"bandit": "s-ucb"} | ALONE),
+    Player(name="smooth-ucb", strategy={"bandit": "smooth-ucb"} | ALONE),
+    Player(name="linucb", strategy=LINUCB | ALONE),
     Player(name="s-ucb, lagrange", strategy={"bandit": "s-ucb", "pace": "lagrange"}),
     Player(name="linucb, lagrange, context", strategy=LINUCB | {"pace": "lagrange", "context": True}),
     Player(name="random, filter", strategy={"bandit": "random"} | FILTER),
@@ -47,6 +48,7 @@ def fixed_arms(fleet: Fleet) -> list[Player]:
     return [
         Player(
             name=f"fixed: {'most' if sparsity else 'least'} sparsity, rank {rank}, {steps} steps",
+            strategy=ALONE,
             bandit=FixedArm(sparsity=sparsity, rank=rank, steps=steps),
         )
         for sparsity, rank, steps in itertools.product((0.0, fleet.target), RANKS, STEPS)

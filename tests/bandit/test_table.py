@@ -10,7 +10,7 @@ from fedcore.config import StrategyConfig
 from fedcore.errors import ConfigError
 from fedcore.protocols import ArmSpace
 
-CONFIG = StrategyConfig(ranks=(4, 8), discount=0.9, exploration=0.3, min_width=0.2, target_sparsity=0.4)
+CONFIG = StrategyConfig(bandit="s-ucb", ranks=(4, 8), discount=0.9, exploration=0.3, min_width=0.2, target_sparsity=0.4)
 
 
 @pytest.mark.parametrize("name", BANDITS)
@@ -29,6 +29,11 @@ def test_every_entry_is_a_bandit_of_its_name(name):
 def test_settings_reach_the_bandit():
     assert make_bandit(CONFIG) == SUcb(ranks=(4, 8), discount=0.9, exploration=0.3, min_width=0.2)
     assert make_bandit(replace(CONFIG, bandit="fixed")) == FixedArm(sparsity=0.4, rank=8)
+
+
+def test_without_a_width_every_bandit_has_its_own():
+    widths = {name: make_bandit(StrategyConfig(bandit=name)).exploration for name in ("s-ucb", "smooth-ucb", "linucb")}
+    assert widths == {"s-ucb": 0.1, "smooth-ucb": 0.1, "linucb": 0.3}
 
 
 def test_an_unknown_name_lists_the_known_ones():

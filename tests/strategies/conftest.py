@@ -118,10 +118,11 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def build(config):
-    """Return make(changes to [strategy], prior=None) -> Strategy."""
+    """Return make(changes to [strategy], prior=None) -> Strategy, without a pace unless it is asked for."""
 
     def make(prior=None, **changes):
-        return make_strategy(replace(config, strategy=replace(config.strategy, **changes)), GEOMETRY, HEAD, prior)
+        asked = {"pace": "off"} | changes
+        return make_strategy(replace(config, strategy=replace(config.strategy, **asked)), GEOMETRY, HEAD, prior)
 
     return make
 

@@ -10,7 +10,7 @@ SMALL = replace(
     FLEETS["drifting"],
     kinds=(Kind(name="fast", count=8, slowdowns=(1.0, 2.0)), Kind(name="slow", count=8, slowdowns=(4.0, 8.0))),
 )
-RANDOM = Player(name="random", strategy={"bandit": "random"})
+RANDOM = Player(name="random", strategy={"bandit": "random", "pace": "off"})
 ORACLE = Player(name="oracle", strategy={"bandit": "fixed", "pace": "filter"}, oracle=True)
 
 
