@@ -40,7 +40,7 @@ _ALL = (
     Variant(name="fedspine-unpaced", strategy="fedspine", overrides=UNPACED, tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
-    Variant(name="fedit-r2", strategy="fedavg-lora", overrides=("strategy.ranks=[2]",), tuned_as="fedit"),
+    Variant(name="fedit-r2", strategy="fedavg-lora", overrides=("strategy.ranks=[2]",), seeds=THREE, tuned_as="fedit"),
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
