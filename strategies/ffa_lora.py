@@ -18,7 +18,7 @@ from fedcore.outcome import GroupScores
 from fedcore.trains import Factors, Trains
 from strategies.compose import compose
 from strategies.policy import Policy
-from strategies.trained_part import same
+from strategies.trained_part import partly_new, same
 from strategies.unpruned import unpruned
 
 NAME = "ffa-lora"
@@ -31,8 +31,7 @@ def settings(config: Config) -> Config:
     `strategy.aggregator` has no effect: a new decomposition would change A, and the mean of factors is exact.
     """
     dense = unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
-    downlink = "delta" if config.training.downlink == "full" else config.training.downlink
-    return replace(dense, training=replace(dense.training, downlink=downlink))
+    return replace(dense, training=replace(dense.training, downlink=partly_new(config)))
 
 
 def ffa_lora(

@@ -20,7 +20,7 @@ from fedcore.outcome import GroupScores
 from fedcore.trains import Factors, Trains
 from strategies.compose import compose
 from strategies.policy import Policy
-from strategies.trained_part import Cohort, TrainedPart
+from strategies.trained_part import Cohort, TrainedPart, partly_new
 from strategies.unpruned import unpruned
 
 NAME = "rolora"
@@ -28,16 +28,16 @@ ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences, a fresh optimiser.
+    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences where they are not
+    rounded, a fresh optimiser.
 
-    `strategy.aggregator`, `strategy.server_optimizer`, `training.downlink` and `training.keep_optimizer` have no
-    effect.
+    `strategy.aggregator`, `strategy.server_optimizer` and `training.keep_optimizer` have no effect.
     """
     dense = unpruned(config, aggregator="factor-mean", ranks=config.strategy.ranks[-1:])
     return replace(
         dense,
         strategy=replace(dense.strategy, server_optimizer="sgd"),
-        training=replace(dense.training, downlink="delta", keep_optimizer=False),
+        training=replace(dense.training, downlink=partly_new(config), keep_optimizer=False),
     )
 
 

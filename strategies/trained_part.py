@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedcore.config import Config
 from fedcore.protocols import Json
 from fedcore.trains import EVERYTHING, Factors, Trains
 from strategies.choice import Choice
@@ -55,3 +56,8 @@ def trains_json(trains: Trains) -> Json:
     if trains.everything:
         return {}
     return {"trains": {"factors": str(trains.factors), "first_layer": trains.first_layer}}
+
+
+def partly_new(config: Config) -> str:
+    """Return the `training.downlink` of adapters of which a part stays: differences, unless another is asked for."""
+    return "delta" if config.training.downlink == "full" else config.training.downlink

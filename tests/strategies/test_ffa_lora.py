@@ -1,6 +1,9 @@
 """FFA-LoRA: one frozen A for everybody, so that the mean of the products is the product of the mean."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from fedcore.aggregation.table import make_aggregator
 from fedcore.keep_set import KeepSet
@@ -63,3 +66,11 @@ def test_everybody_trains_b_of_the_dense_model_at_the_largest_rank(build, config
         assert {(each.arm.rank, each.keep_set) for each in plan.assignments} == {(8, KeepSet.full(geometry))}
     choices = [each for each in events if each["event"] == "choice"]
     assert all(each["trains"] == {"factors": "b", "first_layer": 0} for each in choices)
+
+
+@pytest.mark.parametrize("name", ["ffa-lora", "rolora"])
+def test_rounded_hand_outs_stay_rounded(name, config):
+    for asked, had in (("full", "delta"), ("delta", "delta"), ("bf16", "bf16")):
+        named = replace(config, strategy=replace(config.strategy, name=name))
+        changed = replace(named, training=replace(named.training, downlink=asked))
+        assert resolve_settings(changed).training.downlink == had
