@@ -132,7 +132,7 @@ async def test_a_coordinator_that_does_not_answer_is_a_transport_error(tmp_path:
 async def test_a_thin_downlink_takes_its_time_and_shows_how_fast_it_is(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.link.LARGE_BYTES", 10_000)
+    monkeypatch.setattr("transport.link.LARGE_BYTES", 100)
     settings = LinkSettings(targets=(served.address,), tls=None, uplink=Throttle(0.0), downlink=Throttle(200_000.0))
     link = Link(settings)
     ref = next(each for each in (await link.describe()).model_files if each.name == "model.safetensors")
@@ -141,7 +141,7 @@ async def test_a_thin_downlink_takes_its_time_and_shows_how_fast_it_is(
     assert time.monotonic() - begin >= ref.size * 8 / 200_000
     assert 0.05 < link.downlink_mbps <= 0.2
     before = link.downlink_mbps
-    await link.fetch(replace(ref, inline=b"123"), BlobStore(tmp_path / "store"))
+    await link.fetch(replace(ref, inline=b"1"), BlobStore(tmp_path / "store"))
     assert link.downlink_mbps == before, "a small one says nothing"
     await link.close()
 

@@ -128,7 +128,7 @@ def test_keys_are_for_the_owner_alone(finished: Finished) -> None:
 def test_the_resolved_configuration_is_complete(finished: Finished) -> None:
     config = parse_config((finished.run / "config.toml").read_text())
     assert config.data.labels == ("neg", "pos")
-    assert (config.run.rounds, config.strategy.bandit, config.training.codec) == (4, "s-ucb", "bf16+zstd")
+    assert (config.run.rounds, config.strategy.bandit, config.training.codec) == (4, "linucb", "bf16+zstd")
     assert [each.name for each in config.classes] == ["big", "small"]
 
 
@@ -141,7 +141,7 @@ def test_the_summary_tells_the_run(finished: Finished) -> None:
         "seed": 0,
         "strategy": "fedspine",
         "aggregator": "factor-mean",
-        "bandit": "s-ucb",
+        "bandit": "linucb",
     }
     networks = summary["networks"]
     assert {name: each["devices"] for name, each in networks.items()} == {"thin": 1, "unknown": 2}

@@ -23,6 +23,7 @@ ranks = [2, 4]
 warmup_rounds = 1
 recovery_rounds = 1
 bandit = "fixed"
+pace = "off"
 [training]
 local_steps = 3
 batch_size = 8
