@@ -58,9 +58,8 @@ def rows(tmp_path: Path) -> Path:
 
 def changes(root: Path, model: Path, rows: Path, rounds: int) -> dict[str, str]:
     """What is other than in the example: a tiny model, fixed arms."""
-    words = {"run-dir": root / "run", "model.path": model, "data.train": rows, "strategy.bandit": "fixed"} | {
-        "strategy.pace": "off"
-    }
+    words = {"run-dir": root / "run", "model.path": model, "data.train": rows}
+    words |= {"strategy.bandit": "fixed", "strategy.pace": "off"}
     numbers = {"run.rounds": rounds, "training.local_steps": 2, "training.batch_size": 4, "model.max_length": 16}
     return {key: f"'{value}'" for key, value in words.items()} | {key: str(value) for key, value in numbers.items()}
 
