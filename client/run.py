@@ -119,12 +119,12 @@ async def _device(
 async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> Trial:
     """Measure this device, so that its first round need not find out how fast it is.
 
-    A link is known where the base model came down it; what goes up is taken to be as fast until an update did.
+    A link is known where the base model came down it.
     """
     from fedcore.nn.tryout import training_gflops
 
     gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
-    return Trial(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps, uplink_mbps=link.downlink_mbps)
+    return Trial(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
 
 
 async def _evaluator(

@@ -146,11 +146,10 @@ def step_seconds(
 
 def base_step_flops(geometry: Geometry, *, batch_size: int, max_length: int) -> float:
     """Return the operations of a pass there and back through the dense frozen layers, without adapters."""
-    dense = geometry.head_units, geometry.ffn
     forward = forward_flops(
         geometry,
-        heads=dense[0],
-        channels=dense[1],
+        heads=geometry.head_units,
+        channels=geometry.ffn,
         rank=0,
         targets=(),
         batch_size=batch_size,

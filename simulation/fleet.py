@@ -1,10 +1,8 @@
 """The virtual devices of a run: profiles, rows and what their classes say, without anything per device that grows."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 from fedcore.codec.grammar import PARTS
 from fedcore.config import ClassConfig, Config
@@ -14,10 +12,9 @@ from fedcore.protocols import Strategy
 from fedcore.seeds import uniform
 from simulation.availability import Span, Traces, online_spans
 from simulation.dealing import Indices
+from simulation.trial import drawn_trial
 
-CLOCK_SIGMA = 0.05  # of a device's own measurement of its processor, lognormal
 UNLIMITED_MBPS = 1e5  # what a device measures on a link without limit
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +72,13 @@ def _speed(bounds: Sequence[float], same: float, device: str, seed: int) -> floa
 
 
 def _trial(config: Config, kind: ClassConfig, profile: DeviceProfile) -> Trial:
-    """Return what a device would have measured of itself: about the truth, its links as they were at that moment."""
-
-    def measured(true: float, sigma: float, what: str) -> float:
-        return true * math.exp(sigma * _NORMAL.inv_cdf(uniform(config.run.seed, "trial", what, profile.name)))
-
-    return Trial(
-        gflops=measured(config.simulation.gflops / profile.slowdown, CLOCK_SIGMA, "compute"),
-        downlink_mbps=measured(profile.downlink_mbps or UNLIMITED_MBPS, kind.link_sigma, "downlink"),
-        uplink_mbps=measured(profile.uplink_mbps or UNLIMITED_MBPS, kind.link_sigma, "uplink"),
+    return drawn_trial(
+        config.run.seed,
+        profile.name,
+        gflops=config.simulation.gflops / profile.slowdown,
+        downlink_mbps=profile.downlink_mbps or UNLIMITED_MBPS,
+        uplink_mbps=profile.uplink_mbps or UNLIMITED_MBPS,
+        link_sigma=kind.link_sigma,
     )
 
 

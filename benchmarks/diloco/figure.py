@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from benchmarks.diloco.cases import DILOCO, Case, Point
 from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, save
 
+# The strategy is in the colour, H in the line.
 COLOURS = {"bf16+zstd": BLUE, "ef+int8+zstd": ORANGE, "ef+int4+zstd": GREEN}
 BASELINE = BLACK
 LINES = {5: ":", 10: "-", 30: "--"}

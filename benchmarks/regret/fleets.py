@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 from fedcore.config import ClassConfig, Config, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
 from fedcore.geometry import Geometry
 from fedcore.profile import DeviceProfile, Trial
 from fedcore.seeds import uniform
-from simulation.fleet import CLOCK_SIGMA
+from simulation.trial import drawn_trial
 from strategies.cost import REFERENCE_FLOPS_PER_S
 
 ROUNDS = 30
@@ -35,7 +34,6 @@ RANKS = (4, 8, 16)
 STEPS = (5, 10, 20, 40)
 LINK_SPREAD = 0.3  # of a link's speed from round to round, lognormal
 GFLOPS = REFERENCE_FLOPS_PER_S / 1e9  # of a device without slowdown
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +102,15 @@ def _link(kind: Kind, seed: int, number: int) -> float:
 
 def _trial(kind: Kind, seed: int, number: int) -> Trial:
     """Return what a device measured of itself before the first round, on a link as varying as any round's."""
-
-    def measured(true: float, sigma: float, what: str) -> float:
-        return true * math.exp(sigma * _NORMAL.inv_cdf(uniform(seed, "trial", what, kind.name, number)))
-
-    return Trial(
-        gflops=measured(GFLOPS / kind.slowdowns[number % len(kind.slowdowns)], CLOCK_SIGMA, "compute"),
-        downlink_mbps=measured(_link(kind, seed, number), LINK_SPREAD, "downlink"),
-        uplink_mbps=measured(_link(kind, seed, number), LINK_SPREAD, "uplink"),
+    link_mbps = _link(kind, seed, number)
+    return drawn_trial(
+        seed,
+        kind.name,
+        number,
+        gflops=GFLOPS / kind.slowdowns[number % len(kind.slowdowns)],
+        downlink_mbps=link_mbps,
+        uplink_mbps=link_mbps,
+        link_sigma=LINK_SPREAD,
     )
 
 

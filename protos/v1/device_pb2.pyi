@@ -20,7 +20,7 @@ ROLE_EVALUATOR: Role
 ROLE_EDGE: Role
 
 class DeviceProfile(_message.Message):
-    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "trial", "codecs")
+    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "codecs", "trial")
     class LabelCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,8 +37,8 @@ class DeviceProfile(_message.Message):
     LABEL_COUNTS_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
-    TRIAL_FIELD_NUMBER: _ClassVar[int]
     CODECS_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_class: str
     num_examples: int
@@ -48,9 +48,9 @@ class DeviceProfile(_message.Message):
     label_counts: _containers.ScalarMap[str, int]
     downlink_mbps: float
     network: str
-    trial: Trial
     codecs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
+    trial: Trial
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., codecs: _Optional[_Iterable[str]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ...) -> None: ...
 
 class Trial(_message.Message):
     __slots__ = ("gflops", "downlink_mbps", "uplink_mbps")
