@@ -58,16 +58,7 @@ def test_devices_join_with_what_was_carried_to_them(stage: Stage, bert: Path) ->
     address = json.loads(endpoint.read_text())["address"]
     assert address.startswith("localhost:")
 
-    def join(name: str, folder: Path, *words: object) -> Started:
-        return stage.start(name, "join", address, "--name", name, "--certs", folder, *words)
-
-    # A device by its own name with one row; one by its class's certificate that has only ever seen one label.
-    one = ("--data", "one.jsonl", "--text", "sentence", "--label", "mood", "--state", "state-1")
-    first = join("cam-1", machine(stage, "m1", "cam-1"), *one)
-    every = ("--class", "jetson", "--identity", "jetson", "--data", "pos.parquet", "--state", "state-2")
-    second = join("cam-2", machine(stage, "m2", "jetson"), *every)
-
-    # Who comes with another authority's certificate, or none, gets no word in.
+    # Who comes with another authority's certificate, or none, gets no word in. (Before any device: they end the run.)
     foreign = stage.run("certs", "foreign", "--device", "cam-3")
     assert foreign.returncode == 0
     stranger = stage.run(
@@ -86,6 +77,15 @@ def test_devices_join_with_what_was_carried_to_them(stage: Stage, bert: Path) ->
     )
     assert taken.returncode == 1
     assert f"cannot listen on {address}: the port is in use" in taken.stderr
+
+    def join(name: str, folder: Path, *words: object) -> Started:
+        return stage.start(name, "join", address, "--name", name, "--certs", folder, *words)
+
+    # A device by its own name with one row; one by its class's certificate that has only ever seen one label.
+    one = ("--data", "one.jsonl", "--text", "sentence", "--label", "mood", "--state", "state-1")
+    first = join("cam-1", machine(stage, "m1", "cam-1"), *one)
+    every = ("--class", "jetson", "--identity", "jetson", "--data", "pos.parquet", "--state", "state-2")
+    second = join("cam-2", machine(stage, "m2", "jetson"), *every)
 
     assert coordinator.ends() == 0, coordinator.output()
     assert first.ends(20) == second.ends(20) == 0, first.output() + second.output()
