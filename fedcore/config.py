@@ -91,6 +91,7 @@ class StrategyConfig:
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
     server_momentum: float = 0.9  # under "nesterov"
     cohort: int = 0  # devices per round; 0 is all
+    weights: str | None = None  # in the mean: "examples", or "effective" under the fleet's labels; None: the strategy's
     order: str = "fleet"  # whose removal order: one of the "fleet", one per "class", or one per "device"
     warmup_rounds: int = 2  # before the first cut
     recovery_rounds: int = 2  # after the last cut
@@ -129,6 +130,8 @@ class StrategyConfig:
             raise ConfigError(f"strategy.reward_weights: expected four weights, got {len(self.reward_weights)}")
         for weight in self.reward_weights:
             _at_least("strategy.reward_weights", weight, 0)
+        if self.weights is not None:
+            _one_of("strategy.weights", self.weights, ("examples", "effective"))
         _one_of("strategy.order", self.order, ("fleet", "class", "device"))
         if self.context and self.pace == "off":
             raise ConfigError("strategy.context needs learned speeds: set strategy.pace to filter or lagrange")

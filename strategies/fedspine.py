@@ -10,23 +10,26 @@ importance from gradients, weighted aggregation of different ranks. Reconstructe
   (fedcore.pruning.schedule), within the device's memory (strategies.feasible);
 - one nested removal order for the fleet, from the devices' averaged scores (fedcore.pruning.ordering), where personal
   ones did no better;
-- aggregation is whatever `strategy.aggregator` names.
+- aggregation is whatever `strategy.aggregator` names, and a device counts by what its rows are worth to the fleet
+  (strategies.weights, "effective") unless `strategy.weights` says otherwise.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fedcore.config import Config
 from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from strategies.compose import compose
 from strategies.policy import Policy
+from strategies.weights import weighted
 
 NAME = "fedspine"
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: as it is."""
-    return config
+    """Return the configuration as this strategy reads it: as it is, `strategy.weights` left open being "effective"."""
+    return replace(config, strategy=weighted(config.strategy))
 
 
 def fedspine(

@@ -20,13 +20,15 @@ from fedcore.pruning.criteria import CRITERIA
 from strategies.compose import compose
 from strategies.pacer import Pacer
 from strategies.policy import Policy
+from strategies.weights import weighted
 
 NAME = "oracle"
 
 
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: a pace, and one arm on offer, which any bandit takes."""
-    return replace(config, strategy=replace(config.strategy, bandit="fixed", pace="filter", context=False))
+    strategy = replace(weighted(config.strategy), bandit="fixed", pace="filter", context=False)
+    return replace(config, strategy=strategy)
 
 
 def oracle(

@@ -39,7 +39,7 @@ from strategies.lessons import learn_arms, learn_committed, learn_memory, learn_
 from strategies.pacer import Paced, Pacer
 from strategies.sampler import sample_cohort
 from strategies.trained_part import WHOLE, Cohort, TrainedPart, trains_json
-from strategies.weights import integer_weights
+from strategies.weights import EXAMPLES, cohort_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Policy:
         """Choose a cohort, an arm for each member, and freeze the removal orders as far as anyone is cut."""
         rng = generator(self.config.run.seed, "cohort", round_index)
         cohort = sample_cohort(roster, self.config.strategy.cohort, rng)
-        weights = integer_weights([profile.num_examples for profile in cohort])
+        weights = cohort_weights(self.config.strategy.weights or EXAMPLES, cohort, roster)
         chooser = Chooser(
             config=self.config,
             bandit=self.bandit,

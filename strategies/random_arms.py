@@ -1,7 +1,7 @@
 """FedSpine with arms drawn at random: what its bandit has to beat.
 
-Everything but the choice is FedSpine's (strategies.fedspine): the same feasible arms, schedule, order and aggregator.
-For device i in round t, independently,
+Everything but the choice is FedSpine's (strategies.fedspine): the same feasible arms, schedule, order, aggregator and
+weights. For device i in round t, independently,
 
     sparsity ~ U[low_i(t), high_i(t)],   rank ~ U(the ranks that fit)
 """
@@ -14,13 +14,15 @@ from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from strategies.compose import compose
 from strategies.policy import Policy
+from strategies.weights import weighted
 
 NAME = "random-arms"
 
 
 def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: `strategy.bandit` is "random", and there is no pace."""
-    return replace(config, strategy=replace(config.strategy, bandit="random", pace="off", context=False))
+    strategy = replace(weighted(config.strategy), bandit="random", pace="off", context=False)
+    return replace(config, strategy=strategy)
 
 
 def random_arms(

@@ -13,6 +13,7 @@ from fedcore.outcome import GroupScores, Status
 from fedcore.pruning.counts import keep_counts
 from fedcore.pruning.ordering import frozen_counts
 from fedcore.seeds import derive_seed
+from strategies.weights import cohort_weights
 
 
 def memory(strategy, sparsity, rank):
@@ -211,3 +212,23 @@ def test_an_empty_roster_plans_nothing(build):
     state, plan = strategy.plan(strategy.start(), (), 1)
     assert plan.assignments == plan.events == ()
     assert strategy.close(state, [], 1)[1].rewards == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "fedspine"}, "effective"),
+        ({"name": "random-arms"}, "effective"),
+        ({"name": "oracle"}, "effective"),
+        ({"name": "fedspine", "weights": "examples"}, "examples"),
+        ({"name": "fedavg-lora"}, "examples"),
+        ({"name": "uniform", "weights": "effective"}, "effective"),
+    ],
+)
+def test_a_cohort_is_weighted_as_its_strategy_says(build, roster, settings, expected):
+    skewed = tuple(replace(each, label_counts=(("no", 1), ("yes", each.num_examples - 1))) for each in roster)
+    strategy = build(**settings)
+    _, plan = strategy.plan(strategy.start(), skewed, 1)
+    weights = {each.device: each.weight for each in plan.assignments}
+    profiles = [each for each in skewed if each.name in weights]
+    assert list(weights.values()) == list(cohort_weights(expected, profiles, skewed))
