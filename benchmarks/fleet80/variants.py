@@ -24,39 +24,48 @@ class Variant:
 UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device for itself
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
-EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=12")  # cut from the second round to the eighth
+EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=18")  # cut once, in the second round
+EFFECTIVE = "strategy.weights=effective"  # FedSpine's weights for a rival
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
 
 def _spine(name: str, group: str, *overrides: str) -> Variant:
-    """FedSpine with something changed, at FedSpine's own learning rate."""
-    return Variant(name=name, strategy="fedspine", overrides=overrides, tuned_as="fedspine", group=group)
+    """FedSpine with something changed, at its learning rate; `overrides` come last, a schedule of theirs stands."""
+    return Variant(name=name, strategy="fedspine", overrides=(*EARLY, *overrides), tuned_as="fedspine", group=group)
 
 
 _ALL = (
-    Variant(name="fedspine", strategy="fedspine", seeds=THREE),
-    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS,), seeds=THREE, tuned_as="fedspine"),
-    Variant(name="fedspine-early", strategy="fedspine", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
-    Variant(name="fedspine-unpaced", strategy="fedspine", overrides=UNPACED, tuned_as="fedspine"),
+    Variant(name="fedspine", strategy="fedspine", overrides=EARLY, seeds=THREE),
+    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
+    Variant(name="fedspine-gradual", strategy="fedspine", overrides=(STEPS,), tuned_as="fedspine"),
+    Variant(name="fedspine-unpaced", strategy="fedspine", overrides=(*UNPACED, *EARLY), tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
     Variant(name="fedit-r2", strategy="fedavg-lora", overrides=("strategy.ranks=[2]",), seeds=THREE, tuned_as="fedit"),
+    Variant(
+        name="fedit-r2-effective",
+        strategy="fedavg-lora",
+        overrides=("strategy.ranks=[2]", EFFECTIVE),
+        tuned_as="fedit",
+    ),
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
+    Variant(name="uniform-early", strategy="uniform", overrides=(ONE_RANK, *EARLY), tuned_as="uniform"),
     Variant(
         name="uniform-r2-early",
         strategy="uniform",
-        overrides=("strategy.ranks=[2]", MORE, *EARLY),
+        overrides=("strategy.ranks=[2]", EFFECTIVE, *EARLY),
         tuned_as="uniform",
     ),
-    Variant(name="random-arms", strategy="random-arms", tuned_as="fedspine"),
-    Variant(name="oracle", strategy="oracle", tuned_as="fedspine"),
-    Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS,), tuned_as="fedspine"),
+    Variant(name="random-arms", strategy="random-arms", overrides=EARLY, tuned_as="fedspine"),
+    Variant(name="oracle", strategy="oracle", overrides=EARLY, tuned_as="fedspine"),
+    Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
     Variant(name="fedmp", strategy="fedmp"),
+    Variant(name="fedmp-early", strategy="fedmp", overrides=EARLY, tuned_as="fedmp"),
     Variant(name="ffa-lora", strategy="ffa-lora", overrides=(ONE_RANK,)),
     Variant(name="rolora", strategy="rolora", overrides=(ONE_RANK,)),
-    Variant(name="hetlora", strategy="hetlora"),
+    Variant(name="hetlora", strategy="hetlora", seeds=THREE),
     Variant(name="flexlora", strategy="flexlora"),
     Variant(name="flora", strategy="flora"),
     Variant(name="fedex-lora", strategy="fedex-lora", overrides=(ONE_RANK,)),
@@ -83,11 +92,11 @@ _ALL = (
     _spine("importance-random", "importance", "training.importance=random"),
     _spine("order-class", "order", "strategy.order=class"),
     _spine("order-device", "order", "strategy.order=device"),
-    _spine("warmup-1", "schedule", "strategy.warmup_rounds=1"),
-    _spine("warmup-6", "schedule", "strategy.warmup_rounds=6"),
+    _spine("warmup-3", "schedule", "strategy.warmup_rounds=3", "strategy.recovery_rounds=16"),
+    _spine("warmup-6", "schedule", "strategy.warmup_rounds=6", "strategy.recovery_rounds=13"),
     _spine("recovery-2", "schedule", "strategy.recovery_rounds=2"),
+    _spine("recovery-9", "schedule", "strategy.recovery_rounds=9"),
     _spine("distil-recovery-2", "recovery", "training.distill=0.5", "strategy.recovery_rounds=2"),
-    _spine("recovery-5", "schedule", "strategy.recovery_rounds=5"),
     _spine("bandit-thompson", "bandit", "strategy.bandit=thompson"),
     _spine("bandit-context", "bandit", "strategy.context=true"),
     _spine("bandit-s-ucb", "bandit", "strategy.bandit=s-ucb"),
@@ -99,6 +108,7 @@ _ALL = (
     _spine("float32-base", "precision", "model.dtype=float32"),
     _spine("distil", "recovery", "training.distill=0.5"),
     _spine("full-down", "bytes", "training.downlink=full"),
+    _spine("weights-examples", "skew", "strategy.weights=examples"),
     _spine("iid", "skew", "data.partition=iid"),
 )
 
