@@ -42,7 +42,8 @@ def simulate(
     """Run a simulation to its end, from its beginning or from where `ledger` stands, and return its summary.
 
     `after_round` stands in for the run's own measurements, of rounds and at the end, and for its exports: it is called
-    after every round that counted, with the engine as the round left it; never where nothing is trained.
+    after every round that counted, with the engine as the round left it, and once more for the last of them where a run
+    goes on, which may have been broken off in between; never where nothing is trained.
     Raises RunError where the run pauses; what is durable stays, and a resumed run goes on from there.
     """
     held, last, config = ledger.load(), ledger.last_round(), scene.config
@@ -88,7 +89,8 @@ def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, afte
         elif stage.judging is not None and config.evaluation.rows_per_round:
             stage.judging.evaluate(config.evaluation.rows_per_round)
 
-    if engine.adapter.round == 0 and after_round is None:
+    begun, others = engine.adapter.round > 0, after_round is not None
+    if begun == others:  # our own measurements begin with the untrained model; others' may lack the last round
         measure()
     waves = Waves(
         engine=engine,

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import benchmarks.fleet80.run
 import client.judge
 from benchmarks.fleet80.bits import packed, unpacked
 from benchmarks.fleet80.cases import Case, make_case
+from benchmarks.fleet80.examine import Examiner
 from benchmarks.fleet80.run import run_case
 from benchmarks.fleet80.stored import Result, load
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
+from simulation.judging import Judging
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
 
@@ -106,6 +109,27 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_result(ground: Ground) ->
     with pytest.raises(Stopped):
         ground.run(broken, stop)
     again = ground.run(broken)
+    assert again["rounds"] == expected["rounds"]
+    assert again["final"] == expected["final"]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_round_that_closed_unmeasured_is_measured_when_the_run_goes_on(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    case = ground.case("uniform", "strategy.ranks=[4]", seed=number)
+    expected = ground.run(case)
+
+    class Interrupted(Examiner):
+        def __call__(self, judging: Judging) -> None:
+            if judging.engine.adapter.round == number:
+                raise Stopped
+            super().__call__(judging)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(benchmarks.fleet80.run, "Examiner", Interrupted)
+        ground.run(case)
+    again = ground.run(case)
     assert again["rounds"] == expected["rounds"]
     assert again["final"] == expected["final"]
 
