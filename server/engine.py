@@ -23,8 +23,8 @@ from fedcore.rounds.result import RoundResult
 from fedcore.rounds.tier_state import Part
 from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission, TierSpec
-from protos.values import BlobRef, GlobalAdapter, UpdateSubmission, Work
-from server.adapter_blobs import blob_ids, blocks_below, store_adapter, with_deltas, with_step
+from protos.values import GlobalAdapter, UpdateSubmission, Work
+from server.adapter_blobs import blob_ids, store_adapter, with_deltas, with_step
 from server.allocator import trim
 from server.global_file import ADAPTER, VELOCITY, drop_older, map_global, write_global
 from server.label_census import LabelCensus
@@ -34,10 +34,9 @@ from server.records import clock_events, outcome_record, round_record
 from server.run_log import RunLog, close_key
 from server.tally import Tally
 from server.turn_record import TurnRecord
-from server.uploads import upload_bound
+from server.works import Sender
 from storage.blobs import BlobStore
 from transport.handout import read_handout
-from transport.payload import put_blob
 
 LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one a second thread, and looking for free pages, takes longer
 
@@ -48,15 +47,6 @@ class Turned:
 
     works: Mapping[str, Work]
     adapter: GlobalAdapter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Handout:
-    """What devices of equal keep-set, rank and codec share in a round."""
-
-    keep_set: BlobRef
-    rank_blocks: tuple[BlobRef, ...]
-    max_upload_bytes: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -279,14 +269,14 @@ class Engine:
         # The committed state is the one before planning: a resumed run plans this round again, with equal choices.
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
-        label_counts = self._label_counts(profiles)
-        works: dict[str, Work] = {}
-        shared: dict[tuple[str, int, str], _Handout] = {}
-        for each in plan.assignments:
-            key = each.keep_set.blob_id, each.arm.rank, each.training.codec
-            if key not in shared:
-                shared[key] = self._handout(each)
-            works[each.device] = self._work(each, shared[key], label_counts)
+        sender = Sender(
+            strategy=self.strategy,
+            blobs=self.blobs,
+            adapter=self.adapter,
+            counted=self.counted,
+            label_counts=self._label_counts(profiles),
+        )
+        works = sender.works(plan.assignments)
         tally = Tally(
             round=command.next_round,
             spec=self.strategy.spec,
@@ -303,35 +293,6 @@ class Engine:
         if self.config.training.label_skew == "ignore":
             return ()
         return self._census.rows(profiles, self.labels)
-
-    def _handout(self, assignment: Assignment) -> "_Handout":
-        return _Handout(
-            keep_set=put_blob(self.blobs, assignment.keep_set.to_bytes(), "keep-set"),
-            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
-            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
-        )
-
-    def _work(self, assignment: Assignment, handout: "_Handout", label_counts: tuple[int, ...]) -> Work:
-        reducing = self.strategy.aggregator.kind == "reducing"
-        return Work(
-            round=assignment.round,
-            arm=assignment.arm,
-            keep_set=handout.keep_set,
-            rank_blocks=handout.rank_blocks,
-            head=self.adapter.head,
-            local_steps=assignment.local_steps,
-            weight=assignment.weight,
-            seed=assignment.seed,
-            deadline_s=assignment.deadline_s,
-            score=assignment.score,
-            training=assignment.training,
-            max_upload_bytes=handout.max_upload_bytes,
-            label_counts=label_counts,
-            counted_round=self.counted.get(assignment.device, 0),
-            base_shift=self.adapter.base_shift,
-            # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
-            basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
-        )
 
     def _spent(self) -> list[str]:
         """Blobs no longer needed: this round's updates, and globals before the last two."""

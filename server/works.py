@@ -1,0 +1,72 @@
+"""A plan as it travels: every assignment with the blobs it names; what equal devices share is made once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fedcore.assignment import Assignment
+from fedcore.protocols import Strategy
+from protos.values import BlobRef, GlobalAdapter, Work
+from server.adapter_blobs import blocks_below
+from server.uploads import upload_bound
+from storage.blobs import BlobStore
+from transport.payload import put_blob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Handout:
+    """What devices of equal keep-set, rank and codec share in a round."""
+
+    keep_set: BlobRef
+    rank_blocks: tuple[BlobRef, ...]
+    max_upload_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Turns the assignments of one round into work."""
+
+    strategy: Strategy
+    blobs: BlobStore
+    adapter: GlobalAdapter  # what the round hands out
+    counted: Mapping[str, int]  # by device, the last round whose result holds its update
+    label_counts: tuple[int, ...]  # of the fleet, by agreed label; empty where label skew is ignored
+
+    def works(self, assignments: Iterable[Assignment]) -> dict[str, Work]:
+        """Return every device's work, in order; keep-sets are put where devices fetch them."""
+        works: dict[str, Work] = {}
+        shared: dict[tuple[str, int, str], _Handout] = {}
+        for each in assignments:
+            key = each.keep_set.blob_id, each.arm.rank, each.training.codec
+            if key not in shared:
+                shared[key] = self._handout(each)
+            works[each.device] = self._work(each, shared[key])
+        return works
+
+    def _handout(self, assignment: Assignment) -> _Handout:
+        return _Handout(
+            keep_set=put_blob(self.blobs, assignment.keep_set.to_bytes(), "keep-set"),
+            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
+            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
+        )
+
+    def _work(self, assignment: Assignment, handout: _Handout) -> Work:
+        reducing = self.strategy.aggregator.kind == "reducing"
+        return Work(
+            round=assignment.round,
+            arm=assignment.arm,
+            keep_set=handout.keep_set,
+            rank_blocks=handout.rank_blocks,
+            head=self.adapter.head,
+            local_steps=assignment.local_steps,
+            weight=assignment.weight,
+            seed=assignment.seed,
+            deadline_s=assignment.deadline_s,
+            score=assignment.score,
+            training=assignment.training,
+            max_upload_bytes=handout.max_upload_bytes,
+            label_counts=self.label_counts,
+            counted_round=self.counted.get(assignment.device, 0),
+            base_shift=self.adapter.base_shift,
+            # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
+            basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
+        )
