@@ -34,7 +34,7 @@ TRACKS = {
         # A pass over its held-back rows takes minutes on two cores, so there are fewer of them.
         Track(
             name="heavy",
-            rates=(3e-4, 1e-3, 3e-3),
+            rates=(1e-3, 3e-3, 1e-2),
             targets=(0.80, 0.85, 0.90, 0.93),
             rows_per_round=200,
             cuts=(0.5,),
