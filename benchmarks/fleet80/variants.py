@@ -51,6 +51,7 @@ _ALL = (
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
+    # cut at once, FedMP has nothing to choose: this is its line, too
     Variant(name="uniform-early", strategy="uniform", overrides=(ONE_RANK, *EARLY), tuned_as="uniform"),
     Variant(
         name="uniform-r2-early",
@@ -62,7 +63,6 @@ _ALL = (
     Variant(name="oracle", strategy="oracle", overrides=EARLY, tuned_as="fedspine"),
     Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
     Variant(name="fedmp", strategy="fedmp"),
-    Variant(name="fedmp-early", strategy="fedmp", overrides=EARLY, tuned_as="fedmp"),
     Variant(name="ffa-lora", strategy="ffa-lora", overrides=(ONE_RANK,)),
     Variant(name="rolora", strategy="rolora", overrides=(ONE_RANK,)),
     Variant(name="hetlora", strategy="hetlora", seeds=THREE),
