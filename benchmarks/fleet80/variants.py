@@ -25,7 +25,6 @@ UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device for its
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
 EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=18")  # cut once, in the second round
-EFFECTIVE = "strategy.weights=effective"  # FedSpine's weights for a rival
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
 
@@ -45,7 +44,7 @@ _ALL = (
     Variant(
         name="fedit-r2-effective",
         strategy="fedavg-lora",
-        overrides=("strategy.ranks=[2]", EFFECTIVE),
+        overrides=("strategy.ranks=[2]", "strategy.weights=effective"),
         tuned_as="fedit",
     ),
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
@@ -56,7 +55,7 @@ _ALL = (
     Variant(
         name="uniform-r2-early",
         strategy="uniform",
-        overrides=("strategy.ranks=[2]", EFFECTIVE, *EARLY),
+        overrides=("strategy.ranks=[2]", MORE, *EARLY),
         tuned_as="uniform",
     ),
     Variant(name="random-arms", strategy="random-arms", overrides=EARLY, tuned_as="fedspine"),
