@@ -3,7 +3,7 @@
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +127,13 @@ def device_report(**changes: float) -> DeviceReport:
     phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S)
     counts = {"num_examples": 4, "steps": 10, "bytes_down": 100, "bytes_up": 50}
     return DeviceReport(**values, **counts, phase_s=phases)  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another task brings about."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @dataclass

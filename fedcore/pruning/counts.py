@@ -31,10 +31,10 @@ def keep_counts(geometry: Geometry, sparsity: float) -> tuple[int, int]:
     if not 0.0 <= sparsity < 1.0:
         raise ConfigError(f"sparsity must be in [0, 1), got {sparsity}")
     unit = geometry.head_unit_params / geometry.channel_params  # size of a head unit, in channels
-    kept = (1.0 - sparsity) * (geometry.head_units * unit + geometry.ffn)
+    dense = geometry.head_units * unit + geometry.ffn
     if geometry.queries_per_unit > 1:
-        return _channels_first(geometry, unit, kept)
-    return _in_proportion(geometry, unit, kept, sparsity)
+        return _channels_first(geometry, unit, (1.0 - sparsity) * dense)
+    return _in_proportion(geometry, unit, dense, sparsity)
 
 
 def _channels_first(geometry: Geometry, unit: float, kept: float) -> tuple[int, int]:
@@ -48,12 +48,12 @@ def _channels_first(geometry: Geometry, unit: float, kept: float) -> tuple[int, 
     return heads, _whole(channels, geometry.ffn)
 
 
-def _in_proportion(geometry: Geometry, unit: float, kept: float, sparsity: float) -> tuple[int, int]:
-    units = geometry.head_units
+def _in_proportion(geometry: Geometry, unit: float, dense: float, sparsity: float) -> tuple[int, int]:
+    units, kept = geometry.head_units, (1.0 - sparsity) * dense
     heads = max(1, min(units, math.floor((1.0 - sparsity) * units + 0.5)))
     channels = kept - heads * unit
     if heads < units:
-        tie = (heads + 0.5) / units * (units * unit + geometry.ffn)  # where one unit more was as near
+        tie = (heads + 0.5) / units * dense  # where one unit more was as near
         held = tie - (heads + 1) * unit  # channels kept there, and on all of the gap that follows
         if kept > tie - unit / 2:
             return heads + 1, _whole(held, geometry.ffn)

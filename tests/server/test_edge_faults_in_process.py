@@ -14,7 +14,7 @@ from tests.fault_proxy import FaultProxy, Way, proxying
 from tests.server.conftest import TinyModel
 from tests.server.test_edge_in_process import NAMES, SETTINGS, flat, global_hash
 from tests.tiny_edge import edging
-from tests.tiny_run import PATIENCE_S, Served, serving
+from tests.tiny_run import PATIENCE_S, Served, serving, until
 
 Together = Callable[..., Any]
 
@@ -101,9 +101,8 @@ async def test_leases_below_are_watched_again_after_the_upstream_came_back(tiny:
         await served.until("joined")
         proxy.refusing = True
         proxy.cut_now()
-        async with asyncio.timeout(20):  # said after a third of a lease, on a busy machine later
-            while "the tier above stays away; devices are sent on" not in north.said:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        # said after a third of a lease, on a busy machine later
+        await until(lambda: "the tier above stays away; devices are sent on" in north.said)
         proxy.refusing = False
         mute, good = tiny.device(served, "mute", tmp_path), tiny.device(served, "good", tmp_path)
         mute.lead_to(north.address)

@@ -23,7 +23,7 @@ from storage.certificates import load_material
 from storage.checkpoint import fingerprint
 from tests.fake_device import FakeDevice, open_link
 from tests.fault_proxy import FaultProxy, Way, proxying
-from tests.tiny_run import PATIENCE_S, WIDE, Served, serving, small_update, write_model
+from tests.tiny_run import PATIENCE_S, WIDE, Served, serving, small_update, until, write_model
 from transport.link import Link
 from transport.retry import retrying
 
@@ -60,12 +60,6 @@ async def weights(link: Link) -> BlobRef:
 
 async def fetched(link: Link, ref: BlobRef, store: BlobStore) -> int:
     return await asyncio.wait_for(retrying(lambda: link.fetch(ref, store), tries=9, pause_s=0.01), PATIENCE_S)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_a_download_cut_in_the_middle_brings_only_the_rest(
