@@ -40,7 +40,7 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
-	$(BIN)/python -m pytest $(MARKS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(MARKS)
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e -m e2e

@@ -48,7 +48,10 @@ class AdapterSpec:
             raise ConfigError(f"adapter rank must be at least 1, got {self.rank}")
         unknown = sorted(set(self.targets) - set(self.geometry.modules))
         if unknown or not self.targets:
-            raise ConfigError(f"adapter targets {unknown or '()'}: expected some of {self.geometry.modules}")
+            raise ConfigError(
+                f"training.targets: expected some of {', '.join(self.geometry.modules)}; "
+                f"got {', '.join(unknown) or 'none'}"
+            )
 
     def modules(self) -> Iterator[tuple[int, str]]:
         """Yield (layer, module) of every adapted linear layer, in canonical order."""

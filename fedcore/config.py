@@ -122,10 +122,6 @@ class StrategyConfig:
             )
         for key in ("cohort", "warmup_rounds", "recovery_rounds"):
             _count(f"strategy.{key}", getattr(self, key), 0)
-        if self.warmup_rounds < 1 and self.target_sparsity > 0:
-            raise ConfigError(
-                "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut"
-            )
         if len(self.reward_weights) != 4:
             raise ConfigError(f"strategy.reward_weights: expected four weights, got {len(self.reward_weights)}")
         for weight in self.reward_weights:

@@ -221,8 +221,10 @@ class Strategy(Protocol):
         """
         ...
 
-    def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
-        """Observe every outcome in device-name order and return the next state."""
+    def close(
+        self, state: Json, outcomes: Sequence[Outcome], round_index: int, *, void: bool = False
+    ) -> tuple[Json, RoundReport]:
+        """Observe every outcome in device-name order and return the next state; `void`: the adapter stays as it was."""
         ...
 
     def export_keep_set(self, state: Json, device_class: str) -> KeepSet:

@@ -28,6 +28,7 @@ class EdgeEngine:
     tally: Tally | None = None
     works: dict[str, Work] = field(default_factory=dict)
     _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
+    _blocks_known: int = 0  # rank blocks of the adapter in the tally
     _sent: set[str] = field(default_factory=set)  # packed blobs, kept until their round is behind us
 
     def share(self, share: RoundShare, works: Mapping[str, Work]) -> None:
@@ -47,9 +48,8 @@ class EdgeEngine:
         for device, work in works.items():
             self.works[device] = work
             self.tally.assignments[device] = self._assignment(device, work)
-        if self.tally.aggregator.kind == "bundling" and self.tally.adapter is None:
-            widest = max(self.works.values(), key=lambda work: len(work.rank_blocks))
-            self.tally.adapter = read_handout(self.blobs, widest.rank_blocks, widest.head)
+        if self.tally.aggregator.kind == "bundling":
+            self._know(self.tally, max(works.values(), key=lambda work: len(work.rank_blocks)))
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
@@ -111,7 +111,7 @@ class EdgeEngine:
         self.tally.delete_spool()
         for blob_id in self._sent:
             self.blobs.delete(blob_id)
-        self.tally, self.works, self._sent, self._keep_sets = None, {}, set(), {}
+        self.tally, self.works, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
 
     def delete(self, blob_ids: set[str]) -> None:
         """Delete uploads, whole or broken off."""
@@ -122,6 +122,12 @@ class EdgeEngine:
         """Devices a child's submission speaks of; none once its round is behind us."""
         held = None if self.tally is None else self.tally.parts.get(part)
         return set() if held is None else {leaf.device for leaf in held.leaves}
+
+    def _know(self, tally: Tally, widest: Work) -> None:
+        """Read the adapter that was handed out, or more ranks of it than an earlier share brought."""
+        if len(widest.rank_blocks) > self._blocks_known:
+            tally.know(read_handout(self.blobs, widest.rank_blocks, widest.head))
+            self._blocks_known = len(widest.rank_blocks)
 
     def _assignment(self, device: str, work: Work) -> Assignment:
         kept = self._keep_sets.get(work.keep_set.id)

@@ -184,7 +184,7 @@ class Engine:
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
-        self.state, learned = self.strategy.close(self.state, outcomes, closed.round)
+        self.state, learned = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
         rows = [
             outcome_record(outcome, learned.rewards.get(outcome.device), current.assignments[outcome.device].weight)
             for outcome in outcomes
@@ -283,7 +283,7 @@ class Engine:
             aggregator=self.strategy.aggregator,
             blobs=self.blobs,
             assignments={each.device: each for each in plan.assignments},
-            adapter=self.tensors,
+            adapter=self.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
             clock=self.clock,
         )
         return OpenRound(works=works, tally=tally, events=tuple(plan.events))

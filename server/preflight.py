@@ -90,8 +90,9 @@ def _check_codecs(config: Config) -> None:
             raise ConfigError(f"{where}{error}") from None
         if feedback and aggregator.kind == "bundling":
             raise ConfigError(
-                f"{where}codec: ef needs factors whose coordinates persist, and {aggregator.name} gives them new "
-                f"ones every round; use a strategy with the aggregator factor-mean, or {codec.removeprefix('ef+')!r}"
+                f"{where}codec: ef carries on what a mean of factors left out, and aggregator {aggregator.name} is "
+                "made of more than means; use a strategy with the aggregator factor-mean or layer-mean, or "
+                f"{codec.removeprefix('ef+')!r}"
             )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,14 @@ class Tally:
     spool: set[str] = field(default_factory=set)  # blobs that go when the round is behind us
     aggregate_s: float = 0.0  # verifying and folding
     fold_s: dict[str, float] = field(default_factory=dict)  # the same by device
+
+    def know(self, adapter: Tensors) -> None:
+        """Take in the adapter that was handed out, or more ranks of it than were known."""
+        self.adapter = adapter
+        if self.partial is not None:
+            # A leaf that nobody here could judge came in a part; if it turns out bad, the root refuses it.
+            with suppress(UpdateRejected):
+                self.partial = self.aggregator.merge(self.aggregator.start(self.spec, adapter), self.partial)
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.

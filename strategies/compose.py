@@ -31,16 +31,17 @@ def compose(
     `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given; `part` what of the
     adapter each device trains.
 
-    Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, and for parts that do not
-    go together.
+    Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, for parts that do not go
+    together, and for a cut before anything was scored.
     """
     strategy = config.strategy
+    _check_warmup(config)
     aggregator = make_aggregator(strategy.aggregator, server_lr=aggregator_lr(strategy), seed=config.run.seed)
     optimizer = make_server_optimizer(strategy)
     if optimizer is not None and aggregator.kind != "reducing":
         raise ConfigError(
-            f"strategy.server_optimizer = {optimizer.name!r} needs factors that keep their coordinates from round to "
-            f'round; aggregator {aggregator.name!r} changes their basis: take "factor-mean" or "sgd"'
+            f"strategy.server_optimizer = {optimizer.name!r} moves the mean of factors, and aggregator "
+            f'{aggregator.name!r} is made of more than means: take "factor-mean" or "layer-mean", or "sgd"'
         )
     spec = AdapterSpec(
         geometry=geometry,
@@ -62,3 +63,13 @@ def compose(
         part=part,
         prior=prior,
     )
+
+
+def _check_warmup(config: Config) -> None:
+    targets = {f"fleet.class {each.name}": config.target_sparsity(each.name) for each in config.classes}
+    pruned = [who for who, target in ({"strategy": config.strategy.target_sparsity} | targets).items() if target > 0]
+    if config.strategy.warmup_rounds < 1 and pruned:
+        raise ConfigError(
+            "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut, and "
+            f"target_sparsity of {pruned[0]} is above 0"
+        )

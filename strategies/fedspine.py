@@ -4,8 +4,9 @@ Yao, Xu, Xu, Liao, Xie, "Efficient Deployment of Large Language Models on Resour
 arXiv 2501.02438. Only its outline is public: server-side bandit over (pruning ratio, rank), iterative prune-and-tune,
 importance from gradients, weighted aggregation of different ranks. Reconstructed here, and ours to answer for:
 
-- the bandit is "S-UCB, reconstructed" (fedcore.bandit.s_ucb), its reward a bounded form of the four parts that
-  are known to enter it (fedcore.bandit.reward);
+- the bandit is LinUCB within a common pace (strategies.pacer), which learned faster than "S-UCB, reconstructed"
+  (fedcore.bandit.s_ucb, by name); its reward is a bounded form of the four parts that are known to enter the paper's
+  (fedcore.bandit.reward);
 - arms are filtered before a pull: never below what a device has committed, inside the schedule
   (fedcore.pruning.schedule), within the device's memory (strategies.feasible);
 - one nested removal order for the fleet, from the devices' averaged scores (fedcore.pruning.ordering), where personal

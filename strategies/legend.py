@@ -6,7 +6,8 @@ modelled time of device k's round at depth d (strategies.cost: hand-out, steps, 
 
     d_k = max {d in 1..L : t_k(d) <= T and a step fits its memory},    T = mean of t_k(L) over the cohort
 
-or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can.
+or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can. The
+fastest always trains everything: the mean of equal times, rounded, may lie below all of them.
 
 A layer's mean is over the devices that trained it (`fedcore.aggregation.layer_mean`). What is not done: the paper gives
 every layer a rank of its own, rising towards the output, where here all layers have the largest rank; and it tracks
@@ -47,7 +48,7 @@ def legend(
 def depths(cohort: Cohort) -> list[Trains]:
     """Return the part that each device trains: its depth d as the first trained layer, L - d."""
     times = [cohort.seconds(each, EVERYTHING) for each in cohort.choices]
-    limit_s = sum(times) / max(1, len(times))
+    limit_s = max(min(times), sum(times) / len(times)) if times else 0.0
     return [_deepest(cohort, each, limit_s) for each in cohort.choices]
 
 

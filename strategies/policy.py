@@ -6,6 +6,7 @@ State, a JSON value:
      "bandits":      {class, or device where posteriors are not shared: bandit state},
      "committed":    {device: [head units, channels] of the last accepted update},
      "memory_scale": {class: measured / estimated peak memory},
+     "counted":      rounds that have moved the adapter: all but void ones,
      "pace":         speeds and multiplier (strategies.pacer), null where nothing keeps a pace,
      "open":         {"round": r, "budget_s": s, "devices": {device: {"counts", "weight", "bandit_key", "order",
                                                                      "model_s", with a pace also "demand" and the like,
@@ -62,7 +63,15 @@ class Policy:
         """Return the state before the first round."""
         orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
         pace = self.pacer.start() if self.pacer else None
-        return {"order": orders, "bandits": {}, "committed": {}, "memory_scale": {}, "pace": pace, "open": None}
+        return {
+            "order": orders,
+            "bandits": {},
+            "committed": {},
+            "memory_scale": {},
+            "counted": 0,
+            "pace": pace,
+            "open": None,
+        }
 
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
@@ -97,7 +106,12 @@ class Policy:
         keep_sets = keep_sets_of(orders, wanted, self.spec.geometry)
         weighted = list(zip(choices, weights, strict=True))
         parts = self.part.choose(
-            Cohort(round=round_index, choices=choices, cost=self.cost, memory_scale=state["memory_scale"])
+            Cohort(
+                counted=_counted(state, round_index),
+                choices=choices,
+                cost=self.cost,
+                memory_scale=state["memory_scale"],
+            )
         )
         trains = {each.profile.name: part for each, part in zip(choices, parts, strict=True)}
         training = self._training(choices, trains, round_index)
@@ -125,7 +139,9 @@ class Policy:
         open_round = {"round": round_index, "budget_s": paced.budget_s, "devices": opened}
         return {**state, "order": orders, "open": open_round}, plan
 
-    def close(self, state: Json, outcomes: Sequence[Outcome], round_index: int) -> tuple[Json, RoundReport]:
+    def close(
+        self, state: Json, outcomes: Sequence[Outcome], round_index: int, *, void: bool = False
+    ) -> tuple[Json, RoundReport]:
         """Reward and observe every outcome, commit accepted keep-sets, learn memory and removal orders.
 
         Raises RunError for an outcome that the round's plan did not ask for.
@@ -145,6 +161,7 @@ class Policy:
             "bandits": learn_arms(state["bandits"], self.bandit, opened, ordered, rewards),
             "committed": learn_committed(state["committed"], opened, ordered),
             "memory_scale": learn_memory(state["memory_scale"], opened, ordered, self.cost),
+            "counted": _counted(state, round_index) + (not void),
             "pace": self._learned_pace(state, ordered, times),
             "open": None,
         }
@@ -263,3 +280,8 @@ class Policy:
             )
         devices: Json = plan["devices"]
         return devices
+
+
+def _counted(state: Json, round_index: int) -> int:
+    """Return how many rounds have moved the adapter before this one; a run of an earlier version did not note it."""
+    return int(state.get("counted", round_index - 1))

@@ -1,7 +1,7 @@
 """FedSpine with arms drawn at random: what its bandit has to beat.
 
-Everything but the choice is FedSpine's (strategies.fedspine): the same feasible arms, schedule, order, aggregator and
-weights. For device i in round t, independently,
+Everything but the choice is that of FedSpine without a pace (`strategy.pace = "off"`, strategies.fedspine): the same
+feasible arms, schedule, order, aggregator and weights. For device i in round t, independently,
 
     sparsity ~ U[low_i(t), high_i(t)],   rank ~ U(the ranks that fit)
 """

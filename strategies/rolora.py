@@ -6,9 +6,9 @@ the products is the product of the means,
 
     odd:  sum_k p_k (B_k A) = (sum_k p_k B_k) A        even:  sum_k p_k (B A_k) = B (sum_k p_k A_k)
 
-and half of the adapter's bytes go up. B begins at zero, so that it has to be first. A factor's moments would be two
-rounds old when its turn comes: the optimiser begins afresh in every round, and no momentum on the coordinator moves
-what is frozen.
+and half of the adapter's bytes go up. B begins at zero, so that it has to be first: A has no gradient until a round has
+moved B, so that void rounds do not count as turns. A factor's moments would be two rounds old when its turn comes: the
+optimiser begins afresh in every round, and no momentum on the coordinator moves what is frozen.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from strategies.trained_part import Cohort, TrainedPart, partly_new
 from strategies.unpruned import unpruned
 
 NAME = "rolora"
-ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)
+ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)  # rounds from 1, of those that count
 
 
 def settings(config: Config) -> Config:
@@ -54,4 +54,4 @@ def rolora(
 
 
 def _in_turn(cohort: Cohort) -> list[Trains]:
-    return [ODD if cohort.round % 2 else EVEN] * len(cohort.choices)
+    return [EVEN if cohort.counted % 2 else ODD] * len(cohort.choices)

@@ -12,9 +12,12 @@ from strategies.cost import RoundCost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
-    """A round's choices, and what tells how long and in how much memory they train; `memory_scale` is by class."""
+    """A round's choices, and what tells how long and in how much memory they train; `memory_scale` is by class.
 
-    round: int
+    `counted` rounds before it have moved the adapter; void ones, which did not, are not among them.
+    """
+
+    counted: int
     choices: Sequence[Choice]
     cost: RoundCost
     memory_scale: Mapping[str, float]

@@ -151,12 +151,6 @@ def test_reward_weights_are_not_negative(weight: float) -> None:
         StrategyConfig(reward_weights=(1.0, weight, 0.0, 0.0))
 
 
-def test_pruning_needs_a_round_of_warm_up() -> None:
-    with pytest.raises(ConfigError, match="warmup_rounds must be at least 1: importance needs a round"):
-        StrategyConfig(warmup_rounds=0)
-    assert StrategyConfig(warmup_rounds=0, target_sparsity=0.0).warmup_rounds == 0
-
-
 def test_class_names_differ() -> None:
     with pytest.raises(ConfigError, match=r"fleet.class names must differ, got \['a', 'a'\]"):
         Config(classes=(ClassConfig(name="a"), ClassConfig(name="a")))

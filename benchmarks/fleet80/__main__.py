@@ -21,6 +21,7 @@ from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.report import write_report
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
+from fedcore.config_text import parse_config
 from fedcore.errors import FedcoreError
 
 QUICK = (
@@ -36,7 +37,13 @@ QUICK = (
 
 def main() -> None:
     """Do what the flags ask for."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    asked = (arguments.strategy, arguments.tune, arguments.table, arguments.list, arguments.latency, arguments.report)
+    if not any(asked):
+        parser.error("nothing to do: give one of --strategy, --tune, --table, --list, --latency, --report")
+    if arguments.report and arguments.set and not arguments.quick:
+        parser.error("--report tells of the plan as it is; leave --set away, or look at the results stored under it")
     try:
         if arguments.quick:
             with tempfile.TemporaryDirectory() as place:
@@ -45,11 +52,15 @@ def main() -> None:
             _obey(arguments, None)
     except FedcoreError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on after the last closed round")
 
 
 def _obey(arguments: argparse.Namespace, place: Path | None) -> None:
     overrides = (*(QUICK if place is not None else ()), *arguments.set)
-    plan = Plan(track=TRACKS[arguments.track], overrides=overrides, say=_say)
+    track = TRACKS[arguments.track]
+    parse_config(track.text(), overrides)  # a key that is wrong for every line is a mistake, and no line to leave out
+    plan = Plan(track=track, overrides=overrides, say=_say)
     if place is not None:
         plan = plan.below(place)
     if arguments.list:

@@ -69,9 +69,9 @@ def make_case(
     config = parse_config(track.text(), [*_settings(variant, seed, rate), *variant.overrides, *overrides])
     if tuning:
         config = _shortened(config)
+    make_bandit(config.strategy)  # as `server.preflight.check_run`, which needs the model
+    make_aggregator(config.strategy.aggregator)
     resolved = resolve_settings(config)
-    make_bandit(resolved.strategy)  # as `server.preflight.check_run`, which needs the model
-    make_aggregator(resolved.strategy.aggregator)
     return Case(track=track, variant=variant, seed=seed, rate=rate, tuning=tuning, config=resolved)
 
 

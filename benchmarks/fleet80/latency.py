@@ -39,6 +39,12 @@ def measure_latency(plan: Plan) -> Path:
     rows = [{"sparsity": float(name), "latency_s": each, "ratio": each / dense} for name, each in times.items()]
     path = plan.results / plan.track.name / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    heading = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "repeats": REPEATS}
+    heading = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "repeats": REPEATS,
+        "batch": ROWS,
+        "tokens": model.max_length,
+    }
     path.write_text(json.dumps({**heading, "rows": rows}, indent=1) + "\n")
     return path

@@ -13,6 +13,8 @@ from benchmarks.fleet80.variants import VARIANTS, Variant
 from fedcore.config import Config
 from fedcore.errors import ConfigError
 
+FIGURES = Path("benchmarks/figures")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -23,10 +25,11 @@ class Plan:
     say: Callable[[str], None]
     results: Path = FOLDER
     runs: Path = RUNS
+    figures: Path = FIGURES
 
     def below(self, place: Path) -> "Plan":
         """Return the plan with everything it writes below `place`."""
-        return replace(self, results=place / "results", runs=place / "runs")
+        return replace(self, results=place / "results", runs=place / "runs", figures=place / "figures")
 
     def case(self, variant: Variant, seed: int) -> Case:
         """Return a case at its variant's tuned rate; at the track's middle rate where the search is not complete."""

@@ -1,8 +1,9 @@
-"""benchmarks/results/fleet80/REPORT.md and the figures, out of stored results alone."""
+"""benchmarks/results/fleet80/REPORT-TRACK.md and the figures, out of stored results alone."""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fleet80.crossing import WINDOW, crossing
 from benchmarks.fleet80.entries import Entry, entries
@@ -10,6 +11,7 @@ from benchmarks.fleet80.figures import draw_all
 from benchmarks.fleet80.latency import FILE as LATENCY
 from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.tables import (
+    OURS,
     REFERENCE,
     difference_table,
     final_table,
@@ -19,11 +21,10 @@ from benchmarks.fleet80.tables import (
     target_table,
 )
 
-FIGURES = Path("benchmarks/figures")
 STEPPED = "fedspine-steps"  # FedSpine that also sets local steps
 
 
-def write_report(plan: Plan, *, figures: Path = FIGURES) -> list[Path]:
+def write_report(plan: Plan) -> list[Path]:
     """Write the page of the plan's track and its figures; returns what was written. Nothing is run."""
     found, stale = entries(plan)
     page = plan.results / f"REPORT-{plan.track.name}.md"
@@ -32,7 +33,7 @@ def write_report(plan: Plan, *, figures: Path = FIGURES) -> list[Path]:
         return []
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(_sections(plan, found, stale)) + "\n")
-    return [page, *draw_all(plan.track, found, figures)]
+    return [page, *draw_all(plan.track, found, plan.figures)]
 
 
 def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
@@ -70,10 +71,13 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
     yield f"Time to a target: the running mean of {WINDOW} rounds of the delivered model's accuracy reaches it."
     yield "## Models by sparsity\n\n" + model_table(found)
     if questions:
-        yield "## Questions\n\n" + final_table([*(each for each in strategies if each.name == "fedspine"), *questions])
-        yield "### Their accuracy against FedSpine's\n\n" + difference_table(
-            [*(each for each in strategies if each.name == "fedspine"), *questions]
-        )
+        asked = [*(each for each in strategies if each.name == OURS), *questions]
+        yield "## Questions\n\n" + final_table(asked)
+        yield "### Their accuracy against FedSpine's\n\n" + difference_table(asked)
+        if highest is not None:
+            yield f"### Their virtual time to {100 * highest:.0f} %\n\n" + target_table(
+                [*(each for each in strategies if each.name == REFERENCE), *asked], highest
+            )
     measured = plan.results / plan.track.name / LATENCY
     if measured.is_file():
         yield "## Inference\n\n" + _latency_table(json.loads(measured.read_text()))
@@ -82,21 +86,22 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
 def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> float | None:
     """The highest target that FedSpine and the reference both reach on a seed."""
     named = {each.name: each for each in strategies}
-    if not {"fedspine", REFERENCE} <= set(named):
+    if not {OURS, REFERENCE} <= set(named):
         return None
     reached = [
         target
         for target in targets
-        if all(any(crossing(run["rounds"], target) for run in named[name].each) for name in ("fedspine", REFERENCE))
+        if all(any(crossing(run["rounds"], target) for run in named[name].each) for name in (OURS, REFERENCE))
     ]
     return max(reached, default=None)
 
 
-def _latency_table(stored: dict[str, list[dict[str, float]]]) -> str:
+def _latency_table(stored: dict[str, Any]) -> str:
     rows = [
         [f"{each['sparsity']:.2f}", f"{1000 * each['latency_s']:.1f}", f"{each['ratio']:.3f}"]
         for each in stored["rows"]
     ]
     return table(["sparsity", "ms a batch", "of dense"], rows) + (
-        "\n\nMedian of interleaved passes over 16 rows of 64 tokens, adapter merged, on this machine's processor."
+        f"\n\nMedian of interleaved passes over {stored['batch']} rows of {stored['tokens']} tokens, adapter merged, "
+        "on one machine's processor."
     )

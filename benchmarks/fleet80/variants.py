@@ -82,6 +82,7 @@ _ALL = (
     _spine("aggregator-delta-stack", "aggregator", "strategy.aggregator=delta-stack"),
     _spine("aggregator-raflora", "aggregator", "strategy.aggregator=raflora"),
     _spine("aggregator-flexlora", "aggregator", "strategy.aggregator=flexlora"),
+    _spine("aggregator-fedex-lora", "aggregator", "strategy.aggregator=fedex-lora"),
     _spine("aggregator-hetlora", "aggregator", "strategy.aggregator=hetlora"),
     _spine("importance-lora-taylor", "importance", "training.importance=lora-taylor"),
     _spine("importance-magnitude", "importance", "training.importance=magnitude"),

@@ -34,8 +34,10 @@ from fedcore.update import Update
 class StackPartial:
     """Leaves by (device, round), the dense sums of those that turned dense, and the integer sums of the task head.
 
-    `adapter` is the one handed out, None where it is not known: such a bundle turns dense at `finish` only. `dense` is
-    empty until then, and for good without `settles`. `bytes_stacked` counts all members.
+    `adapter` is the one handed out, None where it is not known: such a bundle turns dense at `finish` only. A tier may
+    know its first ranks alone, for its own devices hold no more: with a leaf of more, the bundle stays as it is for a
+    tier that knows them. `dense` is empty until then, and for good without `settles`. `bytes_stacked` counts all
+    members.
     """
 
     spec: AdapterSpec
@@ -55,8 +57,7 @@ def with_leaf(partial: StackPartial, update: Update) -> StackPartial:
     """
     members, spec = partial.members.with_update(update), partial.spec
     leaf, head = Leaf.of(update, spec), accumulator(partial.head)
-    if partial.adapter is not None and partial.settles:
-        check_products(update.key, leaf, spec, partial.adapter)
+    check_leaf(partial, update)
     for name, _ in spec.head:
         add_weighted(as_matrix(head[name]), as_matrix(update.tensors[name]), update.weight)
     partial.leaves[update.key] = leaf
@@ -69,7 +70,7 @@ def joined(left: StackPartial, right: StackPartial) -> StackPartial:
     if left.spec != right.spec:
         raise UpdateRejected("partials belong to different adapters; both sides must start from one AdapterSpec")
     members = left.members.with_members(right.members)
-    adapter = left.adapter if left.adapter is not None else right.adapter
+    adapter = max((left.adapter, right.adapter), key=ranks_of)
     if adapter is not None:
         left, right = knowing(left, adapter), knowing(right, adapter)
     head, dense = accumulator(left.head), accumulator(left.dense)
@@ -89,15 +90,31 @@ def joined(left: StackPartial, right: StackPartial) -> StackPartial:
 
 def knowing(partial: StackPartial, adapter: Tensors) -> StackPartial:
     """Return the bundle with the adapter handed out; raises UpdateRejected for a leaf whose product is too large."""
-    if partial.adapter is None and partial.settles:
+    if partial.settles:
         for key, leaf in partial.leaves.items():
-            check_products(key, leaf, partial.spec, adapter)
+            if ranks_of(partial.adapter) < leaf.rank <= ranks_of(adapter):
+                check_products(key, leaf, partial.spec, adapter)
     return replace(partial, adapter=adapter)
+
+
+def check_leaf(partial: StackPartial, update: Update) -> None:
+    """Raise UpdateRejected where the product of an update is too large, as far as the known adapter tells."""
+    if partial.adapter is not None and partial.settles and update.rank <= ranks_of(partial.adapter):
+        check_products(update.key, update, partial.spec, partial.adapter)
+
+
+def ranks_of(adapter: Tensors | None) -> int:
+    """Return how many ranks of the adapter are known."""
+    if adapter is None:
+        return 0
+    return next((int(value.shape[0]) for name, value in adapter.items() if name.endswith(".A")), 0)
 
 
 def settled(partial: StackPartial) -> StackPartial:
     """Return the bundle in the form its size asks for, as far as its rule and the known adapter allow."""
     if partial.adapter is None or not partial.settles or not partial.leaves:
+        return partial
+    if any(leaf.rank > ranks_of(partial.adapter) for leaf in partial.leaves.values()):
         return partial
     if partial.bytes_stacked < dense_bytes(partial.spec):
         return partial

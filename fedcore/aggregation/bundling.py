@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.aggregation.bundle import StackPartial, joined, knowing, settled, with_leaf
+from fedcore.aggregation.bundle import StackPartial, check_leaf, joined, knowing, ranks_of, settled, with_leaf
 from fedcore.aggregation.bundle_wire import bundle_bytes_bound, pack_bundle, unpack_bundle
-from fedcore.aggregation.densify import check_products
 from fedcore.aggregation.factor_stack import LeafFactors
 from fedcore.aggregation.fixed_point import SCALE, stepped
 from fedcore.aggregation.partial_wire import Buffer
@@ -103,8 +102,7 @@ class Bundling:
 
     def check(self, partial: StackPartial, update: Update) -> None:
         """Raise UpdateRejected where bundles settle and the update's product moved by 2**6 or more somewhere."""
-        if self.settles and partial.adapter is not None:
-            check_products(update.key, update, partial.spec, partial.adapter)
+        check_leaf(partial, update)
 
     def fold(self, partial: StackPartial, update: Update) -> StackPartial:
         """Copy one verified update's factors into the bundle, one tensor at a time; `partial` is consumed.
@@ -136,10 +134,15 @@ class Bundling:
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
         """Return the next adapter under the rule, with the base shift where there is one; without a leaf, a copy.
 
-        `adapter` must be the one that was handed out: the devices' old factors are slices of it. `dropped_energy`
-        is the share of all products' squared Frobenius norm that truncation to the server rank left out.
+        `adapter` is the one that was handed out: the devices' old factors are slices of it. Where it was rounded on its
+        way, `adapter` may be the unrounded one, so that roundings do not pile up from round to round: what a stacked
+        leaf moved then differs by the rounding, while dense sums were made with the adapter the bundle knows.
+        `dropped_energy` is the share of all products' squared Frobenius norm that truncation to the server rank left
+        out.
         """
-        partial, before = settled(knowing(partial, adapter)), taken(adapter, consume=consume)
+        if ranks_of(partial.adapter) < ranks_of(adapter):
+            partial = knowing(partial, adapter)
+        partial, before = settled(partial), taken(adapter, consume=consume)
         weight, spec = partial.members.weight, partial.spec
         after = dict.fromkeys(spec.shapes(), np.empty(0, dtype=np.float32))  # canonical order
         shifts = [name for name in shift_shapes(spec) if name in adapter] if self.shifts_base else []

@@ -6,6 +6,7 @@ import pytest
 from fedcore.aggregation.bundle import joined, knowing, settled
 from fedcore.aggregation.delta_stack import delta_stack
 from fedcore.aggregation.densify import dense_bytes
+from fedcore.codec.cast import from_bf16, to_bf16
 from fedcore.errors import UpdateRejected
 from tests.aggregation.cohort import (
     dense_products,
@@ -105,6 +106,51 @@ def test_a_product_too_large_is_refused_before_anything_is_counted():
     STACK.check(partial, updates[1])
     whole = STACK.finish(STACK.fold(partial, updates[1]), adapter)[0]
     assert same_bits(whole, STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
+def first_ranks(adapter, rank):
+    """The adapter as a tier knows it whose own devices hold no more than `rank`."""
+    cut = {".A": lambda value: value[:rank], ".B": lambda value: value[:, :rank]}
+    return {name: cut.get(name[-2:], lambda value: value)(value) for name, value in adapter.items()}
+
+
+def test_who_knows_the_first_ranks_alone_leaves_wider_leaves_to_others():
+    rng, spec = np.random.default_rng(1), make_spec()
+    adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(2,) * 4 + (8,) * 10)
+    whole = folded(spec, adapter, updates)
+    narrow = folded(spec, first_ranks(adapter, 2), updates)
+    assert whole.dense and len(narrow.leaves) == 14 and not narrow.dense
+    learned = joined(STACK.start(spec, adapter), folded(spec, first_ranks(adapter, 2), updates))
+    assert learned.dense and not learned.leaves, "with all ranks known it settles"
+    expected = STACK.finish(whole, adapter)[0]
+    assert same_bits(STACK.finish(narrow, adapter)[0], expected)
+    assert same_bits(STACK.finish(learned, adapter)[0], expected)
+
+
+def test_who_knows_all_the_ranks_there_are_settles():
+    rng, spec = np.random.default_rng(2), make_spec()
+    adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(2,) * 40)
+    narrow = folded(spec, first_ranks(adapter, 2), updates)
+    assert narrow.dense and not narrow.leaves
+    assert same_bits(STACK.finish(narrow, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
+
+
+def test_a_wide_product_is_judged_once_its_ranks_are_known():
+    spec, adapter, updates = case(2)
+    narrow, wild = first_ranks(adapter, 2), make_wild(updates[1])
+    partial = STACK.fold(STACK.start(spec, narrow), wild)
+    with pytest.raises(UpdateRejected, match="its product"):
+        joined(STACK.start(spec, adapter), partial)
+
+
+def test_dense_sums_keep_to_the_adapter_that_was_handed_out():
+    """The coordinator goes on from unrounded factors; what devices moved began at the rounded ones."""
+    spec, exact, updates = case(8, spec_rank=36)
+    rounded = {name: from_bf16(to_bf16(value)) for name, value in exact.items()}
+    after, _ = STACK.finish(folded(spec, rounded, updates), exact)
+    for at, moved in dense_products(spec, rounded, updates).items():
+        wanted = product(exact, *at) + moved - product(rounded, *at)
+        assert np.linalg.norm(product(after, *at) - wanted) <= 1e-6 * np.linalg.norm(wanted)
 
 
 def make_wild(update):

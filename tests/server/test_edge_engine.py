@@ -4,13 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fedcore.aggregation.table import make_aggregator
+from fedcore.assignment import Arm
 from fedcore.rounds.tier_commands import Send
 from fedcore.rounds.tier_state import Part
+from protos.tier_values import TierSpec
+from server.adapter_blobs import store_adapter
 from server.edge_engine import EdgeEngine
 from server.parts import verify_part
-from tests.tiny_tier import answer, engine_of, failure, root_tally, share, submitted, tally_of, work
+from storage.blobs import BlobStore
+from tests.tiny_run import spec_of
+from tests.tiny_tier import GEOMETRY, answer, engine_of, failure, root_tally, share, submitted, tally_of, work
 
 WORKS = {name: work(score=True) for name in ("ada", "bob", "cyd")}
 TIMES = dict.fromkeys(WORKS, 0.5)
@@ -111,6 +118,37 @@ def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
     more = {"dan": work()}
     engine.share(share(more), more)
     assert set(tally_of(engine).assignments) == {*WORKS, "dan"} and "ada" in tally_of(engine).arrived
+
+
+def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -> None:
+    """A leaf of rank 2 must not meet an adapter of rank 1; what was summed up before stays."""
+    spec = spec_of(GEOMETRY, 2)
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in spec.shapes().items()}
+    engine = EdgeEngine(blobs=BlobStore(tmp_path / "edge"))
+    stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
+    tier = TierSpec(aggregator="delta-stack", adapter=spec)
+    given = {"ada": (1, stored.rank_blocks[:1]), "bob": (2, stored.rank_blocks)}
+    flat = make_aggregator("delta-stack").start(spec, tensors)
+    for device, (rank, blocks) in given.items():
+        works = {device: work(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
+        engine.share(replace(share(works), spec=tier), works)
+        engine.verify(device, answer(device, works[device]))
+        update = tally_of(engine).arrived[device].update
+        assert update is not None
+        flat = make_aggregator("delta-stack").fold(flat, update)
+        engine.fold(device)
+    known = tally_of(engine).adapter
+    assert known is not None
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(known[name], value)
+    assert tally_of(engine).partial.adapter is known
+    aggregator = make_aggregator("delta-stack")
+    assert b"".join(aggregator.pack(tally_of(engine).partial)) == b"".join(aggregator.pack(flat))
+    engine.forget(1)
+    works = {"ada": work(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    engine.share(replace(share(works), spec=tier), works)
+    assert tally_of(engine).adapter is not None, "the next round begins anew"
 
 
 def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(

@@ -68,7 +68,7 @@ async def test_devices_of_an_edge_that_lost_its_upstream_move_on(
     tiny: TinyModel, tmp_path: Path, together: Together
 ) -> None:
     expected = await flat(tiny, tmp_path, together, SETTINGS)
-    settings = [*SETTINGS, "coordinator.lease_s=2.0"]
+    settings = [*SETTINGS, "coordinator.lease_s=4.0"]
     async with (
         serving(tmp_path / "tree", tiny.folder, settings) as served,
         proxying(served.address) as proxy,

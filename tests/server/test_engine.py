@@ -229,6 +229,23 @@ def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel
     played.engine.ledger.close()
 
 
+@pytest.mark.parametrize("downlink", ["full", "bf16"])
+def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_path: Path, downlink: str) -> None:
+    changes = ["run.rounds=9", f"training.downlink={downlink}", "strategy.aggregator=delta-stack"]
+    played = open_engine(RunFolder(tmp_path), tiny, changes)
+    works = played.begin()
+    played.count(works)
+    works = played.close(1)
+    assert played.engine.open is not None
+    known = played.engine.open.tally.adapter
+    assert known is not None
+    for name, value in read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head).items():
+        first = tuple(slice(size) for size in value.shape)
+        np.testing.assert_array_equal(known[name][first], value)
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
 def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
     works = played.begin()
     played.count(works)

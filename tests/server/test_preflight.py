@@ -55,10 +55,10 @@ def test_the_codec_of_a_class_is_checked_too(model: Path) -> None:
 
 def test_error_feedback_is_refused_where_every_round_has_a_new_basis(model: Path) -> None:
     bundling = ["strategy.aggregator=delta-stack", "training.codec=ef+topk:0.05+int8"]
-    with pytest.raises(ConfigError, match=r"ef needs factors whose coordinates persist.*or 'topk:0.05\+int8'"):
+    with pytest.raises(ConfigError, match=r"ef carries on what a mean of factors left out.*or 'topk:0.05\+int8'"):
         check_run(tiny_config(model, bundling), model)
     config = tiny_config(model, bundling[:1])
-    with pytest.raises(ConfigError, match=r"fleet\.class a: codec: ef needs"):
+    with pytest.raises(ConfigError, match=r"fleet\.class a: codec: ef carries on"):
         check_run(replace(config, classes=(ClassConfig(name="a", codec="ef+int8"),)), model)
 
 

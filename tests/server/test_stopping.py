@@ -28,6 +28,7 @@ Together = Callable[..., Any]
 
 FIXED = ["run.rounds=4", "strategy.name=fedspine", "strategy.bandit=fixed", "strategy.ranks=[1, 2]"]
 FIXED += ["strategy.target_sparsity=0.5", "strategy.warmup_rounds=1", "strategy.recovery_rounds=1"]
+FIXED += ["strategy.pace=off"]  # measured times decide arms, and two runs are compared
 
 
 def free_port() -> int:

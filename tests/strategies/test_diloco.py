@@ -31,7 +31,7 @@ def test_others_have_no_outer_optimiser_and_keep_their_step(build):
 
 
 def test_momentum_of_factors_whose_basis_changes_is_refused(build):
-    with pytest.raises(ConfigError, match=r"'nesterov' needs factors that keep .*'delta-stack' changes their basis"):
+    with pytest.raises(ConfigError, match=r"'nesterov' moves the mean of factors.*'delta-stack' is made of more"):
         build(server_optimizer="nesterov", aggregator="delta-stack")
 
 

@@ -50,11 +50,24 @@ def test_a_depth_by_hand(deep, roster):
         def fits(self, choice, trains):
             return choice != "small" or trains.first_layer >= 9
 
-    cohort = Timed(round=1, choices=("fast", "slow"), cost=deep.cost, memory_scale={})
+    cohort = Timed(counted=0, choices=("fast", "slow"), cost=deep.cost, memory_scale={})
     assert depths(cohort) == [EVERYTHING, Trains(first_layer=6)]
-    small = Timed(round=1, choices=("fast", "small"), cost=deep.cost, memory_scale={})
+    small = Timed(counted=0, choices=("fast", "small"), cost=deep.cost, memory_scale={})
     assert depths(small) == [EVERYTHING, Trains(first_layer=9)]
-    assert depths(Timed(round=1, choices=(), cost=deep.cost, memory_scale={})) == []
+    assert depths(Timed(counted=0, choices=(), cost=deep.cost, memory_scale={})) == []
+
+
+@pytest.mark.parametrize("devices", [1, 6, 10, 30])
+def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devices):
+    class Timed(Cohort):
+        def seconds(self, choice, trains):
+            return 1.3 * (1 - trains.first_layer / 24)
+
+        def fits(self, choice, trains):
+            return True
+
+    cohort = Timed(counted=0, choices=("alike",) * devices, cost=deep.cost, memory_scale={})
+    assert depths(cohort) == [EVERYTHING] * devices
 
 
 def test_memory_bounds_depth_and_one_layer_is_enough_to_be_let_in(deep, roster):

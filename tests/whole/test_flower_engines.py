@@ -108,7 +108,7 @@ def summary(run: Path) -> Json:
     return told
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_simulation_engine_runs_our_strategy_and_our_device(stage: FlowerStage, bert: Path, rows: Path) -> None:
     (stage.root / "simulate.py").write_text(SIMULATION)
     words = {"model.path": str(bert), "data.train": str(rows)}

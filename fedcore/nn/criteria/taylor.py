@@ -14,6 +14,7 @@ from torch import nn
 from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.layer_inputs import calibration_failed
+from fedcore.nn.evaluate import forward_logits
 from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums
 from fedcore.nn.lora import trainable_parameters
 from fedcore.nn.objective import PLAIN, Objective
@@ -49,8 +50,8 @@ class TaylorScorer:
                     handles.append(classifier.linear(layer, module).register_forward_hook(hook))
         try:
             with _frozen(classifier):
-                logits = classifier.model(**{key: value for key, value in batch.items() if key != "labels"}).logits
-                loss = objective(logits.float(), batch["labels"])
+                logits = forward_logits(classifier, batch)
+                loss = objective(logits, batch["labels"].to(logits.device))
                 if not torch.isfinite(loss):
                     raise calibration_failed()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -32,7 +32,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_the_report_tells_speed_accuracy_and_what_may_be_claimed(plan: Plan, tmp_path: Path) -> None:
-    page, *figures = write_report(plan, figures=tmp_path / "figures")
+    page, *figures = write_report(plan)
     text = page.read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert any(line.startswith("| fedspine | 2 | 0.002 | 85.00 ± 0.00 |") for line in lines)
@@ -64,7 +64,7 @@ def test_results_of_other_configurations_are_left_out_and_counted(plan: Plan) ->
 def test_nothing_stored_is_said_and_writes_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     plan = Plan(track=TRACKS["heavy"], say=said.append).below(tmp_path)
-    assert write_report(plan, figures=tmp_path / "figures") == []
+    assert write_report(plan) == []
     assert "nothing is stored" in said[0]
     assert not (tmp_path / "figures").exists()
 
