@@ -1,4 +1,4 @@
-"""Figures for people: units, names at the ends of lines, colours the colour-blind tell apart (Okabe and Ito 2008)."""
+"""Figures for people: units, legends, colours the colour-blind tell apart (Okabe and Ito 2008)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,10 @@ from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY
+from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY
 from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.entries import Entry
 from benchmarks.fleet80.tables import REFERENCE, speedups
@@ -19,13 +20,16 @@ from benchmarks.fleet80.tracks import Track
 COLOURS = {
     "fedspine": RED,
     "fedspine-steps": ORANGE,
-    "fedit": BLACK,
-    "uniform": BLUE,
-    "fedit-r2-h20": PINK,
-    "oracle": GREEN,
     "oracle-steps": GREEN,
+    "fedit": BLACK,
+    "fedit-r2": PINK,
+    "uniform": BLUE,
     "hetlora": SKY,
 }
+FEW = 9  # lines that one panel holds
+OURS_FIRST = ("fedspine-steps", "fedspine")  # drawn beside the others
+# The others': colour and dash together tell them apart.
+STYLES = tuple((colour, dash) for dash in ("-", "--", ":") for colour in (BLACK, BLUE, GREEN, PINK, SKY, OLIVE, GREY))
 CLASS_COLOURS = {"tx2": BLUE, "nx": ORANGE, "agx": GREEN}
 MINOR = "#9A9A9A"
 DOTS_PER_INCH = 150
@@ -56,23 +60,21 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
 def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
     """Accuracy over virtual time, the running mean that decides when a target is reached."""
     lines = {each.name: _mean_line([_accuracy_points(run) for run in each.each]) for each in entries}
-    axes = _axes("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds")
-    _lines(axes, {name: points for name, points in lines.items() if points})
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    for target in track.targets:
-        axes.axhline(100 * target, color="#D0D0D0", linewidth=0.7, linestyle=":", zorder=0)
+    for axes in _lines("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds", lines):
+        axes.set_xscale("log")
+        _plain_log(axes.xaxis)
+        for target in track.targets:
+            axes.axhline(100 * target, color="#D0D0D0", linewidth=0.7, linestyle=":", zorder=0)
     return any(lines.values())
 
 
 def _waiting(entries: Sequence[Entry]) -> bool:
     """Mean seconds a counted device waits for the slowest of its round."""
     lines = {each.name: _mean_line([_waiting_points(run) for run in each.each]) for each in entries}
-    axes = _axes("round", "waiting per round, mean over devices (s)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _lines(axes, lines)
+    for axes in _lines("round", "waiting per round, mean over devices (s)", lines):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_yscale("log")
+        _plain_log(axes.yaxis)
     return bool(lines)
 
 
@@ -123,48 +125,47 @@ def _speedup(track: Track, entries: Sequence[Entry]) -> bool:
 
 def _axes(x_label: str, y_label: str) -> Axes:
     _, axes = pyplot.subplots(figsize=(9.0, 5.5))
+    _tidy(axes, x_label, y_label)
+    return axes
+
+
+def _tidy(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(color="#EEEEEE")
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return axes
 
 
-def _lines(axes: Axes, lines: Mapping[str, Sequence[Point]]) -> None:
-    """Draw the named lines in colour, the others in grey behind them, and name each at the right edge."""
-    for name, points in sorted(lines.items(), key=lambda each: each[0] in COLOURS):
-        major = name in COLOURS
-        axes.plot(
-            *_xy(points), color=COLOURS.get(name, MINOR), linewidth=2.0 if major else 0.9, zorder=3 if major else 2
-        )
-    low, high = axes.get_ylim()
-    ends = sorted((points[-1][1], name) for name, points in lines.items() if points)
-    heights = spread_out([height for height, _ in ends], (high - low) / 26)
-    above = max(0.0, heights[-1] - high) if heights else 0.0
-    heights = [height - above for height in heights]
-    for (end, name), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            name,
-            xy=(lines[name][-1][0], end),
-            xytext=(1.02, height),
-            textcoords=axes.get_yaxis_transform(),
-            color=COLOURS.get(name, "#6A6A6A"),
-            fontsize=8.5,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": COLOURS.get(name, MINOR), "linewidth": 0.5, "alpha": 0.6},
-        )
-    axes.set_ylim(low, high)
+def _lines(x_label: str, y_label: str, lines: Mapping[str, Sequence[Point]]) -> list[Axes]:
+    """Draw lines in two panels of one scale: those that matter most, and all others beside FedSpine's."""
+    drawn = {name: points for name, points in lines.items() if points}
+    first = {name: points for name, points in drawn.items() if name in COLOURS}
+    panels = [first, {name: points for name, points in drawn.items() if name not in COLOURS}]
+    if not all(panels) or len(drawn) <= FEW:
+        panels = [drawn]
+    _, grid = pyplot.subplots(
+        1, len(panels), figsize=(7.5 * len(panels) + 1.5, 5.5), sharex=True, sharey=True, squeeze=False
+    )
+    shared = next((name for name in OURS_FIRST if name in drawn), None)
+    for number, (axes, shown) in enumerate(zip(grid[0], panels, strict=True)):
+        _tidy(axes, x_label, y_label if number == 0 else "")
+        if number and shared is not None:
+            axes.plot(*_xy(drawn[shared]), color=COLOURS[shared], linewidth=2.0, label=shared)
+        others = iter(STYLES)
+        for name, points in shown.items():
+            colour, dash = (COLOURS[name], "-") if name in COLOURS else next(others)
+            axes.plot(*_xy(points), color=colour, linestyle=dash, linewidth=2.0 if name in COLOURS else 1.3, label=name)
+        axes.legend(frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5)
+    return list(grid[0])
 
 
-def spread_out(heights: Sequence[float], gap: float) -> list[float]:
-    """Return ascending heights moved apart to `gap` at least, around their own middle."""
-    placed: list[float] = []
-    for height in heights:
-        placed.append(max(height, placed[-1] + gap) if placed else height)
-    shift = fmean(heights) - fmean(placed) if placed else 0.0
-    return [height + shift for height in placed]
+def _plain_log(axis: Axis) -> None:
+    """Label 1, 2 and 5 of every decade, as numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _mean_line(runs: Sequence[Sequence[Point]]) -> list[Point]:

@@ -33,5 +33,5 @@ def test_an_unknown_name_lists_the_known_ones(build):
 
 def test_an_unknown_target_is_refused(config, geometry):
     wrong = replace(config, training=replace(config.training, targets=("gate",)))
-    with pytest.raises(ConfigError, match="training.targets: expected some of"):
+    with pytest.raises(ConfigError, match=r"training\.targets: expected some of"):
         make_strategy(wrong, geometry, HEAD)

@@ -1,10 +1,8 @@
-import itertools
 from pathlib import Path
 
 import pytest
 
 from benchmarks.fleet80.entries import entries
-from benchmarks.fleet80.figures import spread_out
 from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.report import write_report
 from benchmarks.fleet80.stored import store
@@ -73,9 +71,3 @@ def test_a_spread_is_told_where_there_is_one() -> None:
     assert spread([1.0, 3.0], "{:.1f}".format) == "2.0 ± 1.4"
     assert spread([1.0], "{:.1f}".format) == "1.0"
     assert spread([], "{:.1f}".format) == "-"
-
-
-def test_labels_move_apart_and_keep_their_order() -> None:
-    moved = spread_out([1.0, 1.1, 1.2, 5.0], 1.0)
-    assert all(after - before >= 1.0 - 1e-9 for before, after in itertools.pairwise(moved))
-    assert spread_out([], 1.0) == []
