@@ -16,6 +16,7 @@ from cli.settings import (
     SetOption,
     check_resume_alone,
     read_config,
+    say_overruled,
 )
 from fedcore.address import check_address
 
@@ -84,6 +85,7 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]"
     from storage.atomic import write_atomic
 
     settings = checked(settings)
+    say_overruled(settings)
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
     write_atomic(folder.config, to_toml(settings).encode())
     return folder, settings

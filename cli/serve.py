@@ -19,6 +19,7 @@ from cli.settings import (
     SetOption,
     check_resume_alone,
     read_config,
+    say_overruled,
     serving_metrics,
     tls_material,
 )
@@ -147,6 +148,7 @@ def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tupl
 
     model = model_folder(settings.model.path)
     check_run(settings, model)
+    say_overruled(settings)
     if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
         folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
     else:

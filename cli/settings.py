@@ -79,6 +79,15 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
 
 
+def say_overruled(config: Config) -> None:
+    """Say on stderr what of a new run's configuration its strategy reads otherwise."""
+    from strategies.overruled import overruled
+
+    changed = overruled(config)
+    if changed:
+        typer.echo(f"under strategy {config.strategy.name}, {'; '.join(changed)}", err=True)
+
+
 def addresses(text: str, where: str) -> tuple[str, ...]:
     """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
     listed = (each.strip() for each in text.split(","))

@@ -14,6 +14,7 @@ from cli.settings import (
     SetOption,
     check_resume_alone,
     read_config,
+    say_overruled,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "
     from server.serve import new_run
     from simulation.scene import set_scene
 
-    scene = set_scene(read_config(config, set_))
+    settings = read_config(config, set_)
+    scene = set_scene(settings)
+    say_overruled(settings)
     folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
     return scene, folder, new_run(folder, scene.config, scene.model)
 
