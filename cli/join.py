@@ -99,7 +99,8 @@ def join(
         ),
     ] = None,
     partition: Annotated[
-        Literal["dirichlet", "iid"], typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA)
+        Literal["dirichlet", "length", "iid"],
+        typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA),
     ] = "dirichlet",
     alpha: Annotated[
         float,

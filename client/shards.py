@@ -3,7 +3,7 @@
 from client.options import DataOptions
 from client.rows import Rows, read_rows, split_by_hash
 from fedcore.errors import DataError, JoinRefused
-from fedcore.partition import shard
+from fedcore.partition import dealt_by, shard
 from protos.values import Shard
 from storage.fetch import resolve
 
@@ -21,7 +21,7 @@ def device_rows(options: DataOptions) -> Rows:
 def cut(rows: Rows, wanted: Shard) -> Rows:
     """Return one shard of all training rows; raises DataError where there are too few."""
     chosen = shard(
-        rows.labels,
+        dealt_by(wanted.partition, rows.texts, rows.labels),
         wanted.index - 1,
         shards=wanted.count,
         partition=wanted.partition,

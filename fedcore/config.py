@@ -58,12 +58,12 @@ class DataConfig:
     label: str = "label"
     labels: tuple[str, ...] = ()  # empty: from the data (fleet) or the first device that joins (serve)
     test_fraction: float = 0.2
-    partition: str = "dirichlet"
+    partition: str = "dirichlet"  # one of fedcore.partition.PARTITIONS, which needs numpy
     alpha: float = 1.0  # Dirichlet concentration; small is more skewed
     shards: int = 0  # 0: one per device
 
     def __post_init__(self) -> None:
-        _one_of("data.partition", self.partition, ("dirichlet", "iid"))
+        _one_of("data.partition", self.partition, ("dirichlet", "length", "iid"))
         _between("data.test_fraction", self.test_fraction, 0.0, 0.9)
         _above("data.alpha", self.alpha, 0)
         if isinstance(self.text, tuple) and len(self.text) not in (1, 2):

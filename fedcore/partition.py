@@ -1,7 +1,8 @@
 """How the rows of a data set are dealt out to devices.
 
 The Dirichlet split by label is the usual model of label skew: Hsu, Qi, Brown 2019, "Measuring the Effects of
-Non-Identical Data Distribution for Federated Visual Classification", arXiv:1909.06335, section 3.
+Non-Identical Data Distribution for Federated Visual Classification", arXiv:1909.06335, section 3. The same split by
+length of the texts is a skew of what they are like, with labels as even as chance leaves them.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from fedcore.errors import DataError
 from fedcore.seeds import derive_seed, generator
 
+PARTITIONS = ("dirichlet", "length", "iid")
+LENGTHS = 4  # groups of equal size, from the shortest texts to the longest
+
 Label = int | str
 Indices = NDArray[np.int64]
 
@@ -19,6 +23,19 @@ Indices = NDArray[np.int64]
 def partition_seed(run_seed: int) -> int:
     """Return the seed by which a run deals its rows out: the same for a local fleet and for shards given at join."""
     return derive_seed(run_seed, "partition")
+
+
+def dealt_by(partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label]) -> Sequence[Label]:
+    """Return what rows are dealt out by: labels, or under "length" the quarter their length in characters lies in.
+
+    Quarters are of all rows, by rank, equal lengths by their order. `texts[i]` are the one or two texts of row i.
+    """
+    if partition != "length":
+        return labels
+    order = np.argsort([sum(map(len, row)) for row in texts], kind="stable")
+    quarters = np.empty(len(order), dtype=np.int64)
+    quarters[order] = np.arange(len(order)) * LENGTHS // max(1, len(order))
+    return [int(each) for each in quarters]
 
 
 def dirichlet_shards(labels: Sequence[Label], shards: int, alpha: float, seed: int) -> tuple[Indices, ...]:
@@ -56,18 +73,18 @@ def iid_shards(rows: int, shards: int, seed: int) -> tuple[Indices, ...]:
 def shard(
     labels: Sequence[Label], index: int, *, shards: int, partition: str, alpha: float = 1.0, seed: int = 0
 ) -> Indices:
-    """Return the row indices of shard `index` (0-based) under `partition` ("dirichlet" or "iid").
+    """Return the row indices of shard `index` (0-based) under `partition`, one of PARTITIONS; see `dealt_by`.
 
     Raises DataError as the split does, for an index outside [0, shards), and for an unknown partition.
     """
     if not 0 <= index < shards:
         raise DataError(f"shard {index} does not exist: expected 0 to {shards - 1} of {shards} shards")
     match partition:
-        case "dirichlet":
+        case "dirichlet" | "length":
             return dirichlet_shards(labels, shards, alpha, seed)[index]
         case "iid":
             return iid_shards(len(labels), shards, seed)[index]
-    raise DataError(f"unknown partition {partition!r}; expected dirichlet or iid")
+    raise DataError(f"unknown partition {partition!r}; expected one of {', '.join(PARTITIONS)}")
 
 
 def _check(rows: int, shards: int) -> None:

@@ -11,6 +11,7 @@ from client.rows import Rows
 from fedcore.adapter import AdapterSpec
 from fedcore.config import Config
 from fedcore.errors import ConfigError
+from fedcore.partition import dealt_by
 from fedcore.protocols import Strategy
 from server.preflight import check_fleet_fits, check_run
 from simulation.availability import read_traces
@@ -65,7 +66,8 @@ def set_scene(config: Config) -> Scene:
             curve=curve,
         )
     config, training, test = labelled_rows(config)
-    dealt, strategy = deal_rows(config, training.labels, devices), check_run(config, model)
+    keys = dealt_by(config.data.partition, training.texts, training.labels)
+    dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
     return Scene(
         config=config,

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcore.config import DataConfig
 from fedcore.errors import DataError
-from fedcore.partition import dirichlet_shards, iid_shards, shard
+from fedcore.partition import PARTITIONS, dealt_by, dirichlet_shards, iid_shards, shard
 
 LABELS = ["neg", "pos"] * 50
 
@@ -79,7 +80,7 @@ def test_a_shard_outside_is_refused(index: int) -> None:
 
 
 def test_an_unknown_partition_is_refused() -> None:
-    with pytest.raises(DataError, match="expected dirichlet or iid"):
+    with pytest.raises(DataError, match="expected one of dirichlet, length, iid"):
         shard(LABELS, 0, shards=2, partition="random")
 
 
@@ -93,3 +94,30 @@ def test_alpha_out_of_range_is_refused(alpha: float) -> None:
 def test_no_shard_is_refused(shards: int) -> None:
     with pytest.raises(DataError, match="at least 1 shard"):
         iid_shards(10, shards, 0)
+
+
+@pytest.mark.parametrize("partition", ["dirichlet", "iid"])
+def test_rows_are_dealt_by_their_labels(partition: str) -> None:
+    assert dealt_by(partition, [("a",)] * 100, LABELS) == LABELS
+
+
+def test_by_length_rows_are_dealt_in_quarters_from_short_to_long() -> None:
+    texts = [("x" * length, "y" * 3) for length in (9, 1, 5, 5, 2, 7, 8, 3)]
+    assert dealt_by("length", texts, ["a"] * 8) == [3, 0, 1, 2, 0, 2, 3, 1]
+    assert dealt_by("length", [], []) == []
+
+
+def test_by_length_texts_are_skewed_and_labels_are_not() -> None:
+    rng = np.random.default_rng(0)
+    texts = [("x" * int(length),) for length in rng.integers(1, 200, size=4000)]
+    labels = ["neg", "pos"] * 2000
+    keys = dealt_by("length", texts, labels)
+    dealt = [shard(keys, index, shards=8, partition="length", alpha=0.3) for index in range(8)]
+    means = [np.mean([len(texts[row][0]) for row in rows]) for rows in dealt]
+    shares = [np.mean([labels[row] == "pos" for row in rows]) for rows in dealt if len(rows) > 200]
+    assert max(means) - min(means) > 80
+    assert max(abs(share - 0.5) for share in shares) < 0.1
+
+
+def test_a_configuration_may_name_every_partition() -> None:
+    assert [DataConfig(partition=each).partition for each in PARTITIONS] == list(PARTITIONS)

@@ -110,6 +110,10 @@ _ALL = (
     _spine("full-down", "bytes", "training.downlink=full"),
     _spine("weights-examples", "skew", "strategy.weights=examples"),
     _spine("iid", "skew", "data.partition=iid"),
+    # Texts of other lengths on every device, labels about even: does one removal order suit them all?
+    _spine("length", "domain", "data.partition=length", "data.alpha=0.3"),
+    _spine("length-order-class", "domain", "data.partition=length", "data.alpha=0.3", "strategy.order=class"),
+    _spine("length-order-device", "domain", "data.partition=length", "data.alpha=0.3", "strategy.order=device"),
 )
 
 VARIANTS = {each.name: each for each in _ALL}

@@ -3,14 +3,14 @@ import pytest
 
 from fedcore.config_text import parse_config
 from fedcore.errors import DataError
-from fedcore.partition import shard
+from fedcore.partition import PARTITIONS, shard
 from fedcore.seeds import derive_seed
 from simulation.dealing import deal_rows
 
 LABELS = ["a", "b", "b", "c"] * 25
 
 
-@pytest.mark.parametrize("partition", ["dirichlet", "iid"])
+@pytest.mark.parametrize("partition", PARTITIONS)
 def test_devices_hold_the_shards_of_a_real_fleet(partition: str) -> None:
     config = parse_config(f"[run]\nseed = 7\n[data]\npartition = '{partition}'\nshards = 9")
     dealt = deal_rows(config, LABELS, 6)
