@@ -15,10 +15,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.config import StrategyConfig
 from fedcore.profile import DeviceProfile
 
-MAX_TOTAL_WEIGHT = 2**24  # a cohort's sum; the integer accumulation's overflow proof needs it
 MISSING_ROWS = 0.5
 EXAMPLES, EFFECTIVE = "examples", "effective"
 

@@ -26,20 +26,6 @@ class RewardParts:
     lateness: float  # min(1, (time - reference) / reference), 0 for whoever is faster; the reference is the median
 
 
-def cohort_rewards(
-    outcomes: Sequence[Outcome],
-    targets: Mapping[str, float],
-    weights: Sequence[float] = (0.5, 0.2, 0.1, 0.2),
-    times: Mapping[str, float] | None = None,
-) -> dict[str, float]:
-    """Return the reward in [0, 1] of every observed device of one round's cohort.
-
-    `targets` maps device to target sparsity, `times` device to seconds (default: the measured ones). Raises as
-    `rewards_of`.
-    """
-    return rewards_of(outcomes, reward_parts(outcomes, targets, times), weights)
-
-
 def rewards_of(
     outcomes: Sequence[Outcome], parts: Mapping[str, RewardParts], weights: Sequence[float]
 ) -> dict[str, float]:
