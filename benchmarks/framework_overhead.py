@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,7 +109,7 @@ class _Watched:
         found = getattr(self._thing, name)
         if name not in self._parts:
             return found
-        return lambda *args: self._watch.timed(self._parts[name], found, *args)
+        return lambda *args, **named: self._watch.timed(self._parts[name], partial(found, **named), *args)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,17 +8,12 @@ step: devices may come and go between two, the momentum stays on the coordinator
 Updates are quantised by `training.codec`; "ef+int8+zstd" and "ef+int4+zstd" carry what is lost into the next one.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config, StrategyConfig
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
 from strategies import fedavg_lora
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 
-NAME = "diloco"
 OUTER_LR = 0.7
 
 
@@ -39,11 +34,4 @@ def settings(config: Config) -> Config:
     return replace(dense, strategy=strategy, training=replace(dense.training, keep_optimizer=True))
 
 
-def diloco(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model and the largest rank, with the outer step after it."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="diloco", settings=settings)

@@ -5,16 +5,9 @@ Zhang et al., "Towards building the federated GPT: federated instruction tuning"
 the aggregator "factor-mean" and a server_lr of 1 it is exactly that.
 """
 
-from collections.abc import Sequence
-
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.unpruned import unpruned
-
-NAME = "fedavg-lora"
 
 
 def settings(config: Config) -> Config:
@@ -26,11 +19,4 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator=config.strategy.aggregator, ranks=config.strategy.ranks[-1:])
 
 
-def fedavg_lora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model and the largest configured rank."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="fedavg-lora", settings=settings)

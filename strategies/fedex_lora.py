@@ -5,16 +5,9 @@ models", ACL 2025, arXiv 2410.09432. The formula stands in `fedcore.aggregation.
 largest rank on every device: the paper's method is for equal ranks.
 """
 
-from collections.abc import Sequence
-
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.unpruned import unpruned
-
-NAME = "fedex-lora"
 
 
 def settings(config: Config) -> Config:
@@ -22,11 +15,4 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator="fedex-lora", ranks=config.strategy.ranks[-1:])
 
 
-def fedex_lora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model and the largest configured rank."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="fedex-lora", settings=settings)

@@ -17,16 +17,11 @@ In the paper ratios may rise and fall from round to round; here pruning is physi
 for every strategy that prunes.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 
-NAME = "fedmp"
 REWARD_WEIGHTS = (0.5, 0.0, 0.0, 0.5)  # loss drop and lateness
 
 
@@ -50,11 +45,4 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=strategy)
 
 
-def fedmp(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy with a bandit on pruning alone."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="fedmp", settings=settings)

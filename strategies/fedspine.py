@@ -15,17 +15,11 @@ importance from gradients, weighted aggregation of different ranks. Reconstructe
   (strategies.weights, "effective") unless `strategy.weights` says otherwise.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.weights import weighted
-
-NAME = "fedspine"
 
 
 def settings(config: Config) -> Config:
@@ -33,11 +27,4 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=weighted(config.strategy))
 
 
-def fedspine(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy with bandit, target sparsities and ranks as configured."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="fedspine", settings=settings)

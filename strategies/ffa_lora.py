@@ -9,19 +9,14 @@ so that averaging factors is exact, half of the adapter's bytes go up, and no gr
 changes, so that as a difference from the last round's adapter it costs next to nothing on the way down either.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
 from fedcore.trains import Factors, Trains
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.trained_part import partly_new, same
 from strategies.unpruned import unpruned
 
-NAME = "ffa-lora"
 PART = Trains(factors=Factors.B)
 
 
@@ -34,11 +29,4 @@ def settings(config: Config) -> Config:
     return replace(dense, training=replace(dense.training, downlink=partly_new(config)))
 
 
-def ffa_lora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model, the largest rank, and B to train."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior, part=same(PART))
+METHOD = Method(name="ffa-lora", settings=settings, part=lambda _: same(PART))

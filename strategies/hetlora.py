@@ -5,17 +5,10 @@ The formula, and what is left out (self-pruning of ranks), stand in `fedcore.agg
 every device; a class has the rank its speed allows (`strategies.speed_ranks`), where the paper draws ranks at random.
 """
 
-from collections.abc import Sequence
-
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.speed_ranks import ranks_by_speed
 from strategies.unpruned import unpruned
-
-NAME = "hetlora"
 
 
 def settings(config: Config) -> Config:
@@ -23,11 +16,4 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator="hetlora", ranks=config.strategy.ranks)
 
 
-def hetlora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every class the dense model and a rank by its speed."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior, class_ranks=ranks_by_speed)
+METHOD = Method(name="hetlora", settings=settings, class_ranks=ranks_by_speed)

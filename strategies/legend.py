@@ -14,19 +14,13 @@ every layer a rank of its own, rising towards the output, where here all layers 
 capacities by moving averages, where here the cost model's figures decide.
 """
 
-from collections.abc import Sequence
-
 from fedcore.config import Config
 from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
 from fedcore.trains import EVERYTHING, Trains
 from strategies.choice import Choice
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.trained_part import Cohort, TrainedPart
 from strategies.unpruned import unpruned
-
-NAME = "legend"
 
 
 def settings(config: Config) -> Config:
@@ -34,15 +28,8 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator="layer-mean", ranks=config.strategy.ranks[-1:])
 
 
-def legend(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model, the largest rank, and a depth by its speed."""
-    part = TrainedPart(least=Trains(first_layer=geometry.layers - 1), choose=depths)
-    return compose(NAME, settings(config), geometry, head_shapes, prior, part=part)
+def _by_depth(geometry: Geometry) -> TrainedPart:
+    return TrainedPart(least=Trains(first_layer=geometry.layers - 1), choose=depths)
 
 
 def depths(cohort: Cohort) -> list[Trains]:
@@ -59,3 +46,6 @@ def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> Trains:
         if cohort.seconds(choice, trains) <= limit_s and cohort.fits(choice, trains):
             return trains
     return Trains(first_layer=layers - 1)
+
+
+METHOD = Method(name="legend", settings=settings, part=_by_depth)

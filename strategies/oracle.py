@@ -10,19 +10,14 @@ and device i plays a_i(tau_t). It looks one round ahead, as one-step regret does
 knows by their median.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
 from fedcore.pruning.criteria import CRITERIA
-from strategies.compose import compose
+from strategies.method import Method
 from strategies.pacer import Pacer
 from strategies.policy import Policy
 from strategies.weights import weighted
-
-NAME = "oracle"
 
 
 def settings(config: Config) -> Config:
@@ -31,14 +26,8 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=strategy)
 
 
-def oracle(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that offers every device its best arm under the true costs."""
-    policy = compose(NAME, settings(config), geometry, head_shapes, prior)
+def _told(policy: Policy) -> Policy:
+    """Let the planner go by the profiles alone, and offer every device its best arm."""
     pacer = Pacer(
         cost=policy.cost,
         largest_rank=policy.config.strategy.ranks[-1],
@@ -48,3 +37,6 @@ def oracle(
         single=True,
     )
     return replace(policy, pacer=pacer)
+
+
+METHOD = Method(name="oracle", settings=settings, adapt=_told)

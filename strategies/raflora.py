@@ -5,17 +5,10 @@ Wu et al., "Preventing rank collapse in federated low-rank adaptation with clien
 its speed allows (`strategies.speed_ranks`).
 """
 
-from collections.abc import Sequence
-
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.speed_ranks import ranks_by_speed
 from strategies.unpruned import unpruned
-
-NAME = "raflora"
 
 
 def settings(config: Config) -> Config:
@@ -23,11 +16,4 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator="raflora", ranks=config.strategy.ranks)
 
 
-def raflora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every class the dense model and a rank by its speed."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior, class_ranks=ranks_by_speed)
+METHOD = Method(name="raflora", settings=settings, class_ranks=ranks_by_speed)

@@ -6,17 +6,11 @@ feasible arms, schedule, order, aggregator and weights. For device i in round t,
     sparsity ~ U[low_i(t), high_i(t)],   rank ~ U(the ranks that fit)
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.weights import weighted
-
-NAME = "random-arms"
 
 
 def settings(config: Config) -> Config:
@@ -25,11 +19,4 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=strategy)
 
 
-def random_arms(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return FedSpine's policy with the random bandit."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="random-arms", settings=settings)

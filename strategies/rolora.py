@@ -11,19 +11,15 @@ moved B, so that void rounds do not count as turns. A factor's moments would be 
 optimiser begins afresh in every round, and no momentum on the coordinator moves what is frozen.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
 from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
 from fedcore.trains import Factors, Trains
-from strategies.compose import compose
-from strategies.policy import Policy
+from strategies.method import Method
 from strategies.trained_part import Cohort, TrainedPart, partly_new
 from strategies.unpruned import unpruned
 
-NAME = "rolora"
 ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)  # rounds from 1, of those that count
 
 
@@ -41,17 +37,13 @@ def settings(config: Config) -> Config:
     )
 
 
-def rolora(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that gives every device the dense model, the largest rank, and the factor whose turn it is."""
+def _by_turn(_: Geometry) -> TrainedPart:
     # The gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
-    part = TrainedPart(least=EVEN, choose=_in_turn)
-    return compose(NAME, settings(config), geometry, head_shapes, prior, part=part)
+    return TrainedPart(least=EVEN, choose=_in_turn)
 
 
 def _in_turn(cohort: Cohort) -> list[Trains]:
     return [EVEN if cohort.counted % 2 else ODD] * len(cohort.choices)
+
+
+METHOD = Method(name="rolora", settings=settings, part=_by_turn)

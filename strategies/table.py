@@ -1,6 +1,6 @@
 """Every strategy, by the name used in the configuration."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from fedcore.bandit.table import make_bandit
 from fedcore.config import Config
@@ -25,44 +25,27 @@ from strategies import (
     rolora,
     uniform,
 )
+from strategies.method import HeadShapes, Method
 
-HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
-
-STRATEGIES: Mapping[str, Callable[[Config, Geometry, HeadShapes, GroupScores | None], Strategy]] = {
-    "fedspine": fedspine.fedspine,
-    "fedavg-lora": fedavg_lora.fedavg_lora,
-    "uniform": uniform.uniform,
-    "random-arms": random_arms.random_arms,
-    "fedmp": fedmp.fedmp,
-    "oracle": oracle.oracle,
-    "diloco": diloco.diloco,
-    "hetlora": hetlora.hetlora,
-    "flexlora": flexlora.flexlora,
-    "raflora": raflora.raflora,
-    "ffa-lora": ffa_lora.ffa_lora,
-    "rolora": rolora.rolora,
-    "legend": legend.legend,
-    "flora": flora.flora,
-    "fedex-lora": fedex_lora.fedex_lora,
-}
-
-
-SETTINGS: Mapping[str, Callable[[Config], Config]] = {
-    "fedspine": fedspine.settings,
-    "fedavg-lora": fedavg_lora.settings,
-    "uniform": uniform.settings,
-    "random-arms": random_arms.settings,
-    "fedmp": fedmp.settings,
-    "oracle": oracle.settings,
-    "diloco": diloco.settings,
-    "hetlora": hetlora.settings,
-    "flexlora": flexlora.settings,
-    "raflora": raflora.settings,
-    "ffa-lora": ffa_lora.settings,
-    "rolora": rolora.settings,
-    "legend": legend.settings,
-    "flora": flora.settings,
-    "fedex-lora": fedex_lora.settings,
+STRATEGIES: Mapping[str, Method] = {
+    each.name: each
+    for each in (
+        fedspine.METHOD,
+        fedavg_lora.METHOD,
+        uniform.METHOD,
+        random_arms.METHOD,
+        fedmp.METHOD,
+        oracle.METHOD,
+        diloco.METHOD,
+        hetlora.METHOD,
+        flexlora.METHOD,
+        raflora.METHOD,
+        ffa_lora.METHOD,
+        rolora.METHOD,
+        legend.METHOD,
+        flora.METHOD,
+        fedex_lora.METHOD,
+    )
 }
 
 
@@ -74,12 +57,12 @@ def make_strategy(
     `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` scores the dense model's
     groups before any device did. Raises ConfigError naming the known strategies.
     """
-    return STRATEGIES[_known(config)](config, geometry, head_shapes, prior)
+    return _method(config).policy(config, geometry, head_shapes, prior)
 
 
 def resolve_settings(config: Config) -> Config:
     """Return the configuration as the named strategy reads it: what it ignores is set to what it does."""
-    return SETTINGS[_known(config)](config)
+    return _method(config).settings(config)
 
 
 def bandit_of(config: Config) -> Bandit:
@@ -87,7 +70,7 @@ def bandit_of(config: Config) -> Bandit:
     return make_bandit(resolve_settings(config).strategy)
 
 
-def _known(config: Config) -> str:
+def _method(config: Config) -> Method:
     if config.strategy.name not in STRATEGIES:
         raise ConfigError(f"strategy.name: expected one of {', '.join(STRATEGIES)}; got {config.strategy.name!r}")
-    return config.strategy.name
+    return STRATEGIES[config.strategy.name]

@@ -10,16 +10,10 @@ The criterion needs the warm-up's gradients, so the cut comes after it and not b
 memory cannot hold this gets what the memory filter leaves it, as under every strategy.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from strategies.compose import compose
-from strategies.policy import Policy
-
-NAME = "uniform"
+from strategies.method import Method
 
 
 def settings(config: Config) -> Config:
@@ -41,11 +35,4 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=strategy, classes=classes)
 
 
-def uniform(
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-) -> Policy:
-    """Return the policy that cuts every device to the same size in round `warmup_rounds` + 1."""
-    return compose(NAME, settings(config), geometry, head_shapes, prior)
+METHOD = Method(name="uniform", settings=settings)

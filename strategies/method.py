@@ -1,0 +1,45 @@
+"""A strategy as its file states it: how it reads a configuration, and the parts that no configuration names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedcore.config import Config
+from fedcore.geometry import Geometry
+from fedcore.outcome import GroupScores
+from strategies.compose import compose
+from strategies.cost import RoundCost
+from strategies.policy import Policy
+from strategies.trained_part import WHOLE, TrainedPart
+
+HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One strategy.
+
+    `settings` returns the configuration as the strategy reads it: what it ignores is set to what it does.
+    `class_ranks` says which of `strategy.ranks` each class may have, all where it is None; `part` what of the adapter
+    devices train, of a model of some geometry; `adapt` has the last word on the policy.
+    """
+
+    name: str
+    settings: Callable[[Config], Config]
+    class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
+    part: Callable[[Geometry], TrainedPart] = lambda _: WHOLE
+    adapt: Callable[[Policy], Policy] = lambda policy: policy
+
+    def policy(
+        self, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
+    ) -> Policy:
+        """Return the policy; raises as `strategies.compose.compose`."""
+        made = compose(
+            self.name,
+            self.settings(config),
+            geometry,
+            head_shapes,
+            prior,
+            class_ranks=self.class_ranks,
+            part=self.part(geometry),
+        )
+        return self.adapt(made)
