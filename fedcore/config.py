@@ -90,6 +90,7 @@ class StrategyConfig:
     server_lr: float = 1.0  # step along the aggregated increment
     server_optimizer: str = "sgd"  # that step alone; or "nesterov": with momentum, kept on the coordinator
     server_momentum: float = 0.9  # under "nesterov"
+    factors: str = "both"  # of the adapter, that devices train; or "b" alone, or "alternating": b, then a
     cohort: int = 0  # devices per round; 0 is all
     weights: str | None = None  # in the mean: "examples", or "effective" under the fleet's labels; None: the strategy's
     order: str = "fleet"  # whose removal order: one of the "fleet", one per "class", or one per "device"
@@ -128,6 +129,7 @@ class StrategyConfig:
             _at_least("strategy.reward_weights", weight, 0)
         if self.weights is not None:
             _one_of("strategy.weights", self.weights, ("examples", "effective"))
+        _one_of("strategy.factors", self.factors, ("both", "b", "alternating"))
         _one_of("strategy.order", self.order, ("fleet", "class", "device"))
         if self.context and self.pace == "off":
             raise ConfigError("strategy.context needs learned speeds: set strategy.pace to filter or lagrange")

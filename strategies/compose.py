@@ -13,7 +13,7 @@ from fedcore.server_optimizer.table import aggregator_lr, make_server_optimizer
 from strategies.cost import RoundCost, round_cost
 from strategies.pacer import make_pacer
 from strategies.policy import Policy
-from strategies.trained_part import WHOLE, TrainedPart
+from strategies.trained_part import PARTS, TrainedPart
 
 
 def compose(
@@ -24,12 +24,12 @@ def compose(
     prior: GroupScores | None = None,
     *,
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
-    part: TrainedPart = WHOLE,
+    part: TrainedPart | None = None,
 ) -> Policy:
     """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
 
     `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given; `part` what of the
-    adapter each device trains.
+    adapter each device trains, as `strategy.factors` says where it is not given.
 
     Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, for parts that do not go
     together, and for a cut before anything was scored.
@@ -43,6 +43,7 @@ def compose(
             f"strategy.server_optimizer = {optimizer.name!r} moves the mean of factors, and aggregator "
             f'{aggregator.name!r} is made of more than means: take "factor-mean" or "layer-mean", or "sgd"'
         )
+    _check_factors(config, aggregator.kind)
     spec = AdapterSpec(
         geometry=geometry,
         rank=aggregator.server_rank(strategy.ranks[-1]),
@@ -60,7 +61,7 @@ def compose(
         bandit=make_bandit(strategy),
         cost=cost,
         class_ranks={} if class_ranks is None else class_ranks(config, cost),
-        part=part,
+        part=part or PARTS[strategy.factors],
         prior=prior,
     )
 
@@ -72,4 +73,18 @@ def _check_warmup(config: Config) -> None:
         raise ConfigError(
             "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut, and "
             f"target_sparsity of {pruned[0]} is above 0"
+        )
+
+
+def _check_factors(config: Config, kind: str) -> None:
+    """Refuse what would move, or remember, a factor that does not train."""
+    strategy, told = config.strategy, f"strategy.factors = {config.strategy.factors!r}"
+    if strategy.factors == "both":
+        return
+    if kind != "reducing":
+        raise ConfigError(f'{told} keeps a mean of factors exact: take aggregator "factor-mean" or "layer-mean"')
+    if strategy.factors == "alternating" and (config.training.keep_optimizer or strategy.server_optimizer != "sgd"):
+        raise ConfigError(
+            f"{told}: moments would be two rounds old when a factor's turn comes; take training.keep_optimizer = false "
+            'and strategy.server_optimizer = "sgd"'
         )

@@ -12,12 +12,9 @@ changes, so that as a difference from the last round's adapter it costs next to 
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.trains import Factors, Trains
 from strategies.method import Method
-from strategies.trained_part import partly_new, same
+from strategies.trained_part import PARTS, partly_new
 from strategies.unpruned import unpruned
-
-PART = Trains(factors=Factors.B)
 
 
 def settings(config: Config) -> Config:
@@ -29,4 +26,4 @@ def settings(config: Config) -> Config:
     return replace(dense, training=replace(dense.training, downlink=partly_new(config)))
 
 
-METHOD = Method(name="ffa-lora", settings=settings, part=lambda _: same(PART))
+METHOD = Method(name="ffa-lora", settings=settings, part=lambda _: PARTS["b"])

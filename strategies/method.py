@@ -9,7 +9,7 @@ from fedcore.outcome import GroupScores
 from strategies.compose import compose
 from strategies.cost import RoundCost
 from strategies.policy import Policy
-from strategies.trained_part import WHOLE, TrainedPart
+from strategies.trained_part import TrainedPart
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -20,13 +20,14 @@ class Method:
 
     `settings` returns the configuration as the strategy reads it: what it ignores is set to what it does.
     `class_ranks` says which of `strategy.ranks` each class may have, all where it is None; `part` what of the adapter
-    devices train, of a model of some geometry; `adapt` has the last word on the policy.
+    devices train, of a model of some geometry, as `strategy.factors` says where it is None; `adapt` has the last word
+    on the policy.
     """
 
     name: str
     settings: Callable[[Config], Config]
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
-    part: Callable[[Geometry], TrainedPart] = lambda _: WHOLE
+    part: Callable[[Geometry], TrainedPart] | None = None
     adapt: Callable[[Policy], Policy] = lambda policy: policy
 
     def policy(
@@ -40,6 +41,6 @@ class Method:
             head_shapes,
             prior,
             class_ranks=self.class_ranks,
-            part=self.part(geometry),
+            part=None if self.part is None else self.part(geometry),
         )
         return self.adapt(made)

@@ -6,21 +6,17 @@ the products is the product of the means,
 
     odd:  sum_k p_k (B_k A) = (sum_k p_k B_k) A        even:  sum_k p_k (B A_k) = B (sum_k p_k A_k)
 
-and half of the adapter's bytes go up. B begins at zero, so that it has to be first: A has no gradient until a round has
-moved B, so that void rounds do not count as turns. A factor's moments would be two rounds old when its turn comes: the
-optimiser begins afresh in every round, and no momentum on the coordinator moves what is frozen.
+and half of the adapter's bytes go up. Rounds are those that count: void ones are no turns (strategies.trained_part). A
+factor's moments would be two rounds old when its turn comes: the optimiser begins afresh in every round, and no
+momentum on the coordinator moves what is frozen.
 """
 
 from dataclasses import replace
 
 from fedcore.config import Config
-from fedcore.geometry import Geometry
-from fedcore.trains import Factors, Trains
 from strategies.method import Method
-from strategies.trained_part import Cohort, TrainedPart, partly_new
+from strategies.trained_part import ALTERNATING, partly_new
 from strategies.unpruned import unpruned
-
-ODD, EVEN = Trains(factors=Factors.B), Trains(factors=Factors.A)  # rounds from 1, of those that count
 
 
 def settings(config: Config) -> Config:
@@ -37,13 +33,4 @@ def settings(config: Config) -> Config:
     )
 
 
-def _by_turn(_: Geometry) -> TrainedPart:
-    # The gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
-    return TrainedPart(least=EVEN, choose=_in_turn)
-
-
-def _in_turn(cohort: Cohort) -> list[Trains]:
-    return [EVEN if cohort.counted % 2 else ODD] * len(cohort.choices)
-
-
-METHOD = Method(name="rolora", settings=settings, part=_by_turn)
+METHOD = Method(name="rolora", settings=settings, part=lambda _: ALTERNATING)

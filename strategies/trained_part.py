@@ -45,7 +45,18 @@ def same(trains: Trains) -> TrainedPart:
     return TrainedPart(least=trains, choose=lambda cohort: [trains] * len(cohort.choices))
 
 
+def _in_turn(cohort: Cohort) -> list[Trains]:
+    return [A_ALONE if cohort.counted % 2 else B_ALONE] * len(cohort.choices)
+
+
 WHOLE = same(EVERYTHING)
+B_ALONE, A_ALONE = Trains(factors=Factors.B), Trains(factors=Factors.A)
+
+# B begins at zero and has to be first: A has no gradient until a round has moved B, so void rounds are no turns. The
+# gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
+ALTERNATING = TrainedPart(least=A_ALONE, choose=_in_turn)
+
+PARTS: Mapping[str, TrainedPart] = {"both": WHOLE, "b": same(B_ALONE), "alternating": ALTERNATING}  # strategy.factors
 
 
 def trains_of(record: Json) -> Trains:

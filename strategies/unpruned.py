@@ -8,8 +8,8 @@ from fedcore.config import Config
 def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Config:
     """Return the configuration without pruning, with this aggregator and ranks, and the largest feasible rank chosen.
 
-    Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator`, `strategy.pace`
-    and `strategy.local_steps_choices` have no effect.
+    Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator`, `strategy.factors`,
+    `strategy.pace` and `strategy.local_steps_choices` have no effect.
     """
     strategy = replace(
         config.strategy,
@@ -17,6 +17,7 @@ def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Conf
         ranks=ranks,
         bandit="fixed",
         aggregator=aggregator,
+        factors="both",
         local_steps_choices=(),
         pace="off",
         context=False,

@@ -83,6 +83,13 @@ _ALL = (
     _spine("aggregator-raflora", "aggregator", "strategy.aggregator=raflora"),
     _spine("aggregator-flexlora", "aggregator", "strategy.aggregator=flexlora"),
     _spine("aggregator-fedex-lora", "aggregator", "strategy.aggregator=fedex-lora"),
+    # B and A in turn, one nested A for all: the mean of factors is exact. At a rate of its own, for a factor is still.
+    Variant(
+        name="factors-alternating",
+        strategy="fedspine",
+        overrides=(*EARLY, "strategy.factors=alternating"),
+        group="aggregator",
+    ),
     _spine("aggregator-hetlora", "aggregator", "strategy.aggregator=hetlora"),
     _spine("importance-lora-taylor", "importance", "training.importance=lora-taylor"),
     _spine("importance-magnitude", "importance", "training.importance=magnitude"),

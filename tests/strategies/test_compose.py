@@ -6,6 +6,7 @@ import pytest
 
 from fedcore.config import ClassConfig
 from fedcore.errors import ConfigError
+from fedcore.trains import Factors
 from strategies.table import make_strategy
 from tests.strategies.conftest import HEAD
 
@@ -38,3 +39,46 @@ def test_pruning_needs_a_round_of_warm_up(made, target, classes, who):
 def test_what_never_prunes_needs_none(made):
     assert made(name="fedspine", target_sparsity=0.0, warmup_rounds=0)
     assert made(name="fedavg-lora", target_sparsity=0.5, warmup_rounds=0)
+
+
+@pytest.mark.parametrize("name", ["fedspine", "uniform"])
+def test_factors_may_take_turns_under_pruning(config, geometry, name, roster, play):
+    def turns(factors):
+        changed = replace(
+            config,
+            strategy=replace(config.strategy, name=name, factors=factors),
+            training=replace(config.training, keep_optimizer=False),
+        )
+        _, plans, _ = play(make_strategy(changed, geometry, HEAD), roster, 4)
+        return [{each.training.trains.factors for each in plan.assignments} for plan, _ in plans]
+
+    assert turns("alternating") == [{Factors.B}, {Factors.A}, {Factors.B}, {Factors.A}]
+    assert turns("b") == [{Factors.B}] * 4
+    assert turns("both") == [{Factors.BOTH}] * 4
+
+
+@pytest.mark.parametrize(
+    ("strategy", "training", "told"),
+    [
+        ({"factors": "b", "aggregator": "delta-stack"}, {}, "'b' keeps a mean of factors exact"),
+        (
+            {"factors": "alternating", "server_optimizer": "nesterov"},
+            {},
+            "'alternating': moments would be two rounds old",
+        ),
+        ({"factors": "alternating"}, {"keep_optimizer": True}, "'alternating': moments would be two rounds old"),
+    ],
+)
+def test_what_would_move_a_frozen_factor_is_refused(config, geometry, strategy, training, told):
+    changed = replace(
+        config,
+        strategy=replace(config.strategy, name="fedspine", **strategy),
+        training=replace(config.training, **training),
+    )
+    with pytest.raises(ConfigError, match=told):
+        make_strategy(changed, geometry, HEAD)
+
+
+def test_methods_with_a_part_of_their_own_keep_it(made):
+    for name in ("ffa-lora", "rolora", "hetlora"):
+        assert made(name=name, factors="alternating").config.strategy.factors == "both"
