@@ -14,12 +14,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY
 from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.entries import Entry
-from benchmarks.fleet80.tables import REFERENCE, speedups
+from benchmarks.fleet80.tables import LINES, REFERENCE, speedups
 from benchmarks.fleet80.tracks import Track
 
 COLOURS = {
     "fedspine": RED,
     "fedspine-steps": ORANGE,
+    "fedspine-gradual": OLIVE,
     "oracle-steps": GREEN,
     "fedit": BLACK,
     "fedit-r2": PINK,
@@ -44,7 +45,7 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
     drawings: Mapping[str, Callable[[], bool]] = {
         "accuracy": lambda: _accuracy(track, strategies),
         "waiting": lambda: _waiting(strategies),
-        "arms": lambda: _arms([each for each in strategies if each.name in ("fedspine", "fedspine-steps")]),
+        "arms": lambda: _arms([each for each in strategies if each.name in LINES]),
         "speedup": lambda: _speedup(track, strategies),
     }
     written = []

@@ -11,6 +11,7 @@ from benchmarks.fleet80.figures import draw_all
 from benchmarks.fleet80.latency import FILE as LATENCY
 from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.tables import (
+    LINES,
     OURS,
     REFERENCE,
     difference_table,
@@ -20,8 +21,6 @@ from benchmarks.fleet80.tables import (
     table,
     target_table,
 )
-
-STEPPED = "fedspine-steps"  # FedSpine that also sets local steps
 
 
 def write_report(plan: Plan) -> list[Path]:
@@ -53,8 +52,10 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
         "`accuracy`: the delivered model on all held-back rows; `memory`: mean peak of live tensors in a training step "
         f"of the last round's devices, and as a multiple of {REFERENCE}'s."
     )
-    yield "## Accuracy against FedSpine's\n\n" + difference_table(strategies)
-    yield difference_table(strategies, of=STEPPED)
+    ours = [each for each in LINES if any(entry.name == each for entry in strategies)]
+    yield "## Accuracy against FedSpine's"
+    for name in ours:
+        yield difference_table(strategies, of=name)
     yield (
         "Paired bootstrap over the same test rows and seeds, 10,000 resamples. A difference is claimed where the "
         "interval excludes 0. With one seed the interval tells nothing of other seeds."
@@ -84,16 +85,13 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
 
 
 def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> float | None:
-    """The highest target that FedSpine and the reference both reach on a seed."""
-    named = {each.name: each for each in strategies}
-    if not {OURS, REFERENCE} <= set(named):
-        return None
-    reached = [
-        target
-        for target in targets
-        if all(any(crossing(run["rounds"], target) for run in named[name].each) for name in (OURS, REFERENCE))
-    ]
-    return max(reached, default=None)
+    """The highest target that a line of FedSpine's and the reference both reach on a seed."""
+
+    def reached(names: Sequence[str], target: float) -> bool:
+        runs = [run for each in strategies if each.name in names for run in each.each]
+        return any(crossing(run["rounds"], target) for run in runs)
+
+    return max((each for each in targets if reached(LINES, each) and reached((REFERENCE,), each)), default=None)
 
 
 def _latency_table(stored: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from benchmarks.fleet80.entries import Entry, delivered
 from benchmarks.fleet80.rounds import PARTS
 
 OURS, REFERENCE = "fedspine", "fedit"
+LINES = (OURS, "fedspine-steps", "fedspine-gradual")  # FedSpine, with local steps, and cut by the track's schedule
 NONE = "-"
 
 
