@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 matplotlib.use("Agg")
 
 from matplotlib import pyplot
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 # Okabe and Ito's (2008); lines and markers tell cases apart in grey as well.
 BLACK, GREY = "#000000", "#999999"
@@ -23,3 +25,10 @@ def save(figure: Figure, path: Path, *, bottom: float = 0.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DOTS_PER_INCH)
     pyplot.close(figure)
+
+
+def plain_log(axis: Axis) -> None:
+    """Label 1, 2 and 5 of every decade, as numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))

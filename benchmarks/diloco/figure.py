@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.diloco.cases import DILOCO, Case, Point
-from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, save
+from benchmarks.drawing import BLACK, BLUE, GREEN, ORANGE, plain_log, save
 
 # The strategy is in the colour, H in the line.
 COLOURS = {"bf16+zstd": BLUE, "ef+int8+zstd": ORANGE, "ef+int4+zstd": GREEN}
@@ -33,6 +33,8 @@ def draw(runs: Mapping[Case, Sequence[Point]], path: Path) -> None:
             _line(panel, case, cost, loss)
     for panel, (label, scale) in zip(panels, PANELS, strict=True):
         panel.set_xscale(scale)
+        if scale == "log":
+            plain_log(panel.xaxis)
         panel.set_xlabel(label)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("held-back loss, nats")

@@ -8,10 +8,9 @@ from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY
+from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY, plain_log
 from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.entries import Entry
 from benchmarks.fleet80.tables import LINES, REFERENCE, speedups
@@ -63,7 +62,7 @@ def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
     lines = {each.name: _mean_line([_accuracy_points(run) for run in each.each]) for each in entries}
     for axes in _lines("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds", lines):
         axes.set_xscale("log")
-        _plain_log(axes.xaxis)
+        plain_log(axes.xaxis)
         for target in track.targets:
             axes.axhline(100 * target, color="#D0D0D0", linewidth=0.7, linestyle=":", zorder=0)
     return any(lines.values())
@@ -75,7 +74,7 @@ def _waiting(entries: Sequence[Entry]) -> bool:
     for axes in _lines("round", "waiting per round, mean over devices (s)", lines):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yscale("log")
-        _plain_log(axes.yaxis)
+        plain_log(axes.yaxis)
     return bool(lines)
 
 
@@ -146,9 +145,7 @@ def _lines(x_label: str, y_label: str, lines: Mapping[str, Sequence[Point]]) -> 
     panels = [first, {name: points for name, points in drawn.items() if name not in COLOURS}]
     if not all(panels) or len(drawn) <= FEW:
         panels = [drawn]
-    _, grid = pyplot.subplots(
-        1, len(panels), figsize=(7.5 * len(panels) + 1.5, 5.5), sharex=True, sharey=True, squeeze=False
-    )
+    _, grid = pyplot.subplots(1, len(panels), figsize=(7.5 * len(panels) + 1.5, 5.5), sharey=True, squeeze=False)
     shared = next((name for name in OURS_FIRST if name in drawn), None)
     for number, (axes, shown) in enumerate(zip(grid[0], panels, strict=True)):
         _tidy(axes, x_label, y_label if number == 0 else "")
@@ -160,13 +157,6 @@ def _lines(x_label: str, y_label: str, lines: Mapping[str, Sequence[Point]]) -> 
             axes.plot(*_xy(points), color=colour, linestyle=dash, linewidth=2.0 if name in COLOURS else 1.3, label=name)
         axes.legend(frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5)
     return list(grid[0])
-
-
-def _plain_log(axis: Axis) -> None:
-    """Label 1, 2 and 5 of every decade, as numbers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _mean_line(runs: Sequence[Sequence[Point]]) -> list[Point]:
