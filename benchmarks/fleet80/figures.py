@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -151,7 +152,7 @@ def _lines(x_label: str, y_label: str, lines: Mapping[str, Sequence[Point]]) -> 
         _tidy(axes, x_label, y_label if number == 0 else "")
         if number and shared is not None:
             axes.plot(*_xy(drawn[shared]), color=COLOURS[shared], linewidth=2.0, label=shared)
-        others = iter(STYLES)
+        others = cycle(STYLES)
         for name, points in shown.items():
             colour, dash = (COLOURS[name], "-") if name in COLOURS else next(others)
             axes.plot(*_xy(points), color=colour, linestyle=dash, linewidth=2.0 if name in COLOURS else 1.3, label=name)

@@ -91,8 +91,9 @@ def joined(left: StackPartial, right: StackPartial) -> StackPartial:
 def knowing(partial: StackPartial, adapter: Tensors) -> StackPartial:
     """Return the bundle with the adapter handed out; raises UpdateRejected for a leaf whose product is too large."""
     if partial.settles:
+        before, now = ranks_of(partial.adapter), ranks_of(adapter)
         for key, leaf in partial.leaves.items():
-            if ranks_of(partial.adapter) < leaf.rank <= ranks_of(adapter):
+            if before < leaf.rank <= now:
                 check_products(key, leaf, partial.spec, adapter)
     return replace(partial, adapter=adapter)
 
@@ -114,9 +115,9 @@ def settled(partial: StackPartial) -> StackPartial:
     """Return the bundle in the form its size asks for, as far as its rule and the known adapter allow."""
     if partial.adapter is None or not partial.settles or not partial.leaves:
         return partial
-    if any(leaf.rank > ranks_of(partial.adapter) for leaf in partial.leaves.values()):
-        return partial
     if partial.bytes_stacked < dense_bytes(partial.spec):
+        return partial
+    if max(leaf.rank for leaf in partial.leaves.values()) > ranks_of(partial.adapter):
         return partial
     dense = accumulator(partial.dense) or empty_dense(partial.spec)
     for layer, module in partial.spec.modules():
