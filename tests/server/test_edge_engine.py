@@ -9,8 +9,11 @@ import pytest
 
 from fedcore.aggregation.table import make_aggregator
 from fedcore.assignment import Arm
+from fedcore.errors import UpdateRejected
+from fedcore.keep_set import KeepSet
 from fedcore.rounds.tier_commands import Send
 from fedcore.rounds.tier_state import Part
+from fedcore.update import Update
 from protos.tier_values import TierSpec
 from server.adapter_blobs import store_adapter
 from server.edge_engine import EdgeEngine
@@ -149,6 +152,34 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     works = {"ada": work(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
     engine.share(replace(share(works), spec=tier), works)
     assert tally_of(engine).adapter is not None, "the next round begins anew"
+
+
+def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_path: Path) -> None:
+    """It came in a part while nobody here could judge it; a share that brings its ranks must not end the edge."""
+    spec = spec_of(GEOMETRY, 2)
+    tensors = {name: np.ones(shape, dtype=np.float32) for name, shape in spec.shapes().items()}
+    engine = EdgeEngine(blobs=BlobStore(tmp_path / "edge"))
+    stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
+    tier = TierSpec(aggregator="delta-stack", adapter=spec)
+    narrow = {"ada": work(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    engine.share(replace(share(narrow), spec=tier), narrow)
+    tally, aggregator = tally_of(engine), make_aggregator("delta-stack")
+    wild = Update(
+        device="eve",
+        round=1,
+        weight=1,
+        rank=2,
+        keep_set=KeepSet.full(GEOMETRY),
+        tensors={name: np.full(shape, 60.0, dtype=np.float32) for name, shape in spec.shapes().items()},
+    )
+    tally.partial = aggregator.merge(
+        aggregator.start(spec, tally.adapter), aggregator.fold(aggregator.start(spec), wild)
+    )
+    wide = {"bob": work(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
+    engine.share(replace(share(wide), spec=tier), wide)
+    assert "bob" in tally.assignments and ("eve", 1) in tally.partial.members.keys
+    with pytest.raises(UpdateRejected, match="eve for round 1: its product"):
+        aggregator.unpack(b"".join(aggregator.pack(tally.partial)), spec, tensors)
 
 
 def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(
