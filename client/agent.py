@@ -31,9 +31,9 @@ from protos.values import (
     Work,
 )
 from protos.wire import INLINE_BYTES
-from transport.handout import read_handout
+from transport.handout import read_handout, read_keep_set
 from transport.link import Link, Stream
-from transport.payload import fetch_all, payload
+from transport.payload import fetch_all
 from transport.retry import PAUSE_S, retrying
 
 MAX_REPORT = 500  # characters of an error that travel to the coordinator
@@ -162,13 +162,13 @@ class Agent:
             raise TransportError("an assignment came before the welcome")
         self._repushed = False
         begin = self.clock()
-        refs = (work.keep_set, work.head, *work.rank_blocks, *self._shift.lacks(work.base_shift))
+        refs = (*work.refs, *self._shift.lacks(work.base_shift))
         bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
         self._forget_older(refs)
-        handout = read_handout(self.state.blobs, work.rank_blocks, work.head)
+        handout = read_handout(self.state.blobs, work.rank_blocks, work.head, work.rings)
         self._shift.take(work.base_shift, self.state.blobs)
         handout |= self._shift.tensors
-        keep_set = KeepSet.from_bytes(payload(work.keep_set, self.state.blobs))
+        keep_set = read_keep_set(work, self.state.blobs)
         downloaded = self.clock()
         loop = asyncio.get_running_loop()
 

@@ -101,7 +101,8 @@ class Trainer:
         state: TrainingState,
         on_step: Callable[[int], None],
     ) -> Trained:
-        """Carry out `work` from the adapter handed out (full coordinates, at least `work.arm.rank` ranks).
+        """Carry out `work` from the adapter handed out (at least `work.arm.rank` ranks; with rings the keep-set's
+        coordinates, else full ones).
 
         With `work.base_shift` the hand-out holds its tensors as well.
 
@@ -191,10 +192,11 @@ def shift_id(work: Work) -> str:
 def held_adapter(
     classifier: Classifier, work: Work, handout: Mapping[str, NDArray[np.float32]], targets: tuple[str, ...]
 ) -> Arrays:
-    """Return what a device holds of the hand-out (full coordinates) under `work`, for a model that is cut already."""
+    """Return what a device holds of the hand-out under `work`, for a model that is cut already."""
     head = tuple(sorted((name, value.shape) for name, value in handout.items() if name.startswith("head.")))
     spec = AdapterSpec(geometry=classifier.geometry, rank=work.arm.rank, targets=targets, head=head)
-    return restrict(spec, handout, rank=work.arm.rank, keep_set=classifier.keep_set)
+    # What comes in rings is the device's own already.
+    return restrict(spec, handout, rank=work.arm.rank, keep_set=None if work.rings else classifier.keep_set)
 
 
 def local_round(

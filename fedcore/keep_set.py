@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from fedcore.errors import ProtocolError
 from fedcore.geometry import Geometry
 
+_SHAPE_BYTES = 12  # of a packed keep-set: layers, head units, channels
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeepSet:
@@ -107,6 +109,33 @@ class KeepSet:
         if keep_set.to_bytes() != data:
             raise ProtocolError("not a keep-set in its canonical bytes; its hash would name something else")
         return keep_set
+
+    def to_bits(self, geometry: Geometry) -> bytes:
+        """A bit per group, for a keep-set that travels with every hand-out: a fraction of `to_bytes`."""
+        shape = np.array([geometry.layers, geometry.head_units, geometry.ffn], dtype="<u4")
+        held = np.zeros((geometry.layers, geometry.head_units + geometry.ffn), dtype=np.bool_)
+        for row, heads, channels in zip(held, *self._arrays, strict=True):
+            row[heads] = True
+            row[geometry.head_units + channels] = True
+        return shape.tobytes() + np.packbits(held).tobytes()
+
+    @staticmethod
+    def from_bits(data: bytes) -> "KeepSet":
+        """Inverse of `to_bits`; raises ProtocolError on anything else."""
+        shape = np.frombuffer(data[:_SHAPE_BYTES].ljust(_SHAPE_BYTES, b"\0"), dtype="<u4")
+        layers, heads, channels = (int(size) for size in shape)
+        count = layers * (heads + channels)
+        if len(data) != _SHAPE_BYTES + -(-count // 8) or count == 0:
+            raise ProtocolError(
+                f"not a packed keep-set: {len(data)} bytes for {layers} layers of {heads} head units and {channels}"
+                " channels; update coordinator and device"
+            )
+        bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=_SHAPE_BYTES), count=count)
+        held = bits.reshape(layers, heads + channels)
+        return KeepSet(
+            heads=tuple(tuple(np.flatnonzero(row[:heads]).tolist()) for row in held),
+            channels=tuple(tuple(np.flatnonzero(row[heads:]).tolist()) for row in held),
+        )
 
     @cached_property
     def blob_id(self) -> str:

@@ -295,6 +295,19 @@ class Work:
     label_counts: tuple[int, ...] = ()
     counted_round: int = 0
     base_shift: BaseShift | None = None
+    rings: tuple[
+        BlobRef, ...
+    ] = ()  # packed keep-sets that part the rank blocks, the last is `keep_set`; empty: none do
+
+    @property
+    def kept(self) -> BlobRef:
+        """The blob that says what to keep: the last ring, else `keep_set`, which is only a name then."""
+        return self.rings[-1] if self.rings else self.keep_set
+
+    @property
+    def refs(self) -> tuple[BlobRef, ...]:
+        """Every blob that whoever carries it out needs, but the base shift's."""
+        return (*(self.rings or (self.keep_set,)), self.head, *self.rank_blocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from fedcore.base_shift import SHIFT, shift_of, shift_shapes
 from fedcore.codec.chain import encode, encode_chunks
 from fedcore.codec.container import Outline, opening
 from fedcore.codec.delta import make_delta
+from fedcore.keep_set import KeepSet
 from fedcore.module_paths import module_path
+from fedcore.rings import ring
 from protos.values import BaseShift, BlobRef, GlobalAdapter
 from protos.wire import INLINE_BYTES
 from storage.atomic import Buffer, write_atomic
@@ -62,9 +64,37 @@ def with_step(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter, s
     return replace(adapter, base_shift=replace(adapter.base_shift, steps=tuple(steps)))
 
 
-def blocks_below(adapter: GlobalAdapter, rank: int) -> tuple[BlobRef, ...]:
-    """The rank-block blobs a device of `rank` needs."""
-    return tuple(ref for ref in adapter.rank_blocks if int(ref.name.partition("-")[0]) < rank)
+def store_rings(
+    blobs: BlobStore,
+    spec: AdapterSpec,
+    tensors: Tensors,
+    adapter: GlobalAdapter,
+    keep_sets: Sequence[KeepSet],
+    *,
+    ranks: Sequence[int],
+    downlink: str,
+) -> GlobalAdapter:
+    """Return `adapter` (of `tensors`) with its rank blocks parted in the rings of nested `keep_sets`, written as blobs.
+
+    Block "low-high/i" is ring i's; what is equal from round to round is the same blob.
+    """
+    codec = ROUNDED if downlink == "bf16" else "identity"
+    blocks = []
+    for index, outer in enumerate(keep_sets):
+        held = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
+        for low, high in rank_blocks(spec.rank, ranks):
+            block = {name: _block(value, name, low, high) for name, value in held.items()}
+            blocks.append(_put(blobs, f"{low}-{high}/{index}", block, codec))
+    return replace(adapter, rank_blocks=tuple(blocks))
+
+
+def blocks_below(adapter: GlobalAdapter, rank: int, *, rings: int = 0) -> tuple[BlobRef, ...]:
+    """The rank-block blobs a device of `rank` needs; of an adapter in rings, the first `rings`."""
+    return tuple(
+        ref
+        for ref in adapter.rank_blocks
+        if int(ref.name.partition("-")[0]) < rank and int(ref.name.partition("/")[2] or -1) < rings
+    )
 
 
 def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter) -> GlobalAdapter:

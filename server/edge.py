@@ -46,7 +46,6 @@ from server.parts import part_bound
 from server.revocation_watch import RevocationWatch
 from server.seats import Seats
 from server.session import AnySession, LeafSession, Session
-from server.shares import refs_of
 from server.tasks import Tasks
 from storage.certificates import Identity
 from transport.link import Link, Stream
@@ -201,7 +200,7 @@ class Edge:
                 check_device(newcomer.name, newcomer.device_class, identity)
             known = await self._link.describe(newcomer)
         needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
-        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in refs_of(work) if not ref.inline}
+        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in work.refs if not ref.inline}
         return replace(known, parents=rank_parents(needs, self._edges.parents()))
 
     async def _describe(self) -> RunDescription:

@@ -16,8 +16,7 @@ from server.tally import Tally
 from server.uploads import blob_payload
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
-from transport.handout import read_handout
-from transport.payload import payload
+from transport.handout import read_handout, read_keep_set
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,7 +131,7 @@ class EdgeEngine:
     def _assignment(self, device: str, work: Work) -> Assignment:
         kept = self._keep_sets.get(work.keep_set.id)
         if kept is None:
-            kept = self._keep_sets[work.keep_set.id] = KeepSet.from_bytes(payload(work.keep_set, self.blobs))
+            kept = self._keep_sets[work.keep_set.id] = read_keep_set(work, self.blobs)
         return Assignment(
             round=work.round,
             device=device,

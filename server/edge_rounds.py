@@ -21,7 +21,7 @@ from server.edge_uplink import EdgeUplink
 from server.edges import Edges
 from server.seats import Seats
 from server.session import LeafSession, Session
-from server.shares import filled, refs_of, shares, shift_refs_of
+from server.shares import filled, shares, shift_refs_of
 from server.tasks import Tasks
 from transport.link import Link
 
@@ -147,13 +147,13 @@ class EdgeRounds:
                 share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
             )
         works = {device: filled(work, small) for device, work in share.works}
-        refs = [ref for work in works.values() for ref in refs_of(work) if not ref.inline]
-        before = [ref for work in self.works.values() for ref in refs_of(work) if not ref.inline]
+        refs = [ref for work in works.values() for ref in work.refs if not ref.inline]
+        before = [ref for work in self.works.values() for ref in work.refs if not ref.inline]
         shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
         self._cache.learn([*refs, *shifts])
         for work in works.values():
-            if not work.keep_set.inline:
-                await self._cache.bring(work.keep_set.id)
+            if not work.kept.inline:
+                await self._cache.bring(work.kept.id)
         if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
             for ref in refs:
                 await self._cache.bring(ref.id)

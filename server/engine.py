@@ -15,16 +15,18 @@ from fedcore.assignment import Arm, Assignment
 from fedcore.base_shift import shift_of
 from fedcore.config import Config
 from fedcore.errors import RunError
+from fedcore.keep_set import KeepSet
 from fedcore.outcome import DeviceReport, GroupScores, Outcome, Status
 from fedcore.profile import DeviceProfile
 from fedcore.protocols import AggregateReport, Json, Strategy
+from fedcore.rings import nested
 from fedcore.rounds.commands import Turn
 from fedcore.rounds.result import RoundResult
 from fedcore.rounds.tier_state import Part
 from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import GlobalAdapter, UpdateSubmission, Work
-from server.adapter_blobs import blob_ids, store_adapter, with_deltas, with_step
+from server.adapter_blobs import blob_ids, store_adapter, store_rings, with_deltas, with_step
 from server.allocator import trim
 from server.global_file import ADAPTER, VELOCITY, drop_older, map_global, write_global
 from server.label_census import LabelCensus
@@ -73,6 +75,7 @@ class Engine:
     large_bytes: int = LARGE_BYTES
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _globals: list[GlobalAdapter] = field(default_factory=list)
+    _parted: list[GlobalAdapter] = field(default_factory=list)  # what recent rounds handed out in rings
     _census: LabelCensus = field(default_factory=LabelCensus)
 
     def __post_init__(self) -> None:
@@ -269,10 +272,12 @@ class Engine:
         # The committed state is the one before planning: a resumed run plans this round again, with equal choices.
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
+        rings = self._rings(plan.assignments)
         sender = Sender(
             strategy=self.strategy,
             blobs=self.blobs,
-            adapter=self.adapter,
+            adapter=self._in_rings(rings),
+            rings=rings,
             counted=self.counted,
             label_counts=self._label_counts(profiles),
         )
@@ -288,6 +293,26 @@ class Engine:
         )
         return OpenRound(works=works, tally=tally, events=tuple(plan.events))
 
+    def _rings(self, assignments: Sequence[Assignment]) -> tuple[KeepSet, ...]:
+        """Return the round's nested keep-sets where devices fetch what they keep; none while nobody is cut."""
+        if self.config.training.handout != "kept":
+            return ()
+        rings = nested(each.keep_set for each in assignments)
+        return () if rings[:1] == (KeepSet.full(self.strategy.spec.geometry),) else rings
+
+    def _in_rings(self, rings: Sequence[KeepSet]) -> GlobalAdapter:
+        """Return the adapter as a round hands it out, its blocks in rings where there are any."""
+        if not rings:
+            return self.adapter
+        downlink, ranks = self.config.training.downlink, self.config.strategy.ranks
+        adapter = store_rings(
+            self.blobs, self.strategy.spec, self.tensors, self.adapter, rings, ranks=ranks, downlink=downlink
+        )
+        if downlink == "delta" and self._parted:
+            adapter = with_deltas(self.blobs, adapter, self._parted[-1])
+        self._parted = [*self._parted, adapter]
+        return adapter
+
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
         """Training rows by agreed label, over every device that has joined; empty where label skew is ignored."""
         if self.config.training.label_skew == "ignore":
@@ -299,7 +324,11 @@ class Engine:
         spent = set(self.uploaded)  # also those that were late, refused or never finished
         if self.open is not None:
             spent |= self.open.tally.spool
-        held = set[str]().union(self.pinned, blob_ids(self.adapter), *map(blob_ids, self._globals[-2:]))
+        parted, self._parted = self._parted[:-2], self._parted[-2:]
+        spent = spent.union(*map(blob_ids, parted))
+        held = set[str]().union(
+            self.pinned, blob_ids(self.adapter), *map(blob_ids, (*self._globals[-2:], *self._parted))
+        )
         old, recent = self._globals[:-2], self._globals[-2:]
         waiting = []
         for adapter in old:

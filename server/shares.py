@@ -16,7 +16,7 @@ def shares(works: Mapping[str, Work], *, spec: TierSpec, deadline_s: float) -> I
     named = sorted(works.items())
     while named:
         batch, named = _batch(named, sent)
-        blobs = {ref.id: ref for _, work in batch for ref in refs_of(work) if ref.inline and ref.id not in sent}
+        blobs = {ref.id: ref for _, work in batch for ref in work.refs if ref.inline and ref.id not in sent}
         sent |= set(blobs)
         yield RoundShare(
             round=batch[0][1].round,
@@ -38,12 +38,8 @@ def filled(work: Work, small: Mapping[str, bytes]) -> Work:
         keep_set=fill(work.keep_set),
         head=fill(work.head),
         rank_blocks=tuple(fill(ref) for ref in work.rank_blocks),
+        rings=tuple(fill(ref) for ref in work.rings),
     )
-
-
-def refs_of(work: Work) -> tuple[BlobRef, ...]:
-    """Every blob that whoever carries an assignment out needs."""
-    return (work.keep_set, work.head, *work.rank_blocks)
 
 
 def shift_refs_of(work: Work) -> tuple[BlobRef, ...]:
@@ -60,7 +56,7 @@ def _batch(named: Sequence[tuple[str, Work]], sent: set[str]) -> tuple[list[tupl
     fresh: set[str] = set()
     total = 0
     for count, (_, work) in enumerate(named):
-        new = {ref.id: len(ref.inline) for ref in refs_of(work) if ref.id not in sent | fresh}
+        new = {ref.id: len(ref.inline) for ref in work.refs if ref.id not in sent | fresh}
         if count and (count == MOST_WORKS or total + sum(new.values()) > MOST_BYTES):
             return list(named[:count]), list(named[count:])
         fresh |= set(new)

@@ -1,9 +1,10 @@
 """A plan as it travels: every assignment with the blobs it names; what equal devices share is made once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedcore.assignment import Assignment
+from fedcore.keep_set import KeepSet
 from fedcore.protocols import Strategy
 from protos.values import BlobRef, GlobalAdapter, Work
 from server.adapter_blobs import blocks_below
@@ -17,6 +18,7 @@ class _Handout:
     """What devices of equal keep-set, rank and codec share in a round."""
 
     keep_set: BlobRef
+    rings: tuple[BlobRef, ...]
     rank_blocks: tuple[BlobRef, ...]
     max_upload_bytes: int
 
@@ -28,6 +30,7 @@ class Sender:
     strategy: Strategy
     blobs: BlobStore
     adapter: GlobalAdapter  # what the round hands out
+    rings: Sequence[KeepSet] = ()  # nested keep-sets that part the adapter's blocks; empty where none do
     counted: Mapping[str, int]  # by device, the last round whose result holds its update
     label_counts: tuple[int, ...]  # of the fleet, by agreed label; empty where label skew is ignored
 
@@ -43,9 +46,15 @@ class Sender:
         return works
 
     def _handout(self, assignment: Assignment) -> _Handout:
+        keep_set, rank = assignment.keep_set, assignment.arm.rank
+        inner = self.rings[: self.rings.index(keep_set) + 1] if self.rings else ()
+        rings = tuple(put_blob(self.blobs, each.to_bits(self.strategy.spec.geometry), "ring") for each in inner)
+        data = keep_set.to_bytes()
+        named = BlobRef(id=keep_set.blob_id, size=len(data), name="keep-set")
         return _Handout(
-            keep_set=put_blob(self.blobs, assignment.keep_set.to_bytes(), "keep-set"),
-            rank_blocks=blocks_below(self.adapter, assignment.arm.rank),
+            keep_set=named if rings else put_blob(self.blobs, data, "keep-set"),
+            rings=rings,
+            rank_blocks=blocks_below(self.adapter, rank, rings=len(rings)),
             max_upload_bytes=upload_bound(assignment, self.strategy.spec),
         )
 
@@ -55,6 +64,7 @@ class Sender:
             round=assignment.round,
             arm=assignment.arm,
             keep_set=handout.keep_set,
+            rings=handout.rings,
             rank_blocks=handout.rank_blocks,
             head=self.adapter.head,
             local_steps=assignment.local_steps,

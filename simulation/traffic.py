@@ -64,7 +64,7 @@ class RealTraffic:
 
     def down(self, part: Part) -> int:
         """Count what is not held yet, a delta where one is on offer; what travels inside messages always comes."""
-        refs = (part.work.keep_set, part.work.head, *part.work.rank_blocks)
+        refs = part.work.refs
         before = self._held.get(part.device, frozenset())
         ids = tuple([ref.id for ref in refs])
         self._held[part.device] = _names(ids)
@@ -108,14 +108,16 @@ class RealTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelledTraffic:
-    """Bytes by formula, for a run that trains nothing: a whole hand-out down, an update before entropy coding up."""
+    """Bytes by formula, for a run that trains nothing: a hand-out down, an update before entropy coding up."""
 
     cost: RoundCost
 
     def down(self, part: Part) -> int:
-        """Return the bytes of the adapter's factors at the assigned rank, in full coordinates."""
-        spec, rank = self.cost.spec, part.assignment.arm.rank
-        return FLOAT_BYTES * _values(spec, rank, spec.geometry.head_units, spec.geometry.ffn, EVERYTHING)
+        """Return the bytes of the adapter's factors at the assigned rank: all rows, or those that come down."""
+        spec, asked = self.cost.spec, part.assignment
+        dense = spec.geometry.head_units, spec.geometry.ffn
+        counts = asked.keep_set.counts if self.cost.kept_rows else dense
+        return FLOAT_BYTES * _values(spec, asked.arm.rank, *counts, EVERYTHING)
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Return the bytes of as many values as a device of this rank, keep-set and trained part sends."""

@@ -43,6 +43,7 @@ class RoundCost:
     download_value_bytes: float = FLOAT_BYTES  # of a value that is handed out
     upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
     flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
+    kept_rows: bool = False  # of the factors come down, the others do not
     distills: bool = False  # devices that are cut ask their dense model about every batch
     # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
     class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
@@ -67,7 +68,7 @@ class RoundCost:
     ) -> float:
         """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's.
 
-        The adapter comes down whole, whatever trains; up goes what trains.
+        The adapter comes down, all of it or its kept rows, whatever trains; up goes what trains.
         """
         _, step_s, down_values, up_values = self._estimates(counts, rank, trains)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
@@ -95,7 +96,7 @@ class RoundCost:
             found = self._known[counts, rank, trains] = (
                 self._memory_mb(counts, rank, trains),
                 self._step_s(counts, rank, trains),
-                self._values(dense, rank, EVERYTHING),
+                self._values(counts if self.kept_rows else dense, rank, EVERYTHING),
                 self._values(counts, rank, trains),
             )
         return found
@@ -159,6 +160,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         download_value_bytes=HALF_BYTES if config.training.downlink == "bf16" else FLOAT_BYTES,
         upload_value_bytes=value_bytes(config.training.codec),
         flops_per_s=config.simulation.gflops * 1e9,
+        kept_rows=config.training.handout == "kept",
         distills=config.training.distill > 0,
         class_value_bytes={each.name: value_bytes(each.codec) for each in config.classes if each.codec is not None},
     )

@@ -36,7 +36,8 @@ from storage.certificates import TlsMaterial
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
 from transport.link import Link, LinkSettings, Stream
 from transport.membership import Membership
-from transport.payload import fetch_all, payload
+from transport.handout import read_keep_set
+from transport.payload import fetch_all
 from transport.throttle import Throttle
 
 
@@ -182,10 +183,10 @@ class FakeDevice:
             self.errors.append(error)
 
     async def _submissions(self, work: Work) -> Sequence[UpdateSubmission]:
-        refs = (work.keep_set, work.head, *work.rank_blocks, *self.shift.lacks(work.base_shift))
+        refs = (*work.refs, *self.shift.lacks(work.base_shift))
         await fetch_all(self.link, self.blobs, refs)
         self.shift.take(work.base_shift, self.blobs)
-        keep_set = KeepSet.from_bytes(payload(work.keep_set, self.blobs))
+        keep_set = read_keep_set(work, self.blobs)
         data = self._encoded(work, keep_set)
         update = await self._sent(work, data)
         scores = None

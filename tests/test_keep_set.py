@@ -149,3 +149,18 @@ def test_legal_sets_survive_their_bytes_and_nest_in_the_full_one(drawn: tuple[Ge
             out, into = geometry.shape(module, heads=heads, channels=channels)
             assert len(kept) == (out if cut.side == "out" else into)
             assert np.all(np.diff(kept) > 0)
+
+
+@pytest.mark.parametrize("geometry", [BERT, GQA, MQA], ids=["bert", "gqa", "mqa"])
+@given(data=st.data())
+def test_bits_give_the_keep_set_back(geometry: Geometry, data: st.DataObject) -> None:
+    kept = data.draw(keep_sets(geometry))
+    again = KeepSet.from_bits(kept.to_bits(geometry))
+    assert again == kept and again.blob_id == kept.blob_id
+    assert len(kept.to_bits(geometry)) == 12 + -(-geometry.layers * (geometry.head_units + geometry.ffn) // 8)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01\x00", bytes(12), bytes(40), HALF.to_bits(BERT)[:-1], HALF.to_bytes()])
+def test_bytes_that_are_no_packed_keep_set_are_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not a packed keep-set"):
+        KeepSet.from_bits(data)

@@ -90,7 +90,7 @@ class LightDevice:
 
     async def _answer(self, work: Work, stream: Stream) -> None:
         begin = time.monotonic()
-        refs = (work.keep_set, work.head, *work.rank_blocks)
+        refs = work.refs
         received = await retrying(lambda: fetch_all(self.link, self.blobs, refs))
         fetched = time.monotonic()
         update = await asyncio.to_thread(self._made, work)

@@ -24,6 +24,7 @@ class Variant:
 UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device for itself
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
+KEPT = "training.handout=kept"
 EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=18")  # cut once, in the second round
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
@@ -35,8 +36,15 @@ def _spine(name: str, group: str, *overrides: str) -> Variant:
 
 _ALL = (
     Variant(name="fedspine", strategy="fedspine", overrides=EARLY, seeds=THREE),
-    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
-    Variant(name="fedspine-gradual", strategy="fedspine", overrides=(STEPS,), tuned_as="fedspine"),
+    Variant(name="fedspine-steps", strategy="fedspine", overrides=(STEPS, *EARLY), seeds=THREE),
+    Variant(
+        name="fedspine-kept",
+        strategy="fedspine",
+        overrides=(STEPS, *EARLY, KEPT),
+        seeds=THREE,
+        tuned_as="fedspine-steps",
+    ),
+    Variant(name="fedspine-gradual", strategy="fedspine", overrides=(STEPS,), tuned_as="fedspine-steps"),
     Variant(name="fedspine-unpaced", strategy="fedspine", overrides=(*UNPACED, *EARLY), tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="fedit-r4", strategy="fedavg-lora", overrides=("strategy.ranks=[4]",), tuned_as="fedit"),
@@ -49,6 +57,7 @@ _ALL = (
     ),
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
+    Variant(name="uniform-kept", strategy="uniform", overrides=(ONE_RANK, KEPT), seeds=THREE, tuned_as="uniform"),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
     # cut at once, FedMP has nothing to choose: this is its line, too
     Variant(name="uniform-early", strategy="uniform", overrides=(ONE_RANK, *EARLY), tuned_as="uniform"),
@@ -60,7 +69,14 @@ _ALL = (
     ),
     Variant(name="random-arms", strategy="random-arms", overrides=EARLY, tuned_as="fedspine"),
     Variant(name="oracle", strategy="oracle", overrides=EARLY, tuned_as="fedspine"),
-    Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine"),
+    Variant(name="oracle-steps", strategy="oracle", overrides=(STEPS, *EARLY), seeds=THREE, tuned_as="fedspine-steps"),
+    Variant(
+        name="oracle-kept",
+        strategy="oracle",
+        overrides=(STEPS, *EARLY, KEPT),
+        seeds=THREE,
+        tuned_as="fedspine-steps",
+    ),
     Variant(name="fedmp", strategy="fedmp"),
     Variant(name="ffa-lora", strategy="ffa-lora", overrides=(ONE_RANK,)),
     Variant(name="rolora", strategy="rolora", overrides=(ONE_RANK,)),

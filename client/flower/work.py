@@ -16,14 +16,12 @@ from client.flower.state import NodeState
 from client.held_shift import HeldShift
 from client.trainer import ModelSource
 from fedcore.errors import BlobCorrupt
-from fedcore.keep_set import KeepSet
 from protos.records import CONTAINER, encoding
 from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from storage.model_source import model_folder
-from transport.handout import read_handout
-from transport.payload import payload
+from transport.handout import read_handout, read_keep_set
 
 Answer = tuple[UpdateSubmission, ArrayRecord]
 
@@ -44,10 +42,10 @@ def carry_out(
     begin = clock()
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
         blobs = _held(arrays, Path(scratch))
-        keep_set = KeepSet.from_bytes(payload(work.keep_set, blobs))
+        keep_set = read_keep_set(work, blobs)
         shift = HeldShift()
         shift.take(work.base_shift, blobs)
-        handout = read_handout(blobs, work.rank_blocks, work.head) | shift.tensors
+        handout = read_handout(blobs, work.rank_blocks, work.head, work.rings) | shift.tensors
         downloaded = clock()
         trained = warm_trainer(source, settings).run(work, keep_set, handout, training, on_step=lambda step: None)
         encoding_s = clock()

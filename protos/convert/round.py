@@ -63,6 +63,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
         label_counts=value.label_counts,
         counted_round=value.counted_round,
         base_shift=shift_to_pb(value.base_shift),
+        rings=[ref_to_pb(ref) for ref in value.rings],
     )
 
 
@@ -100,6 +101,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
         label_counts=tuple(message.label_counts),
         counted_round=message.counted_round,
         base_shift=shift_from_pb(message.base_shift) if message.HasField("base_shift") else None,
+        rings=tuple(ref_from_pb(ref) for ref in message.rings),
     )
 
 
@@ -167,7 +169,7 @@ def work_key(value: Work) -> str:
     earlier rounds count.
     """
     bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
-    for ref in (bare.keep_set, bare.head, *bare.rank_blocks):
+    for ref in (bare.keep_set, bare.head, *bare.rank_blocks, *bare.rings):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):
             ref.ClearField(how)
     if bare.HasField("base_shift"):

@@ -24,7 +24,7 @@ def join_content(description: RunDescription) -> RecordDict:
 
 def work_content(work: Work, welcome: Welcome, description: RunDescription, blobs: BlobStore) -> RecordDict:
     """Return one device's work: every payload an array of its own, so that Flower's store holds equal ones once."""
-    refs = (work.keep_set, work.head, *work.rank_blocks)
+    refs = work.refs
     # Whole: a node keeps nothing between messages, and steps would be of no use to it.
     shift = None if work.base_shift is None else replace(work.base_shift, steps=())
     if shift is not None:
@@ -35,6 +35,7 @@ def work_content(work: Work, welcome: Welcome, description: RunDescription, blob
         keep_set=_bare(work.keep_set),
         head=_bare(work.head),
         rank_blocks=tuple(_bare(ref) for ref in work.rank_blocks),
+        rings=tuple(_bare(ref) for ref in work.rings),
     )
     messages = [response_to_bytes(welcome), response_to_bytes(bare)]
     return RecordDict(

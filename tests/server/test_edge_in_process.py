@@ -69,13 +69,14 @@ PRUNING = [
 ]
 
 
+@pytest.mark.parametrize("handout", ["whole", "kept"])
 async def test_what_is_learned_of_each_device_crosses_the_tiers(
-    tiny: TinyModel, tmp_path: Path, together: Together
+    handout: str, tiny: TinyModel, tmp_path: Path, together: Together
 ) -> None:
     """Rewards, importances and pruning are those of a flat fleet: every leaf's outcome goes up with the partial."""
     expected = await flat(tiny, tmp_path, together, PRUNING)
     async with (
-        serving(tmp_path / "tree", tiny.folder, PRUNING) as served,
+        serving(tmp_path / "tree", tiny.folder, [*PRUNING, f"training.handout={handout}"]) as served,
         edging(tmp_path, "north", [served.address]) as north,
         edging(tmp_path, "south", [served.address]) as south,
         edging(tmp_path, "deep", [south.address]) as deep,
@@ -86,6 +87,7 @@ async def test_what_is_learned_of_each_device_crosses_the_tiers(
         await together(*devices)
         await served.summary()
         assert global_hash(served) == expected
+        assert any(work.rings for device in devices for work in device.works) == (handout == "kept")
         rewards = [event for event in served.events("reward") if event["reward"] is not None]
         assert len(rewards) == 5 * len(NAMES)
         assert {event["via"] for event in served.events("joined") if event["role"] == "device"} == {"north", "south"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from client.held_shift import HeldShift
+from fedcore.adapter import restrict
 from fedcore.base_shift import shift_shapes
 from fedcore.codec.cast import from_bf16, to_bf16
 from fedcore.codec.chain import encode
@@ -35,7 +36,7 @@ from storage.blobs import BlobStore
 from strategies.table import make_strategy
 from tests.server.conftest import TinyModel
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
-from transport.handout import read_handout
+from transport.handout import read_handout, read_keep_set
 
 DEVICES = ("a", "b")
 PROFILES = {name: DeviceProfile(name=name, device_class="tiny", num_examples=3) for name in DEVICES}
@@ -55,7 +56,7 @@ class Played:
         return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
 
     def submission(self, device: str, work: Work, **changes: Any) -> UpdateSubmission:
-        keep_set = KeepSet.from_bytes(work.keep_set.inline)
+        keep_set = read_keep_set(work, self.engine.blobs)
         data = encode(small_update(self.model.geometry, work, keep_set, device), work.training.codec)
         scores = encode(score_vectors(keep_set, device), "identity") if work.score else None
         submission = UpdateSubmission(
@@ -207,6 +208,36 @@ def test_a_downlink_of_deltas_offers_them_while_they_are_of_use(tiny: TinyModel,
             assert blob_name(made) == ref.id
         offered.append({ref.delta_id for ref in deltas})
     assert not any(played.engine.blobs.has(each) for each in offered[0] | offered[1])
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
+@pytest.mark.parametrize("downlink", ["full", "delta", "bf16"])
+def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tmp_path: Path, downlink: str) -> None:
+    changes = [*PRUNING, "run.rounds=9", "strategy.recovery_rounds=5", "strategy.ranks=[8]"]
+    changes += ["training.handout=kept", f"training.downlink={downlink}"]
+    played = open_engine(RunFolder(tmp_path), wide, changes)
+    blobs, spec = played.engine.blobs, played.engine.strategy.spec
+    works, offered, deltas = played.begin(), [], 0
+    for number in range(1, 7):
+        handed = played.engine.handed_out()
+        for device, work in works.items():
+            assert played.engine.open is not None
+            kept = played.engine.open.tally.assignments[device].keep_set
+            assert bool(work.rings) == (number > 1), "the first round cuts nobody"
+            assert read_keep_set(work, blobs) == kept
+            held = read_handout(blobs, work.rank_blocks, work.head, work.rings)
+            for name, value in restrict(spec, handed, rank=8, keep_set=kept).items():
+                np.testing.assert_array_equal(held[name], value)
+            deltas += sum(bool(ref.delta_id) for ref in work.rank_blocks if work.rings)
+        offered.append({ref.id for work in works.values() if work.rings for ref in work.rank_blocks if not ref.inline})
+        for device, work in works.items():
+            played.engine.verify(device, played.submission(device, work))
+            played.engine.fold(device)
+        works = played.close(number)
+    assert offered[1] and offered[5]
+    assert not any(blobs.has(each) for each in offered[1] - offered[4] - offered[5])
+    assert (deltas > 0) == (downlink == "delta")
     played.engine.log.close()
     played.engine.ledger.close()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protos.values import BlobRef, Work
 from server import shares as module
-from server.shares import MOST_BYTES, MOST_WORKS, filled, refs_of, shares
+from server.shares import MOST_BYTES, MOST_WORKS, filled, shares
 from storage.blob_name import blob_name
 from tests.tiny_tier import TIER, small, work
 
@@ -19,9 +19,9 @@ def test_a_small_blob_crosses_once_and_a_large_one_by_name() -> None:
     (share,) = shares(works, spec=TIER, deadline_s=7.0)
     assert [device for device, _ in share.works] == ["ada", "bob"]
     assert share.round == 1 and share.deadline_s == 7.0 and share.spec == TIER
-    assert {blob.id for blob in share.blobs} == {ref.id for ref in refs_of(works["ada"]) if ref.inline}
+    assert {blob.id for blob in share.blobs} == {ref.id for ref in works["ada"].refs if ref.inline}
     assert len(share.blobs) == 3 and all(blob.inline for blob in share.blobs)
-    assert not any(ref.inline for _, bare in share.works for ref in refs_of(bare))
+    assert not any(ref.inline for _, bare in share.works for ref in bare.refs)
 
 
 def test_filling_is_the_inverse_of_baring() -> None:

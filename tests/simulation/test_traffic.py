@@ -10,6 +10,7 @@ from fedcore.codec.chain import decode, encode
 from fedcore.codec.delta import make_delta
 from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
+from fedcore.profile import DeviceProfile
 from fedcore.trains import Factors, Trains
 from protos.values import BaseShift, BlobRef, Work
 from server.uploads import score_shapes
@@ -153,6 +154,21 @@ def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
         held = trains.of(SPEC.shapes())
         assert list(sent.sizes) == [4 * sum(math.prod(shape) for shape in held.values())]
         assert len(in_groups([one, replace(frozen, device="a-1")], {}, 8)) == 2
+
+
+def test_modelled_hand_outs_of_kept_rows_leave_the_others_out() -> None:
+    cost = RoundCost(
+        spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0, kept_rows=True
+    )
+    half = KeepSet(heads=((0,),), channels=(tuple(range(8)),))
+    cut = part("ada")
+    cut = replace(cut, assignment=replace(cut.assignment, keep_set=half))
+    whole = ModelledTraffic(cost=replace(cost, kept_rows=False))
+    assert ModelledTraffic(cost=cost).down(cut) == 4 * SPEC.num_values(rank=2, keep_set=half)
+    assert whole.down(cut) == 4 * SPEC.num_values(rank=2) == ModelledTraffic(cost=cost).down(part("bob"))
+    profile = DeviceProfile(name="ada", device_class="c", num_examples=1, downlink_mbps=8e-6)
+    assert cost.seconds(profile, half.counts, 2) < whole.cost.seconds(profile, half.counts, 2)
+    assert cost.demand("c", half.counts, 2, 1).down_bytes < whole.cost.demand("c", half.counts, 2, 1).down_bytes
 
 
 def test_what_is_frozen_costs_next_to_nothing_on_the_way_down() -> None:

@@ -119,6 +119,20 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
     assert all((value == other[name]).all() for name, value in one.items())
 
 
+def test_hand_outs_of_kept_rows_take_fewer_bytes_and_change_nothing_else(text: str, tmp_path: Path) -> None:
+    """Classes with two targets, so that rings are several."""
+    settings = ("training.downlink=bf16", "strategy.ranks=[32]", "strategy.reward_weights=[1, 0, 0, 0]")
+    settings = (*settings, "strategy.pace=off")
+    whole = run(text, tmp_path / "whole", *settings)
+    kept = run(text, tmp_path / "kept", *settings, "training.handout=kept")
+    one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "kept")
+    assert all((value == other[name]).all() for name, value in one.items())
+    for first, second in zip(whole["rounds"], kept["rounds"], strict=True):
+        for row, twin in zip(first["results"], second["results"], strict=True):
+            assert (row["sparsity"], row["bytes_up"]) == (twin["sparsity"], twin["bytes_up"])
+            assert (twin["bytes_down"] < row["bytes_down"]) == (row["sparsity"] > 0)
+
+
 def test_batched_devices_learn_from_their_dense_model_as_one_by_one(text: str, tmp_path: Path) -> None:
     taught = ("training.codec=identity", "training.distill=0.7", "training.distill_temperature=2.0")
     modes = {

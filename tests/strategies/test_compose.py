@@ -82,3 +82,25 @@ def test_what_would_move_a_frozen_factor_is_refused(config, geometry, strategy, 
 def test_methods_with_a_part_of_their_own_keep_it(made):
     for name in ("ffa-lora", "rolora", "hetlora"):
         assert made(name=name, factors="alternating").config.strategy.factors == "both"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "training", "told"),
+    [
+        ({"aggregator": "delta-stack"}, {}, "leaves out what aggregator 'delta-stack' multiplies again"),
+        ({"order": "class"}, {}, "strategy.order = 'class' has several orders"),
+        ({}, {"distill": 0.5}, "the dense model that training.distill asks"),
+    ],
+)
+def test_rows_that_somebody_needs_are_not_left_out_of_hand_outs(config, geometry, strategy, training, told):
+    def made(handout):
+        changed = replace(
+            config,
+            strategy=replace(config.strategy, name="fedspine", **strategy),
+            training=replace(config.training, handout=handout, **training),
+        )
+        return make_strategy(changed, geometry, HEAD)
+
+    assert made("whole")
+    with pytest.raises(ConfigError, match=f'training.handout = "kept" .*{told}'):
+        made("kept")

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedcore.adapter import initial_adapter
+from fedcore.adapter import initial_adapter, restrict
 from fedcore.codec.chain import encode
 from fedcore.errors import BlobCorrupt, ProtocolError
+from fedcore.keep_set import KeepSet
 from protos.values import BlobRef
-from server.adapter_blobs import blocks_below, store_adapter
+from server.adapter_blobs import blocks_below, store_adapter, store_rings
 from storage.blobs import BlobStore
 from tests.client.conftest import GEOMETRY, FakeLink, inside
 from tests.tiny_run import spec_of
@@ -30,6 +31,32 @@ def test_a_handout_is_a_prefix_of_the_global_adapter(rank: int, tmp_path: Path) 
     for name, value in tensors.items():
         part = value[:held] if name.endswith(".A") else value[:, :held] if name.endswith(".B") else value
         np.testing.assert_array_equal(handout[name], part)
+
+
+@pytest.mark.parametrize("downlink", ["full", "bf16"])
+def test_a_handout_in_rings_is_what_a_device_keeps(downlink: str, tmp_path: Path) -> None:
+    spec = spec_of(GEOMETRY, 8)
+    tensors = initial_adapter(spec, np.random.default_rng(1))
+    blobs = BlobStore(tmp_path / "blobs")
+    whole = store_adapter(blobs, spec, tensors, 3, ranks=(4, 8), downlink=downlink)
+    full = KeepSet.full(GEOMETRY)
+    half = KeepSet(heads=tuple(row[::2] for row in full.heads), channels=tuple(row[1::2] for row in full.channels))
+    parted = store_rings(blobs, spec, tensors, whole, (half, full), ranks=(4, 8), downlink=downlink)
+    rings = [inside(each.to_bits(GEOMETRY)) for each in (half, full)]
+    expected = read_handout(blobs, whole.rank_blocks, whole.head)
+    for count, keep_set in ((1, half), (2, full)):
+        for rank in (4, 8):
+            blocks = blocks_below(parted, rank, rings=count)
+            handout = read_handout(blobs, blocks, parted.head, rings[:count])
+            kept = restrict(spec, expected, rank=rank, keep_set=keep_set)
+            assert handout.keys() == kept.keys()
+            for name, value in kept.items():
+                np.testing.assert_array_equal(handout[name], value)
+    for blocks in (blocks_below(parted, 8, rings=2), whole.rank_blocks):
+        with pytest.raises(ProtocolError, match="lies in none of 1 rings"):
+            read_handout(blobs, blocks, parted.head, rings[:1])
+    with pytest.raises(ProtocolError, match="rings are not what their keep-sets say"):
+        read_handout(blobs, blocks_below(parted, 8, rings=2), parted.head, [rings[0], rings[0]])
 
 
 def test_blocks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

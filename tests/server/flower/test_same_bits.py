@@ -136,6 +136,15 @@ async def test_a_flower_run_gives_the_adapter_our_coordinator_gives(
     assert (tmp_path / "flower" / "kept" / "training.safetensors").is_file()
 
 
+async def test_hand_outs_of_kept_rows_change_no_bit(tmp_path: Path, model: Path, rows: Path) -> None:
+    kept = (*OVERRIDES, "training.handout=kept")
+    await on_our_coordinator(tmp_path / "whole", model, rows, OVERRIDES)
+    await on_our_coordinator(tmp_path / "kept", model, rows, kept)
+    await asyncio.to_thread(in_a_server_app, tmp_path / "flower", model, rows, kept)
+    assert plans(tmp_path / "kept") == plans(tmp_path / "whole") == plans(tmp_path / "flower")
+    assert final(tmp_path / "kept") == final(tmp_path / "whole") == final(tmp_path / "flower")
+
+
 def test_a_node_is_a_device_by_its_configuration() -> None:
     def context(node: dict[str, str | int | float], shared: dict[str, str | int | float]) -> Context:
         return Context(run_id=1, node_id=1, node_config=dict(node), state=RecordDict(), run_config=dict(shared))
