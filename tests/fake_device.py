@@ -34,9 +34,9 @@ from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from storage.certificates import TlsMaterial
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
+from transport.handout import read_keep_set
 from transport.link import Link, LinkSettings, Stream
 from transport.membership import Membership
-from transport.handout import read_keep_set
 from transport.payload import fetch_all
 from transport.throttle import Throttle
 
