@@ -129,7 +129,7 @@ class IdleDevice:
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
         if not isinstance(message, Work):
             return
-        refs = (message.keep_set, message.head, *message.rank_blocks)
+        refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
         for blob_id in self.held - {ref.id for ref in refs}:
             self.blobs.delete(blob_id)

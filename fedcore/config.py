@@ -162,7 +162,7 @@ class TrainingConfig:
     label_skew: str = "balance"  # or "adjust": the loss alone; or "ignore"; else devices tell their label counts
     codec: str = "bf16+zstd"  # of updates: fedcore.codec.grammar; a class may have its own
     downlink: str = "full"  # or "delta": also as differences from the last round's; or "bf16": rounded, the head is not
-    handout: str = "whole"  # or "kept": a device fetches the rows of the groups it keeps, and no others
+    handout: str | None = None  # "kept": a device fetches no rows of groups it dropped; "whole"; None: as far as can be
 
     def __post_init__(self) -> None:
         _count("training.local_steps", self.local_steps, 1)
@@ -177,7 +177,8 @@ class TrainingConfig:
         _above("training.distill_temperature", self.distill_temperature, 0)
         _one_of("training.label_skew", self.label_skew, ("balance", "adjust", "ignore"))
         _one_of("training.downlink", self.downlink, ("full", "delta", "bf16"))
-        _one_of("training.handout", self.handout, ("whole", "kept"))
+        if self.handout is not None:
+            _one_of("training.handout", self.handout, ("whole", "kept"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from storage.blobs import BlobStore
 from storage.checkpoint import read_config
 from storage.magnitudes import weight_magnitudes
 from storage.tensor_file import read_tensor, tensor_index
-from strategies.table import make_strategy
+from strategies.table import make_strategy, resolve_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,7 @@ def make_engine(
     read. `clock` times arithmetic and disk, for figures only.
     """
     strategy = _strategy(config, model, labels) if strategy is None else strategy
+    config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
     held = ledger.load()
     if held.labels != labels:
         ledger.set_meta("labels", list(labels))

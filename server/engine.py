@@ -324,7 +324,7 @@ class Engine:
         spent = set(self.uploaded)  # also those that were late, refused or never finished
         if self.open is not None:
             spent |= self.open.tally.spool
-        parted, self._parted = self._parted[:-2], self._parted[-2:]
+        parted, self._parted = self._parted[:-1], self._parted[-1:]
         spent = spent.union(*map(blob_ids, parted))
         held = set[str]().union(
             self.pinned, blob_ids(self.adapter), *map(blob_ids, (*self._globals[-2:], *self._parted))

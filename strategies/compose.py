@@ -44,7 +44,6 @@ def compose(
             f'{aggregator.name!r} is made of more than means: take "factor-mean" or "layer-mean", or "sgd"'
         )
     _check_factors(config, aggregator.kind)
-    _check_handout(config, aggregator.kind)
     spec = AdapterSpec(
         geometry=geometry,
         rank=aggregator.server_rank(strategy.ranks[-1]),
@@ -89,22 +88,3 @@ def _check_factors(config: Config, kind: str) -> None:
             f"{told}: moments would be two rounds old when a factor's turn comes; take training.keep_optimizer = false "
             'and strategy.server_optimizer = "sgd"'
         )
-
-
-def _check_handout(config: Config, kind: str) -> None:
-    """Refuse hand-outs of kept rows to whoever needs the others."""
-    if config.training.handout == "whole":
-        return
-    told = 'training.handout = "kept"'
-    if kind != "reducing":
-        raise ConfigError(
-            f"{told} leaves out what aggregator {config.strategy.aggregator!r} multiplies again where updates are "
-            'summed up: take "factor-mean" or "layer-mean"'
-        )
-    if config.strategy.order != "fleet":
-        raise ConfigError(
-            f"{told} parts one adapter by nested keep-sets, and strategy.order = {config.strategy.order!r} has several "
-            'orders: take "fleet"'
-        )
-    if config.training.distill > 0:
-        raise ConfigError(f"{told} leaves out what the dense model that training.distill asks is made of: take 0")

@@ -8,6 +8,7 @@ from fedcore.geometry import Geometry
 from fedcore.outcome import GroupScores
 from strategies.compose import compose
 from strategies.cost import RoundCost
+from strategies.handout import with_handout
 from strategies.policy import Policy
 from strategies.trained_part import TrainedPart
 
@@ -30,13 +31,17 @@ class Method:
     part: Callable[[Geometry], TrainedPart] | None = None
     adapt: Callable[[Policy], Policy] = lambda policy: policy
 
+    def resolved(self, config: Config) -> Config:
+        """Return the configuration as the strategy reads it, hand-outs settled (`strategies.handout`)."""
+        return with_handout(self.settings(config))
+
     def policy(
         self, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
     ) -> Policy:
-        """Return the policy; raises as `strategies.compose.compose`."""
+        """Return the policy; raises as `resolved` and `strategies.compose.compose`."""
         made = compose(
             self.name,
-            self.settings(config),
+            self.resolved(config),
             geometry,
             head_shapes,
             prior,

@@ -62,7 +62,7 @@ def make_strategy(
 
 def resolve_settings(config: Config) -> Config:
     """Return the configuration as the named strategy reads it: what it ignores is set to what it does."""
-    return _method(config).settings(config)
+    return _method(config).resolved(config)
 
 
 def bandit_of(config: Config) -> Bandit:

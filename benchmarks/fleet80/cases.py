@@ -18,6 +18,7 @@ from strategies.table import resolve_settings
 
 TUNING_SEED = 100  # no seed that results are told of
 TUNING_SHARE = 3  # a tuning run has a third of the rounds, warm-up and recovery
+NEUTRAL = {("training", "handout"): "whole"}  # in place of the default: what results were stored with before the key
 MACHINE_KEYS = {("simulation", "workers"), ("run", "name")}  # change no result
 FOLDER = RESULTS / "fleet80"
 HASH_DIGITS = 10
@@ -98,7 +99,7 @@ def _shortened(config: Config) -> Config:
 
 def _changed(name: str, table: Any) -> dict[str, Any]:
     kind: Any = ClassConfig if name == "class" else type(table)
-    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
+    defaults = {each.name: NEUTRAL.get((name, each.name), each.default) for each in dataclasses.fields(kind)}
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, default in defaults.items()

@@ -57,7 +57,7 @@ _ALL = (
     ),
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
-    Variant(name="uniform-kept", strategy="uniform", overrides=(ONE_RANK, KEPT), seeds=THREE, tuned_as="uniform"),
+    Variant(name="uniform-kept", strategy="uniform", overrides=(ONE_RANK, KEPT), tuned_as="uniform"),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
     # cut at once, FedMP has nothing to choose: this is its line, too
     Variant(name="uniform-early", strategy="uniform", overrides=(ONE_RANK, *EARLY), tuned_as="uniform"),

@@ -18,7 +18,6 @@ from fedcore.codec.chain import encode
 from fedcore.codec.delta import apply_delta
 from fedcore.codec.negotiation import PARTS
 from fedcore.errors import RunError, UpdateRejected
-from fedcore.keep_set import KeepSet
 from fedcore.outcome import Status
 from fedcore.profile import DeviceProfile
 from fedcore.rounds.commands import Turn
@@ -129,7 +128,7 @@ def test_a_plan_hands_every_device_what_its_arm_needs(played: Played) -> None:
         for ref in (work.keep_set, work.head, *work.rank_blocks):
             assert blob_name(ref.inline) == ref.id and played.engine.blobs.size(ref.id) == ref.size
         data = encode(
-            small_update(played.model.geometry, work, KeepSet.from_bytes(work.keep_set.inline), "a"),
+            small_update(played.model.geometry, work, read_keep_set(work, played.engine.blobs), "a"),
             work.training.codec,
         )
         assert len(data) <= work.max_upload_bytes
@@ -142,7 +141,7 @@ def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
     played.close(1)
     weights = {device: work.weight for device, work in works.items()}
     increments = {
-        device: small_update(played.model.geometry, work, KeepSet.from_bytes(work.keep_set.inline), device)
+        device: small_update(played.model.geometry, work, read_keep_set(work, played.engine.blobs), device)
         for device, work in works.items()
     }
     mean = sum(weights[device] * increments[device]["head.bias"] for device in works) / sum(weights.values())
@@ -183,7 +182,7 @@ def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes
     for device, work in works.items():
         played.engine.verify(device, played.submission(device, work))
         sent = encode(
-            small_update(tiny.geometry, work, KeepSet.from_bytes(work.keep_set.inline), device), work.training.codec
+            small_update(tiny.geometry, work, read_keep_set(work, played.engine.blobs), device), work.training.codec
         )
         assert len(sent) <= work.max_upload_bytes
     assert works["a"].max_upload_bytes < works["b"].max_upload_bytes
@@ -212,6 +211,14 @@ def test_a_downlink_of_deltas_offers_them_while_they_are_of_use(tiny: TinyModel,
     played.engine.ledger.close()
 
 
+def test_a_round_hands_out_what_the_strategy_makes_of_the_configuration(tiny: TinyModel, tmp_path: Path) -> None:
+    played = open_engine(RunFolder(tmp_path), tiny, ["strategy.name=ffa-lora", "strategy.ranks=[1, 2]"])
+    assert played.engine.config.training.downlink == "delta", "half of FFA-LoRA's adapter stays as it is"
+    assert [ref.name for ref in played.begin()["a"].rank_blocks] == ["0-2"]
+    played.engine.log.close()
+    played.engine.ledger.close()
+
+
 @pytest.mark.parametrize("downlink", ["full", "delta", "bf16"])
 def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tmp_path: Path, downlink: str) -> None:
     changes = [*PRUNING, "run.rounds=9", "strategy.recovery_rounds=5", "strategy.ranks=[8]"]
@@ -236,7 +243,7 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
             played.engine.fold(device)
         works = played.close(number)
     assert offered[1] and offered[5]
-    assert not any(blobs.has(each) for each in offered[1] - offered[4] - offered[5])
+    assert not any(blobs.has(each) for each in set[str]().union(*offered[:5]) - offered[5])
     assert (deltas > 0) == (downlink == "delta")
     played.engine.log.close()
     played.engine.ledger.close()
@@ -357,7 +364,7 @@ def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyM
     works = played.begin()
     work = works["a"]
     assert work.score
-    scores = score_vectors(KeepSet.from_bytes(work.keep_set.inline), "a")
+    scores = score_vectors(read_keep_set(work, played.engine.blobs), "a")
     name = "layers.0.heads"
     match damage:
         case "negative":

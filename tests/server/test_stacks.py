@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedcore.keep_set import KeepSet
 from fedcore.outcome import GroupScores
 from fedcore.update_stack import UpdateStack
 from server.engine import Engine
@@ -15,13 +14,14 @@ from server.run_folder import RunFolder
 from tests.server.conftest import TinyModel
 from tests.server.test_engine import DEVICES, PRUNING, Played, open_engine
 from tests.tiny_run import device_report, score_vectors, small_update
+from transport.handout import read_keep_set
 
 DENSE = ["run.rounds=5", "training.codec=identity"]
 
 
 def stack_of(played: Played, works: Any) -> tuple[UpdateStack, list[GroupScores | None]]:
     work = next(iter(works.values()))
-    keep_set = KeepSet.from_bytes(work.keep_set.inline)
+    keep_set = read_keep_set(work, played.engine.blobs)
     updates = [small_update(played.model.geometry, works[each], keep_set, each) for each in works]
     stack = UpdateStack(
         round=work.round,

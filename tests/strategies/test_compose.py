@@ -101,6 +101,11 @@ def test_rows_that_somebody_needs_are_not_left_out_of_hand_outs(config, geometry
         )
         return make_strategy(changed, geometry, HEAD)
 
-    assert made("whole")
+    assert made("whole").config.training.handout == made(None).config.training.handout == "whole"
     with pytest.raises(ConfigError, match=f'training.handout = "kept" .*{told}'):
         made("kept")
+
+
+def test_devices_fetch_what_they_keep_where_nobody_needs_more(made):
+    assert {made(name=name).config.training.handout for name in ("fedspine", "uniform", "fedavg-lora")} == {"kept"}
+    assert made(name="flexlora").config.training.handout == "whole"

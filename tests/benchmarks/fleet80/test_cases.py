@@ -50,8 +50,10 @@ def test_equal_cases_have_equal_hashes_and_different_ones_do_not() -> None:
 
 
 def test_a_hash_depends_on_what_is_changed_alone() -> None:
-    # The hash of an empty configuration: a key added with a default that changes nothing keeps every hash.
-    assert changed(Config()) == {}
+    # The hash of an empty configuration: a key added with a default that changes nothing keeps every hash. Hand-outs
+    # were whole when the first results were stored.
+    assert changed(replace(Config(), training=replace(Config().training, handout="whole"))) == {}
+    assert changed(case("fedspine-kept").config)["training"]["handout"] == "kept"
     renamed = replace(case(), config=replace(case().config, run=replace(case().config.run, name="other")))
     workers = replace(case(), config=replace(case().config, simulation=replace(case().config.simulation, workers=0)))
     assert renamed.hash == workers.hash == case().hash

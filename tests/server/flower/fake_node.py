@@ -157,7 +157,8 @@ class FakeNodes(Grid):
         held = message.content.array_records[BLOBS]
         self.arrays_seen.append({array.stype for array in held.values()})
         self.ranks[name] = work.arm.rank
-        keep_set = KeepSet.from_bytes(held[work.keep_set.id].data)
+        told = held[work.kept.id].data
+        keep_set = KeepSet.from_bits(told) if work.rings else KeepSet.from_bytes(told)
         data = encode(small_update(self.geometry, work, keep_set, name), work.training.codec)
         parts = {"update": (data, encoding(work.training.codec))}
         if work.score:
