@@ -10,7 +10,8 @@ from benchmarks.fleet80.entries import Entry, delivered
 from benchmarks.fleet80.rounds import PARTS
 
 OURS, REFERENCE = "fedspine", "fedit"
-LINES = (OURS, "fedspine-steps", "fedspine-gradual")  # FedSpine, with local steps, and cut by the track's schedule
+# FedSpine; with steps of its own for every device; and hand-outs of kept rows as well; cut by the track's schedule
+LINES = (OURS, "fedspine-steps", "fedspine-kept", "fedspine-gradual")
 NONE = "-"
 
 
