@@ -123,8 +123,8 @@ def test_hand_outs_of_kept_rows_take_fewer_bytes_and_change_nothing_else(text: s
     """Classes with two targets, so that rings are several."""
     settings = ("training.downlink=bf16", "strategy.ranks=[32]", "strategy.reward_weights=[1, 0, 0, 0]")
     settings = (*settings, "strategy.pace=off")
-    whole = run(text, tmp_path / "whole", *settings)
-    kept = run(text, tmp_path / "kept", *settings, "training.handout=kept")
+    whole = run(text, tmp_path / "whole", *settings, "training.handout=whole")
+    kept = run(text, tmp_path / "kept", *settings)
     one, other = adapter(tmp_path / "whole"), adapter(tmp_path / "kept")
     assert all((value == other[name]).all() for name, value in one.items())
     for first, second in zip(whole["rounds"], kept["rounds"], strict=True):
