@@ -24,7 +24,6 @@ def convert_gguf(file: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
     except (OSError, ValueError, KeyError) as cause:
         raise ModelError(f"{file.name} cannot be read as GGUF: {str(cause).splitlines()[0]}") from None
-    quantised.tie_weights()  # transformers 5 now and then leaves a tied output layer, which files lack, without values
     plain = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**plain))  # type: ignore[no-untyped-call]
     model.load_state_dict(quantised.state_dict())

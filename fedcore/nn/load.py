@@ -4,6 +4,7 @@ Only safetensors, only local files, never code from the folder. Nothing is guess
 the model its config describes is refused, because transformers would fill the gaps with random weights.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ from fedcore.nn.model_folder import (
 from fedcore.nn.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
 
 __all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
+
+# transformers replaces methods of its classes while it loads, and puts back what it found: of two loads at once one may
+# put back the other's replacement, and no model of the process ties its weights again.
+_ONE_LOAD = threading.Lock()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -86,7 +91,7 @@ def _needs_pooler(geometry: Geometry, spec: HeadSpec) -> bool:
 def _load_backbone(folder: Path, geometry: Geometry, *, pooler: bool, dtype: str, attention: str) -> nn.Module:
     extra = {"add_pooling_layer": pooler} if geometry.family == "bert" else {}
     try:
-        with quiet():
+        with _ONE_LOAD, quiet():
             backbone, report = AutoModel.from_pretrained(
                 folder,
                 local_files_only=True,

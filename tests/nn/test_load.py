@@ -1,10 +1,11 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fedcore.errors import ModelError
 from fedcore.nn.load import load_classifier, load_tokenizer
@@ -191,3 +192,11 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     edit_weights(tmp_path, lambda each: each.update({"embed_tokens.weight": each["embed_tokens.weight"][:3].clone()}))
     with pytest.raises(ModelError, match="pads with id 3, the model knows 3 ids"):
         load_classifier(tmp_path, labels=LABELS)
+
+
+def test_many_loads_at_once_leave_transformers_as_it_was(tmp_path: Path) -> None:
+    """A model that ties its weights after them still does: devices of one process load in threads of their own."""
+    folder, before = tiny_model(tmp_path, "bert"), PreTrainedModel.tie_weights
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda _: load_classifier(folder, labels=LABELS), range(24)))) == 24
+    assert PreTrainedModel.tie_weights is before
