@@ -18,6 +18,7 @@ Side = Literal["out", "in"]
 BERT_TYPES = ("bert", "roberta", "xlm-roberta")
 LLAMA_TYPES = ("llama", "mistral", "qwen2")
 ATTENTION_MODULES = ("q", "k", "v", "o")
+READERS = ("o", "down")  # read what heads and channels give: cut on their inputs, all others on their outputs
 
 _KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
 

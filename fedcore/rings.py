@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors
-from fedcore.geometry import ATTENTION_MODULES
+from fedcore.geometry import ATTENTION_MODULES, READERS
 from fedcore.keep_set import KeepSet
-
-_READERS = ("o", "down")  # cut on their inputs: columns of A; all others on their outputs: rows of B
 
 
 def nested(keep_sets: Iterable[KeepSet]) -> tuple[KeepSet, ...]:
@@ -58,7 +56,7 @@ def joined(parts: Sequence[Tensors], keep_sets: Sequence[KeepSet]) -> dict[str, 
             held[name] = found[0][0]
             continue
         _, layer, module, _ = name.split(".")
-        axis = 1 if module in _READERS else 0
+        axis = 1 if module in READERS else 0
         places = [_new_units(keep_sets, index, int(layer), module) for _, index in found]
         spread = [_spread(units, value.shape[axis]) for (value, _), units in zip(found, places, strict=True)]
         value = np.concatenate([value for value, _ in found], axis=axis)
@@ -68,7 +66,7 @@ def joined(parts: Sequence[Tensors], keep_sets: Sequence[KeepSet]) -> dict[str, 
 
 def _cut_factor(module: str) -> tuple[str, str]:
     """Return the factor of a module that pruning cuts, and the one it leaves whole."""
-    return ("A", "B") if module in _READERS else ("B", "A")
+    return ("A", "B") if module in READERS else ("B", "A")
 
 
 def _new_units(keep_sets: Sequence[KeepSet], index: int, layer: int, module: str) -> NDArray[np.int64]:

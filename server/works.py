@@ -38,17 +38,17 @@ class Sender:
         """Return every device's work, in order; keep-sets are put where devices fetch them."""
         works: dict[str, Work] = {}
         shared: dict[tuple[str, int, str], _Handout] = {}
+        packed = [put_blob(self.blobs, each.to_bits(self.strategy.spec.geometry), "ring") for each in self.rings]
         for each in assignments:
             key = each.keep_set.blob_id, each.arm.rank, each.training.codec
             if key not in shared:
-                shared[key] = self._handout(each)
+                shared[key] = self._handout(each, packed)
             works[each.device] = self._work(each, shared[key])
         return works
 
-    def _handout(self, assignment: Assignment) -> _Handout:
+    def _handout(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Handout:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        inner = self.rings[: self.rings.index(keep_set) + 1] if self.rings else ()
-        rings = tuple(put_blob(self.blobs, each.to_bits(self.strategy.spec.geometry), "ring") for each in inner)
+        rings = tuple(packed[: self.rings.index(keep_set) + 1]) if packed else ()
         data = keep_set.to_bytes()
         named = BlobRef(id=keep_set.blob_id, size=len(data), name="keep-set")
         return _Handout(

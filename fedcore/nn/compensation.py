@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from fedcore.errors import ModelError
+from fedcore.geometry import READERS
 from fedcore.keep_set import KeepSet
 from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.layer_inputs import READERS, watch_inputs
+from fedcore.nn.criteria.layer_inputs import watch_inputs
 from fedcore.nn.group_scores import effective_weight
 from fedcore.nn.surgery import positions
 

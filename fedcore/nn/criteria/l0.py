@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcore.geometry import READERS
 from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.criteria.hard_concrete import openness, sample, shifted_to
-from fedcore.nn.criteria.layer_inputs import READERS
 from fedcore.nn.group_scores import scores_of_layers
 from fedcore.nn.objective import PLAIN, Objective
 from fedcore.outcome import GroupScores

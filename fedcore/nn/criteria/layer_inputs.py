@@ -11,15 +11,13 @@ import torch
 from torch import nn
 
 from fedcore.errors import FedcoreError
-from fedcore.geometry import Cut
+from fedcore.geometry import READERS, Cut
 from fedcore.nn.batches import Batch
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.evaluate import forward_logits
 from fedcore.nn.group_scores import combine
 from fedcore.nn.objective import PLAIN, Objective
 from fedcore.outcome import GroupScores
-
-READERS = ("o", "down")
 
 See = Callable[[int, str, torch.Tensor], None]  # layer, module, inputs (tokens, in) in float32
 Rule = Callable[[nn.Module, Cut, torch.Tensor], torch.Tensor]  # layer, its cut, inputs -> scores (groups,)
