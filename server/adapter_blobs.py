@@ -1,24 +1,20 @@
-"""The global adapter as files: rank-block blobs for devices, a peft folder for people."""
+"""The global adapter as blobs that devices fetch: rank blocks, in rings where asked, the head and the base shift."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.adapter import AdapterSpec, Tensors, rank_blocks
-from fedcore.base_shift import SHIFT, shift_of, shift_shapes
+from fedcore.base_shift import shift_of
 from fedcore.codec.chain import encode, encode_chunks
-from fedcore.codec.container import Outline, opening
 from fedcore.codec.delta import make_delta
 from fedcore.keep_set import KeepSet
-from fedcore.module_paths import module_path
 from fedcore.rings import ring
+from protos.block_name import BlockName
 from protos.values import BaseShift, BlobRef, GlobalAdapter
 from protos.wire import INLINE_BYTES
-from storage.atomic import Buffer, write_atomic
 from storage.blobs import BlobStore
 from transport.payload import put_blob
 
@@ -39,11 +35,7 @@ def store_adapter(
 
     Blocks end at `ranks`, those that devices train at; `downlink` is training.downlink.
     """
-    codec = ROUNDED if downlink == "bf16" else "identity"
-    blocks = tuple(
-        _put(blobs, f"{low}-{high}", {name: _block(tensors[name], name, low, high) for name in _factors(spec)}, codec)
-        for low, high in rank_blocks(spec.rank, ranks)
-    )
+    blocks = tuple(_rank_blocks(blobs, spec, tensors, _factors(spec), ranks=ranks, downlink=downlink))
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
     shift = shift_of(tensors)
     whole = BaseShift(whole=_put_apart(blobs, str(round_index), shift)) if shift else None
@@ -76,25 +68,19 @@ def store_rings(
 ) -> GlobalAdapter:
     """Return `adapter` (of `tensors`) with its rank blocks parted in the rings of nested `keep_sets`, written as blobs.
 
-    Block "low-high/i" is ring i's; what is equal from round to round is the same blob.
+    What is equal from round to round is the same blob.
     """
-    codec = ROUNDED if downlink == "bf16" else "identity"
-    blocks = []
+    blocks: list[BlobRef] = []
     for index, outer in enumerate(keep_sets):
         held = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
-        for low, high in rank_blocks(spec.rank, ranks):
-            block = {name: _block(value, name, low, high) for name, value in held.items()}
-            blocks.append(_put(blobs, f"{low}-{high}/{index}", block, codec))
+        blocks += _rank_blocks(blobs, spec, held, held, ranks=ranks, downlink=downlink, index=index)
     return replace(adapter, rank_blocks=tuple(blocks))
 
 
 def blocks_below(adapter: GlobalAdapter, rank: int, *, rings: int = 0) -> tuple[BlobRef, ...]:
     """The rank-block blobs a device of `rank` needs; of an adapter in rings, the first `rings`."""
-    return tuple(
-        ref
-        for ref in adapter.rank_blocks
-        if int(ref.name.partition("-")[0]) < rank and int(ref.name.partition("/")[2] or -1) < rings
-    )
+    named = [(ref, BlockName.parse(ref.name)) for ref in adapter.rank_blocks]
+    return tuple(ref for ref, name in named if name.low < rank and (name.ring is None or name.ring < rings))
 
 
 def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter) -> GlobalAdapter:
@@ -115,51 +101,6 @@ def blob_ids(adapter: GlobalAdapter) -> set[str]:
     return {ref.id for ref in refs} | {ref.delta_id for ref in refs if ref.delta_id}
 
 
-def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
-    """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
-
-    The LoRA scale is already in B, so alpha = r. An adapter cannot say what is added to the base weights: where there
-    is a base shift, base_shift.safetensors holds it under the names of those weights.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    factors = {
-        f"base_model.model.{module_path(spec.geometry, layer, module)}.lora_{factor}.weight": (
-            f"layers.{layer}.{module}.{factor}"
-        )
-        for layer, module in spec.modules()
-        for factor in ("A", "B")
-    }
-    config = {
-        "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
-        "base_model_name_or_path": base_model,
-        "r": spec.rank,
-        "lora_alpha": spec.rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "inference_mode": True,
-        "target_modules": sorted({module_path(spec.geometry, layer, module) for layer, module in spec.modules()}),
-    }
-    write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
-    write_atomic(folder / "adapter_model.safetensors", _for_torch(tensors, factors, spec))
-    write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
-    shift = {
-        f"{module_path(spec.geometry, layer, module)}.weight": f"layers.{layer}.{module}{SHIFT}"
-        for layer, module in spec.modules()
-    }
-    if shift_of(tensors):
-        write_atomic(folder / "base_shift.safetensors", _for_torch(tensors, shift, spec))
-
-
-def _for_torch(tensors: Tensors, names: Mapping[str, str], spec: AdapterSpec) -> Iterator[Buffer]:
-    """Yield a safetensors file as torch's tools expect it, one tensor after the other; `names` by name in the file."""
-    shapes = spec.shapes() | shift_shapes(spec)
-    outlines = {new: Outline(tag="F32", shape=shapes[name]) for new, name in sorted(names.items())}
-    yield opening(outlines, {"format": "pt"})
-    for new in outlines:
-        yield np.ascontiguousarray(tensors[names[new]], dtype="<f4").reshape(-1).view(np.uint8).data
-
-
 def _with_delta(blobs: BlobStore, ref: BlobRef, older: BlobRef) -> BlobRef:
     if ref.inline or ref.id == older.id or ref.size != older.size or not blobs.has(older.id):
         return ref
@@ -171,6 +112,22 @@ def _with_delta(blobs: BlobStore, ref: BlobRef, older: BlobRef) -> BlobRef:
 
 def _factors(spec: AdapterSpec) -> list[str]:
     return [f"layers.{layer}.{module}.{factor}" for layer, module in spec.modules() for factor in ("A", "B")]
+
+
+def _rank_blocks(
+    blobs: BlobStore,
+    spec: AdapterSpec,
+    tensors: Tensors,
+    names: Collection[str],
+    *,
+    ranks: Sequence[int],
+    downlink: str,
+    index: int | None = None,  # of the ring that `tensors` are
+) -> Iterator[BlobRef]:
+    codec = ROUNDED if downlink == "bf16" else "identity"
+    for low, high in rank_blocks(spec.rank, ranks):
+        block = {name: _block(tensors[name], name, low, high) for name in names}
+        yield _put(blobs, str(BlockName(low=low, high=high, ring=index)), block, codec)
 
 
 def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArray[np.float32]:

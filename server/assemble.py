@@ -15,9 +15,9 @@ from fedcore.geometry import geometry_from_config
 from fedcore.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.protocols import Json, Strategy
 from fedcore.seeds import generator
-from server.adapter_blobs import store_adapter
 from server.engine import Engine
 from server.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
+from server.global_model import GlobalModel
 from server.ledger import Ledger
 from server.run_folder import RunFolder
 from server.run_log import RunLog
@@ -64,11 +64,11 @@ def make_engine(
         ledger.set_meta("labels", list(labels))
     round_index, digest = _held_global(held)
     if round_index:
-        tensors = read_global(folder.globals, round_index, digest)
+        read_global(folder.globals, round_index, digest)  # what is mapped below is what was committed
     else:
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
-    velocity, velocity_hash = _held_velocity(folder, held)
+    velocity, velocity_digest = _held_velocity(folder, held)
     return Engine(
         config=config,
         labels=labels,
@@ -77,19 +77,18 @@ def make_engine(
         ledger=ledger,
         log=log,
         state=strategy.start() if held.strategy_state is None else held.strategy_state,
-        tensors=map_global(folder.globals, round_index),
-        adapter=store_adapter(
-            blobs,
-            strategy.spec,
-            tensors,
-            round_index,
+        model=GlobalModel(
+            spec=strategy.spec,
             ranks=config.strategy.ranks,
             downlink=config.training.downlink,
+            blobs=blobs,
+            folder=folder.globals,
+            round_index=round_index,
+            tensors=map_global(folder.globals, round_index),
+            digest=digest,
+            velocity=velocity,
+            velocity_digest=velocity_digest,
         ),
-        globals=folder.globals,
-        global_hash=digest,
-        velocity=velocity,
-        velocity_hash=velocity_hash,
         counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
         clock=clock,
     )

@@ -258,7 +258,7 @@ class Coordinator:
         if newcomer.needs_model:
             needs |= {ref.id: ref.size for ref in self._reception.description.model_files}
         if self.engine is not None:
-            adapter = self.engine.adapter
+            adapter = self.engine.model.adapter
             needs |= {ref.id: ref.size for ref in (adapter.head, *adapter.rank_blocks) if not ref.inline}
         return needs
 
@@ -396,14 +396,16 @@ class Coordinator:
     def evaluate(self, rows: int) -> None:
         """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
         engine = self._ready()
-        self.desk.offer(EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=engine.config.training.lora_scale))
+        self.desk.offer(
+            EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=engine.config.training.lora_scale)
+        )
 
     def _evaluate_round(self) -> None:
         if self._rows_per_round:
             self.evaluate(self._rows_per_round)
 
     def _evaluate_untrained(self) -> None:
-        if self._rows_per_round and self._ready().adapter.round == 0:
+        if self._rows_per_round and self._ready().model.adapter.round == 0:
             self.evaluate(self._rows_per_round)
 
     def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:

@@ -5,14 +5,10 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from fedcore.adapter import Tensors
 from fedcore.assignment import Arm, Assignment
-from fedcore.base_shift import shift_of
 from fedcore.config import Config
 from fedcore.errors import RunError
 from fedcore.keep_set import KeepSet
@@ -26,9 +22,7 @@ from fedcore.rounds.tier_state import Part
 from fedcore.update_stack import Refused, UpdateStack
 from protos.tier_values import PartialSubmission, TierSpec
 from protos.values import GlobalAdapter, UpdateSubmission, Work
-from server.adapter_blobs import blob_ids, store_adapter, store_rings, with_deltas, with_step
-from server.allocator import trim
-from server.global_file import ADAPTER, VELOCITY, drop_older, map_global, write_global
+from server.global_model import GlobalModel
 from server.label_census import LabelCensus
 from server.ledger import Ledger
 from server.open_round import OpenRound
@@ -38,9 +32,6 @@ from server.tally import Tally
 from server.turn_record import TurnRecord
 from server.works import Sender
 from storage.blobs import BlobStore
-from transport.handout import read_handout
-
-LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one a second thread, and looking for free pages, takes longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,24 +53,13 @@ class Engine:
     ledger: Ledger
     log: RunLog
     state: Json
-    tensors: Tensors  # views of the file of `adapter`
-    adapter: GlobalAdapter
-    globals: Path
-    global_hash: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
-    velocity: Tensors | None = None  # of the strategy's server optimiser: views of the file beside the adapter's
-    velocity_hash: str = ""  # of that file
+    model: GlobalModel
     open: OpenRound | None = None
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
     uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
-    large_bytes: int = LARGE_BYTES
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
-    _globals: list[GlobalAdapter] = field(default_factory=list)
-    _parted: list[GlobalAdapter] = field(default_factory=list)  # what recent rounds handed out in rings
     _census: LabelCensus = field(default_factory=LabelCensus)
-
-    def __post_init__(self) -> None:
-        self._globals.append(self.adapter)
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
@@ -146,7 +126,7 @@ class Engine:
                 outcomes=tuple(outcomes),
                 strategy_state=state_after_close,
                 void_streak=void_streak,
-                global_blobs=self._global_files(),
+                global_blobs=self.model.files(),
                 next_round=command.next_round,
                 assignments=()
                 if plan is None
@@ -157,9 +137,9 @@ class Engine:
             self._timed_close(record["round"], self.clock() - begin)
         for blob_id in obsolete:
             self.blobs.delete(blob_id)
-        drop_older(self.globals, self.adapter.round)
+        self.model.drop_older_files()
         self.open = plan
-        return Turned(works={} if plan is None else plan.works, adapter=self.adapter)
+        return Turned(works={} if plan is None else plan.works, adapter=self.model.adapter)
 
     def _timed_close(self, number: int, close_s: float) -> None:
         """Tell how long closing a round took; known after its commit, so its record cannot hold it."""
@@ -183,7 +163,7 @@ class Engine:
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
             report = self._advance(current)
-            self._keep(closed.round, report.step)
+            self.model.keep(closed.round, report.step)
             self.counted |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
@@ -197,47 +177,12 @@ class Engine:
 
     def _advance(self, current: Tally) -> AggregateReport:
         """Make the next adapter, in memory: the aggregator's, or where the server optimiser goes from there."""
-        after, report = self.strategy.aggregator.finish(current.finished(), self.tensors)
-        optimizer = self.strategy.server_optimizer
+        after, report = self.strategy.aggregator.finish(current.finished(), self.model.tensors)
+        velocity, optimizer = self.model.velocity, self.strategy.server_optimizer
         if optimizer is not None:
-            after, self.velocity = optimizer.step(self.tensors, after, self.velocity)
-        self.tensors = after
+            after, velocity = optimizer.step(self.model.tensors, after, velocity)
+        self.model.advance(after, velocity)
         return report
-
-    def _keep(self, number: int, step: Tensors) -> None:
-        """Write the new adapter, durably and as what devices fetch; from here on it is read out of its file."""
-        if self.velocity is not None:
-            self.velocity_hash = write_global(self.globals, self.velocity, number, kind=VELOCITY)
-            self.velocity = map_global(self.globals, number, kind=VELOCITY)
-        if 4 * self.strategy.spec.num_values() < self.large_bytes:
-            self.adapter = self._stored(number, step)
-            self.global_hash = write_global(self.globals, self.tensors, number)
-            self.tensors = map_global(self.globals, number)
-        else:
-            with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
-                saving = disk.submit(write_global, self.globals, self.tensors, number)
-                self.adapter = self._stored(number, step)
-                self.global_hash = saving.result()
-            self.tensors = map_global(self.globals, number)
-            trim()
-        self._globals = [*self._globals, self.adapter]
-
-    def _global_files(self) -> tuple[tuple[str, str], ...]:
-        """Name and hash of what the last counted round left: the adapter, and the velocity where there is one."""
-        names = [(ADAPTER, self.global_hash), *([(VELOCITY, self.velocity_hash)] if self.velocity is not None else ())]
-        return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
-
-    def _stored(self, number: int, step: Tensors) -> GlobalAdapter:
-        downlink, ranks = self.config.training.downlink, self.config.strategy.ranks
-        adapter = store_adapter(self.blobs, self.strategy.spec, self.tensors, number, ranks=ranks, downlink=downlink)
-        adapter = with_step(self.blobs, adapter, self.adapter, step)
-        return with_deltas(self.blobs, adapter, self.adapter) if downlink == "delta" else adapter
-
-    def handed_out(self) -> Tensors:
-        """Return the adapter as devices read it: rounded where it comes down rounded."""
-        if self.config.training.downlink != "bf16":
-            return self.tensors
-        return read_handout(self.blobs, self.adapter.rank_blocks, self.adapter.head) | shift_of(self.tensors)
 
     def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
@@ -276,7 +221,7 @@ class Engine:
         sender = Sender(
             strategy=self.strategy,
             blobs=self.blobs,
-            adapter=self._in_rings(rings),
+            adapter=self.model.in_rings(rings),
             rings=rings,
             counted=self.counted,
             label_counts=self._label_counts(profiles),
@@ -288,7 +233,7 @@ class Engine:
             aggregator=self.strategy.aggregator,
             blobs=self.blobs,
             assignments={each.device: each for each in plan.assignments},
-            adapter=self.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
+            adapter=self.model.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
             clock=self.clock,
         )
         return OpenRound(works=works, tally=tally, events=tuple(plan.events))
@@ -299,19 +244,6 @@ class Engine:
             return ()
         rings = nested(each.keep_set for each in assignments)
         return () if rings[:1] == (KeepSet.full(self.strategy.spec.geometry),) else rings
-
-    def _in_rings(self, rings: Sequence[KeepSet]) -> GlobalAdapter:
-        """Return the adapter as a round hands it out, its blocks in rings where there are any."""
-        if not rings:
-            return self.adapter
-        downlink, ranks = self.config.training.downlink, self.config.strategy.ranks
-        adapter = store_rings(
-            self.blobs, self.strategy.spec, self.tensors, self.adapter, rings, ranks=ranks, downlink=downlink
-        )
-        if downlink == "delta" and self._parted:
-            adapter = with_deltas(self.blobs, adapter, self._parted[-1])
-        self._parted = [*self._parted, adapter]
-        return adapter
 
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
         """Training rows by agreed label, over every device that has joined; empty where label skew is ignored."""
@@ -324,21 +256,8 @@ class Engine:
         spent = set(self.uploaded)  # also those that were late, refused or never finished
         if self.open is not None:
             spent |= self.open.tally.spool
-        parted, self._parted = self._parted[:-1], self._parted[-1:]
-        spent = spent.union(*map(blob_ids, parted))
-        held = set[str]().union(
-            self.pinned, blob_ids(self.adapter), *map(blob_ids, (*self._globals[-2:], *self._parted))
-        )
-        old, recent = self._globals[:-2], self._globals[-2:]
-        waiting = []
-        for adapter in old:
-            ids = blob_ids(adapter)
-            if ids & self.pinned:
-                waiting.append(adapter)
-            else:
-                spent |= ids
-        self._globals = [*waiting, *recent]
-        return sorted(spent - held)
+        retired, needed = self.model.retire(self.pinned)
+        return sorted((spent | retired) - needed)
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fedcore.protocols import Json
 from protos.service import add_FleetServicer_to_server
 from protos.values import BlobRef, EvaluatorResult, ExportOutcome, ExportTask, ReferenceTask, RunDescription, TaskKind
 from protos.wire import CHANNEL_OPTIONS, PROTOCOL
-from server.adapter_blobs import store_adapter, write_peft_folder
+from server.adapter_blobs import store_adapter
 from server.assemble import make_engine, untrained_adapter
 from server.coordinator import Coordinator
 from server.engine import Engine
@@ -33,6 +33,7 @@ from server.journal import write_summary
 from server.ledger import Ledger
 from server.listening import listen
 from server.meter import MeterInterceptor
+from server.peft_folder import write_peft_folder
 from server.resuming import resumed_machine
 from server.revocation_watch import revocations_in
 from server.run_folder import RunFolder
@@ -162,7 +163,7 @@ async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Confi
         classes=_classes(config, coordinator),
         status=status,
     )
-    write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, config.model.path)
+    write_peft_folder(folder.adapter, engine.strategy.spec, engine.model.tensors, config.model.path)
     write_summary(folder.summary, summary)
     engine.log.event("finished", next_round=None)
     for blob_id in coordinator.export_uploads:
@@ -197,7 +198,7 @@ async def _finish(coordinator: Coordinator, config: Config, options: ServeOption
         coordinator.desk.offer(
             ExportTask(
                 device_class=device_class,
-                adapter=engine.adapter,
+                adapter=engine.model.adapter,
                 keep_set=keep_set,
                 lora_scale=config.training.lora_scale,
             )

@@ -25,19 +25,19 @@ class Judging:
     def evaluate(self, rows: int) -> None:
         """Measure the global adapter on so many held-back rows (0: all)."""
         scale = self.engine.config.training.lora_scale
-        metrics = self.judge.evaluate(dict(self.engine.handed_out()), rows, scale)
-        task = EvaluateTask(adapter=self.engine.adapter, rows=rows, lora_scale=scale)
+        metrics = self.judge.evaluate(dict(self.engine.model.handed_out()), rows, scale)
+        task = EvaluateTask(adapter=self.engine.model.adapter, rows=rows, lora_scale=scale)
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=metrics))
 
     def export(self, device_class: str, keep_set: KeepSet) -> None:
         """Make and measure the pruned, merged model of a class."""
         scale = self.engine.config.training.lora_scale
         out = self.folder.exports / device_class
-        made = self.judge.export(dict(self.engine.handed_out()), keep_set, scale, out)
+        made = self.judge.export(dict(self.engine.model.handed_out()), keep_set, scale, out)
         files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
         task = ExportTask(
             device_class=device_class,
-            adapter=self.engine.adapter,
+            adapter=self.engine.model.adapter,
             keep_set=put_blob(self.engine.blobs, keep_set.to_bytes(), "keep-set"),
             lora_scale=scale,
         )

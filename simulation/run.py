@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from fedcore.errors import RunError
 from fedcore.protocols import Json
-from server.adapter_blobs import write_peft_folder
 from server.assemble import make_engine
 from server.engine import Engine
 from server.journal import write_summary
 from server.ledger import Ledger
+from server.peft_folder import write_peft_folder
 from server.resuming import resumed_machine
 from server.run_folder import RunFolder
 from server.run_log import Observer, RunLog
@@ -89,7 +89,7 @@ def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, afte
         elif stage.judging is not None and config.evaluation.rows_per_round:
             stage.judging.evaluate(config.evaluation.rows_per_round)
 
-    begun, others = engine.adapter.round > 0, after_round is not None
+    begun, others = engine.model.adapter.round > 0, after_round is not None
     if begun == others:  # our own measurements begin with the untrained model; others' may lack the last round
         measure()
     waves = Waves(
@@ -120,7 +120,7 @@ def _finish(scene: Scene, engine: Engine, stage: Stage, folder: RunFolder, *, me
         for name in classes if scene.config.simulation.exports else ():
             stage.judging.export(name, engine.strategy.export_keep_set(engine.state, name))
     if stage.judging is not None:
-        write_peft_folder(folder.adapter, engine.strategy.spec, engine.tensors, scene.config.model.path)
+        write_peft_folder(folder.adapter, engine.strategy.spec, engine.model.tensors, scene.config.model.path)
     summary = build_summary(
         config=scene.config,
         ledger=engine.ledger,

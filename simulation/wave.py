@@ -91,7 +91,7 @@ class Waves:
                 yield ended
             elif plan.trained_at_s < pushed.until_s:
                 doing[pushed.device] = plan
-        groups = in_groups([plan.part for plan in doing.values()], self.engine.handed_out(), self.chunk_devices)
+        groups = in_groups([plan.part for plan in doing.values()], self.engine.model.handed_out(), self.chunk_devices)
         for group, lesson in zip(groups, self.workload.train(groups), strict=True):
             yield from self._group(group, lesson, [doing[part.device] for part in group.parts])
 

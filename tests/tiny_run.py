@@ -102,6 +102,12 @@ def spec_of(geometry: Geometry, rank: int, labels: int = 2) -> AdapterSpec:
     return AdapterSpec(geometry=geometry, rank=rank, targets=geometry.modules, head=head)
 
 
+def drawn_adapter(spec: AdapterSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Return an adapter of normal values."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in spec.shapes().items()}
+
+
 def small_update(
     geometry: Geometry, work: Work, keep_set: KeepSet, device: str, labels: int = 2
 ) -> dict[str, NDArray[np.float32]]:

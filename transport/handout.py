@@ -9,6 +9,7 @@ from fedcore.codec.chain import decode
 from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
 from fedcore.rings import joined
+from protos.block_name import BlockName
 from protos.values import BlobRef, Work
 from storage.blobs import BlobStore
 from transport.payload import payload, payload_view
@@ -49,10 +50,10 @@ def read_keep_set(work: Work, blobs: BlobStore) -> KeepSet:
 def _by_ring(rank_blocks: Sequence[BlobRef], count: int) -> list[list[BlobRef]]:
     own: list[list[BlobRef]] = [[] for _ in range(count)]
     for ref in rank_blocks:
-        number = ref.name.partition("/")[2]
-        if not number.isdecimal() or int(number) >= count:
+        number = BlockName.parse(ref.name).ring
+        if number is None or number >= count:
             raise ProtocolError(f"rank block {ref.name!r} lies in none of {count} rings; update coordinator and device")
-        own[int(number)].append(ref)
+        own[number].append(ref)
     return own
 
 

@@ -37,7 +37,7 @@ class Examiner:
     def __call__(self, judging: Judging) -> None:
         """Measure the round that has just closed."""
         self._judging, engine = judging, judging.engine
-        number = engine.adapter.round
+        number = engine.model.adapter.round
         shares = self._shares(number)
         figures: dict[str, Any] = {"delivered": self._weighted(shares, self.rows_per_round)}
         whole = all(each.keep_set == self._dense for each in shares)
@@ -107,7 +107,7 @@ class Examiner:
     def _answers(self, keep_set: KeepSet, rows: int) -> Answers:
         judging = self._held
         scale = judging.engine.config.training.lora_scale
-        return judging.judge.answers(dict(judging.engine.tensors), keep_set, rows, scale)
+        return judging.judge.answers(dict(judging.engine.model.tensors), keep_set, rows, scale)
 
     def _figures(self, answers: Answers, keep_set: KeepSet) -> Figures:
         metrics = measure(answers.logits, answers.labels)

@@ -10,8 +10,9 @@ from benchmarks.fleet80.entries import Entry, delivered
 from benchmarks.fleet80.rounds import PARTS
 
 OURS, REFERENCE = "fedspine", "fedit"
-# FedSpine; with steps of its own for every device; and hand-outs of kept rows as well; cut by the track's schedule
-LINES = (OURS, "fedspine-steps", "fedspine-kept", "fedspine-gradual")
+# FedSpine; with steps of its own for every device; and hand-outs of kept rows as well; those for twice the rounds; cut
+# by the track's schedule
+LINES = (OURS, "fedspine-steps", "fedspine-kept", "fedspine-long", "fedspine-gradual")
 NONE = "-"
 
 
@@ -33,7 +34,20 @@ def final_table(entries: Sequence[Entry]) -> str:
     """Return what every variant ends with."""
     reference = next((each for each in entries if each.name == REFERENCE), None)
     memory = None if reference is None else fmean(map(_memory, reference.each))
-    head = ["variant", "seeds", "rate", "accuracy %", "AUC", "dense %", "sparsity", "parameters M", "memory MiB", "x"]
+    head = [
+        "variant",
+        "seeds",
+        "rounds",
+        "virtual s",
+        "rate",
+        "accuracy %",
+        "AUC",
+        "dense %",
+        "sparsity",
+        "parameters M",
+        "memory MiB",
+        "x",
+    ]
     rows = []
     for entry in entries:
         finals = [each["final"] for each in entry.each]
@@ -41,6 +55,8 @@ def final_table(entries: Sequence[Entry]) -> str:
             [
                 entry.name,
                 str(len(finals)),
+                str(len(entry.each[0]["rounds"])),
+                spread([each["rounds"][-1]["closed_s"] for each in entry.each], _whole),
                 f"{entry.each[0]['learning_rate']:g}",
                 spread([delivered(each, "accuracy") for each in finals], _percent),
                 spread([delivered(each, "auc") for each in finals if _has_auc(each)], _three),

@@ -26,6 +26,7 @@ STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
 KEPT = "training.handout=kept"
 EARLY = ("strategy.warmup_rounds=1", "strategy.recovery_rounds=18")  # cut once, in the second round
+LONG = ("run.rounds=40", "strategy.warmup_rounds=1", "strategy.recovery_rounds=38")  # so is this, in twice the rounds
 ONE_RANK = "strategy.ranks=[8]"  # where a strategy has one rank for all
 
 
@@ -44,6 +45,14 @@ _ALL = (
         seeds=THREE,
         tuned_as="fedspine-steps",
     ),
+    # what the time it saves is worth: twice the rounds in no more time than the fastest rival's
+    Variant(
+        name="fedspine-long",
+        strategy="fedspine",
+        overrides=(STEPS, *LONG, KEPT),
+        seeds=THREE,
+        tuned_as="fedspine-steps",
+    ),
     Variant(name="fedspine-gradual", strategy="fedspine", overrides=(STEPS,), tuned_as="fedspine-steps"),
     Variant(name="fedspine-unpaced", strategy="fedspine", overrides=(*UNPACED, *EARLY), tuned_as="fedspine"),
     Variant(name="fedit", strategy="fedavg-lora", overrides=(ONE_RANK,), seeds=THREE),
@@ -58,6 +67,13 @@ _ALL = (
     Variant(name="fedit-r2-h20", strategy="fedavg-lora", overrides=("strategy.ranks=[2]", MORE), tuned_as="fedit"),
     Variant(name="uniform", strategy="uniform", overrides=(ONE_RANK,), seeds=THREE),
     Variant(name="uniform-kept", strategy="uniform", overrides=(ONE_RANK, KEPT), tuned_as="uniform"),
+    # its cut when the track cuts, then as many rounds again
+    Variant(
+        name="uniform-long",
+        strategy="uniform",
+        overrides=(ONE_RANK, "run.rounds=40", "strategy.recovery_rounds=29", KEPT),
+        tuned_as="uniform",
+    ),
     Variant(name="uniform-r2", strategy="uniform", overrides=("strategy.ranks=[2]",), tuned_as="uniform"),
     # cut at once, FedMP has nothing to choose: this is its line, too
     Variant(name="uniform-early", strategy="uniform", overrides=(ONE_RANK, *EARLY), tuned_as="uniform"),

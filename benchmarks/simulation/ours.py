@@ -94,7 +94,7 @@ def _small(case: Case, config: Config, folder: Path, runs: RunFolder, ledger: Le
     engine = _engine(config, folder, runs, ledger, log, clock)
     workload = MlpWorkload(folder, case.recipe, {name: number for number, name in enumerate(fleet.devices)})
     _driver(config, engine, fleet, workload, runs, clock).run()
-    tensors = {name: np.array(engine.tensors[name]) for name in mlp.SHAPES}
+    tensors = {name: np.array(engine.model.tensors[name]) for name in mlp.SHAPES}
     log.close()
     ledger.close()
     return tensors

@@ -28,12 +28,12 @@ from protos.values import (
     Work,
 )
 from protos.wire import INLINE_BYTES
-from server.adapter_blobs import write_peft_folder
 from server.admission import check_labels, check_model, check_protocol
 from server.assemble import make_engine
 from server.engine import Engine
 from server.journal import write_summary
 from server.ledger import Ledger
+from server.peft_folder import write_peft_folder
 from server.resuming import resumed_machine
 from server.run_folder import RunFolder
 from server.run_log import RunLog
@@ -204,7 +204,7 @@ class FlowerRun:
     def measured(self, metrics: Metrics, rows: int) -> None:
         """Keep what somebody measured of the current global adapter, on `rows` test rows (0: all)."""
         engine = self._ready()
-        kind = EvaluateTask(adapter=engine.adapter, rows=rows, lora_scale=self.config.training.lora_scale)
+        kind = EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=self.config.training.lora_scale)
         self.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
 
     def finish(self) -> Json:
@@ -220,7 +220,7 @@ class FlowerRun:
             classes=sorted(classes),
             status="finished",
         )
-        write_peft_folder(self.folder.adapter, engine.strategy.spec, engine.tensors, self.config.model.path)
+        write_peft_folder(self.folder.adapter, engine.strategy.spec, engine.model.tensors, self.config.model.path)
         write_summary(self.folder.summary, summary)
         self.log.event("finished", next_round=None)
         return summary

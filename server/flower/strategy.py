@@ -181,7 +181,7 @@ class FedcoreStrategy(Strategy):
     def _tensors(self) -> Tensors:
         if self._run.engine is None:
             raise RunError("no device has joined yet")
-        return self._run.engine.tensors
+        return self._run.engine.model.tensors
 
     def _check(self) -> None:
         fault, refusal = self._run.fault, self._roster.refusal

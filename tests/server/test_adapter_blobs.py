@@ -1,24 +1,18 @@
-"""The global adapter in blobs, in its durable file, and as a folder that peft loads."""
+"""The global adapter in blobs, and in its durable file."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import PeftModel
-from safetensors.numpy import load_file
-from transformers import AutoModel
 
-from fedcore.adapter import AdapterSpec, initial_adapter
 from fedcore.base_shift import shift_shapes
 from fedcore.codec.chain import decode
 from fedcore.codec.delta import apply_delta
 from fedcore.errors import RunError
 from fedcore.geometry import geometry_from_config
-from fedcore.module_paths import module_path
 from server.adapter_blobs import (
     MOST_OF_A_BLOB,
     blob_ids,
@@ -26,22 +20,14 @@ from server.adapter_blobs import (
     store_adapter,
     with_deltas,
     with_step,
-    write_peft_folder,
 )
 from server.global_file import KEPT, drop_older, read_global, write_global
 from storage.blobs import BlobStore
-from storage.checkpoint import read_config
-from tests.tiny_models import tiny_batch, tiny_model
-from tests.tiny_run import MODEL, spec_of
+from tests.tiny_run import MODEL, drawn_adapter, spec_of
 from transport.handout import read_handout
 
 GEOMETRY = geometry_from_config(MODEL)
 RANKS = (4, 8, 16)
-
-
-def drawn(spec: AdapterSpec, seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in spec.shapes().items()}
 
 
 @settings(max_examples=15, deadline=None)
@@ -52,7 +38,7 @@ def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
     wanted = min(wanted, rank)
     spec = spec_of(GEOMETRY, rank)
     blobs = BlobStore(tmp_path_factory.mktemp("blobs"))
-    tensors = drawn(spec)
+    tensors = drawn_adapter(spec)
     adapter = store_adapter(blobs, spec, tensors, 1, ranks=RANKS)
     blocks = blocks_below(adapter, wanted)
     parts = [decode(blobs.read_bytes(ref.id))["layers.0.q.A"] for ref in blocks]
@@ -63,7 +49,7 @@ def test_the_blocks_below_a_rank_hold_its_prefix_and_no_whole_block_more(
 
 def test_rounded_blocks_are_smaller_and_the_head_is_exact(tmp_path: Path) -> None:
     spec = spec_of(GEOMETRY, 400)
-    blobs, tensors = BlobStore(tmp_path), drawn(spec)
+    blobs, tensors = BlobStore(tmp_path), drawn_adapter(spec)
     exact, rounded = (store_adapter(blobs, spec, tensors, 1, ranks=RANKS, downlink=how) for how in ("full", "bf16"))
     sizes = [sum(ref.size for ref in each.rank_blocks) for each in (exact, rounded)]
     assert sizes[1] < 0.5 * sizes[0]
@@ -76,9 +62,9 @@ def test_rounded_blocks_are_smaller_and_the_head_is_exact(tmp_path: Path) -> Non
 def test_equal_tensors_are_equal_blobs(tmp_path: Path) -> None:
     spec = spec_of(GEOMETRY, 5)
     blobs = BlobStore(tmp_path)
-    first, second = (store_adapter(blobs, spec, drawn(spec), number, ranks=RANKS) for number in (1, 2))
+    first, second = (store_adapter(blobs, spec, drawn_adapter(spec), number, ranks=RANKS) for number in (1, 2))
     assert first.rank_blocks == second.rank_blocks and first.head == second.head
-    changed = drawn(spec)
+    changed = drawn_adapter(spec)
     changed["layers.0.q.A"][4, 0] += 1
     third = store_adapter(blobs, spec, changed, 3, ranks=RANKS)
     assert third.rank_blocks[0] == first.rank_blocks[0], "ranks that did not change are not sent again"
@@ -89,7 +75,7 @@ def test_a_large_block_is_also_on_offer_as_its_difference(tmp_path: Path) -> Non
     geometry = replace(GEOMETRY, ffn=6000)
     spec = spec_of(geometry, 8)
     blobs = BlobStore(tmp_path)
-    tensors = drawn(spec)
+    tensors = drawn_adapter(spec)
     moved = {name: value * np.float32(1.001) if "down.A" in name else value for name, value in tensors.items()}
     moved = {
         name: value if value.ndim < 2 or value.shape[0] != 8 else np.vstack([value[:4], tensors[name][4:]])
@@ -110,13 +96,16 @@ def test_no_delta_is_offered_that_would_not_help(tmp_path: Path) -> None:
     blobs = BlobStore(tmp_path)
     rng = np.random.default_rng(5)
     noise = {name: rng.integers(0, 2**32, shape, np.uint32).view(np.float32) for name, shape in large.shapes().items()}
-    pairs = [(small, drawn(small, 0), drawn(small, 1)), (large, drawn(large), noise)]
+    pairs = [(small, drawn_adapter(small, 0), drawn_adapter(small, 1)), (large, drawn_adapter(large), noise)]
     for spec, before, after in pairs:  # inside messages; as different as can be
         first = store_adapter(blobs, spec, before, 1, ranks=RANKS)
         second = store_adapter(blobs, spec, after, 2, ranks=RANKS)
         assert with_deltas(blobs, second, first) == second
+    values = drawn_adapter(large)
     first, second = (
-        store_adapter(blobs, large, {k: v + np.float32(n) / 1000 for k, v in drawn(large).items()}, n, ranks=RANKS)
+        store_adapter(
+            blobs, large, {key: value + np.float32(n) / 1000 for key, value in values.items()}, n, ranks=RANKS
+        )
         for n in (1, 2)
     )
     assert with_deltas(blobs, second, first) != second
@@ -125,7 +114,7 @@ def test_no_delta_is_offered_that_would_not_help(tmp_path: Path) -> None:
 
 
 def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:
-    tensors = drawn(spec_of(GEOMETRY, 3))
+    tensors = drawn_adapter(spec_of(GEOMETRY, 3))
     digest = write_global(tmp_path / "globals", tensors, 7)
     back = read_global(tmp_path / "globals", 7, digest)
     assert back.keys() == tensors.keys()
@@ -135,7 +124,7 @@ def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_missing_durable_file_is_named(tmp_path: Path) -> None:
-    digest = write_global(tmp_path, drawn(spec_of(GEOMETRY, 1)), 1)
+    digest = write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), 1)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RunError, match=r"is damaged: expected sha256 .*; restore it from a copy"):
@@ -146,69 +135,20 @@ def test_a_damaged_or_missing_durable_file_is_named(tmp_path: Path) -> None:
 
 def test_only_the_last_durable_files_stay_and_none_that_was_never_committed(tmp_path: Path) -> None:
     for number in (1, 2, 3, 4, 5):
-        write_global(tmp_path, drawn(spec_of(GEOMETRY, 1)), number)
+        write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), number)
     drop_older(tmp_path, 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number:08d}.safetensors" for number in (3, 4)]
     assert KEPT == 2
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "llama-gqa", "llama-mqa", "qwen2"])
-def test_peft_loads_the_folder_and_computes_the_merged_function(kind: str, tmp_path: Path) -> None:
-    model_folder = tiny_model(tmp_path / "model", kind)
-    geometry = geometry_from_config(read_config(model_folder))
-    spec = AdapterSpec(
-        geometry=geometry,
-        rank=3,
-        targets=geometry.modules,
-        head=(("head.bias", (2,)), ("head.weight", (2, geometry.hidden))),
-    )
-    tensors = {name: 0.1 * value for name, value in drawn(spec).items()}
-    write_peft_folder(tmp_path / "global", spec, tensors, str(model_folder))
-    batch = tiny_batch()
-    with torch.no_grad():
-        plain = AutoModel.from_pretrained(model_folder).eval()
-        base = plain(**batch).last_hidden_state
-        loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
-        adapted = loaded(**batch).last_hidden_state
-        for layer, module in spec.modules():
-            weight = plain.get_submodule(module_path(geometry, layer, module)).weight
-            a, b = (tensors[f"layers.{layer}.{module}.{factor}"] for factor in "AB")
-            weight += torch.from_numpy(b @ a)
-        merged = plain(**batch).last_hidden_state
-    torch.testing.assert_close(adapted, merged, atol=2e-5, rtol=1e-4)
-    assert float((adapted - base).abs().max()) > 1e-2, "the adapter does something"
-
-
-def test_an_untrained_adapter_changes_nothing(tmp_path: Path) -> None:
-    model_folder = tiny_model(tmp_path / "model", "bert")
-    geometry = geometry_from_config(read_config(model_folder))
-    spec = AdapterSpec(geometry=geometry, rank=2, targets=geometry.modules, head=())
-    write_peft_folder(tmp_path / "global", spec, initial_adapter(spec, np.random.default_rng(0)), "base")
-    batch = tiny_batch()
-    with torch.no_grad():
-        base = AutoModel.from_pretrained(model_folder).eval()(**batch).last_hidden_state
-        loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
-        torch.testing.assert_close(loaded(**batch).last_hidden_state, base)
-
-
-def test_a_folder_says_what_is_added_to_the_base_weights(tmp_path: Path) -> None:
-    spec = spec_of(GEOMETRY, 2)
-    tensors = drawn(spec)
-    write_peft_folder(tmp_path / "plain", spec, tensors, "base")
-    assert not (tmp_path / "plain" / "base_shift.safetensors").exists()
-    shift = {name: np.full(shape, 0.5, np.float32) for name, shape in shift_shapes(spec).items()}
-    write_peft_folder(tmp_path / "shifted", spec, tensors | shift, "base")
-    held = load_file(tmp_path / "shifted" / "base_shift.safetensors")
-    assert held["encoder.layer.0.attention.self.query.weight"].shape == GEOMETRY.shape("q") and len(held) == len(shift)
-
-
 def test_steps_go_once_the_whole_is_smaller_than_they_are(tmp_path: Path) -> None:
     blobs, spec = BlobStore(tmp_path), spec_of(GEOMETRY, 2)
     shift = {name: np.ones(shape, np.float32) for name, shape in shift_shapes(spec).items()}
-    before, names = store_adapter(blobs, spec, drawn(spec), 0, ranks=RANKS), []
+    before, names = store_adapter(blobs, spec, drawn_adapter(spec), 0, ranks=RANKS), []
     for number in (1, 2, 4):
         step = {name.replace(".W", ".step"): value[:, : value.shape[1] // 2] for name, value in shift.items()}
-        before = with_step(blobs, store_adapter(blobs, spec, drawn(spec) | shift, number, ranks=RANKS), before, step)
+        after = store_adapter(blobs, spec, drawn_adapter(spec) | shift, number, ranks=RANKS)
+        before = with_step(blobs, after, before, step)
         assert before.base_shift is not None
         names.append([ref.name for ref in before.base_shift.steps])
     assert names == [["0-1"], ["1-2"], ["2-4"]]

@@ -136,7 +136,7 @@ def test_a_plan_hands_every_device_what_its_arm_needs(played: Played) -> None:
 
 def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
     works = played.begin()
-    before = {name: value.copy() for name, value in played.engine.tensors.items()}
+    before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
     played.count(works)
     played.close(1)
     weights = {device: work.weight for device, work in works.items()}
@@ -145,8 +145,8 @@ def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
         for device, work in works.items()
     }
     mean = sum(weights[device] * increments[device]["head.bias"] for device in works) / sum(weights.values())
-    np.testing.assert_allclose(played.engine.tensors["head.bias"], before["head.bias"] + mean, atol=2e-9)
-    assert played.engine.adapter.round == 1
+    np.testing.assert_allclose(played.engine.model.tensors["head.bias"], before["head.bias"] + mean, atol=2e-9)
+    assert played.engine.model.adapter.round == 1
     assert len(played.engine.ledger.outcomes()[1]) == 2
 
 
@@ -227,7 +227,7 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
     blobs, spec = played.engine.blobs, played.engine.strategy.spec
     works, offered, deltas = played.begin(), [], 0
     for number in range(1, 7):
-        handed = played.engine.handed_out()
+        handed = played.engine.model.handed_out()
         for device, work in works.items():
             assert played.engine.open is not None
             kept = played.engine.open.tally.assignments[device].keep_set
@@ -256,7 +256,7 @@ def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel
         played.count(works)
         works = played.close(number)
         read = read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head)
-        handed, exact = played.engine.handed_out(), played.engine.tensors
+        handed, exact = played.engine.model.handed_out(), played.engine.model.tensors
         for name, value in read.items():
             axis = 0 if name.endswith(".A") else -1
             np.testing.assert_array_equal(value, np.take(handed[name], range(value.shape[axis]), axis=axis))
@@ -296,13 +296,13 @@ def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
 
 def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
     works = played.begin()
-    before = {name: value.copy() for name, value in played.engine.tensors.items()}
-    adapter = played.engine.adapter
+    before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
+    adapter = played.engine.model.adapter
     played.engine.verify("a", played.submission("a", works["a"]))
     played.engine.fold("a")
     played.close(1, void=True, accepted=("a",))
-    assert played.engine.adapter == adapter
-    assert all(np.array_equal(value, before[name]) for name, value in played.engine.tensors.items())
+    assert played.engine.model.adapter == adapter
+    assert all(np.array_equal(value, before[name]) for name, value in played.engine.model.tensors.items())
     held = played.engine.ledger.load()
     assert (held.next_round, held.void_rounds, held.void_streak) == (2, 1, 1)
 
@@ -394,14 +394,14 @@ def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, t
 
 
 def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) -> None:
-    adapters = [played.engine.adapter]
+    adapters = [played.engine.model.adapter]
     works = played.begin()
     for number in range(1, 5):
         updates = {played.submission(device, work).update.id for device, work in works.items()}
         played.engine.uploaded = {played.stored(f"late {number}".encode()).id}
         played.count(works)
         works = played.close(number)
-        adapters.append(played.engine.adapter)
+        adapters.append(played.engine.model.adapter)
         assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded)
         for adapter in adapters[-2:]:
             assert all(played.engine.blobs.has(ref.id) for ref in (*adapter.rank_blocks, adapter.head))
@@ -412,7 +412,7 @@ def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) 
 
 
 def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
-    first = played.engine.adapter
+    first = played.engine.model.adapter
     needed = {ref.id for ref in (*first.rank_blocks, first.head)}
     played.engine.pinned = needed
     works = played.begin()
@@ -432,22 +432,24 @@ def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
 ) -> None:
     folder = RunFolder(tmp_path)
     first = open_engine(folder, tiny, PRUNING)
-    first.engine.large_bytes = large_bytes
+    first.engine.model.large_bytes = large_bytes
     works = first.begin()
     first.count(works)
     planned = first.close(1)
     first.engine.log.close()
     first.engine.ledger.close()
     again = open_engine(folder, tiny, PRUNING, resume=True)
-    assert again.engine.adapter == first.engine.adapter
-    assert all(np.array_equal(value, first.engine.tensors[name]) for name, value in again.engine.tensors.items())
+    assert again.engine.model.adapter == first.engine.model.adapter
+    assert all(
+        np.array_equal(value, first.engine.model.tensors[name]) for name, value in again.engine.model.tensors.items()
+    )
     assert again.begin(2) == planned
     again.engine.log.close()
     again.engine.ledger.close()
     config = tiny_config(tiny.folder, PRUNING)
     held = held_run(folder, config, tiny.folder)
     assert held.labels == LABELS
-    assert all(np.array_equal(value, first.engine.tensors[name]) for name, value in held.tensors.items())
+    assert all(np.array_equal(value, first.engine.model.tensors[name]) for name, value in held.tensors.items())
 
 
 def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp_path: Path) -> None:
@@ -531,7 +533,7 @@ def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel
     )
     works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
     assert works.keys() == set(DEVICES) and engine.strategy is strategy
-    np.testing.assert_array_equal(engine.tensors["head.weight"], untrained["head.weight"])
+    np.testing.assert_array_equal(engine.model.tensors["head.weight"], untrained["head.weight"])
     engine.log.close()
     ledger.close()
 
@@ -557,7 +559,7 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
                 held.take(shift, copied)
     for held in (always, seldom):
         assert held.lacks(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
-        assert all(np.array_equal(value, played.engine.tensors[name]) for name, value in held.tensors.items())
+        assert all(np.array_equal(value, played.engine.model.tensors[name]) for name, value in held.tensors.items())
     played.engine.log.close()
     played.engine.ledger.close()
     resumed = open_engine(folder, tiny, [], resume=True)

@@ -42,21 +42,21 @@ def equal(one: Arrays, other: Arrays) -> bool:
 
 def test_rounds_move_by_lr_times_nesterov_of_their_mean_increments(tiny: TinyModel, tmp_path: Path) -> None:
     plain = begun(tmp_path / "plain", tiny, overrides=["run.rounds=9", "strategy.ranks=[4]"])
-    start = held(plain.engine.tensors)
+    start = held(plain.engine.model.tensors)
     play(plain, 1, 1)
-    first = held(plain.engine.tensors)
+    first = held(plain.engine.model.tensors)
     play(plain, 2, 2)
-    second = held(plain.engine.tensors)
+    second = held(plain.engine.model.tensors)
     outer = begun(tmp_path / "outer", tiny, overrides=[*DILOCO, "strategy.ranks=[4]"])
-    assert outer.engine.velocity is None and equal(held(outer.engine.tensors), start)
+    assert outer.engine.model.velocity is None and equal(held(outer.engine.model.tensors), start)
     play(outer, 1, 2)
-    assert outer.engine.velocity is not None
+    assert outer.engine.model.velocity is not None
     for name, value in start.items():
         one, two = first[name] - value, second[name] - first[name]  # what devices say does not depend on the adapter
         velocity = 0.9 * one + two
-        np.testing.assert_allclose(outer.engine.velocity[name], velocity, atol=1e-6)
+        np.testing.assert_allclose(outer.engine.model.velocity[name], velocity, atol=1e-6)
         moved = value + 0.5 * (0.9 * one + one) + 0.5 * (0.9 * velocity + two)
-        np.testing.assert_allclose(outer.engine.tensors[name], moved, atol=1e-6)
+        np.testing.assert_allclose(outer.engine.model.tensors[name], moved, atol=1e-6)
         assert one.any() and two.any()
     assert not list(plain.folder.globals.glob("velocity*")) and len(plain.engine.ledger.load().global_blobs) == 1
     for each in (plain, outer):
@@ -66,14 +66,14 @@ def test_rounds_move_by_lr_times_nesterov_of_their_mean_increments(tiny: TinyMod
 def test_a_void_round_leaves_the_velocity_alone(tiny: TinyModel, tmp_path: Path) -> None:
     played = begun(tmp_path / "run", tiny)
     play(played, 1, 1)
-    velocity, tensors = held(played.engine.velocity), held(played.engine.tensors)
+    velocity, tensors = held(played.engine.model.velocity), held(played.engine.model.tensors)
     play(played, 2, 2, void=(2,))
-    assert equal(held(played.engine.velocity), velocity) and equal(held(played.engine.tensors), tensors)
+    assert equal(held(played.engine.model.velocity), velocity) and equal(held(played.engine.model.tensors), tensors)
     blobs = played.engine.ledger.load().global_blobs
     assert [name for name, _ in blobs] == ["round-1", "velocity-1"]
     end(played)
     resumed = begun(tmp_path / "run", tiny, resume=True)
-    assert equal(held(resumed.engine.velocity), velocity)
+    assert equal(held(resumed.engine.model.velocity), velocity)
     end(resumed)
 
 
@@ -85,8 +85,8 @@ def test_a_resumed_run_keeps_the_velocity_bit_for_bit(tiny: TinyModel, tmp_path:
     end(broken)
     resumed = begun(tmp_path / "broken", tiny, resume=True)
     play(resumed, 4, 5, left=(4,))
-    assert equal(held(whole.engine.tensors), held(resumed.engine.tensors))
-    assert equal(held(whole.engine.velocity), held(resumed.engine.velocity))
+    assert equal(held(whole.engine.model.tensors), held(resumed.engine.model.tensors))
+    assert equal(held(whole.engine.model.velocity), held(resumed.engine.model.velocity))
     files = sorted(path.name for path in resumed.folder.globals.iterdir())
     assert files == [f"{kind}-0000000{number}.safetensors" for kind in ("round", "velocity") for number in (4, 5)]
     for each in (whole, resumed):
@@ -105,10 +105,10 @@ def test_a_velocity_that_is_not_the_committed_one_is_refused(tiny: TinyModel, tm
 
 def test_an_adapter_above_the_small_size_goes_the_same_way(tiny: TinyModel, tmp_path: Path) -> None:
     small, large = (begun(tmp_path / name, tiny) for name in ("small", "large"))
-    large.engine.large_bytes = 0
+    large.engine.model.large_bytes = 0
     for each in (small, large):
         play(each, 1, 2)
-    assert equal(held(small.engine.velocity), held(large.engine.velocity))
-    assert equal(held(small.engine.tensors), held(large.engine.tensors))
+    assert equal(held(small.engine.model.velocity), held(large.engine.model.velocity))
+    assert equal(held(small.engine.model.tensors), held(large.engine.model.tensors))
     for each in (small, large):
         end(each)

@@ -64,8 +64,8 @@ def test_a_stack_leaves_what_updates_one_by_one_leave(aggregator: str, tiny: Tin
         assert stacked.engine.fold_stack(stack, [device_report()] * 2, scores) == ()
         works, same = plain.close(number), stacked.close(number)
         assert works == same
-    for name, value in plain.engine.tensors.items():
-        np.testing.assert_array_equal(value, stacked.engine.tensors[name])
+    for name, value in plain.engine.model.tensors.items():
+        np.testing.assert_array_equal(value, stacked.engine.model.tensors[name])
     shut(plain.engine)
     shut(stacked.engine)
     for path in ("events", "rounds"):

@@ -28,7 +28,7 @@ def increment(device: str, number: int) -> float:
 
 def test_a_device_leaves_and_another_joins_and_the_momentum_goes_on(tmp_path: Path) -> None:
     made = simulated(tmp_path / "run")
-    start = {name: value.copy() for name, value in made.engine.tensors.items()}
+    start = {name: value.copy() for name, value in made.engine.model.tensors.items()}
     made.run()
     counted = {
         number: {row["device"] for row in rows if row["status"] == "accepted"}
@@ -41,9 +41,9 @@ def test_a_device_leaves_and_another_joins_and_the_momentum_goes_on(tmp_path: Pa
         mean = float(np.mean([increment(device, number) for device in sorted(counted[number])]))
         velocity = 0.9 * velocity + mean
         moved += 0.7 * (0.9 * velocity + mean)
-    assert made.engine.velocity is not None
-    for name, value in made.engine.tensors.items():
-        np.testing.assert_allclose(made.engine.velocity[name], np.full(value.shape, velocity), atol=1e-6)
+    assert made.engine.model.velocity is not None
+    for name, value in made.engine.model.tensors.items():
+        np.testing.assert_allclose(made.engine.model.velocity[name], np.full(value.shape, velocity), atol=1e-6)
         np.testing.assert_allclose(value, start[name] + np.float32(moved), atol=1e-6)
 
 
@@ -53,14 +53,14 @@ def test_a_run_broken_off_between_outer_steps_keeps_the_momentum(tmp_path: Path,
     whole.run()
 
     def stop() -> None:
-        if broken.engine.adapter.round == broken_after:
+        if broken.engine.model.adapter.round == broken_after:
             raise KeyboardInterrupt
 
     broken.driver.on_closed = stop
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     again = simulated(tmp_path / "broken", resume=True)
-    assert again.engine.velocity is not None
+    assert again.engine.model.velocity is not None
     again.run()
-    assert again.engine.global_hash == whole.engine.global_hash
-    assert again.engine.velocity_hash == whole.engine.velocity_hash != ""
+    assert again.engine.model.digest == whole.engine.model.digest
+    assert again.engine.model.velocity_digest == whole.engine.model.velocity_digest != ""

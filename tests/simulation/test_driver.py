@@ -62,7 +62,7 @@ def test_the_size_of_a_chunk_changes_nothing(tmp_path: Path, chunk: int) -> None
     whole.run()
     parted = prepare(tmp_path / "parted", TIMED, [f"simulation.chunk_devices={chunk}"])
     parted.run()
-    assert parted.engine.global_hash == whole.engine.global_hash
+    assert parted.engine.model.digest == whole.engine.model.digest
     assert (parted.folder.root / "rounds.csv").read_bytes() == (whole.folder.root / "rounds.csv").read_bytes()
 
 
@@ -143,7 +143,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(tmp_path: Path, brok
     broken = prepare(tmp_path / "broken", kind, ["run.rounds=6"])
 
     def stop() -> None:
-        if broken.engine.adapter.round == broken_after:
+        if broken.engine.model.adapter.round == broken_after:
             raise KeyboardInterrupt
 
     broken.driver.on_closed = stop
@@ -151,5 +151,5 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(tmp_path: Path, brok
         broken.run()
     again = prepare(tmp_path / "broken", kind, ["run.rounds=6"], resume=True)
     again.run()
-    assert again.engine.global_hash == whole.engine.global_hash
+    assert again.engine.model.digest == whole.engine.model.digest
     assert outcomes(again.folder) == outcomes(whole.folder)

@@ -122,7 +122,7 @@ def test_a_round_that_closed_unmeasured_is_measured_when_the_run_goes_on(
 
     class Interrupted(Examiner):
         def __call__(self, judging: Judging) -> None:
-            if judging.engine.adapter.round == number:
+            if judging.engine.model.adapter.round == number:
                 raise Stopped
             super().__call__(judging)
 

@@ -1,0 +1,30 @@
+"""Names of an adapter's rank blocks on the wire: "low-high", or "low-high/ring" where they are parted in rings."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from fedcore.errors import ProtocolError
+
+_FORM = re.compile(r"(?P<low>\d{1,6})-(?P<high>\d{1,6})(/(?P<ring>\d{1,6}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockName:
+    """Ranks `low` to below `high`, of one ring or (None) of all rows."""
+
+    low: int
+    high: int
+    ring: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}" + ("" if self.ring is None else f"/{self.ring}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a name; raises ProtocolError where it is none."""
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise ProtocolError(f"{text!r} names no rank block, such as 0-4 or 0-4/1; update coordinator and device")
+        ring = found["ring"]
+        return cls(low=int(found["low"]), high=int(found["high"]), ring=None if ring is None else int(ring))
