@@ -36,6 +36,7 @@ from storage.magnitudes import weight_magnitudes
 from storage.model_source import model_folder
 from storage.tensor_file import tensor_index
 from strategies.table import make_strategy
+from transport.handout import Received
 
 Arrays = dict[str, NDArray[np.float32]]
 Carry = Callable[[Assignment, Arrays], Tensors]  # from what a device made to what the coordinator folds
@@ -101,9 +102,8 @@ class Rehearsal:
 
     def _trained(self, assignment: Assignment) -> Trained:
         device = self.devices[assignment.device]
-        trained = device.trainer.run(
-            self._work(assignment), assignment.keep_set, self.tensors, device.state, on_step=lambda _: None
-        )
+        received = Received(keep_set=assignment.keep_set, tensors=self.tensors)
+        trained = device.trainer.run(self._work(assignment), received, device.state, on_step=lambda _: None)
         device.state = trained.state
         return trained
 

@@ -14,7 +14,7 @@ from client.held_shift import HeldShift
 from client.state import Spooled, StateFolder
 from client.trainer import Cancelled, Trained, Trainer
 from client.training_state import TrainingState, load_training_state, save_training_state
-from fedcore.errors import FedcoreError, TransportError, UpdateLate
+from fedcore.errors import BlobCorrupt, FedcoreError, TransportError, UpdateLate
 from fedcore.keep_set import KeepSet
 from protos.convert.round import work_key
 from protos.tier_values import AnyDownward
@@ -31,7 +31,7 @@ from protos.values import (
     Work,
 )
 from protos.wire import INLINE_BYTES
-from transport.handout import read_handout, read_keep_set
+from transport.handout import Received, read_received
 from transport.link import Link, Stream
 from transport.payload import fetch_all
 from transport.retry import PAUSE_S, retrying
@@ -81,6 +81,7 @@ class Agent:
         if self._trainer is None:
             self._trainer = self.make_trainer(welcome)
             self._training = load_training_state(self.state.training_state)
+            self._handout = self.state.blobs.names() - self.state.spooled_blobs()  # an earlier process's
             loop = asyncio.get_running_loop()
             warm = loop.run_in_executor(self._worker, self._trainer.prepare)
             warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error
@@ -162,13 +163,8 @@ class Agent:
             raise TransportError("an assignment came before the welcome")
         self._repushed = False
         begin = self.clock()
-        refs = (*work.refs, *self._shift.lacks(work.base_shift))
-        bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
-        self._forget_older(refs)
-        handout = read_handout(self.state.blobs, work.rank_blocks, work.head, work.rings)
-        self._shift.take(work.base_shift, self.state.blobs)
-        handout |= self._shift.tensors
-        keep_set = read_keep_set(work, self.state.blobs)
+        received, bytes_down = await self._receive(work)
+        keep_set = received.keep_set
         downloaded = self.clock()
         loop = asyncio.get_running_loop()
 
@@ -178,7 +174,7 @@ class Agent:
             asyncio.run_coroutine_threadsafe(self._tell(progress), loop)
 
         trained: Trained = await loop.run_in_executor(
-            self._worker, self._trainer.run, work, keep_set, handout, self._training, on_step
+            self._worker, self._trainer.run, work, received, self._training, on_step
         )
         if self.memory_mb and trained.result.peak_memory_mb > self.memory_mb:
             self.say(
@@ -188,7 +184,6 @@ class Agent:
         encoding = self.clock()
         update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained, keep_set)
         encoded = self.clock()
-        self.state.blobs.put_bytes(keep_set.to_bytes())  # committed with the update, perhaps by a later process
         self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
         report = device_report(
             work,
@@ -202,8 +197,31 @@ class Agent:
             round=work.round, update=update, scores=scores, keep_set=work.keep_set.id, report=report
         )
         spooled = Spooled(work=key, submission=submission)
-        self.state.spool(spooled)
+        self.state.spool(spooled, keep_set)
         return spooled
+
+    async def _receive(self, work: Work) -> tuple[Received, int]:
+        """Bring and read what the work hands out, and tell how many bytes came.
+
+        What a power cut has spoilt here is brought once more.
+        """
+        bytes_down = await self._fetch(work)
+        try:
+            received = read_received(work, self.state.blobs)
+        except BlobCorrupt as error:
+            self.say(f"round {work.round}: {error}; all of the hand-out is fetched again")
+            for ref in work.refs:
+                self.state.blobs.delete(ref.id)
+            bytes_down += await self._fetch(work)
+            received = read_received(work, self.state.blobs)
+        self._shift.take(work.base_shift, self.state.blobs)
+        return received.with_shift(self._shift.tensors), bytes_down
+
+    async def _fetch(self, work: Work) -> int:
+        refs = (*work.refs, *self._shift.lacks(work.base_shift))
+        bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
+        self._forget_older(refs)
+        return bytes_down
 
     def _forget_older(self, refs: tuple[BlobRef, ...]) -> None:
         """Keep only the hand-out in use: blocks that did not change stay, the rest would pile up."""
@@ -284,10 +302,9 @@ class Agent:
             self._training = pending.training
             self.state.commit_keep_set(pending.keep_set)
             save_training_state(self.state.training_state, self._training)
-        elif spooled is not None and self.state.blobs.has(spooled.submission.keep_set):
+        elif spooled is not None and (keep_set := self.state.spooled_keep_set()) is not None:
             # Sent by an earlier process of this device: its moments are gone, its keep-set counts.
-            data = self.state.blobs.read_bytes(spooled.submission.keep_set)
-            self.state.commit_keep_set(KeepSet.from_bytes(data))
+            self.state.commit_keep_set(keep_set)
 
     def _closed(self, closed: RoundClosed) -> None:
         spooled = self.state.spooled()

@@ -37,7 +37,7 @@ class StateFolder:
 
     @property
     def blobs(self) -> BlobStore:
-        """Blobs this device holds: its hand-outs, its keep-set, its own unsent update."""
+        """Blobs this device holds: its hand-outs and its own unsent update."""
         return BlobStore(self.root / "blobs")
 
     @property
@@ -69,8 +69,12 @@ class StateFolder:
         """Remember what the coordinator has acknowledged."""
         write_atomic(self.root / "keep_set.json", keep_set.to_bytes())
 
-    def spool(self, spooled: Spooled) -> None:
-        """Keep an update until its round is closed durably; this process has put its blobs into `blobs`."""
+    def spool(self, spooled: Spooled, keep_set: KeepSet) -> None:
+        """Keep an update, and the keep-set it commits, until its round is closed durably.
+
+        This process has put the update's blobs into `blobs`.
+        """
+        write_atomic(self._spooled_keep_set_path, keep_set.to_bytes())
         self._sound.update(ref.id for ref in _blobs_of(spooled.submission))
         write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
 
@@ -86,10 +90,25 @@ class StateFolder:
             return None
         return spooled
 
+    def spooled_keep_set(self) -> KeepSet | None:
+        """The keep-set that the spooled update commits; None where there is none, it is damaged or another's."""
+        spooled = self._read_spool()
+        try:
+            keep_set = KeepSet.from_bytes(self._spooled_keep_set_path.read_bytes())
+        except (FileNotFoundError, ProtocolError):
+            return None
+        return keep_set if spooled is not None and keep_set.blob_id == spooled.submission.keep_set else None
+
+    def spooled_blobs(self) -> set[str]:
+        """Names of the spooled update's blobs, sound or damaged."""
+        spooled = self._read_spool()
+        return set() if spooled is None else {ref.id for ref in _blobs_of(spooled.submission)}
+
     def clear_spool(self) -> None:
         """Forget the spooled update and its blobs, sound or damaged."""
         spooled = self._read_spool()
         self._spool_path.unlink(missing_ok=True)
+        self._spooled_keep_set_path.unlink(missing_ok=True)
         self._sound.clear()
         for ref in () if spooled is None else _blobs_of(spooled.submission):
             with contextlib.suppress(ProtocolError):  # a torn spool may name no blob
@@ -105,6 +124,10 @@ class StateFolder:
     @property
     def _spool_path(self) -> Path:
         return self.root / "update.spool"
+
+    @property
+    def _spooled_keep_set_path(self) -> Path:
+        return self.root / "update.keep_set.json"
 
 
 def _blobs_of(submission: UpdateSubmission) -> tuple[BlobRef, ...]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from client.rows import Rows, label_ids
 from client.slow_cpu import SlowCpu
 from client.training_state import TrainingState
-from fedcore.adapter import AdapterSpec, restrict
+from fedcore.adapter import AdapterSpec, Tensors, restrict
 from fedcore.errors import FedcoreError
 from fedcore.geometry import Geometry
-from fedcore.keep_set import KeepSet
 from fedcore.label_prior import LabelPlan, label_plan
 from fedcore.nn.batches import EncodedRows, encode_rows
 from fedcore.nn.classifier import Classifier
@@ -30,6 +29,7 @@ from fedcore.nn.surgery import shrink
 from fedcore.nn.teacher import Answers, Teacher, answers
 from fedcore.nn.train import Pace, TrainingAids, TrainResult, train
 from protos.values import Work
+from transport.handout import Received
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -96,21 +96,17 @@ class Trainer:
     def run(
         self,
         work: Work,
-        keep_set: KeepSet,
-        handout: Mapping[str, NDArray[np.float32]],
+        received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
     ) -> Trained:
-        """Carry out `work` from the adapter handed out (at least `work.arm.rank` ranks; with rings the keep-set's
-        coordinates, else full ones).
-
-        With `work.base_shift` the hand-out holds its tensors as well.
+        """Carry out `work` from the adapter received for it.
 
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
         """
         begin, cpu = self.clock(), self.cpu_clock()
-        classifier = self._shaped(keep_set, work, handout)
-        before = held_adapter(classifier, work, handout, self.source.targets)
+        classifier = self._shaped(work, received)
+        before = held_adapter(classifier, work, received, self.source.targets)
         load_adapter(classifier, before)
         self.slow.pause(self.cpu_clock() - cpu)
         pruned = self.clock()
@@ -122,7 +118,7 @@ class Trainer:
             state,
             on_step=lambda step, _: self._step(step, on_step),
             pace=Pace(clock=self.cpu_clock, pause=self._pause),
-            teacher=lambda rows, wanted: self._taught(rows, wanted, work, handout),
+            teacher=lambda rows, wanted: self._taught(rows, wanted, work, received.tensors),
         )
         return Trained(
             increment=local.increment,
@@ -133,15 +129,14 @@ class Trainer:
             geometry=classifier.geometry,
         )
 
-    def _taught(
-        self, rows: EncodedRows, wanted: NDArray[np.int64], work: Work, handout: Mapping[str, NDArray[np.float32]]
-    ) -> Answers:
+    def _taught(self, rows: EncodedRows, wanted: NDArray[np.int64], work: Work, handout: Tensors) -> Answers:
         """Ask the dense model with the adapter handed out: loaded for this, and let go of before the first step."""
         source = self.source
         dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
         add_shift(dense, handout)
         attach(dense, rank=work.arm.rank, scale=work.training.lora_scale, targets=source.targets)
-        load_adapter(dense, held_adapter(dense, work, handout, source.targets))
+        received = Received(keep_set=dense.keep_set, tensors=handout)  # all rows: no rings where there is a teacher
+        load_adapter(dense, held_adapter(dense, work, received, source.targets))
         return answers(dense, rows, wanted, work.training.batch_size)
 
     def _step(self, step: int, on_step: Callable[[int], None]) -> None:
@@ -168,14 +163,14 @@ class Trainer:
             self._encoded = encode_rows(tokenizer, self.rows.texts, ids.tolist(), self.source.max_length)
         return self._encoded
 
-    def _shaped(self, keep_set: KeepSet, work: Work, handout: Mapping[str, NDArray[np.float32]]) -> Classifier:
-        classifier, shift = self._loaded(), shift_id(work)
+    def _shaped(self, work: Work, received: Received) -> Classifier:
+        keep_set, classifier, shift = received.keep_set, self._loaded(), shift_id(work)
         keep_set.validate(classifier.geometry)
         if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
             # Rolled back: masks are reversible, the base model lies whole on disk.
             self._classifier, self._shift = None, ""
             classifier = self._loaded()
-            add_shift(classifier, handout)
+            add_shift(classifier, received.tensors)
             self._shift = shift
         if keep_set != classifier.keep_set:
             shrink(classifier, keep_set)
@@ -189,14 +184,12 @@ def shift_id(work: Work) -> str:
     return "" if work.base_shift is None else work.base_shift.whole.id
 
 
-def held_adapter(
-    classifier: Classifier, work: Work, handout: Mapping[str, NDArray[np.float32]], targets: tuple[str, ...]
-) -> Arrays:
+def held_adapter(classifier: Classifier, work: Work, received: Received, targets: tuple[str, ...]) -> Arrays:
     """Return what a device holds of the hand-out under `work`, for a model that is cut already."""
-    head = tuple(sorted((name, value.shape) for name, value in handout.items() if name.startswith("head.")))
-    spec = AdapterSpec(geometry=classifier.geometry, rank=work.arm.rank, targets=targets, head=head)
-    # What comes in rings is the device's own already.
-    return restrict(spec, handout, rank=work.arm.rank, keep_set=None if work.rings else classifier.keep_set)
+    tensors, rank = received.tensors, work.arm.rank
+    head = tuple(sorted((name, value.shape) for name, value in tensors.items() if name.startswith("head.")))
+    spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=targets, head=head)
+    return restrict(spec, tensors, rank=rank, keep_set=classifier.keep_set, within=received.within)
 
 
 def local_round(

@@ -113,19 +113,22 @@ def initial_adapter(
 
 
 def restrict(
-    spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSet | None
+    spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSet, within: KeepSet | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Return what a holder of `rank` and `keep_set` sees of the global adapter (rank prefix, kept rows).
 
-    Without a keep-set all rows of `tensors`, which may be a holder's own.
+    `tensors` are in full coordinates, or in those of the keep-set `within`, inside which `keep_set` lies.
     """
     held: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
     for layer, module in spec.modules():
         key = f"layers.{layer}.{module}"
         a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]
         cut = spec.geometry.cut(module)
-        kept = None if keep_set is None else keep_set.indices(spec.geometry, layer, module)
+        kept = keep_set.indices(spec.geometry, layer, module)
+        around = None if within is None else within.indices(spec.geometry, layer, module)
         if cut is not None and kept is not None:
+            if around is not None:
+                kept = np.searchsorted(around, kept)
             a, b = (a, b[kept]) if cut.side == "out" else (a[:, kept], b)
         held[f"{key}.A"], held[f"{key}.B"] = np.ascontiguousarray(a), np.ascontiguousarray(b)
     return held

@@ -130,8 +130,10 @@ class KeepSet:
                 f"not a packed keep-set: {len(data)} bytes for {layers} layers of {heads} head units and {channels}"
                 " channels; update coordinator and device"
             )
-        bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=_SHAPE_BYTES), count=count)
-        held = bits.reshape(layers, heads + channels)
+        bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=_SHAPE_BYTES))
+        if bits[count:].any():
+            raise ProtocolError("not a packed keep-set: groups beyond the last; update coordinator and device")
+        held = bits[:count].reshape(layers, heads + channels)
         return KeepSet(
             heads=tuple(tuple(np.flatnonzero(row[:heads]).tolist()) for row in held),
             channels=tuple(tuple(np.flatnonzero(row[heads:]).tolist()) for row in held),

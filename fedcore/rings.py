@@ -3,9 +3,13 @@
 K_0 < K_1 < ... < K_n are the keep-sets of a round, each inside the next. Ring i holds, of every factor that pruning
 cuts (rows of B, columns of A), the groups of K_i that K_(i-1) lacks; factors that are never cut lie whole in ring 0. A
 device that keeps K_i needs rings 0 to i, and all they hold is its own. A ring leaves out factors it has nothing of.
+
+Every ring costs a blob per range of ranks, named to every device, so there are few: a device whose keep-set is none of
+them takes those up to the next larger one, and cuts that.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -15,12 +19,26 @@ from fedcore.adapter import AdapterSpec, Tensors
 from fedcore.geometry import ATTENTION_MODULES, READERS
 from fedcore.keep_set import KeepSet
 
+MOST = 8
 
-def nested(keep_sets: Iterable[KeepSet]) -> tuple[KeepSet, ...]:
-    """Return the different ones of `keep_sets`, each inside the next; empty where they do not nest, or without any."""
-    ordered = sorted({each.blob_id: each for each in keep_sets}.values(), key=lambda each: each.counts)
-    fits = all(inner.is_subset_of(outer) for inner, outer in itertools.pairwise(ordered))
-    return tuple(ordered) if fits else ()
+
+def nested(keep_sets: Iterable[KeepSet], most: int = MOST) -> tuple[KeepSet, ...]:
+    """Return the keep-sets of a round that part its adapter, each inside the next, the last one the largest.
+
+    `keep_sets` are the devices': where more than `most` are different, those at which equal shares of the devices end.
+    Empty where they do not nest, or without any.
+    """
+    given = list(keep_sets)
+    by_name = {each.blob_id: each for each in given}
+    devices = Counter(each.blob_id for each in given)
+    ordered = sorted(by_name.values(), key=lambda each: each.counts)
+    if not all(inner.is_subset_of(outer) for inner, outer in itertools.pairwise(ordered)):
+        return ()
+    if len(ordered) <= most:
+        return tuple(ordered)
+    up_to = np.cumsum([devices[each.blob_id] for each in ordered])
+    ends = np.searchsorted(up_to, [-(-len(given) * share // most) for share in range(1, most + 1)])
+    return tuple(ordered[end] for end in sorted(set(ends.tolist())))
 
 
 def ring(spec: AdapterSpec, tensors: Tensors, inner: KeepSet | None, outer: KeepSet) -> dict[str, NDArray[np.float32]]:

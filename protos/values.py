@@ -1,6 +1,7 @@
 """What travels on the wire, as plain frozen values. The meaning of each field is in protos/v1/*.proto."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from fedcore.assignment import Arm, TrainingSpec
@@ -295,19 +296,36 @@ class Work:
     label_counts: tuple[int, ...] = ()
     counted_round: int = 0
     base_shift: BaseShift | None = None
-    rings: tuple[
-        BlobRef, ...
-    ] = ()  # packed keep-sets that part the rank blocks, the last is `keep_set`; empty: none do
+    rings: tuple[BlobRef, ...] = ()  # packed keep-sets that part the rank blocks, each inside the next; empty: none do
+    inside: BlobRef | None = None  # packed `keep_set`, where that is less than the last ring
 
     @property
     def kept(self) -> BlobRef:
-        """The blob that says what to keep: the last ring, else `keep_set`, which is only a name then."""
+        """The blob that says what to keep; with rings `keep_set` is only a name."""
+        if self.inside is not None:
+            return self.inside
         return self.rings[-1] if self.rings else self.keep_set
 
     @property
     def refs(self) -> tuple[BlobRef, ...]:
         """Every blob that whoever carries it out needs, but the base shift's."""
-        return (*(self.rings or (self.keep_set,)), self.head, *self.rank_blocks)
+        return (*self.keep_sets, self.head, *self.rank_blocks)
+
+    @property
+    def keep_sets(self) -> tuple[BlobRef, ...]:
+        """The blobs of what is kept, and of the rings around it."""
+        return (*(self.rings or (self.keep_set,)), *(() if self.inside is None else (self.inside,)))
+
+    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "Work":
+        """Return this work with `change` done to every reference but the base shift's."""
+        return replace(
+            self,
+            keep_set=change(self.keep_set),
+            head=change(self.head),
+            rank_blocks=tuple(map(change, self.rank_blocks)),
+            rings=tuple(map(change, self.rings)),
+            inside=None if self.inside is None else change(self.inside),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The global adapter as blobs that devices fetch: rank blocks, in rings where asked, the head and the base shift."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from storage.blobs import BlobStore
 from transport.payload import put_blob
 
 ROUNDED = "bf16+zstd"  # codec of rank blocks under training.downlink = "bf16"
+INLINE_BLOCKS = 1 << 20  # bytes of rank blocks inside one message, which may have four times as many
 MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
 
 
@@ -35,7 +36,7 @@ def store_adapter(
 
     Blocks end at `ranks`, those that devices train at; `downlink` is training.downlink.
     """
-    blocks = tuple(_rank_blocks(blobs, spec, tensors, _factors(spec), ranks=ranks, downlink=downlink))
+    blocks = _light(_rank_blocks(blobs, spec, tensors, _factors(spec), ranks=ranks, downlink=downlink))
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
     shift = shift_of(tensors)
     whole = BaseShift(whole=_put_apart(blobs, str(round_index), shift)) if shift else None
@@ -74,7 +75,7 @@ def store_rings(
     for index, outer in enumerate(keep_sets):
         held = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
         blocks += _rank_blocks(blobs, spec, held, held, ranks=ranks, downlink=downlink, index=index)
-    return replace(adapter, rank_blocks=tuple(blocks))
+    return replace(adapter, rank_blocks=_light(blocks))
 
 
 def blocks_below(adapter: GlobalAdapter, rank: int, *, rings: int = 0) -> tuple[BlobRef, ...]:
@@ -128,6 +129,15 @@ def _rank_blocks(
     for low, high in rank_blocks(spec.rank, ranks):
         block = {name: _block(tensors[name], name, low, high) for name in names}
         yield _put(blobs, str(BlockName(low=low, high=high, ring=index)), block, codec)
+
+
+def _light(blocks: Iterable[BlobRef]) -> tuple[BlobRef, ...]:
+    """Return `blocks` with bytes inside as far as an assignment that names them all stays a small message."""
+    light, inside = [], 0
+    for ref in blocks:
+        inside += len(ref.inline)
+        light.append(ref if inside <= INLINE_BLOCKS else replace(ref, inline=b""))
+    return tuple(light)
 
 
 def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArray[np.float32]:

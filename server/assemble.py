@@ -69,6 +69,7 @@ def make_engine(
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
     velocity, velocity_digest = _held_velocity(folder, held)
+    leftovers = blobs.names()
     return Engine(
         config=config,
         labels=labels,
@@ -90,6 +91,7 @@ def make_engine(
             velocity_digest=velocity_digest,
         ),
         counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
+        leftovers=leftovers,
         clock=clock,
     )
 

@@ -58,6 +58,7 @@ class Engine:
     pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
     counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
     uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
+    leftovers: set[str] = field(default_factory=set)  # blobs of an earlier process; a device may go on with its upload
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _census: LabelCensus = field(default_factory=LabelCensus)
 
@@ -111,11 +112,11 @@ class Engine:
         events: list[Json] = []
         outcomes: list[Json] = []
         record: Json | None = None
-        obsolete: list[str] = []
+        spent: set[str] = set()
         if command.closed is not None and self.open is not None:
             record, outcomes, closing = self._close(command.closed, profiles)
             events += closing
-            obsolete = self._spent()
+            spent = self._spent()
         state_after_close = self.state
         plan = None if command.next_round is None else self._plan(command, profiles)
         self.log.turn([*events, *(plan.events if plan is not None else ())], outcomes)
@@ -135,7 +136,7 @@ class Engine:
         )
         if record is not None:
             self._timed_close(record["round"], self.clock() - begin)
-        for blob_id in obsolete:
+        for blob_id in sorted(spent - self._needed(plan)):
             self.blobs.delete(blob_id)
         self.model.drop_older_files()
         self.open = plan
@@ -251,13 +252,17 @@ class Engine:
             return ()
         return self._census.rows(profiles, self.labels)
 
-    def _spent(self) -> list[str]:
-        """Blobs no longer needed: this round's updates, and globals before the last two."""
-        spent = set(self.uploaded)  # also those that were late, refused or never finished
+    def _spent(self) -> set[str]:
+        """Blobs of what is behind us: this round's updates and keep-sets, and adapters before the last two."""
+        spent = self.uploaded | self.leftovers  # also those that were late, refused or never finished
+        self.leftovers = set()
         if self.open is not None:
-            spent |= self.open.tally.spool
-        retired, needed = self.model.retire(self.pinned)
-        return sorted((spent | retired) - needed)
+            spent |= self.open.tally.spool | self.open.keep_sets
+        return spent | self.model.retire(self.pinned)
+
+    def _needed(self, plan: OpenRound | None) -> set[str]:
+        """Blobs that stay: what the next round hands out may well be, to the byte, what an earlier one did."""
+        return self.pinned | self.model.needed | (set() if plan is None else plan.keep_sets)
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

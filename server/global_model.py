@@ -93,8 +93,13 @@ class GlobalModel:
         self._parted.append(adapter)
         return adapter
 
-    def retire(self, pinned: set[str]) -> tuple[set[str], set[str]]:
-        """Let go of adapters that no round hands out any more; returns (their blobs, the blobs still needed).
+    @property
+    def needed(self) -> set[str]:
+        """Every blob that recent rounds hand out."""
+        return set[str]().union(*map(blob_ids, (*self._recent, *self._parted)))
+
+    def retire(self, pinned: set[str]) -> set[str]:
+        """Let go of adapters that no round hands out any more; returns their blobs, some of which may be `needed`.
 
         One whose blobs are `pinned` stays until they are not.
         """
@@ -102,7 +107,7 @@ class GlobalModel:
         waiting = [each for each in old if blob_ids(each) & pinned]
         gone = [*(each for each in old if not blob_ids(each) & pinned), *self._parted[:-1]]
         self._recent, self._parted = [*waiting, *recent], self._parted[-1:]
-        return set[str]().union(*map(blob_ids, gone)), pinned.union(*map(blob_ids, (*recent, *self._parted)))
+        return set[str]().union(*map(blob_ids, gone))
 
     def _stored(self, number: int) -> GlobalAdapter:
         return store_adapter(self.blobs, self.spec, self.tensors, number, ranks=self.ranks, downlink=self.downlink)

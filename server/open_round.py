@@ -22,6 +22,11 @@ class OpenRound:
         return self.tally.round
 
     @property
+    def keep_sets(self) -> set[str]:
+        """Blobs that say what devices keep."""
+        return {ref.id for work in self.works.values() for ref in work.keep_sets}
+
+    @property
     def assignments(self) -> dict[str, Assignment]:
         """By device."""
         return self.tally.assignments

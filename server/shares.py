@@ -7,7 +7,8 @@ from protos.tier_values import RoundShare, TierSpec
 from protos.values import BlobRef, Work
 
 MOST_WORKS = 500  # assignments in one message, which may have 4 MiB
-MOST_BYTES = 2 << 20  # of blobs in one message
+MOST_BYTES = 2 << 20  # of blobs and their names in one message
+REF_BYTES = 256  # of a blob's names, sizes and delta, about
 
 
 def shares(works: Mapping[str, Work], *, spec: TierSpec, deadline_s: float) -> Iterator[RoundShare]:
@@ -33,13 +34,7 @@ def filled(work: Work, small: Mapping[str, bytes]) -> Work:
     def fill(ref: BlobRef) -> BlobRef:
         return replace(ref, inline=small.get(ref.id, b""))
 
-    return replace(
-        work,
-        keep_set=fill(work.keep_set),
-        head=fill(work.head),
-        rank_blocks=tuple(fill(ref) for ref in work.rank_blocks),
-        rings=tuple(fill(ref) for ref in work.rings),
-    )
+    return work.with_refs(fill)
 
 
 def shift_refs_of(work: Work) -> tuple[BlobRef, ...]:
@@ -57,8 +52,9 @@ def _batch(named: Sequence[tuple[str, Work]], sent: set[str]) -> tuple[list[tupl
     total = 0
     for count, (_, work) in enumerate(named):
         new = {ref.id: len(ref.inline) for ref in work.refs if ref.id not in sent | fresh}
-        if count and (count == MOST_WORKS or total + sum(new.values()) > MOST_BYTES):
+        size = sum(new.values()) + REF_BYTES * (len(work.refs) + len(new))
+        if count and (count == MOST_WORKS or total + size > MOST_BYTES):
             return list(named[:count]), list(named[count:])
         fresh |= set(new)
-        total += sum(new.values())
+        total += size
     return list(named), []

@@ -19,6 +19,7 @@ class _Handout:
 
     keep_set: BlobRef
     rings: tuple[BlobRef, ...]
+    inside: BlobRef | None
     rank_blocks: tuple[BlobRef, ...]
     max_upload_bytes: int
 
@@ -48,12 +49,16 @@ class Sender:
 
     def _handout(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Handout:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        rings = tuple(packed[: self.rings.index(keep_set) + 1]) if packed else ()
+        last = next((index for index, each in enumerate(self.rings) if keep_set.is_subset_of(each)), -1)
+        rings, inside = tuple(packed[: last + 1]), None
+        if rings and keep_set != self.rings[last]:
+            inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")
         data = keep_set.to_bytes()
         named = BlobRef(id=keep_set.blob_id, size=len(data), name="keep-set")
         return _Handout(
             keep_set=named if rings else put_blob(self.blobs, data, "keep-set"),
             rings=rings,
+            inside=inside,
             rank_blocks=blocks_below(self.adapter, rank, rings=len(rings)),
             max_upload_bytes=upload_bound(assignment, self.strategy.spec),
         )
@@ -65,6 +70,7 @@ class Sender:
             arm=assignment.arm,
             keep_set=handout.keep_set,
             rings=handout.rings,
+            inside=handout.inside,
             rank_blocks=handout.rank_blocks,
             head=self.adapter.head,
             local_steps=assignment.local_steps,

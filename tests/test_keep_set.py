@@ -160,7 +160,12 @@ def test_bits_give_the_keep_set_back(geometry: Geometry, data: st.DataObject) ->
     assert len(kept.to_bits(geometry)) == 12 + -(-geometry.layers * (geometry.head_units + geometry.ffn) // 8)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01\x00", bytes(12), bytes(40), HALF.to_bits(BERT)[:-1], HALF.to_bytes()])
+PADDED = HALF.to_bits(BERT)[:-1] + bytes([HALF.to_bits(BERT)[-1] | 1])  # 20 groups in 24 bits
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01\x00", bytes(12), bytes(40), HALF.to_bits(BERT)[:-1], HALF.to_bytes(), PADDED]
+)
 def test_bytes_that_are_no_packed_keep_set_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="not a packed keep-set"):
         KeepSet.from_bits(data)

@@ -62,6 +62,23 @@ def test_keep_sets_of_different_orders_do_not_nest() -> None:
     assert nested([KeepSet.full(BERT), HALF, HALF]) == (HALF, KeepSet.full(BERT))
 
 
+def first_channels(count: int) -> KeepSet:
+    return KeepSet(heads=((0,),), channels=(tuple(range(count)),))
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=60), most=st.integers(1, 8))
+def test_there_are_few_rings_and_every_keep_set_is_inside_the_last(counts: list[int], most: int) -> None:
+    rings = nested(map(first_channels, counts), most)
+    assert 1 <= len(rings) <= most and rings[-1] == first_channels(max(counts))
+    assert list(rings) == sorted(set(rings), key=lambda each: each.counts)
+    assert len(set(counts)) > most or len(rings) == len(set(counts))
+
+
+def test_as_many_devices_lie_between_any_two_rings() -> None:
+    counts = [*range(1, 21), *[30] * 20]
+    assert [each.counts[1] for each in nested(map(first_channels, counts), 4)] == [10, 20, 30]
+
+
 def test_a_ring_of_other_groups_than_its_keep_set_says_is_refused() -> None:
     spec = spec_of(BERT)
     tensors = initial_adapter(spec, np.random.default_rng(0))

@@ -1,10 +1,13 @@
 """The global adapter as a device receives it: rank blocks and head, brought, checked and joined."""
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.adapter import Tensors
 from fedcore.codec.chain import decode
 from fedcore.errors import ProtocolError
 from fedcore.keep_set import KeepSet
@@ -17,34 +20,61 @@ from transport.payload import payload, payload_view
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def read_handout(
-    blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef, rings: Sequence[BlobRef] = ()
-) -> Arrays:
-    """Join rank blocks (ascending, ring by ring) and head to one mapping.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What a device keeps, and the adapter as it came: at least the ranks of its arm, and the head."""
 
-    In full coordinates without `rings`, else in those of the last ring's keep-set. Raises ProtocolError where the
-    blocks of a ring do not carry the same tensors, or rings are not what their keep-sets say.
+    keep_set: KeepSet
+    tensors: Tensors  # also what is to be added to the base weights, where there is a base shift
+    within: KeepSet | None = None  # whose coordinates the factors are in, and around `keep_set`; None: full ones
+
+    def with_shift(self, shift: Tensors) -> "Received":
+        """Return this with what is to be added to the base weights."""
+        return replace(self, tensors={**self.tensors, **shift})
+
+
+def read_received(work: Work, blobs: BlobStore) -> Received:
+    """Return what `work` hands out, but for the base shift; its blobs are here.
+
+    Raises ProtocolError where blocks of a ring do not carry the same tensors, or rings are not what their keep-sets
+    say, or do not lie around what is kept.
     """
-    if rings:
-        keep_sets = [KeepSet.from_bits(payload(ref, blobs)) for ref in rings]
-        try:
-            tensors = joined([_ranks_joined(blobs, own) for own in _by_ring(rank_blocks, len(rings))], keep_sets)
-        except ValueError as cause:
-            raise ProtocolError(f"the adapter's rings are not what their keep-sets say: {cause}") from None
-    else:
-        tensors = _ranks_joined(blobs, rank_blocks)
-    carried = decode(payload_view(head, blobs))
-    return tensors | {name: np.array(carried[name]) for name in carried}
+    keep_set = read_keep_set(work, blobs)
+    if not work.rings:
+        return Received(keep_set=keep_set, tensors=read_handout(blobs, work.rank_blocks, work.head))
+    rings = [KeepSet.from_bits(payload(ref, blobs)) for ref in work.rings]
+    for inner, outer in itertools.pairwise(rings):
+        _check_inside(inner, outer, work.round)
+    _check_inside(keep_set, rings[-1], work.round)
+    parts = [_ranks_joined(blobs, own) for own in _by_ring(work.rank_blocks, len(rings))]
+    try:
+        factors = joined(parts, rings)
+    except ValueError as cause:
+        raise ProtocolError(f"the adapter's rings are not what their keep-sets say: {cause}") from None
+    return Received(keep_set=keep_set, tensors=factors | _head(blobs, work.head), within=rings[-1])
 
 
 def read_keep_set(work: Work, blobs: BlobStore) -> KeepSet:
-    """Return what `work` keeps; raises ProtocolError where its last ring is another keep-set than it names."""
+    """Return what `work` keeps; raises ProtocolError where that is another keep-set than it names."""
     if not work.rings:
         return KeepSet.from_bytes(payload(work.keep_set, blobs))
     keep_set = KeepSet.from_bits(payload(work.kept, blobs))
     if keep_set.blob_id != work.keep_set.id:
-        raise ProtocolError(f"round {work.round}: the last ring is not the keep-set; update coordinator and device")
+        raise ProtocolError(f"round {work.round}: another keep-set came than was named; update coordinator and device")
     return keep_set
+
+
+def read_handout(blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef) -> Arrays:
+    """Join rank blocks (ascending, in full coordinates) and head to one mapping.
+
+    Raises ProtocolError where the blocks do not carry the same tensors.
+    """
+    return _ranks_joined(blobs, rank_blocks) | _head(blobs, head)
+
+
+def _check_inside(inner: KeepSet, outer: KeepSet, number: int) -> None:
+    if not inner.is_subset_of(outer):
+        raise ProtocolError(f"round {number}: the adapter's rings do not nest; update coordinator and device")
 
 
 def _by_ring(rank_blocks: Sequence[BlobRef], count: int) -> list[list[BlobRef]]:
@@ -64,3 +94,8 @@ def _ranks_joined(blobs: BlobStore, rank_blocks: Sequence[BlobRef]) -> Arrays:
     return {
         name: np.concatenate([part[name] for part in parts], axis=0 if name.endswith(".A") else 1) for name in parts[0]
     }
+
+
+def _head(blobs: BlobStore, head: BlobRef) -> Arrays:
+    carried = decode(payload_view(head, blobs))
+    return {name: np.array(carried[name]) for name in carried}

@@ -21,7 +21,7 @@ from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Wo
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from storage.model_source import model_folder
-from transport.handout import read_handout, read_keep_set
+from transport.handout import read_received
 
 Answer = tuple[UpdateSubmission, ArrayRecord]
 
@@ -42,16 +42,19 @@ def carry_out(
     begin = clock()
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
         blobs = _held(arrays, Path(scratch))
-        keep_set = read_keep_set(work, blobs)
-        shift = HeldShift()
+        received, shift = read_received(work, blobs), HeldShift()
         shift.take(work.base_shift, blobs)
-        handout = read_handout(blobs, work.rank_blocks, work.head, work.rings) | shift.tensors
+        received = received.with_shift(shift.tensors)
         downloaded = clock()
-        trained = warm_trainer(source, settings).run(work, keep_set, handout, training, on_step=lambda step: None)
+        trained = warm_trainer(source, settings).run(work, received, training, on_step=lambda step: None)
         encoding_s = clock()
         payloads = _Payloads()
         pieces = encoded_update(
-            work, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=state.folder.residuals
+            work,
+            trained.increment,
+            keep_set=received.keep_set,
+            geometry=trained.geometry,
+            residuals=state.folder.residuals,
         )
         update = payloads.add(pieces, "update", work)
         scores = trained.result.scores

@@ -64,6 +64,7 @@ def work_to_pb(value: Work) -> pb.Assignment:
         counted_round=value.counted_round,
         base_shift=shift_to_pb(value.base_shift),
         rings=[ref_to_pb(ref) for ref in value.rings],
+        inside=None if value.inside is None else ref_to_pb(value.inside),
     )
 
 
@@ -102,6 +103,7 @@ def work_from_pb(message: pb.Assignment) -> Work:
         counted_round=message.counted_round,
         base_shift=shift_from_pb(message.base_shift) if message.HasField("base_shift") else None,
         rings=tuple(ref_from_pb(ref) for ref in message.rings),
+        inside=ref_from_pb(message.inside) if message.HasField("inside") else None,
     )
 
 
@@ -169,7 +171,8 @@ def work_key(value: Work) -> str:
     earlier rounds count.
     """
     bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
-    for ref in (bare.keep_set, bare.head, *bare.rank_blocks, *bare.rings):
+    inside = (bare.inside,) if bare.HasField("inside") else ()
+    for ref in (bare.keep_set, bare.head, *bare.rank_blocks, *bare.rings, *inside):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):
             ref.ClearField(how)
     if bare.HasField("base_shift"):

@@ -69,7 +69,7 @@ class Distillation(_message.Message):
     def __init__(self, weight: _Optional[float] = ..., temperature: _Optional[float] = ..., mix: _Optional[float] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round", "base_shift", "rings")
+    __slots__ = ("round", "sparsity", "rank", "keep_set", "rank_blocks", "head", "local_steps", "weight", "seed", "deadline_s", "score", "training", "max_upload_bytes", "label_counts", "basis", "counted_round", "base_shift", "rings", "inside")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SPARSITY_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class Assignment(_message.Message):
     COUNTED_ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_SHIFT_FIELD_NUMBER: _ClassVar[int]
     RINGS_FIELD_NUMBER: _ClassVar[int]
+    INSIDE_FIELD_NUMBER: _ClassVar[int]
     round: int
     sparsity: float
     rank: int
@@ -106,7 +107,8 @@ class Assignment(_message.Message):
     counted_round: int
     base_shift: _blob_pb2.BaseShift
     rings: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
-    def __init__(self, round: _Optional[int] = ..., sparsity: _Optional[float] = ..., rank: _Optional[int] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., local_steps: _Optional[int] = ..., weight: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., score: _Optional[bool] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., max_upload_bytes: _Optional[int] = ..., label_counts: _Optional[_Iterable[int]] = ..., basis: _Optional[str] = ..., counted_round: _Optional[int] = ..., base_shift: _Optional[_Union[_blob_pb2.BaseShift, _Mapping]] = ..., rings: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ...) -> None: ...
+    inside: _blob_pb2.BlobRef
+    def __init__(self, round: _Optional[int] = ..., sparsity: _Optional[float] = ..., rank: _Optional[int] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., rank_blocks: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., head: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., local_steps: _Optional[int] = ..., weight: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., score: _Optional[bool] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., max_upload_bytes: _Optional[int] = ..., label_counts: _Optional[_Iterable[int]] = ..., basis: _Optional[str] = ..., counted_round: _Optional[int] = ..., base_shift: _Optional[_Union[_blob_pb2.BaseShift, _Mapping]] = ..., rings: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., inside: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ...) -> None: ...
 
 class PhaseTimes(_message.Message):
     __slots__ = ("download_s", "prune_s", "train_s", "encode_s", "upload_s")

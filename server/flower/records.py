@@ -29,14 +29,7 @@ def work_content(work: Work, welcome: Welcome, description: RunDescription, blob
     shift = None if work.base_shift is None else replace(work.base_shift, steps=())
     if shift is not None:
         refs = (*refs, shift.whole)
-    bare = replace(
-        work,
-        base_shift=shift,
-        keep_set=_bare(work.keep_set),
-        head=_bare(work.head),
-        rank_blocks=tuple(_bare(ref) for ref in work.rank_blocks),
-        rings=tuple(_bare(ref) for ref in work.rings),
-    )
+    bare = replace(work, base_shift=shift).with_refs(_bare)
     messages = [response_to_bytes(welcome), response_to_bytes(bare)]
     return RecordDict(
         {

@@ -3,14 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from client.agent import Agent
 from client.state import StateFolder
@@ -24,10 +23,12 @@ from fedcore.geometry import geometry_from_config
 from fedcore.keep_set import KeepSet
 from fedcore.nn.moments import Holding, Moment
 from fedcore.nn.train import TrainResult
+from fedcore.rings import ring
 from protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
 from storage.blob_name import blob_name
 from storage.blobs import BlobStore
 from tests.tiny_run import MODEL, PATIENCE_S, small_update, spec_of
+from transport.handout import Received
 
 GEOMETRY = geometry_from_config(MODEL)
 WELCOME = Welcome(session="s1", labels=("a", "b"), lease_s=3.0, keep_set="", targets=GEOMETRY.modules)
@@ -103,8 +104,7 @@ class FakeTrainer:
     def run(
         self,
         work: Work,
-        keep_set: KeepSet,
-        handout: Mapping[str, NDArray[np.float32]],
+        received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
     ) -> Trained:
@@ -119,7 +119,7 @@ class FakeTrainer:
         if self.fault is not None:
             raise self.fault
         on_step(1)
-        update = small_update(GEOMETRY, work, keep_set, "device")
+        update = small_update(GEOMETRY, work, received.keep_set, "device")
         moments = {
             "head.bias": Moment(first=np.ones(2, np.float32), second=np.ones(2, np.float32), step=len(self.runs))
         }
@@ -137,7 +137,7 @@ class FakeTrainer:
             prune_s=0.1,
             train_s=0.2,
             state=TrainingState(
-                basis=work.basis, holding=Holding(keep_set=keep_set, rank=work.arm.rank), moments=moments
+                basis=work.basis, holding=Holding(keep_set=received.keep_set, rank=work.arm.rank), moments=moments
             ),
             geometry=GEOMETRY,
         )
@@ -184,19 +184,28 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
 
 
 def make_work(
-    round_index: int = 1, *, rank: int = 1, heads: int = 2, codec: str = "identity", inline: bool = True
+    round_index: int = 1,
+    *,
+    rank: int = 1,
+    heads: int = 2,
+    codec: str = "identity",
+    inline: bool = True,
+    rings: bool = False,
 ) -> Work:
-    """Return an assignment whose blobs travel inside it."""
+    """Return an assignment whose blobs travel inside it, or by name; its one ring, if any, is what is kept."""
     keep_set = KeepSet(heads=(tuple(range(heads)),), channels=(tuple(range(16)),))
     spec = spec_of(GEOMETRY, rank)
     tensors = initial_adapter(spec, np.random.default_rng(0))
     head = {name: tensors[name] for name, _ in spec.head}
     factors = {name: value for name, value in tensors.items() if name not in head}
+    if rings:
+        factors = ring(spec, tensors, None, keep_set)
     return Work(
         round=round_index,
         arm=Arm(sparsity=0.0, rank=rank),
         keep_set=inside(keep_set.to_bytes(), inline),
-        rank_blocks=(inside(encode(factors, "identity"), inline),),
+        rank_blocks=(replace(inside(encode(factors, "identity"), inline), name="0-1/0" if rings else "0-1"),),
+        rings=(inside(keep_set.to_bits(GEOMETRY), inline),) if rings else (),
         head=inside(encode(head, "identity"), inline),
         local_steps=3,
         weight=4,

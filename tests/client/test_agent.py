@@ -309,6 +309,54 @@ async def test_a_damaged_handout_is_reported(make_bench: MakeBench) -> None:
     await bench.agent.close()
 
 
+def put_up(bench: Bench, work: Work, whole: Work) -> None:
+    """Have the link serve what `work` names; `whole` is the same with its blobs inside."""
+    bench.link.held |= {ref.id: ref.inline for ref in whole.refs}
+    assert not any(ref.inline for ref in work.refs)
+
+
+@pytest.mark.parametrize("rings", [False, True])
+async def test_a_device_holds_one_handout_and_nothing_of_rounds_that_are_over(
+    rings: bool, make_bench: MakeBench
+) -> None:
+    bench = await joined(make_bench())
+    for number in (1, 2, 3):
+        heads = 1 if number > 1 else 2
+        work = make_work(number, heads=heads, rank=number, inline=False, rings=rings)
+        put_up(bench, work, make_work(number, heads=heads, rank=number, rings=rings))
+        await push(bench, work)
+        await bench.settled()
+        await tell(bench, Verdict.ACCEPTED, number)
+        await bench.agent.message(RoundClosed(round=number), bench.stream)  # type: ignore[arg-type]
+        assert bench.state.blobs.names() == {ref.id for ref in work.refs}
+        assert bench.state.keep_set() is not None and bench.state.keep_set().blob_id == work.keep_set.id  # type: ignore[union-attr]
+    await bench.agent.close()
+    again = await joined(make_bench())  # the device's next process knows what the last one fetched
+    work = make_work(4, inline=False, rings=rings)
+    put_up(again, work, make_work(4, rings=rings))
+    await push(again, work)
+    await again.settled()
+    await again.agent.message(RoundClosed(round=4), again.stream)  # type: ignore[arg-type]
+    assert again.state.blobs.names() == {ref.id for ref in work.refs}
+    await again.agent.close()
+
+
+@pytest.mark.parametrize("rings", [False, True])
+async def test_what_a_power_cut_has_spoilt_is_brought_again(rings: bool, make_bench: MakeBench) -> None:
+    bench = await joined(make_bench())
+    work = make_work(inline=False, rings=rings)
+    put_up(bench, work, make_work(rings=rings))
+    for ref in work.refs:
+        bench.state.blobs.put_bytes(bench.link.held[ref.id])
+    bench.state.blobs.path(work.rank_blocks[0].id).write_bytes(b"spoilt")
+    await push(bench, work)
+    await bench.settled()
+    (submission,) = bench.stream.of(UpdateSubmission)
+    assert submission.report.bytes_down == sum(ref.size for ref in work.refs)
+    assert any("fetched again" in words for words in bench.said) and not bench.stream.of(AssignmentFailure)
+    await bench.agent.close()
+
+
 async def test_a_device_over_its_memory_limit_says_so(make_bench: MakeBench) -> None:
     bench = make_bench()
     bench.agent.memory_mb = 1.0

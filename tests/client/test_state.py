@@ -28,7 +28,7 @@ def spooled_in(state: StateFolder, scores: bytes | None = None) -> Spooled:
         report=device_report(),
     )
     spooled = Spooled(work="key", submission=submission)
-    state.spool(spooled)
+    state.spool(spooled, KEEP_SET)
     return spooled
 
 
@@ -67,9 +67,21 @@ def test_the_spool_survives_a_restart_and_goes_with_its_blobs(scores: bytes | No
     spooled = spooled_in(folder(tmp_path), scores)
     state = folder(tmp_path)
     assert state.spooled() == spooled
+    assert state.spooled_keep_set() == KEEP_SET
+    assert state.spooled_blobs() == state.blobs.names(), "nothing of an update is kept beside it"
     state.clear_spool()
-    assert state.spooled() is None and not state.blobs.has(spooled.submission.update.id)
+    assert state.spooled() is state.spooled_keep_set() is None and not state.blobs.names()
+    assert [path.name for path in state.root.iterdir()] == ["blobs"]
     state.clear_spool()
+
+
+@pytest.mark.parametrize("damage", [None, b"{", KeepSet(heads=((0,),), channels=((0,),)).to_bytes()])
+def test_a_keep_set_that_is_not_the_update_s_is_none(damage: bytes | None, tmp_path: Path) -> None:
+    state = folder(tmp_path)
+    spooled_in(state)
+    path = state.root / "update.keep_set.json"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert state.spooled_keep_set() is None and state.spooled() is not None
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 4, 10, 40, -1])

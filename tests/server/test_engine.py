@@ -17,6 +17,7 @@ from fedcore.codec.cast import from_bf16, to_bf16
 from fedcore.codec.chain import encode
 from fedcore.codec.delta import apply_delta
 from fedcore.codec.negotiation import PARTS
+from fedcore.config import ClassConfig
 from fedcore.errors import RunError, UpdateRejected
 from fedcore.outcome import Status
 from fedcore.profile import DeviceProfile
@@ -35,7 +36,7 @@ from storage.blobs import BlobStore
 from strategies.table import make_strategy
 from tests.server.conftest import TinyModel
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
-from transport.handout import read_handout, read_keep_set
+from transport.handout import read_handout, read_keep_set, read_received
 
 DEVICES = ("a", "b")
 PROFILES = {name: DeviceProfile(name=name, device_class="tiny", num_examples=3) for name in DEVICES}
@@ -91,12 +92,18 @@ class Played:
 
 
 def open_engine(
-    folder: RunFolder, tiny: TinyModel, overrides: list[str], *, resume: bool = False, **options: Any
+    folder: RunFolder,
+    tiny: TinyModel,
+    overrides: list[str],
+    *,
+    resume: bool = False,
+    classes: tuple[ClassConfig, ...] = (),
+    **options: Any,
 ) -> Played:
     if resume:
         ledger, config = reopen_run(folder, tiny.folder)
     else:
-        config = tiny_config(tiny.folder, overrides)
+        config = replace(tiny_config(tiny.folder, overrides), classes=classes)
         ledger = new_run(folder, config, tiny.folder)
     engine = make_engine(
         config=config,
@@ -233,7 +240,7 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
             kept = played.engine.open.tally.assignments[device].keep_set
             assert bool(work.rings) == (number > 1), "the first round cuts nobody"
             assert read_keep_set(work, blobs) == kept
-            held = read_handout(blobs, work.rank_blocks, work.head, work.rings)
+            held = read_received(work, blobs).tensors
             for name, value in restrict(spec, handed, rank=8, keep_set=kept).items():
                 np.testing.assert_array_equal(held[name], value)
             deltas += sum(bool(ref.delta_id) for ref in work.rank_blocks if work.rings)

@@ -5,7 +5,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protos.convert.tier import share_to_pb
 from protos.values import BlobRef, Work
+from protos.wire import MAX_MESSAGE_BYTES
 from server import shares as module
 from server.shares import MOST_BYTES, MOST_WORKS, filled, shares
 from storage.blob_name import blob_name
@@ -43,11 +45,17 @@ def test_many_devices_take_several_messages_of_bounded_count() -> None:
 
 
 def test_personal_blobs_take_several_messages_of_bounded_size() -> None:
-    size = MOST_BYTES // 4
+    size = MOST_BYTES // 4 - 2000  # and its names
     works = {f"d{number}": work(keep_set=small(bytes([number]) * size)) for number in range(9)}
     sent = list(shares(works, spec=TIER, deadline_s=1.0))
     assert all(sum(len(blob.inline) for blob in share.blobs) <= MOST_BYTES for share in sent)
-    assert [len(share.works) for share in sent] == [3, 4, 2]  # head and rank block are in the first
+    assert [len(share.works) for share in sent] == [4, 4, 1]
+
+
+def test_the_names_of_many_blobs_count_too() -> None:
+    blocks = tuple(replace(LARGE, name=f"0-1/{number}") for number in range(100))
+    sent = list(shares({f"d{number:04}": work(rank_blocks=blocks) for number in range(400)}, spec=TIER, deadline_s=1.0))
+    assert len(sent) > 1 and all(share_to_pb(share).ByteSize() < MAX_MESSAGE_BYTES for share in sent)
 
 
 def test_one_blob_above_the_bound_still_goes() -> None:

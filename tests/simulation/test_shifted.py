@@ -18,6 +18,7 @@ from protos.values import BaseShift, BlobRef
 from simulation.trainer import Order, Task, VirtualTrainer
 from tests.simulation.test_taught import LABELS, TEXTS, work_with
 from tests.tiny_models import random_keep_set, tiny_model
+from transport.handout import Received
 
 PLAIN = work_with(None)
 SHIFTED = replace(PLAIN, base_shift=BaseShift(whole=BlobRef(id="sha256:" + "1" * 64, size=1, name="1")))
@@ -40,7 +41,8 @@ def test_weights_are_shifted_before_they_are_cut(tmp_path: Path) -> None:
 
     def real(*, shifted: bool) -> Arrays:
         work, held = (SHIFTED, handout | shift) if shifted else (PLAIN, handout)
-        return device.run(work, keep_set, held, TrainingState(), on_step=lambda _: None).increment
+        received = Received(keep_set=keep_set, tensors=held)
+        return device.run(work, received, TrainingState(), on_step=lambda _: None).increment
 
     ids = [source.labels.index(each) for each in LABELS]
     encoded = encode_rows(load_tokenizer(folder), rows.texts, ids, source.max_length)

@@ -20,6 +20,7 @@ from fedcore.nn.model_folder import load_tokenizer
 from protos.values import BlobRef, Work
 from simulation.trainer import Order, Task, VirtualTrainer
 from tests.tiny_models import random_keep_set, tiny_model
+from transport.handout import Received
 
 TEXTS = tuple(f"word {n} of a row that is {'good' if n % 2 else 'bad'}" for n in range(11))
 LABELS = tuple("pos" if n % 2 else "neg" for n in range(11))
@@ -79,8 +80,8 @@ def test_equal_works_give_equal_increments_on_both(kind: str, tmp_path: Path) ->
     rows = Rows(texts=tuple((each,) for each in TEXTS), labels=LABELS)
 
     def real(asked: Work) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-        device = Trainer(source, rows, SlowCpu(1.0))
-        return device.run(asked, keep_set, handout, TrainingState(), on_step=lambda _: None).increment
+        device, received = Trainer(source, rows, SlowCpu(1.0)), Received(keep_set=keep_set, tensors=handout)
+        return device.run(asked, received, TrainingState(), on_step=lambda _: None).increment
 
     ids = [source.labels.index(each) for each in LABELS]
     encoded = encode_rows(load_tokenizer(source.folder), rows.texts, ids, source.max_length)
