@@ -1,5 +1,6 @@
 """A plan as it travels: every assignment with the blobs it names; what equal devices share is made once."""
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ class Sender:
 
     def _handout(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Handout:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        last = next((index for index, each in enumerate(self.rings) if keep_set.is_subset_of(each)), -1)
+        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda each: each.counts)  # all of them nest
         rings, inside = tuple(packed[: last + 1]), None
         if rings and keep_set != self.rings[last]:
             inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")
