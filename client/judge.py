@@ -18,14 +18,13 @@ from fedcore.errors import DataError
 from fedcore.geometry import Geometry
 from fedcore.keep_set import KeepSet
 from fedcore.metrics import Metrics
-from fedcore.nn.batches import EncodedRows, collate, encode_rows
+from fedcore.nn.batches import EncodedRows, collate, encode_for
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.evaluate import evaluate, predict
 from fedcore.nn.export import export_classifier
 from fedcore.nn.latency import interleaved_latency
 from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import attach, load_adapter, merge
-from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.moments import Moments
 from fedcore.nn.shift import add_shift
 from fedcore.nn.surgery import shrink
@@ -140,7 +139,7 @@ class Judge:
 
     def _encode(self, rows: Rows) -> EncodedRows:
         ids = label_ids(rows, self.source.labels)
-        return encode_rows(load_tokenizer(self.source.folder), rows.texts, ids.tolist(), self.source.max_length)
+        return encode_for(self.source.folder, rows.texts, ids.tolist(), self.source.max_length)
 
 
 def _reference_spec(task: ReferenceTask, part: int) -> TrainingSpec:

@@ -32,10 +32,13 @@ def with_labels(config: Config) -> tuple[Config, int]:
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     """Return the config with its labels written out, and all training and held-back rows.
 
-    Raises DataError where rows carry a label outside [data] labels, or all carry the same one.
+    Raises DataError where rows carry a label outside [data] labels, all carry the same one, or, without a list, the
+    test file has labels that nothing could be trained for.
     """
     options = data_options(config)
     training, test = training_rows(options), test_rows(options)
+    if config.data.test and not config.data.labels:
+        _check_spelling(training, test)
     found = label_list(Rows(texts=training.texts + test.texts, labels=training.labels + test.labels))
     agreed = config.data.labels or found
     for rows in (training, test):
@@ -48,3 +51,13 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
     return replace(config, data=replace(config.data, labels=agreed)), training, test
+
+
+def _check_spelling(training: Rows, test: Rows) -> None:
+    """Refuse labels of the test file alone: most are spelt otherwise in the training file, and never could be right."""
+    strange = sorted(set(test.labels) - set(training.labels))
+    if strange:
+        raise DataError(
+            f"{test.source} has labels that no row of {training.source} has: {strange[:3]} beside "
+            f"{sorted(set(training.labels))[:3]}; spell them alike, or list all labels in data.labels"
+        )

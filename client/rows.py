@@ -1,6 +1,7 @@
 """Rows of text with a label: what devices train on and the evaluator tests on."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.hub_table import hub_columns
-from client.table_file import read_columns
+from client.table_file import UNTYPED, read_columns
 from fedcore.errors import DataError
+
+_WHOLE_FLOAT = re.compile(r"[+-]?\d+\.0*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,8 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     """Read the `text` columns (one, or two for pair tasks) and the `label` column.
 
     `path` is a local CSV, TSV, JSONL or Parquet file, or else a local folder or hub id for the `datasets` library
-    (see `hub_columns`), which caches under `cache`. Labels become strings: 0, 0.0 and False are all "0".
+    (see `hub_columns`), which caches under `cache`. Labels become strings: 0, 0.0 and False are all "0", and so is
+    what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there.
     Raises DataError naming the file, the column and the row for whatever cannot be read.
     """
     if len(text) not in (1, 2):
@@ -58,7 +62,7 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     for number, row in enumerate(cells, start=1):
         where = f"{source}: row {number}"
         texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
-        labels.append(_label(where, label, row[-1]))
+        labels.append(_label(where, label, row[-1], typed=local.suffix.lower() not in UNTYPED))
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
     return Rows(texts=tuple(texts), labels=tuple(labels), source=source)
@@ -106,10 +110,13 @@ def _text(where: str, column: str, cell: Any) -> str:
         raise DataError(f"{where}: column {column!r} holds {type(cell).__name__}, expected text")
     if cell is None or not cell.strip():
         raise DataError(f"{where}: column {column!r} is empty; fill it or drop the row")
+    _check_whole(where, column, cell)
     return cell
 
 
-def _label(where: str, column: str, cell: Any) -> str:
+def _label(where: str, column: str, cell: Any, *, typed: bool) -> str:
+    if not typed and isinstance(cell, str) and _WHOLE_FLOAT.fullmatch(cell.strip()):
+        cell = int(cell.strip().partition(".")[0])
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if isinstance(cell, bool):
@@ -121,7 +128,19 @@ def _label(where: str, column: str, cell: Any) -> str:
     name = "" if cell is None else str(cell).strip()
     if not name:
         raise DataError(f"{where}: label column {column!r} is empty; fill it or drop the row")
+    _check_whole(where, column, name)
     return name
+
+
+def _check_whole(where: str, column: str, text: str) -> None:
+    """Refuse what no tokenizer and no hash can take: half of a character, as cutting text in JavaScript leaves."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise DataError(
+            f"{where}: column {column!r} holds half of a surrogate pair at character {cause.start + 1}; "
+            "take it out or drop the row"
+        ) from None
 
 
 def _position(texts: tuple[str, ...]) -> float:

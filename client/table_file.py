@@ -14,6 +14,8 @@ from typing import Any
 
 from fedcore.errors import DataError
 
+LONGEST = 2**31 - 1  # characters of a CSV cell: Python's own limit, a sixteen-thousandth of it, is for strangers' files
+
 Cells = tuple[Any, ...]
 Reader = Callable[[Path, Sequence[str]], Iterator[Cells]]
 
@@ -48,6 +50,7 @@ def check_columns(source: str, wanted: Sequence[str], found: Sequence[str]) -> N
 
 
 def _comma(path: Path, columns: Sequence[str]) -> Iterator[Cells]:
+    csv.field_size_limit(LONGEST)
     with path.open(encoding="utf-8-sig", newline="") as file:
         yield from _delimited(path, csv.reader(file, strict=True), columns)
 
@@ -63,6 +66,9 @@ def _delimited(path: Path, records: Iterator[list[str]], columns: Sequence[str])
     try:
         header = next(records, [])
         check_columns(str(path), columns, header)
+        twice = [column for column in columns if header.count(column) > 1]
+        if twice:
+            raise DataError(f"{path}: {header.count(twice[0])} columns are called {twice[0]!r}; rename all but one")
         places = [header.index(column) for column in columns]
         for number, record in enumerate((each for each in records if each), start=1):
             if len(record) != len(header):
@@ -109,6 +115,7 @@ def _first_undecodable(path: Path) -> int:
     return 0
 
 
+UNTYPED = (".csv", ".tsv")  # suffixes of files in which every cell is text
 READERS: dict[str, Reader] = {
     ".csv": _comma,
     ".tsv": _tab,

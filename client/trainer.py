@@ -16,13 +16,12 @@ from fedcore.adapter import AdapterSpec, Tensors, restrict
 from fedcore.errors import FedcoreError
 from fedcore.geometry import Geometry
 from fedcore.label_prior import LabelPlan, label_plan
-from fedcore.nn.batches import EncodedRows, encode_rows
+from fedcore.nn.batches import EncodedRows, encode_for
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.scorer import Scorer
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import adapted, attach, load_adapter, read_adapter
-from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.moments import Holding, Moments, follow
 from fedcore.nn.shift import add_shift
 from fedcore.nn.surgery import shrink
@@ -159,8 +158,7 @@ class Trainer:
     def _rows(self) -> EncodedRows:
         if self._encoded is None:
             ids = label_ids(self.rows, self.source.labels)
-            tokenizer = load_tokenizer(self.source.folder)
-            self._encoded = encode_rows(tokenizer, self.rows.texts, ids.tolist(), self.source.max_length)
+            self._encoded = encode_for(self.source.folder, self.rows.texts, ids.tolist(), self.source.max_length)
         return self._encoded
 
     def _shaped(self, work: Work, received: Received) -> Classifier:

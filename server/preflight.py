@@ -1,6 +1,8 @@
 """What would end a run once devices had come, found before anybody is asked to come."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fedcore.aggregation.table import make_aggregator
 from fedcore.bandit.table import make_bandit
@@ -17,8 +19,6 @@ from storage.checkpoint import read_config
 from storage.tensor_file import tensor_index
 from strategies.table import make_strategy, resolve_settings
 
-ROBERTA_OFFSET = 2  # a RoBERTa's positions count from its padding id + 1
-
 
 def check_run(config: Config, model: Path) -> Strategy:
     """Return the strategy of a run that can begin.
@@ -31,7 +31,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     _check_codecs(config)
     description = read_config(model)
     geometry = geometry_from_config(description)
-    _check_length(geometry, config.model.max_length)
+    _check_length(geometry, description, config.model.max_length)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
     # Without labels, which the first device may bring, the head's rows are not known: two stand for them.
     head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
@@ -96,7 +96,8 @@ def _check_codecs(config: Config) -> None:
             )
 
 
-def _check_length(geometry: Geometry, max_length: int) -> None:
-    limit = geometry.positions - (ROBERTA_OFFSET if "roberta" in geometry.model_type else 0)
+def _check_length(geometry: Geometry, description: Mapping[str, Any], max_length: int) -> None:
+    pad = description.get("pad_token_id", 1)  # a RoBERTa's positions count from its padding id + 1
+    limit = geometry.positions - (int(pad or 0) + 1 if "roberta" in geometry.model_type else 0)
     if geometry.positions and max_length > limit:
         raise ConfigError(f"model.max_length is {max_length}, but this model reads at most {limit} tokens")

@@ -56,8 +56,7 @@ def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, trai
     from client.judge import Judge
     from client.rows import label_ids
     from client.trainer import ModelSource
-    from fedcore.nn.batches import encode_rows
-    from fedcore.nn.model_folder import load_tokenizer
+    from fedcore.nn.batches import encode_for
     from simulation.judging import Judging
     from simulation.pool import TrainerPool, cores
     from simulation.states import DeviceFeedback, DeviceStates
@@ -74,7 +73,7 @@ def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, trai
         targets=scene.spec.targets,
     )
     ids = label_ids(training, source.labels)
-    rows = encode_rows(load_tokenizer(source.folder), training.texts, ids.tolist(), source.max_length)
+    rows = encode_for(source.folder, training.texts, ids.tolist(), source.max_length)
     cohort = min(config.strategy.cohort or len(scene.fleet.devices), len(scene.fleet.devices))
     workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
     batched = config.simulation.training == "batched"

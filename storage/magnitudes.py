@@ -21,6 +21,13 @@ def weight_magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
     2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1 (L1 there, L2 here).
     Raises ModelError for a tensor that is missing or has another shape.
     """
+    try:
+        return _magnitudes(folder, geometry)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def _magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
     entries = {
         name: entry for entry in tensor_index(folder).values() if (name := backbone_name(entry.name)) is not None
     }
@@ -42,6 +49,8 @@ def _layer_scores(entries: dict[str, TensorEntry], geometry: Geometry, layer: in
         squares += _per_unit(weight if cut.side == "out" else weight.T, len(squares))
         if cut.side == "out" and f"{path}.bias" in entries:
             squares += _per_unit(_tensor(entries, f"{path}.bias", (len(weight),)), len(squares))
+    if not np.isfinite(squares).all():
+        raise ModelError(f"weights of layer {layer} hold NaN or infinite values; get an undamaged copy of the model")
     norm = float(np.sqrt(squares.sum()))
     return (np.sqrt(squares) / (norm or 1.0)).astype(np.float32)
 

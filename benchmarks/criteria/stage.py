@@ -12,12 +12,11 @@ from client.rows import Rows, label_ids, label_list
 from client.shards import test_rows, training_rows
 from fedcore.assignment import TrainingSpec
 from fedcore.config import DataConfig
-from fedcore.nn.batches import Batch, EncodedRows, collate, encode_rows, epoch_batches
+from fedcore.nn.batches import Batch, EncodedRows, collate, encode_for, epoch_batches
 from fedcore.nn.classifier import Classifier
 from fedcore.nn.criteria.scorer import Scorer
 from fedcore.nn.load import load_classifier
 from fedcore.nn.lora import attach
-from fedcore.nn.model_folder import load_tokenizer
 from fedcore.nn.train import TrainingAids, train
 from fedcore.seeds import derive_seed, generator
 from storage.model_source import model_folder
@@ -94,7 +93,7 @@ def fork(classifier: Classifier) -> Classifier:
 
 
 def _encoded(folder: Path, rows: Rows, labels: Sequence[str]) -> EncodedRows:
-    return encode_rows(load_tokenizer(folder), rows.texts, label_ids(rows, tuple(labels)).tolist(), MAX_LENGTH)
+    return encode_for(folder, rows.texts, label_ids(rows, tuple(labels)).tolist(), MAX_LENGTH)
 
 
 Say = Callable[[str], None]

@@ -11,8 +11,7 @@ from benchmarks.simulation.configs import DATA, MODEL, config_of
 from benchmarks.simulation.task import Case, write_arrays
 from client.labels import labelled_rows
 from client.rows import Rows, label_ids, read_rows
-from fedcore.nn.batches import encode_rows
-from fedcore.nn.load import load_tokenizer
+from fedcore.nn.batches import encode_for
 from fedcore.seeds import generator
 from server.assemble import untrained_adapter
 from server.preflight import check_run
@@ -61,7 +60,7 @@ def _language(case: Case, folder: Path) -> dict[str, NDArray[np.generic]]:
     config, training, _ = labelled_rows(config_of(case, folder))
     model, labels = Path(case.model), config.data.labels
     targets = label_ids(training, labels)
-    encoded = encode_rows(load_tokenizer(model), training.texts, targets.tolist(), language.MAX_LENGTH)
+    encoded = encode_for(model, training.texts, targets.tolist(), language.MAX_LENGTH)
     dealt = np.stack(deal_rows(config, training.labels, case.clients))  # (clients, rows)
     ids = np.full((*dealt.shape, max(encoded.lengths)), encoded.pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)

@@ -1,15 +1,18 @@
 """Rows of text as token ids, and batches of them as tensors, padded on the right to the longest row."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.errors import DataError
+from fedcore.errors import DataError, ModelError
+from fedcore.geometry import geometry_from_config
+from fedcore.nn.model_folder import load_tokenizer, read_config
 
 Batch = dict[str, torch.Tensor]
 WINDOW = 8  # batches that are sorted by length together
@@ -71,6 +74,23 @@ def encode_rows(
         labels=np.asarray(labels, dtype=np.int64),
         pad_id=_first_known(tokenizer, ("pad_token_id", "eos_token_id")),
     )
+
+
+def encode_for(folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[int], max_length: int) -> EncodedRows:
+    """Tokenise rows with the tokenizer of the model in `folder`, as `encode_rows`.
+
+    Raises ModelError as well, where that gives ids which the model has no embedding for.
+    """
+    geometry = geometry_from_config(read_config(folder))
+    rows = encode_rows(load_tokenizer(folder), texts, labels, max_length)
+    largest = max(map(max, rows.token_ids))  # of those that occur: a tokenizer may well have more that never do
+    if largest >= geometry.vocab:
+        raise ModelError(
+            f"{folder}: the tokenizer gives id {largest}, the model knows {geometry.vocab} ids; use the model's own "
+            "tokenizer, or resize the model's embeddings and save it anew"
+        )
+    # With one token type the texts of a pair are not told apart, whatever a tokenizer numbers them.
+    return replace(rows, segment_ids=()) if geometry.token_types == 1 else rows
 
 
 def collate(rows: EncodedRows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:

@@ -143,6 +143,7 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
         "intermediate_size": classifier.keep_set.counts[1],
     }
     values.pop("_name_or_path", None)  # a path of this machine
+    values.pop("auto_map", None)  # names code that is not here
     return AutoConfig.for_model(**values)
 
 

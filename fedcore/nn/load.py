@@ -89,7 +89,8 @@ def _needs_pooler(geometry: Geometry, spec: HeadSpec) -> bool:
 
 
 def _load_backbone(folder: Path, geometry: Geometry, *, pooler: bool, dtype: str, attention: str) -> nn.Module:
-    extra = {"add_pooling_layer": pooler} if geometry.family == "bert" else {}
+    # the FFN in chunks gives the same in less memory, but takes no length that the chunks do not divide
+    extra = {"add_pooling_layer": pooler, "chunk_size_feed_forward": 0} if geometry.family == "bert" else {}
     try:
         with _ONE_LOAD, quiet():
             backbone, report = AutoModel.from_pretrained(
@@ -104,12 +105,16 @@ def _load_backbone(folder: Path, geometry: Geometry, *, pooler: bool, dtype: str
             )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError, ImportError) as cause:
         raise ModelError(
-            f"{folder}: the weights cannot be loaded with this config.json: {first_line(cause)}; do they belong"
-            " together?"
+            f"{folder}: the weights cannot be loaded with this config.json: {_words(cause)}; do they belong together?"
         ) from None
     _check_complete(folder, report)
     loaded: nn.Module = backbone
     return loaded
+
+
+def _words(cause: Exception) -> str:
+    """What went wrong; of a table of transformers that lacks a word of the config, a KeyError is all that is told."""
+    return f"transformers knows nothing called {cause}" if isinstance(cause, KeyError) else first_line(cause)
 
 
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:

@@ -19,12 +19,19 @@ def config_of(folder: Path, train: list[str], test: list[str] | None = None, **d
     return Config(data=DataConfig(**paths, **data), classes=(ClassConfig(name="agx"),))  # type: ignore[arg-type]
 
 
-def test_labels_come_from_training_and_test_rows(tmp_path: Path) -> None:
-    config = config_of(tmp_path, ["pos", "neg"], ["neutral", "pos"])
+def test_labels_come_from_training_rows(tmp_path: Path) -> None:
+    config = config_of(tmp_path, ["pos", "neg", "neutral"], ["neutral", "pos"])
     found, rows = with_labels(config)
-    assert rows == 2
+    assert rows == 3
     assert found.data.labels == ("neg", "neutral", "pos")
     assert found.run == config.run and found.classes == config.classes
+
+
+def test_a_label_of_the_test_file_alone_is_taken_for_another_spelling(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"test\.csv has labels that no row of .*train\.csv has: \['false', 'true'\]"):
+        with_labels(config_of(tmp_path, ["0", "1"], ["true", "false"]))
+    found, _ = with_labels(config_of(tmp_path, ["pos", "neg"], ["rare"], labels=("pos", "neg", "rare")))
+    assert found.data.labels == ("pos", "neg", "rare"), "unless it is listed"
 
 
 def test_numbered_labels_are_ordered_by_number(tmp_path: Path) -> None:

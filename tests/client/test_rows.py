@@ -50,6 +50,20 @@ def test_json_lines_with_all_label_types(tmp_path: Path) -> None:
     assert _read(_file(tmp_path, "a.jsonl", content)).labels == ("0", "1", "1", "0", "x", "2.5", "y")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_file_without_types_has_whole_numbers_however_they_are_spelt(name: str, tmp_path: Path) -> None:
+    mark = "," if name.endswith("csv") else "\t"
+    spelt = ["0", "1.0", "+2.", "-0.00", "2.5", "false", "1.0.0", " 3.0 "]
+    content = "\n".join(mark.join(row) for row in [("text", "label"), *(("t", each) for each in spelt)])
+    assert _read(_file(tmp_path, name, content)).labels == ("0", "1", "2", "0", "2.5", "false", "1.0.0", "3")
+    assert _read(_file(tmp_path, "a.jsonl", '{"text": "t", "label": "1.0"}')).labels == ("1.0",), "said to be text"
+
+
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    text = "word " * 40_000
+    assert _read(_file(tmp_path, "a.csv", f"text,label\n{text},b\n")).texts == ((text,),)
+
+
 def test_parquet_in_several_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": TEXTS, "more": [1, 2, 3, 4], "label": [0, 1, 0, 1]}), path, row_group_size=2)
@@ -89,6 +103,13 @@ BAD = [
     ("a.jsonl", '{"text": "a", "label": null}', r"row 1: label column 'label' is empty"),
     ("a.jsonl", '{"text": "a", "label": NaN}', r"row 1: label column 'label' is empty"),
     ("a.jsonl", '{"text": "a", "label": [1]}', r"holds list, expected text or a number"),
+    ("a.csv", "text,text,label\na,b,c\n", r"2 columns are called 'text'; rename all but one"),
+    (
+        "a.jsonl",
+        '{"text": "a\\ud83d", "label": 1}',
+        r"row 1: column 'text' holds half of a surrogate pair at character 2",
+    ),
+    ("a.jsonl", '{"text": "a", "label": "\\ude00"}', r"row 1: column 'label' holds half of a surrogate pair"),
     ("a.parquet", "not parquet", r"not a readable Parquet file"),
     ("a.xlsx", "x", r"cannot read \.xlsx; expected \.csv, \.tsv"),
     ("table", "x", r"cannot read a file without suffix"),

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.errors import DataError
+from fedcore.errors import DataError, ModelError
 from fedcore.nn.batches import (
     EncodedRows,
     collate,
+    encode_for,
     encode_rows,
     epoch_batches,
     length_sorted_batches,
     probe_indices,
 )
+from tests.tiny_models import WORDS, tiny_model
 
 
 class WordTokenizer:
@@ -68,6 +72,36 @@ def test_pairs_carry_segments() -> None:
 def test_an_empty_text_still_has_one_token() -> None:
     rows = encode_rows(WordTokenizer(), [("",)], [0], 8)
     assert rows.token_ids == ((99,),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("bert", {"vocab_size": 6}, r"gives id \d+, the model knows 6 ids; use the model's own tokenizer"),
+        ("llama", {"vocab_size": 6}, r"gives id \d+, the model knows 6 ids"),
+    ],
+)
+def test_ids_that_the_model_has_no_embedding_for_are_refused(
+    kind: str, changes: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    folder = tiny_model(tmp_path / "model", kind)
+    texts = [tuple(" ".join(WORDS[:3]) for _ in range(2))]
+    assert len(encode_for(folder, texts, [0], 16)) == 1
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(ModelError, match=message):
+        encode_for(folder, texts, [0], 16)
+
+
+def test_a_model_of_one_token_type_is_told_of_none(tmp_path: Path) -> None:
+    texts, told = [(WORDS[0], WORDS[1])], {}
+    for kind in ("bert", "roberta"):
+        folder = tiny_model(tmp_path / kind, kind)
+        names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        config = folder / "tokenizer_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | names))
+        told[kind] = encode_for(folder, texts, [0], 16).segment_ids
+    assert told == {"bert": ((0, 0, 0, 1, 1),), "roberta": ()}
 
 
 def test_batch_is_as_long_as_its_longest_row() -> None:

@@ -169,6 +169,20 @@ def test_a_broken_folder_is_refused_with_the_remedy(tmp_path: Path, message: str
         load_classifier(folder, labels=LABELS)
 
 
+def test_what_transformers_has_no_name_for_is_told(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model", "bert")
+    edit_config(folder, hidden_act="foo")
+    with pytest.raises(ModelError, match="transformers knows nothing called 'foo'"):
+        load_classifier(folder, labels=LABELS)
+
+
+def test_a_forward_pass_in_chunks_takes_any_length(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model", "bert")
+    edit_config(folder, chunk_size_feed_forward=4)
+    with torch.no_grad():
+        assert load_classifier(folder, labels=LABELS).model(**tiny_batch(tokens=7)).logits.shape == (3, 2)
+
+
 def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="unknown dtype 'int4'; expected one of float32, bfloat16"):
         load_classifier(tmp_path, labels=LABELS, dtype="int4")

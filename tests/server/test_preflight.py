@@ -68,6 +68,10 @@ def test_a_robertas_first_positions_are_not_for_tokens(tmp_path: Path) -> None:
     check_run(tiny_config(folder), folder)
     with pytest.raises(ConfigError, match="max_length is 9, but this model reads at most 8"):
         check_run(tiny_config(folder, ["model.max_length=9"]), folder)
+    other = tmp_path / "other"
+    write_model(other, MODEL | {"model_type": "xlm-roberta", "max_position_embeddings": 11, "pad_token_id": 3})
+    with pytest.raises(ConfigError, match="max_length is 8, but this model reads at most 7"):
+        check_run(tiny_config(other, ["model.max_length=8"]), other)
 
 
 def test_a_family_that_cannot_be_pruned_is_told(tmp_path: Path) -> None:

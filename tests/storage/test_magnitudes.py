@@ -86,6 +86,14 @@ def test_a_layer_of_zeros_scores_zero(tmp_path: Path) -> None:
     assert weight_magnitudes(tmp_path, BERT).heads[0].tolist() == [0.0] * 4
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    tensors = _tensors(BERT)
+    next(value for name, value in tensors.items() if "layer.1" in name and "query.weight" in name)[0, 0] = np.nan
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=rf"{tmp_path}: weights of layer 1 hold NaN or infinite values"):
+        weight_magnitudes(tmp_path, BERT)
+
+
 def test_a_config_of_another_model_is_noticed(tmp_path: Path) -> None:
     save_file(_tensors(BERT), tmp_path / "model.safetensors")
     other = geometry_from_config({"model_type": "bert", "num_attention_heads": 4, **SIZES, "intermediate_size": 7})
