@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
-from cli.settings import CertsOption, InsecureOption, MetricsOption, addresses, tls_material
+from cli.settings import CertsOption, InsecureOption, MetricsOption, ReconnectOption, addresses, tls_material
+from cli.steady_output import keep_going_without_output
 from fedcore.address import check_address
 from fedcore.profile import check_name
 
@@ -42,7 +43,7 @@ def edge(
         Path | None,
         typer.Option("--state", metavar="DIR", help="Its blobs and unsent updates; default ~/.fedcore/NAME."),
     ] = None,
-    reconnect_s: Annotated[float, typer.Option("--reconnect-s", help="Give up after so long unreachable.")] = 300.0,
+    reconnect_s: ReconnectOption = 300.0,
     metrics: MetricsOption = "",
 ) -> None:
     """Run an edge aggregator (no torch needed) between devices and a coordinator, or between tiers of edges.
@@ -71,6 +72,7 @@ def edge(
     from server.edge_process import serve_edge
     from storage.interrupt import run_to_end
 
+    keep_going_without_output()
     give_memory_back()
     everywhere = listen.rpartition(":")[0] in WILDCARDS
     options = EdgeOptions(

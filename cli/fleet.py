@@ -63,10 +63,10 @@ def fleet(
         with open_view(console, plain) as view:
             summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
     except KeyboardInterrupt:
+        finished = folder.summary.is_file()  # in the very moment
+        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}"
         typer.echo(
-            f"\nstopped; every process has ended. Go on with: fedcore fleet --resume {folder.root}\n"
-            f"look at it with: fedcore show {folder.root}",
-            err=True,
+            f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
         )
         raise typer.Exit(1) from None
     if as_json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.settings import CertsOption, InsecureOption, addresses, tls_material
+from cli.settings import CertsOption, InsecureOption, ReconnectOption, addresses, tls_material
 from fedcore.address import check_address
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name
@@ -92,7 +92,7 @@ def join(
         Path | None,
         typer.Option("--state", metavar="DIR", help="Identity and Context; default ~/.fedcore/NAME."),
     ] = None,
-    reconnect_s: Annotated[float, typer.Option("--reconnect-s", help="Give up after so long unreachable.")] = 300.0,
+    reconnect_s: ReconnectOption = 300.0,
 ) -> None:
     """Run a Flower app's ClientApp on this device until the app is over; comes back after interruptions.
 

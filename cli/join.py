@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from cli.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
-from cli.settings import CertsOption, InsecureOption, addresses, tls_material
+from cli.settings import CertsOption, InsecureOption, addresses, finite_seconds, tls_material
+from cli.steady_output import keep_going_without_output
 from fedcore.errors import ConfigError
 from fedcore.profile import check_name, check_network
 
@@ -67,7 +68,10 @@ def join(
         ),
     ] = None,
     reconnect_s: Annotated[
-        float, typer.Option("--reconnect-s", help="Give up after so long unreachable.", rich_help_panel=RUN)
+        float,
+        typer.Option(
+            "--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.", rich_help_panel=RUN
+        ),
     ] = 300.0,
     alive: Annotated[
         Path | None,
@@ -139,14 +143,19 @@ def join(
     from client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from client.run import run_device, run_evaluator
     from client.slots import claim_slot
+    from storage.folder_lock import FolderLock
     from storage.interrupt import run_to_end
     from storage.model_source import model_folder
 
+    keep_going_without_output()
     if state is None:
         state = Path.home() / ".fedcore" / ("" if name == AUTO else name)
     slot = claim_slot(state, device_class) if name == AUTO else None
     if slot is not None:
-        name, state = slot.name, slot.folder
+        name, state, lock = slot.name, slot.folder, slot.lock
+    else:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FolderLock(state, role=role, remedy="--state")
     own = identity or name
     fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
     enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
@@ -184,5 +193,4 @@ def join(
     try:
         typer.echo(f"{name}: {run_to_end(work)}")
     finally:
-        if slot is not None:
-            slot.release()
+        lock.release()

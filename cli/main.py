@@ -4,6 +4,7 @@ Subcommands import what they need when they run: help and errors come at once, a
 without the server's libraries, has every command that does not need them.
 """
 
+import errno
 import os
 import sys
 from importlib.metadata import version
@@ -89,6 +90,8 @@ def run() -> None:
     except FedcoreError as error:
         _fail(str(error))
     except OSError as cause:
+        if cause.filename is None and cause.errno == errno.ENOSPC:
+            _fail("the output cannot be written: no space left on device")
         if cause.filename is None:  # not about a file: nothing a user could act on without the traceback
             raise
         _fail(f"{cause.filename}: {cause.strerror or cause}")

@@ -1,6 +1,7 @@
 """fedcore serve"""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from cli.settings import (
     serving_metrics,
     tls_material,
 )
+from cli.steady_output import keep_going_without_output
 from fedcore.address import check_address
 from fedcore.errors import ConfigError, RunError
 
@@ -52,6 +54,15 @@ def serve(
             "--enrol", metavar="HOST:PORT", help="Redeem join tokens here; needs ca.key in --certs (see fedcore token)."
         ),
     ] = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", help="Listen here, not at coordinator.listen; also when going on."
+        ),
+    ] = "",
+    await_evaluator: Annotated[
+        bool, typer.Option("--await-evaluator", help="At the end, wait for an evaluator that has not come yet.")
+    ] = False,
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
 
@@ -82,7 +93,7 @@ def serve(
     metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
     console = Console(stderr=as_json)
     if resume is None:
-        settings = read_config(config, set_)
+        settings = _listening_at(listen, read_config(config, set_))
         going_on = _unfinished(settings.run.name, run_dir) if continue_ else None
     elif continue_:
         raise ConfigError("--continue finds the run by itself; leave out --resume, or --continue")
@@ -90,9 +101,11 @@ def serve(
         check_resume_alone(config, set_)
         going_on = resume
     if going_on is None:
+        _check_port(settings)
         folder, ledger = _new(settings, config, run_dir)
     else:
         folder, settings, ledger = _earlier(going_on)
+        settings = _listening_at(listen, settings)
         console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
     follower = Follower(folder.events, settings.run.rounds, PlainView(console))
 
@@ -110,8 +123,10 @@ def serve(
         comes_back=continue_,
         certs=certs,
         enrol=enrol,
+        await_evaluator=await_evaluator,
     )
     console.print(f"run folder: {folder.root}", markup=False, highlight=False, soft_wrap=True)
+    keep_going_without_output()
     give_memory_back()
     collect_seldom()
     parent = parent_to_watch()
@@ -123,11 +138,32 @@ def serve(
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
+        material += f" --listen {listen}" if listen else ""
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         typer.echo(folder.summary.read_text())
     else:
         console.print(report(summary))
+
+
+def _listening_at(listen: str, settings: "Config") -> "Config":
+    """Return the settings with the port of this process, where one was named."""
+    if not listen:
+        return settings
+    check_address(listen, "--listen", example="0.0.0.0:8443", any_port=True)
+    return replace(settings, coordinator=replace(settings.coordinator, listen=listen))
+
+
+def _check_port(settings: "Config") -> None:
+    """Raise, before a run folder is made, where nobody could listen."""
+    from storage.free_port import check_free
+
+    where = settings.coordinator.listen
+    try:
+        check_free(where)
+    except (OSError, ValueError) as cause:
+        words = cause.strerror if isinstance(cause, OSError) else cause
+        raise RunError(f"cannot listen on {where}: {words}; choose another with --listen HOST:PORT") from None
 
 
 def _check_enrolment(enrol: str, certs: Path | None) -> None:

@@ -1,5 +1,6 @@
 """Options several subcommands share, and reading a configuration."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,6 +60,18 @@ MetricsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
+
+
+def finite_seconds(value: float) -> float:
+    """Return a time that an option gave; raises BadParameter for one that never ends or has passed."""
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"expected seconds, 0 or more, got {value}")
+    return value
+
+
+ReconnectOption = Annotated[
+    float, typer.Option("--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.")
+]
 
 
 def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:

@@ -7,6 +7,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
@@ -17,6 +18,7 @@ from fedcore.errors import ConfigError
 
 T = TypeVar("T")
 
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]:\d+")
 LARGEST_WHOLE_FLOAT = 2**53
 CLASS_PREFIX = "fleet.class."
 TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "simulation", "fleet")
@@ -100,6 +102,8 @@ def _value(text: str, override: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except ValueError:
+        if _IPV6.fullmatch(text):
+            return text
         if text[:1] in ("[", "{", '"', "'"):
             raise ConfigError(f'--set {override!r}: not a TOML value; quote words in lists: ["a", "b"]') from None
         return text  # a bare word

@@ -3,12 +3,12 @@
 import importlib.metadata
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from storage.cache import cache_folder
+from storage.free_port import check_free
 
 NEEDED = ("numpy", "grpcio", "protobuf", "safetensors", "cryptography", "typer", "rich", "zstandard")
 CLIENT = ("torch", "transformers", "peft", "datasets", "pyarrow")
@@ -69,13 +69,8 @@ def _cache() -> Finding:
 
 
 def _port(listen: str) -> Finding:
-    host, _, port = listen.rpartition(":")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
-            probe.bind((address[0], int(port), *address[2:]))
-            probe.listen()
+        check_free(listen)
         return Finding("port", True, f"{listen} can be listened on")
     except (OSError, OverflowError, ValueError) as cause:
         return Finding("port", False, f"{listen}: {cause}; choose another with --set coordinator.listen=HOST:PORT")

@@ -66,7 +66,7 @@ def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
     place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
     metrics = ["--metrics", options.metrics] if options.metrics else []
-    return ["serve", *place, "--certs", str(folder.certificates), *reference, *metrics]
+    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *reference, *metrics]
 
 
 def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:

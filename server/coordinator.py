@@ -219,6 +219,8 @@ class Coordinator:
             self._edges.put(session)
         self._log.joined(join, via=session.stream.name if isinstance(session, LeafSession) else "")
         if isinstance(session, Session) and join.role is Role.EVALUATOR:
+            if not self.desk.expected:
+                self._tasks.spawn(self.in_worker(self._log.evaluator_came))
             self.desk.seat(session, self._clock())
         else:
             self._driver.feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))

@@ -18,7 +18,7 @@ class EvaluatorDesk:
 
     on_result: OnResult
     session: Session | None = None
-    ever_joined: bool = False
+    expected: bool = False  # one is known to come, or has been here: the end waits for it
     current: EvaluatorTask | None = None
     waiting: deque[EvaluatorTask] = field(default_factory=deque)
     next_id: int = 1
@@ -35,7 +35,7 @@ class EvaluatorDesk:
         """An evaluator came (back): it gets the task it was at, or the next one."""
         if self.session is not None:
             self.session.close()
-        self.session, self.ever_joined, self.last_sign_s = session, True, now_s
+        self.session, self.expected, self.last_sign_s = session, True, now_s
         if self.current is not None:
             session.send(self.current)
         else:
@@ -55,11 +55,12 @@ class EvaluatorDesk:
         self._advance()
 
     async def drained(self, silence_s: float, now: Callable[[], float]) -> bool:
-        """Wait until every task is done; False when there is no evaluator or it was silent for `silence_s`."""
+        """Wait until every task is done; False where no evaluator is expected or none was heard for `silence_s`."""
+        begin_s = now()
         while self.current is not None or self.waiting:
-            if not self.ever_joined:
+            if not self.expected:
                 return False
-            left_s = self.last_sign_s + silence_s - now()
+            left_s = max(begin_s, self.last_sign_s) + silence_s - now()
             if left_s <= 0:
                 return False
             try:

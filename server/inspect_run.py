@@ -4,11 +4,10 @@ import json
 import os
 
 from fedcore.bandit.replay import committed, replay
-from fedcore.config_text import parse_config
 from fedcore.protocols import Json
 from server.journal import read_events
 from server.ledger import Ledger
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, read_settings
 from strategies.table import bandit_of
 
 
@@ -17,7 +16,7 @@ def run_status(folder: RunFolder) -> Json:
 
     "address" is where its coordinator listens (None: it does not run), "advice" what to do to go on.
     """
-    config = parse_config(folder.config.read_text())
+    config = read_settings(folder)
     status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
     status |= {"address": _address(folder), "advice": None}
     if folder.ledger.is_file():
@@ -39,17 +38,18 @@ def run_status(folder: RunFolder) -> Json:
 def _address(folder: RunFolder) -> str | None:
     try:
         facts = json.loads(folder.endpoint.read_text())
+        address = str(facts["address"])
         os.kill(facts["pid"], 0)  # asks whether it lives; a killed coordinator leaves its file behind
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, LookupError, TypeError, ValueError):
+        return None  # also where what is left is no such file
     except PermissionError:
         pass  # it lives, under another user
-    return str(facts["address"])
+    return address
 
 
 def replay_run(folder: RunFolder) -> int:
     """Derive every choice of the run again and return how many; raises RunError at the first that differs."""
-    config = parse_config(folder.config.read_text())
+    config = read_settings(folder)
     events = list(read_events(folder.events))
     replay(events, bandit_of(config), config.run.seed)
     return sum(event["event"] == "choice" for event in committed(events))

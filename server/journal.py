@@ -1,11 +1,12 @@
 """The run as text files: events.jsonl to replay it, rounds.csv for people, summary.json for programs.
 
 None of them is the truth, which is the ledger: they are flushed, not fsynced, and a crash may leave lines of a round
-that was never committed. `truncate_after` drops those when a run is resumed.
+that was never committed. When a run is resumed, `truncate_after` drops such events, and the table is written anew.
 """
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ COLUMNS = (
     *("bytes_down", "bytes_up", "loss_before", "loss_after", "peak_memory_mb"),
     *("wait_s", "fold_s", "overrun_s", "timing", "network"),
 )
+
+
+_HEADER = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 class EventLog:
@@ -97,23 +101,17 @@ class RoundTable:
         self._path = path
         self._file = _open_whole_lines(path)
         if self._file.tell() == 0:
-            self._write([dict(zip(COLUMNS, COLUMNS, strict=True))])
+            self._write([_HEADER])
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one round's rows at once; keys beyond COLUMNS are left out."""
         self._write(rows)
 
-    def truncate_after(self, last_round: int) -> int:
-        """Drop rows of rounds above `last_round` and return how many."""
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the table anew with `rows` in it, whatever became of the file."""
         self._file.close()
-        with self._path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        kept = [row for row in rows if int(row["round"]) <= last_round]
-        if len(kept) < len(rows):
-            header = dict(zip(COLUMNS, COLUMNS, strict=True))
-            write_atomic(self._path, _csv([header, *kept]))
+        write_atomic(self._path, map(_csv_line, itertools.chain([_HEADER], rows)))
         self._file = _open_whole_lines(self._path)
-        return len(rows) - len(kept)
 
     def close(self) -> None:
         """Close the file."""

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.config import Config
+from fedcore.config_text import parse_config
 from fedcore.errors import RunError
 
 
@@ -124,3 +126,11 @@ class RunFolder:
     def edges(self) -> Path:
         """State folders of a local fleet's edges."""
         return self.root / "edges"
+
+
+def read_settings(folder: RunFolder) -> Config:
+    """Return a run's configuration; raises RunError where its file cannot be read, ConfigError where it is none."""
+    try:
+        return parse_config(folder.config.read_text())
+    except (OSError, UnicodeDecodeError) as cause:
+        raise RunError(f"cannot read {folder.config}: {cause}; restore it from a copy") from None

@@ -50,9 +50,9 @@ class RunLog:
         self._lock = threading.Lock()
 
     def truncate_after(self, last_round: int) -> None:
-        """Drop what was written of rounds that never closed durably."""
+        """Drop what was written of rounds that never closed durably; rows are restored out of the ledger."""
         self._events.truncate_after(last_round)
-        self._rows.truncate_after(last_round)
+        self._rows.restore(row for _, _, rows in self._ledger.each_outcomes() for row in rows)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Write one event."""
@@ -90,6 +90,10 @@ class RunLog:
         self._ledger.set_meta(key, figures)
         self.event("evaluated", task=label, **figures)
 
+    def evaluator_came(self) -> None:
+        """Keep that the run has an evaluator: one that goes on waits for it at its end."""
+        self._ledger.set_meta(EVALUATOR_KEY, True)
+
     def close(self) -> None:
         """Close the files."""
         self._events.close()
@@ -124,6 +128,7 @@ def export_key(device_class: str) -> str:
 
 
 REFERENCE_KEY = "evaluation/reference"
+EVALUATOR_KEY = "evaluator"
 
 
 def _key(kind: TaskKind) -> tuple[str, str]:

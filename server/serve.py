@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +36,8 @@ from server.meter import MeterInterceptor
 from server.peft_folder import write_peft_folder
 from server.resuming import resumed_machine
 from server.revocation_watch import revocations_in
-from server.run_folder import RunFolder
-from server.run_log import RunLog
+from server.run_folder import RunFolder, read_settings
+from server.run_log import EVALUATOR_KEY, RunLog
 from server.service import FleetService
 from server.shards import Shards
 from server.summary import build_summary, total_steps
@@ -61,7 +61,8 @@ class ServeOptions:
 
     With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then.
     `certs`: the folder of the certificates, where crl.pem is looked for. `enrol`: HOST:PORT to redeem join tokens at,
-    which takes the authority's key in that folder; empty: nowhere.
+    which takes the authority's key in that folder; empty: nowhere. `await_evaluator`: wait for one at the end even if
+    none has been here, for evaluation.deadline_s.
     """
 
     model: Path
@@ -72,6 +73,7 @@ class ServeOptions:
     comes_back: bool = False
     certs: Path | None = None
     enrol: str = ""
+    await_evaluator: bool = False
 
 
 def new_run(folder: RunFolder, config: Config, model: Path) -> Ledger:
@@ -94,10 +96,27 @@ def reopen_run(folder: RunFolder, model: Path) -> tuple[Ledger, Config]:
             raise RunError(f"{folder.root} has finished; look at {folder.summary}, or start a new run")
         if held.fingerprint != fingerprint(model).combined:
             raise RunError(f"{folder.root} was begun with another base model than {model}; give that one back")
-        return ledger, parse_config(folder.config.read_text())
+        return ledger, _unchanged(folder, held)
     except BaseException:
         ledger.close()
         raise
+
+
+def _unchanged(folder: RunFolder, held: LedgerState) -> Config:
+    """Return the configuration of a run that goes on; raises RunError where what it decided by has been edited."""
+    config, begun = read_settings(folder), parse_config(held.config_toml)
+    changed = sorted(
+        f"{table}.{each.name}"
+        for table in ("run", "model", "data", "strategy", "training", "simulation")
+        for each in fields(getattr(begun, table))
+        if getattr(getattr(config, table), each.name) != getattr(getattr(begun, table), each.name)
+    )
+    if changed:
+        raise RunError(
+            f"{folder.config} has other values than the run began with: {', '.join(changed)}; put them back, or start "
+            "a new run"
+        )
+    return config
 
 
 async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: ServeOptions) -> Json:
@@ -123,6 +142,7 @@ async def serve(folder: RunFolder, config: Config, ledger: Ledger, options: Serv
         keep_result=lambda kind, result: _keep(folder, blobs, log, kind, result),
         revocations=revocations,
     )
+    coordinator.desk.expected = options.await_evaluator or bool(ledger.get_meta(EVALUATOR_KEY))
     meters = () if options.metrics is None else (MeterInterceptor(options.metrics.moved),)
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
     service = FleetService(coordinator, blobs, tls=options.tls is not None, silence_s=config.coordinator.lease_s)
@@ -172,7 +192,7 @@ async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Confi
 
 
 async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, options: ServeOptions) -> None:
-    remedy = "choose another with --set coordinator.listen=HOST:PORT"
+    remedy = "choose another with --listen HOST:PORT"
     address = await listen(server, where, options.tls, remedy=remedy)
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())

@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 Buffer = bytes | memoryview
@@ -18,7 +19,7 @@ def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int 
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)  # the umask had its say at open
             for chunk in (data,) if isinstance(data, bytes) else (data.encode(),) if isinstance(data, str) else data:
                 file.write(chunk)
@@ -31,6 +32,17 @@ def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int 
         raise
     if durable:
         sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of a write say which file it was: a full disk does not tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from fedcore.errors import BlobCorrupt, ProtocolError
-from storage.atomic import sync_folder
+from storage.atomic import naming, sync_folder
 from storage.blob_name import blob_path, check_blob_name, make_private_folder, name_of
 
 _CHUNK = 1 << 20
@@ -65,7 +65,8 @@ class BlobWriter:
         """Append `chunk`; raises ProtocolError where the blob grows over its limit (the partial is then deleted)."""
         file = self._opened()
         self._check_limit(self.offset + len(chunk))
-        file.write(chunk)
+        with naming(self._path):
+            file.write(chunk)
         self._digest.update(chunk)
         self.offset += len(chunk)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedcore.errors import BlobCorrupt, ProtocolError
+from storage.atomic import naming
 from storage.blob_name import blob_name, blob_path, check_blob_name, make_private_folder, name_of
 from storage.blob_writer import BlobWriter, delete_unlocked, publish
 
@@ -173,7 +174,10 @@ class BlobStore:
         temporary = folder / f"put.{secrets.token_hex(8)}"
         digest = hashlib.sha256()
         try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with (
+                naming(temporary),
+                os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            ):
                 for chunk in chunks:
                     file.write(chunk)
                     if known is None:

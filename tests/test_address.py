@@ -10,7 +10,11 @@ def test_an_address_is_kept_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "host:http", "a b:1", "a,b:1", "host:²"]
+    "text",
+    [
+        *("", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "host:http", "a b:1", "a,b:1", "host:²"),
+        *("::1:9", "http://host:80", "[]:8", "[::1:9", "fe80::1]:9"),
+    ],
 )
 def test_anything_else_is_named_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError) as caught:

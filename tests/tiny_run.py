@@ -191,6 +191,7 @@ def begin(
     comes_back: bool = False,
     certs: Path | None = None,
     enrol: str = "",
+    await_evaluator: bool = False,
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
     if resume:
@@ -212,6 +213,7 @@ def begin(
         comes_back=comes_back,
         certs=certs,
         enrol=enrol,
+        await_evaluator=await_evaluator,
     )
     task = asyncio.ensure_future(serve(folder, config, ledger, options))
     return Served(folder=folder, config=config, task=task, said=said)
@@ -229,6 +231,7 @@ async def serving(
     comes_back: bool = False,
     certs: Path | None = None,
     enrol: str = "",
+    await_evaluator: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve a run until the block ends; wait until it listens. A run that is still going on is cancelled then."""
     if not resume:
@@ -246,6 +249,7 @@ async def serving(
         comes_back=comes_back,
         certs=certs,
         enrol=enrol,
+        await_evaluator=await_evaluator,
     )
     try:
         waiting = asyncio.ensure_future(listening.wait())

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from storage.authority_record import RECORD
 from storage.certificates import load_material, read_identity
+from storage.folder_lock import FolderLock
 from tests.cli.conftest import Fedcore
 
 
@@ -60,10 +61,60 @@ def test_a_port_in_use_ends_a_coordinator(place: Path, fedcore: Fedcore) -> None
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        said = fedcore("serve", "cfg.toml", "--insecure", "--set", f"coordinator.listen={address}")
-    assert said.code == 1
-    assert f"cannot listen on {address}: the port is in use" in said.err
-    assert "--set coordinator.listen=HOST:PORT" in said.err
+        for words in (["--set", f"coordinator.listen={address}"], ["--listen", address]):
+            said = fedcore("serve", "cfg.toml", "--insecure", *words)
+            assert said.code == 1
+            assert f"cannot listen on {address}: Address already in use; choose another with --listen" in said.err
+        assert not (place / "runs").exists(), "before anything is written"
+
+
+def test_a_run_is_not_tied_to_its_port(place: Path, fedcore: Fedcore) -> None:
+    fedcore("serve", "cfg.toml", "--insecure", "--set", "coordinator.join_deadline_s=0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = fedcore("serve", "--resume", "runs/tiny", "--insecure", "--listen", address)
+        assert said.code == 1 and "choose another with --listen HOST:PORT" in said.err
+    said = fedcore("serve", "--resume", "runs/tiny", "--insecure", "--listen", address)
+    assert f"listening on {address} WITHOUT TLS" in said.out
+    assert said.err.rstrip().endswith(f"fedcore serve --resume runs/tiny --insecure --listen {address}")
+
+
+def test_a_run_goes_on_by_the_configuration_it_began_with(place: Path, fedcore: Fedcore) -> None:
+    fedcore("serve", "cfg.toml", "--insecure", "--set", "coordinator.join_deadline_s=0.1")
+    config = place / "runs" / "tiny" / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("join_deadline_s = 0.1", "join_deadline_s = 0.2"))
+    assert "go on with" in fedcore("serve", "--resume", "runs/tiny", "--insecure").err, "how long it waits may change"
+    config.write_text(text.replace("ranks = [2, 4]", "ranks = [1, 4]").replace("rounds = 3", "rounds = 9"))
+    said = fedcore("serve", "--resume", "runs/tiny", "--insecure")
+    assert said.code == 1 and "than the run began with: run.rounds, strategy.ranks; put them back" in said.err
+    config.write_bytes(b"\xff")
+    for words in (["serve", "--resume", "runs/tiny", "--insecure"], ["show", "runs/tiny"]):
+        said = fedcore(*words)
+        assert said.code == 1 and "config.toml" in said.err and "Traceback" not in said.err
+
+
+def test_what_a_dead_coordinator_left_may_be_damaged(place: Path, fedcore: Fedcore) -> None:
+    fedcore("serve", "cfg.toml", "--insecure", "--set", "coordinator.join_deadline_s=0.1")
+    for left in (b"", b"\xff", b"[]", b"{}", b'{"address": "a:1", "pid": "x"}'):
+        (place / "runs" / "tiny" / "coordinator.json").write_bytes(left)
+        assert "not running; go on with" in fedcore("show", "runs/tiny").out
+
+
+def test_two_devices_never_share_a_state_folder(place: Path, fedcore: Fedcore) -> None:
+    (place / "state").mkdir()
+    lock = FolderLock(place / "state", role="device", remedy="--state")
+    said = fedcore("join", "127.0.0.1:9", "--name", "a", "--data", "rows.csv", "--insecure", "--state", "state")
+    lock.release()
+    assert said.code == 1 and "state is in use by a running device" in said.err and "--state" in said.err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-5"])
+def test_nobody_tries_for_ever_or_not_at_all(value: str, place: Path, fedcore: Fedcore) -> None:
+    said = fedcore(*("join", "127.0.0.1:9", "--name", "a", "--data", "rows.csv", "--insecure", "--reconnect-s", value))
+    assert said.code == 2 and "expected seconds, 0 or more" in said.err
 
 
 def test_an_insecure_coordinator_is_loud(place: Path, fedcore: Fedcore) -> None:

@@ -117,6 +117,23 @@ async def test_the_end_does_not_wait_for_an_evaluator_that_never_came() -> None:
     assert await asyncio.wait_for(made.drained(1e9, lambda: 0.0), PATIENCE_S) is False
 
 
+async def test_the_end_waits_for_an_evaluator_that_is_known_to_come() -> None:
+    made, _ = desk()
+    made.expected = True
+    made.offer(task(1))
+    now = [1e6]  # nothing was heard since long before the end began
+    waiting = asyncio.ensure_future(made.drained(10.0, lambda: now[0]))
+    await asyncio.sleep(0.01)
+    session = evaluator()
+    made.seat(session, now[0])
+    made.result(session, done(1))
+    assert await asyncio.wait_for(waiting, PATIENCE_S) is True
+    made.offer(task(2))
+    made.leave(session)
+    asyncio.get_running_loop().call_later(0.02, lambda: now.__setitem__(0, 1e6 + 11.0))
+    assert await asyncio.wait_for(made.drained(10.0, lambda: now[0]), PATIENCE_S) is False
+
+
 async def test_a_silent_evaluator_is_given_up() -> None:
     made, _ = desk()
     now = [0.0]

@@ -125,10 +125,13 @@ def test_table_has_one_header_and_known_columns_only(tmp_path: Path) -> None:
     assert tuple(found[0]) == COLUMNS and found[0]["reward"] == "" and found[0]["time_s"] == "1.25"
 
 
-def test_table_drops_rounds_that_were_never_committed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, b"", b"round,device\n\xff\xfe,a\n", b"torn"])
+def test_a_table_is_restored_whatever_became_of_it(left: bytes | None, tmp_path: Path) -> None:
+    if left is not None:
+        (tmp_path / "rounds.csv").write_bytes(left)
     table = RoundTable(tmp_path / "rounds.csv")
-    table.append([row(1, "a"), row(2, "a"), row(3, "a")])
-    assert table.truncate_after(1) == 2
+    table.append([row(2, "never committed")])
+    table.restore([row(1, "a")])
     table.append([row(2, "b")])
     assert [(each["round"], each["device"]) for each in rows(tmp_path / "rounds.csv")] == [("1", "a"), ("2", "b")]
 
