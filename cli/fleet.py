@@ -42,7 +42,7 @@ def fleet(
     """
     from rich.console import Console
 
-    from fleet.report import report
+    from fleet.report import print_report
     from fleet.run import FleetOptions, run_fleet
     from fleet.view import open_view
 
@@ -72,7 +72,7 @@ def fleet(
     if as_json:
         typer.echo(folder.summary.read_text())
         return
-    console.print(report(summary))
+    print_report(console, summary)
     console.print(
         f"summary: {folder.summary}\nexports: {folder.exports}", highlight=False, markup=False, soft_wrap=True
     )

@@ -78,7 +78,7 @@ def serve(
     from rich.console import Console
 
     from fleet.event_tail import Follower
-    from fleet.report import report
+    from fleet.report import print_report
     from fleet.view import PlainView
     from server.allocator import give_memory_back
     from server.collector import collect_seldom
@@ -143,7 +143,7 @@ def serve(
     if as_json:
         typer.echo(folder.summary.read_text())
     else:
-        console.print(report(summary))
+        print_report(console, summary)
 
 
 def _listening_at(listen: str, settings: "Config") -> "Config":
@@ -163,7 +163,8 @@ def _check_port(settings: "Config") -> None:
         check_free(where)
     except (OSError, ValueError) as cause:
         words = cause.strerror if isinstance(cause, OSError) else cause
-        raise RunError(f"cannot listen on {where}: {words}; choose another with --listen HOST:PORT") from None
+        remedy = "choose another with --listen HOST:PORT, or in coordinator.listen"
+        raise RunError(f"cannot listen on {where}: {words}; {remedy}") from None
 
 
 def _check_enrolment(enrol: str, certs: Path | None) -> None:

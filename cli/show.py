@@ -17,7 +17,7 @@ def show(
     from rich.console import Console
 
     from fleet.progress import RunProgress, advance
-    from fleet.report import report
+    from fleet.report import print_report
     from fleet.view import draw
     from server.inspect_run import replay_run, run_status
     from server.journal import read_events
@@ -32,7 +32,7 @@ def show(
         return
     console = Console()
     if status["summary"] is not None:
-        console.print(report(status["summary"]))
+        print_report(console, status["summary"])
     else:
         progress = RunProgress(total_rounds=status["total_rounds"])
         for event in read_events(folder.events) if folder.events.is_file() else ():

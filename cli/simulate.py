@@ -39,7 +39,7 @@ def simulate(
     from rich.console import Console
 
     from fleet.client_extra import require_client
-    from fleet.report import report
+    from fleet.report import print_report
     from server.collector import collect_seldom
     from simulation.progress import RoundLines
     from simulation.run import simulate as run
@@ -67,7 +67,7 @@ def simulate(
     if as_json:
         typer.echo(folder.summary.read_text())
         return
-    console.print(report(summary))
+    print_report(console, summary)
     say(f"summary: {folder.summary}")
 
 

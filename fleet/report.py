@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,17 @@ WIDTH = 80  # columns of a narrow terminal
 ARM_WIDTH = 14  # "50% r16 0.62" and the space between columns
 MOST_CELLS = 200  # arms shown on a terminal; more are better read in rounds.csv
 STATUS_WORDS = {"missed_deadline": "late", "lost": "lost", "rejected": "refused"}
+
+
+WIDTH = 80  # characters that the tables take at least: where a terminal is narrower, lines wrap, and no cell is lost
+
+
+def print_report(console: Console, summary: Json) -> None:
+    """Print what `report` returns."""
+    own = console.width
+    console.width = max(WIDTH, own)
+    console.print(report(summary))
+    console.width = own
 
 
 def report(summary: Json) -> RenderableType:

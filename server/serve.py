@@ -192,7 +192,7 @@ async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Confi
 
 
 async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, options: ServeOptions) -> None:
-    remedy = "choose another with --listen HOST:PORT"
+    remedy = "choose another with --listen HOST:PORT, or in coordinator.listen"
     address = await listen(server, where, options.tls, remedy=remedy)
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())

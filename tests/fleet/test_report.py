@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fleet.report import report
+from fleet.report import print_report
 from tests.fleet.finished_run import class_of, metrics, network_of, result, round_of, summary_of
 
 WHOLE = summary_of(
@@ -21,7 +21,7 @@ NETWORKS = "Shares of the time from push to acceptance, by network class"
 
 def lines_of(summary: dict[str, Any], width: int = 80) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width).print(report(summary))
+    print_report(Console(file=out, width=width), summary)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -30,6 +30,10 @@ def table(lines: list[str], title: str) -> list[list[str]]:
     start = lines.index(title) + 1
     rows = lines[start : lines.index("", start)]
     return [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows if not row.startswith("─")]
+
+
+def test_a_narrow_terminal_loses_no_cell() -> None:
+    assert lines_of(WHOLE, 40) == lines_of(WHOLE, 80)
 
 
 def test_rounds_stand_under_the_untrained_model() -> None:
