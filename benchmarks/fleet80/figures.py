@@ -27,11 +27,13 @@ COLOURS = {
     "uniform": BLUE,
     "hetlora": SKY,
 }
-ARMS = tuple(each for each in LINES if each != "fedspine-steps")  # whose arms are those of fedspine-kept, nearly
+ARMS = tuple(each for each in LINES if each not in ("fedspine-steps", "fedspine-long"))  # nearly those of fedspine-kept
 FEW = 9  # lines that one panel holds
 OURS_FIRST = ("fedspine-kept", "fedspine-steps", "fedspine")  # drawn beside the others
 # The others': colour and dash together tell them apart.
-STYLES = tuple((colour, dash) for dash in ("-", "--", ":") for colour in (BLACK, BLUE, GREEN, PINK, SKY, OLIVE, GREY))
+STYLES = tuple(
+    (colour, dash) for dash in ("-", "--", ":", "-.") for colour in (BLACK, BLUE, GREEN, PINK, SKY, OLIVE, GREY)
+)
 CLASS_COLOURS = {"tx2": BLUE, "nx": ORANGE, "agx": GREEN}
 MINOR = "#9A9A9A"
 DOTS_PER_INCH = 150

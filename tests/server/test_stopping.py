@@ -176,7 +176,7 @@ async def test_a_stop_during_a_commit_lets_it_end(
 async def test_a_stop_while_the_evaluator_is_waited_for_keeps_every_round(
     tiny: TinyModel, tmp_path: Path, together: Together
 ) -> None:
-    overrides = ["run.rounds=1", "coordinator.min_devices=1"]
+    overrides = ["run.rounds=1", "coordinator.min_devices=1", "evaluation.deadline_s=2.0"]
     async with serving(tmp_path / "run", tiny.folder, overrides) as served:
         evaluator = tiny.device(
             served, "eval", tmp_path, change=lambda join: replace(join, role=Role.EVALUATOR, profile=None)
@@ -192,7 +192,7 @@ async def test_a_stop_while_the_evaluator_is_waited_for_keeps_every_round(
     status = run_status(served.folder)
     assert status["next_round"] is None and status["summary"] is None
     async with serving(tmp_path / "run", tiny.folder, resume=True) as resumed:
-        summary = await resumed.summary()
+        summary = await resumed.summary()  # it was waited for again, and did not come
     assert [each["accepted"] for each in summary["rounds"]] == [1]
     assert summary["classes"].keys() == {"tiny"} and summary["global"]["final"] is None
     with pytest.raises(RunError, match="has finished; look at"):
@@ -274,7 +274,7 @@ async def test_a_port_in_use_is_one_clear_error(tiny: TinyModel, tmp_path: Path)
             async with serving(tmp_path / "two", tiny.folder, [listen]):
                 pass
     assert f"cannot listen on {served.address}: the port is in use" in str(caught.value)
-    assert "--set coordinator.listen=HOST:PORT" in str(caught.value)
+    assert "choose another with --listen HOST:PORT" in str(caught.value)
     async with serving(tmp_path / "two", tiny.folder, resume=True):
         pass  # nothing is left locked
 

@@ -76,7 +76,7 @@ def test_devices_join_with_what_was_carried_to_them(stage: Stage, bert: Path) ->
         "serve", "cfg.toml", "--run-dir", "run-2", "--certs", "certs", "--set", f"coordinator.listen={address}"
     )
     assert taken.returncode == 1
-    assert f"cannot listen on {address}: the port is in use" in taken.stderr
+    assert f"cannot listen on {address}: Address already in use; choose another" in taken.stderr
 
     def join(name: str, folder: Path, *words: object) -> Started:
         return stage.start(name, "join", address, "--name", name, "--certs", folder, *words)

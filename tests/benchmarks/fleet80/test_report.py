@@ -33,7 +33,7 @@ def test_the_report_tells_speed_accuracy_and_what_may_be_claimed(plan: Plan, tmp
     page, *figures = write_report(plan)
     text = page.read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert any(line.startswith("| fedspine | 2 | 0.002 | 85.00 ± 0.00 |") for line in lines)
+    assert any(line.startswith("| fedspine | 2 | 12 | 120 ± 0 | 0.002 | 85.00 ± 0.00 |") for line in lines)
     # Both reach 80 % in the same round, which takes FedSpine a quarter of the time.
     section = text.partition("## Virtual time to 80 %")[2].partition("\n## ")[0]
     assert any(
