@@ -15,6 +15,8 @@ from fedcore.errors import FedcoreError
 from storage.quiet import silence_telemetry
 
 silence_telemetry()  # before any library that reports home is imported
+# Torch's threads wait for each other spinning; where another process has one of the cores, that takes a multiple.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
 from cli import (  # noqa: E402
