@@ -156,6 +156,7 @@ def _listening_at(listen: str, settings: "Config") -> "Config":
 
 def _check_port(settings: "Config") -> None:
     """Raise, before a run folder is made, where nobody could listen."""
+    from server.serve import LISTEN_REMEDY
     from storage.free_port import check_free
 
     where = settings.coordinator.listen
@@ -163,8 +164,7 @@ def _check_port(settings: "Config") -> None:
         check_free(where)
     except (OSError, ValueError) as cause:
         words = cause.strerror if isinstance(cause, OSError) else cause
-        remedy = "choose another with --listen HOST:PORT, or in coordinator.listen"
-        raise RunError(f"cannot listen on {where}: {words}; {remedy}") from None
+        raise RunError(f"cannot listen on {where}: {words}; {LISTEN_REMEDY}") from None
 
 
 def _check_enrolment(enrol: str, certs: Path | None) -> None:

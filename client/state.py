@@ -60,10 +60,7 @@ class StateFolder:
 
     def keep_set(self) -> KeepSet | None:
         """The committed keep-set, None before the first commit and where its file is damaged."""
-        try:
-            return KeepSet.from_bytes((self.root / "keep_set.json").read_bytes())
-        except (FileNotFoundError, ProtocolError):
-            return None
+        return _keep_set_in(self.root / "keep_set.json")
 
     def commit_keep_set(self, keep_set: KeepSet) -> None:
         """Remember what the coordinator has acknowledged."""
@@ -92,12 +89,10 @@ class StateFolder:
 
     def spooled_keep_set(self) -> KeepSet | None:
         """The keep-set that the spooled update commits; None where there is none, it is damaged or another's."""
-        spooled = self._read_spool()
-        try:
-            keep_set = KeepSet.from_bytes(self._spooled_keep_set_path.read_bytes())
-        except (FileNotFoundError, ProtocolError):
+        spooled, keep_set = self._read_spool(), _keep_set_in(self._spooled_keep_set_path)
+        if spooled is None or keep_set is None or keep_set.blob_id != spooled.submission.keep_set:
             return None
-        return keep_set if spooled is not None and keep_set.blob_id == spooled.submission.keep_set else None
+        return keep_set
 
     def spooled_blobs(self) -> set[str]:
         """Names of the spooled update's blobs, sound or damaged."""
@@ -106,13 +101,13 @@ class StateFolder:
 
     def clear_spool(self) -> None:
         """Forget the spooled update and its blobs, sound or damaged."""
-        spooled = self._read_spool()
+        blob_ids = self.spooled_blobs()
         self._spool_path.unlink(missing_ok=True)
         self._spooled_keep_set_path.unlink(missing_ok=True)
         self._sound.clear()
-        for ref in () if spooled is None else _blobs_of(spooled.submission):
+        for blob_id in blob_ids:
             with contextlib.suppress(ProtocolError):  # a torn spool may name no blob
-                self.blobs.delete(ref.id)
+                self.blobs.delete(blob_id)
 
     def _read_spool(self) -> Spooled | None:
         try:
@@ -128,6 +123,13 @@ class StateFolder:
     @property
     def _spooled_keep_set_path(self) -> Path:
         return self.root / "update.keep_set.json"
+
+
+def _keep_set_in(path: Path) -> KeepSet | None:
+    try:
+        return KeepSet.from_bytes(path.read_bytes())
+    except (FileNotFoundError, ProtocolError):
+        return None
 
 
 def _blobs_of(submission: UpdateSubmission) -> tuple[BlobRef, ...]:

@@ -51,6 +51,8 @@ from transport.payload import put_blob
 if TYPE_CHECKING:
     from server.metrics import RunMetrics
 
+PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that say where a thing lies
+LISTEN_REMEDY = "choose another with --listen HOST:PORT, or in coordinator.listen"
 GRACE_S = 3.0  # longer than a stream lingers
 STOPS = "the coordinator stops"
 
@@ -103,13 +105,17 @@ def reopen_run(folder: RunFolder, model: Path) -> tuple[Ledger, Config]:
 
 
 def _unchanged(folder: RunFolder, held: LedgerState) -> Config:
-    """Return the configuration of a run that goes on; raises RunError where what it decided by has been edited."""
+    """Return the configuration of a run that goes on; raises RunError where what it decided by has been edited.
+
+    A model or data may lie elsewhere by now: the fingerprint tells whether it is the same model.
+    """
     config, begun = read_settings(folder), parse_config(held.config_toml)
     changed = sorted(
         f"{table}.{each.name}"
         for table in ("run", "model", "data", "strategy", "training", "simulation")
         for each in fields(getattr(begun, table))
-        if getattr(getattr(config, table), each.name) != getattr(getattr(begun, table), each.name)
+        if (table, each.name) not in PLACES
+        and getattr(getattr(config, table), each.name) != getattr(getattr(begun, table), each.name)
     )
     if changed:
         raise RunError(
@@ -192,8 +198,7 @@ async def _to_the_end(coordinator: Coordinator, folder: RunFolder, config: Confi
 
 
 async def _listen(server: grpc.aio.Server, folder: RunFolder, where: str, options: ServeOptions) -> None:
-    remedy = "choose another with --listen HOST:PORT, or in coordinator.listen"
-    address = await listen(server, where, options.tls, remedy=remedy)
+    address = await listen(server, where, options.tls, remedy=LISTEN_REMEDY)
     facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
     write_atomic(folder.endpoint, json.dumps(facts).encode())
     options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join"))

@@ -87,6 +87,8 @@ def test_a_run_goes_on_by_the_configuration_it_began_with(place: Path, fedcore: 
     text = config.read_text()
     config.write_text(text.replace("join_deadline_s = 0.1", "join_deadline_s = 0.2"))
     assert "go on with" in fedcore("serve", "--resume", "runs/tiny", "--insecure").err, "how long it waits may change"
+    config.write_text(text.replace('train = "rows.csv"', 'train = "moved/rows.csv"'))
+    assert "go on with" in fedcore("serve", "--resume", "runs/tiny", "--insecure").err, "and so may where data lie"
     config.write_text(text.replace("ranks = [2, 4]", "ranks = [1, 4]").replace("rounds = 3", "rounds = 9"))
     said = fedcore("serve", "--resume", "runs/tiny", "--insecure")
     assert said.code == 1 and "than the run began with: run.rounds, strategy.ranks; put them back" in said.err
