@@ -39,7 +39,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m fedcore.protos.generate --check
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(MARKS)
 
 e2e: setup

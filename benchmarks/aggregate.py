@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from benchmarks.fold import NAIVE, FoldCase, measure_fold, random_keep_set
 from benchmarks.report import Row, emit, parser
-from fedcore.adapter import AdapterSpec, initial_adapter, restrict
-from fedcore.aggregation.placement import placement
-from fedcore.aggregation.table import make_aggregator
-from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.protocols import AggregateReport
-from fedcore.update import Update, verify_update
+from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.aggregation.table import make_aggregator
+from fedcore.core.contract.protocols import AggregateReport
+from fedcore.core.contract.update import Update, verify_update
+from fedcore.core.model.adapter import AdapterSpec, initial_adapter, restrict
+from fedcore.core.model.geometry import Geometry, geometry_from_config
 
 RANKS = (4, 8, 16)
 SPARSITIES = (0.0, 0.25, 0.5, 0.75)

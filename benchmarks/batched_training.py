@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import Row, emit, parser
-from client.options import DataOptions
-from client.rows import label_ids, label_list
-from client.shards import training_rows
-from fedcore.assignment import TrainingSpec
-from fedcore.nn.batched_train import BatchTrained, VirtualTask, default_tokens, train_batched
-from fedcore.nn.batches import EncodedRows, encode_rows
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.load import load_classifier, load_tokenizer
-from fedcore.nn.lora import attach, load_adapter, read_adapter
-from fedcore.nn.memory import MIB
-from fedcore.nn.train import TrainResult, train
-from storage.model_source import model_folder
+from fedcore.client.data.rows import label_ids, label_list
+from fedcore.client.data.shards import training_rows
+from fedcore.client.options import DataOptions
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.nn.batched.train import BatchTrained, VirtualTask, default_tokens, train_batched
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import load_classifier, load_tokenizer
+from fedcore.nn.model.lora import attach, load_adapter, read_adapter
+from fedcore.nn.training.batches import EncodedRows, encode_rows
+from fedcore.nn.training.memory import MIB
+from fedcore.nn.training.train import TrainResult, train
+from fedcore.storage.models.model_source import model_folder
 
 RANK, SCALE = 8, 2.0
 MAX_LENGTH = 64

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from benchmarks.recording import Arrays, Recorded, quickstart, recorded
 from benchmarks.rehearsal import rehearse
 from benchmarks.report import Row, emit, parser
-from fedcore.adapter import Tensors
-from fedcore.assignment import Assignment
-from fedcore.codec.cast import Cast
-from fedcore.codec.chain import decode, encode
-from fedcore.codec.feedback import Coordinates, Residual, carried, compensated, left_over
-from fedcore.codec.grammar import parse_chain
-from fedcore.config import Config
-from fedcore.errors import FedcoreError
-from fedcore.geometry import Geometry
+from fedcore.core.codec.cast import Cast
+from fedcore.core.codec.chain import decode, encode
+from fedcore.core.codec.feedback import Coordinates, Residual, carried, compensated, left_over
+from fedcore.core.codec.grammar import parse_chain
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.assignment import Assignment
+from fedcore.core.errors import FedcoreError
+from fedcore.core.model.adapter import Tensors
+from fedcore.core.model.geometry import Geometry
 
 CODECS = (
     "identity",

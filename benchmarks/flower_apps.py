@@ -22,8 +22,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from benchmarks.report import emit, parser
-from client.flower.join import AppDeviceOptions, join_app
-from server.flower.serve import AppOptions, serve_app
+from fedcore.client.flower.join import AppDeviceOptions, join_app
+from fedcore.server.flower.serve import AppOptions, serve_app
 
 CASES = ((2, 1_000), (2, 10_000_000), (2, 100_000_000), (10, 1_000), (10, 10_000_000))  # devices, bytes
 QUICK = ((2, 1_000), (2, 10_000_000))

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Row
-from fedcore.adapter import AdapterSpec
-from fedcore.aggregation.factor_mean import FactorMean
-from fedcore.aggregation.placement import placement
-from fedcore.geometry import Geometry
-from fedcore.keep_set import KeepSet
-from fedcore.update import Update, verify_update
+from fedcore.core.aggregation.factor_mean import FactorMean
+from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.contract.update import Update, verify_update
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
 
 NAIVE = "rint, fancy indexing"
 

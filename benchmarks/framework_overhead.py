@@ -23,26 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Row, emit, parser
-from fedcore.bandit.s_ucb import SUcb
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from fedcore.geometry import Geometry
-from fedcore.outcome import DeviceReport
-from fedcore.profile import DeviceProfile
-from fedcore.protocols import ArmSpace
-from fedcore.rounds import RoundPolicy, RoundState, resume, step
-from fedcore.rounds.commands import Command, Turn
-from fedcore.rounds.events import Event, Joined, Planned, Started, UpdateArrived
-from fedcore.seeds import generator
-from fedcore.update_stack import UpdateStack
-from server.assemble import make_engine
-from server.collector import collect_seldom
-from server.engine import Engine, Turned
-from server.ledger import Ledger
-from server.run_folder import RunFolder
-from server.run_log import RunLog
-from storage.blobs import BlobStore
-from strategies.table import make_strategy
+from fedcore.core.bandit.s_ucb import SUcb
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import ArmSpace
+from fedcore.core.contract.update_stack import UpdateStack
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.rounds.commands import Command, Turn
+from fedcore.core.rounds.events import Event, Joined, Planned, Started, UpdateArrived
+from fedcore.core.rounds.machine import resume, step
+from fedcore.core.rounds.policy import RoundPolicy
+from fedcore.core.rounds.state import RoundState
+from fedcore.core.seeds import generator
+from fedcore.server.aggregate.assemble import make_engine
+from fedcore.server.aggregate.engine import Engine, Turned
+from fedcore.server.process.collector import collect_seldom
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.strategies.table import make_strategy
 
 REGISTERED, COHORT = 10_000, 1_000
 LABELS = ("a", "b")

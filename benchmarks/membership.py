@@ -18,10 +18,10 @@ from benchmarks.data_plane.case import Case, write_model
 from benchmarks.data_plane.device import CERTIFICATE
 from benchmarks.data_plane.processes import Crew, cpu_s, memory_mb
 from benchmarks.report import emit, parser
-from server.journal import read_events
-from storage.authority import create_authority, issue
-from storage.checkpoint import fingerprint
-from transport.membership import BEATS_PER_LEASE
+from fedcore.server.run.journal import read_events
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.transport.membership import BEATS_PER_LEASE
 
 MEMBERS = (250, 1_000)
 PROCESSES = 2  # of devices
@@ -38,7 +38,7 @@ def measure(members: int, watched_s: float) -> dict[str, Any]:
         run, certs = _prepared(root, members)
         with Crew(root / "logs") as crew:
             serve = ("serve", str(run / "config.toml"), "--run-dir", str(run), "--certs", str(certs))
-            crew.python("coordinator", "cli.main", *serve, watch=True)
+            crew.python("coordinator", "fedcore.cli.main", *serve, watch=True)
             endpoint, pid = run / "coordinator.json", crew.members["coordinator"].pid
             crew.wait_for(endpoint.is_file, START_S, "the coordinator's start")
             cpu_before, memory_before = cpu_s(pid), memory_mb(pid)["RssAnon"]

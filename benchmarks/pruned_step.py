@@ -20,18 +20,18 @@ from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from benchmarks.report import Row, emit, parser
-from fedcore.keep_set import KeepSet
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.latency import interleaved_latency
-from fedcore.nn.load import load_classifier
-from fedcore.nn.lora import attach, merge, trainable_parameters
-from fedcore.nn.memory import LiveTensorMeter
-from fedcore.nn.model_folder import quiet
-from fedcore.nn.optimizer import make_optimizer
-from fedcore.nn.surgery import shrink
-from fedcore.nn.train import training_step
-from fedcore.pruning.counts import keep_counts
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.lora import attach, merge, trainable_parameters
+from fedcore.nn.model.model_folder import quiet
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.latency import interleaved_latency
+from fedcore.nn.training.memory import LiveTensorMeter
+from fedcore.nn.training.optimizer import make_optimizer
+from fedcore.nn.training.train import training_step
 
 SPARSITIES = (0.0, 0.25, 0.5, 0.75)
 RANK, SCALE = 8, 2.0

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rehearsal import rehearse
-from fedcore.adapter import Tensors
-from fedcore.assignment import Assignment
-from fedcore.codec.chain import decode, encode
-from fedcore.config import Config
-from fedcore.config_text import parse_config, to_toml
-from storage.cache import build_entry, cache_folder
-from strategies.table import resolve_settings
+from fedcore.core.codec.chain import decode, encode
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.contract.assignment import Assignment
+from fedcore.core.model.adapter import Tensors
+from fedcore.storage.models.cache import build_entry, cache_folder
+from fedcore.strategies.table import resolve_settings
 
 QUICKSTART = Path("examples/quickstart.toml")
 REPEATABLE = ("strategy.reward_times=model", *(f"fleet.class.{name}.memory_mb=0" for name in ("agx", "nx", "tx2")))

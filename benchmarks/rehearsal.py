@@ -12,31 +12,31 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.judge import Judge
-from client.options import DataOptions
-from client.rows import Rows, label_list
-from client.shards import device_rows, test_rows
-from client.slow_cpu import SlowCpu
-from client.trainer import ModelSource, Trained, Trainer
-from client.training_state import TrainingState
-from fedcore.adapter import Tensors
-from fedcore.assignment import Arm, Assignment
-from fedcore.config import Config
-from fedcore.geometry import geometry_from_config
-from fedcore.head import resolve_head
-from fedcore.metrics import Metrics
-from fedcore.outcome import DeviceReport, Outcome, Status
-from fedcore.profile import DeviceProfile
-from fedcore.protocols import Strategy
-from fedcore.update import Update
-from protos.values import BlobRef, Work
-from server.assemble import untrained_adapter
-from storage.checkpoint import read_config
-from storage.magnitudes import weight_magnitudes
-from storage.model_source import model_folder
-from storage.tensor_file import tensor_index
-from strategies.table import make_strategy
-from transport.handout import Received
+from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.shards import device_rows, test_rows
+from fedcore.client.evaluation.judge import Judge
+from fedcore.client.options import DataOptions
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.client.training.trainer import ModelSource, Trained, Trainer
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.assignment import Arm, Assignment
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import Strategy
+from fedcore.core.contract.update import Update
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.model.adapter import Tensors
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.model.head import resolve_head
+from fedcore.protos.values import BlobRef, Work
+from fedcore.server.aggregate.assemble import untrained_adapter
+from fedcore.storage.models.checkpoint import read_config
+from fedcore.storage.models.magnitudes import weight_magnitudes
+from fedcore.storage.models.model_source import model_folder
+from fedcore.storage.models.tensor_file import tensor_index
+from fedcore.strategies.table import make_strategy
+from fedcore.transport.download import Received
 
 Arrays = dict[str, NDArray[np.float32]]
 Carry = Callable[[Assignment, Arrays], Tensors]  # from what a device made to what the coordinator folds

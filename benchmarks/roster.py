@@ -19,30 +19,30 @@ from typing import Any
 
 from benchmarks.recording import quickstart
 from benchmarks.report import emit, parser
-from fedcore.assignment import Arm, Assignment
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import geometry_from_config
-from fedcore.outcome import PHASES, DeviceReport, Outcome, Status
-from fedcore.profile import DeviceProfile
-from fedcore.protocols import AggregateReport, Json, RoundPlan, Strategy
-from fedcore.rounds import events
-from fedcore.rounds.machine import step
-from fedcore.rounds.overlay import Overlay
-from fedcore.rounds.policy import RoundPolicy
-from fedcore.rounds.result import MemberResult, RoundResult
-from fedcore.rounds.state import Member, Phase, RoundState, Session
-from fedcore.seeds import generator
-from protos.convert.tier import partial_to_pb
-from protos.tier_values import LeafOutcome, PartialSubmission
-from protos.values import Join, Role
-from protos.wire import PROTOCOL
-from server.ledger import Ledger
-from server.records import outcome_record, round_record
-from server.run_folder import RunFolder
-from server.run_log import RunLog
-from server.turn_record import TurnRecord
-from strategies.sampler import sample_cohort
-from strategies.table import make_strategy
+from fedcore.core.contract.assignment import Arm, Assignment
+from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import AggregateReport, Json, RoundPlan, Strategy
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.rounds import events
+from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.overlay import Overlay
+from fedcore.core.rounds.policy import RoundPolicy
+from fedcore.core.rounds.result import MemberResult, RoundResult
+from fedcore.core.rounds.state import Member, Phase, RoundState, Session
+from fedcore.core.seeds import generator
+from fedcore.protos.convert.tier import partial_to_pb
+from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
+from fedcore.protos.values import Join, Role
+from fedcore.protos.wire import PROTOCOL
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.records import outcome_record, round_record
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.server.run.turn_record import TurnRecord
+from fedcore.strategies.policy.sampler import sample_cohort
+from fedcore.strategies.table import make_strategy
 
 FLEETS = (1_000, 10_000, 100_000, 1_000_000)
 COHORT = 1_000
@@ -242,7 +242,7 @@ def _closed(plan: RoundPlan, number: int) -> RoundResult:
 
 
 def _planned(assignment: Assignment) -> Json:
-    """What the ledger keeps of an assignment (server/engine.py)."""
+    """What the ledger keeps of an assignment (server/aggregate/engine.py)."""
     return {
         "device": assignment.device,
         "round": assignment.round,

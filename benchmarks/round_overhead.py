@@ -21,26 +21,26 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.report import emit, parser
-from fedcore.adapter import AdapterSpec
-from fedcore.codec.chain import encode
-from fedcore.config_text import parse_config
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.outcome import DeviceReport
-from fedcore.profile import DeviceProfile
-from protos.tier_values import AnyDownward
-from protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
-from protos.wire import PROTOCOL
-from server.journal import read_events
-from storage.authority import create_authority, issue
-from storage.blobs import BlobStore
-from storage.certificates import load_material
-from storage.checkpoint import fingerprint
-from transport.link import Link, LinkSettings, Stream
-from transport.membership import Membership
-from transport.payload import fetch_all
-from transport.throttle import Throttle
+from fedcore.core.codec.chain import encode
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.tier_values import AnyDownward
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
+from fedcore.protos.wire import PROTOCOL
+from fedcore.server.run.journal import read_events
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.storage.pki.certificates import load_material
+from fedcore.transport.link import Link, LinkSettings, Stream
+from fedcore.transport.membership import Membership
+from fedcore.transport.payload import fetch_all
+from fedcore.transport.throttle import Throttle
 
 MODEL = {
     "model_type": "bert",
@@ -176,7 +176,17 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
     config = run / "config.toml"
     config.write_text(_config(folder / "model", devices, rounds))
     parse_config(config.read_text())
-    command = [sys.executable, "-m", "cli.main", "serve", str(config), "--run-dir", str(run), "--certs", str(certs)]
+    command = [
+        sys.executable,
+        "-m",
+        "fedcore.cli.main",
+        "serve",
+        str(config),
+        "--run-dir",
+        str(run),
+        "--certs",
+        str(certs),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as coordinator:
         try:
             target = asyncio.run(_address(run / "coordinator.json", coordinator))

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.errors import ConfigError
-from storage.certificates import TlsMaterial
+from fedcore.core.errors import ConfigError
+from fedcore.storage.pki.certificates import TlsMaterial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,3 +1,1 @@
-"""The pure core of fedcore: values, arithmetic and decisions. NumPy only; no I/O, no clock, no torch."""
-
-__version__ = "0.1.0"
+"""Federated fine-tuning of language models on real devices: pruning and LoRA rank for every device, by a bandit."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from fedcore.errors import ProtocolError
+from fedcore.core.errors import ProtocolError
 
 _FORM = re.compile(r"(?P<low>\d{1,6})-(?P<high>\d{1,6})(/(?P<ring>\d{1,6}))?", re.ASCII)
 

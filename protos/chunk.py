@@ -7,7 +7,7 @@ holds anything else is left to protobuf.
 from dataclasses import dataclass
 from typing import Any
 
-from protos.v1 import blob_pb2 as pb
+from fedcore.protos.v1 import blob_pb2 as pb
 
 _LENGTH_DELIMITED = 2
 GET_TAG = pb.GetBlobResponse.CHUNK_FIELD_NUMBER << 3 | _LENGTH_DELIMITED

@@ -2,8 +2,8 @@
 
 import grpc
 
-from fedcore import errors
-from protos.wire import ERROR_KEY
+from fedcore.core import errors
+from fedcore.protos.wire import ERROR_KEY
 
 STATUS: dict[type[errors.FedcoreError], grpc.StatusCode] = {
     errors.ConfigError: grpc.StatusCode.INVALID_ARGUMENT,

@@ -1,11 +1,11 @@
-"""Generate the Python code of `protos/v1`: `python -m protos.generate`; `--check` only compares."""
+"""Generate the Python code of `protos/v1`: `python -m fedcore.protos.generate`; `--check` only compares."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "protos/v1").glob("*.proto"))
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "fedcore/protos/v1").glob("*.proto"))
 
 
 def generate(target: Path) -> None:
@@ -22,7 +22,7 @@ def generate(target: Path) -> None:
 
 def stale(fresh: Path) -> list[str]:
     """Names of generated files that differ from, or are missing in, the repository."""
-    names = [path.relative_to(fresh) for path in sorted((fresh / "protos/v1").glob("*"))]
+    names = [path.relative_to(fresh) for path in sorted((fresh / "fedcore/protos/v1").glob("*"))]
     return [
         str(name)
         for name in names
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         generate(Path(folder))
         differing = stale(Path(folder))
     if differing:
-        sys.stderr.write(f"stale generated code: {', '.join(differing)}; run python -m protos.generate\n")
+        sys.stderr.write(f"stale generated code: {', '.join(differing)}; run python -m fedcore.protos.generate\n")
     return 1 if differing else 0
 
 

@@ -1,7 +1,8 @@
 """What our own stream messages are called inside another carrier's records. Nothing of that carrier is known here.
 
 Down go the run's description, a welcome and an assignment, up a join, an update or a failure: the bytes of the very
-messages a stream of ours carries (`protos.convert.stream`). Blobs lie beside them by name, none inside a message.
+messages a stream of ours carries (`fedcore.protos.convert.stream`). Blobs lie beside them by name, none inside a
+message.
 """
 
 from collections.abc import Mapping

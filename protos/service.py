@@ -1,14 +1,14 @@
-"""The generated services, under the names the shells use; chunks of blobs bypass protobuf (`protos.chunk`)."""
+"""The generated services, under the names the shells use; chunks of blobs bypass protobuf (`fedcore.protos.chunk`)."""
 
 from typing import Any
 
 import grpc
 
-from protos.chunk import read_get_response, read_put_request, write_message
-from protos.v1 import blob_pb2 as pb
-from protos.v1 import fleet_pb2_grpc as generated
-from protos.v1.enrolment_pb2_grpc import EnrolmentServicer, EnrolmentStub, add_EnrolmentServicer_to_server
-from protos.v1.fleet_pb2_grpc import FleetServicer
+from fedcore.protos.chunk import read_get_response, read_put_request, write_message
+from fedcore.protos.v1 import blob_pb2 as pb
+from fedcore.protos.v1 import fleet_pb2_grpc as generated
+from fedcore.protos.v1.enrolment_pb2_grpc import EnrolmentServicer, EnrolmentStub, add_EnrolmentServicer_to_server
+from fedcore.protos.v1.fleet_pb2_grpc import FleetServicer
 
 __all__ = [
     "EnrolmentServicer",

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from fedcore.adapter import AdapterSpec
-from fedcore.outcome import DeviceReport
-from protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, Work
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

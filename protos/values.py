@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from fedcore.assignment import Arm, TrainingSpec
-from fedcore.fingerprint import Fingerprint
-from fedcore.metrics import Metrics
-from fedcore.outcome import DeviceReport
-from fedcore.profile import DeviceProfile
+from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.model.fingerprint import Fingerprint
 
 
 class Role(StrEnum):

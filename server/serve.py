@@ -14,42 +14,50 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from fedcore.config import Config
-from fedcore.config_text import parse_config, to_toml
-from fedcore.errors import FedcoreError, RunError
-from fedcore.fingerprint import Fingerprint
-from fedcore.protocols import Json
-from protos.service import add_FleetServicer_to_server
-from protos.values import BlobRef, EvaluatorResult, ExportOutcome, ExportTask, ReferenceTask, RunDescription, TaskKind
-from protos.wire import CHANNEL_OPTIONS, PROTOCOL
-from server.adapter_blobs import store_adapter
-from server.assemble import make_engine, untrained_adapter
-from server.coordinator import Coordinator
-from server.engine import Engine
-from server.enrolment import serving_enrolment
-from server.exports import place_export
-from server.interceptor import ErrorInterceptor
-from server.journal import write_summary
-from server.ledger import Ledger
-from server.listening import listen
-from server.meter import MeterInterceptor
-from server.peft_folder import write_peft_folder
-from server.resuming import resumed_machine
-from server.revocation_watch import revocations_in
-from server.run_folder import RunFolder, read_settings
-from server.run_log import EVALUATOR_KEY, RunLog
-from server.service import FleetService
-from server.shards import Shards
-from server.summary import build_summary, total_steps
-from server.turn_record import LedgerState
-from storage.atomic import write_atomic
-from storage.blobs import BlobStore
-from storage.certificates import TlsMaterial
-from storage.checkpoint import fingerprint, model_files
-from transport.payload import put_blob
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import FedcoreError, RunError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.service import add_FleetServicer_to_server
+from fedcore.protos.values import (
+    BlobRef,
+    EvaluatorResult,
+    ExportOutcome,
+    ExportTask,
+    ReferenceTask,
+    RunDescription,
+    TaskKind,
+)
+from fedcore.protos.wire import CHANNEL_OPTIONS, PROTOCOL
+from fedcore.server.aggregate.adapter_blobs import store_adapter
+from fedcore.server.aggregate.assemble import make_engine, untrained_adapter
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.members.enrolment import serving_enrolment
+from fedcore.server.members.interceptor import ErrorInterceptor
+from fedcore.server.members.revocation_watch import revocations_in
+from fedcore.server.members.service import FleetService
+from fedcore.server.observe.meter import MeterInterceptor
+from fedcore.server.process.listening import listen
+from fedcore.server.rounds.coordinator import Coordinator
+from fedcore.server.rounds.exports import place_export
+from fedcore.server.run.journal import write_summary
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.peft_folder import write_peft_folder
+from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run_folder import RunFolder, read_settings
+from fedcore.server.run.run_log import EVALUATOR_KEY, RunLog
+from fedcore.server.run.shards import Shards
+from fedcore.server.run.summary import build_summary, total_steps
+from fedcore.server.run.turn_record import LedgerState
+from fedcore.storage.atomic import write_atomic
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint, model_files
+from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.payload import put_blob
 
 if TYPE_CHECKING:
-    from server.metrics import RunMetrics
+    from fedcore.server.observe.metrics import RunMetrics
 
 PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that say where a thing lies
 LISTEN_REMEDY = "choose another with --listen HOST:PORT, or in coordinator.listen"

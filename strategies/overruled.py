@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from fedcore.config import Config
-from fedcore.config_text import TABLES
-from strategies.table import resolve_settings
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import TABLES
+from fedcore.strategies.table import resolve_settings
 
 
 def overruled(config: Config) -> list[str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from fedcore.bandit.table import make_bandit
-from fedcore.config import Config
-from fedcore.errors import ConfigError
-from fedcore.geometry import Geometry
-from fedcore.outcome import GroupScores
-from fedcore.protocols import Bandit, Strategy
-from strategies import (
+from fedcore.core.bandit.table import make_bandit
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Bandit, Strategy
+from fedcore.core.errors import ConfigError
+from fedcore.core.model.geometry import Geometry
+from fedcore.strategies.composition.method import HeadShapes, Method
+from fedcore.strategies.methods import (
     diloco,
     fedavg_lora,
     fedex_lora,
@@ -25,7 +26,6 @@ from strategies import (
     rolora,
     uniform,
 )
-from strategies.method import HeadShapes, Method
 
 STRATEGIES: Mapping[str, Method] = {
     each.name: each

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from client.held_shift import HeldShift
-from fedcore.codec.chain import encode
-from fedcore.errors import FedcoreError, TransportError
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry
-from fedcore.keep_set import KeepSet
-from fedcore.profile import DeviceProfile
-from protos.convert import blob as blob_wire
-from protos.tier_values import AnyDownward
-from protos.values import (
+from fedcore.client.training.held_shift import HeldShift
+from fedcore.core.codec.chain import encode
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.errors import FedcoreError, TransportError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.convert import blob as blob_wire
+from fedcore.protos.tier_values import AnyDownward
+from fedcore.protos.values import (
     BlobRef,
     Goodbye,
     Join,
@@ -29,16 +29,16 @@ from protos.values import (
     Welcome,
     Work,
 )
-from protos.wire import ACCEPT_KEY, PROTOCOL
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
-from storage.certificates import TlsMaterial
+from fedcore.protos.wire import ACCEPT_KEY, PROTOCOL
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.download import read_keep_set
+from fedcore.transport.link import Link, LinkSettings, Stream
+from fedcore.transport.membership import Membership
+from fedcore.transport.payload import fetch_all
+from fedcore.transport.throttle import Throttle
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
-from transport.handout import read_keep_set
-from transport.link import Link, LinkSettings, Stream
-from transport.membership import Membership
-from transport.payload import fetch_all
-from transport.throttle import Throttle
 
 
 class Fault(Enum):

@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcore.fingerprint import Fingerprint
-from protos.tier_values import LeafJoin, PartialSubmission, PartialVerdict, RoundShare
-from protos.values import BlobRef, Join, Role, UploadHeader, Welcome
-from protos.wire import PROTOCOL
-from storage.certificates import TlsMaterial
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.tier_values import LeafJoin, PartialSubmission, PartialVerdict, RoundShare
+from fedcore.protos.values import BlobRef, Join, Role, UploadHeader, Welcome
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.link import Link, Stream
 from tests.fake_device import open_link
 from tests.tiny_run import PATIENCE_S
-from transport.link import Link, Stream
 
 
 def edge_join(

@@ -11,9 +11,9 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from client.flower.join import AppDeviceOptions, join_app
-from server.flower.serve import AppOptions, serve_app
-from server.journal import read_events
+from fedcore.client.flower.join import AppDeviceOptions, join_app
+from fedcore.server.flower.serve import AppOptions, serve_app
+from fedcore.server.run.journal import read_events
 from tests.tiny_run import PATIENCE_S
 
 

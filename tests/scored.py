@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from fedcore.geometry import Geometry
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.lora import adapted, attach, factors
-from fedcore.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import Geometry
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import adapted, attach, factors
 from tests.tiny_classifiers import tiny_classifier
 from tests.tiny_models import tiny_batch
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcore.nn.batches import EncodedRows
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.load import load_classifier
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.training.batches import EncodedRows
 from tests.tiny_models import tiny_model
 
 FAMILIES = ("bert", "llama-gqa", "llama-mqa")  # one per shape of attention

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from server.edge_options import EdgeOptions
-from server.edge_process import ENDPOINT, serve_edge
-from storage.certificates import TlsMaterial
+from fedcore.server.edge.options import EdgeOptions
+from fedcore.server.edge.process import ENDPOINT, serve_edge
+from fedcore.storage.pki.certificates import TlsMaterial
 from tests.tiny_run import PATIENCE_S
 
 

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from fedcore.keep_set import KeepSet
+from fedcore.core.model.keep_set import KeepSet
 
 WORDS = ("good", "bad", "film", "plot", "actor", "the", "a", "was", "very", "not", "and", "story", "great", "dull")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

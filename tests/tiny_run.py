@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from fedcore.adapter import AdapterSpec
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from fedcore.errors import RunError
-from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.outcome import DeviceReport
-from fedcore.protocols import Json
-from protos.values import Work
-from server.journal import read_events
-from server.ledger import Ledger
-from server.metrics import RunMetrics
-from server.run_folder import RunFolder
-from server.serve import ServeOptions, new_run, reopen_run, serve
-from storage.certificates import TlsMaterial
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import RunError
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.values import Work
+from fedcore.server.observe.metrics import RunMetrics
+from fedcore.server.run.journal import read_events
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.serve import ServeOptions, new_run, reopen_run, serve
+from fedcore.storage.pki.certificates import TlsMaterial
 
 PHASE_S = 2.0**-10  # of every phase a fake device reports: little enough to fit into any round
 PATIENCE_S = 20.0  # no await of a test takes longer

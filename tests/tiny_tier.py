@@ -5,18 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedcore.assignment import Arm, Assignment, TrainingSpec
-from fedcore.codec.chain import encode
-from fedcore.geometry import geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.rounds.tier_commands import Send
-from fedcore.rounds.tier_state import Part
-from protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
-from protos.values import BlobRef, UpdateSubmission, Work
-from server.edge_engine import EdgeEngine
-from server.tally import Tally
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
+from fedcore.core.codec.chain import encode
+from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.rounds.tier.commands import Send
+from fedcore.core.rounds.tier.state import Part
+from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
+from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.edge.engine import EdgeEngine
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import MODEL, device_report, score_vectors, small_update, spec_of
 
 GEOMETRY = geometry_from_config(MODEL)

@@ -20,7 +20,7 @@ from benchmarks.criteria.correlation import Agreement, Checkpoints, agreements
 from benchmarks.criteria.curves import CASES, Plan, Point, curves
 from benchmarks.criteria.stage import set_stage
 from benchmarks.report import emit, parser
-from fedcore.errors import FedcoreError
+from fedcore.core.errors import FedcoreError
 
 FIGURES = Path("benchmarks/figures")
 QUICK_PLAN = Plan(

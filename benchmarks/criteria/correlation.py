@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.criteria.curves import mean_scores, observed
 from benchmarks.criteria.stage import Say, Stage
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.group_state import GroupState
+from fedcore.core.contract.outcome import GroupScores
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
-from fedcore.outcome import GroupScores
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.group_state import GroupState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

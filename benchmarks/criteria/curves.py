@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.criteria.stage import Say, Stage, fork
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.compensation import compensate, input_means
-from fedcore.nn.criteria.scorer import Scorer
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Json
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.core.pruning.ordering import initial_order, keep_set
+from fedcore.core.seeds import derive_seed
+from fedcore.nn.criteria.compensation import compensate, input_means
 from fedcore.nn.criteria.table import SCORERS, Beginning, make_scorer
-from fedcore.nn.evaluate import evaluate, forward_logits
-from fedcore.nn.objective import PLAIN
-from fedcore.nn.surgery import shrink
-from fedcore.outcome import GroupScores
-from fedcore.protocols import Json
-from fedcore.pruning.counts import keep_counts
-from fedcore.pruning.criteria import CRITERIA
-from fedcore.pruning.ordering import initial_order, keep_set
-from fedcore.seeds import derive_seed
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.evaluate import evaluate, forward_logits
+from fedcore.nn.training.objective import PLAIN
+from fedcore.nn.training.scorer import Scorer
 
 COMPENSATED = "flap+bias"
 CASES = (*SCORERS, COMPENSATED)

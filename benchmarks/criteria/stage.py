@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from client.options import DataOptions
-from client.rows import Rows, label_ids, label_list
-from client.shards import test_rows, training_rows
-from fedcore.assignment import TrainingSpec
-from fedcore.config import DataConfig
-from fedcore.nn.batches import Batch, EncodedRows, collate, encode_for, epoch_batches
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.scorer import Scorer
-from fedcore.nn.load import load_classifier
-from fedcore.nn.lora import attach
-from fedcore.nn.train import TrainingAids, train
-from fedcore.seeds import derive_seed, generator
-from storage.model_source import model_folder
+from fedcore.client.data.rows import Rows, label_ids, label_list
+from fedcore.client.data.shards import test_rows, training_rows
+from fedcore.client.options import DataOptions
+from fedcore.core.config.tables import DataConfig
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.seeds import derive_seed, generator
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.lora import attach
+from fedcore.nn.training.batches import Batch, EncodedRows, collate, encode_for, epoch_batches
+from fedcore.nn.training.scorer import Scorer
+from fedcore.nn.training.train import TrainingAids, train
+from fedcore.storage.models.model_source import model_folder
 
 MODEL, DATA = "fetch:minilm", DataConfig(train="fetch:movies")
 MAX_LENGTH = 48

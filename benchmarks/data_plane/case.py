@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from fedcore.adapter import AdapterSpec
-from fedcore.geometry import Geometry, geometry_from_config
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Geometry, geometry_from_config
 
 MAX_LENGTH = 8
 LABELS = ("a", "b")

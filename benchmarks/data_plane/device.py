@@ -19,22 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data_plane.case import LABELS, MAX_LENGTH, spec_of
-from fedcore.codec.chain import encode_chunks
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.outcome import DeviceReport
-from fedcore.profile import DeviceProfile
-from protos.tier_values import AnyDownward
-from protos.values import BlobRef, Join, Role, UpdateSubmission, UploadHeader, Welcome, Work
-from protos.wire import INLINE_BYTES, PROTOCOL
-from storage.blobs import BlobStore
-from storage.certificates import load_material
-from transport.link import Link, LinkSettings, Stream
-from transport.membership import Membership
-from transport.payload import fetch_all
-from transport.retry import retrying
-from transport.throttle import Throttle
+from fedcore.core.codec.chain import encode_chunks
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.tier_values import AnyDownward
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, UploadHeader, Welcome, Work
+from fedcore.protos.wire import INLINE_BYTES, PROTOCOL
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.pki.certificates import load_material
+from fedcore.transport.link import Link, LinkSettings, Stream
+from fedcore.transport.membership import Membership
+from fedcore.transport.payload import fetch_all
+from fedcore.transport.retry import retrying
+from fedcore.transport.throttle import Throttle
 
 CERTIFICATE = "light"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from benchmarks.data_plane.case import Case
 from benchmarks.data_plane.device import CERTIFICATE
 from benchmarks.data_plane.processes import Crew
-from storage.authority import create_authority, issue
+from fedcore.storage.pki.authority import create_authority, issue
 
 START_S = 60.0
 SLOWEST_BYTES_PER_S = 20e6

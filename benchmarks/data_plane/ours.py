@@ -15,9 +15,9 @@ from typing import Any
 from benchmarks.data_plane.case import Case, write_model
 from benchmarks.data_plane.device import CERTIFICATE
 from benchmarks.data_plane.processes import Crew, MeasurementFailed, cpu_s
-from server.journal import read_events
-from storage.authority import create_authority, issue
-from storage.checkpoint import fingerprint
+from fedcore.server.run.journal import read_events
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.pki.authority import create_authority, issue
 
 START_S = 120.0
 SLOWEST_BYTES_PER_S = 5e6  # below this a case counts as hung
@@ -51,7 +51,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
     moved = 2 * case.devices * case.payload_bytes * (case.rounds + 1)
     with Crew(place.root / "logs") as crew:
         serve = ("serve", str(run / "config.toml"), "--run-dir", str(run), *security)
-        crew.python("coordinator", "cli.main", *serve, watch=True)
+        crew.python("coordinator", "fedcore.cli.main", *serve, watch=True)
         endpoint, events = run / "coordinator.json", run / "events.jsonl"
         crew.wait_for(endpoint.is_file, START_S, "the coordinator's start")
         root, pid = _address(endpoint), crew.members["coordinator"].pid
@@ -103,7 +103,7 @@ def _edges(crew: Crew, case: Case, place: Place, root: str, security: Sequence[s
     states = {name: place.root / name for name in names}
     for name, state in states.items():
         listen = ("--upstream", root, "--listen", "127.0.0.1:0", "--name", name, "--state", str(state))
-        crew.python(name, "cli.main", "edge", *listen, *security, watch=True)
+        crew.python(name, "fedcore.cli.main", "edge", *listen, *security, watch=True)
     for state in states.values():
         crew.wait_for((state / "edge.json").is_file, START_S, "an edge's start")
     return [_address(state / "edge.json") for state in states.values()]

@@ -18,9 +18,9 @@ from typing import Any
 import grpc
 
 from benchmarks.data_plane.device import CERTIFICATE
-from protos.wire import CHANNEL_OPTIONS, CHUNK_BYTES
-from storage.atomic import write_atomic
-from storage.certificates import load_material
+from fedcore.protos.wire import CHANNEL_OPTIONS, CHUNK_BYTES
+from fedcore.storage.atomic import write_atomic
+from fedcore.storage.pki.certificates import load_material
 
 SERVICE = "raw"
 PATIENCE_S = 600.0

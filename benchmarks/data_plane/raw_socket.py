@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protos.wire import CHUNK_BYTES
-from storage.atomic import write_atomic
+from fedcore.protos.wire import CHUNK_BYTES
+from fedcore.storage.atomic import write_atomic
 
 PATIENCE_S = 600.0
 

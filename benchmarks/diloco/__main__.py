@@ -26,7 +26,7 @@ from benchmarks.diloco.cases import (
     tuning_cases,
 )
 from benchmarks.report import emit, parser
-from fedcore.errors import FedcoreError
+from fedcore.core.errors import FedcoreError
 
 FIGURE = Path("benchmarks/figures/diloco.png")
 SHOWN = ("case", "rounds", "loss", "accuracy", "up_mb", "down_mb", "virtual_s", "up_mb_per_nat", "up_mb_to_fedit")

@@ -4,13 +4,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from fedcore.protocols import Json
-from server.run_folder import RunFolder
-from server.serve import new_run
-from simulation.run import simulate
-from simulation.scene import set_scene
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.serve import new_run
+from fedcore.simulation.run import simulate
+from fedcore.simulation.setup import set_scene
 
 FEDIT, DILOCO = "fedavg-lora", "diloco"
 CODECS = ("bf16+zstd", "ef+int8+zstd", "ef+int4+zstd")

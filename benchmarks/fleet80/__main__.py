@@ -21,8 +21,8 @@ from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.report import write_report
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
-from fedcore.config_text import parse_config
-from fedcore.errors import FedcoreError
+from fedcore.core.config.toml import parse_config
+from fedcore.core.errors import FedcoreError
 
 QUICK = (
     "run.rounds=2",

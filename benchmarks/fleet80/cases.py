@@ -10,11 +10,11 @@ from typing import Any
 from benchmarks.fleet80.tracks import Track
 from benchmarks.fleet80.variants import Variant
 from benchmarks.report import RESULTS
-from fedcore.aggregation.table import make_aggregator
-from fedcore.bandit.table import make_bandit
-from fedcore.config import ClassConfig, Config
-from fedcore.config_text import TABLES, parse_config
-from strategies.table import resolve_settings
+from fedcore.core.aggregation.table import make_aggregator
+from fedcore.core.bandit.table import make_bandit
+from fedcore.core.config.tables import ClassConfig, Config
+from fedcore.core.config.toml import TABLES, parse_config
+from fedcore.strategies.table import resolve_settings
 
 TUNING_SEED = 100  # no seed that results are told of
 TUNING_SHARE = 3  # a tuning run has a third of the rounds, warm-up and recovery
@@ -70,7 +70,7 @@ def make_case(
     config = parse_config(track.text(), [*_settings(variant, seed, rate), *variant.overrides, *overrides])
     if tuning:
         config = _shortened(config)
-    make_bandit(config.strategy)  # as `server.preflight.check_run`, which needs the model
+    make_bandit(config.strategy)  # as `fedcore.server.run.preflight.check_run`, which needs the model
     make_aggregator(config.strategy.aggregator)
     resolved = resolve_settings(config)
     return Case(track=track, variant=variant, seed=seed, rate=rate, tuning=tuning, config=resolved)

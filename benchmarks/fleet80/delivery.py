@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.config import Config
-from fedcore.keep_set import KeepSet
-from fedcore.outcome import Status
-from fedcore.protocols import Json
-from server.preflight import check_run
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.outcome import Status
+from fedcore.core.contract.protocols import Json
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.server.run.preflight import check_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.fleet80.bits import packed
 from benchmarks.fleet80.delivery import Share, delivered, held_sparsity, prunes
-from client.judge import Answers
-from fedcore.config import Config
-from fedcore.keep_set import KeepSet
-from fedcore.metrics import measure
-from simulation.judging import Judging
+from fedcore.client.evaluation.judge import Answers
+from fedcore.core.config.tables import Config
+from fedcore.core.data.metrics import measure
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.simulation.rounds.evaluation import Judging
 
 DENSE_EVERY = 5  # rounds: a pruning strategy's dense model is told too, but decides nothing
 DIGITS = 6

@@ -8,12 +8,12 @@ import torch
 
 from benchmarks.fleet80.plan import Plan
 from benchmarks.report import machine
-from fedcore.nn.latency import interleaved_latency
-from fedcore.nn.load import load_classifier
-from fedcore.nn.surgery import shrink
-from fedcore.pruning.counts import keep_counts
-from fedcore.pruning.ordering import initial_order, keep_set
-from storage.model_source import model_folder
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import initial_order, keep_set
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.latency import interleaved_latency
+from fedcore.storage.models.model_source import model_folder
 
 FILE = "latency.json"
 SPARSITIES = (0.3, 0.5, 0.7)

@@ -10,8 +10,8 @@ from benchmarks.fleet80.stored import Result, load
 from benchmarks.fleet80.tracks import Track
 from benchmarks.fleet80.tuning import tuned_rate, tuning_cases
 from benchmarks.fleet80.variants import VARIANTS, Variant
-from fedcore.config import Config
-from fedcore.errors import ConfigError
+from fedcore.core.config.tables import Config
+from fedcore.core.errors import ConfigError
 
 FIGURES = Path("benchmarks/figures")
 

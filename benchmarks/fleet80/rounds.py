@@ -7,9 +7,9 @@ falls exactly into download + compute + upload + waiting; sums over rounds do so
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fedcore.outcome import Status
-from fedcore.protocols import Json
-from fedcore.rounds.result import RoundResult
+from fedcore.core.contract.outcome import Status
+from fedcore.core.contract.protocols import Json
+from fedcore.core.rounds.result import RoundResult
 
 PARTS = ("wait_s", "download_s", "compute_s", "upload_s")
 

@@ -13,12 +13,12 @@ from benchmarks.fleet80.examine import NOTE, Examiner
 from benchmarks.fleet80.rounds import round_figures
 from benchmarks.fleet80.stored import Result, store
 from benchmarks.report import machine
-from server.collector import collect_seldom
-from server.ledger import Ledger
-from server.run_folder import RunFolder
-from server.serve import new_run, reopen_run
-from simulation.run import simulate
-from simulation.scene import Scene, set_scene
+from fedcore.server.process.collector import collect_seldom
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.serve import new_run, reopen_run
+from fedcore.simulation.run import simulate
+from fedcore.simulation.setup import Scene, set_scene
 
 RUNS = Path("runs/fleet80")
 

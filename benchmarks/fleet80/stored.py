@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet80.cases import FOLDER, Case
-from storage.atomic import write_atomic
+from fedcore.storage.atomic import write_atomic
 
 Result = dict[str, Any]
 

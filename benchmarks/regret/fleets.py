@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fedcore.config import ClassConfig, Config, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
-from fedcore.geometry import Geometry
-from fedcore.profile import DeviceProfile, Trial
-from fedcore.seeds import uniform
-from simulation.trial import drawn_trial
-from strategies.cost import REFERENCE_FLOPS_PER_S
+from fedcore.core.config.tables import ClassConfig, Config, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
+from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.seeds import uniform
+from fedcore.simulation.fleet.self_measurement import drawn_trial
+from fedcore.strategies.policy.cost import REFERENCE_FLOPS_PER_S
 
 ROUNDS = 30
 COHORT = 12

@@ -23,21 +23,21 @@ from benchmarks.regret.truth import (
     gains,
     joined,
 )
-from fedcore.bandit.lattice import grid
-from fedcore.bandit.reward import reward_parts, rewards_of
-from fedcore.config import Config
-from fedcore.outcome import DeviceReport, Outcome, Status
-from fedcore.profile import DeviceProfile
-from fedcore.protocols import NO_STEPS, Bandit, Json
-from fedcore.pruning.criteria import CRITERIA
-from fedcore.seeds import generator, uniform
-from strategies.choice import Choice, Chooser, Offer, schedule_of
-from strategies.compose import compose
-from strategies.cost import RoundCost
-from strategies.lessons import learn_arms, learn_committed
-from strategies.pacer import PROBE_STEPS, Pacer
-from strategies.sampler import sample_cohort
-from strategies.speed import told_speed
+from fedcore.core.bandit.lattice import grid
+from fedcore.core.bandit.reward import reward_parts, rewards_of
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import NO_STEPS, Bandit, Json
+from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.core.seeds import generator, uniform
+from fedcore.strategies.composition.compose import compose
+from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer, schedule_of
+from fedcore.strategies.policy.cost import RoundCost
+from fedcore.strategies.policy.pacer import PROBE_STEPS, Pacer
+from fedcore.strategies.policy.sampler import sample_cohort
+from fedcore.strategies.policy.speed import told_speed
+from fedcore.strategies.policy.updates import learn_arms, learn_committed
 
 TALENT_SPREAD = 0.1  # of devices' talents, lognormal
 SCORING = CRITERIA["taylor"]  # whose cost does not depend on the steps
@@ -55,7 +55,7 @@ class Player:
     name: str
     strategy: Mapping[str, object] = field(default_factory=dict)
     bandit: Bandit | None = None  # None: the one that the configuration names
-    oracle: bool = False  # plays strategies.oracle's arms
+    oracle: bool = False  # plays fedcore.strategies.methods.oracle's arms
 
 
 class Played(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from benchmarks.regret.fleets import RANKS, STEPS, Fleet
 from benchmarks.regret.play import Player
-from fedcore.bandit.fixed import FixedArm
-from fedcore.bandit.s_ucb import SUcb
+from fedcore.core.bandit.fixed import FixedArm
+from fedcore.core.bandit.s_ucb import SUcb
 
 FILTER = {"pace": "filter"}
 ALONE = {"pace": "off"}  # every device for itself

@@ -7,11 +7,11 @@ After x effective steps of the fleet, a device that takes H local steps at spars
 
 (z standard normal, talent the device's own), reports an importance of reach (r / r_max)^(1/2) exp(IMPORTANCE_NOISE z)
 and takes the cost model's seconds. x grows by the cohort's mean of drop / talent x STEPS_SCALE. The form is not the one
-that the planner guesses (strategies.pacing.worth).
+that the planner guesses (fedcore.strategies.policy.round_budget.worth).
 
 The reward ranks a device within its cohort, so what an arm is worth depends on what the others play. The expected
-reward of arm a for device i is the mean of `fedcore.bandit.reward` over the noise, given the arms that the others of
-its cohort really play: with the pairwise chances that normal noise gives,
+reward of arm a for device i is the mean of `fedcore.core.bandit.reward` over the noise, given the arms that the others
+of its cohort really play: with the pairwise chances that normal noise gives,
 
     E[loss rank] = mean over j of Phi((m_i - m_j) / sqrt(v_i + v_j)),
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from benchmarks.roster import HEAD, MINILM
 from benchmarks.scale.costs import MB, UnitCosts
-from fedcore.adapter import AdapterSpec
-from fedcore.aggregation.factor_mean import FactorMean
-from fedcore.geometry import geometry_from_config
-from transport.membership import BEATS_PER_LEASE
+from fedcore.core.aggregation.factor_mean import FactorMean
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.transport.membership import BEATS_PER_LEASE
 
 LEASE_S = 30.0
 ROUND_S = 120.0  # a round's deadline by default

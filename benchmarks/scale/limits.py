@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from benchmarks.scale.costs import UnitCosts
 from benchmarks.scale.fleet import PATIENCE_S, ROUND_S, beats_per_s, largest, payload
-from fedcore.aggregation.fixed_point import MAX_TOTAL_WEIGHT
-from protos.wire import MAX_MESSAGE_BYTES
+from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
+from fedcore.protos.wire import MAX_MESSAGE_BYTES
 
 ROOT_MEMORY_MB = 16_000.0
 ROOT_LINK_BYTES_PER_S = 125e6  # 1 Gbit/s

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from benchmarks.simulation import language, mlp
 from benchmarks.simulation.configs import DATA, MODEL, config_of
 from benchmarks.simulation.task import Case, write_arrays
-from client.labels import labelled_rows
-from client.rows import Rows, label_ids, read_rows
-from fedcore.nn.batches import encode_for
-from fedcore.seeds import generator
-from server.assemble import untrained_adapter
-from server.preflight import check_run
-from simulation.dealing import deal_rows
-from storage.fetch import resolve
-from storage.model_source import model_folder
+from fedcore.client.data.labels import labelled_rows
+from fedcore.client.data.rows import Rows, label_ids, read_rows
+from fedcore.core.seeds import generator
+from fedcore.nn.training.batches import encode_for
+from fedcore.server.aggregate.assemble import untrained_adapter
+from fedcore.server.run.preflight import check_run
+from fedcore.simulation.fleet.rows import deal_rows
+from fedcore.storage.models.fetch import resolve
+from fedcore.storage.models.model_source import model_folder
 
 SEED = 0
 TEST_ROWS = 32  # a run of ours measures its model at the end, when no time is taken any more

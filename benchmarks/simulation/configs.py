@@ -4,9 +4,9 @@ from pathlib import Path
 
 from benchmarks.simulation import language
 from benchmarks.simulation.task import Case
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from strategies.table import resolve_settings
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.strategies.table import resolve_settings
 
 DATA, MODEL = "fetch:movies", "fetch:minilm"
 SMALL_CHUNK = 64  # virtual devices of the small task trained together: what their steps touch fits the cache

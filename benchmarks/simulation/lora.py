@@ -1,6 +1,7 @@
 """The language task as a rival runs it: MiniLM with peft's LoRA layers and a mean-pooled linear head.
 
-The head and the scaling are fedcore's (fedcore/head.py, fedcore/adapter.py): B travels with the LoRA scale folded in.
+The head and the scaling are fedcore's (fedcore/core/model/head.py, fedcore/core/model/adapter.py): B travels with the
+LoRA scale folded in.
 """
 
 from pathlib import Path

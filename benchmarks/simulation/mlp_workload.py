@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.simulation.mlp import SHAPES
 from benchmarks.simulation.task import Recipe
-from fedcore.rounds.result import RoundResult
-from simulation.workload import Figures, Group, Lesson
+from fedcore.core.rounds.result import RoundResult
+from fedcore.simulation.workload.workload import Figures, Group, Lesson
 
 Stack = dict[str, torch.Tensor]  # name -> (clients, *shape)
 

@@ -17,30 +17,30 @@ from benchmarks.simulation import mlp
 from benchmarks.simulation.configs import config_of
 from benchmarks.simulation.mlp_workload import MlpWorkload
 from benchmarks.simulation.task import Arrays, Case, Record, read_case
-from fedcore.adapter import initial_adapter
-from fedcore.config import Config
-from fedcore.config_text import to_toml
-from fedcore.geometry import geometry_from_config
-from fedcore.protocols import Json
-from fedcore.seeds import generator
-from server.assemble import held_run, make_engine
-from server.collector import collect_seldom
-from server.engine import Engine
-from server.ledger import Ledger
-from server.resuming import resumed_machine
-from server.run_folder import RunFolder
-from server.run_log import RunLog
-from simulation.clock import VirtualClock
-from simulation.driver import FOREVER_S, Driver
-from simulation.duration import TrainCost
-from simulation.fleet import VirtualFleet, make_fleet
-from simulation.run import simulate
-from simulation.scene import set_scene
-from simulation.states import DeviceFeedback
-from simulation.traffic import RealTraffic
-from simulation.wave import Waves
-from storage.blobs import BlobStore
-from strategies.table import make_strategy
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import to_toml
+from fedcore.core.contract.protocols import Json
+from fedcore.core.model.adapter import initial_adapter
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.seeds import generator
+from fedcore.server.aggregate.assemble import held_run, make_engine
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.process.collector import collect_seldom
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.simulation.fleet.duration import TrainCost
+from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
+from fedcore.simulation.rounds.clock import VirtualClock
+from fedcore.simulation.rounds.dispatch import Waves
+from fedcore.simulation.rounds.driver import FOREVER_S, Driver
+from fedcore.simulation.run import simulate
+from fedcore.simulation.setup import set_scene
+from fedcore.simulation.workload.device_states import DeviceFeedback
+from fedcore.simulation.workload.traffic import RealTraffic
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.strategies.table import make_strategy
 
 TOKEN_MODEL = {
     "model_type": "bert",

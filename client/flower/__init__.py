@@ -5,8 +5,8 @@ Needs the extra `flower`; nothing else of `client` does.
 
 from importlib.util import find_spec
 
-from fedcore.errors import ConfigError
-from storage.quiet import silence_telemetry
+from fedcore.core.errors import ConfigError
+from fedcore.storage.process.quiet import silence_telemetry
 
 silence_telemetry()  # flwr reads its switches at import
 if find_spec("flwr") is None:

@@ -20,15 +20,15 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.flower.context import load_context, save_context
-from client.state import StateFolder
-from fedcore.errors import FedcoreError, TransportError
-from protos.tier_values import AnyDownward
-from protos.values import AppReply, AppTask, BlobRef, UpdateVerdict, UploadHeader, Verdict, Welcome
-from protos.wire import INLINE_BYTES
-from transport.link import Link, Stream
-from transport.payload import payload
-from transport.retry import PAUSE_S, retrying
+from fedcore.client.device.state import StateFolder
+from fedcore.client.flower.context import load_context, save_context
+from fedcore.core.errors import FedcoreError, TransportError
+from fedcore.protos.tier_values import AnyDownward
+from fedcore.protos.values import AppReply, AppTask, BlobRef, UpdateVerdict, UploadHeader, Verdict, Welcome
+from fedcore.protos.wire import INLINE_BYTES
+from fedcore.transport.link import Link, Stream
+from fedcore.transport.payload import payload
+from fedcore.transport.retry import PAUSE_S, retrying
 
 MAX_REPORT = 500  # characters of an error that travel to the server
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.flower.device import join_of
-from client.flower.settings import NodeSettings, node_settings
-from client.flower.state import NodeState, node_folder
-from fedcore.errors import FedcoreError, ProtocolError
-from protos.convert.device import description_from_bytes
-from protos.convert.stream import request_to_bytes, response_from_bytes
-from protos.records import BLOBS, JOIN, MESSAGES, RECORD, RUN
-from protos.values import AssignmentFailure, RunDescription, Upward, Welcome, Work
+from fedcore.client.flower.device import join_of
+from fedcore.client.flower.settings import NodeSettings, node_settings
+from fedcore.client.flower.state import NodeState, node_folder
+from fedcore.core.errors import FedcoreError, ProtocolError
+from fedcore.protos.convert.device import description_from_bytes
+from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
+from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, RUN
+from fedcore.protos.values import AssignmentFailure, RunDescription, Upward, Welcome, Work
 
 MAX_REPORT = 500  # characters of an error that travel to the server
 
@@ -28,7 +28,7 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        from client.flower.work import carry_out, source_of  # torch takes seconds, and a join needs none
+        from fedcore.client.flower.work import carry_out, source_of  # torch takes seconds, and a join needs none
 
         welcome, work = _told(message)
         settings = settings_of(context)
@@ -54,7 +54,7 @@ def _reply(message: Message, answer: Upward, payloads: ArrayRecord | None = None
 def _record(message: Message) -> ConfigRecord:
     record = message.content.config_records.get(RECORD)
     if record is None:
-        raise ProtocolError("a message without ours in it; run server.flower's strategy in the ServerApp")
+        raise ProtocolError("a message without ours in it; run fedcore.server.flower's strategy in the ServerApp")
     return record
 
 

@@ -7,7 +7,7 @@ from flwr.common.serde import context_from_proto, context_to_proto
 from flwr.proto.message_pb2 import Context as ProtoContext
 from google.protobuf.message import DecodeError
 
-from storage.atomic import write_atomic
+from fedcore.storage.atomic import write_atomic
 
 _NAME = "context.pb"
 

@@ -1,27 +1,27 @@
 """The device behind a node: what it says when it joins, and how it carries out one assignment.
 
-The training code is the one every device runs (`client.trainer`), the model stays warm from message to message
-where Flower keeps the process: in its simulation, not on a SuperNode.
+The training code is the one every device runs (`fedcore.client.training.trainer`), the model stays warm from message to
+message where Flower keeps the process: in its simulation, not on a SuperNode.
 """
 
 from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from client.flower.settings import NodeSettings
-from client.options import DataOptions
-from client.rows import Rows, label_list
-from client.shards import device_rows
-from client.slow_cpu import SlowCpu
-from fedcore.codec.grammar import PARTS
-from fedcore.profile import DeviceProfile
-from protos.values import Join, Role, RunDescription
-from protos.wire import PROTOCOL
-from storage.checkpoint import fingerprint
-from storage.model_source import model_folder
+from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.shards import device_rows
+from fedcore.client.flower.settings import NodeSettings
+from fedcore.client.options import DataOptions
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.core.codec.grammar import PARTS
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.protos.values import Join, Role, RunDescription
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.models.model_source import model_folder
 
 if TYPE_CHECKING:
-    from client.trainer import ModelSource, Trainer
+    from fedcore.client.training.trainer import ModelSource, Trainer
 
 SHARDS = 256  # of rows, kept by a process that is many nodes in turn
 
@@ -67,6 +67,6 @@ def warm_trainer(source: "ModelSource", settings: NodeSettings) -> "Trainer":
 
 @lru_cache(1)
 def _trainer(source: "ModelSource") -> "Trainer":
-    from client.trainer import Trainer  # torch takes seconds, and a join needs none
+    from fedcore.client.training.trainer import Trainer  # torch takes seconds, and a join needs none
 
     return Trainer(source, Rows(texts=(), labels=()), SlowCpu(1.0))

@@ -7,16 +7,16 @@ from pathlib import Path
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 
-from client.flower.agent import AppAgent
-from client.state import StateFolder
-from fedcore.fingerprint import Fingerprint
-from fedcore.profile import DeviceProfile
-from protos.values import Join, Role
-from protos.wire import PROTOCOL
-from storage.certificates import TlsMaterial
-from transport.link import Link, LinkSettings
-from transport.membership import Membership
-from transport.throttle import Throttle
+from fedcore.client.device.state import StateFolder
+from fedcore.client.flower.agent import AppAgent
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.values import Join, Role
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.link import Link, LinkSettings
+from fedcore.transport.membership import Membership
+from fedcore.transport.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from flwr.clientapp.client_app import LoadClientAppError
 from flwr.common.config import get_project_config, parse_config_args
 from flwr.supercore.object_ref import load_app
 
-from fedcore.errors import ConfigError
+from fedcore.core.errors import ConfigError
 
 
 def load_client_app(folder: Path) -> ClientApp:

@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 from flwr.app import Context
 
-from client.judge import Judge
-from client.options import DataOptions
-from client.rows import Rows
-from client.shards import test_rows
-from client.trainer import ModelSource
-from fedcore.adapter import Tensors
-from fedcore.config_text import parse_config
-from fedcore.metrics import Metrics
-from protos.records import overrides
-from protos.values import RunDescription, Welcome
-from storage.model_source import model_folder
+from fedcore.client.data.rows import Rows
+from fedcore.client.data.shards import test_rows
+from fedcore.client.evaluation.judge import Judge
+from fedcore.client.options import DataOptions
+from fedcore.client.training.trainer import ModelSource
+from fedcore.core.config.toml import parse_config
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.model.adapter import Tensors
+from fedcore.protos.records import overrides
+from fedcore.protos.values import RunDescription, Welcome
+from fedcore.storage.models.model_source import model_folder
 
 Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 

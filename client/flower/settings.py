@@ -6,10 +6,10 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from client.options import DataOptions, DeviceLimits
-from fedcore.config_text import parse_config
-from fedcore.errors import ConfigError
-from protos.records import overrides
+from fedcore.client.options import DataOptions, DeviceLimits
+from fedcore.core.config.toml import parse_config
+from fedcore.core.errors import ConfigError
+from fedcore.protos.records import overrides
 
 Value = bool | int | float | str
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 
-from client.state import StateFolder
-from client.training_state import TrainingState, load_training_state, save_training_state
-from protos.records import RECORD
+from fedcore.client.device.state import StateFolder
+from fedcore.client.training.training_state import TrainingState, load_training_state, save_training_state
+from fedcore.protos.records import RECORD
 
 _WAITING = "training-next-"
 

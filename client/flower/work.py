@@ -8,20 +8,20 @@ from pathlib import Path
 
 from flwr.app import Array, ArrayRecord
 
-from client.device_report import device_report
-from client.encoding import encoded_scores, encoded_update
-from client.flower.device import rows_of, warm_trainer
-from client.flower.settings import NodeSettings
-from client.flower.state import NodeState
-from client.held_shift import HeldShift
-from client.trainer import ModelSource
-from fedcore.errors import BlobCorrupt
-from protos.records import CONTAINER, encoding
-from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
-from storage.model_source import model_folder
-from transport.handout import read_received
+from fedcore.client.flower.device import rows_of, warm_trainer
+from fedcore.client.flower.settings import NodeSettings
+from fedcore.client.flower.state import NodeState
+from fedcore.client.training.device_report import device_report
+from fedcore.client.training.encoding import encoded_scores, encoded_update
+from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.trainer import ModelSource
+from fedcore.core.errors import BlobCorrupt
+from fedcore.protos.records import CONTAINER, encoding
+from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.model_source import model_folder
+from fedcore.transport.download import read_received
 
 Answer = tuple[UpdateSubmission, ArrayRecord]
 

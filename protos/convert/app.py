@@ -1,8 +1,8 @@
 """Tasks of a foreign app and their replies."""
 
-from protos.convert.blob import ref_from_pb, ref_to_pb
-from protos.v1 import app_pb2 as pb
-from protos.values import AppReply, AppTask
+from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb
+from fedcore.protos.v1 import app_pb2 as pb
+from fedcore.protos.values import AppReply, AppTask
 
 
 def task_to_pb(value: AppTask) -> pb.AppTask:

@@ -2,10 +2,10 @@
 
 import re
 
-from fedcore.errors import ProtocolError
-from protos.chunk import GET_TAG, PUT_TAG, ChunkMessage
-from protos.v1 import blob_pb2 as pb
-from protos.values import BaseShift, BlobRef, UploadHeader
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.chunk import GET_TAG, PUT_TAG, ChunkMessage
+from fedcore.protos.v1 import blob_pb2 as pb
+from fedcore.protos.values import BaseShift, BlobRef, UploadHeader
 
 _ROUND = re.compile(r"[0-9]{1,20}", re.ASCII)
 _ROUNDS = re.compile(r"[0-9]{1,20}-[0-9]{1,20}", re.ASCII)

@@ -2,12 +2,12 @@
 
 from google.protobuf.message import DecodeError
 
-from fedcore.errors import ProtocolError
-from fedcore.fingerprint import Fingerprint
-from fedcore.profile import DeviceProfile, Trial
-from protos.convert.blob import ref_from_pb, ref_to_pb
-from protos.v1 import device_pb2 as pb
-from protos.values import Join, Newcomer, Progress, Role, RunDescription, Shard, Welcome
+from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.errors import ProtocolError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb
+from fedcore.protos.v1 import device_pb2 as pb
+from fedcore.protos.values import Join, Newcomer, Progress, Role, RunDescription, Shard, Welcome
 
 _ROLES = {Role.DEVICE: pb.ROLE_DEVICE, Role.EVALUATOR: pb.ROLE_EVALUATOR, Role.EDGE: pb.ROLE_EDGE}
 _ROLE_VALUES = {number: role for role, number in _ROLES.items()}

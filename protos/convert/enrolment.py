@@ -1,7 +1,7 @@
 """Enrolment: what a machine with a join token asks, and the certificate it gets."""
 
-from protos.v1 import enrolment_pb2 as pb
-from protos.values import EnrolmentRequest
+from fedcore.protos.v1 import enrolment_pb2 as pb
+from fedcore.protos.values import EnrolmentRequest
 
 
 def request_to_pb(value: EnrolmentRequest) -> pb.EnrolRequest:

@@ -1,10 +1,10 @@
 """The evaluator's tasks and results."""
 
-from fedcore.errors import ProtocolError
-from fedcore.metrics import Metrics
-from protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
-from protos.v1 import evaluation_pb2 as pb
-from protos.values import (
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
+from fedcore.protos.v1 import evaluation_pb2 as pb
+from fedcore.protos.values import (
     EvaluateTask,
     EvaluatorResult,
     EvaluatorTask,

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
-from fedcore.assignment import Arm, TrainingSpec
-from fedcore.distillation import Distillation
-from fedcore.errors import ProtocolError
-from fedcore.outcome import PHASES, DeviceReport
-from fedcore.trains import Factors, Trains
-from protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
-from protos.v1 import round_pb2 as pb
-from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.distillation import Distillation
+from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.errors import ProtocolError
+from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
+from fedcore.protos.v1 import round_pb2 as pb
+from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
 
 VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,

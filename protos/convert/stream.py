@@ -2,9 +2,9 @@
 
 from google.protobuf.message import DecodeError
 
-from fedcore.errors import ProtocolError
-from protos.convert import app, device, evaluation, round, tier
-from protos.tier_values import (
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.convert import app, device, evaluation, round, tier
+from fedcore.protos.tier_values import (
     AnyDownward,
     AnyUpward,
     Holding,
@@ -18,8 +18,8 @@ from protos.tier_values import (
     Revocations,
     RoundShare,
 )
-from protos.v1 import device_pb2, fleet_pb2, round_pb2, tier_pb2
-from protos.values import (
+from fedcore.protos.v1 import device_pb2, fleet_pb2, round_pb2, tier_pb2
+from fedcore.protos.values import (
     AppReply,
     AppTask,
     AssignmentFailure,

@@ -2,13 +2,13 @@
 
 from typing import Literal, cast
 
-from fedcore.adapter import AdapterSpec
-from fedcore.errors import FedcoreError, ProtocolError
-from fedcore.geometry import Geometry
-from protos.convert import device as device_wire
-from protos.convert import round as round_wire
-from protos.convert.blob import ref_from_pb, ref_to_pb
-from protos.tier_values import (
+from fedcore.core.errors import FedcoreError, ProtocolError
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Geometry
+from fedcore.protos.convert import device as device_wire
+from fedcore.protos.convert import round as round_wire
+from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb
+from fedcore.protos.tier_values import (
     LeafDismissed,
     LeafJoin,
     LeafJoined,
@@ -20,8 +20,8 @@ from protos.tier_values import (
     RoundShare,
     TierSpec,
 )
-from protos.v1 import tier_pb2 as pb
-from protos.values import Role
+from fedcore.protos.v1 import tier_pb2 as pb
+from fedcore.protos.values import Role
 
 _COUNTS = ("layers", "hidden", "query_heads", "kv_heads", "head_dim", "ffn", "vocab", "positions", "token_types")
 _FLAGS = ("qkv_bias", "o_bias", "ffn_bias")

@@ -1,4 +1,4 @@
-from protos.v1 import blob_pb2 as _blob_pb2
+from fedcore.protos.v1 import blob_pb2 as _blob_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping

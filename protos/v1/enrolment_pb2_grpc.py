@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos.v1 import enrolment_pb2 as protos_dot_v1_dot_enrolment__pb2
+from fedcore.protos.v1 import enrolment_pb2 as fedcore_dot_protos_dot_v1_dot_enrolment__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/v1/enrolment_pb2_grpc.py depends on'
+        + ' but the generated code in fedcore/protos/v1/enrolment_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class EnrolmentStub:
         """
         self.Enrol = channel.unary_unary(
                 '/fedcore.v1.Enrolment/Enrol',
-                request_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +58,8 @@ def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Enrol': grpc.unary_unary_rpc_method_handler(
                     servicer.Enrol,
-                    request_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,8 +88,8 @@ class Enrolment:
             request,
             target,
             '/fedcore.v1.Enrolment/Enrol',
-            protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-            protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,9 +1,9 @@
-from protos.v1 import app_pb2 as _app_pb2
-from protos.v1 import blob_pb2 as _blob_pb2
-from protos.v1 import device_pb2 as _device_pb2
-from protos.v1 import evaluation_pb2 as _evaluation_pb2
-from protos.v1 import round_pb2 as _round_pb2
-from protos.v1 import tier_pb2 as _tier_pb2
+from fedcore.protos.v1 import app_pb2 as _app_pb2
+from fedcore.protos.v1 import blob_pb2 as _blob_pb2
+from fedcore.protos.v1 import device_pb2 as _device_pb2
+from fedcore.protos.v1 import evaluation_pb2 as _evaluation_pb2
+from fedcore.protos.v1 import round_pb2 as _round_pb2
+from fedcore.protos.v1 import tier_pb2 as _tier_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping

@@ -3,9 +3,9 @@
 import grpc
 import warnings
 
-from protos.v1 import blob_pb2 as protos_dot_v1_dot_blob__pb2
-from protos.v1 import device_pb2 as protos_dot_v1_dot_device__pb2
-from protos.v1 import fleet_pb2 as protos_dot_v1_dot_fleet__pb2
+from fedcore.protos.v1 import blob_pb2 as fedcore_dot_protos_dot_v1_dot_blob__pb2
+from fedcore.protos.v1 import device_pb2 as fedcore_dot_protos_dot_v1_dot_device__pb2
+from fedcore.protos.v1 import fleet_pb2 as fedcore_dot_protos_dot_v1_dot_fleet__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -20,7 +20,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/v1/fleet_pb2_grpc.py depends on'
+        + ' but the generated code in fedcore/protos/v1/fleet_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -39,28 +39,28 @@ class FleetStub:
         """
         self.DescribeRun = channel.unary_unary(
                 '/fedcore.v1.Fleet/DescribeRun',
-                request_serializer=protos_dot_v1_dot_device__pb2.DescribeRunRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_device__pb2.DescribeRunResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunResponse.FromString,
                 _registered_method=True)
         self.Connect = channel.stream_stream(
                 '/fedcore.v1.Fleet/Connect',
-                request_serializer=protos_dot_v1_dot_fleet__pb2.ConnectRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_fleet__pb2.ConnectResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectResponse.FromString,
                 _registered_method=True)
         self.GetBlob = channel.unary_stream(
                 '/fedcore.v1.Fleet/GetBlob',
-                request_serializer=protos_dot_v1_dot_blob__pb2.GetBlobRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_blob__pb2.GetBlobResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobResponse.FromString,
                 _registered_method=True)
         self.StatBlob = channel.unary_unary(
                 '/fedcore.v1.Fleet/StatBlob',
-                request_serializer=protos_dot_v1_dot_blob__pb2.StatBlobRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_blob__pb2.StatBlobResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobResponse.FromString,
                 _registered_method=True)
         self.PutBlob = channel.stream_unary(
                 '/fedcore.v1.Fleet/PutBlob',
-                request_serializer=protos_dot_v1_dot_blob__pb2.PutBlobRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_blob__pb2.PutBlobResponse.FromString,
+                request_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobRequest.SerializeToString,
+                response_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobResponse.FromString,
                 _registered_method=True)
 
 
@@ -108,28 +108,28 @@ def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'DescribeRun': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeRun,
-                    request_deserializer=protos_dot_v1_dot_device__pb2.DescribeRunRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_device__pb2.DescribeRunResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunResponse.SerializeToString,
             ),
             'Connect': grpc.stream_stream_rpc_method_handler(
                     servicer.Connect,
-                    request_deserializer=protos_dot_v1_dot_fleet__pb2.ConnectRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_fleet__pb2.ConnectResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectResponse.SerializeToString,
             ),
             'GetBlob': grpc.unary_stream_rpc_method_handler(
                     servicer.GetBlob,
-                    request_deserializer=protos_dot_v1_dot_blob__pb2.GetBlobRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_blob__pb2.GetBlobResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobResponse.SerializeToString,
             ),
             'StatBlob': grpc.unary_unary_rpc_method_handler(
                     servicer.StatBlob,
-                    request_deserializer=protos_dot_v1_dot_blob__pb2.StatBlobRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_blob__pb2.StatBlobResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobResponse.SerializeToString,
             ),
             'PutBlob': grpc.stream_unary_rpc_method_handler(
                     servicer.PutBlob,
-                    request_deserializer=protos_dot_v1_dot_blob__pb2.PutBlobRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_blob__pb2.PutBlobResponse.SerializeToString,
+                    request_deserializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobRequest.FromString,
+                    response_serializer=fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,8 +158,8 @@ class Fleet:
             request,
             target,
             '/fedcore.v1.Fleet/DescribeRun',
-            protos_dot_v1_dot_device__pb2.DescribeRunRequest.SerializeToString,
-            protos_dot_v1_dot_device__pb2.DescribeRunResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_device__pb2.DescribeRunResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -185,8 +185,8 @@ class Fleet:
             request_iterator,
             target,
             '/fedcore.v1.Fleet/Connect',
-            protos_dot_v1_dot_fleet__pb2.ConnectRequest.SerializeToString,
-            protos_dot_v1_dot_fleet__pb2.ConnectResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_fleet__pb2.ConnectResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -212,8 +212,8 @@ class Fleet:
             request,
             target,
             '/fedcore.v1.Fleet/GetBlob',
-            protos_dot_v1_dot_blob__pb2.GetBlobRequest.SerializeToString,
-            protos_dot_v1_dot_blob__pb2.GetBlobResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.GetBlobResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -239,8 +239,8 @@ class Fleet:
             request,
             target,
             '/fedcore.v1.Fleet/StatBlob',
-            protos_dot_v1_dot_blob__pb2.StatBlobRequest.SerializeToString,
-            protos_dot_v1_dot_blob__pb2.StatBlobResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.StatBlobResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -266,8 +266,8 @@ class Fleet:
             request_iterator,
             target,
             '/fedcore.v1.Fleet/PutBlob',
-            protos_dot_v1_dot_blob__pb2.PutBlobRequest.SerializeToString,
-            protos_dot_v1_dot_blob__pb2.PutBlobResponse.FromString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobRequest.SerializeToString,
+            fedcore_dot_protos_dot_v1_dot_blob__pb2.PutBlobResponse.FromString,
             options,
             channel_credentials,
             insecure,

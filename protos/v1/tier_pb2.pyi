@@ -1,6 +1,6 @@
-from protos.v1 import blob_pb2 as _blob_pb2
-from protos.v1 import device_pb2 as _device_pb2
-from protos.v1 import round_pb2 as _round_pb2
+from fedcore.protos.v1 import blob_pb2 as _blob_pb2
+from fedcore.protos.v1 import device_pb2 as _device_pb2
+from fedcore.protos.v1 import round_pb2 as _round_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

@@ -6,17 +6,17 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fedcore.adapter import Tensors
-from fedcore.config import Config
-from fedcore.metrics import Metrics
-from protos.values import RunDescription, Welcome
-from server.flower.run import FlowerRun
-from server.flower.settings import run_settings
-from server.flower.strategy import FedcoreStrategy
-from server.preflight import check_run
-from server.run_folder import RunFolder
-from server.serve import new_run, reopen_run
-from storage.model_source import model_folder
+from fedcore.core.config.tables import Config
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.model.adapter import Tensors
+from fedcore.protos.values import RunDescription, Welcome
+from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.settings import run_settings
+from fedcore.server.flower.strategy import FedcoreStrategy
+from fedcore.server.run.preflight import check_run
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.serve import new_run, reopen_run
+from fedcore.storage.models.model_source import model_folder
 
 Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 
@@ -25,7 +25,8 @@ def server_app(config: Config | None = None, measuring: Callable[[Context], Meas
     """Return the app of a run; without `config` it is read from the app's run configuration.
 
     There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with. `measuring`
-    makes what measures the global adapter after every round (`client.flower.measure.held_back`); it needs torch.
+    makes what measures the global adapter after every round (`fedcore.client.flower.measure.held_back`); it needs
+    torch.
     """
     app = ServerApp()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from flwr.app.metadata import Metadata
 from flwr.common.constant import ErrorCode
 
-from protos.values import AppReply, AppTask, BlobRef, Verdict
-from storage.blobs import BlobStore
+from fedcore.protos.values import AppReply, AppTask, BlobRef, Verdict
+from fedcore.storage.blobs.store import BlobStore
 
 MAX_REPLY_BYTES = 2**31 - 1  # what one protobuf message holds, and Flower's serialisation makes
 

@@ -19,11 +19,11 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedcore.errors import FedcoreError
-from protos.values import AppReply, BlobRef
-from server.flower.desk import Failure, Flight, Instruction
-from server.flower.host import AppHost
-from transport.payload import payload, put_blob
+from fedcore.core.errors import FedcoreError
+from fedcore.protos.values import AppReply, BlobRef
+from fedcore.server.flower.desk import Failure, Flight, Instruction
+from fedcore.server.flower.host import AppHost
+from fedcore.transport.payload import payload, put_blob
 
 T = TypeVar("T")
 

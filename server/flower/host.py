@@ -1,6 +1,6 @@
 """A coordinator that serves a Flower app: sessions, leases and blobs as everywhere, its messages in the middle.
 
-It plans nothing and folds nothing: the ServerApp does, in a thread of its own, through `server.flower.grid`.
+It plans nothing and folds nothing: the ServerApp does, in a thread of its own, through `fedcore.server.flower.grid`.
 """
 
 import asyncio
@@ -8,11 +8,11 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from fedcore.errors import FedcoreError, JoinRefused, TransportError
-from fedcore.profile import check_name
-from fedcore.protocols import Json
-from protos.tier_values import AnyUpward
-from protos.values import (
+from fedcore.core.contract.profile import check_name
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import FedcoreError, JoinRefused, TransportError
+from fedcore.protos.tier_values import AnyUpward
+from fedcore.protos.values import (
     AppReply,
     AppTask,
     Goodbye,
@@ -23,14 +23,14 @@ from protos.values import (
     UpdateVerdict,
     Welcome,
 )
-from server.admission import check_identity, check_protocol
-from server.flower.desk import AppDesk, Failure, Flight, Instruction
-from server.guard import Guard
-from server.revocation_watch import RevocationWatch
-from server.seats import Seats
-from server.session import Session
-from storage.blobs import BlobStore
-from storage.certificates import Identity
+from fedcore.server.flower.desk import AppDesk, Failure, Flight, Instruction
+from fedcore.server.members.admission import check_identity, check_protocol
+from fedcore.server.members.revocation_guard import Guard
+from fedcore.server.members.revocation_watch import RevocationWatch
+from fedcore.server.members.session_registry import Seats
+from fedcore.server.members.sessions import Session
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.pki.certificates import Identity
 
 LOOKS_PER_LEASE = 4  # for devices that went silent and tasks that are overdue
 LONGEST_LOOK_S = 1.0

@@ -9,7 +9,7 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.server_app import LoadServerAppError
 from flwr.supercore.object_ref import load_app
 
-from fedcore.errors import ConfigError
+from fedcore.core.errors import ConfigError
 
 
 def load_server_app(folder: Path) -> ServerApp:

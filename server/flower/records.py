@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedcore.adapter import Tensors
-from fedcore.errors import BlobCorrupt, ProtocolError
-from protos.convert.device import description_to_bytes
-from protos.convert.stream import request_from_bytes, response_to_bytes
-from protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
-from protos.tier_values import AnyUpward
-from protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
-from server.flower.run import FlowerRun
-from storage.blobs import BlobStore
-from transport.payload import payload
+from fedcore.core.errors import BlobCorrupt, ProtocolError
+from fedcore.core.model.adapter import Tensors
+from fedcore.protos.convert.device import description_to_bytes
+from fedcore.protos.convert.stream import request_from_bytes, response_to_bytes
+from fedcore.protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
+from fedcore.protos.tier_values import AnyUpward
+from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from fedcore.server.flower.run import FlowerRun
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.transport.payload import payload
 
 
 def join_content(description: RunDescription) -> RecordDict:
@@ -43,7 +43,7 @@ def said(content: RecordDict) -> AnyUpward:
     """Return the message inside a reply; raises ProtocolError where there is none."""
     messages = content.config_records.get(RECORD, ConfigRecord()).get(MESSAGES)
     if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], bytes):
-        raise ProtocolError("a reply without a message of ours; run client.flower's ClientApp on the nodes")
+        raise ProtocolError("a reply without a message of ours; run fedcore.client.flower's ClientApp on the nodes")
     return request_from_bytes(messages[0])
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fedcore.errors import FedcoreError, JoinRefused, ProtocolError
-from protos.records import JOIN
-from protos.values import Join, Role
-from server.flower.records import join_content, said
-from server.flower.replies import arrivals
-from server.flower.run import FlowerRun
+from fedcore.core.errors import FedcoreError, JoinRefused, ProtocolError
+from fedcore.protos.records import JOIN
+from fedcore.protos.values import Join, Role
+from fedcore.server.flower.records import join_content, said
+from fedcore.server.flower.replies import arrivals
+from fedcore.server.flower.run import FlowerRun
 
 ANSWER_S = 60.0  # for a node's join: it may have to start Python and read its rows
 TRIES = 3

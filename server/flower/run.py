@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fedcore.config import Config
-from fedcore.errors import FedcoreError, JoinRefused, RunError
-from fedcore.metrics import Metrics
-from fedcore.profile import DeviceProfile
-from fedcore.protocols import Json
-from fedcore.rounds import commands, events
-from fedcore.rounds.machine import step
-from fedcore.rounds.state import Phase, RoundState
-from protos.values import (
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import Json
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.errors import FedcoreError, JoinRefused, RunError
+from fedcore.core.rounds import commands, events
+from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.state import Phase, RoundState
+from fedcore.protos.values import (
     AssignmentFailure,
     BlobRef,
     EvaluateTask,
@@ -27,21 +27,21 @@ from protos.values import (
     Welcome,
     Work,
 )
-from protos.wire import INLINE_BYTES
-from server.admission import check_labels, check_model, check_protocol
-from server.assemble import make_engine
-from server.engine import Engine
-from server.journal import write_summary
-from server.ledger import Ledger
-from server.peft_folder import write_peft_folder
-from server.resuming import resumed_machine
-from server.run_folder import RunFolder
-from server.run_log import RunLog
-from server.serve import describe_run
-from server.summary import build_summary
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
-from storage.checkpoint import fingerprint
+from fedcore.protos.wire import INLINE_BYTES
+from fedcore.server.aggregate.assemble import make_engine
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.members.admission import check_labels, check_model, check_protocol
+from fedcore.server.run.journal import write_summary
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.peft_folder import write_peft_folder
+from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.server.run.summary import build_summary
+from fedcore.server.serve import describe_run
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint
 
 MAX_REPORT = 500  # characters of a device's own words in an event
 

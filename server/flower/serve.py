@@ -19,20 +19,20 @@ from flwr.serverapp import ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedcore.errors import RunError
-from fedcore.fingerprint import Fingerprint
-from protos.service import add_FleetServicer_to_server
-from protos.values import RunDescription
-from protos.wire import CHANNEL_OPTIONS, PROTOCOL
-from server.flower.grid import CoordinatorGrid
-from server.flower.host import AppHost
-from server.interceptor import ErrorInterceptor
-from server.journal import EventLog
-from server.listening import listen
-from server.revocation_watch import revocations_in
-from server.service import FleetService
-from storage.blobs import BlobStore
-from storage.certificates import TlsMaterial
+from fedcore.core.errors import RunError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.service import add_FleetServicer_to_server
+from fedcore.protos.values import RunDescription
+from fedcore.protos.wire import CHANNEL_OPTIONS, PROTOCOL
+from fedcore.server.flower.grid import CoordinatorGrid
+from fedcore.server.flower.host import AppHost
+from fedcore.server.members.interceptor import ErrorInterceptor
+from fedcore.server.members.revocation_watch import revocations_in
+from fedcore.server.members.service import FleetService
+from fedcore.server.process.listening import listen
+from fedcore.server.run.journal import EventLog
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.pki.certificates import TlsMaterial
 
 GRACE_S = 3.0  # longer than a stream lingers
 STOP_S = 5.0  # for an app that is in the middle of something

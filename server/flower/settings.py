@@ -6,9 +6,9 @@ Flower knows numbers, truth values and words there; a list is written as a word:
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from protos.records import overrides
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.protos.records import overrides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

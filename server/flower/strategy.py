@@ -1,7 +1,7 @@
 """Any strategy of ours as a Flower Strategy: it plans, Flower carries, every update is verified and folded on arrival.
 
-The run folder, the round machine and the engine are a coordinator's own (`server.flower.run`). What Flower decides is
-who is here and how messages travel.
+The run folder, the round machine and the engine are a coordinator's own (`fedcore.server.flower.run`). What Flower
+decides is who is here and how messages travel.
 """
 
 import time
@@ -15,13 +15,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
-from fedcore.adapter import Tensors
-from fedcore.errors import ConfigError, ProtocolError, RunError
-from protos.values import AssignmentFailure, UpdateSubmission, Work
-from server.flower.records import arrays_of, said, submission, work_content
-from server.flower.replies import arrivals
-from server.flower.roster import Roster
-from server.flower.run import FlowerRun
+from fedcore.core.errors import ConfigError, ProtocolError, RunError
+from fedcore.core.model.adapter import Tensors
+from fedcore.protos.values import AssignmentFailure, UpdateSubmission, Work
+from fedcore.server.flower.records import arrays_of, said, submission, work_content
+from fedcore.server.flower.replies import arrivals
+from fedcore.server.flower.roster import Roster
+from fedcore.server.flower.run import FlowerRun
 
 GONE = (  # a node with such an error says nothing about its arm
     ErrorCode.MESSAGE_UNAVAILABLE,

@@ -3,10 +3,10 @@ import pytest
 
 from benchmarks.codecs import CODECS, Channel, measure, plane_entropy_bytes
 from benchmarks.recording import Recorded
-from fedcore.assignment import Arm, Assignment, TrainingSpec
-from fedcore.codec.grammar import FORMATS, parse_chain
-from fedcore.geometry import Geometry, geometry_from_config
-from fedcore.keep_set import KeepSet
+from fedcore.core.codec.grammar import FORMATS, parse_chain
+from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
 from tests.tiny_run import MODEL
 
 GEOMETRY: Geometry = geometry_from_config(MODEL)

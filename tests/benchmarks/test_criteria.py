@@ -8,10 +8,10 @@ from benchmarks.criteria.correlation import Agreement, spearman
 from benchmarks.criteria.curves import CASES, Plan, Point, mean_scores, scores_of
 from benchmarks.criteria.figure import STYLES, draw_agreement, draw_curves
 from benchmarks.criteria.stage import Stage, fork
-from fedcore.nn.compensation import compensate, input_means
-from fedcore.nn.lora import read_adapter
-from fedcore.nn.surgery import shrink
-from fedcore.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.nn.criteria.compensation import compensate, input_means
+from fedcore.nn.model.lora import read_adapter
+from fedcore.nn.model.surgery import shrink
 from tests.scored import adapted_classifier, labelled_batch
 from tests.tiny_classifiers import learnable_rows
 from tests.tiny_models import random_keep_set

@@ -2,7 +2,7 @@ import numpy as np
 
 from benchmarks.aggregate import bert
 from benchmarks.fold import FoldCase, fold_naively, make_updates, measure_fold
-from fedcore.aggregation.factor_mean import FactorMean
+from fedcore.core.aggregation.factor_mean import FactorMean
 
 CASE = FoldCase(
     model="tiny",

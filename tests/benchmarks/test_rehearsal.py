@@ -6,8 +6,8 @@ import pytest
 from benchmarks import recording
 from benchmarks.recording import recorded
 from benchmarks.rehearsal import rehearse
-from fedcore.config_text import parse_config
-from strategies.table import resolve_settings
+from fedcore.core.config.toml import parse_config
+from fedcore.strategies.table import resolve_settings
 from tests.tiny_models import tiny_model
 
 ROWS = [("good film" if i % 2 else "bad film", str(i % 2)) for i in range(40)]

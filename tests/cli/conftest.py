@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from cli.main import run
-from fleet.processes import Processes
+from fedcore.cli.main import run
+from fedcore.fleet.processes import Processes
 from tests.tiny_run import write_model
 
 ROWS = [(f"text number {number}", ("neg", "pos")[number % 2]) for number in range(40)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from storage.authority_record import RECORD
-from storage.certificates import load_material, read_identity
-from storage.folder_lock import FolderLock
+from fedcore.storage.folder_lock import FolderLock
+from fedcore.storage.pki.authority_record import RECORD
+from fedcore.storage.pki.certificates import load_material, read_identity
 from tests.cli.conftest import Fedcore
 
 
@@ -25,7 +25,7 @@ def test_fetch_lists_what_there_is(fedcore: Fedcore) -> None:
 def test_fetch_tells_where_a_thing_lies_that_is_there(
     fedcore: Fedcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storage.fetchables import FETCHABLES
+    from fedcore.storage.models.fetchables import FETCHABLES
 
     monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path))
     entry = tmp_path / f"movies-{FETCHABLES['movies'].package.sha256[:12]}-r{FETCHABLES['movies'].revision}"

@@ -49,7 +49,9 @@ def test_they_take_little_time(tmp_path: Path) -> None:
         took = []
         for _ in range(2):  # the better of two: the first may have to compile
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-m", "cli.main", *words], cwd=tmp_path, capture_output=True, timeout=60)
+            subprocess.run(
+                [sys.executable, "-m", "fedcore.cli.main", *words], cwd=tmp_path, capture_output=True, timeout=60
+            )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert min(took) < MOST_CPU_S, words
@@ -111,7 +113,7 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_go_on(
     place: Path, words: tuple[str, ...], begun: str, told: str
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "cli.main", *words],
+        [sys.executable, "-u", "-m", "fedcore.cli.main", *words],
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

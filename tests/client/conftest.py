@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.agent import Agent
-from client.state import StateFolder
-from client.trainer import Cancelled, Trained
-from client.training_state import TrainingState
-from fedcore.adapter import initial_adapter
-from fedcore.assignment import Arm, TrainingSpec
-from fedcore.codec.chain import encode
-from fedcore.errors import FedcoreError, TransportError
-from fedcore.geometry import geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.nn.moments import Holding, Moment
-from fedcore.nn.train import TrainResult
-from fedcore.rings import ring
-from protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
+from fedcore.client.device.agent import Agent
+from fedcore.client.device.state import StateFolder
+from fedcore.client.training.trainer import Cancelled, Trained
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.codec.chain import encode
+from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.errors import FedcoreError, TransportError
+from fedcore.core.model.adapter import initial_adapter
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.rings import ring
+from fedcore.nn.training.moments import Holding, Moment
+from fedcore.nn.training.train import TrainResult
+from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.transport.download import Received
 from tests.tiny_run import MODEL, PATIENCE_S, small_update, spec_of
-from transport.handout import Received
 
 GEOMETRY = geometry_from_config(MODEL)
 WELCOME = Welcome(session="s1", labels=("a", "b"), lease_s=3.0, keep_set="", targets=GEOMETRY.modules)

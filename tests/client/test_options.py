@@ -2,8 +2,8 @@
 
 import pytest
 
-from client.options import parse_shard
-from fedcore.errors import ConfigError
+from fedcore.client.options import parse_shard
+from fedcore.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(("text", "shard"), [("1/1", (1, 1)), ("3/6", (3, 6)), ("06/6", (6, 6))])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fedcore.config_text import parse_config
-from fedcore.protocols import Json
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

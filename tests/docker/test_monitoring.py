@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.metrics import RunMetrics
+from fedcore.server.observe.metrics import RunMetrics
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "docker" / "grafana"

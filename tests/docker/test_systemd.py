@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.main import app
+from fedcore.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))

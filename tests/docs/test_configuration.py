@@ -1,4 +1,4 @@
-"""docs/configuration.md says what fedcore/config.py does: every key, every default."""
+"""docs/configuration.md says what fedcore/core/config/tables.py does: every key, every default."""
 
 import dataclasses
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fedcore.config import ClassConfig, Config
-from fedcore.config_text import TABLES, parse_config
+from fedcore.core.config.tables import ClassConfig, Config
+from fedcore.core.config.toml import TABLES, parse_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "configuration.md"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.protocols import Json
+from fedcore.core.contract.protocols import Json
 
 ROOT = Path(__file__).parents[2]
 STEP_S = 400.0  # no single thing that the fleet is waited for takes longer

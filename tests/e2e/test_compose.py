@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.protocols import Json
+from fedcore.core.contract.protocols import Json
 from tests.e2e.composed import BUILD_S, Composed
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from fedcore.errors import ConfigError
-from fleet.client_extra import CLIENT_MODULES, missing_client_modules, require_client
+from fedcore.core.errors import ConfigError
+from fedcore.fleet.client_extra import CLIENT_MODULES, missing_client_modules, require_client
 
 
 def test_here_everything_is_installed() -> None:

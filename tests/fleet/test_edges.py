@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import fleet.edges as module
-from fedcore.errors import RunError
-from fleet.edges import listening_at, start_edges
-from fleet.processes import Child
-from server.run_folder import RunFolder
+import fedcore.fleet.edges as module
+from fedcore.core.errors import RunError
+from fedcore.fleet.edges import listening_at, start_edges
+from fedcore.fleet.processes import Child
+from fedcore.server.run.run_folder import RunFolder
 
 EDGE = """
 import json, os, pathlib, sys, time

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.progress import DeviceLine, RunProgress, advance
+from fedcore.fleet.progress import DeviceLine, RunProgress, advance
 from tests.fleet.finished_run import events, metrics, round_of
 
 BEGIN = RunProgress(total_rounds=4)

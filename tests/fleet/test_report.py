@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fleet.report import print_report
+from fedcore.fleet.report import print_report
 from tests.fleet.finished_run import class_of, metrics, network_of, result, round_of, summary_of
 
 WHOLE = summary_of(

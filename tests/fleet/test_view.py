@@ -5,8 +5,8 @@ from functools import reduce
 import pytest
 from rich.console import Console
 
-from fleet.progress import DeviceLine, RunProgress, advance
-from fleet.view import LiveView, PlainView, draw, headline, megabytes, open_view, quality
+from fedcore.fleet.progress import DeviceLine, RunProgress, advance
+from fedcore.fleet.view import LiveView, PlainView, draw, headline, megabytes, open_view, quality
 from tests.fleet.finished_run import events
 
 BEGIN = RunProgress(total_rounds=4)

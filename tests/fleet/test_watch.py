@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.config import ClassConfig, Config, CoordinatorConfig, RunConfig
-from fedcore.errors import RunError
-from fleet.processes import Child
-from fleet.progress import RunProgress
-from fleet.watch import EVALUATOR, Crew, watch
-from server.run_folder import RunFolder
+from fedcore.core.config.tables import ClassConfig, Config, CoordinatorConfig, RunConfig
+from fedcore.core.errors import RunError
+from fedcore.fleet.processes import Child
+from fedcore.fleet.progress import RunProgress
+from fedcore.fleet.watch import EVALUATOR, Crew, watch
+from fedcore.server.run.run_folder import RunFolder
 
 STAY = "import time; time.sleep(60)"
 FAIL = "raise SystemExit('error: training needs 12 MiB; raise memory_mb')"

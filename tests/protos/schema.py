@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 
-from protos.generate import SOURCES
+from fedcore.protos.generate import SOURCES
 
 PUBLISHED = Path(__file__).with_name("published_v1.json")
 _TYPES = {number: name[5:].lower() for name, number in vars(FieldDescriptor).items() if name.startswith("TYPE_")}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedcore.errors import ProtocolError
-from protos.block_name import BlockName
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.block_name import BlockName
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.chunk import GET_TAG, PUT_TAG, ChunkMessage, read_get_response, read_put_request, write_message
-from protos.v1 import blob_pb2 as pb
+from fedcore.protos.chunk import GET_TAG, PUT_TAG, ChunkMessage, read_get_response, read_put_request, write_message
+from fedcore.protos.v1 import blob_pb2 as pb
 
 SIZES = (0, 1, 127, 128, 16383, 16384, 1 << 20)
 

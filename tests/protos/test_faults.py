@@ -7,11 +7,11 @@ import grpc
 import pytest
 from grpc import aio
 
-from fedcore import errors
-from protos.faults import STATUS, error_of, status_of
-from protos.wire import CHANNEL_OPTIONS, ERROR_KEY, MAX_MESSAGE_BYTES
-from storage.authority import create_authority, issue
-from storage.certificates import TlsMaterial, load_material
+from fedcore.core import errors
+from fedcore.protos.faults import STATUS, error_of, status_of
+from fedcore.protos.wire import CHANNEL_OPTIONS, ERROR_KEY, MAX_MESSAGE_BYTES
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.storage.pki.certificates import TlsMaterial, load_material
 
 METHOD = "/test.Echo/Call"
 Behaviour = Callable[[bytes, Any], Awaitable[bytes]]

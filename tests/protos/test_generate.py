@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from protos.generate import ROOT, SOURCES, generate, main, stale
+from fedcore.protos.generate import ROOT, SOURCES, generate, main, stale
 
 
 def test_the_committed_code_is_what_the_protos_say() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "protos.generate", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fedcore.protos.generate", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -38,6 +42,8 @@ def test_check_fails_and_names_what_is_stale(
         (target / "protos/v1").mkdir(parents=True)
         (target / "protos/v1/blob_pb2.py").write_text("# other\n")
 
-    monkeypatch.setattr("protos.generate.generate", write_other)
+    monkeypatch.setattr("fedcore.protos.generate.generate", write_other)
     assert main(["--check"]) == 1
-    assert capsys.readouterr().err == ("stale generated code: protos/v1/blob_pb2.py; run python -m protos.generate\n")
+    assert capsys.readouterr().err == (
+        "stale generated code: protos/v1/blob_pb2.py; run python -m fedcore.protos.generate\n"
+    )

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from protos.generate import ROOT, SOURCES
+from fedcore.protos.generate import ROOT, SOURCES
 from tests.protos.schema import current_schema
 
 MEMBER = re.compile(r"^(?:(?:repeated|optional)\s+)?(?:map<.*>\s+|[\w.]+\s+)?(\w+)\s*=\s*\d+\s*;|^rpc\s+(\w+)")

@@ -1,4 +1,4 @@
-from protos.records import encoding, overrides
+from fedcore.protos.records import encoding, overrides
 
 
 def test_settings_with_a_table_are_ours_in_the_words_of_a_configuration() -> None:

@@ -5,17 +5,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fedcore.adapter import AdapterSpec
-from fedcore.assignment import Arm, TrainingSpec
-from fedcore.distillation import Distillation
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry
-from fedcore.metrics import Metrics
-from fedcore.outcome import PHASES, DeviceReport
-from fedcore.profile import DeviceProfile
-from fedcore.trains import Factors, Trains
-from protos import tier_values, values
-from protos.tier_values import (
+from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.distillation import Distillation
+from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.protos import tier_values, values
+from fedcore.protos.tier_values import (
     Holding,
     LeafDismissed,
     LeafJoin,
@@ -29,7 +29,7 @@ from protos.tier_values import (
     RoundShare,
     TierSpec,
 )
-from protos.values import (
+from fedcore.protos.values import (
     AppReply,
     AppTask,
     AssignmentFailure,

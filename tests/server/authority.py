@@ -3,11 +3,11 @@
 import datetime
 from pathlib import Path
 
-from storage.authority import create_authority, issue
-from storage.certificates import Identity, Kind, TlsMaterial, load_material
-from storage.token_text import JoinToken
-from storage.tokens import make_tokens
-from transport.enrolment import enrol
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.storage.pki.certificates import Identity, Kind, TlsMaterial, load_material
+from fedcore.storage.pki.token_text import JoinToken
+from fedcore.storage.pki.tokens import make_tokens
+from fedcore.transport.enrolment import enrol
 
 
 def make_authority(folder: Path, *leaves: tuple[str, Kind]) -> Path:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry
-from storage.checkpoint import fingerprint
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry
+from fedcore.storage.models.checkpoint import fingerprint
 from tests.fake_device import FakeDevice
 from tests.tiny_run import PATIENCE_S, WIDE, Served, write_model
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation.availability import Traces
-from tests.simulation.test_driver import TIMED, outcomes
+from fedcore.simulation.fleet.availability import Traces
+from tests.simulation.rounds.test_driver import TIMED, outcomes
 from tests.simulation.virtual import Simulated, prepare
 
 ROUNDS = 6  # of 2.8 virtual seconds each

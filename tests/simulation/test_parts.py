@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from fedcore.codec.chain import encode
-from fedcore.protocols import Json
+from fedcore.core.codec.chain import encode
+from fedcore.core.contract.protocols import Json
 from tests.simulation.test_trained import run, text
 
 __all__ = ["text"]  # a fixture

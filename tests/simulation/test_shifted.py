@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from client.rows import Rows
-from client.slow_cpu import SlowCpu
-from client.trainer import ModelSource, Trainer
-from client.training_state import TrainingState
-from fedcore.adapter import AdapterSpec, initial_adapter, restrict
-from fedcore.base_shift import Arrays, shift_shapes
-from fedcore.nn.batches import encode_rows
-from fedcore.nn.load import load_classifier
-from fedcore.nn.model_folder import load_tokenizer
-from protos.values import BaseShift, BlobRef
-from simulation.trainer import Order, Task, VirtualTrainer
+from fedcore.client.data.rows import Rows
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.client.training.trainer import ModelSource, Trainer
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.model.adapter import AdapterSpec, initial_adapter, restrict
+from fedcore.core.model.base_shift import Arrays, shift_shapes
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.model_folder import load_tokenizer
+from fedcore.nn.training.batches import encode_rows
+from fedcore.protos.values import BaseShift, BlobRef
+from fedcore.simulation.workload.trainer import Order, Task, VirtualTrainer
+from fedcore.transport.download import Received
 from tests.simulation.test_taught import LABELS, TEXTS, work_with
 from tests.tiny_models import random_keep_set, tiny_model
-from transport.handout import Received
 
 PLAIN = work_with(None)
 SHIFTED = replace(PLAIN, base_shift=BaseShift(whole=BlobRef(id="sha256:" + "1" * 64, size=1, name="1")))

@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.rows import Rows
-from client.slow_cpu import SlowCpu
-from client.trainer import ModelSource, Trainer
-from client.training_state import TrainingState
-from fedcore.adapter import AdapterSpec, initial_adapter, restrict
-from fedcore.assignment import Arm, TrainingSpec
-from fedcore.distillation import Distillation
-from fedcore.keep_set import KeepSet
-from fedcore.nn.batches import encode_rows
-from fedcore.nn.load import load_classifier
-from fedcore.nn.model_folder import load_tokenizer
-from protos.values import BlobRef, Work
-from simulation.trainer import Order, Task, VirtualTrainer
+from fedcore.client.data.rows import Rows
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.client.training.trainer import ModelSource, Trainer
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.distillation import Distillation
+from fedcore.core.model.adapter import AdapterSpec, initial_adapter, restrict
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.model_folder import load_tokenizer
+from fedcore.nn.training.batches import encode_rows
+from fedcore.protos.values import BlobRef, Work
+from fedcore.simulation.workload.trainer import Order, Task, VirtualTrainer
+from fedcore.transport.download import Received
 from tests.tiny_models import random_keep_set, tiny_model
-from transport.handout import Received
 
 TEXTS = tuple(f"word {n} of a row that is {'good' if n % 2 else 'bad'}" for n in range(11))
 LABELS = tuple("pos" if n % 2 else "neg" for n in range(11))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedcore.config_text import parse_config
-from fedcore.protocols import Json
-from server.run_folder import RunFolder
-from server.serve import new_run, reopen_run
-from simulation.run import simulate
-from simulation.scene import set_scene
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.serve import new_run, reopen_run
+from fedcore.simulation.run import simulate
+from fedcore.simulation.setup import set_scene
 from tests.simulation.virtual import Stopping
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcore.config import Config
-from fedcore.config_text import parse_config, to_toml
-from fedcore.geometry import Geometry
-from fedcore.rounds.result import RoundResult
-from server.assemble import make_engine
-from server.engine import Engine
-from server.ledger import Ledger
-from server.resuming import resumed_machine
-from server.run_folder import RunFolder
-from server.run_log import RunLog
-from server.serve import new_run, reopen_run
-from simulation.availability import Traces
-from simulation.clock import VirtualClock
-from simulation.driver import FOREVER_S, Driver
-from simulation.duration import TrainCost
-from simulation.fleet import VirtualFleet, make_fleet
-from simulation.states import DeviceFeedback
-from simulation.traffic import RealTraffic
-from simulation.wave import Waves
-from simulation.workload import Figures, Group, Lesson
-from storage.blobs import BlobStore
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.rounds.result import RoundResult
+from fedcore.server.aggregate.assemble import make_engine
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.server.serve import new_run, reopen_run
+from fedcore.simulation.fleet.availability import Traces
+from fedcore.simulation.fleet.duration import TrainCost
+from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
+from fedcore.simulation.rounds.clock import VirtualClock
+from fedcore.simulation.rounds.dispatch import Waves
+from fedcore.simulation.rounds.driver import FOREVER_S, Driver
+from fedcore.simulation.workload.device_states import DeviceFeedback
+from fedcore.simulation.workload.traffic import RealTraffic
+from fedcore.simulation.workload.workload import Figures, Group, Lesson
+from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import tiny_config, write_model
 
 ROWS = 5  # of every device

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.atomic import write_atomic
+from fedcore.storage.atomic import write_atomic
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from fedcore.assignment import Arm
-from fedcore.config import Config
-from fedcore.config_text import parse_config
-from fedcore.geometry import Geometry
-from fedcore.outcome import DeviceReport, GroupScores, Outcome, Status
-from fedcore.profile import DeviceProfile
-from strategies.table import make_strategy
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.assignment import Arm
+from fedcore.core.contract.outcome import DeviceReport, GroupScores, Outcome, Status
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.model.geometry import Geometry
+from fedcore.strategies.table import make_strategy
 
 GEOMETRY = Geometry(
     family="bert",

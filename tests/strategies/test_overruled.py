@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from fedcore.config import ClassConfig, Config, StrategyConfig, TrainingConfig
-from strategies.overruled import overruled
-from strategies.table import STRATEGIES
+from fedcore.core.config.tables import ClassConfig, Config, StrategyConfig, TrainingConfig
+from fedcore.strategies.overruled import overruled
+from fedcore.strategies.table import STRATEGIES
 
 
 def test_what_was_set_and_is_read_otherwise_is_told():

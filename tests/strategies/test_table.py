@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from fedcore.errors import ConfigError
-from strategies.table import STRATEGIES, make_strategy, resolve_settings
+from fedcore.core.errors import ConfigError
+from fedcore.strategies.table import STRATEGIES, make_strategy, resolve_settings
 
 HEAD = (("head.weight", (3, 32)), ("head.bias", (3,)))
 

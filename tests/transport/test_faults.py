@@ -10,22 +10,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import transport.link
-import transport.membership
-from fedcore.codec.chain import encode
-from fedcore.errors import TransportError
-from fedcore.geometry import Geometry
-from fedcore.keep_set import KeepSet
-from protos.values import BlobRef, Heartbeat, Work
-from storage.authority import create_authority, issue
-from storage.blobs import BlobStore
-from storage.certificates import load_material
-from storage.checkpoint import fingerprint
+import fedcore.transport.link
+import fedcore.transport.membership
+from fedcore.core.codec.chain import encode
+from fedcore.core.errors import TransportError
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.values import BlobRef, Heartbeat, Work
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.storage.pki.certificates import load_material
+from fedcore.transport.link import Link
+from fedcore.transport.retry import retrying
 from tests.fake_device import FakeDevice, open_link
 from tests.fault_proxy import FaultProxy, Way, proxying
 from tests.tiny_run import PATIENCE_S, WIDE, Served, serving, small_update, until, write_model
-from transport.link import Link
-from transport.retry import retrying
 
 MIB = 1 << 20
 LARGE = WIDE | {"num_hidden_layers": 3, "hidden_size": 256, "intermediate_size": 1024}
@@ -195,9 +195,9 @@ async def test_a_member_leaves_a_parent_that_swallows_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     beats = {"grpc.keepalive_time_ms": 400, "grpc.http2.ping_timeout_ms": 400}
-    options = [(key, beats.get(key, value)) for key, value in transport.link.CHANNEL_OPTIONS]
-    monkeypatch.setattr(transport.link, "CHANNEL_OPTIONS", options)
-    monkeypatch.setattr(transport.membership, "AGAIN_S", 0.5)
+    options = [(key, beats.get(key, value)) for key, value in fedcore.transport.link.CHANNEL_OPTIONS]
+    monkeypatch.setattr(fedcore.transport.link, "CHANNEL_OPTIONS", options)
+    monkeypatch.setattr(fedcore.transport.membership, "AGAIN_S", 0.5)
     dead, sibling = proxies
     device = device_behind(f"{dead.address},{sibling.address}", model, tmp_path)
     begun: list[float] = []

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.errors import BlobCorrupt, JoinRefused, ProtocolError, TransportError
-from fedcore.fingerprint import Fingerprint
-from fedcore.profile import DeviceProfile
-from protos.values import BlobRef, Heartbeat, Join, Role, UploadHeader
-from protos.wire import PROTOCOL
-from storage.blobs import BlobStore
-from storage.checkpoint import fingerprint
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.errors import BlobCorrupt, JoinRefused, ProtocolError, TransportError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.values import BlobRef, Heartbeat, Join, Role, UploadHeader
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.transport.link import Link, LinkSettings
+from fedcore.transport.throttle import Throttle
 from tests.fake_device import open_link
 from tests.tiny_run import PATIENCE_S, Served, serving, write_model
-from transport.link import Link, LinkSettings
-from transport.throttle import Throttle
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_coordinator_that_does_not_answer_is_a_transport_error(tmp_path:
 async def test_a_thin_downlink_takes_its_time_and_shows_how_fast_it_is(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.link.LARGE_BYTES", 100)
+    monkeypatch.setattr("fedcore.transport.link.LARGE_BYTES", 100)
     settings = LinkSettings(targets=(served.address,), tls=None, uplink=Throttle(0.0), downlink=Throttle(200_000.0))
     link = Link(settings)
     ref = next(each for each in (await link.describe()).model_files if each.name == "model.safetensors")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import transport.membership as module
-from fedcore.errors import CertificateError, FedcoreError, JoinRefused, ProtocolError, TransportError
-from protos.values import Downward, Goodbye, Heartbeat, RoundClosed, Welcome
+import fedcore.transport.membership as module
+from fedcore.core.errors import CertificateError, FedcoreError, JoinRefused, ProtocolError, TransportError
+from fedcore.protos.values import Downward, Goodbye, Heartbeat, RoundClosed, Welcome
+from fedcore.transport.membership import Membership
 from tests.client.conftest import WELCOME, broken
 from tests.tiny_run import PATIENCE_S
-from transport.membership import Membership
 
 SILENT = object()  # the other side says nothing, for ever
 Script = list[Any]  # what one stream answers: values, None for its end, errors to raise, SILENT

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedcore.codec.delta import make_delta
-from fedcore.errors import ProtocolError, TransportError
-from protos.values import BlobRef
-from storage.blob_name import blob_name
-from storage.blobs import BlobStore
-from transport.payload import fetch_all
+from fedcore.core.codec.delta import make_delta
+from fedcore.core.errors import ProtocolError, TransportError
+from fedcore.protos.values import BlobRef
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.transport.payload import fetch_all
 
 OLD = np.random.default_rng(0).standard_normal(3000).astype(np.float32).tobytes()
 NEW = (np.frombuffer(OLD, dtype=np.float32) * np.float32(1.001)).tobytes()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedcore.errors import BlobCorrupt, FedcoreError, ProtocolError, TransportError, UpdateLate
-from transport.retry import retrying
+from fedcore.core.errors import BlobCorrupt, FedcoreError, ProtocolError, TransportError, UpdateLate
+from fedcore.transport.retry import retrying
 
 
 class Transfer:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.errors import ConfigError
-from transport.throttle import Throttle
+from fedcore.core.errors import ConfigError
+from fedcore.transport.throttle import Throttle
 
 
 @dataclass

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedcore.protocols import Json
-from server.journal import read_events
-from storage.orphan import PARENT_VARIABLE
+from fedcore.core.contract.protocols import Json
+from fedcore.server.run.journal import read_events
+from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 PATIENCE_S = 90.0  # no test waits longer for anything; a busy machine imports torch slowly
 NEUTRAL = ("film", "plot", "actor", "the", "a", "was", "and", "story")
@@ -96,7 +96,7 @@ class Stage:
 
 def command(words: Sequence[object]) -> list[str]:
     """The command line of `fedcore WORDS`."""
-    return [sys.executable, "-m", "cli.main", *map(str, words)]
+    return [sys.executable, "-m", "fedcore.cli.main", *map(str, words)]
 
 
 def children(parent: int) -> list[int]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fedcore.protocols import Json
+from fedcore.core.contract.protocols import Json
 from tests.whole.stage import PATIENCE_S, Stage
 
 SCRIPT = """

@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from cli.main import app
-from fedcore.config_text import parse_config
-from fedcore.outcome import PHASES
-from fedcore.protocols import Json
+from fedcore.cli.main import app
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.outcome import PHASES
+from fedcore.core.contract.protocols import Json
 from tests.whole.stage import Stage, children, events, summary_of, texts
 from tests.whole.stranger import ask_stranger
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from client.options import ClientOptions, DataOptions, DeviceLimits
-from client.run import run_device
-from fedcore.protocols import Json
-from protos.records import overrides
-from server.flower.load import run_config
-from server.inspect_run import run_status
-from server.run_folder import RunFolder
+from fedcore.client.device.run import run_device
+from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits
+from fedcore.core.contract.protocols import Json
+from fedcore.protos.records import overrides
+from fedcore.server.flower.load import run_config
+from fedcore.server.run.inspect_run import run_status
+from fedcore.server.run.run_folder import RunFolder
 from tests.tiny_models import WORDS
 from tests.tiny_run import serving
 from tests.whole.flower_stage import APP, FlowerStage, free_port, staged

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.protocols import Json
+from fedcore.core.contract.protocols import Json
 from tests.whole.stage import Stage, Started, events, eventually, free_port, summary_of, texts
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from fedcore.protocols import Json
+from fedcore.cli.main import app
+from fedcore.core.contract.protocols import Json
 from tests.whole.stage import Stage, events, summary_of, texts
 from tests.whole.stranger import ask_stranger
 

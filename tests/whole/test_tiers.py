@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.protocols import Json
+from fedcore.core.contract.protocols import Json
 from tests.whole.stage import Stage, Started, children, events, eventually, summary_of, texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -15,8 +15,8 @@ over tokens as in its released code.
 import torch
 from torch import nn
 
-from fedcore.geometry import Cut
-from fedcore.nn.group_scores import effective_weight
+from fedcore.core.model.geometry import Cut
+from fedcore.nn.criteria.group_scores import effective_weight
 
 
 def amp(layer: nn.Module, cut: Cut, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""FLAP: weighted input feature variance. What hardly varies can be replaced by its mean (`fedcore.nn.compensation`).
+"""FLAP: weighted input feature variance. What hardly varies can be replaced by its mean.
+
+`fedcore.nn.criteria.compensation` does that.
 
     WIFV_j = Var(X_j) * ||W_:,j||_2^2
 
@@ -13,8 +15,8 @@ Source: An et al., "Fluctuation-based adaptive structured pruning for large lang
 import torch
 from torch import nn
 
-from fedcore.geometry import Cut
-from fedcore.nn.group_scores import column_sums, per_group
+from fedcore.core.model.geometry import Cut
+from fedcore.nn.criteria.group_scores import column_sums, per_group
 
 
 def flap(layer: nn.Module, cut: Cut, inputs: torch.Tensor) -> torch.Tensor:

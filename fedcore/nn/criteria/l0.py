@@ -23,14 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcore.geometry import READERS
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.group_state import GroupState
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import READERS
+from fedcore.nn.criteria.group_scores import scores_of_layers
 from fedcore.nn.criteria.hard_concrete import openness, sample, shifted_to
-from fedcore.nn.group_scores import scores_of_layers
-from fedcore.nn.objective import PLAIN, Objective
-from fedcore.outcome import GroupScores
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.objective import PLAIN, Objective
 
 OPENNESS = 0.75  # mean, of the groups a device still holds: closing more disturbs the training of the adapters
 FIRST = 0.0  # log-alpha of every group; the first shift brings it where it belongs

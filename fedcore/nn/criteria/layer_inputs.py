@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fedcore.errors import FedcoreError
-from fedcore.geometry import READERS, Cut
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.evaluate import forward_logits
-from fedcore.nn.group_scores import combine
-from fedcore.nn.objective import PLAIN, Objective
-from fedcore.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.errors import FedcoreError
+from fedcore.core.model.geometry import READERS, Cut
+from fedcore.nn.criteria.group_scores import combine
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.evaluate import forward_logits
+from fedcore.nn.training.objective import PLAIN, Objective
 
 See = Callable[[int, str, torch.Tensor], None]  # layer, module, inputs (tokens, in) in float32
 Rule = Callable[[nn.Module, Cut, torch.Tensor], torch.Tensor]  # layer, its cut, inputs -> scores (groups,)

@@ -3,7 +3,7 @@
     g = dB A + B dA,   score_g = average over steps of sum |g (W + s B A)|
 
 Source: Zhang et al., "LoRAPrune", 2024, arXiv 2305.18403, as in its released code: absolute, not squared, averaged
-with decay 0.9. How the member matrices of a group count together: `fedcore.nn.group_scores`.
+with decay 0.9. How the member matrices of a group count together: `fedcore.nn.criteria.group_scores`.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from fedcore.geometry import Cut
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.group_state import GroupState
-from fedcore.nn.frozen import first_trained_layer
-from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
-from fedcore.nn.lora import adapted, factors
-from fedcore.nn.objective import PLAIN, Objective
-from fedcore.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import Cut
+from fedcore.nn.criteria.group_scores import BLOCK_ROWS, combine, group_sums, unit_norm
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.frozen import first_trained_layer
+from fedcore.nn.model.lora import adapted, factors
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.objective import PLAIN, Objective
 
 DECAY = 0.9  # of the running averages
 

@@ -6,7 +6,8 @@ over rows of q, k, v, gate and up and columns of o and down that leave with the 
 change, are left out.
 
 Source: norms of whole structures as importance, Li et al., "Pruning filters for efficient ConvNets", 2017, arXiv
-1608.08710, section 3.1 (L1 there, L2 here, as in `storage.magnitudes`, which orders groups before anybody trained).
+1608.08710, section 3.1 (L1 there, L2 here, as in `fedcore.storage.models.magnitudes`, which orders groups before
+anybody trained).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.group_scores import column_sums, per_group, row_sums, scores_of_layers
-from fedcore.nn.objective import PLAIN, Objective
-from fedcore.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.nn.criteria.group_scores import column_sums, per_group, row_sums, scores_of_layers
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.objective import PLAIN, Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

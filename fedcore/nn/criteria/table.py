@@ -1,21 +1,21 @@
-"""All importance criteria by name: `training.importance`. What each costs stands in `fedcore.pruning.criteria`."""
+"""All importance criteria by name: `training.importance`. What each costs stands in `fedcore.core.pruning.criteria`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fedcore.errors import ConfigError
-from fedcore.geometry import Geometry
+from fedcore.core.errors import ConfigError
+from fedcore.core.model.geometry import Geometry
 from fedcore.nn.criteria.amp import amp
-from fedcore.nn.criteria.chance import ChanceScorer
 from fedcore.nn.criteria.flap import flap
-from fedcore.nn.criteria.group_state import GroupState
 from fedcore.nn.criteria.l0 import FIRST, L0Scorer
 from fedcore.nn.criteria.layer_inputs import InputScorer
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.magnitude import MagnitudeScorer
-from fedcore.nn.criteria.scorer import Scorer
+from fedcore.nn.criteria.random import ChanceScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.criteria.wanda_sp import wanda_sp
+from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

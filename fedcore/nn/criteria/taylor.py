@@ -1,7 +1,7 @@
 """Taylor: |weight x gradient| of the effective weights, from the true gradients of one calibration batch.
 
 Source: Molchanov et al., "Importance estimation for neural network pruning", 2019, arXiv 1906.10771, eq. 8 in its
-absolute form. How the member matrices of a group count together: `fedcore.nn.group_scores`.
+absolute form. How the member matrices of a group count together: `fedcore.nn.criteria.group_scores`.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fedcore.nn.batches import Batch
-from fedcore.nn.classifier import Classifier
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.nn.criteria.group_scores import BLOCK_ROWS, combine, group_sums
 from fedcore.nn.criteria.layer_inputs import calibration_failed
-from fedcore.nn.evaluate import forward_logits
-from fedcore.nn.group_scores import BLOCK_ROWS, combine, group_sums
-from fedcore.nn.lora import trainable_parameters
-from fedcore.nn.objective import PLAIN, Objective
-from fedcore.outcome import GroupScores
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import trainable_parameters
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.evaluate import forward_logits
+from fedcore.nn.training.objective import PLAIN, Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ its structured form "Wanda-sp" as in An et al., 2024, arXiv 2312.11983, and its 
 import torch
 from torch import nn
 
-from fedcore.geometry import Cut
-from fedcore.nn.group_scores import column_sums, per_group, rows_of
+from fedcore.core.model.geometry import Cut
+from fedcore.nn.criteria.group_scores import column_sums, per_group, rows_of
 
 
 def wanda_sp(layer: nn.Module, cut: Cut, inputs: torch.Tensor) -> torch.Tensor:

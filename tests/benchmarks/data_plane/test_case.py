@@ -5,8 +5,8 @@ import math
 import pytest
 
 from benchmarks.data_plane.case import Case, size_text, spec_of, write_model
-from fedcore.config_text import parse_config
-from server.preflight import check_run
+from fedcore.core.config.toml import parse_config
+from fedcore.server.run.preflight import check_run
 
 
 @pytest.mark.parametrize("size", [1_000, 10_000_000, 100_000_000, 500_000_000])

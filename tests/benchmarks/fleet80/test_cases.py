@@ -6,9 +6,9 @@ import pytest
 from benchmarks.fleet80.cases import Case, changed, make_case
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS, Variant
-from fedcore.config import Config
-from fedcore.errors import ConfigError
-from strategies.table import STRATEGIES
+from fedcore.core.config.tables import Config
+from fedcore.core.errors import ConfigError
+from fedcore.strategies.table import STRATEGIES
 
 FAST = TRACKS["fast"]
 

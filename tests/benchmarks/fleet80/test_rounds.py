@@ -1,9 +1,9 @@
 import pytest
 
 from benchmarks.fleet80.rounds import PARTS, round_figures
-from fedcore.outcome import Status
-from fedcore.protocols import Json
-from fedcore.rounds.result import MemberResult, RoundResult
+from fedcore.core.contract.outcome import Status
+from fedcore.core.contract.protocols import Json
+from fedcore.core.rounds.result import MemberResult, RoundResult
 
 
 def row(device: str, kind: str, *, download: float, train: float, upload: float, status: str = "accepted") -> Json:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import benchmarks.fleet80.run
-import client.judge
+import fedcore.client.evaluation.judge
 from benchmarks.fleet80.bits import packed, unpacked
 from benchmarks.fleet80.cases import Case, make_case
 from benchmarks.fleet80.examine import Examiner
@@ -17,7 +17,7 @@ from benchmarks.fleet80.run import run_case
 from benchmarks.fleet80.stored import Result, load
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
-from simulation.judging import Judging
+from fedcore.simulation.rounds.evaluation import Judging
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
 
@@ -54,7 +54,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 240)])
     model = tiny_model(root / "bert", "bert")
     with pytest.MonkeyPatch.context() as patch:  # threads of a tiny model wait for each other longer than they work
-        patch.setattr(client.judge, "use_all_cores", lambda: None)
+        patch.setattr(fedcore.client.evaluation.judge, "use_all_cores", lambda: None)
         yield Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
 
 

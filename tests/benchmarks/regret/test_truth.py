@@ -12,9 +12,9 @@ from benchmarks.regret.truth import (
     joined,
     normal_cdf,
 )
-from fedcore.assignment import Arm
-from fedcore.bandit.reward import reward_parts, rewards_of
-from fedcore.outcome import DeviceReport, Outcome, Status
+from fedcore.core.bandit.reward import reward_parts, rewards_of
+from fedcore.core.contract.assignment import Arm
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
 
 WEIGHTS = (0.5, 0.2, 0.1, 0.2)
 REACH = 0.8

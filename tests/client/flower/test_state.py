@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
-from client.flower.context import load_context, save_context
-from client.flower.state import NodeState, node_folder
-from client.state import StateFolder
-from client.training_state import TrainingState
-from fedcore.geometry import geometry_from_config
-from fedcore.keep_set import KeepSet
-from fedcore.nn.moments import Holding, Moment
+from fedcore.client.device.state import StateFolder
+from fedcore.client.flower.context import load_context, save_context
+from fedcore.client.flower.state import NodeState, node_folder
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.nn.training.moments import Holding, Moment
 from tests.tiny_run import MODEL
 
 KEEP_SET = KeepSet.full(geometry_from_config(MODEL))

@@ -4,13 +4,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fedcore.errors import ConfigError
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.group_state import GroupState
+from fedcore.core.errors import ConfigError
+from fedcore.nn.criteria.group_scores import combine
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
-from fedcore.nn.group_scores import combine
-from fedcore.nn.lora import adapted, factors, trainable_parameters
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import adapted, factors, trainable_parameters
+from fedcore.nn.training.group_state import GroupState
 from tests.scored import adapted_classifier, assert_scores, grouped, labelled_batch, loss_of
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
 

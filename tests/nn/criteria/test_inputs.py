@@ -7,14 +7,14 @@ import pytest
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from fedcore.errors import FedcoreError
-from fedcore.geometry import READERS, Cut
-from fedcore.nn.classifier import Classifier
+from fedcore.core.errors import FedcoreError
+from fedcore.core.model.geometry import READERS, Cut
 from fedcore.nn.criteria.amp import amp
 from fedcore.nn.criteria.flap import flap
 from fedcore.nn.criteria.layer_inputs import InputScorer, watch_inputs
 from fedcore.nn.criteria.wanda_sp import wanda_sp
-from fedcore.nn.surgery import shrink
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.surgery import shrink
 from tests.scored import adapted_classifier, effective, labelled_batch
 from tests.tiny_classifiers import FAMILIES
 from tests.tiny_models import random_keep_set

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from fedcore.assignment import TrainingSpec
-from fedcore.nn.batched_train import VirtualTask, train_batched
-from fedcore.nn.classifier import Classifier
-from fedcore.nn.criteria.group_state import GroupState
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.nn.batched.train import VirtualTask, train_batched
 from fedcore.nn.criteria.hard_concrete import openness, shifted_to
 from fedcore.nn.criteria.l0 import OPENNESS, RATE, L0Scorer
-from fedcore.nn.lora import read_adapter
-from fedcore.nn.surgery import shrink
-from fedcore.nn.train import TrainingAids, TrainResult, train
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import read_adapter
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.train import TrainingAids, TrainResult, train
 from tests.scored import adapted_classifier, loss_of
 from tests.tiny_classifiers import FAMILIES, learnable_rows
 from tests.tiny_models import random_keep_set

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from fedcore.errors import ConfigError
+from fedcore.core.errors import ConfigError
+from fedcore.core.pruning.criteria import CRITERIA, Criterion
+from fedcore.core.pruning.score_check import verify_scores
 from fedcore.nn.criteria.table import SCORERS, Beginning, make_scorer
-from fedcore.nn.surgery import shrink
-from fedcore.pruning.criteria import CRITERIA, Criterion
-from fedcore.pruning.score_check import verify_scores
+from fedcore.nn.model.surgery import shrink
 from tests.scored import adapted_classifier, labelled_batch, loss_of
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
 from tests.tiny_models import random_keep_set

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fedcore.nn.criteria.chance import ChanceScorer
 from fedcore.nn.criteria.magnitude import MagnitudeScorer
-from fedcore.nn.surgery import shrink
+from fedcore.nn.criteria.random import ChanceScorer
+from fedcore.nn.model.surgery import shrink
 from tests.scored import MEMBERS, adapted_classifier, effective, labelled_batch
 from tests.tiny_classifiers import FAMILIES
 from tests.tiny_models import random_keep_set

@@ -1,9 +1,9 @@
 from hypothesis import given, settings
 
-from protos.convert import blob
-from protos.v1 import blob_pb2 as pb
-from protos.values import BlobRef, UploadHeader
-from protos.wire import CHUNK_BYTES, INLINE_BYTES, MAX_MESSAGE_BYTES
+from fedcore.protos.convert import blob
+from fedcore.protos.v1 import blob_pb2 as pb
+from fedcore.protos.values import BlobRef, UploadHeader
+from fedcore.protos.wire import CHUNK_BYTES, INLINE_BYTES, MAX_MESSAGE_BYTES
 from tests.protos.wire_values import HEADERS, REFS
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 from hypothesis import given, settings
 
-from fedcore.errors import ConfigError, ProtocolError
-from protos.convert.device import (
+from fedcore.core.errors import ConfigError, ProtocolError
+from fedcore.protos.convert.device import (
     describe_request,
     description_from_pb,
     description_to_pb,
@@ -12,8 +12,8 @@ from protos.convert.device import (
     join_to_pb,
     newcomer_from_pb,
 )
-from protos.v1 import device_pb2 as pb
-from protos.values import Join, Newcomer, Role, RunDescription
+from fedcore.protos.v1 import device_pb2 as pb
+from fedcore.protos.values import Join, Newcomer, Role, RunDescription
 from tests.protos.wire_values import DESCRIPTIONS, JOINS, NEWCOMERS
 
 PROFILE = pb.DeviceProfile(name="nx-0", device_class="nx", num_examples=5, slowdown=1.0)

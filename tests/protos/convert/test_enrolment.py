@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.convert import enrolment as wire
-from protos.v1 import enrolment_pb2
-from protos.values import EnrolmentRequest
+from fedcore.protos.convert import enrolment as wire
+from fedcore.protos.v1 import enrolment_pb2
+from fedcore.protos.values import EnrolmentRequest
 
 
 @given(token=st.text(max_size=16), secret=st.binary(max_size=32), csr=st.binary(max_size=99), note=st.text(max_size=9))

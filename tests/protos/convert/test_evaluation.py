@@ -1,9 +1,9 @@
 import pytest
 
-from fedcore.errors import ProtocolError
-from protos.convert.evaluation import result_from_pb, result_to_pb, task_from_pb
-from protos.v1 import evaluation_pb2 as pb
-from protos.values import EvaluatorResult
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.convert.evaluation import result_from_pb, result_to_pb, task_from_pb
+from fedcore.protos.v1 import evaluation_pb2 as pb
+from fedcore.protos.values import EvaluatorResult
 
 
 def test_a_task_of_no_known_kind_is_refused() -> None:

@@ -3,9 +3,9 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given, settings
 
-from fedcore.errors import ConfigError, ProtocolError
-from fedcore.trains import EVERYTHING
-from protos.convert.round import (
+from fedcore.core.errors import ConfigError, ProtocolError
+from fedcore.core.model.trained_part import EVERYTHING
+from fedcore.protos.convert.round import (
     submission_from_bytes,
     submission_to_bytes,
     verdict_from_pb,
@@ -14,8 +14,8 @@ from protos.convert.round import (
     work_key,
     work_to_pb,
 )
-from protos.v1 import round_pb2 as pb
-from protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.v1 import round_pb2 as pb
+from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
 from tests.protos.wire_values import SUBMISSIONS, WORK
 
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.errors import ProtocolError
-from protos.convert.stream import request, request_value, response, response_value
-from protos.tier_values import AnyDownward, AnyUpward, TierDownward, TierUpward
-from protos.v1 import fleet_pb2
-from protos.values import Downward, Upward
+from fedcore.core.errors import ProtocolError
+from fedcore.protos.convert.stream import request, request_value, response, response_value
+from fedcore.protos.tier_values import AnyDownward, AnyUpward, TierDownward, TierUpward
+from fedcore.protos.v1 import fleet_pb2
+from fedcore.protos.values import Downward, Upward
 from tests.protos.wire_values import DOWNWARD, PARTS, UPWARD, value_classes
 
 

@@ -10,16 +10,16 @@ from flwr.app.message import make_message
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedcore.codec.chain import encode
-from fedcore.fingerprint import Fingerprint
-from fedcore.geometry import Geometry
-from fedcore.keep_set import KeepSet
-from fedcore.profile import DeviceProfile
-from protos.convert.stream import request_to_bytes, response_from_bytes
-from protos.records import BLOBS, JOIN, MESSAGES, RECORD, encoding
-from protos.values import AssignmentFailure, BlobRef, Join, Role, UpdateSubmission, Upward, Work
-from protos.wire import PROTOCOL
-from storage.blob_name import blob_name
+from fedcore.core.codec.chain import encode
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
+from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, encoding
+from fedcore.protos.values import AssignmentFailure, BlobRef, Join, Role, UpdateSubmission, Upward, Work
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
 
 Fault = Callable[["Answer"], Message]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
-from fedcore.errors import CertificateError
-from storage.certificates import load_material
-from storage.revocation import revoke
+from fedcore.core.errors import CertificateError
+from fedcore.storage.pki.certificates import load_material
+from fedcore.storage.pki.revocation import revoke
 from tests.flower_app import client_app, server_app
 from tests.flower_coordinator import serving_app
 from tests.server.authority import make_authority

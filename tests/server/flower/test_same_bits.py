@@ -9,15 +9,15 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.flower.app import client_app
-from client.flower.settings import NodeSettings, node_settings
-from client.options import ClientOptions, DataOptions, DeviceLimits
-from client.run import run_device
-from server.flower.app import open_run
-from server.flower.strategy import FedcoreStrategy
-from server.inspect_run import replay_run
-from server.ledger import Ledger
-from server.run_folder import RunFolder
+from fedcore.client.device.run import run_device
+from fedcore.client.flower.app import client_app
+from fedcore.client.flower.settings import NodeSettings, node_settings
+from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits
+from fedcore.server.flower.app import open_run
+from fedcore.server.flower.strategy import FedcoreStrategy
+from fedcore.server.run.inspect_run import replay_run
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
 from tests.server.flower.conftest import DirectGrid
 from tests.tiny_models import WORDS, tiny_model
 from tests.tiny_run import serving, tiny_config

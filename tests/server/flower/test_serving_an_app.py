@@ -13,13 +13,13 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result
 
-from fedcore.errors import CertificateError, JoinRefused, RunError, TransportError
-from protos.values import BlobRef, UploadHeader
-from server import session
-from server.flower import host
-from storage.authority import create_authority, issue
-from storage.blob_name import blob_name
-from storage.certificates import load_material
+from fedcore.core.errors import CertificateError, JoinRefused, RunError, TransportError
+from fedcore.protos.values import BlobRef, UploadHeader
+from fedcore.server.flower import host
+from fedcore.server.members import sessions as session
+from fedcore.storage.blobs.name import blob_name
+from fedcore.storage.pki.authority import create_authority, issue
+from fedcore.storage.pki.certificates import load_material
 from tests.fake_device import open_link
 from tests.fault_proxy import proxying
 from tests.flower_app import client_app, server_app

@@ -10,16 +10,16 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedcore.errors import ConfigError, RunError
-from server.flower import replies
-from server.flower.app import open_run
-from server.flower.run import FlowerRun
-from server.flower.settings import run_settings
-from server.flower.strategy import FedcoreStrategy
-from server.journal import read_events
-from server.ledger import Ledger
-from server.run_folder import RunFolder
-from strategies.table import STRATEGIES
+from fedcore.core.errors import ConfigError, RunError
+from fedcore.server.flower import replies
+from fedcore.server.flower.app import open_run
+from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.settings import run_settings
+from fedcore.server.flower.strategy import FedcoreStrategy
+from fedcore.server.run.journal import read_events
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.strategies.table import STRATEGIES
 from tests.server.conftest import TinyModel
 from tests.server.flower import fake_node
 from tests.server.flower.fake_node import FakeNodes, Fault, right

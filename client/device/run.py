@@ -1,0 +1,219 @@
+"""A device or evaluator process: put it together, hold its place in the run, leave nothing behind."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
+from fedcore.client.device.alive import kept_alive
+from fedcore.client.device.arrival import arrive
+from fedcore.client.device.state import StateFolder
+from fedcore.client.options import ClientOptions, DeviceLimits
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.core.codec.grammar import PARTS
+from fedcore.core.contract.profile import DeviceProfile, Trial, check_name
+from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
+from fedcore.protos.wire import PROTOCOL
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.transport.link import Link, LinkSettings
+from fedcore.transport.membership import Membership
+from fedcore.transport.throttle import Throttle
+
+if TYPE_CHECKING:
+    from fedcore.client.device.agent import Agent
+    from fedcore.client.evaluation.evaluator import Evaluator
+    from fedcore.client.training.trainer import ModelSource
+
+BITS_PER_MEGABIT = 1e6
+
+
+async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
+    """Be a device until the run is over; returns the coordinator's parting words."""
+    rows = await asyncio.to_thread(device_rows, options.data)  # before anybody is asked: they may not be readable
+    profile = _profile(options.name, limits, rows)
+    link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
+    state = StateFolder.open(options.state)
+    newcomer = Newcomer(
+        name=options.name,
+        device_class=limits.device_class,
+        needs_model=options.model is None,
+        wants_shard=options.data.ask_shard,
+        device_uuid=state.uuid() if options.data.ask_shard else "",
+    )
+    try:
+        description, model = await arrive(link, options, newcomer)
+        if options.data.ask_shard:
+            given = shard_given(description.shard)
+            options.say(f"its rows are shard {given.index} of {given.count}")
+            rows = await asyncio.to_thread(cut, rows, given)
+            profile = _profile(options.name, limits, rows)
+        return await _device(options, profile, rows, link, state, description, model)
+    finally:
+        await link.close()
+
+
+def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
+    return DeviceProfile(
+        name=name,
+        device_class=limits.device_class,
+        num_examples=len(rows),
+        memory_mb=limits.memory_mb,
+        slowdown=limits.slowdown,
+        uplink_mbps=limits.uplink_mbps,
+        downlink_mbps=limits.downlink_mbps,
+        label_counts=tuple(sorted(Counter(rows.labels).items())),
+        network=limits.network,
+        codecs=PARTS,
+    )
+
+
+async def run_evaluator(options: ClientOptions) -> str:
+    """Be the evaluator until the run is over; returns the coordinator's parting words."""
+    check_name(options.name, "evaluator name")
+    test = await asyncio.to_thread(test_rows, options.data)
+    train = await asyncio.to_thread(training_rows, options.data)
+    link = _link(options, 0.0, 0.0)
+    try:
+        description, model = await arrive(link, options)
+        return await _evaluator(options, test, train, link, description, model)
+    finally:
+        await link.close()
+
+
+async def _device(
+    options: ClientOptions,
+    profile: DeviceProfile,
+    rows: Rows,
+    link: Link,
+    state: StateFolder,
+    description: RunDescription,
+    model: Path,
+) -> str:
+    # Imported here: torch takes seconds, and a wrong address or a missing row is told without it.
+    from fedcore.client.device.agent import Agent
+    from fedcore.client.training.trainer import Trainer
+
+    profile = replace(profile, trial=await _trial(description, model, link, profile.slowdown))
+    join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
+
+    def make_trainer(welcome: Welcome) -> Trainer:
+        return Trainer(_source(model, description, welcome), rows, SlowCpu(profile.slowdown))
+
+    agent = Agent(
+        name=options.name,
+        link=link,
+        state=state,
+        make_trainer=make_trainer,
+        num_examples=len(rows),
+        memory_mb=profile.memory_mb,
+        say=options.say,
+    )
+    return await _stay(options, link, state, join, agent)
+
+
+async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> Trial:
+    """Measure this device, so that its first round need not find out how fast it is.
+
+    A link is known where the base model came down it.
+    """
+    from fedcore.nn.training.self_measurement import training_gflops
+
+    gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
+    return Trial(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
+
+
+async def _evaluator(
+    options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
+) -> str:
+    from fedcore.client.evaluation.evaluator import Evaluator
+    from fedcore.client.evaluation.judge import Judge
+
+    join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
+
+    def make_judge(welcome: Welcome) -> Judge:
+        return Judge(source=_source(model, description, welcome), test=test, train=train)
+
+    evaluator = Evaluator(
+        name=options.name,
+        link=link,
+        blobs=BlobStore(options.state / "blobs"),
+        make_judge=make_judge,
+        say=options.say,
+    )
+    return await _stay(options, link, StateFolder.open(options.state), join, evaluator)
+
+
+async def _join(
+    options: ClientOptions,
+    description: RunDescription,
+    *,
+    role: Role,
+    model: Path,
+    labels: tuple[str, ...],
+    profile: DeviceProfile | None = None,
+) -> Join:
+    """What every join of this process says; whose it is, and of which session, `_stay` fills in."""
+    return Join(
+        protocol_min=PROTOCOL,
+        protocol_max=PROTOCOL,
+        role=role,
+        name=options.name,
+        device_uuid="",
+        epoch=0,
+        profile=profile,
+        fingerprint=await asyncio.to_thread(fingerprint, model),
+        max_length=description.max_length,
+        labels=labels,
+    )
+
+
+async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Join, worker: "Agent | Evaluator") -> str:
+    """Hold a place in the run to its end, in one session after the other; returns the parting words."""
+
+    async def make_join() -> Join:
+        uuid, epoch = state.identity()
+        held = state.keep_set()  # an evaluator never has one
+        return replace(join, device_uuid=uuid, epoch=epoch, keep_set=held.blob_id if held is not None else "")
+
+    member = Membership(
+        link=link,
+        make_join=make_join,
+        on_welcome=worker.welcome,
+        on_message=worker.message,
+        say=options.say,
+        reconnect_s=options.reconnect_s,
+    )
+    try:
+        return await kept_alive(member.run(), link, options.alive)
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker.close()
+
+
+def _source(model: Path, description: RunDescription, welcome: Welcome) -> "ModelSource":
+    from fedcore.client.training.trainer import ModelSource
+
+    return ModelSource(
+        folder=model,
+        labels=welcome.labels,
+        head=description.head,
+        dtype=description.dtype,
+        max_length=description.max_length,
+        targets=welcome.targets,
+    )
+
+
+def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:
+    return Link(
+        LinkSettings(
+            targets=options.targets,
+            tls=options.tls,
+            uplink=Throttle(uplink_mbps * BITS_PER_MEGABIT),
+            downlink=Throttle(downlink_mbps * BITS_PER_MEGABIT),
+        )
+    )

@@ -1,0 +1,178 @@
+"""The evaluator: measures the global adapter, makes class exports, trains the centralised reference."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.client.evaluation.judge import Judge
+from fedcore.client.training.held_shift import HeldShift
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.errors import FedcoreError, TransportError
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.tier_values import AnyDownward
+from fedcore.protos.values import (
+    BlobRef,
+    EvaluateTask,
+    EvaluatorResult,
+    EvaluatorTask,
+    ExportOutcome,
+    ExportTask,
+    GlobalAdapter,
+    ReferenceTask,
+    UploadHeader,
+    Welcome,
+)
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.transport.download import read_handout
+from fedcore.transport.link import Link, Stream
+from fedcore.transport.payload import fetch_all, payload
+from fedcore.transport.retry import retrying
+
+T = TypeVar("T")
+
+MAX_REPORT = 500  # characters of an error that travel to the coordinator
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluator:
+    """Carries out one task at a time; the coordinator repeats a task that a lost connection swallowed."""
+
+    name: str
+    link: Link
+    blobs: BlobStore
+    make_judge: Callable[[Welcome], Judge]
+    say: Callable[[str], None]
+    _judge: Judge | None = None
+    _session: str = ""
+    _stream: Stream | None = None
+    _job: asyncio.Task[None] | None = None
+    _task: EvaluatorTask | None = None  # the last one begun
+    _result: EvaluatorResult | None = None  # of that one, once there is one
+    _shift: HeldShift = field(default_factory=HeldShift)
+    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
+
+    async def welcome(self, welcome: Welcome, stream: Stream) -> None:
+        """Take a seat."""
+        self._session, self._stream = welcome.session, stream
+        if self._judge is None:
+            self._judge = self.make_judge(welcome)
+            self.say(f"joined; labels {', '.join(welcome.labels)}")
+
+    async def message(self, message: AnyDownward, stream: Stream) -> None:
+        """Begin a task; one that is already under way or done is not begun again."""
+        if not isinstance(message, EvaluatorTask):
+            return
+        self._stream = stream
+        running = self._job is not None and not self._job.done()
+        # Compared as a whole: a coordinator that was started again counts its tasks from 1 again.
+        if message == self._task and running:
+            return
+        if message == self._task and self._result is not None:
+            await stream.send(self._result)
+            return
+        if self._job is not None:
+            self._job.cancel()
+        self._task, self._result = message, None
+        self._job = asyncio.create_task(self._carry_out(message))
+
+    async def close(self) -> None:
+        """Stop what is being worked on."""
+        if self._job is not None:
+            self._job.cancel()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _carry_out(self, task: EvaluatorTask) -> None:
+        while True:
+            stream = self._stream
+            try:
+                if self._result is None:
+                    self._result = await self._tried(task)
+                if stream is not None:
+                    await stream.send(self._result)
+                return
+            except FedcoreError as error:
+                self.say(f"{error}; the coordinator sends the task again")
+                if self._stream is stream:
+                    return
+                # The connection is back already, so the task has been sent again: this job answers it.
+
+    async def _tried(self, task: EvaluatorTask) -> EvaluatorResult:
+        """Carry a task out; raises TransportError where the connection broke."""
+        try:
+            return EvaluatorResult(id=task.id, outcome=await self._outcome(task))
+        except TransportError:
+            raise
+        except FedcoreError as error:
+            message = str(error)
+        except Exception as error:  # out of memory, a disk that is full: this figure is lost, the evaluator is not
+            message = f"{type(error).__name__}: {error}"
+        self.say(f"task failed: {message}")
+        return EvaluatorResult(id=task.id, outcome=None, error=message[:MAX_REPORT])
+
+    async def _outcome(self, task: EvaluatorTask) -> Metrics | ExportOutcome:
+        judge = self._ready()
+        match task.kind:
+            case EvaluateTask() as evaluate:
+                handout = await self._handout(evaluate.adapter)
+                metrics = await self._run(judge.evaluate, handout, evaluate.rows, evaluate.lora_scale)
+                self.say(f"round {evaluate.adapter.round}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
+                return metrics
+            case ReferenceTask() as reference:
+                handout = await self._handout(reference.start)
+                return await self._run(judge.reference, handout, reference)
+            case ExportTask() as export:
+                return await self._export(judge, export)
+
+    async def _export(self, judge: Judge, task: ExportTask) -> ExportOutcome:
+        handout = await self._handout(task.adapter)
+        await retrying(lambda: fetch_all(self.link, self.blobs, [task.keep_set]))
+        keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
+        with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
+            out = Path(folder) / task.device_class
+            made = await self._run(judge.export, handout, keep_set, task.lora_scale, out)
+            files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
+        self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
+        return ExportOutcome(
+            metrics=made.metrics,
+            files=files,
+            parameters=made.parameters,
+            dense_parameters=made.dense_parameters,
+            latency_s=made.latency_s,
+            dense_latency_s=made.dense_latency_s,
+            dense_size_bytes=made.dense_size_bytes,
+        )
+
+    async def _send(self, path: Path, name: str) -> BlobRef:
+        data = path.read_bytes()
+        ref = BlobRef(id=self.blobs.put_bytes(data), size=len(data), name=name)
+        await retrying(lambda: self.link.upload(memoryview(data), self._header(ref)))
+        self.blobs.delete(ref.id)
+        return ref
+
+    def _header(self, ref: BlobRef) -> UploadHeader:
+        return UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
+
+    async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
+        refs = [*adapter.rank_blocks, adapter.head, *self._shift.lacks(adapter.base_shift)]
+        await retrying(lambda: fetch_all(self.link, self.blobs, refs))
+        self._shift.take(adapter.base_shift, self.blobs)
+        return read_handout(self.blobs, adapter.rank_blocks, adapter.head) | self._shift.tensors
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    def _ready(self) -> Judge:
+        if self._judge is None:
+            raise TransportError("a task came before the welcome")
+        return self._judge
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,254 @@
+"""Carrying out one assignment with torch: prune, attach, train, take the increment. Runs on one worker thread."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.data.label_prior import LabelPlan, label_plan
+from fedcore.core.errors import FedcoreError
+from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
+from fedcore.core.model.geometry import Geometry
+from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter
+from fedcore.nn.model.shift import add_shift
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.batches import EncodedRows, encode_for
+from fedcore.nn.training.moments import Holding, Moments, follow
+from fedcore.nn.training.scorer import Scorer
+from fedcore.nn.training.teacher import Answers, Teacher, answers
+from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
+from fedcore.protos.values import Work
+from fedcore.transport.download import Received
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class Cancelled(FedcoreError):
+    """The assignment was taken back while it was being worked on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which base model, how it is read, and what the run agreed on."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    head: str
+    dtype: str
+    max_length: int
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRound:
+    """What local training leaves: the increment of what trained (device coordinates, scale folded in), and more."""
+
+    increment: Arrays
+    result: TrainResult
+    state: TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The increment (device coordinates, scale folded in) and what was measured on the way."""
+
+    increment: Arrays
+    result: TrainResult
+    prune_s: float
+    train_s: float
+    state: TrainingState
+    geometry: Geometry  # of the dense model
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Keeps one model warm over the rounds; loads it anew for a keep-set that is no subset, or another base shift."""
+
+    source: ModelSource
+    rows: Rows
+    slow: SlowCpu
+    clock: Callable[[], float] = time.perf_counter
+    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several
+    cancel: threading.Event = field(default_factory=threading.Event)
+    _classifier: Classifier | None = None
+    _shift: str = ""  # which base shift is in its weights
+    _encoded: EncodedRows | None = None
+
+    def prepare(self) -> None:
+        """Load model, tokenizer and rows ahead of the first assignment."""
+        self._loaded()
+
+    def work_for(self, rows: Rows, slow: SlowCpu) -> None:
+        """Be another device from here on, with the same model: nothing of one device stays in it for the next."""
+        self.rows, self.slow, self._encoded = rows, slow, None
+
+    def run(
+        self,
+        work: Work,
+        received: Received,
+        state: TrainingState,
+        on_step: Callable[[int], None],
+    ) -> Trained:
+        """Carry out `work` from the adapter received for it.
+
+        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
+        """
+        begin, cpu = self.clock(), self.cpu_clock()
+        classifier = self._shaped(work, received)
+        before = held_adapter(classifier, work, received, self.source.targets)
+        load_adapter(classifier, before)
+        self.slow.pause(self.cpu_clock() - cpu)
+        pruned = self.clock()
+        local = local_round(
+            classifier,
+            self._rows(),
+            work,
+            before,
+            state,
+            on_step=lambda step, _: self._step(step, on_step),
+            pace=Pace(clock=self.cpu_clock, pause=self._pause),
+            teacher=lambda rows, wanted: self._taught(rows, wanted, work, received.tensors),
+        )
+        return Trained(
+            increment=local.increment,
+            result=local.result,
+            prune_s=pruned - begin,
+            train_s=self.clock() - pruned,
+            state=local.state,
+            geometry=classifier.geometry,
+        )
+
+    def _taught(self, rows: EncodedRows, wanted: NDArray[np.int64], work: Work, handout: Tensors) -> Answers:
+        """Ask the dense model with the adapter handed out: loaded for this, and let go of before the first step."""
+        source = self.source
+        dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        add_shift(dense, handout)
+        attach(dense, rank=work.arm.rank, scale=work.training.lora_scale, targets=source.targets)
+        received = Received(keep_set=dense.keep_set, tensors=handout)  # all rows: no rings where there is a teacher
+        load_adapter(dense, held_adapter(dense, work, received, source.targets))
+        return answers(dense, rows, wanted, work.training.batch_size)
+
+    def _step(self, step: int, on_step: Callable[[int], None]) -> None:
+        if self.cancel.is_set():
+            raise Cancelled(f"training stopped at step {step}: the assignment was taken back")
+        on_step(step)
+
+    def _pause(self, cpu_seconds: float) -> None:
+        self.slow.pause(cpu_seconds)
+
+    def _loaded(self) -> Classifier:
+        if self._classifier is None:
+            source = self.source
+            self._classifier = load_classifier(
+                source.folder, labels=source.labels, head=source.head, dtype=source.dtype
+            )
+        self._rows()
+        return self._classifier
+
+    def _rows(self) -> EncodedRows:
+        if self._encoded is None:
+            ids = label_ids(self.rows, self.source.labels)
+            self._encoded = encode_for(self.source.folder, self.rows.texts, ids.tolist(), self.source.max_length)
+        return self._encoded
+
+    def _shaped(self, work: Work, received: Received) -> Classifier:
+        keep_set, classifier, shift = received.keep_set, self._loaded(), shift_id(work)
+        keep_set.validate(classifier.geometry)
+        if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
+            # Rolled back: masks are reversible, the base model lies whole on disk.
+            self._classifier, self._shift = None, ""
+            classifier = self._loaded()
+            add_shift(classifier, received.tensors)
+            self._shift = shift
+        if keep_set != classifier.keep_set:
+            shrink(classifier, keep_set)
+        if next(adapted(classifier), None) is None:
+            attach(classifier, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+        return classifier
+
+
+def shift_id(work: Work) -> str:
+    """Return what names the base shift a device trains on; empty for none."""
+    return "" if work.base_shift is None else work.base_shift.whole.id
+
+
+def held_adapter(classifier: Classifier, work: Work, received: Received, targets: tuple[str, ...]) -> Arrays:
+    """Return what a device holds of the hand-out under `work`, for a model that is cut already."""
+    tensors, rank = received.tensors, work.arm.rank
+    head = tuple(sorted((name, value.shape) for name, value in tensors.items() if name.startswith("head.")))
+    spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=targets, head=head)
+    return restrict(spec, tensors, rank=rank, keep_set=classifier.keep_set, within=received.within)
+
+
+def local_round(
+    classifier: Classifier,
+    rows: EncodedRows,
+    work: Work,
+    before: Arrays,
+    state: TrainingState,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    pace: Pace | None = None,
+    teacher: Teacher | None = None,
+) -> LocalRound:
+    """Train a model that is cut, with `before` loaded, and take the increment: what every device does in a round."""
+    holding = Holding(keep_set=classifier.keep_set, rank=work.arm.rank)
+    scorer = _scorer(work, state, classifier)
+    result = train(
+        classifier,
+        rows,
+        spec=work.training,
+        steps=work.local_steps,
+        seed=work.seed,
+        aids=TrainingAids(
+            moments=kept_moments(work, state, classifier.geometry, holding),
+            scorer=scorer,
+            labels=own_label_plan(work, rows),
+            score=work.score,
+            on_step=on_step,
+            pace=pace,
+            teacher=teacher,
+        ),
+    )
+    after = read_adapter(classifier)
+    groups = state.groups if scorer is None else scorer.state
+    return LocalRound(
+        increment={name: after[name] - before[name] for name in work.training.trains.of(before)},
+        result=result,
+        state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, groups=groups),
+    )
+
+
+def kept_moments(work: Work, state: TrainingState, geometry: Geometry, holding: Holding) -> Moments:
+    """Return the optimiser state a device goes on with under `work`; empty where it begins afresh."""
+    if not work.training.keep_optimizer or state.basis != work.basis:
+        return {}
+    if not state.moments or state.holding is None:
+        return state.moments
+    return follow(state.moments, geometry, before=state.holding, after=holding)
+
+
+def own_label_plan(work: Work, rows: EncodedRows) -> LabelPlan:
+    """Return what a device with these rows does about label skew: nothing where it is not told the fleet's labels."""
+    if not work.label_counts:
+        return LabelPlan()
+    own = np.bincount(rows.labels, minlength=len(work.label_counts))
+    return label_plan(own.tolist(), work.label_counts, balance=work.training.balanced)
+
+
+def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:
+    """Return what scores this round; a round that asks for no scores is not watched either."""
+    if not work.score:
+        return None
+    begin = Beginning(geometry=classifier.geometry, seed=work.seed, state=state.groups)
+    return make_scorer(work.training.importance, begin)

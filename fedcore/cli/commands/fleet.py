@@ -1,0 +1,101 @@
+"""fedcore fleet"""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedcore.cli.console.settings import (
+    ConfigArgument,
+    JsonOption,
+    MetricsOption,
+    ReferenceOption,
+    ResumeOption,
+    RunDirOption,
+    SetOption,
+    check_resume_alone,
+    read_config,
+    say_overruled,
+)
+from fedcore.core.config.address import check_address
+
+if TYPE_CHECKING:
+    from fedcore.core.config.tables import Config
+    from fedcore.server.run.run_folder import RunFolder
+
+
+def fleet(
+    config: ConfigArgument = None,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    resume: ResumeOption = None,
+    reference: ReferenceOption = False,
+    metrics: MetricsOption = "",
+    plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
+
+    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
+    --resume goes on after the last closed round.
+    """
+    from rich.console import Console
+
+    from fedcore.fleet.report import print_report
+    from fedcore.fleet.run import FleetOptions, run_fleet
+    from fedcore.fleet.view import open_view
+
+    if metrics:
+        check_address(metrics, "--metrics", example="127.0.0.1:9464")
+    if resume is None:
+        folder, settings = _new(read_config(config, set_), run_dir)
+    else:
+        check_resume_alone(config, set_)
+        folder, settings = _earlier(resume)
+    console = Console(stderr=as_json)
+    console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
+    if metrics:
+        console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with open_view(console, plain) as view:
+            summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
+    except KeyboardInterrupt:
+        finished = folder.summary.is_file()  # in the very moment
+        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}"
+        typer.echo(
+            f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
+        )
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(folder.summary.read_text())
+        return
+    print_report(console, summary)
+    console.print(
+        f"summary: {folder.summary}\nexports: {folder.exports}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
+    from fedcore.core.config.toml import to_toml
+    from fedcore.fleet.preflight import checked
+    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.storage.atomic import write_atomic
+
+    settings = checked(settings)
+    say_overruled(settings)
+    folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    write_atomic(folder.config, to_toml(settings).encode())
+    return folder, settings
+
+
+def _earlier(root: Path) -> "tuple[RunFolder, Config]":
+    from fedcore.fleet.preflight import checked
+    from fedcore.server.run.preflight import check_unfinished
+    from fedcore.server.run.run_folder import RunFolder
+
+    folder = RunFolder.existing(root)
+    check_unfinished(folder)
+    return folder, checked(read_config(folder.config, None))

@@ -1,0 +1,196 @@
+"""fedcore join"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedcore.cli.console.settings import CertsOption, InsecureOption, addresses, finite_seconds, tls_material
+from fedcore.cli.console.steady_output import keep_going_without_output
+from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
+from fedcore.core.contract.profile import check_name, check_network
+from fedcore.core.errors import ConfigError
+
+RUN = "The run"
+DATA = "Private data"
+EMULATION = "Limits, to emulate a lesser device"
+AUTO = "auto"
+
+
+def join(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="HOST:PORT[,...]", help="The coordinator, or several parents to try, best first."),
+    ],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", help="This device's name: a-z, 0-9 and '-'; auto takes the next free CLASS-N below --state."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Rows: CSV, TSV, JSONL, Parquet, a hub id, or fetch:NAME.", rich_help_panel=DATA),
+    ],
+    device_class: Annotated[str, typer.Option("--class", help="Device class.", rich_help_panel=RUN)] = "default",
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network", metavar="NAME", help="Network class, such as 5g or wifi, for figures.", rich_help_panel=RUN
+        ),
+    ] = "",
+    role: Annotated[
+        Literal["device", "evaluator"],
+        typer.Option("--role", help="device trains; evaluator measures and exports.", rich_help_panel=RUN),
+    ] = "device",
+    certs: CertsOption = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            "--identity", metavar="NAME", help="Certificate in --certs to show, such as a class's; default --name."
+        ),
+    ] = None,
+    insecure: InsecureOption = False,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
+    enrol_at: EnrolAtOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Base model folder; none fetches the coordinator's.", rich_help_panel=RUN),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="What this device keeps between starts; default ~/.fedcore/NAME, with --name auto ~/.fedcore.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    reconnect_s: Annotated[
+        float,
+        typer.Option(
+            "--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.", rich_help_panel=RUN
+        ),
+    ] = 300.0,
+    alive: Annotated[
+        Path | None,
+        typer.Option(
+            "--alive", metavar="FILE", help="Touch it while a parent is heard, for health.", rich_help_panel=RUN
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Text column; twice for pair tasks; default text.", rich_help_panel=DATA),
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="Label column.", rich_help_panel=DATA)] = "label",
+    test: Annotated[
+        str | None, typer.Option("--test", help="Held-back rows; none: a part of --data.", rich_help_panel=DATA)
+    ] = None,
+    test_fraction: Annotated[
+        float,
+        typer.Option(
+            "--test-fraction", help="Part of --data held back by text hash, without --test.", rich_help_panel=DATA
+        ),
+    ] = 0.0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Take part I of N of --data only; auto: the part the coordinator gives.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    partition: Annotated[
+        Literal["dirichlet", "length", "iid"],
+        typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA),
+    ] = "dirichlet",
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", help="Dirichlet concentration; small is more skewed.", rich_help_panel=DATA),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the cut.", rich_help_panel=DATA)] = 0,
+    slowdown: Annotated[
+        float, typer.Option("--slowdown", help="Be so many times slower.", rich_help_panel=EMULATION)
+    ] = 1.0,
+    memory_mb: Annotated[
+        float, typer.Option("--memory-mb", help="Training memory, MiB; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
+    uplink_mbps: Annotated[
+        float, typer.Option("--uplink-mbps", help="Uplink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
+    downlink_mbps: Annotated[
+        float, typer.Option("--downlink-mbps", help="Downlink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
+    ] = 0.0,
+) -> None:
+    """Join a run as a device (or as its evaluator) and stay until it is over; comes back after interruptions.
+
+    Rows never leave this machine; updates of the adapter do. Example:
+    fedcore join coord.example:8443 --name cam-1 --class jetson --data rows.csv --certs certs
+
+    Replicas, such as containers that share a volume, tell themselves apart by --name auto --shard auto.
+    """
+    from fedcore.fleet.client_extra import require_client
+
+    if name == AUTO and role == "evaluator":
+        raise ConfigError("--name auto is for devices; give the evaluator a name")
+    check_name(name)
+    check_name(device_class, "device class")
+    check_network(network)
+    targets = addresses(target, "coordinator address")
+    require_client("fedcore join")
+    from fedcore.client.device.run import run_device, run_evaluator
+    from fedcore.client.device.slots import claim_slot
+    from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
+    from fedcore.storage.folder_lock import FolderLock
+    from fedcore.storage.models.model_source import model_folder
+    from fedcore.storage.process.interrupt import run_to_end
+
+    keep_going_without_output()
+    if state is None:
+        state = Path.home() / ".fedcore" / ("" if name == AUTO else name)
+    slot = claim_slot(state, device_class) if name == AUTO else None
+    if slot is not None:
+        name, state, lock = slot.name, slot.folder, slot.lock
+    else:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FolderLock(state, role=role, remedy="--state")
+    own = identity or name
+    fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
+    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
+    options = ClientOptions(
+        targets=targets,
+        name=name,
+        tls=tls_material(certs, own, insecure),
+        model=None if model is None else model_folder(model),
+        data=DataOptions(
+            train=data,
+            test=test,
+            text=tuple(text or ["text"]),
+            label=label,
+            test_fraction=test_fraction,
+            shard=None if shard in (None, AUTO) else parse_shard(shard),
+            ask_shard=shard == AUTO,
+            partition=partition,
+            alpha=alpha,
+            seed=seed,
+        ),
+        state=state,
+        reconnect_s=reconnect_s,
+        say=lambda message: typer.echo(f"{name}: {message}"),
+        alive=alive,
+    )
+    limits = DeviceLimits(
+        device_class=device_class,
+        slowdown=slowdown,
+        memory_mb=memory_mb,
+        uplink_mbps=uplink_mbps,
+        downlink_mbps=downlink_mbps,
+        network=network,
+    )
+    work = run_evaluator(options) if role == "evaluator" else run_device(options, limits)
+    try:
+        typer.echo(f"{name}: {run_to_end(work)}")
+    finally:
+        lock.release()

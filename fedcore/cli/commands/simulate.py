@@ -1,0 +1,94 @@
+"""fedcore simulate"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fedcore.cli.console.settings import (
+    ConfigArgument,
+    JsonOption,
+    ResumeOption,
+    RunDirOption,
+    SetOption,
+    check_resume_alone,
+    read_config,
+    say_overruled,
+)
+
+if TYPE_CHECKING:
+    from fedcore.server.run.ledger import Ledger
+    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.simulation.setup import Scene
+
+
+def simulate(
+    config: ConfigArgument = None,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    resume: ResumeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate a fleet of virtual devices on a virtual clock: the same strategies, rounds and training, no processes.
+
+    The fleet.class tables say how many devices of which kind, when they are online and how they fail, the simulation
+    table how they train. A run folder as of a real fleet comes out; equal seeds give equal files. Ctrl-C stops it;
+    --resume goes on after the last closed round.
+    """
+    from rich.console import Console
+
+    from fedcore.fleet.client_extra import require_client
+    from fedcore.fleet.report import print_report
+    from fedcore.server.process.collector import collect_seldom
+    from fedcore.simulation.progress import RoundLines
+    from fedcore.simulation.run import simulate as run
+
+    console = Console(stderr=as_json)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    require_client("fedcore simulate")
+    if resume is None:
+        scene, folder, ledger = _new(config, set_, run_dir)
+    else:
+        check_resume_alone(config, set_)
+        scene, folder, ledger = _earlier(resume)
+    say(f"run folder: {folder.root}")
+    say(f"{len(scene.fleet.devices)} virtual devices, training {scene.config.simulation.training}")
+    lines = RoundLines(say=say, total_rounds=scene.config.run.rounds, now_s=time.monotonic)
+    collect_seldom()
+    try:
+        summary = run(scene, folder, ledger, [lines])
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(folder.summary.read_text())
+        return
+    print_report(console, summary)
+    say(f"summary: {folder.summary}")
+
+
+def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[Scene, RunFolder, Ledger]":
+    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.serve import new_run
+    from fedcore.simulation.setup import set_scene
+
+    settings = read_config(config, set_)
+    scene = set_scene(settings)
+    say_overruled(settings)
+    folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
+    return scene, folder, new_run(folder, scene.config, scene.model)
+
+
+def _earlier(root: Path) -> "tuple[Scene, RunFolder, Ledger]":
+    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.serve import reopen_run
+    from fedcore.simulation.setup import set_scene
+
+    folder = RunFolder.existing(root)
+    scene = set_scene(read_config(folder.config, None))
+    ledger, _ = reopen_run(folder, scene.model)
+    return scene, folder, ledger

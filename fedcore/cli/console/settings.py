@@ -1,0 +1,147 @@
+"""Options several subcommands share, and reading a configuration."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedcore.core.config.address import check_address
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import parse_config
+from fedcore.core.errors import ConfigError
+from fedcore.storage.models.fetch import rooted
+
+if TYPE_CHECKING:
+    from fedcore.server.observe.metrics import RunMetrics
+    from fedcore.storage.pki.certificates import Kind, TlsMaterial
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(help="Run configuration (TOML); examples/quickstart.toml is one to copy.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="TABLE.KEY=VALUE", help="Override a configuration key, such as run.rounds=5; may be repeated."
+    ),
+]
+RunDirOption = Annotated[
+    Path | None,
+    typer.Option("--run-dir", metavar="DIR", help="New folder for the run; default runs/NAME, or NAME-2, -3, ..."),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="DIR", help="Go on with the run in this folder, after its last closed round."),
+]
+ContinueOption = Annotated[
+    bool,
+    typer.Option(
+        "--continue",
+        help="Go on with the newest run of this name unless it has finished, else begin one; for supervisors.",
+    ),
+]
+ReferenceOption = Annotated[
+    bool,
+    typer.Option("--reference", help="Also train centralised LoRA on all rows, with as many steps, to compare."),
+]
+CertsOption = Annotated[
+    Path | None,
+    typer.Option("--certs", metavar="FOLDER", help="Folder with ca.pem, NAME.pem and NAME.key (see fedcore certs)."),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Talk without TLS: anybody on the network can read and join.")
+]
+MetricsOption = Annotated[
+    str,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus here, such as 127.0.0.1:9464; no password."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
+
+
+def finite_seconds(value: float) -> float:
+    """Return a time that an option gave; raises BadParameter for one that never ends or has passed."""
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"expected seconds, 0 or more, got {value}")
+    return value
+
+
+ReconnectOption = Annotated[
+    float, typer.Option("--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.")
+]
+
+
+def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
+    """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
+    if path is None:
+        raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; examples/quickstart.toml is one to copy") from None
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"cannot read {path}: {cause}") from None
+    try:
+        config = parse_config(text, overrides or ())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
+    return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
+
+
+def say_overruled(config: Config) -> None:
+    """Say on stderr what of a new run's configuration its strategy reads otherwise."""
+    from fedcore.strategies.overruled import overruled
+
+    changed = overruled(config)
+    if changed:
+        typer.echo(f"under strategy {config.strategy.name}, {'; '.join(changed)}", err=True)
+
+
+def addresses(text: str, where: str) -> tuple[str, ...]:
+    """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
+    listed = (each.strip() for each in text.split(","))
+    return tuple(dict.fromkeys(check_address(each, where, example="coord.example:8443") for each in listed))
+
+
+def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:
+    """Raise ConfigError where --resume came with a configuration file or overrides."""
+    if config is not None or overrides:
+        raise ConfigError("--resume goes on with the run's own configuration; leave out the file and --set")
+
+
+@contextmanager
+def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
+    """Answer Prometheus at `address` meanwhile, and say where; None, and nothing, where it is empty.
+
+    Raises ConfigError for a malformed address, RunError where nobody can listen there.
+    """
+    if not address:
+        yield None
+        return
+    from fedcore.server.observe.metrics import RunMetrics
+    from fedcore.server.observe.metrics_server import MetricsServer
+
+    metrics = RunMetrics()
+    with MetricsServer(metrics, address) as server:
+        typer.echo(f"metrics: {server.url}", err=True)
+        yield metrics
+
+
+def tls_material(
+    certs: Path | None, name: str, insecure: bool, *, kinds: "Sequence[Kind] | None" = None
+) -> "TlsMaterial | None":
+    """Load the TLS material of `name`, of one of `kinds` or any; None only where somebody said --insecure."""
+    from fedcore.storage.pki.certificates import KINDS, load_material
+
+    if insecure:
+        if certs is not None:
+            raise ConfigError("--certs and --insecure contradict each other; give one of them")
+        typer.secho("WARNING: --insecure: no encryption, and anybody can join.", fg="red", bold=True, err=True)
+        return None
+    if certs is None:
+        raise ConfigError("give --certs FOLDER (made by fedcore certs), or --insecure to go without TLS")
+    return load_material(certs, name, kinds=kinds or KINDS)

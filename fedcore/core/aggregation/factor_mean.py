@@ -1,0 +1,211 @@
+"""Weighted mean of the factors' increments, elementwise in full coordinates; the default aggregator.
+
+    A' = A + eta * sum_k w_k E_k(dA_k) / sum_k w_k          B' likewise
+
+E_k writes a device's increment into full coordinates: a rank prefix, and the rows or columns it keeps. What a device
+does not hold is a zero increment *with its full weight*, so nothing is overwritten and nobody's share grows by the
+absence of others. Where all ranks and keep-sets agree and eta = 1 this is FedIT (Zhang et al. 2023, arXiv 2305.05644).
+Sums are integers (fixed_point): any order, tree or retry gives the same bits.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.aggregation.sums.fixed_point import stepped
+from fedcore.core.aggregation.sums.members import Members
+from fedcore.core.aggregation.sums.narrow_sums import NarrowSums
+from fedcore.core.aggregation.sums.partial_wire import (
+    FRAME_BYTES,
+    MEMBER_BYTES,
+    Buffer,
+    Manifest,
+    members_of,
+    members_record,
+    pack_partial,
+    refuse_others,
+    unpack_partial,
+)
+from fedcore.core.aggregation.sums.rank_groups import Stratum, StratumKey, place, place_update
+from fedcore.core.aggregation.sums.segments import Segment
+from fedcore.core.aggregation.sums.taking import taken
+from fedcore.core.contract.protocols import AggregateReport
+from fedcore.core.contract.update import Update
+from fedcore.core.contract.update_stack import UpdateStack
+from fedcore.core.errors import UpdateRejected
+from fedcore.core.model.adapter import AdapterSpec, Tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorPartial:
+    """Integer sums of every adapter tensor. Its size does not depend on the number of leaves.
+
+    The total is the sum of three parts: `whole` in full coordinates; `strata`, by rank and keep-set, in their own, of
+    bounded size together; and `received` sums, still in the buffers they came in. `met` are the pairs of rank and
+    keep-set that came at least once.
+    """
+
+    spec: AdapterSpec
+    whole: Stratum
+    strata: dict[StratumKey, Stratum] = field(default_factory=dict)
+    received: list[NarrowSums] = field(default_factory=list)
+    met: set[StratumKey] = field(default_factory=set)
+    members: Members = field(default_factory=Members)
+
+
+@dataclass(slots=True, kw_only=True)
+class FactorMean:
+    """Reducing aggregator over increments of the factors; `server_lr` is eta, the step along the mean.
+
+    Strata together may take `strata_bytes`, or as much as the float32 adapter where that is more.
+    """
+
+    server_lr: float = 1.0
+    strata_bytes: int = 32 << 20
+    name: str = "factor-mean"
+    kind: Literal["reducing", "bundling"] = "reducing"
+    shifts_base: bool = False
+
+    def server_rank(self, largest_rank: int) -> int:
+        """Return `largest_rank`: coordinates persist, so no device can use more."""
+        return largest_rank
+
+    def start(self, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
+        """Return the empty partial, a zero for every value; `adapter` is not needed."""
+        return FactorPartial(spec=spec, whole=Stratum.whole(spec))
+
+    def check(self, partial: FactorPartial, update: Update) -> None:
+        """Return at once: what `verify_update` lets pass can be folded."""
+
+    def fold(self, partial: FactorPartial, update: Update) -> FactorPartial:
+        """Add one verified update, tensor by tensor, into `partial`'s arrays; `partial` is consumed.
+
+        Raises UpdateRejected, with `partial` still whole, on a known key or a weight out of range. An update that
+        fails later (it was not verified, or its lazy tensors raise) leaves `partial` half added: drop it.
+        """
+        members = partial.members.with_update(update)
+        stratum = self._stratum(partial, update)
+        if stratum is None:
+            place_update(update, partial.whole, partial.spec)
+        else:
+            stratum.add(update, partial.spec)
+        return replace(partial, members=members)
+
+    def fold_stack(self, partial: FactorPartial, stack: UpdateStack) -> FactorPartial:
+        """Add all of a verified stack, as folding its updates one by one would, in any order; `partial` is consumed.
+
+        Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
+        """
+        members = partial.members.with_stack(stack)
+        stratum = self._stratum(partial, stack)
+        if stratum is None:
+            passing = Stratum(rank=stack.rank, keep_set=stack.keep_set)
+            passing.add_stack(stack, partial.spec)
+            place(passing, partial.whole, partial.spec)
+        else:
+            stratum.add_stack(stack, partial.spec)
+        return replace(partial, members=members)
+
+    def merge(self, left: FactorPartial, right: FactorPartial) -> FactorPartial:
+        """Add `right` into `left`, consuming both; raises UpdateRejected naming shared keys."""
+        if left.spec != right.spec:
+            raise UpdateRejected("partials belong to different adapters; both sides must start from one AdapterSpec")
+        members = left.members.with_members(right.members)
+        left.whole.join(right.whole, left.spec)
+        for stratum in right.strata.values():
+            place(stratum, left.whole, left.spec)
+        _take_up(left.received, left)
+        _take_up(right.received, left)
+        return replace(left, members=members)
+
+    def finish(
+        self, partial: FactorPartial, adapter: Tensors, *, consume: bool = False
+    ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
+        """Return adapter + server_lr * mean increment; without any weight, a copy of the adapter.
+
+        The sums are released array by array as their tensors are done, and so is `adapter` where it is consumed: the
+        peak is what is held already, plus one array.
+        """
+        weight = partial.members.weight
+        report = AggregateReport(weight=weight, leaves=len(partial.members.keys))
+        weights = dict.fromkeys(partial.spec.shapes(), weight)
+        return along_means(partial, adapter, weights, server_lr=self.server_lr, consume=consume), report
+
+    def pack(self, partial: FactorPartial, more: Manifest | None = None) -> Iterator[Buffer]:
+        """Yield the sums in the fewest bytes that hold them, then the members and what else is told of them."""
+        sums = {name: total for segment in _exact(partial) for name, total in segment.tensors()}
+        return pack_partial({"aggregator": self.name} | members_record(partial.members) | (more or {}), sums, {})
+
+    def unpack(self, buffer: Buffer, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
+        """Return the partial in `buffer`; its sums are widened block by block, when they are merged."""
+        manifest, entries = unpack_partial(buffer, self.name)
+        members = members_of(manifest)
+        totals = NarrowSums(entries, spec.shapes(), weight=members.weight)
+        refuse_others(entries, totals.wire_names)
+        return FactorPartial(spec=spec, whole=Stratum.whole(spec), received=[totals], members=members)
+
+    def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
+        """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
+        return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
+
+    def _stratum(self, partial: FactorPartial, update: Update | UpdateStack) -> Stratum | None:
+        """Return where to add `update`, None where it is placed by itself: the first of its kind, or no room is left.
+
+        A stratum costs as much as placing one update, so that it pays from the third update on; who comes a second
+        time is likely to be many (keep-sets are shared by all devices of one sparsity), personal sets never return.
+        """
+        spec, geometry = partial.spec, partial.spec.geometry
+        if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
+            return partial.whole
+        key = update.rank, update.keep_set.blob_id
+        if key not in partial.met:
+            partial.met.add(key)
+            return None
+        if key not in partial.strata:
+            new = Stratum(rank=update.rank, keep_set=update.keep_set)
+            held = [spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in (*partial.strata.values(), new)]
+            if 8 * sum(held) > max(self.strata_bytes, 4 * spec.num_values()):
+                return None
+            partial.strata[key] = new
+        return partial.strata[key]
+
+
+def along_means(
+    partial: FactorPartial, adapter: Tensors, weights: Mapping[str, int], *, server_lr: float, consume: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Return adapter + server_lr * sum / weight, with a weight for every tensor; 0 leaves a tensor as it is.
+
+    Sums are released as in `FactorMean.finish`.
+    """
+    before = taken(adapter, consume=consume)
+    if not any(weights.values()):
+        return {name: np.array(before(name), dtype=np.float32) for name in partial.spec.shapes()}
+    after: dict[str, NDArray[np.float32]] = {}
+    segments = _exact(partial)
+    while segments:
+        for name, total in segments.pop(0).tensors():
+            # without weight the sum is zero, and a zero leaves every bit whatever it is divided by
+            after[name] = stepped(before(name), total, weight=max(1, weights[name]), server_lr=server_lr)
+    return after
+
+
+def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:
+    """Add received sums into the full coordinates of `partial` and let go of them."""
+    while received:
+        sums = received.pop()
+        partial.whole.open(partial.spec)
+        for segment in partial.whole.segments:
+            for name, total in segment.tensors():
+                sums.add_to(total, name)
+
+
+def _exact(partial: FactorPartial) -> list[Segment]:
+    """Bring all parts together in full coordinates and return them, without bias."""
+    partial.whole.open(partial.spec)
+    while partial.strata:
+        place(partial.strata.popitem()[1], partial.whole, partial.spec)
+    _take_up(partial.received, partial)
+    return partial.whole.exact()

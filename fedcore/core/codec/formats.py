@@ -1,0 +1,41 @@
+"""What a number format of the wire can do: float32 values in, little-endian arrays of known sizes out, and back."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Layout = tuple[tuple[str, int], ...]  # (numpy dtype, number of values) of every stored array, in order
+
+
+class Format(Protocol):
+    """A number format; `fedcore.core.codec.grammar` holds the table of them."""
+
+    @property
+    def word(self) -> str:
+        """Its name in a codec, with its parameter; `parse_format` reads it back."""
+        ...
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every bit of every float32 comes back."""
+        ...
+
+    def layout(self, count: int) -> Layout:
+        """Return what `store` makes of `count` values; the decoder computes it and believes no stored size."""
+        ...
+
+    def store(self, values: Floats) -> tuple[NDArray[Any], ...]:
+        """Return the arrays of 1-d float32 `values`; equal values give equal bytes."""
+        ...
+
+    def load(self, arrays: Sequence[NDArray[Any]], count: int) -> Floats:
+        """Return the `count` values, 1-d, behind arrays of `layout(count)`, whatever bits they hold."""
+        ...
+
+
+def layout_bytes(layout: Layout) -> int:
+    """Return the bytes of arrays of this layout."""
+    return sum(np.dtype(dtype).itemsize * count for dtype, count in layout)

@@ -1,0 +1,62 @@
+"""What one device is asked to do in one round."""
+
+from dataclasses import dataclass
+
+from fedcore.core.contract.distillation import Distillation
+from fedcore.core.errors import ConfigError
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.trained_part import EVERYTHING, Trains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One choice of the bandit: target sparsity in [0, 1), LoRA rank >= 1, local steps; ConfigError outside of them."""
+
+    sparsity: float
+    rank: int
+    steps: int = 0  # local steps; 0 where they are no choice: everybody takes `training.local_steps`
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sparsity < 1.0:
+            raise ConfigError(f"sparsity must be in [0, 1), got {self.sparsity}")
+        if self.rank < 1:
+            raise ConfigError(f"rank must be at least 1, got {self.rank}")
+        if self.steps < 0:
+            raise ConfigError(f"local steps must be at least 0, got {self.steps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """How a device trains. What is frozen and the codec may differ between devices and rounds of a run."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    lora_scale: float  # s = alpha / r, one constant for every rank
+    importance: str  # a name of fedcore.core.pruning.criteria.CRITERIA
+    keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
+    codec: str  # e.g. "identity", "bf16+zstd"
+    trains: Trains = EVERYTHING  # what is not frozen, and so sent
+    distillation: Distillation | None = None  # of a device that is cut, from the dense model
+    balanced: bool = False  # draw labels in the fleet's shares, where those are told: fedcore.core.data.label_prior
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One device's work in one round. `deadline_s` is a duration from the moment it is pushed."""
+
+    round: int
+    device: str
+    arm: Arm  # as pulled; what is realised follows from keep_set
+    keep_set: KeepSet
+    local_steps: int
+    weight: int  # integer aggregation weight, >= 1; a cohort's sum stays <= 2**24
+    seed: int
+    deadline_s: float
+    score: bool  # whether to upload group importances (a prune event lies ahead)
+    training: TrainingSpec
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(device, round): the idempotency key of the update this assignment asks for."""
+        return self.device, self.round

@@ -1,0 +1,68 @@
+"""What is known of one device's part in a round once the round has closed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.contract.assignment import Arm
+
+PHASES = ("download", "prune", "train", "encode", "upload")
+
+
+class Status(StrEnum):
+    """How an assignment ended."""
+
+    ACCEPTED = "accepted"
+    MISSED_DEADLINE = "missed_deadline"  # reward 0, observed
+    LOST = "lost"  # lease expired or the device left: not observed
+    REJECTED = "rejected"  # the update did not fit: reward 0, observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """What the device measured itself; explains a round, never decides its time."""
+
+    loss_before: float  # mean cross-entropy on one fixed local probe batch
+    loss_after: float
+    train_loss: float  # mean over the local steps
+    phase_s: Mapping[str, float]  # seconds by PHASES
+    peak_memory_mb: float  # peak live tensor MiB in a training step
+    adapter_importance: float  # mean |factor x gradient| of the adapter over the local steps, >= 0
+    num_examples: int
+    steps: int
+    bytes_down: int
+    bytes_up: int
+    repushed: bool = False  # the assignment was pushed again after work on it had begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupScores:
+    """Importance of every *kept* group, per layer, each layer's vector normalised to L2 norm 1.
+
+    `heads[i]` has one float32 per kept head unit of layer i, `channels[i]` one per kept channel.
+    """
+
+    heads: tuple[NDArray[np.float32], ...]
+    channels: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One assignment's end. `time_s` runs from assignment pushed to update accepted, at the parent.
+
+    `fold_s` is what verifying and folding its update took there; None where none was counted.
+    """
+
+    device: str
+    device_class: str
+    round: int
+    arm: Arm  # realised: sparsity of the keep-set, rank
+    status: Status
+    time_s: float
+    report: DeviceReport | None = None
+    fold_s: float | None = None
+    network: str = ""  # network class; empty is unknown
+    scores: GroupScores | None = field(default=None, compare=False)

@@ -1,0 +1,232 @@
+"""The seams: what one part may ask of another. Nothing inherits from these."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.contract.assignment import Arm, Assignment
+from fedcore.core.contract.outcome import Outcome
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.update import Update
+from fedcore.core.contract.update_stack import UpdateStack
+from fedcore.core.model.adapter import AdapterSpec, Tensors
+from fedcore.core.model.keep_set import KeepSet
+
+Json = dict[str, Any]
+P = TypeVar("P")
+
+NO_STEPS = (0,)  # an arm space's steps where they are no choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateReport:
+    """What closing an aggregate did: total weight, leaves folded, and what truncation dropped."""
+
+    weight: int
+    leaves: int
+    dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
+    basis_changed: bool = False  # True where optimiser moments of the factors no longer mean anything
+    step: Tensors = field(default_factory=dict, compare=False, repr=False)  # of the base shift, where there is one
+
+
+class Aggregator(Protocol[P]):
+    """A monoid over updates: `start` is its zero, `merge` its sum, in any order and grouping."""
+
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    @property
+    def kind(self) -> Literal["reducing", "bundling"]:
+        """Whether a partial's size is independent of the number of updates (reducing) or grows (bundling)."""
+        ...
+
+    @property
+    def shifts_base(self) -> bool:
+        """Whether `finish` adds to the frozen base weights: the next tensors then hold a base shift as well."""
+        ...
+
+    def server_rank(self, largest_rank: int) -> int:
+        """Return the rank of the global adapter when no device holds more than `largest_rank`."""
+        ...
+
+    def start(self, spec: AdapterSpec, adapter: Tensors | None = None) -> P:
+        """Return the empty partial; every partial has `members` (keys and total weight).
+
+        `adapter` is the one handed out for the round, kept by reference: a bundling aggregator needs it to turn
+        stacks into the dense form once that is smaller, and without it never does so before `finish`.
+        """
+        ...
+
+    def check(self, partial: P, update: Update) -> None:
+        """Raise UpdateRejected where folding this verified update would, but for a key or weight; changes nothing."""
+        ...
+
+    def fold(self, partial: P, update: Update) -> P:
+        """Add one verified update; may consume `partial`. Raises UpdateRejected on a key already folded."""
+        ...
+
+    def fold_stack(self, partial: P, stack: UpdateStack) -> P:
+        """Add all updates of a verified stack: the same partial as folding them one by one; may consume `partial`.
+
+        Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
+        """
+        ...
+
+    def merge(self, left: P, right: P) -> P:
+        """Join two partials with disjoint keys; may consume both. Raises UpdateRejected naming shared keys.
+
+        Nothing of an unpacked side is referred to afterwards: its buffer may then be closed.
+        """
+        ...
+
+    def pack(self, partial: P) -> Iterator[bytes | memoryview]:
+        """Yield the partial's blob for the tier above, piece by piece; equal partials give equal bytes.
+
+        The partial must not change until the last piece is taken.
+        """
+        ...
+
+    def unpack(self, buffer: bytes | memoryview, spec: AdapterSpec, adapter: Tensors | None = None) -> P:
+        """Return the partial packed in `buffer`, which is trusted in nothing: views that merge tensor by tensor.
+
+        The partial borrows `buffer` until it is merged into another or dropped. Raises ProtocolError for a
+        malformed buffer and UpdateRejected for one that does not fit `spec` or, where given, the `adapter` handed out:
+        merging it can then fail for its members alone.
+        """
+        ...
+
+    def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
+        """Return a number of bytes that the blob of a partial of at most so many updates never exceeds."""
+        ...
+
+    def finish(
+        self, partial: P, adapter: Tensors, *, consume: bool = False
+    ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
+        """Return the next global adapter from the one that was handed out, and a report.
+
+        `partial` is used up: its sums are released as their tensors are done. With `consume`, `adapter` must be a dict
+        nobody else reads, and every tensor is taken out of it as its successor is made; else it is left alone.
+        """
+        ...
+
+
+class ServerOptimizer(Protocol):
+    """Takes the step from one global adapter to the next, where that is not the aggregator's own; has a memory."""
+
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    def step(
+        self, before: Tensors, after: dict[str, NDArray[np.float32]], velocity: Tensors | None
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """Return the next adapter and the next velocity, a tensor for every one of the adapter.
+
+        `before` is the adapter that was handed out, `after` before + the round's mean increment, which is used up;
+        `velocity` is what the last counted round returned, None before the first. Equal arguments give equal bits.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmSpace:
+    """The arms a device may be given now: sparsity in [low, high] (a point where equal), ranks and steps ascending."""
+
+    sparsity_low: float
+    sparsity_high: float
+    ranks: tuple[int, ...]
+    steps: tuple[int, ...] = NO_STEPS  # local steps
+    context: tuple[float, ...] = ()  # what is known of the device, for bandits that look at it
+
+
+class Bandit(Protocol):
+    """Picks arms and learns from rewards; its state is a JSON value, equal after a round trip."""
+
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    def start(self) -> Json:
+        """Return the state before any observation."""
+        ...
+
+    def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
+        """Return an arm inside `space`; never changes `state`."""
+        ...
+
+    def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
+        """Return the state after `arm` earned `reward` in [0, 1] on a device whose space had this context."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPlan:
+    """The assignments of one round and the events that explain them (arm, feasible space, random path)."""
+
+    assignments: tuple[Assignment, ...]
+    events: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What `close` learned: one reward per observed device and events for the log."""
+
+    rewards: Mapping[str, float]
+    events: tuple[Json, ...] = ()
+
+
+class Strategy(Protocol):
+    """A policy: pure decisions about who does what. State is a JSON value; tensors travel beside it."""
+
+    @property
+    def name(self) -> str:
+        """The name used in the configuration."""
+        ...
+
+    @property
+    def aggregator(self) -> Aggregator[Any]:
+        """What folds this strategy's updates."""
+        ...
+
+    @property
+    def server_optimizer(self) -> ServerOptimizer | None:
+        """What takes the step along the aggregated increment; None: the aggregator itself, by server_lr."""
+        ...
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The global adapter."""
+        ...
+
+    def start(self) -> Json:
+        """Return the state before the first round."""
+        ...
+
+    def admit(self, profile: DeviceProfile) -> None:
+        """Raise JoinRefused, with the figure, where no arm this run can reach fits the device's memory."""
+        ...
+
+    def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
+        """Choose a cohort out of `roster` (sorted by name) and give each member an assignment.
+
+        `round_index` counts from 1. Pure: equal arguments give equal plans; randomness comes from the run
+        seed through named streams.
+        """
+        ...
+
+    def close(
+        self, state: Json, outcomes: Sequence[Outcome], round_index: int, *, void: bool = False
+    ) -> tuple[Json, RoundReport]:
+        """Observe every outcome in device-name order and return the next state; `void`: the adapter stays as it was."""
+        ...
+
+    def export_keep_set(self, state: Json, device_class: str) -> KeepSet:
+        """Return the keep-set at the class's target sparsity."""
+        ...

@@ -1,0 +1,106 @@
+"""How the rows of a data set are dealt out to devices.
+
+The Dirichlet split by label is the usual model of label skew: Hsu, Qi, Brown 2019, "Measuring the Effects of
+Non-Identical Data Distribution for Federated Visual Classification", arXiv:1909.06335, section 3. The same split by
+length of the texts is a skew of what they are like, with labels as even as chance leaves them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.errors import DataError
+from fedcore.core.seeds import derive_seed, generator
+
+PARTITIONS = ("dirichlet", "length", "iid")
+LENGTHS = 4  # groups of equal size, from the shortest texts to the longest
+
+Label = int | str
+Indices = NDArray[np.int64]
+
+
+def partition_seed(run_seed: int) -> int:
+    """Return the seed by which a run deals its rows out: the same for a local fleet and for shards given at join."""
+    return derive_seed(run_seed, "partition")
+
+
+def dealt_by(partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label]) -> Sequence[Label]:
+    """Return what rows are dealt out by: labels, or under "length" the quarter their length in characters lies in.
+
+    Quarters are of all rows, by rank, equal lengths by their order. `texts[i]` are the one or two texts of row i.
+    """
+    if partition != "length":
+        return labels
+    order = np.argsort([sum(map(len, row)) for row in texts], kind="stable")
+    quarters = np.empty(len(order), dtype=np.int64)
+    quarters[order] = np.arange(len(order)) * LENGTHS // max(1, len(order))
+    return [int(each) for each in quarters]
+
+
+def dirichlet_shards(labels: Sequence[Label], shards: int, alpha: float, seed: int) -> tuple[Indices, ...]:
+    """Deal rows out so that each label is spread over the shards by one Dirichlet(alpha) draw.
+
+    Small `alpha` gives shards of few labels, large `alpha` approaches an even split. Returns `shards` ascending
+    int64 index arrays; every row is in exactly one, and none is empty. The same arguments always give the same shards.
+    Raises DataError for fewer rows than shards, `shards` < 1, or `alpha` <= 0.
+    """
+    _check(len(labels), shards)
+    if not 0 < alpha < np.inf:
+        raise DataError(f"the Dirichlet concentration alpha must be above 0 and finite, got {alpha}")
+    values = np.array([str(label) for label in labels])
+    dealt: list[list[int]] = [[] for _ in range(shards)]
+    for value in np.unique(values):
+        rng = generator(seed, "partition", "dirichlet", str(value))
+        rows = rng.permutation(np.flatnonzero(values == value))
+        shares = rng.dirichlet(np.full(shards, alpha))
+        ends = np.rint(np.cumsum(shares)[:-1] * len(rows)).astype(np.int64)
+        for shard, part in zip(dealt, np.split(rows, ends), strict=True):
+            shard.extend(part.tolist())
+    return _sorted(_without_empty(dealt))
+
+
+def iid_shards(rows: int, shards: int, seed: int) -> tuple[Indices, ...]:
+    """Deal `rows` rows out at random in shards whose sizes differ by at most one.
+
+    Returns ascending int64 index arrays. Raises DataError for fewer rows than shards or `shards` < 1.
+    """
+    _check(rows, shards)
+    shuffled = generator(seed, "partition", "iid").permutation(rows)
+    return _sorted([part.tolist() for part in np.array_split(shuffled, shards)])
+
+
+def shard(
+    labels: Sequence[Label], index: int, *, shards: int, partition: str, alpha: float = 1.0, seed: int = 0
+) -> Indices:
+    """Return the row indices of shard `index` (0-based) under `partition`, one of PARTITIONS; see `dealt_by`.
+
+    Raises DataError as the split does, for an index outside [0, shards), and for an unknown partition.
+    """
+    if not 0 <= index < shards:
+        raise DataError(f"shard {index} does not exist: expected 0 to {shards - 1} of {shards} shards")
+    match partition:
+        case "dirichlet" | "length":
+            return dirichlet_shards(labels, shards, alpha, seed)[index]
+        case "iid":
+            return iid_shards(len(labels), shards, seed)[index]
+    raise DataError(f"unknown partition {partition!r}; expected one of {', '.join(PARTITIONS)}")
+
+
+def _check(rows: int, shards: int) -> None:
+    if shards < 1:
+        raise DataError(f"expected at least 1 shard, got {shards}")
+    if rows < shards:
+        raise DataError(f"{rows} rows cannot fill {shards} shards; take fewer shards or more rows")
+
+
+def _without_empty(dealt: list[list[int]]) -> list[list[int]]:
+    """Give each empty shard the last row of the shard that is then the largest (the first of them on a tie)."""
+    for taker in dealt:
+        if not taker:
+            taker.append(max(dealt, key=len).pop())
+    return dealt
+
+
+def _sorted(dealt: list[list[int]]) -> tuple[Indices, ...]:
+    return tuple(np.sort(np.array(each, dtype=np.int64)) for each in dealt)

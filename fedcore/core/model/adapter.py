@@ -1,0 +1,144 @@
+"""The global adapter: LoRA factors of every prunable linear layer, and the task head, in full coordinates.
+
+Tensors are a flat mapping of canonical names to float32 arrays:
+
+    layers.{i}.{module}.A   (rank, in)    module is one of q, k, v, o, gate, up, down
+    layers.{i}.{module}.B   (out, rank)   the LoRA scale s = alpha / r is folded in here
+    head.{name}             any shape     the task head, never pruned, trained dense
+
+Because s is one constant for every rank, the first r rows of A and columns of B are a valid adapter of
+rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut rows of B or columns of A.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.errors import ConfigError, ModelError
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+INITIAL_HEAD_STD = 0.02
+
+_KNOWN = 64  # sets of shapes remembered: every update of a round is checked against one of a few
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """What tensors the global adapter has. `rank` is the largest rank any device may hold.
+
+    Raises ConfigError for a rank below 1 and for targets that are none of the geometry's modules, or none at all.
+    """
+
+    geometry: Geometry
+    rank: int
+    targets: tuple[str, ...]
+    head: tuple[tuple[str, tuple[int, ...]], ...]  # (name with its "head." prefix, shape), sorted
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"adapter rank must be at least 1, got {self.rank}")
+        unknown = sorted(set(self.targets) - set(self.geometry.modules))
+        if unknown or not self.targets:
+            raise ConfigError(
+                f"training.targets: expected some of {', '.join(self.geometry.modules)}; "
+                f"got {', '.join(unknown) or 'none'}"
+            )
+
+    def modules(self) -> Iterator[tuple[int, str]]:
+        """Yield (layer, module) of every adapted linear layer, in canonical order."""
+        for layer in range(self.geometry.layers):
+            for module in self.targets:
+                yield layer, module
+
+    def shapes(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> dict[str, tuple[int, ...]]:
+        """Shapes a holder of `rank` and `keep_set` has (defaults: everything), by canonical name.
+
+        Raises ProtocolError where the keep-set's counts differ between layers.
+        """
+        counts = (None, None) if keep_set is None else keep_set.counts
+        return dict(_shapes(self, self.rank if rank is None else rank, *counts))
+
+    def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
+        """Number of float values a holder of `rank` and `keep_set` uploads."""
+        counts = (None, None) if keep_set is None else keep_set.counts
+        return _num_values(self, self.rank if rank is None else rank, *counts)
+
+
+@lru_cache(_KNOWN)
+def _shapes(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> Mapping[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, module in spec.modules():
+        out, into = spec.geometry.shape(module, heads=heads, channels=channels)
+        shapes[f"layers.{layer}.{module}.A"] = (rank, into)
+        shapes[f"layers.{layer}.{module}.B"] = (out, rank)
+    return MappingProxyType(shapes | dict(spec.head))
+
+
+@lru_cache(_KNOWN)
+def _num_values(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> int:
+    return sum(math.prod(shape) for shape in _shapes(spec, rank, heads, channels).values())
+
+
+def initial_adapter(
+    spec: AdapterSpec, rng: np.random.Generator, head: Tensors | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return A drawn from U(-1/sqrt(in), 1/sqrt(in)) (LoRA's Kaiming init), B = 0, and the head.
+
+    The head's tensors are taken from `head` where given, else drawn from N(0, 0.02) for matrices and 0 for
+    vectors. Raises ModelError where a given tensor has another shape than the spec's.
+    """
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name, shape in spec.shapes().items():
+        if head is not None and name in head:
+            if head[name].shape != shape:
+                raise ModelError(f"{name} of the checkpoint has shape {head[name].shape}, expected {shape}")
+            tensors[name] = np.array(head[name], dtype=np.float32)
+        elif name.endswith(".A"):
+            bound = 1.0 / np.sqrt(shape[1])
+            tensors[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        elif name.startswith("head.") and len(shape) > 1:
+            tensors[name] = (rng.standard_normal(shape) * INITIAL_HEAD_STD).astype(np.float32)
+        else:
+            tensors[name] = np.zeros(shape, dtype=np.float32)
+    return tensors
+
+
+def restrict(
+    spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSet, within: KeepSet | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return what a holder of `rank` and `keep_set` sees of the global adapter (rank prefix, kept rows).
+
+    `tensors` are in full coordinates, or in those of the keep-set `within`, inside which `keep_set` lies.
+    """
+    held: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
+    for layer, module in spec.modules():
+        key = f"layers.{layer}.{module}"
+        a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]
+        cut = spec.geometry.cut(module)
+        kept = keep_set.indices(spec.geometry, layer, module)
+        around = None if within is None else within.indices(spec.geometry, layer, module)
+        if cut is not None and kept is not None:
+            if around is not None:
+                kept = np.searchsorted(around, kept)
+            a, b = (a, b[kept]) if cut.side == "out" else (a[:, kept], b)
+        held[f"{key}.A"], held[f"{key}.B"] = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return held
+
+
+def rank_blocks(rank: int, asked: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the half-open rank ranges in which an adapter of `rank` travels: (0,2), (2,4), (4,8) for asked 2, 4, 8.
+
+    They end at the ranks that devices are asked to train at, so a device of such a rank, which fetches the blocks that
+    begin below it, brings no component it does not use.
+    """
+    edges = sorted({0, rank} | {each for each in asked if 0 < each < rank})
+    return tuple(itertools.pairwise(edges))

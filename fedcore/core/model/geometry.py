@@ -1,0 +1,193 @@
+"""The shape of a transformer, as far as pruning and adapters need it.
+
+A *head unit* is the smallest set of attention heads that can leave a layer by a legal move: one head
+under multi-head attention, one key/value head with all its query heads under grouped-query attention,
+one query head under multi-query attention (the single key/value head stays).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from fedcore.core.errors import ModelError
+
+Unit = Literal["head", "channel"]
+Side = Literal["out", "in"]
+
+BERT_TYPES = ("bert", "roberta", "xlm-roberta")
+LLAMA_TYPES = ("llama", "mistral", "qwen2")
+ATTENTION_MODULES = ("q", "k", "v", "o")
+READERS = ("o", "down")  # read what heads and channels give: cut on their inputs, all others on their outputs
+
+_KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How one linear layer is cut: which side, by which unit, and how many rows or columns a unit has."""
+
+    unit: Unit
+    side: Side
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Dense shapes of one base model. Sizes are counts >= 1; raises ModelError where they are not, or do not divide."""
+
+    family: Literal["bert", "llama"]
+    model_type: str
+    layers: int
+    hidden: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    positions: int  # rows of the learned position table; 0 with rotary positions
+    token_types: int  # rows of the token-type table; 0 without one
+    qkv_bias: bool
+    o_bias: bool
+    ffn_bias: bool
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden", "query_heads", "kv_heads", "head_dim", "ffn", "vocab"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"model config: {name} must be at least 1, got {getattr(self, name)}")
+        if self.query_heads % self.kv_heads:
+            raise ModelError(
+                f"model config: {self.query_heads} query heads do not divide into {self.kv_heads} key/value heads"
+            )
+
+    @property
+    def gated(self) -> bool:
+        """Whether the FFN has a gate projection (Llama type)."""
+        return self.family == "llama"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Canonical names of the linear layers that pruning cuts and adapters attach to."""
+        return (*ATTENTION_MODULES, "gate", "up", "down") if self.gated else (*ATTENTION_MODULES, "up", "down")
+
+    @property
+    def head_units(self) -> int:
+        """Number of removable head units in a dense layer."""
+        return self.kv_heads if self.kv_heads > 1 else self.query_heads
+
+    @property
+    def queries_per_unit(self) -> int:
+        """Query heads in one head unit."""
+        return self.query_heads // self.head_units
+
+    @property
+    def kv_per_unit(self) -> int:
+        """Key/value heads in one head unit; 0 under multi-query attention, where the only one stays."""
+        return 1 if self.kv_heads > 1 else 0 if self.query_heads > 1 else 1
+
+    def cut(self, module: str) -> Cut | None:
+        """Return how `module` is cut, or None where pruning leaves it whole; raises ValueError on another name."""
+        head_rows = self.queries_per_unit * self.head_dim
+        kv_rows = self.kv_per_unit * self.head_dim
+        match module:
+            case "q":
+                return Cut(unit="head", side="out", width=head_rows)
+            case "k" | "v":
+                return Cut(unit="head", side="out", width=kv_rows) if kv_rows else None
+            case "o":
+                return Cut(unit="head", side="in", width=head_rows)
+            case "gate" | "up":
+                return Cut(unit="channel", side="out", width=1)
+            case "down":
+                return Cut(unit="channel", side="in", width=1)
+        raise ValueError(f"unknown module {module!r}; expected one of {self.modules}")
+
+    def shape(self, module: str, *, heads: int | None = None, channels: int | None = None) -> tuple[int, int]:
+        """Return (out, in) of a module with `heads` head units and `channels` FFN channels kept (defaults: all).
+
+        Raises KeyError on a name that is no module.
+        """
+        units = self.head_units if heads is None else heads
+        wide = self.ffn if channels is None else channels
+        query = units * self.queries_per_unit * self.head_dim
+        kv = units * self.kv_per_unit * self.head_dim if self.kv_per_unit else self.kv_heads * self.head_dim
+        shapes = {
+            "q": (query, self.hidden),
+            "k": (kv, self.hidden),
+            "v": (kv, self.hidden),
+            "o": (self.hidden, query),
+            "gate": (wide, self.hidden),
+            "up": (wide, self.hidden),
+            "down": (self.hidden, wide),
+        }
+        return shapes[module]
+
+    @property
+    def head_unit_params(self) -> int:
+        """Parameters (weights and biases) that leave a layer with one head unit."""
+        rows = (self.queries_per_unit + 2 * self.kv_per_unit) * self.head_dim
+        return rows * (self.hidden + int(self.qkv_bias)) + self.queries_per_unit * self.head_dim * self.hidden
+
+    @property
+    def channel_params(self) -> int:
+        """Parameters (weights and biases) that leave a layer with one FFN channel."""
+        inward = 2 if self.gated else 1
+        return inward * (self.hidden + int(self.ffn_bias)) + self.hidden
+
+    @property
+    def prunable_params(self) -> int:
+        """Parameters of all prunable groups of the dense model: the denominator of sparsity."""
+        return self.layers * (self.head_units * self.head_unit_params + self.ffn * self.channel_params)
+
+    def kept_params(self, *, heads: int, channels: int) -> int:
+        """Parameters of the prunable groups with uniform counts kept in every layer."""
+        return self.layers * (heads * self.head_unit_params + channels * self.channel_params)
+
+    def sparsity(self, *, heads: int, channels: int) -> float:
+        """Return 1 - kept / dense parameters of the prunable groups, in [0, 1)."""
+        return _sparsity(self, heads, channels)
+
+
+@lru_cache(_KNOWN)
+def _sparsity(geometry: Geometry, heads: int, channels: int) -> float:
+    return 1.0 - geometry.kept_params(heads=heads, channels=channels) / geometry.prunable_params
+
+
+def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
+    """Read the geometry out of a Hugging Face `config.json`.
+
+    Raises ModelError for a family that cannot be pruned, naming those that can, and for missing or impossible sizes.
+    """
+    model_type = str(config.get("model_type", "missing"))
+    if model_type not in (*BERT_TYPES, *LLAMA_TYPES):
+        known = ", ".join((*BERT_TYPES, *LLAMA_TYPES))
+        raise ModelError(f"cannot prune a model of type {model_type!r}; expected one of: {known}")
+    try:
+        heads = int(config["num_attention_heads"])
+        hidden = int(config["hidden_size"])
+        bert = model_type in BERT_TYPES
+        # Only Llama's code reads the two bias switches; its relatives ignore them.
+        attention_bias = model_type == "llama" and bool(config.get("attention_bias", False))
+        mlp_bias = model_type == "llama" and bool(config.get("mlp_bias", False))
+        return Geometry(
+            family="bert" if bert else "llama",
+            model_type=model_type,
+            layers=int(config["num_hidden_layers"]),
+            hidden=hidden,
+            query_heads=heads,
+            kv_heads=heads if bert else int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or hidden // heads),
+            ffn=int(config["intermediate_size"]),
+            vocab=int(config["vocab_size"]),
+            positions=int(config["max_position_embeddings"]) if bert else 0,
+            token_types=int(config.get("type_vocab_size", 0)) if bert else 0,
+            qkv_bias=bert or model_type == "qwen2" or attention_bias,
+            o_bias=bert or attention_bias,
+            ffn_bias=bert or mlp_bias,
+        )
+    except KeyError as missing:
+        raise ModelError(
+            f"model config of type {model_type!r} has no key {missing}; is config.json complete?"
+        ) from None
+    except (TypeError, ValueError, ZeroDivisionError) as cause:
+        raise ModelError(f"model config of type {model_type!r} has a size that cannot be: {cause}") from None

@@ -1,0 +1,129 @@
+"""The task head: which kind a base model gets, what tensors it has, and where their first values come from.
+
+    mean   BERT type: masked mean over tokens -> L2-normalised x 10 -> linear   head.weight (C, hidden), head.bias (C,)
+    last   Llama type: transformers' own classifier on the last token, no bias  head.weight (C, hidden)
+    stock  BERT type: the classifier a checkpoint already has                   every tensor under `classifier.`
+
+Pure, so that a coordinator without torch and a device with it agree on names and shapes. Mean pooling beat the
+stock [CLS] head clearly on short texts (.964 against .849 accuracy on Reuters R8), hence the default.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedcore.core.errors import ModelError
+from fedcore.core.model.geometry import BERT_TYPES, Geometry, geometry_from_config
+
+HeadKind = Literal["mean", "last", "stock"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_STOCK_PREFIX = "classifier."
+_STOCK_ROWS = {True: "weight", False: "out_proj.weight"}  # is it BERT? -> the tensor with one row per label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """The head of one run: its kind, and (name with its "head." prefix, shape) sorted by name."""
+
+    kind: HeadKind
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def resolve_head(config: Mapping[str, Any], kind: str, num_labels: int, checkpoint_shapes: Shapes) -> HeadSpec:
+    """Return the head a base model gets.
+
+    `config` is its `config.json`, `kind` one of auto, mean, last and stock, `checkpoint_shapes` maps tensor names of
+    its checkpoint to shapes. "auto" is the checkpoint's own classifier where it fits `num_labels`, else mean (BERT
+    type) or last (Llama type). Raises ModelError, with the remedy, where `kind` does not fit the model.
+    """
+    geometry = geometry_from_config(config)
+    bert = geometry.family == "bert"
+    if num_labels < 2:
+        raise ModelError(f"a classifier needs at least two labels, got {num_labels}; check [data] labels")
+    match kind:
+        case "auto" if bert:
+            return _own(geometry, config, num_labels, checkpoint_shapes) or _mean(geometry, num_labels)
+        case "mean" if bert:
+            return _mean(geometry, num_labels)
+        case "stock" if bert:
+            return _stock(geometry, num_labels, checkpoint_shapes)
+        case "auto" | "last" if not bert:
+            return HeadSpec(kind="last", shapes=(("head.weight", (num_labels, geometry.hidden)),))
+        case "mean" | "stock" | "last":
+            fitting = "auto, mean or stock" if bert else "auto or last"
+            raise ModelError(f"head {kind!r} does not fit a model of type {geometry.model_type!r}; use {fitting}")
+    raise ModelError(f"unknown head {kind!r}; expected one of auto, mean, last, stock")
+
+
+def checkpoint_head(kind: HeadKind, name: str) -> str | None:
+    """Return the checkpoint tensor that holds the first value of `name` ("head...."), or None for a new head.
+
+    A checkpoint need not have it, or may have it for other labels: take it only where the shape is the head's.
+    """
+    suffix = name.removeprefix("head.")
+    return {"mean": None, "last": f"score.{suffix}", "stock": f"{_STOCK_PREFIX}{suffix}"}[kind]
+
+
+def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[int, ...]:
+    """Return, for every label of the run, its row in the checkpoint's own classifier.
+
+    Where the checkpoint's `id2label` names the same labels (case aside), by name; else row i is label i. Applies to
+    head tensors whose first axis is the labels (`has_label_rows`).
+    """
+    identity = tuple(range(len(labels)))
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or len(names) != len(labels):
+        return identity
+    try:
+        rows = {str(name).casefold(): int(row) for row, name in names.items()}
+        found = tuple(rows[label.casefold()] for label in labels)
+    except (KeyError, ValueError):
+        return identity
+    return found if tuple(sorted(found)) == identity else identity
+
+
+def has_label_rows(name: str) -> bool:
+    """Whether the first axis of a head tensor ("head....") is the labels."""
+    return name in ("head.weight", "head.bias", "head.out_proj.weight", "head.out_proj.bias")
+
+
+def _mean(geometry: Geometry, num_labels: int) -> HeadSpec:
+    return HeadSpec(kind="mean", shapes=(("head.bias", (num_labels,)), ("head.weight", (num_labels, geometry.hidden))))
+
+
+def _own(geometry: Geometry, config: Mapping[str, Any], num_labels: int, shapes: Shapes) -> HeadSpec | None:
+    """Return the stock head where the checkpoint is a finished classifier for as many labels, else None."""
+    named = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    rows = shapes.get(_STOCK_PREFIX + _STOCK_ROWS[geometry.model_type == "bert"])
+    return _stock(geometry, num_labels, shapes) if named and rows and rows[0] == num_labels else None
+
+
+def _stock(geometry: Geometry, num_labels: int, shapes: Shapes) -> HeadSpec:
+    expected = _stock_shapes(geometry, num_labels)
+    for name, shape in expected.items():
+        found = shapes.get(_STOCK_PREFIX + name)
+        if found is None:
+            raise ModelError(
+                f"head 'stock' needs a checkpoint that is a classifier, but it has no tensor {_STOCK_PREFIX + name};"
+                " use head = 'mean'"
+            )
+        if tuple(found) != shape:
+            raise ModelError(
+                f"head 'stock': the checkpoint's {_STOCK_PREFIX + name} has shape {tuple(found)}, expected {shape} for"
+                f" {num_labels} labels; use head = 'mean' or the checkpoint's own labels"
+            )
+    return HeadSpec(kind="stock", shapes=tuple(sorted((f"head.{name}", shape) for name, shape in expected.items())))
+
+
+def _stock_shapes(geometry: Geometry, num_labels: int) -> dict[str, tuple[int, ...]]:
+    wide = geometry.hidden
+    if geometry.model_type == BERT_TYPES[0]:
+        return {"weight": (num_labels, wide), "bias": (num_labels,)}
+    return {
+        "dense.weight": (wide, wide),
+        "dense.bias": (wide,),
+        "out_proj.weight": (num_labels, wide),
+        "out_proj.bias": (num_labels,),
+    }

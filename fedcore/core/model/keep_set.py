@@ -1,0 +1,145 @@
+"""Which head units and FFN channels of every layer a device keeps."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.errors import ProtocolError
+from fedcore.core.model.geometry import Geometry
+
+_SHAPE_BYTES = 12  # of a packed keep-set: layers, head units, channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepSet:
+    """Kept groups per layer, as sorted tuples of indices into the dense model.
+
+    Raises ProtocolError where `heads` and `channels` have different numbers of layers; `validate` checks the rest.
+    """
+
+    heads: tuple[tuple[int, ...], ...]
+    channels: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.heads) != len(self.channels):
+            raise ProtocolError(f"keep-set has heads of {len(self.heads)} layers and channels of {len(self.channels)}")
+
+    @staticmethod
+    def full(geometry: Geometry) -> "KeepSet":
+        """Return the keep-set that removes nothing."""
+        return KeepSet(
+            heads=(tuple(range(geometry.head_units)),) * geometry.layers,
+            channels=(tuple(range(geometry.ffn)),) * geometry.layers,
+        )
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """(head units, channels) kept in every layer; raises ProtocolError where layers differ."""
+        shapes = {(len(heads), len(channels)) for heads, channels in zip(self.heads, self.channels, strict=True)}
+        if len(shapes) != 1:
+            raise ProtocolError(f"keep-set is not uniform over layers: (heads, channels) are {sorted(shapes)}")
+        return next(iter(shapes))
+
+    def sparsity(self, geometry: Geometry) -> float:
+        """Realised sparsity: 1 - kept / dense parameters of the prunable groups, in [0, 1); raises like `counts`."""
+        heads, channels = self.counts
+        return geometry.sparsity(heads=heads, channels=channels)
+
+    def is_subset_of(self, other: "KeepSet") -> bool:
+        """Whether every group kept here is kept in `other` (pruning never goes back); False for other layer counts."""
+        return len(self.heads) == len(other.heads) and all(
+            set(mine) <= set(theirs)
+            for mine, theirs in zip((*self.heads, *self.channels), (*other.heads, *other.channels), strict=True)
+        )
+
+    def indices(self, geometry: Geometry, layer: int, module: str) -> NDArray[np.int64] | None:
+        """Kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut."""
+        cut = geometry.cut(module)
+        if cut is None:
+            return None
+        units = self._arrays[cut.unit == "channel"][layer]
+        return (units[:, None] * cut.width + np.arange(cut.width)).reshape(-1)
+
+    @cached_property
+    def _arrays(self) -> tuple[tuple[NDArray[np.int64], ...], tuple[NDArray[np.int64], ...]]:
+        """Heads and channels by layer as arrays: reading thousands of ints out of tuples costs more than using them."""
+        heads, channels = (
+            tuple(np.asarray(row, dtype=np.int64) for row in rows) for rows in (self.heads, self.channels)
+        )
+        return heads, channels
+
+    def validate(self, geometry: Geometry) -> None:
+        """Raise ProtocolError unless this is a legal, uniform keep-set of `geometry`."""
+        if len(self.heads) != geometry.layers or len(self.channels) != geometry.layers:
+            raise ProtocolError(f"keep-set has {len(self.heads)} layers, the model {geometry.layers}")
+        for kind, rows, limit in (
+            ("head unit", self.heads, geometry.head_units),
+            ("channel", self.channels, geometry.ffn),
+        ):
+            for layer, kept in enumerate(rows):
+                if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= limit:
+                    raise ProtocolError(
+                        f"keep-set layer {layer}: expected sorted {kind} indices in [0, {limit}), at least one"
+                    )
+        _ = self.counts
+
+    def to_bytes(self) -> bytes:
+        """Canonical serialisation; equal keep-sets give equal bytes."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return json.dumps({"channels": self.channels, "heads": self.heads}, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "KeepSet":
+        """Inverse of `to_bytes`; raises ProtocolError on anything else, also on the same sets in another spelling."""
+        try:
+            value = json.loads(data)
+            keep_set = KeepSet(
+                heads=tuple(tuple(int(i) for i in row) for row in value["heads"]),
+                channels=tuple(tuple(int(i) for i in row) for row in value["channels"]),
+            )
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as cause:
+            raise ProtocolError(f"not a keep-set: {cause}") from None
+        if keep_set.to_bytes() != data:
+            raise ProtocolError("not a keep-set in its canonical bytes; its hash would name something else")
+        return keep_set
+
+    def to_bits(self, geometry: Geometry) -> bytes:
+        """A bit per group, for a keep-set that travels with every hand-out: a fraction of `to_bytes`."""
+        shape = np.array([geometry.layers, geometry.head_units, geometry.ffn], dtype="<u4")
+        held = np.zeros((geometry.layers, geometry.head_units + geometry.ffn), dtype=np.bool_)
+        for row, heads, channels in zip(held, *self._arrays, strict=True):
+            row[heads] = True
+            row[geometry.head_units + channels] = True
+        return shape.tobytes() + np.packbits(held).tobytes()
+
+    @staticmethod
+    def from_bits(data: bytes) -> "KeepSet":
+        """Inverse of `to_bits`; raises ProtocolError on anything else."""
+        shape = np.frombuffer(data[:_SHAPE_BYTES].ljust(_SHAPE_BYTES, b"\0"), dtype="<u4")
+        layers, heads, channels = (int(size) for size in shape)
+        count = layers * (heads + channels)
+        if len(data) != _SHAPE_BYTES + -(-count // 8) or count == 0:
+            raise ProtocolError(
+                f"not a packed keep-set: {len(data)} bytes for {layers} layers of {heads} head units and {channels}"
+                " channels; update coordinator and device"
+            )
+        bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=_SHAPE_BYTES))
+        if bits[count:].any():
+            raise ProtocolError("not a packed keep-set: groups beyond the last; update coordinator and device")
+        held = bits[:count].reshape(layers, heads + channels)
+        return KeepSet(
+            heads=tuple(tuple(np.flatnonzero(row[:heads]).tolist()) for row in held),
+            channels=tuple(tuple(np.flatnonzero(row[heads:]).tolist()) for row in held),
+        )
+
+    @cached_property
+    def blob_id(self) -> str:
+        """Content name, `sha256:<hex>` of the canonical bytes."""
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()

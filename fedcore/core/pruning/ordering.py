@@ -1,0 +1,223 @@
+"""One nested removal order, as a JSON value, and the pure operations on it.
+
+The state is
+
+    {"heads":    {"scores": [layer, unit],    "frozen": [layer, place]},
+     "channels": {"scores": [layer, channel], "frozen": [layer, place]},
+     "rounds":   how often scores were absorbed}
+
+with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
+The order of a layer is its frozen groups, then all others by ascending score, ties by index. A keep-set is the
+complement of a prefix, so a sparser one always lies inside a denser one. Whatever was removed anywhere is frozen: every
+group behind the frozen prefix is held by all devices that share the order, so all of them can score it.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import ConfigError, RunError
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.score_check import verify_scores
+
+Vector = NDArray[np.float64]
+Counts = tuple[int, int]  # (head units, channels) kept in every layer
+Matrix = NDArray[np.float64]  # (layers, groups)
+Places = NDArray[np.int64]  # (layers, places) of groups
+
+SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # as they are written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredGroups:
+    """What one device measured: scores of the groups in `keep_set`, counted with `weight` >= 1."""
+
+    scores: GroupScores
+    keep_set: KeepSet
+    weight: int
+
+
+def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
+    """Return the order before any device scored: ascending by `prior` (one score per group), else by index.
+
+    Raises UpdateRejected where `prior` has other shapes than the dense model.
+    """
+    if prior is not None:
+        verify_scores(prior, KeepSet.full(geometry))
+    return {
+        "heads": _initial(geometry.layers, geometry.head_units, None if prior is None else prior.heads),
+        "channels": _initial(geometry.layers, geometry.ffn, None if prior is None else prior.channels),
+        "rounds": 0,
+    }
+
+
+def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
+    """Return the state after a round's scores, with everything behind the frozen prefix ordered anew.
+
+    Per layer and group: the mean over the devices that hold it, by weight, then a moving average over rounds,
+    S <- a S + (1 - a) mean, with a = min(`smoothing`, n / (n + 1)) after n rounds: a plain mean over the first
+    rounds, in which the first measurement replaces the prior. A device normalises each layer to L2 norm 1 over
+    the groups it holds, so one that holds fewer scores each of them higher; its vector is therefore scaled to
+    the norm the known scores have over the same groups. Groups nobody scored keep their score. Raises
+    ConfigError unless 0 <= `smoothing` < 1 and UpdateRejected where scores do not fit their keep-set.
+    """
+    if not 0.0 <= smoothing < 1.0:
+        raise ConfigError(f"smoothing must be in [0, 1), got {smoothing}")
+    if not measured:
+        return state
+    for each in measured:
+        verify_scores(each.scores, each.keep_set)
+    keep = min(smoothing, state["rounds"] / (state["rounds"] + 1))
+    after: Json = {"rounds": state["rounds"] + 1}
+    for kind, (scores, frozen) in _read(state, geometry).items():
+        rows = []
+        for layer in range(geometry.layers):
+            told = [(getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured]
+            rows.append(_absorb(scores[layer], told, keep))
+        after[kind] = _written(np.stack(rows), frozen)
+    return after
+
+
+def freeze(state: Json, geometry: Geometry, *, heads_removed: int, channels_removed: int) -> Json:
+    """Return the state whose frozen prefixes are at least so long; they never shrink."""
+    after = dict(state)
+    wanted = {"heads": heads_removed, "channels": channels_removed}
+    for kind, (scores, frozen) in _read(state, geometry).items():
+        if wanted[kind] > frozen.shape[1]:
+            after[kind] = _written(scores, _order(scores, frozen)[:, : wanted[kind]])
+    return after
+
+
+def keep_set(state: Json, geometry: Geometry, counts: Counts) -> KeepSet:
+    """Return what stays when all but `counts` of every layer's order are removed.
+
+    Raises ConfigError where a count is below 1 or above the dense model's.
+    """
+    return keep_sets(state, geometry, [counts])[counts]
+
+
+def keep_sets(state: Json, geometry: Geometry, wanted: Iterable[Counts]) -> dict[Counts, KeepSet]:
+    """Return the keep-set of every one of `wanted`; raises as `keep_set` does."""
+    order = removal_order(state, geometry)
+    found: dict[Counts, KeepSet] = {}
+    for heads, channels in wanted:
+        if not (1 <= heads <= geometry.head_units and 1 <= channels <= geometry.ffn):
+            raise ConfigError(
+                f"keep counts {(heads, channels)}: expected 1-{geometry.head_units} head units and"
+                f" 1-{geometry.ffn} channels"
+            )
+        found[heads, channels] = KeepSet(
+            heads=_kept(order["heads"], geometry.head_units - heads),
+            channels=_kept(order["channels"], geometry.ffn - channels),
+        )
+    return found
+
+
+def removal_order(state: Json, geometry: Geometry) -> dict[str, Places]:
+    """Return every layer's "heads" and "channels", first removed first, (layers, groups)."""
+    return {kind: _order(scores, frozen) for kind, (scores, frozen) in _read(state, geometry).items()}
+
+
+def known_scores(state: Json, geometry: Geometry) -> GroupScores:
+    """Return the averaged scores of every group, each layer's at L2 norm 1."""
+    read = {kind: scores.astype(np.float32) for kind, (scores, _) in _read(state, geometry).items()}
+    return GroupScores(heads=tuple(read["heads"]), channels=tuple(read["channels"]))
+
+
+def frozen_counts(state: Json, geometry: Geometry) -> tuple[int, int]:
+    """Return how many (head units, channels) of every layer's order never change places again."""
+    read = _read(state, geometry)
+    return read["heads"][1].shape[1], read["channels"][1].shape[1]
+
+
+def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
+    """Return one order by the mean of several orders' scores, each counted once; a single one as it is.
+
+    Raises ValueError without any.
+    """
+    if len(states) == 1:
+        return states[0]
+    if not states:
+        raise ValueError("no order to average; give at least one")
+    read = [_read(state, geometry) for state in states]
+    return {
+        **{kind: _written(np.mean([each[kind][0] for each in read], axis=0), _nothing(geometry)) for kind in read[0]},
+        "rounds": max(state["rounds"] for state in states),
+    }
+
+
+def _initial(layers: int, size: int, prior: Sequence[NDArray[np.float32]] | None) -> Json:
+    flat = np.ones(size)
+    rows = [_unit_norm(flat if prior is None else prior[layer].astype(np.float64)) for layer in range(layers)]
+    return _written(np.stack(rows), np.empty((layers, 0), dtype=np.int64))
+
+
+def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.float32], int]], keep: float) -> Vector:
+    total, weights = np.zeros_like(known), np.zeros_like(known)
+    for kept, scores, weight in measured:
+        held = np.asarray(kept, dtype=np.int64)
+        norm = float(np.linalg.norm(scores.astype(np.float64)))
+        if norm == 0.0:
+            continue  # a layer without any signal says nothing about the order
+        share = float(np.linalg.norm(known[held])) or np.sqrt(len(held) / len(known))
+        total[held] += weight * scores.astype(np.float64) * (share / norm)
+        weights[held] += weight
+    scored = weights > 0
+    mean = np.divide(total, weights, out=known.copy(), where=scored)
+    return _unit_norm(np.where(scored, keep * known + (1.0 - keep) * mean, known))
+
+
+def _order(scores: Matrix, frozen: Places) -> Places:
+    """Sort by ascending score, ties by index, behind a prefix that stays; scores are never negative."""
+    keys = scores.copy()
+    places = np.broadcast_to(np.arange(frozen.shape[1]) - float(frozen.shape[1]), frozen.shape)
+    np.put_along_axis(keys, frozen, places, axis=1)
+    return np.argsort(keys, axis=1, kind="stable")
+
+
+def _kept(order: Places, removed: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(row) for row in np.sort(order[:, removed:], axis=1).tolist())
+
+
+def _read(state: Json, geometry: Geometry) -> dict[str, tuple[Matrix, Places]]:
+    """Return (scores, frozen) of "heads" and "channels"."""
+    try:
+        return {
+            kind: (
+                _matrix(state[kind]["scores"], SCORE, geometry.layers).astype(np.float64),
+                _matrix(state[kind]["frozen"], GROUP, geometry.layers).astype(np.int64),
+            )
+            for kind in ("heads", "channels")
+        }
+    except (KeyError, TypeError, ValueError) as cause:
+        raise RunError(
+            f"the removal order is not in this version's form ({type(cause).__name__}: {cause}); continue the run with "
+            "the version it was begun with, or start a new one"
+        ) from None
+
+
+def _matrix(text: str, kind: np.dtype[np.generic], layers: int) -> NDArray[np.generic]:
+    flat = np.frombuffer(base64.b64decode(text, validate=True), dtype=kind)
+    return flat.reshape(layers, len(flat) // layers)
+
+
+def _written(scores: Matrix, frozen: Places) -> Json:
+    return {
+        "scores": base64.b64encode(scores.astype(SCORE).tobytes()).decode(),
+        "frozen": base64.b64encode(frozen.astype(GROUP).tobytes()).decode(),
+    }
+
+
+def _nothing(geometry: Geometry) -> Places:
+    return np.empty((geometry.layers, 0), dtype=np.int64)
+
+
+def _unit_norm(scores: Vector) -> Vector:
+    norm = float(np.linalg.norm(scores))
+    return scores / norm if norm > 0.0 else np.full_like(scores, 1.0 / np.sqrt(len(scores)))

@@ -1,0 +1,68 @@
+"""Whose removal order is whose: one for the fleet, one per class, or one per device.
+
+A policy's orders are a mapping from scope key to order (`fedcore.core.pruning.ordering`). A key is "fleet", a class, or
+"class/device". Keep-sets nest along every order by itself; keep-sets of two orders need not.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Json
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.ordering import Counts, freeze, initial_order, keep_sets, mean_order
+
+SCOPES = ("fleet", "class", "device")
+
+Orders = Mapping[str, Json]
+Removed = tuple[int, int]  # (head units, channels) of every layer
+
+
+def order_key(scope: str, device_class: str, device: str) -> str:
+    """Return the key of a device's own order under `scope`; names never hold a slash."""
+    return {"fleet": "fleet", "class": device_class, "device": f"{device_class}/{device}"}[scope]
+
+
+def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> dict[str, Json]:
+    """Return the orders before the first round: those of classes and devices begin when somebody is asked."""
+    return {"fleet": initial_order(geometry, prior)} if scope == "fleet" else {}
+
+
+def frozen_orders(
+    orders: Orders, cuts: Mapping[str, Removed], geometry: Geometry, prior: GroupScores | None
+) -> dict[str, Json]:
+    """Return the orders with those of `cuts` frozen as far as anybody who shares them is cut; new ones from `prior`."""
+    after = dict(orders)
+    for key, (heads, channels) in cuts.items():
+        order = after[key] if key in after else initial_order(geometry, prior)
+        after[key] = freeze(order, geometry, heads_removed=heads, channels_removed=channels)
+    return after
+
+
+def keep_sets_of(
+    orders: Orders, wanted: Iterable[tuple[str, Counts]], geometry: Geometry
+) -> dict[tuple[str, Counts], KeepSet]:
+    """Return the keep-set of every wanted (key, counts)."""
+    by_key: dict[str, set[Counts]] = {}
+    for key, counts in wanted:
+        by_key.setdefault(key, set()).add(counts)
+    found = {key: keep_sets(orders[key], geometry, counts) for key, counts in by_key.items()}
+    return {(key, counts): kept for key, sets in found.items() for counts, kept in sets.items()}
+
+
+def class_order(orders: Orders, scope: str, device_class: str, geometry: Geometry, prior: GroupScores | None) -> Json:
+    """Return the order that a class is exported by: the fleet's, its own, or the mean of its devices' scores.
+
+    Where nobody of the class has been asked yet, the one from `prior`.
+    """
+    if scope == "device":
+        own = [order for key, order in sorted(orders.items()) if key.startswith(f"{device_class}/")]
+    else:
+        key = order_key(scope, device_class, "")
+        own = [orders[key]] if key in orders else []
+    return mean_order(own, geometry) if own else initial_order(geometry, prior)
+
+
+def common_order(orders: Orders, geometry: Geometry) -> Json:
+    """Return the fleet's one order, or the mean of all there are; raises ValueError without any."""
+    return mean_order([order for _, order in sorted(orders.items())], geometry)

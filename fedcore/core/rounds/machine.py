@@ -1,0 +1,253 @@
+"""The round machine, without I/O: `step(state, event) -> (state, commands)`.
+
+    WAITING --enough devices--> PLANNING --Planned--> OPEN --all resolved, or deadline--> PLANNING ...
+       ^------- empty plan --------'  '--TurnDone--> DONE            any --Stop, voids, nobody came--> PAUSED
+
+Pure: no clock, no randomness, no I/O; equal arguments give equal results, and no order of events raises. Rules:
+
+- A round closes once every member is resolved, or at its deadline, when the unresolved have missed it. With fewer
+  accepted updates than the quorum it is void. Rounds are numbered attempts: after any close, void or not, comes
+  round + 1; a void round does not count towards `total_rounds`. `max_void_rounds` in a row pause the run.
+- A closed stream loses nobody, an expired lease does. Who comes back while the round is open is pending again.
+- An update is accepted at most once, only from a member of the open round and before its deadline. The leaves of a
+  partial are accepted together: where one of them is counted already, none is, and the edge folds again without it.
+  A failed leaf counts after all: it failed below one parent, and another one had its update.
+- Every time-out of the machine stands in `WakeAt`; while a `Turn` is out, it waits for the shell alone.
+"""
+
+from dataclasses import replace
+
+from fedcore.core.rounds import commands, events
+from fedcore.core.rounds.closing import close, expire_leases
+from fedcore.core.rounds.commands import Command
+from fedcore.core.rounds.partials import partial_arrived
+from fedcore.core.rounds.policy import RoundPolicy
+from fedcore.core.rounds.result import MemberStatus, RoundResult
+from fedcore.core.rounds.state import Member, Phase, RoundState, Session
+from fedcore.core.rounds.waking import schedule
+
+Step = tuple[RoundState, tuple[Command, ...]]
+
+_OVER = (Phase.DONE, Phase.PAUSED)
+
+
+def resume(policy: RoundPolicy, next_round: int = 1, void_streak: int = 0, void_rounds: int = 0) -> RoundState:
+    """Return the state of a run that goes on with `next_round`; by default of a new run.
+
+    `void_rounds` is how many of the earlier rounds were void. A run that had paused on its void rounds gets
+    a new streak: somebody looked at it and chose to go on.
+    """
+    return RoundState(
+        policy=policy,
+        round=next_round,
+        void_streak=0 if void_streak >= policy.max_void_rounds else void_streak,
+        void_rounds=void_rounds,
+        devices_needed=policy.min_devices,
+    )
+
+
+def step(state: RoundState, event: events.Event) -> Step:
+    """Return the state after `event` and what the shell has to do now. Never raises, whatever the order."""
+    state = state.at(event.now_s)
+    state, timed_out = _check_deadline(state)
+    state, answers = _handle(state, event)
+    state, settled = _settle(state)
+    state, wake = schedule(state, event)
+    return state, timed_out + answers + settled + wake
+
+
+def _handle(state: RoundState, event: events.Event) -> Step:
+    match event:
+        case events.Started():
+            return _started(state)
+        case events.Joined():
+            return _joined(state, event)
+        case events.Left():
+            return _left(state, event)
+        case events.Alive():
+            return _alive(state, event)
+        case events.UpdateArrived():
+            return _update_arrived(_renew(state, event.device), event)
+        case events.UpdateRejected():
+            return _update_rejected(_renew(state, event.device), event)
+        case events.PartialArrived():
+            return partial_arrived(state, event)
+        case events.Planned():
+            return _planned(state, event)
+        case events.TurnDone():
+            return _turn_done(state)
+        case events.Stop():
+            return _stop(state)
+        case events.Tick():
+            return state, ()
+
+
+def _started(state: RoundState) -> Step:
+    if state.phase is not Phase.WAITING or state.wait_until_s is not None:
+        return state, ()
+    state = replace(state, wait_until_s=state.now_s + state.policy.join_deadline_s)
+    # A run resumed after its last round has only its end left, and needs no device for that.
+    return _turn(state, None) if state.is_last else (state, ())
+
+
+def _joined(state: RoundState, event: events.Joined) -> Step:
+    known = state.sessions.get(event.device)
+    if known is not None and event.epoch <= known.epoch:
+        return state, (commands.Fence(device=event.device, epoch=event.epoch),)
+    out: tuple[Command, ...] = ()
+    if known is not None and known.connected:
+        out = (commands.Fence(device=event.device, epoch=known.epoch),)
+    session = Session(epoch=event.epoch, connected=True, seen_s=state.now_s)
+    state = replace(state.with_session(event.device, session), fresh=True)
+    member = state.members.get(event.device)
+    if member is None or member.status not in (None, MemberStatus.LOST):
+        return state, out
+    state, push = _push(state, event.device, member)
+    return state, out + push
+
+
+def _left(state: RoundState, event: events.Left) -> Step:
+    known = state.sessions.get(event.device)
+    if known is None or known.epoch != event.epoch:
+        return state, ()
+    seen_s = min(known.seen_s, state.now_s - state.policy.lease_s) if event.lost else known.seen_s
+    state = state.with_session(event.device, replace(known, connected=False, seen_s=seen_s))
+    member = state.members.get(event.device) if event.lost else None
+    if member is None or member.status is not None:
+        return state, ()
+    return _with_member(state, event.device, replace(member, status=MemberStatus.LOST)), ()
+
+
+def _alive(state: RoundState, event: events.Alive) -> Step:
+    known = state.sessions.get(event.device)
+    if known is None or known.epoch != event.epoch:
+        return state, ()
+    return _renew(state, event.device), ()
+
+
+def _renew(state: RoundState, device: str) -> RoundState:
+    """Note a sign of life; a member that had been lost in silence is pending again (it has its assignment)."""
+    known = state.sessions.get(device)
+    if known is None:
+        return state
+    returned = not state.in_lease(known)
+    state = state.with_session(device, Session(epoch=known.epoch, connected=known.connected, seen_s=state.now_s))
+    if returned and known.connected and not state.fresh:
+        state = replace(state, fresh=True)
+    member = state.members.get(device)
+    if member is not None and member.status is MemberStatus.LOST:
+        state = _with_member(state, device, replace(member, status=None))
+    return state
+
+
+def _update_arrived(state: RoundState, event: events.UpdateArrived) -> Step:
+    device, index = event.device, event.round
+    member = state.members.get(device) if index == state.round else None
+    if member is not None and member.status in (None, MemberStatus.LOST):
+        accepted = Member(
+            status=MemberStatus.ACCEPTED,
+            pushed_at_s=state.opened_at_s if member.pushed_at_s is None else member.pushed_at_s,
+            accepted_at_s=state.now_s,
+        )
+        return _with_member(state, device, accepted), (commands.Accept(device=device, round=index),)
+    if member is not None and member.status is MemberStatus.ACCEPTED:
+        return state, (commands.AckDuplicate(device=device, round=index),)
+    return state, (_refusal(state, device, index),)
+
+
+def _refusal(state: RoundState, device: str, index: int) -> Command:
+    """Answer an update that no open assignment asks for."""
+    if index < 1 or index >= state.round:
+        return commands.RefuseUnknown(device=device, round=index)
+    if state.closed is not None and state.closed.round == index:
+        part = state.closed.member(device)
+        if part is None:
+            return commands.RefuseUnknown(device=device, round=index)
+        if part.status is MemberStatus.ACCEPTED:  # its acknowledgement was lost on the way
+            return commands.AckDuplicate(device=device, round=index)
+    return commands.RefuseLate(device=device, round=index)
+
+
+def _update_rejected(state: RoundState, event: events.UpdateRejected) -> Step:
+    member = state.members.get(event.device)
+    if event.round != state.round or member is None or member.status not in (None, MemberStatus.LOST):
+        return state, ()
+    return _with_member(state, event.device, replace(member, status=MemberStatus.REJECTED)), ()
+
+
+def _planned(state: RoundState, event: events.Planned) -> Step:
+    if state.phase is not Phase.PLANNING or state.is_last or event.round != state.round:
+        return state, ()
+    if state.pause_reason is not None:
+        return _pause(state, state.pause_reason)
+    if not event.cohort:
+        until_s = state.now_s + state.policy.join_deadline_s
+        return replace(state, phase=Phase.WAITING, wait_until_s=until_s, devices_needed=1), ()
+    cohort = sorted(set(event.cohort))
+    # Who left meanwhile is pending as well, under its running lease, and gets the assignment when it comes back.
+    here = {device for device in cohort if device in state.sessions and state.sessions[device].connected}
+    members = {device: Member(pushed_at_s=state.now_s if device in here else None) for device in cohort}
+    state = replace(state, phase=Phase.OPEN, opened_at_s=state.now_s).with_members(members)
+    return state, tuple(commands.Push(device=device, round=state.round) for device in cohort if device in here)
+
+
+def _turn_done(state: RoundState) -> Step:
+    if state.phase is not Phase.PLANNING or not state.is_last:
+        return state, ()
+    return replace(state, phase=Phase.DONE), (commands.Finish(),)
+
+
+def _stop(state: RoundState) -> Step:
+    if state.phase in _OVER:
+        return state, ()
+    reason = f"stopped on request in round {state.round}; this round starts anew when the run is resumed"
+    if state.phase is Phase.PLANNING and state.pause_reason is None:
+        return replace(state, pause_reason=reason), ()  # the commit under way ends first; a second Stop does not wait
+    return _pause(state, reason)
+
+
+def _check_deadline(state: RoundState) -> Step:
+    """Act on deadlines before the event, so that nothing which comes after one counts."""
+    if state.phase is Phase.OPEN and state.now_s >= state.deadline_at_s:
+        return _turn(*close(state))
+    if state.phase is Phase.WAITING and state.wait_until_s is not None and state.now_s >= state.wait_until_s:
+        return _pause(
+            state,
+            f"round {state.round} needs {state.devices_needed} device(s) and {len(state.roster)} were here after "
+            f"{state.policy.join_deadline_s:g} s; start more devices, then resume the run",
+        )
+    return state, ()
+
+
+def _settle(state: RoundState) -> Step:
+    """Go on where the event made it possible: expire leases, close a resolved round, plan for a device that came."""
+    if state.phase is Phase.OPEN:
+        if state.wake_at_s is None or state.now_s >= state.wake_at_s:
+            state = expire_leases(state)
+        if not state.pending:
+            return _turn(*close(state))
+    if state.phase is Phase.WAITING and state.wait_until_s is not None and state.fresh:
+        return _turn(state, None) if state.enough_here else (state, ())
+    return state, ()
+
+
+def _turn(state: RoundState, closed: RoundResult | None) -> Step:
+    next_round = None if state.is_last else state.round
+    state = replace(state, phase=Phase.PLANNING, fresh=False)
+    return state, (commands.Turn(closed=closed, next_round=next_round, roster=state.roster),)
+
+
+def _pause(state: RoundState, reason: str) -> Step:
+    state = replace(state.without_members(), phase=Phase.PAUSED, pause_reason=reason)
+    return state, (commands.Pause(reason=reason),)
+
+
+def _push(state: RoundState, device: str, member: Member) -> Step:
+    """Make a member pending and send its assignment; its time counts from the first push."""
+    pushed_at_s = state.now_s if member.pushed_at_s is None else member.pushed_at_s
+    state = _with_member(state, device, Member(pushed_at_s=pushed_at_s))
+    return state, (commands.Push(device=device, round=state.round),)
+
+
+def _with_member(state: RoundState, device: str, member: Member) -> RoundState:
+    return state.with_members({device: member})

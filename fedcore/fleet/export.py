@@ -1,0 +1,66 @@
+"""Exports made after a run, from its folder alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json, Strategy
+from fedcore.core.errors import ConfigError, RunError
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import keep_set as keep_set_of
+from fedcore.core.pruning.scope import common_order
+from fedcore.server.aggregate.assemble import held_run
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.storage.models.model_source import model_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export: as a class prunes, or to a sparsity."""
+
+    device_class: str | None
+    sparsity: float | None
+    out: Path
+
+
+def export_run(folder: RunFolder, request: ExportRequest) -> Json:
+    """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
+    config = parse_config(folder.config.read_text())
+    model = model_folder(config.model.path)
+    held = held_run(folder, config, model)
+    keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])
+    # Only now: torch takes seconds, and mistakes shall be told at once.
+    from fedcore.client.evaluation.judge import merged_model
+    from fedcore.client.training.trainer import ModelSource
+    from fedcore.nn.model.export import export_classifier
+
+    source = ModelSource(
+        folder=model,
+        labels=held.labels,
+        head=config.model.head,
+        dtype=config.model.dtype,
+        max_length=config.model.max_length,
+        targets=held.strategy.spec.targets,
+    )
+    classifier = merged_model(source, held.tensors, lambda _: keep_set, config.training.lora_scale)
+    report = export_classifier(classifier, request.out, model, None)
+    return {
+        "sparsity": keep_set.sparsity(held.strategy.spec.geometry),
+        "parameters": report.parameters,
+        "size_bytes": report.size_bytes,
+        "out": str(request.out),
+    }
+
+
+def _keep_set(strategy: Strategy, state: Json, request: ExportRequest, classes: list[str]) -> KeepSet:
+    if request.device_class is not None:
+        if classes and request.device_class not in classes:
+            raise ConfigError(f"no device class {request.device_class!r} in this run; it has {classes}")
+        return strategy.export_keep_set(state, request.device_class)
+    if request.sparsity is None or not 0 <= request.sparsity < 1:
+        raise ConfigError(f"--sparsity {request.sparsity}: expected a number in [0, 1)")
+    geometry = strategy.spec.geometry
+    if "order" not in state:
+        raise RunError(f"strategy {strategy.name} keeps no removal order; export by --class")
+    return keep_set_of(common_order(state["order"], geometry), geometry, keep_counts(geometry, request.sparsity))

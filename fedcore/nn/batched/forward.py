@@ -1,0 +1,82 @@
+"""Logits of many devices' batches in one forward pass, packed rows through the backbone, then each its head; losses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from fedcore.nn.batched.packed_rows import PackedBatch
+from fedcore.nn.model.classifier import Classifier
+
+
+def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return every device's logits of its rows, (devices, most rows, labels), float32.
+
+    The factors are those last put into the stacked layers; `head` has the head's parameters by canonical name, each
+    (devices, ...).
+    """
+    pooled = _pooled(classifier, batch)  # (rows, hidden)
+    parameters = {name.removeprefix("head."): value for name, value in head.items()}
+    pooled = pooled.to(next(iter(parameters.values())).dtype)[batch.pick]  # (devices, most rows, hidden)
+
+    def one(own: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> Any:
+        return functional_call(classifier.head_module, dict(own), (inputs,))
+
+    logits: torch.Tensor = vmap(one)(parameters, pooled).float()
+    return logits
+
+
+def cross_entropies(logits: torch.Tensor, batch: PackedBatch, shift: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of every device, (devices,), float32.
+
+    `shift` (devices, labels) is added to the logits, as in `fedcore.nn.training.objective`.
+    """
+    shifted = logits + shift[:, None]
+    losses = nn.functional.cross_entropy(shifted.flatten(0, 1), batch.labels.flatten(), reduction="none")
+    return device_means(losses.view_as(batch.weights), batch)
+
+
+def device_means(values: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    """Return every device's mean over its rows, (devices,), of `values` (devices, most rows)."""
+    # a gap repeats the device's first row, so what is not finite is so for the device as a whole
+    return (values * batch.weights).sum(dim=1)
+
+
+def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:
+    """Return what the head sees of every row, (rows, hidden)."""
+    packing, backbone, model = batch.packing, classifier.backbone, classifier.model
+    bert = classifier.geometry.family == "bert"
+    inputs = {
+        "input_ids": packing.to_slots(batch.row_ids),
+        "position_ids": packing.to_slots(_positions(batch, backbone)),
+    }
+    if bert:
+        inputs["token_type_ids"] = packing.to_slots(batch.row_segments)
+    states = packing.to_rows(backbone(**inputs, packing=packing).last_hidden_state)
+    if not bert:
+        return states[torch.arange(packing.rows), _last_places(batch, model)]
+    pooler: Any = getattr(backbone, "pooler", None)
+    output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooler(states) if pooler else None)
+    pool: Any = model.pool
+    pooled: torch.Tensor = pool(output, packing.mask)
+    return pooled
+
+
+def _positions(batch: PackedBatch, backbone: nn.Module) -> torch.Tensor:
+    """Return position ids (rows, width): from 0, or as RoBERTa counts them, by its own means."""
+    embeddings: Any = getattr(backbone, "embeddings", None)
+    count = getattr(embeddings, "create_position_ids_from_input_ids", None)
+    if count is None:
+        return torch.arange(batch.packing.width).expand(batch.packing.rows, -1)
+    positions: torch.Tensor = count(batch.row_ids, embeddings.padding_idx)
+    return positions
+
+
+def _last_places(batch: PackedBatch, model: Any) -> torch.Tensor:
+    """Return the place of every row's last token that is not padding's id, as transformers' classifiers find it."""
+    places = torch.arange(batch.packing.width)
+    found: torch.Tensor = torch.where(batch.row_ids != model.config.pad_token_id, places, 0).argmax(dim=1)
+    return found

@@ -1,0 +1,116 @@
+"""LoRA layers that hold the factors of many devices at once, over one frozen base weight.
+
+y = x W^T + bias + s (x A_d^T) B_d^T for every device d: one product with W over everybody's tokens, then batched
+products with the small factors. Forward and backward are written out, since autograd would keep and add the two
+halves as tensors of the output's size.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.trained_part import Trains
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import adapted, scale_of
+
+
+class StackedLora(nn.Module):
+    """Stands in for a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank).
+
+    `frozen` has factors by canonical name that all devices share and nobody trains.
+    """
+
+    def __init__(self, base: nn.Linear, scale: float) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.scale = scale
+        self.a: torch.Tensor | None = None
+        self.b: torch.Tensor | None = None
+        self.frozen: dict[str, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (devices, slots, out) of x (devices, slots, in)."""
+        base = self.base_layer
+        output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
+            x, base.weight, base.bias, self.a, self.b, self.scale
+        )
+        return output
+
+
+@contextmanager
+def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
+    """Put a StackedLora in the place of every LoRA layer, yield them by "layers.{i}.{module}", and put all back."""
+    layers: dict[str, StackedLora] = {}
+    originals: list[tuple[nn.Module, str, nn.Module]] = []
+    for key, layer in list(adapted(classifier)):
+        _, index, module = key.split(".")
+        parent, _, name = module_path(classifier.geometry, int(index), module).rpartition(".")
+        holder = classifier.backbone.get_submodule(parent)
+        layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
+        originals.append((holder, name, layer))
+    try:
+        for (holder, name, _), stand_in in zip(originals, layers.values(), strict=True):
+            setattr(holder, name, stand_in)
+        yield layers
+    finally:
+        for holder, name, original in originals:
+            setattr(holder, name, original)
+
+
+def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.float32]], trains: Trains) -> None:
+    """Give every layer the factors that do not train, out of an adapter by canonical name."""
+    for key, layer in layers.items():
+        for name, scale in ((f"{key}.A", 1.0), (f"{key}.B", layer.scale)):
+            if not trains.has(name):
+                layer.frozen[name] = torch.from_numpy(np.array(before[name], dtype=np.float32)) / scale
+
+
+def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:
+    """Give every layer its factors: out of `values`, (devices, ...) by canonical name, or else the frozen ones."""
+    devices = len(next(iter(values.values())))
+    for key, layer in layers.items():
+        layer.a, layer.b = (
+            layer.frozen[name].expand(devices, -1, -1) if name in layer.frozen else values[name]
+            for name in (f"{key}.A", f"{key}.B")
+        )
+
+
+class _StackedProduct(torch.autograd.Function):
+    """The layer's product and its gradients; factors are float32, the base may be bfloat16."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        inner = torch.bmm(x.float(), a.mT)  # (devices, slots, rank)
+        ctx.save_for_backward(x, weight, a, b, inner)
+        ctx.scale = scale
+        output = nn.functional.linear(x, weight, bias).float()
+        return output.baddbmm_(inner, b.mT, alpha=scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, a, b, inner = ctx.saved_tensors
+        given = gradients[0]
+        upstream = given.float()
+        inside = torch.bmm(upstream, b).mul_(ctx.scale)  # (devices, slots, rank)
+        of_x = of_a = of_b = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.matmul(given, weight).float().baddbmm_(inside, a).to(x.dtype)
+        if ctx.needs_input_grad[3]:
+            of_a = torch.bmm(inside.mT, x.float())
+        if ctx.needs_input_grad[4]:
+            of_b = torch.bmm(upstream.mT, inner).mul_(ctx.scale)
+        return of_x, None, None, of_a, of_b, None

@@ -1,0 +1,173 @@
+"""Group scores of many devices at once, equal to those of the criteria in `fedcore/nn/criteria` device by device.
+
+A device's weight gradient is as large as the weight, so it is formed for a block of rows at a time, and the block is
+the smaller the more devices there are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import Cut, Geometry
+from fedcore.nn.batched.lora import StackedLora
+from fedcore.nn.criteria.group_scores import joined, unit_norm
+from fedcore.nn.criteria.lora_taylor import DECAY
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.group_state import GroupState
+
+BLOCK_VALUES = 1 << 20  # of all devices' gradients that exist at once
+
+StackedVectors = dict[tuple[int, str], torch.Tensor]  # (layer, module) -> (devices, groups)
+
+
+@contextmanager
+def observed(classifier: Classifier, vectors: StackedVectors) -> Iterator[None]:
+    """Within, every backward pass over packed rows writes |gradient x weight| per device and group to `vectors`."""
+    handles = []
+    for layer in range(classifier.geometry.layers):
+        for module in classifier.geometry.modules:
+            cut = classifier.geometry.cut(module)
+            if cut is not None:
+                hook = _Hook((layer, module), cut, vectors)
+                handles.append(classifier.linear(layer, module).register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Hook:
+    """Forward hook of one linear layer: scores its groups when the gradient of its output arrives."""
+
+    def __init__(self, key: tuple[int, str], cut: Cut, vectors: StackedVectors) -> None:
+        self.key, self.cut, self.vectors = key, cut, vectors
+
+    def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        inputs = args[0].detach()  # (devices, slots, in)
+        if not output.requires_grad:  # nothing below is trainable: let the gradient end here
+            output.requires_grad_()
+
+        def score(output_gradient: torch.Tensor) -> None:
+            upstream = output_gradient.detach()  # (devices, slots, out)
+
+            def gradient(rows: slice) -> torch.Tensor:
+                return torch.bmm(upstream[:, :, rows].mT.float(), inputs.float())
+
+            self.vectors[self.key] = stacked_group_sums(module, self.cut, len(inputs), gradient)
+
+        output.register_hook(score)  # type: ignore[no-untyped-call]
+
+
+def lora_vectors(
+    classifier: Classifier, layers: Mapping[str, StackedLora], gradients: Mapping[str, torch.Tensor]
+) -> StackedVectors:
+    """Return the vectors of one training step, as `LoraTaylorScorer` forms them; `gradients` by canonical name."""
+    vectors: StackedVectors = {}
+    for key, layer in layers.items():
+        _, index, module = key.split(".")
+        cut = classifier.geometry.cut(module)
+        if cut is None or layer.a is None or layer.b is None:
+            continue
+        a, b = layer.a.detach(), layer.b.detach()
+        of_a, of_b = gradients.get(f"{key}.A"), gradients.get(f"{key}.B")
+        pairs = [(left, right) for left, right in ((of_b, a), (b, of_a)) if left is not None and right is not None]
+        if pairs:
+            gradient = partial(_weight_gradient, pairs)
+            vectors[int(index), module] = stacked_group_sums(layer, cut, len(a), gradient)
+    return vectors
+
+
+def _weight_gradient(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], rows: slice) -> torch.Tensor:
+    """Return the sum of the products, dB A + B dA, for these rows: (devices, rows, in)."""
+    product, *others = pairs
+    gradient = torch.bmm(product[0][:, rows], product[1])
+    for left, right in others:
+        gradient.baddbmm_(left[:, rows], right)
+    return gradient
+
+
+@torch.no_grad()
+def stacked_group_sums(
+    layer: nn.Module, cut: Cut, devices: int, gradient: Callable[[slice], torch.Tensor]
+) -> torch.Tensor:
+    """Return |gradient x effective weight| summed per group, (devices, groups).
+
+    `gradient(rows)` is every device's gradient of these rows of the weight, (devices, rows, in).
+    """
+    base = layer.base_layer if isinstance(layer, StackedLora) else layer
+    weight = cast(torch.Tensor, base.weight)
+    block = max(1, BLOCK_VALUES // (devices * weight.shape[1]))
+    sums: list[torch.Tensor] = []
+    columns = weight.new_zeros((devices, weight.shape[1]), dtype=torch.float32)
+    for start in range(0, weight.shape[0], block):
+        rows = slice(start, start + block)
+        effective = weight[rows].float()
+        if isinstance(layer, StackedLora) and layer.a is not None and layer.b is not None:
+            effective = torch.baddbmm(effective, layer.b[:, rows], layer.a, alpha=layer.scale)
+        product = gradient(rows).mul_(effective).abs_()
+        if cut.side == "out":
+            sums.append(product.sum(dim=2))
+        else:
+            columns += product.sum(dim=1)
+    return (torch.cat(sums, dim=1) if cut.side == "out" else columns).view(devices, -1, cut.width).sum(dim=2)
+
+
+def group_scores(vectors: StackedVectors, geometry: Geometry) -> list[GroupScores]:
+    """Return every device's scores, each layer's at L2 norm 1."""
+    return _per_device(*([unit_norm(each.numpy()) for each in kind] for kind in joined(vectors, geometry)))
+
+
+class StackedAverages:
+    """The running averages of `LoraTaylorScorer`, of many devices, in dense coordinates."""
+
+    def __init__(self, classifier: Classifier, states: Sequence[GroupState | None]) -> None:
+        self._geometry, self._keep = classifier.geometry, classifier.keep_set
+        known = [each or GroupState.full(classifier.geometry) for each in states]
+        self._heads = np.stack([each.heads for each in known])  # (devices, layers, head units)
+        self._channels = np.stack([each.channels for each in known])
+
+    def observe(self, devices: Sequence[int], vectors: StackedVectors, *, first_layer: int = 0) -> None:
+        """Average one step's vectors in; a device whose vectors hold NaN or infinity is left out.
+
+        Layers before `first_layer` do not train and keep their averages.
+        """
+        found = joined(vectors, self._geometry, first_layer=first_layer)
+        heads, channels = ([each.numpy() for each in kind] for kind in found)
+        if not heads:
+            return
+        finite = np.all([np.isfinite(each).all(axis=1) for each in (*heads, *channels)], axis=0)
+        chosen = np.asarray(devices)[finite][:, None]
+        for target, kept, fresh in (
+            (self._heads, self._keep.heads, heads),
+            (self._channels, self._keep.channels, channels),
+        ):
+            for layer, new in enumerate(fresh, start=first_layer):
+                index = (chosen, layer, np.asarray(kept[layer]))
+                target[index] = DECAY * target[index] + (1 - DECAY) * new[finite]
+
+    def scores(self) -> list[GroupScores]:
+        """Return the averages of the kept groups of every device, each layer's at L2 norm 1."""
+        return _per_device(
+            [unit_norm(self._heads[:, layer, list(kept)]) for layer, kept in enumerate(self._keep.heads)],
+            [unit_norm(self._channels[:, layer, list(kept)]) for layer, kept in enumerate(self._keep.channels)],
+        )
+
+    def states(self) -> tuple[GroupState, ...]:
+        """Return the averages of every device."""
+        pairs = zip(self._heads, self._channels, strict=True)
+        return tuple(GroupState(heads=heads, channels=channels) for heads, channels in pairs)
+
+
+def _per_device(heads: list[NDArray[np.float32]], channels: list[NDArray[np.float32]]) -> list[GroupScores]:
+    return [
+        GroupScores(heads=tuple(each[device] for each in heads), channels=tuple(each[device] for each in channels))
+        for device in range(len(heads[0]))
+    ]

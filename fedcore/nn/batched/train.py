@@ -1,0 +1,329 @@
+"""Local training of many virtual devices of one shape in one pass, with the results of `fedcore.nn.training.train`.
+
+All devices share the frozen base model, so one forward and one backward pass carries everybody's rows, and only
+factors and heads are batched products (`batched_lora`). A device takes the same batches, losses, clipping and AdamW
+steps as alone. Nothing is padded between rows (`packed_rows`), and where a device's first batch is its probe batch
+too, the loss of the first step is the loss before.
+
+Memory beyond the model: 12 bytes per device and trained value (of which the increments take over 4), and what one
+pass keeps for its backward pass, which `max_tokens` bounds. Who simulates thousands of devices hands them in by the
+hundred.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.data.label_prior import LabelPlan
+from fedcore.core.errors import FedcoreError
+from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.nn.batched.forward import batched_logits, cross_entropies, device_means
+from fedcore.nn.batched.lora import StackedLora, freeze, put_factors, stacked
+from fedcore.nn.batched.packed_attention import packed
+from fedcore.nn.batched.packed_rows import PackedBatch, TokenTable
+from fedcore.nn.batched.schedule import Indices, Schedule, passes, schedule
+from fedcore.nn.batched.scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
+from fedcore.nn.batched.stacked_state import Layout, StackedState
+from fedcore.nn.criteria.layer_inputs import calibration_failed
+from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import load_adapter, read_adapter
+from fedcore.nn.training.batches import EncodedRows, collate
+from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.moments import Moments
+from fedcore.nn.training.objective import Objective, blended, divergences
+from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
+from fedcore.nn.training.teacher import Answers
+from fedcore.nn.training.train import MAX_GRADIENT_NORM, TrainResult, diverged
+
+STACKED = ("taylor", "lora-taylor")  # criteria that score many devices in one pass
+
+Batches = Mapping[int, Indices]  # by device: row numbers within its shard
+
+PASS_BYTES = 128 << 20  # what a pass may keep for its backward pass, if nothing else is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualTask:
+    """One virtual device's part."""
+
+    rows: EncodedRows
+    seed: int
+    labels: LabelPlan = field(default_factory=LabelPlan)  # as in TrainingAids
+    moments: Moments = field(default_factory=dict)  # kept optimiser state in device coordinates, or empty
+    teacher: Answers | None = None  # of the rows that train, where the spec has a distillation
+    smoothed: GroupState | None = None  # running averages of "lora-taylor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTrained:
+    """What every device of a batch gave, in the order of the tasks."""
+
+    # of what trains, name -> (devices, *shape): after - before, the scale folded into B
+    increments: dict[str, NDArray[np.float32]]
+    results: tuple[TrainResult | FedcoreError, ...]  # an error for a device that failed: its increments are zero
+    smoothed: tuple[GroupState | None, ...]
+
+
+def train_batched(
+    classifier: Classifier,
+    before: Mapping[str, NDArray[np.float32]],
+    tasks: Sequence[VirtualTask],
+    *,
+    spec: TrainingSpec,
+    steps: int,
+    score: bool,
+    keep_moments: bool = False,
+    max_tokens: int | None = None,
+    memory: StepMemory | None = None,
+) -> BatchTrained:
+    """Train every task for `steps` steps from the adapter `before` (device coordinates) and return what came of it.
+
+    `classifier` is cut, with adapters of the rank of `before`; its modules and values are the same afterwards. With
+    `score`, results have group scores by `spec.importance`. Peak memory is an estimate of what the device would take
+    alone, from `memory` or else from two steps that are really measured. A device whose loss or gradient is not
+    finite fails by itself. One pass takes up to `max_tokens` tokens (default: as many as keep to about 128 MiB), or
+    one device. Raises ModelError where `before` or moments do not fit the model.
+    """
+    if not tasks:
+        raise ValueError("no task to train; give at least one")
+    if score and CRITERIA[spec.importance].own_steps:
+        raise ValueError(f"importance {spec.importance!r} alters training steps: train the devices one by one")
+    training = classifier.model.training
+    classifier.model.eval()
+    try:
+        plans = [
+            schedule(task.rows, task.seed, batch_size=spec.batch_size, steps=steps, draws=task.labels.draws)
+            for task in tasks
+        ]
+        sizes = [plan.largest(task.rows.lengths) for plan, task in zip(plans, tasks, strict=True)]
+        if memory is None:
+            rows, width = (max(each) for each in zip(*sizes, strict=True))
+            memory = measure_step_memory(classifier, spec, rows=rows, width=width) if steps else StepMemory()
+        layout = Layout.of(classifier, spec.trains)
+        state = StackedState(layout, spec.trains.of(before), [task.moments for task in tasks])
+        with stacked(classifier) as layers, packed(classifier):
+            freeze(layers, before, spec.trains)
+            limit = max_tokens or default_tokens(classifier)
+            run = _Run(classifier, layers, state, tasks, plans, spec=spec, max_tokens=limit, score=score)
+            run.train(steps)
+            scores = run.scores() if score and spec.importance in STACKED else {}
+        if score and spec.importance not in STACKED:
+            scores = run.scores_one_by_one(tasks, before)
+    finally:
+        classifier.model.train(training)
+    peaks = [memory.peak_mb(rows * width) for rows, width in sizes]
+    results = tuple(run.result(device, peak, scores.get(device), keep_moments) for device, peak in enumerate(peaks))
+    return BatchTrained(results=results, increments=run.increments(), smoothed=run.smoothed())
+
+
+def default_tokens(classifier: Classifier) -> int:
+    """Return the tokens of a pass that keeps about 128 MiB for its backward pass.
+
+    Per token and layer, that is some 14 vectors of the hidden size and, with a gate, 4 (else 2) of the FFN's.
+    """
+    geometry = classifier.geometry
+    channels = max(len(each) for each in classifier.keep_set.channels)
+    values = geometry.layers * (14 * geometry.hidden + (4 if geometry.gated else 2) * channels)
+    return max(1, PASS_BYTES // (4 * values))
+
+
+class _Run:
+    """Everybody's values and batches, and what is gathered while they train."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        layers: Mapping[str, StackedLora],
+        state: StackedState,
+        tasks: Sequence[VirtualTask],
+        plans: Sequence[Schedule],
+        *,
+        spec: TrainingSpec,
+        max_tokens: int,
+        score: bool,
+    ) -> None:
+        self.classifier, self.layers, self.plans, self.spec = classifier, layers, plans, spec
+        self.max_tokens = max_tokens
+        self.state = state
+        self.table = TokenTable.of([task.rows for task in tasks])
+        labels = np.zeros(len(classifier.labels), dtype=np.float32)
+        self.shift = torch.from_numpy(
+            np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
+        )
+        self.answers = _stacked_answers(tasks) if spec.distillation is not None else None
+        self.averages: StackedAverages | None = None
+        if score and spec.importance == "lora-taylor":
+            self.averages = StackedAverages(classifier, [task.smoothed for task in tasks])
+        self.failures: dict[int, FedcoreError] = {}
+        self.before, self.after = np.zeros(len(tasks)), np.zeros(len(tasks))
+        self.losses, self.importances = np.zeros(len(tasks)), np.zeros(len(tasks))  # sums over the steps
+        self.steps = 0
+
+    def train(self, steps: int) -> None:
+        """Take all steps, with the probe losses before and after."""
+        self._probe(self.before, {i: plan.probe for i, plan in enumerate(self.plans) if not plan.starts_on_probe})
+        for step in range(steps):
+            batches = {i: plan.steps[step] for i, plan in enumerate(self.plans) if i not in self.failures}
+            for devices in self._passes(batches):
+                self._step(step + 1, devices, batches)
+        self.steps = steps
+        self._probe(self.after, {i: plan.probe for i, plan in enumerate(self.plans) if i not in self.failures})
+
+    def scores(self) -> dict[int, GroupScores]:
+        """Return group scores by device, of those that did not fail."""
+        if self.averages is not None:
+            return dict(enumerate(self.averages.scores()))
+        found: dict[int, GroupScores] = {}
+        batches = {i: plan.calibration for i, plan in enumerate(self.plans) if i not in self.failures}
+        for devices in self._passes(batches):
+            vectors: StackedVectors = {}
+            with observed(self.classifier, vectors):
+                losses = self._losses(devices, batches, self._values(devices))
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+            found |= dict(zip(devices, group_scores(vectors, self.classifier.geometry), strict=True))
+            for device, loss in zip(devices, losses.tolist(), strict=True):
+                if not np.isfinite(loss):
+                    self.failures[device] = calibration_failed()
+        return found
+
+    def scores_one_by_one(
+        self, tasks: Sequence[VirtualTask], before: Mapping[str, NDArray[np.float32]]
+    ) -> dict[int, GroupScores]:
+        """Return the same under any other criterion: every device's values in the model, which afterwards has its own.
+
+        To be called when the model has its own layers again. What does not train is as in `before`.
+        """
+        found: dict[int, GroupScores] = {}
+        own = read_adapter(self.classifier)
+        for device, (task, plan) in enumerate(zip(tasks, self.plans, strict=True)):
+            if device in self.failures:
+                continue
+            load_adapter(self.classifier, {**before, **self.state.tensors(device)})
+            begin = Beginning(geometry=self.classifier.geometry, seed=task.seed)
+            batch = collate(task.rows, plan.calibration)
+            try:
+                scorer = make_scorer(self.spec.importance, begin)
+                found[device] = scorer.scores(self.classifier, batch, Objective(task.labels.shift))
+            except FedcoreError as error:
+                self.failures[device] = error
+        load_adapter(self.classifier, own)
+        return found
+
+    def result(
+        self, device: int, peak_mb: float, scores: GroupScores | None, keep_moments: bool
+    ) -> TrainResult | FedcoreError:
+        """Return the figures of one device, or why it failed."""
+        if device in self.failures:
+            return self.failures[device]
+        steps = max(1, self.steps)
+        return TrainResult(
+            train_loss=float(self.losses[device]) / steps,
+            loss_before=float(self.before[device]),
+            loss_after=float(self.after[device]),
+            adapter_importance=float(self.importances[device]) / steps,
+            peak_memory_mb=peak_mb,
+            moments=self.state.moments(device) if keep_moments else {},
+            scores=scores,
+        )
+
+    def increments(self) -> dict[str, NDArray[np.float32]]:
+        """Return everybody's increments, zero for those that failed; values are used up."""
+        found = self.state.increments()
+        for device in self.failures:
+            for value in found.values():
+                value[device] = 0.0
+        return found
+
+    def smoothed(self) -> tuple[GroupState | None, ...]:
+        """Return everybody's running averages, where any are kept."""
+        return self.averages.states() if self.averages is not None else (None,) * len(self.plans)
+
+    def _step(self, step: int, devices: list[int], batches: Batches) -> None:
+        """Take one optimiser step with these devices; who has no finite loss or gradient fails and takes none."""
+        values = self._values(devices, trainable=True)
+        losses, told = self._lessons(devices, batches, values)
+        gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
+        if self.averages is not None:
+            vectors = lora_vectors(self.classifier, self.layers, gradients)
+            self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
+        lines = torch.cat([each.flatten(1) for each in gradients.values()], dim=1)  # (devices, values)
+        self._note(devices, told.detach(), lines, first=step == 1)
+        norms = lines.norm(dim=1)
+        for what, figures in (("loss", losses), ("gradient norm", norms)):
+            for device, figure in zip(devices, figures.tolist(), strict=True):
+                if not np.isfinite(figure):
+                    self.failures.setdefault(device, diverged(step, f"the {what} is {figure}"))
+        lines.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0)[:, None])  # as torch's clip_grad_norm_
+        sound = [line for line, device in enumerate(devices) if device not in self.failures]
+        if sound:
+            self.state.step(
+                [devices[line] for line in sound],
+                lines if len(sound) == len(devices) else lines[sound],
+                learning_rate=self.spec.learning_rate,
+                weight_decay=self.spec.weight_decay,
+            )
+
+    def _note(self, devices: list[int], losses: torch.Tensor, gradients: torch.Tensor, *, first: bool) -> None:
+        """Add up losses and sensitivities, and take the first step's loss for the probe's where rows are the same."""
+        factors = self.state.layout.factor_values
+        products = self.state.values[devices, :factors].mul_(gradients[:, :factors]).abs_()
+        self.importances[devices] += products.sum(dim=1).numpy() / max(1, factors)
+        self.losses[devices] += losses.numpy()
+        if first:
+            alike = [line for line, device in enumerate(devices) if self.plans[device].starts_on_probe]
+            self.before[[devices[line] for line in alike]] = losses.numpy()[alike]
+
+    def _probe(self, target: NDArray[np.float64], batches: Batches) -> None:
+        with torch.no_grad():
+            for devices in self._passes(batches):
+                target[devices] = self._losses(devices, batches, self._values(devices)).numpy()
+
+    def _passes(self, batches: Batches) -> Iterator[list[int]]:
+        """Yield groups of the devices in `batches`, like sizes together."""
+        return passes({i: self.table.size_of(i, batch) for i, batch in batches.items()}, self.max_tokens)
+
+    def _values(self, devices: list[int], *, trainable: bool = False) -> dict[str, torch.Tensor]:
+        """Return copies of these devices' values by name, (devices, *shape)."""
+        split = self.state.layout.split(self.state.values[devices])
+        return {name: each.detach().requires_grad_(trainable) for name, each in split.items()}
+
+    def _losses(self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the cross-entropy of each of these devices on its batch, (devices,)."""
+        batch, logits = self._logits(devices, batches, values)
+        return cross_entropies(logits, batch, self.shift[devices])
+
+    def _lessons(
+        self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what each of these devices minimises on its batch, and of that the cross-entropy, both (devices,)."""
+        batch, logits = self._logits(devices, batches, values)
+        losses = cross_entropies(logits, batch, self.shift[devices])
+        how = self.spec.distillation
+        if how is None or self.answers is None:
+            return losses, losses
+        rows = self.table.rows_of(devices, [batches[device] for device in devices])
+        divergence = device_means(divergences(logits, self.answers[rows][batch.pick], how), batch)
+        return blended(losses, divergence, how), losses
+
+    def _logits(
+        self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
+    ) -> tuple[PackedBatch, torch.Tensor]:
+        """Return the devices' batches as one, and their logits."""
+        put_factors(self.layers, values)
+        batch = self.table.pack(devices, [batches[device] for device in devices])
+        head = {name: value for name, value in values.items() if name.startswith("head.")}
+        return batch, batched_logits(self.classifier, batch, head)
+
+
+def _stacked_answers(tasks: Sequence[VirtualTask]) -> torch.Tensor:
+    """Return all tasks' teachers' answers, (rows of all, labels), as the token table numbers rows."""
+    answers = [task.teacher for task in tasks if task.teacher is not None]
+    if len(answers) != len(tasks):
+        raise ValueError("the spec asks for distillation; give every task its teacher's answers")
+    return torch.from_numpy(np.concatenate(answers))

@@ -1,0 +1,145 @@
+"""From weights, and what they are multiplied with, to one importance vector per layer and kind.
+
+No buffer of a weight matrix's size is made: effective weights W + s B A are formed for a block of rows at a time.
+
+Member matrices of a group (q, k, v, o; gate, up, down) give one vector each; each is divided by its L2 norm, then
+they are summed, and a layer's sum is scaled to L2 norm 1. Where a cut leaves k and v whole (multi-query
+attention) they do not count.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.errors import ConfigError
+from fedcore.core.model.geometry import Cut, Geometry
+from fedcore.nn.model.lora import factors, scale_of
+
+BLOCK_ROWS = 64
+
+ALL = slice(None)
+
+Elementwise = Callable[[torch.Tensor], torch.Tensor]
+Vectors = Mapping[tuple[int, str], torch.Tensor]  # (layer, module) -> one score per kept group
+
+
+class BlockGradient(Protocol):
+    """The gradient of a weight, a few rows at a time."""
+
+    def __call__(self, rows: slice) -> torch.Tensor:
+        """Return the gradient of these rows of the weight, (rows, in)."""
+        ...
+
+
+@torch.no_grad()
+def effective_weight(layer: nn.Module, rows: slice = ALL, columns: slice = ALL) -> torch.Tensor:
+    """Return a part of the weight with its adapter, W + s B A, in float32."""
+    effective = _weight(layer)[rows, columns].float()
+    if isinstance(layer, LoraLinear):
+        a, b = factors(layer)
+        effective = torch.addmm(effective, b[rows], a[:, columns], alpha=scale_of(layer))
+    return effective
+
+
+@torch.no_grad()
+def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: int) -> torch.Tensor:
+    """Return |gradient x effective weight| summed per group, (groups,)."""
+    products = (
+        gradient(rows).mul_(effective_weight(layer, rows)).abs_() for rows in _blocks(rows_of(layer), block_rows)
+    )
+    if cut.side == "out":
+        return per_group(torch.cat([each.sum(dim=1) for each in products]), cut)
+    return per_group(functools.reduce(torch.add, (each.sum(dim=0) for each in products)), cut)
+
+
+def row_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
+    """Return `of` the effective weights, summed over the inputs: (out,)."""
+    return torch.cat([of(effective_weight(layer, rows)).sum(dim=1) for rows in _blocks(rows_of(layer), block_rows)])
+
+
+def column_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
+    """Return `of` the effective weights, summed over the outputs: (in,)."""
+    parts = (of(effective_weight(layer, rows)).sum(dim=0) for rows in _blocks(rows_of(layer), block_rows))
+    return functools.reduce(torch.add, parts)
+
+
+def rows_of(layer: nn.Module) -> int:
+    """Return how many outputs a layer has at present."""
+    return _weight(layer).shape[0]
+
+
+def per_group(lines: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Sum what belongs to one group: (groups * width,) -> (groups,)."""
+    return lines.view(-1, cut.width).sum(dim=1)
+
+
+def scores_of_layers(heads: Sequence[torch.Tensor], channels: Sequence[torch.Tensor]) -> GroupScores:
+    """Return one vector per layer and kind as scores, each at L2 norm 1."""
+    return GroupScores(
+        heads=tuple(unit_norm(each.float().cpu().numpy()) for each in heads),
+        channels=tuple(unit_norm(each.float().cpu().numpy()) for each in channels),
+    )
+
+
+def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True, first_layer: int = 0) -> GroupScores:
+    """Join the members' vectors into one per layer (from `first_layer` on) and kind: each over its L2 norm, summed.
+
+    With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
+    """
+    heads, channels = ([each.cpu().numpy() for each in kind] for kind in joined(vectors, geometry, first_layer))
+    if normalise:
+        heads, channels = ([unit_norm(each) for each in kind] for kind in (heads, channels))
+    return GroupScores(heads=tuple(heads), channels=tuple(channels))
+
+
+def joined(vectors: Vectors, geometry: Geometry, first_layer: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the members' sums per layer, of heads and of channels; `vectors` may be stacked, (devices, groups).
+
+    Layers before `first_layer`, whose adapters do not train, are left out.
+
+    Raises ConfigError for a layer without any member of a kind.
+    """
+    heads: list[torch.Tensor] = []
+    channels: list[torch.Tensor] = []
+    for layer in range(first_layer, geometry.layers):
+        for unit, target in (("head", heads), ("channel", channels)):
+            members = [
+                _normed(vectors[layer, module])
+                for module in geometry.modules
+                if (layer, module) in vectors and (cut := geometry.cut(module)) is not None and cut.unit == unit
+            ]
+            if not members:
+                raise ConfigError(
+                    f"no adapter touches the {unit}s of layer {layer}, so LoRA gradients say nothing of them;"
+                    ' add such modules to training.targets or set training.importance = "taylor"'
+                )
+            target.append(torch.stack(members).sum(dim=0))
+    return heads, channels
+
+
+def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors (..., groups) at L2 norm 1; all groups alike where one is zero, which says nothing of any."""
+    norm = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), vectors.shape[-1] ** -0.5)
+    return np.asarray(scaled, dtype=np.float32)
+
+
+def _weight(layer: nn.Module) -> torch.Tensor:
+    base = layer.get_base_layer() if isinstance(layer, LoraLinear) else layer
+    return cast(torch.Tensor, base.weight)
+
+
+def _blocks(rows: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _normed(vectors: torch.Tensor) -> torch.Tensor:
+    norm = vectors.norm(dim=-1, keepdim=True)
+    return torch.where(norm > 0, vectors / norm, vectors)

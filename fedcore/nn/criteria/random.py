@@ -1,0 +1,41 @@
+"""Chance: what every criterion has to beat.
+
+Scores are uniform in [0, 1), drawn from the assignment's seed, so that they differ from device to device and round to
+round; the mean over a fleet is then as random, only closer together.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.seeds import generator
+from fedcore.nn.criteria.group_scores import scores_of_layers
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.objective import PLAIN, Objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChanceScorer:
+    """Random scores, equal for equal seeds."""
+
+    seed: int
+    state: None = None
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Return nothing in particular: steps are taken as they are."""
+        return nullcontext()
+
+    def observe(self, classifier: Classifier) -> None:
+        """Do nothing: training steps are not looked at."""
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+        """Draw the scores; neither batch nor loss is needed."""
+        rng = generator(self.seed, "importance")
+        kept = classifier.keep_set
+        return scores_of_layers(
+            [torch.from_numpy(rng.random(len(row))) for row in kept.heads],
+            [torch.from_numpy(rng.random(len(row))) for row in kept.channels],
+        )

@@ -1,0 +1,58 @@
+"""A loaded sequence classifier and what it keeps: the one mutable thing that devices and evaluators pass around."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.head import HeadSpec
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.module_paths import module_path
+
+
+@dataclass(slots=True, kw_only=True)
+class Classifier:
+    """A model with frozen base weights and a trainable head.
+
+    `model(input_ids, attention_mask, token_type_ids=None)` returns an output with `.logits` (batch, labels).
+    `geometry` is that of the dense base model; `keep_set` says what is left of it, in dense coordinates, and changes
+    only through `fedcore.nn.model.surgery`. LoRA layers are injected in place: `model` is never wrapped.
+    """
+
+    model: nn.Module
+    geometry: Geometry
+    keep_set: KeepSet
+    head: HeadSpec
+    labels: tuple[str, ...]
+    folder: Path  # where the base model came from
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The transformer without its head (BertModel, RobertaModel, LlamaModel, ...)."""
+        return self.model.get_submodule("backbone" if self.geometry.family == "bert" else "model")
+
+    @property
+    def head_module(self) -> nn.Module:
+        """The task head."""
+        return self.model.get_submodule("head" if self.geometry.family == "bert" else "score")
+
+    def linear(self, layer: int, module: str) -> nn.Module:
+        """Return a prunable linear layer: an nn.Linear, or the peft LoRA layer around it."""
+        return self.backbone.get_submodule(module_path(self.geometry, layer, module))
+
+    def base_linear(self, layer: int, module: str) -> nn.Linear:
+        """Return the nn.Linear itself, also where a LoRA layer is around it."""
+        found = self.linear(layer, module)
+        base = getattr(found, "base_layer", found)
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"layer {layer} {module}: expected nn.Linear, got {type(base).__name__}")
+        return base
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the head's parameters by canonical name ("head.weight", ...), sorted."""
+        return {f"head.{name}": parameter for name, parameter in sorted(self.head_module.named_parameters())}
+
+    def count_parameters(self) -> int:
+        """Number of parameters of the model with its head, adapters not counted."""
+        return sum(each.numel() for name, each in self.model.named_parameters() if ".lora_" not in name)

@@ -1,0 +1,203 @@
+"""Write a classifier as a folder that plain transformers loads, adapters merged, pruned shapes kept.
+
+Llama types become a plain config of their own family. BERT types, whose config cannot say "fewer heads", travel with
+`modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged and saved in float32, whatever the
+dtype of the base: rounding a merged weight to bfloat16 would lose most of a small update.
+
+Beside model and tokenizer lie `keep_set.json` (what was kept, in coordinates of the dense model) and
+`probe.safetensors` (inputs and the logits this run gave for them), so that anybody can check a copy.
+"""
+
+import copy
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig
+
+from fedcore.core.errors import ModelError
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.module_paths import module_path
+from fedcore.nn.model import modeling_fedcore
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.model_folder import load_tokenizer, quiet
+
+MODELING_FILE = "modeling_fedcore.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What an export holds: parameters of the model, size in bytes and names of all files."""
+
+    parameters: int
+    size_bytes: int
+    files: tuple[str, ...]
+
+
+def export_classifier(
+    classifier: Classifier, out: Path, tokenizer_folder: Path, probe: Mapping[str, torch.Tensor] | None = None
+) -> ExportReport:
+    """Write `classifier` to the folder `out`, replacing what is there, and leave the classifier as it is.
+
+    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). The folder appears under its name only
+    once it is complete. Raises ModelError where it cannot be written or the tokenizer cannot be read.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        state = merged_state(classifier)
+        _write_model(classifier, state, partial)
+        _write_tokenizer(tokenizer_folder, partial)
+        (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
+        if probe is not None:
+            save_file(_answered(classifier, probe), partial / "probe.safetensors")
+        _put_in_place(partial, out)
+    except OSError as cause:
+        raise ModelError(f"cannot write the export to {out}: {cause}; free space or choose another folder") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    files = sorted(file for file in out.iterdir() if file.is_file())
+    return ExportReport(
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        size_bytes=sum(file.stat().st_size for file in files),
+        files=tuple(file.name for file in files),
+    )
+
+
+def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
+    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged."""
+    state = {
+        name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in classifier.model.state_dict().items()
+        if ".lora_" not in name
+    }
+    prefix = "backbone" if classifier.geometry.family == "bert" else "model"
+    for layer in range(classifier.geometry.layers):
+        for module in classifier.geometry.modules:
+            name = f"{prefix}.{module_path(classifier.geometry, layer, module)}.weight"
+            for delta in _deltas(classifier.linear(layer, module)):
+                state[name] = state[name] + delta
+    return state
+
+
+def _deltas(layer: Any) -> list[torch.Tensor]:
+    """Return the weight increments of a LoRA layer's active adapters that are not in its base weight already."""
+    if isinstance(layer, nn.Linear) or layer.merged or layer.disable_adapters:
+        return []
+    return [
+        layer.get_delta_weight(name).detach().to("cpu", torch.float32)
+        for name in layer.active_adapters
+        if name in layer.lora_A
+    ]
+
+
+def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder: Path) -> None:
+    if classifier.geometry.family == "bert":
+        config = _bert_config(classifier)
+        source = Path(modeling_fedcore.__file__).read_bytes()
+        (folder / MODELING_FILE).write_bytes(source)
+    else:
+        units = _loadable_units(classifier.geometry, classifier.keep_set.counts[0])
+        config = _llama_config(classifier, units)
+        _pad_heads(classifier, state, units)
+    config.architectures = [type(classifier.model).__name__]
+    config.dtype = torch.float32
+    config.save_pretrained(folder)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write_tokenizer(source: Path, folder: Path) -> None:
+    tokenizer = load_tokenizer(source)
+    for key in ("is_local", "local_files_only"):  # how it was loaded here is nobody's business elsewhere
+        tokenizer.init_kwargs.pop(key, None)
+    with quiet():
+        tokenizer.save_pretrained(folder)
+
+
+def _bert_config(classifier: Classifier) -> Any:
+    heads, channels = classifier.keep_set.counts
+    config: Any = copy.deepcopy(classifier.model.config)
+    config.kept_heads = [heads] * classifier.geometry.layers
+    config.ffn_sizes = [channels] * classifier.geometry.layers
+    module = MODELING_FILE.removesuffix(".py")
+    config.auto_map = {
+        "AutoConfig": f"{module}.FedcoreBertConfig",
+        "AutoModelForSequenceClassification": f"{module}.FedcoreBertForSequenceClassification",
+    }
+    return config
+
+
+def _llama_config(classifier: Classifier, units: int) -> Any:
+    geometry = classifier.geometry
+    original: Any = classifier.model.config
+    values = original.to_dict() | {
+        "num_attention_heads": units * geometry.queries_per_unit,
+        "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
+        "head_dim": geometry.head_dim,
+        "intermediate_size": classifier.keep_set.counts[1],
+    }
+    values.pop("_name_or_path", None)  # a path of this machine
+    values.pop("auto_map", None)  # names code that is not here
+    return AutoConfig.for_model(**values)
+
+
+def _loadable_units(geometry: Geometry, kept: int) -> int:
+    """Return the smallest number of head units >= `kept` that the family's config accepts.
+
+    LlamaConfig refuses a head count that does not divide the hidden size, although head_dim is given apart; the
+    dense count always fits.
+    """
+    units = kept
+    while geometry.model_type == "llama" and geometry.hidden % (units * geometry.queries_per_unit):
+        units += 1
+    return min(units, geometry.head_units)
+
+
+def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: int) -> None:
+    """Append all-zero heads, which add exactly nothing, until every layer has `units` head units."""
+    geometry = classifier.geometry
+    missing = units - classifier.keep_set.counts[0]
+    for layer in range(geometry.layers if missing else 0):
+        for module in ("q", "k", "v", "o"):
+            cut = geometry.cut(module)
+            path = f"model.{module_path(geometry, layer, module)}"
+            for name in (f"{path}.weight", f"{path}.bias"):
+                if cut is None or name not in state or (cut.side == "in" and name.endswith("bias")):
+                    continue
+                extra = missing * cut.width
+                state[name] = nn.functional.pad(
+                    state[name], (0, extra) if cut.side == "in" or state[name].ndim == 1 else (0, 0, 0, extra)
+                )
+
+
+def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the probe's inputs and the logits of the run's own model, its base in float32 as it is saved."""
+    model = classifier.model
+    was_training = model.training
+    if any(each.dtype != torch.float32 for each in model.parameters()):
+        model = copy.deepcopy(model).float()
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            logits = model(**{name: tensor.to(device) for name, tensor in probe.items()}).logits
+    finally:
+        classifier.model.train(was_training)
+    answered = dict(probe) | {"logits": logits}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in answered.items()}
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """Rename the finished folder; a folder cannot be replaced in one step, so an old one is moved aside first."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,32 @@
+"""Training a part of the adapter: what is frozen takes no gradient, and autograd ends below the first trained layer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from fedcore.core.model.trained_part import Trains
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.lora import adapted, factors, trainable_parameters
+
+
+@contextmanager
+def training_only(classifier: Classifier, trains: Trains) -> Iterator[dict[str, nn.Parameter]]:
+    """Yield the parameters that train, by canonical name; within, those of factors and head that do not are frozen."""
+    parameters = trainable_parameters(classifier)
+    frozen = [each for name, each in parameters.items() if not trains.has(name)]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield dict(trains.of(parameters))
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def first_trained_layer(classifier: Classifier) -> int:
+    """Return the first layer of which a factor trains; the number of layers where none does."""
+    for key, layer in adapted(classifier):
+        if any(factor.requires_grad for factor in factors(layer)):
+            return int(key.split(".")[1])
+    return classifier.geometry.layers

@@ -1,0 +1,195 @@
+"""Load a base model from a local folder as a classifier with frozen base weights.
+
+Only safetensors, only local files, never code from the folder. Nothing is guessed: a checkpoint that does not fill
+the model its config describes is refused, because transformers would fill the gaps with random weights.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from fedcore.core.errors import ModelError
+from fedcore.core.model.adapter import INITIAL_HEAD_STD
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.model_folder import (
+    first_line,
+    load_tokenizer,
+    quiet,
+    read_config,
+    read_tensors,
+    tensor_shapes,
+    weight_files,
+)
+from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
+
+__all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
+
+# transformers replaces methods of its classes while it loads, and puts back what it found: of two loads at once one may
+# put back the other's replacement, and no model of the process ties its weights again.
+_ONE_LOAD = threading.Lock()
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_LAYERS = ("encoder.layer.", "layers.")
+# config keys that say where a checkpoint came from, not what its backbone computes
+_INCIDENTAL = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
+
+
+def load_classifier(
+    folder: Path,
+    *,
+    labels: Sequence[str],
+    head: str = "auto",
+    dtype: str = "float32",
+    attention: str = "sdpa",
+) -> Classifier:
+    """Return the base model in `folder` with a task head for `labels`, in evaluation mode.
+
+    `head` is as in `fedcore.core.model.head`; `dtype` is that of the frozen base ("float32" or "bfloat16"), the head is
+    float32 always; `attention` is an attention implementation of transformers. A head that the checkpoint has is taken
+    over; a new one is small and random, the same on every call. Raises ModelError, with the remedy, for a folder,
+    config or checkpoint that cannot be used.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    config = read_config(folder)
+    geometry = geometry_from_config(config)
+    files = weight_files(folder)
+    spec = resolve_head(config, head, len(labels), tensor_shapes(files))
+    backbone = _load_backbone(folder, geometry, pooler=_needs_pooler(geometry, spec), dtype=dtype, attention=attention)
+    build = _bert_model if geometry.family == "bert" else _llama_model
+    classifier = Classifier(
+        model=build(backbone, spec, tuple(labels), folder),
+        geometry=geometry,
+        keep_set=KeepSet.full(geometry),
+        head=spec,
+        labels=tuple(labels),
+        folder=folder,
+    )
+    _start_head(classifier, files, checkpoint_rows(config, labels))
+    classifier.model.requires_grad_(False)
+    for parameter in classifier.head_parameters().values():
+        parameter.requires_grad_(True)
+    classifier.model.eval()
+    return classifier
+
+
+def _needs_pooler(geometry: Geometry, spec: HeadSpec) -> bool:
+    return spec.kind == "stock" and geometry.model_type == "bert"
+
+
+def _load_backbone(folder: Path, geometry: Geometry, *, pooler: bool, dtype: str, attention: str) -> nn.Module:
+    # the FFN in chunks gives the same in less memory, but takes no length that the chunks do not divide
+    extra = {"add_pooling_layer": pooler, "chunk_size_feed_forward": 0} if geometry.family == "bert" else {}
+    try:
+        with _ONE_LOAD, quiet():
+            backbone, report = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=DTYPES[dtype],
+                attn_implementation=attention,
+                **extra,
+            )
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError, ImportError) as cause:
+        raise ModelError(
+            f"{folder}: the weights cannot be loaded with this config.json: {_words(cause)}; do they belong together?"
+        ) from None
+    _check_complete(folder, report)
+    loaded: nn.Module = backbone
+    return loaded
+
+
+def _words(cause: Exception) -> str:
+    """What went wrong; of a table of transformers that lacks a word of the config, a KeyError is all that is told."""
+    return f"transformers knows nothing called {cause}" if isinstance(cause, KeyError) else first_line(cause)
+
+
+def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse what transformers only reports: weights that were missing, misshapen, or of layers left out."""
+    missing = sorted(name for name in report["missing_keys"] if not name.endswith(_BUFFERS))
+    shapes = sorted(str(each) for each in report["mismatched_keys"])
+    surplus = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if any(part in f".{name}" for part in (f".{each}" for each in _LAYERS)) and not name.endswith(_BUFFERS)
+    )
+    for what, names in (("has no", missing), ("has other shapes for", shapes), ("has more than the config:", surplus)):
+        if names:
+            raise ModelError(
+                f"{folder}: the checkpoint {what} {names[0]} ({len(names)} in all); does config.json belong to it?"
+            )
+
+
+def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
+    original: Any = backbone.config
+    described = {key: value for key, value in original.to_dict().items() if key not in _INCIDENTAL}
+    config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **_names(labels))
+    config._attn_implementation = original._attn_implementation
+    with torch.device("meta"):  # only a frame: no second set of weights is allocated
+        model = FedcoreBertForSequenceClassification(config)
+    model.backbone = backbone
+    model.head = model.head.to_empty(device="cpu").float()
+    framed: nn.Module = model
+    return framed
+
+
+def _llama_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
+    config: Any = backbone.config
+    for key, value in _names(labels).items():
+        setattr(config, key, value)
+    config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, attn_implementation=config._attn_implementation
+        )
+    model.model = backbone
+    model.config = config
+    model.score = model.score.to_empty(device="cpu").float()
+    # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
+    model.score.register_forward_pre_hook(_match_dtype)
+    # the last token is found by this id, so it must be the one that batches are padded with
+    config.pad_token_id = int(load_tokenizer(folder).pad_token_id)
+    if config.pad_token_id >= config.vocab_size:
+        raise ModelError(
+            f"{folder}: the tokenizer pads with id {config.pad_token_id}, the model knows {config.vocab_size} ids;"
+            " do they belong together?"
+        )
+    framed: nn.Module = model
+    return framed
+
+
+def _match_dtype(module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (inputs[0].to(next(module.parameters()).dtype),)
+
+
+def _names(labels: tuple[str, ...]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: row for row, label in enumerate(labels)}}
+
+
+def _start_head(classifier: Classifier, files: Sequence[Path], rows: tuple[int, ...]) -> None:
+    """Fill the head: from the checkpoint where it has one of this shape, else small and random, the same always."""
+    drawn = torch.Generator().manual_seed(0)
+    sources = {name: checkpoint_head(classifier.head.kind, name) for name, _ in classifier.head.shapes}
+    held = read_tensors(files, {source for source in sources.values() if source})
+    with torch.no_grad():
+        for name, parameter in classifier.head_parameters().items():
+            found = held.get(sources[name] or "")
+            if found is not None and found.shape == parameter.shape:
+                parameter.copy_(found[list(rows)] if has_label_rows(name) else found)
+            elif parameter.ndim > 1:
+                parameter.normal_(std=INITIAL_HEAD_STD, generator=drawn)
+            else:
+                parameter.zero_()

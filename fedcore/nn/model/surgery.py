@@ -1,0 +1,105 @@
+"""Remove attention heads and FFN channels for real: smaller dense matrices, not masks.
+
+Every linear layer is cut on one side (`fedcore.core.model.geometry.Cut`), and so is the LoRA layer around it: rows of B
+where rows of the weight go, columns of A where columns go. The pruned model computes exactly what the dense one
+computes with the removed heads and channels masked to zero.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedcore.core.errors import ProtocolError
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.module_paths import attention_path
+from fedcore.nn.model.classifier import Classifier
+
+Side = Literal["out", "in"]
+
+
+def shrink(classifier: Classifier, keep_set: KeepSet, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Cut the model down to `keep_set` (dense coordinates), in place.
+
+    Parameters that change are new objects: the old storage is freed once nothing else refers to it, and gradients
+    are dropped. An `optimizer` given follows: its parameter groups hold the new parameters, its moments are cut
+    alike. Raises ProtocolError, and changes nothing, unless `keep_set` is legal and within the current one.
+    """
+    geometry, current = classifier.geometry, classifier.keep_set
+    keep_set.validate(geometry)
+    if not keep_set.is_subset_of(current):
+        raise ProtocolError(
+            f"keep-set {keep_set.blob_id[:19]} holds groups that are pruned already ({current.blob_id[:19]} is in"
+            " force); pruning never goes back: reload the base model to start from another set"
+        )
+    for layer in range(geometry.layers):
+        for module in geometry.modules:
+            kept = positions(geometry, current, keep_set, layer, module)
+            cut = geometry.cut(module)
+            if kept is not None and cut is not None:
+                _cut_layer(classifier.linear(layer, module), cut.side, torch.from_numpy(kept), optimizer)
+        _set_head_count(classifier, layer, len(keep_set.heads[layer]))
+    classifier.keep_set = keep_set
+
+
+def positions(geometry: Geometry, old: KeepSet, new: KeepSet, layer: int, module: str) -> NDArray[np.int64] | None:
+    """Return where the rows or columns kept in `new` lie among those of `old`; None where nothing is cut.
+
+    `new` must be a subset of `old`.
+    """
+    before, after = old.indices(geometry, layer, module), new.indices(geometry, layer, module)
+    if before is None or after is None or len(before) == len(after):
+        return None
+    return np.searchsorted(before, after).astype(np.int64)
+
+
+def _cut_layer(layer: Any, side: Side, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Cut an nn.Linear, or the base and every adapter of a LoRA layer around one."""
+    if isinstance(layer, nn.Linear):
+        _cut_linear(layer, side, kept, optimizer)
+        return
+    _cut_linear(layer.base_layer, side, kept, optimizer)
+    for factor in (layer.lora_B if side == "out" else layer.lora_A).values():
+        _cut_linear(factor, side, kept, optimizer)
+    layer.in_features, layer.out_features = layer.base_layer.in_features, layer.base_layer.out_features
+
+
+def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    axis = 0 if side == "out" else 1
+    linear.weight = _cut_parameter(linear.weight, axis, kept, optimizer)
+    if side == "out" and linear.bias is not None:
+        linear.bias = _cut_parameter(linear.bias, 0, kept, optimizer)
+    linear.out_features, linear.in_features = linear.weight.shape
+
+
+def _cut_parameter(
+    old: torch.Tensor, axis: int, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None
+) -> nn.Parameter:
+    """Return a new, smaller parameter, after which `optimizer` refers to it instead of `old`."""
+    index = kept.to(old.device)
+    new = nn.Parameter(old.detach().index_select(axis, index), requires_grad=old.requires_grad)
+    if optimizer is None:
+        return new
+    for group in optimizer.param_groups:
+        group["params"] = [new if each is old else each for each in group["params"]]
+    if old in optimizer.state:
+        optimizer.state[new] = {
+            key: value.index_select(axis, index) if torch.is_tensor(value) and value.shape == old.shape else value
+            for key, value in optimizer.state.pop(old).items()
+        }
+    return new
+
+
+def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
+    """Tell the attention block how many heads it has; Llama types read them off the shapes, but for the groups."""
+    geometry = classifier.geometry
+    attention: Any = classifier.backbone.get_submodule(attention_path(geometry, layer))
+    queries = units * geometry.queries_per_unit
+    if geometry.family == "bert":
+        attention.num_attention_heads = queries
+        attention.all_head_size = queries * geometry.head_dim
+    else:
+        attention.num_key_value_groups = queries // (units * geometry.kv_per_unit or geometry.kv_heads)

@@ -1,0 +1,38 @@
+"""Predict with a classifier and measure how well it does."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcore.core.data.metrics import Metrics, measure
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
+
+
+def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
+    """Return float32 logits (batch, classes); `batch` may hold labels, which the model does not see."""
+    device = next(classifier.model.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
+    logits: torch.Tensor = classifier.model(**inputs).logits
+    return logits.float()
+
+
+def predict(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> NDArray[np.float32]:
+    """Return logits (rows, classes), in the order of `rows`, without dropout."""
+    training = classifier.model.training
+    classifier.model.eval()
+    parts, order = [], []
+    with torch.no_grad():
+        for indices in length_sorted_batches(rows, batch_size):
+            parts.append(forward_logits(classifier, collate(rows, indices)).cpu().numpy())
+            order.append(indices)
+    classifier.model.train(training)
+    gathered = np.concatenate(parts)
+    logits = np.empty_like(gathered)
+    logits[np.concatenate(order)] = gathered
+    return logits
+
+
+def evaluate(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> Metrics:
+    """Return accuracy, AUC (two classes), macro-F1 and mean loss over all of `rows`."""
+    return measure(predict(classifier, rows, batch_size), rows.labels)

@@ -1,0 +1,37 @@
+"""Compare the inference latency of several models fairly: interleaved, in one process."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from fedcore.core.errors import ConfigError
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import Batch
+from fedcore.nn.training.evaluate import forward_logits
+
+WARM_UP = 2  # passes per model before the clock counts
+
+
+def interleaved_latency(
+    models: Mapping[str, Classifier], batch: Batch, repeats: int, *, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Return the median seconds of one forward pass over `batch`, by model name.
+
+    Models take turns within every repeat, so that a busy machine slows all of them alike; ratios of the figures
+    mean more than the figures. `clock` returns seconds.
+    """
+    if repeats < 1:
+        raise ConfigError(f"latency needs at least one repeat, got {repeats}")
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for classifier in models.values():
+        classifier.model.eval()
+    with torch.no_grad():
+        for repeat in range(WARM_UP + repeats):
+            for name, classifier in models.items():
+                start = clock()
+                forward_logits(classifier, batch)
+                if repeat >= WARM_UP:
+                    times[name].append(clock() - start)
+    return {name: statistics.median(each) for name, each in times.items()}

@@ -1,0 +1,25 @@
+"""What the dense model says of the rows a device will train on: computed once a round, forward only."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.training.batches import EncodedRows
+from fedcore.nn.training.evaluate import predict
+
+Indices = NDArray[np.int64]
+Answers = NDArray[np.float32]  # (rows, labels), logits; NaN for rows that were not asked about
+Teacher = Callable[[EncodedRows, Indices], Answers]
+
+
+def answers(classifier: Classifier, rows: EncodedRows, wanted: Indices, batch_size: int) -> Answers:
+    """Return the logits of the `wanted` rows (ascending, without repeats), a batch of `batch_size` at a time.
+
+    They are as the model gives them, without any label shift.
+    """
+    table = np.full((len(rows), len(classifier.labels)), np.nan, dtype=np.float32)
+    if len(wanted):
+        table[wanted] = predict(classifier, rows.select(wanted), batch_size)
+    return table

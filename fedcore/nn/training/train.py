@@ -1,0 +1,273 @@
+"""Local training of the adapter and head on a device: a few AdamW steps, measured as they run.
+
+The model stays in evaluation mode: the base is frozen, so its dropout would only add noise to the increments, and
+its masks would be kept for the backward pass. No clock is read here; a caller who wants time counted, or a slow
+device emulated, hands in a `Pace`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.contract.distillation import Distillation
+from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.data.label_prior import LabelPlan
+from fedcore.core.errors import FedcoreError
+from fedcore.core.seeds import generator
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.frozen import training_only
+from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
+from fedcore.nn.training.evaluate import forward_logits
+from fedcore.nn.training.memory import LiveTensorMeter
+from fedcore.nn.training.moments import Moment, Moments
+from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences
+from fedcore.nn.training.optimizer import make_optimizer, moments, restore
+from fedcore.nn.training.scorer import Scorer
+from fedcore.nn.training.teacher import Teacher
+
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Emulates a slower device: after each piece of work, `pause` gets the seconds `clock` says it took."""
+
+    clock: Callable[[], float]  # own CPU seconds
+    pause: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingAids:
+    """What training may take along; everything is optional."""
+
+    moments: Moments = field(default_factory=dict)  # optimiser state of the round before, in device coordinates
+    scorer: Scorer | None = None  # sees every step, and may alter it
+    score: bool = False  # whether `scorer` shall say its scores at the end
+    on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
+    labels: LabelPlan = field(default_factory=LabelPlan)  # what is done about label skew
+    pace: Pace | None = None
+    teacher: Teacher | None = None  # asked once, about every row that trains, where the spec has a distillation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a round of local training gave, beside the trained parameters themselves."""
+
+    train_loss: float  # mean cross-entropy over the steps, nats
+    loss_before: float  # on the probe batch
+    loss_after: float
+    adapter_importance: float  # mean over steps of the mean |factor x gradient| of the adapter, >= 0
+    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
+    moments: dict[str, Moment]
+    scores: GroupScores | None
+
+
+def train(
+    classifier: Classifier,
+    rows: EncodedRows,
+    *,
+    spec: TrainingSpec,
+    steps: int,
+    seed: int,
+    aids: TrainingAids | None = None,
+) -> TrainResult:
+    """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
+
+    Cross-entropy loss, with `spec.distillation` blended with a teacher's (fedcore.nn.training.objective), gradients
+    clipped to norm 1; what `spec.trains` freezes keeps its bits. Losses that are told are the cross-entropy alone. The
+    probe batch is spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where
+    a loss is not finite, and ValueError for a distillation without a teacher.
+    """
+    aids = aids or TrainingAids()
+    with training_only(classifier, spec.trains) as parameters:
+        return _trained(classifier, rows, parameters, spec=spec, steps=steps, seed=seed, aids=aids)
+
+
+def _trained(
+    classifier: Classifier,
+    rows: EncodedRows,
+    parameters: dict[str, nn.Parameter],
+    *,
+    spec: TrainingSpec,
+    steps: int,
+    seed: int,
+    aids: TrainingAids,
+) -> TrainResult:
+    optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
+    restore(optimizer, parameters, aids.moments)
+    probe = collate(rows, probe_indices(len(rows), spec.batch_size))
+    stream = epoch_batches(rows, spec.batch_size, generator(seed, "batches"), aids.labels.draws)
+    chosen = [next(stream) for _ in range(steps)]
+    objective = Objective(aids.labels.shift)
+    loop = _Loop(classifier, parameters, optimizer, aids, objective)
+    classifier.model.eval()
+    with _paced(aids.pace):
+        lessons = _lessons(spec, aids.teacher, rows, chosen)
+        before = _probe_loss(classifier, probe, objective)
+    largest = _largest(chosen, rows.lengths)
+    with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
+        for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
+            with _paced(aids.pace):
+                loop.step(step, collate(rows, indices), lesson, measured=step == largest)
+    scores = None
+    with _paced(aids.pace):
+        after = _probe_loss(classifier, probe, objective)
+        if aids.scorer is not None and aids.score:
+            scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
+    return TrainResult(
+        train_loss=_mean(loop.losses),
+        loss_before=before,
+        loss_after=after,
+        adapter_importance=_mean(loop.importances),
+        peak_memory_mb=loop.peak_memory_mb,
+        moments=moments(optimizer, parameters),
+        scores=scores,
+    )
+
+
+class _Loop:
+    """The optimiser steps and what is gathered along the way."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        aids: TrainingAids,
+        objective: Objective,
+    ) -> None:
+        self.classifier, self.parameters, self.optimizer, self.aids = classifier, parameters, optimizer, aids
+        self.objective = objective
+        self.adapter = [each for name, each in parameters.items() if name.startswith("layers.")]
+        self.losses: list[float] = []
+        self.importances: list[float] = []
+        self.peak_memory_mb = 0.0
+
+    def step(self, step: int, batch: Batch, lesson: "Lesson | None", *, measured: bool) -> None:
+        """Take one optimiser step, with its memory `measured` or not."""
+        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
+        with meter if meter is not None else nullcontext():
+            loss = training_step(
+                self.classifier,
+                self.optimizer,
+                batch,
+                step=step,
+                objective=self.objective,
+                lesson=lesson,
+                after_backward=self._observe,
+            )
+        if meter is not None:
+            self.peak_memory_mb = meter.peak_mb
+        self.losses.append(loss)
+        if self.aids.on_step is not None:
+            self.aids.on_step(step, loss)
+
+    def _observe(self) -> None:
+        self.importances.append(_sensitivity(self.adapter))
+        if self.aids.scorer is not None:
+            self.aids.scorer.observe(self.classifier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a teacher said of one batch."""
+
+    logits: NDArray[np.float32]  # (rows, labels)
+    how: Distillation
+
+
+def training_step(
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    step: int = 1,
+    objective: Objective = PLAIN,
+    lesson: Lesson | None = None,
+    after_backward: Callable[[], None] | None = None,
+) -> float:
+    """Take one optimiser step on `batch` and return its cross-entropy; gradients are dropped afterwards.
+
+    `after_backward` runs while the gradients, not yet clipped, are there. Raises FedcoreError naming `step` where the
+    loss or the gradient norm is not finite; parameters and optimiser state are then as they were.
+    """
+    logits = forward_logits(classifier, batch)
+    told = loss = objective(logits, batch["labels"].to(logits.device))
+    if lesson is not None:
+        teacher = torch.from_numpy(lesson.logits).to(logits.device)
+        loss = blended(told, divergences(logits, teacher, lesson.how).mean(), lesson.how)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise diverged(step, f"the loss is {value}")
+    loss.backward()  # type: ignore[no-untyped-call]
+    if after_backward is not None:
+        after_backward()
+    trainable = [each for group in optimizer.param_groups for each in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
+    if not math.isfinite(norm):
+        raise diverged(step, f"the gradient norm is {norm}")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return value if lesson is None else float(told.detach())
+
+
+def _lessons(
+    spec: TrainingSpec, teacher: Teacher | None, rows: EncodedRows, chosen: Sequence[NDArray[np.int64]]
+) -> list[Lesson | None]:
+    """Ask the teacher about all rows of the `chosen` batches at once, and part its answers among them."""
+    how = spec.distillation
+    if how is None or not chosen:
+        return [None] * len(chosen)
+    if teacher is None:
+        raise ValueError("the spec asks for distillation; give the teacher")
+    answers = teacher(rows, np.unique(np.concatenate(chosen)))
+    return [Lesson(logits=answers[indices], how=how) for indices in chosen]
+
+
+def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> int:
+    """Return the step, from 1, whose padded batch has the most tokens."""
+    tokens = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    return 1 + tokens.index(max(tokens)) if tokens else 0
+
+
+def diverged(step: int, what: str) -> FedcoreError:
+    """Return the error of a step whose loss or gradient is not finite."""
+    return FedcoreError(
+        f"training step {step}: {what}, expected a finite number; lower training.learning_rate or"
+        " training.lora_scale, and look for damaged weights if it happens at step 1"
+    )
+
+
+def _probe_loss(classifier: Classifier, probe: Batch, objective: Objective) -> float:
+    with torch.no_grad():
+        logits = forward_logits(classifier, probe)
+        return float(objective(logits, probe["labels"].to(logits.device)))
+
+
+def _sensitivity(factors: list[nn.Parameter]) -> float:
+    """Return the mean |value x gradient| over all values of the factors; 0 without any."""
+    total = count = 0.0
+    for factor in factors:
+        if factor.grad is not None:
+            total += float((factor.detach() * factor.grad).abs_().sum())
+            count += factor.numel()
+    return total / count if count else 0.0
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+@contextmanager
+def _paced(pace: Pace | None) -> Iterator[None]:
+    start = pace.clock() if pace is not None else 0.0
+    yield
+    if pace is not None:
+        pace.pause(pace.clock() - start)

@@ -1,0 +1,80 @@
+"""How long a virtual device takes for the phases of a round, by the analytic cost model."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fedcore.core.contract.assignment import Assignment
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.cost.teacher import teacher_flops
+from fedcore.core.cost.training_step import forward_flops, step_seconds, transfer_seconds
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.trained_part import Trains
+from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.simulation.fleet.faults import Luck
+
+PROBES = 2  # forward passes: the loss before and after
+_KNOWN = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class TrainCost:
+    """Seconds of local training. `flops_per_s` is a device's whose slowdown is 1."""
+
+    spec: AdapterSpec
+    max_length: int
+    flops_per_s: float
+
+    def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
+        """Return what an assignment's probes, steps and scores take a device of this slowdown."""
+        heads, channels = assignment.keep_set.counts
+        steps = float(assignment.local_steps)
+        if assignment.score:
+            steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
+        key = heads, channels, assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
+        step_s, forward_s = _step_and_forward(self, *key)
+        return (steps * step_s + PROBES * forward_s + self._teacher_s(assignment)) * profile.slowdown
+
+    def _teacher_s(self, assignment: Assignment) -> float:
+        """Return what the dense model's answers take, a batch per step, where any are asked for."""
+        if assignment.training.distillation is None:
+            return 0.0
+        batch_size = assignment.training.batch_size
+        flops = teacher_flops(self.spec, assignment.arm.rank, batch_size=batch_size, max_length=self.max_length)
+        return assignment.local_steps * flops / self.flops_per_s
+
+
+def download_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+    """Return the seconds in which a device brings so many bytes."""
+    return transfer_seconds(num_bytes, profile.downlink_mbps * luck.downlink)
+
+
+def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+    """Return the seconds in which a device sends so many bytes."""
+    return transfer_seconds(num_bytes, profile.uplink_mbps * luck.uplink)
+
+
+@lru_cache(_KNOWN)
+def _step_and_forward(
+    cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int, trains: Trains
+) -> tuple[float, float]:
+    step_s = step_seconds(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=batch_size,
+        max_length=cost.max_length,
+        flops_per_s=cost.flops_per_s,
+        trains=trains,
+    )
+    flops = forward_flops(
+        cost.spec.geometry,
+        heads=heads,
+        channels=channels,
+        rank=rank,
+        targets=cost.spec.targets,
+        batch_size=batch_size,
+        max_length=cost.max_length,
+    )
+    return step_s, flops / cost.flops_per_s

@@ -1,0 +1,44 @@
+"""What a person sees of a simulation: one line a round, one a measurement."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedcore.core.contract.protocols import Json
+
+MEGA = 1e6
+
+
+@dataclass(slots=True, kw_only=True)
+class RoundLines:
+    """Hears a run's events (`fedcore.server.run.run_log.Observer`) and says what matters of them."""
+
+    say: Callable[[str], None]
+    total_rounds: int
+    now_s: Callable[[], float]  # real seconds, for the pace
+    _closed_s: float | None = None
+
+    def event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Say a line for a round, a measurement, a refusal."""
+        match kind:
+            case "round_closed":
+                self.say(self._round(fields))
+            case "evaluated":
+                auc = "" if fields.get("auc") is None else f", AUC {fields['auc']:.3f}"
+                metrics = fields.get("metrics", fields)
+                self.say(f"  {fields['task']}: accuracy {metrics['accuracy']:.3f}{auc}")
+            case "refused":
+                self.say(f"refused: {fields['message']}")
+
+    def rows(self, rows: Sequence[Json]) -> None:
+        """Rows are in rounds.csv."""
+
+    def _round(self, fields: Mapping[str, Any]) -> str:
+        now_s, before_s = self.now_s(), self._closed_s
+        self._closed_s = now_s
+        pace = "" if before_s is None else f", simulated in {now_s - before_s:.1f} s"
+        void = " void" if fields["void"] else ""
+        return (
+            f"round {fields['round']}/{self.total_rounds}{void}: {fields['accepted']} of {fields['devices']} updates, "
+            f"{fields['duration_s']:.1f} virtual s, {fields['bytes_up'] / MEGA:.1f} MB up{pace}"
+        )

@@ -1,0 +1,190 @@
+"""A wave: assignments pushed at one moment, trained, sent and folded at once, and told as endings to come.
+
+Training happens when the assignment is pushed, not when the virtual device would be done: by then it is known whether
+its update can count. Whoever fails, vanishes, goes offline or cannot make the deadline is not trained at all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.update_stack import UpdateStack
+from fedcore.server.aggregate.engine import Engine
+from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
+from fedcore.simulation.fleet.faults import Luck, draw_luck
+from fedcore.simulation.fleet.fleet import VirtualFleet
+from fedcore.simulation.workload.traffic import Sent, Traffic
+from fedcore.simulation.workload.workload import Figures, Group, Lesson, Part, Workload, in_groups
+
+
+class Ending(StrEnum):
+    """How a device's attempt at an assignment ends."""
+
+    ARRIVED = "arrived"  # its update has been folded already and arrives at that moment
+    FAILED = "failed"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What becomes of one device, and when; who is online no longer by then is not told of."""
+
+    device: str
+    at_s: float
+    ending: Ending
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """An assignment that goes out at `now_s`; only what arrives before `until_s` counts."""
+
+    device: str
+    attempt: int  # at this round's assignment, from 0
+    now_s: float
+    until_s: float  # the round's deadline, or when the device goes offline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """One device on its way: its luck and when local training ends."""
+
+    part: Part
+    pushed: Pushed
+    luck: Luck
+    bytes_down: int
+    download_s: float
+    train_s: float
+
+    @property
+    def trained_at_s(self) -> float:
+        return self.pushed.now_s + self.download_s + self.train_s
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Waves:
+    """Carries waves out, group by group, so that memory grows with `chunk_devices` and not with the cohort."""
+
+    engine: Engine
+    fleet: VirtualFleet
+    workload: Workload
+    traffic: Traffic
+    cost: TrainCost
+    chunk_devices: int
+
+    def carry_out(self, wave: Sequence[Pushed]) -> Iterator[Ended]:
+        """Train and fold what will count, and yield how every device of the open round's `wave` ends."""
+        current = self.engine.open
+        if current is None:
+            raise RuntimeError("a wave was pushed without an open round")
+        doing: dict[str, _Plan] = {}
+        for pushed in wave:
+            part = Part(
+                device=pushed.device,
+                assignment=current.assignments[pushed.device],
+                work=current.works[pushed.device],
+            )
+            plan = self._plan(part, pushed)
+            ended = _cut_short(plan)
+            if ended is not None:
+                yield ended
+            elif plan.trained_at_s < pushed.until_s:
+                doing[pushed.device] = plan
+        groups = in_groups([plan.part for plan in doing.values()], self.engine.model.handed_out(), self.chunk_devices)
+        for group, lesson in zip(groups, self.workload.train(groups), strict=True):
+            yield from self._group(group, lesson, [doing[part.device] for part in group.parts])
+
+    def _plan(self, part: Part, pushed: Pushed) -> _Plan:
+        device = self.fleet.devices[part.device]
+        luck = draw_luck(
+            device.kind,
+            part.device,
+            round_index=part.assignment.round,
+            attempt=pushed.attempt,
+            seed=self.fleet.seed,
+            now_s=pushed.now_s,
+        )
+        bytes_down = self.traffic.down(part)
+        return _Plan(
+            part=part,
+            pushed=pushed,
+            luck=luck,
+            bytes_down=bytes_down,
+            download_s=download_seconds(bytes_down, device.profile, luck),
+            train_s=self.cost.seconds(part.assignment, device.profile),
+        )
+
+    def _group(self, group: Group, lesson: Lesson, plans: Sequence[_Plan]) -> Iterator[Ended]:
+        sent = self.traffic.up(group, lesson.increments)
+        counted: list[int] = []
+        reports: list[DeviceReport] = []
+        arrivals: dict[str, float] = {}
+        for row, (plan, figures) in enumerate(zip(plans, lesson.figures, strict=True)):
+            if isinstance(figures, str):
+                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=figures)
+                continue
+            upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.luck)
+            at_s = plan.trained_at_s + upload_s
+            if at_s < plan.pushed.until_s:
+                counted.append(row)
+                reports.append(self._report(plan, figures, upload_s, sent.sizes[row]))
+                arrivals[plan.part.device] = at_s
+        refused = self._fold(group, lesson, sent, counted, reports)
+        for device, at_s in arrivals.items():
+            if device in refused:
+                yield Ended(device=device, at_s=at_s, ending=Ending.FAILED, message=refused[device])
+            else:
+                yield Ended(device=device, at_s=at_s, ending=Ending.ARRIVED)
+
+    def _fold(
+        self, group: Group, lesson: Lesson, sent: Sent, rows: Sequence[int], reports: Sequence[DeviceReport]
+    ) -> dict[str, str]:
+        if not rows:
+            return {}
+        scores = [each.scores for each in (lesson.figures[row] for row in rows) if isinstance(each, Figures)]
+        if sent.increments is None:
+            self.engine.count([group.parts[row].device for row in rows], reports)
+            return {}
+        stack = UpdateStack(
+            round=group.round,
+            devices=tuple(part.device for part in group.parts),
+            weights=tuple(part.assignment.weight for part in group.parts),
+            rank=group.assignment.arm.rank,
+            keep_set=group.assignment.keep_set,
+            tensors=sent.increments,
+            trains=group.assignment.training.trains,
+        )
+        return dict(self.engine.fold_stack(stack.select(rows), reports, scores))
+
+    def _report(self, plan: _Plan, figures: Figures, upload_s: float, bytes_up: int) -> DeviceReport:
+        asked = plan.part.assignment
+        return DeviceReport(
+            loss_before=figures.loss_before,
+            loss_after=figures.loss_after,
+            train_loss=figures.train_loss,
+            phase_s={
+                "download": plan.download_s,
+                "prune": 0.0,
+                "train": plan.train_s,
+                "encode": 0.0,
+                "upload": upload_s,
+            },
+            peak_memory_mb=figures.peak_memory_mb,
+            adapter_importance=figures.adapter_importance,
+            num_examples=self.fleet.devices[plan.part.device].profile.num_examples,
+            steps=asked.local_steps,
+            bytes_down=plan.bytes_down,
+            bytes_up=bytes_up,
+        )
+
+
+def _cut_short(plan: _Plan) -> Ended | None:
+    """Return how luck ends an attempt before its update is made; None where it does not, or nobody would notice."""
+    busy_s = plan.download_s + plan.train_s
+    for share, ending in ((plan.luck.vanishes_at, Ending.VANISHED), (plan.luck.fails_at, Ending.FAILED)):
+        if share is not None:
+            at_s = plan.pushed.now_s + share * busy_s
+            message = "the simulation had it fail" if ending is Ending.FAILED else ""
+            return Ended(device=plan.part.device, at_s=at_s, ending=ending, message=message)
+    return None

@@ -1,0 +1,204 @@
+"""Rounds in virtual time: the round machine decides, the engine computes, and nothing ever waits.
+
+What the coordinator's event loop is to real devices, this is to virtual ones: it feeds `fedcore.core.rounds.machine`
+with what happens, in order of time, and does what it asks for.
+"""
+
+import dataclasses
+import functools
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import RunError
+from fedcore.core.rounds import commands, events
+from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.state import RoundState
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.run.run_log import RunLog
+from fedcore.simulation.fleet.fleet import VirtualFleet
+from fedcore.simulation.fleet.presence import Presence
+from fedcore.simulation.rounds.clock import VirtualClock
+from fedcore.simulation.rounds.dispatch import Ended, Ending, Pushed, Waves
+
+FOREVER_S = 1e15  # the machine's lease: virtual devices need no heartbeat, their absence is told
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Driver:
+    """One simulated run. `machine` has a policy whose lease is FOREVER_S; `lease_s` is the one that devices feel."""
+
+    machine: RoundState
+    engine: Engine
+    fleet: VirtualFleet
+    waves: Waves
+    log: RunLog
+    clock: VirtualClock
+    lease_s: float
+    on_closed: Callable[[], None]
+    profiles: dict[str, DeviceProfile] = field(default_factory=dict)
+    _presence: dict[str, Presence] = field(default_factory=dict)
+    _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _wake_at_s: float = math.inf
+    _attempts: dict[str, int] = field(default_factory=dict)  # at the open round's assignments
+    _over: str = ""
+
+    def run(self) -> None:
+        """Drive the run to its end. Raises RunError where it pauses, or where nothing can happen any more."""
+        self._seat(self.fleet.devices)
+        self._feed(events.Started(now_s=self.clock()))  # after them: the first round is everybody's who is online
+        while not self._over:
+            self._next()
+
+    def _seat(self, names: Iterable[str]) -> None:
+        """Let those come who are online at the beginning, and note when the others will."""
+        now_s, joined = self.clock(), []
+        for name in names:
+            presence = self._presence[name] = Presence(spans=self.fleet.spans(name))
+            if not presence.next_span(now_s):
+                continue
+            if presence.from_s <= now_s:
+                joined.append(name)
+            else:
+                self._at(presence.from_s, functools.partial(self._online, name))
+        self._come(joined)
+
+    # --- time ---
+
+    def _at(self, at_s: float, action: Callable[[], None]) -> None:
+        if at_s < math.inf:
+            heapq.heappush(self._queue, (at_s, next(self._numbers), action))
+
+    def _next(self) -> None:
+        """Let the next thing happen: somebody's doing, or the machine's alarm, the former first at one moment."""
+        if self._queue and self._queue[0][0] <= self._wake_at_s:
+            at_s, _, action = heapq.heappop(self._queue)
+            self.clock.advance(at_s)
+            action()
+        elif self._wake_at_s < FOREVER_S / 2:
+            at_s, self._wake_at_s = self._wake_at_s, math.inf
+            self.clock.advance(at_s)
+            self._feed(events.Tick(now_s=self.clock()))
+        else:
+            raise RunError(
+                f"round {self.machine.round}: nothing can happen any more, for no device comes online again; give the "
+                "devices more time in their availability or the trace"
+            )
+
+    # --- presence ---
+
+    def _come(self, names: Iterable[str]) -> None:
+        arriving = [(name, self._presence[name].arrive()) for name in names]
+        self.log.events("joined", [_joined(self.fleet.devices[name].profile, epoch) for name, epoch in arriving])
+        for name, epoch in arriving:
+            self.profiles[name] = self.fleet.devices[name].profile
+            self._at(self._presence[name].until_s, functools.partial(self._offline, name, epoch))
+        for name, epoch in arriving:
+            self._feed(events.Joined(device=name, epoch=epoch, now_s=self.clock()))
+
+    def _online(self, name: str) -> None:
+        presence = self._presence[name]
+        if presence.here or not presence.next_span(self.clock()):
+            return
+        begins_s = max(presence.from_s, presence.back_at_s)
+        if begins_s > self.clock():
+            self._at(begins_s, functools.partial(self._online, name))
+        else:
+            self._come([name])
+
+    def _offline(self, name: str, epoch: int) -> None:
+        if self._presence[name].epoch == epoch and self._presence[name].here:
+            self._go(name)
+            self._online(name)
+
+    def _vanish(self, name: str, epoch: int) -> None:
+        presence = self._presence[name]
+        if presence.epoch == epoch and presence.here:
+            presence.back_at_s = self.clock() + self.lease_s
+            self._go(name)
+            self._online(name)
+
+    def _go(self, name: str) -> None:
+        presence = self._presence[name]
+        presence.here = False
+        self.log.event("left", device=name, role="device")
+        self._feed(events.Left(device=name, epoch=presence.epoch, now_s=self.clock()))
+        self._at(self.clock() + self.lease_s, functools.partial(self._lose, name, presence.epoch))
+
+    def _lose(self, name: str, epoch: int) -> None:
+        self._feed(events.Left(device=name, epoch=epoch, now_s=self.clock(), lost=True))
+
+    # --- rounds ---
+
+    def _feed(self, event: events.Event) -> None:
+        self.machine, orders = step(self.machine, event)
+        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
+        for order in orders:
+            self._obey(order)
+        if pushes:
+            self._push(pushes)
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Turn():
+                self._turn(order)
+            case commands.Accept():
+                self.log.event("accepted", device=order.device, round=order.round)
+            case commands.WakeAt():
+                self._wake_at_s = order.at_s
+            case commands.Pause():
+                raise RunError(order.reason)
+            case commands.Finish():
+                self._over = "finished"
+            case commands.Push():
+                pass  # all of a step's together
+            case _:
+                pass  # answers to devices and edges; a virtual device asks nothing
+
+    def _turn(self, order: commands.Turn) -> None:
+        turned = self.engine.turn(order, self.profiles, self.machine.void_streak)
+        self._attempts.clear()
+        if order.closed is not None:
+            self.waves.workload.settle(order.closed)
+            if not order.closed.void:
+                self.on_closed()
+        now_s = self.clock()
+        if order.next_round is None:
+            self._feed(events.TurnDone(now_s=now_s))
+        else:
+            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+
+    def _push(self, devices: Iterable[str]) -> None:
+        number, now_s = self.machine.round, self.clock()
+        wave = []
+        for name in devices:
+            attempt = self._attempts[name] = self._attempts.get(name, -1) + 1
+            until_s = min(self.machine.deadline_at_s, self._presence[name].until_s)
+            wave.append(Pushed(device=name, attempt=attempt, now_s=now_s, until_s=until_s))
+        self.log.events("pushed", [{"device": each.device, "round": number} for each in wave])
+        for ended in self.waves.carry_out(wave):
+            self._at(ended.at_s, functools.partial(self._end, ended, number, self._presence[ended.device].epoch))
+
+    def _end(self, ended: Ended, number: int, epoch: int) -> None:
+        name, now_s = ended.device, self.clock()
+        match ended.ending:
+            case Ending.ARRIVED:
+                self._feed(events.UpdateArrived(device=name, round=number, now_s=now_s))
+            case Ending.VANISHED if number == self.machine.round:
+                self._vanish(name, epoch)
+            case Ending.FAILED if self._presence[name].epoch == epoch and self._presence[name].here:
+                self.log.event("failed", device=name, round=number, message=ended.message)
+                self._feed(events.UpdateRejected(device=name, round=number, now_s=now_s))
+            case _:
+                pass  # it had gone before it could say so, or its round had closed
+
+
+def _joined(profile: DeviceProfile, epoch: int) -> Json:
+    """The fields of the event a real device's join leaves."""
+    said = dataclasses.asdict(profile)
+    return {"device": said.pop("name"), "role": "device", "epoch": epoch, **said}

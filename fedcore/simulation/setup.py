@@ -1,0 +1,98 @@
+"""Everything a simulation needs before its first round, read and checked before a run folder is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fedcore.client.data.labels import labelled_rows
+from fedcore.client.data.rows import Rows
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.protocols import Strategy
+from fedcore.core.data.partition import dealt_by
+from fedcore.core.errors import ConfigError
+from fedcore.core.model.adapter import AdapterSpec
+from fedcore.server.run.preflight import check_fleet_fits, check_run
+from fedcore.simulation.fleet.availability import read_traces
+from fedcore.simulation.fleet.fleet import VirtualFleet, admitted, make_fleet
+from fedcore.simulation.fleet.rows import deal_rows
+from fedcore.simulation.workload.loss_curve import LossCurve, read_curve
+from fedcore.storage.models.model_source import model_folder
+from fedcore.strategies.policy.policy import Policy
+
+UNTRAINED_ROWS = 100  # of a device where none are read
+UNTRAINED_LABELS = ("0", "1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A checked configuration with its labels, and who and what takes part. No rows where nothing is trained."""
+
+    config: Config
+    model: Path
+    spec: AdapterSpec  # of the global adapter, for what a round costs
+    strategy: Strategy | None  # None: as configuration and model say
+    fleet: VirtualFleet
+    refused: Mapping[str, str]  # by class, why its devices may not join
+    training: Rows | None = None
+    test: Rows | None = None
+    curve: LossCurve | None = None
+
+
+def set_scene(config: Config) -> Scene:
+    """Read and check; raises ConfigError, DataError, ModelError or JoinRefused for what would end a run later."""
+    devices = sum(each.count for each in config.classes)
+    if not devices:
+        raise ConfigError("a simulation needs devices: add [[fleet.class]] tables to the configuration")
+    model = model_folder(config.model.path)
+    check_run(config, model)
+    traces = read_traces(Path(config.simulation.trace)) if config.simulation.trace else None
+    if config.simulation.training == "none":
+        config = replace(config, data=replace(config.data, labels=config.data.labels or UNTRAINED_LABELS))
+        rows = np.arange(config.simulation.rows_per_device or UNTRAINED_ROWS)
+        labels = [config.data.labels[0]] * len(rows)
+        fleet = make_fleet(config, [rows] * devices, labels, traces)
+        strategy = check_run(config, model)
+        fleet, refused = _joining(config, fleet, strategy)
+        curve = _curve(config)
+        return Scene(
+            config=config,
+            model=model,
+            spec=strategy.spec,
+            strategy=_narrow(strategy),
+            fleet=fleet,
+            refused=refused,
+            curve=curve,
+        )
+    config, training, test = labelled_rows(config)
+    keys = dealt_by(config.data.partition, training.texts, training.labels)
+    dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
+    fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
+    return Scene(
+        config=config,
+        model=model,
+        spec=strategy.spec,
+        strategy=None,
+        fleet=fleet,
+        refused=refused,
+        training=training,
+        test=test,
+    )
+
+
+def _joining(config: Config, fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:
+    check_fleet_fits(config, strategy)
+    return admitted(fleet, strategy)
+
+
+def _curve(config: Config) -> LossCurve:
+    run = config.simulation.curve
+    return read_curve(Path(run), config.training.local_steps) if run else LossCurve()
+
+
+def _narrow(strategy: Strategy) -> Strategy:
+    """Return the strategy with a token adapter, for a run whose adapter never changes: its cost model is untouched."""
+    if not isinstance(strategy, Policy):
+        return strategy
+    return replace(strategy, spec=replace(strategy.spec, targets=strategy.spec.targets[:1]))

@@ -1,0 +1,240 @@
+"""Training virtual devices with torch: the model and its pruned variants stay warm, rows are tokenised once."""
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcore.client.training.trainer import Arrays, ModelSource, kept_moments, local_round, own_label_plan, shift_id
+from fedcore.client.training.training_state import TrainingState
+from fedcore.core.errors import FedcoreError
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.trained_part import Trains
+from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.nn.batched.schedule import schedule
+from fedcore.nn.batched.train import VirtualTask, train_batched
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.load import DTYPES, load_classifier
+from fedcore.nn.model.lora import attach, load_adapter
+from fedcore.nn.model.shift import add_shift
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.batches import EncodedRows
+from fedcore.nn.training.moments import Holding
+from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
+from fedcore.nn.training.teacher import Teacher, answers
+from fedcore.nn.training.train import TrainResult
+from fedcore.protos.values import Work
+from fedcore.simulation.fleet.rows import Indices
+from fedcore.simulation.workload.step_estimate import ModelKind, estimated
+from fedcore.simulation.workload.workload import Figures
+
+MOST_VARIANTS = 4  # pruned models kept beside the base model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One virtual device's part: its assignment, its rows among everybody's, what it kept from before."""
+
+    work: Work
+    rows: Indices
+    state: TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Devices to train from `before` (device coordinates); their works agree in all but seed and labels.
+
+    `shift` is the base shift they train on, empty where there is none.
+    """
+
+    keep_set: KeepSet
+    before: Arrays
+    shift: Arrays
+    tasks: tuple[Task, ...]
+    batched: bool
+    dense: Arrays | None = None  # of the dense model, `before` likewise: what their teacher has, where they have one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Per device its figures or why it failed, its increments' rows (device first), and its next state."""
+
+    figures: tuple[Figures | str, ...]
+    increments: Arrays
+    states: tuple[TrainingState, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class VirtualTrainer:
+    """Carries out orders, one at a time, on `threads` torch threads (None: as many as torch takes)."""
+
+    source: ModelSource
+    rows: EncodedRows  # of all devices
+    threads: int | None
+    _base: Classifier | None = None
+    _shift: str = ""  # which base shift is in its weights
+    _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
+    _memory: dict[tuple[int, Trains], StepMemory] = field(default_factory=dict)  # of the dense model
+
+    def run(self, order: Order) -> Answer:
+        """Train every device of `order`."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        self._settle_base(order)
+        classifier = self._variant(order.keep_set, order.tasks[0].work)
+        return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
+
+    def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
+        figures: list[Figures | str] = []
+        states: list[TrainingState] = []
+        increments, teacher = _empty(order), self._teacher(order)
+        for row, task in enumerate(order.tasks):
+            load_adapter(classifier, order.before)
+            try:
+                local = local_round(
+                    classifier, self.rows.select(task.rows), task.work, order.before, task.state, teacher=teacher
+                )
+            except FedcoreError as error:
+                figures.append(str(error))
+                states.append(task.state)
+                continue
+            figures.append(_figures(local.result))
+            states.append(local.state)
+            for name, value in increments.items():
+                value[row] = local.increment[name]
+        return Answer(figures=tuple(figures), increments=increments, states=tuple(states))
+
+    def _batched(self, classifier: Classifier, order: Order) -> Answer:
+        work = order.tasks[0].work
+        holding = Holding(keep_set=order.keep_set, rank=work.arm.rank)
+        teacher = self._teacher(order)
+        tasks = [self._virtual(task, classifier, holding, teacher) for task in order.tasks]
+        load_adapter(classifier, order.before)
+        trained = train_batched(
+            classifier,
+            order.before,
+            tasks,
+            spec=work.training,
+            steps=work.local_steps,
+            score=work.score,
+            keep_moments=work.training.keep_optimizer,
+            memory=self._step_memory(order),
+        )
+        figures: list[Figures | str] = []
+        states: list[TrainingState] = []
+        for task, result, groups in zip(order.tasks, trained.results, trained.smoothed, strict=True):
+            if isinstance(result, TrainResult):
+                figures.append(_figures(result))
+                states.append(
+                    TrainingState(
+                        basis=work.basis, holding=holding, moments=result.moments, groups=groups or task.state.groups
+                    )
+                )
+            else:
+                figures.append(str(result))
+                states.append(task.state)
+        return Answer(figures=tuple(figures), increments=dict(trained.increments), states=tuple(states))
+
+    def _virtual(self, task: Task, classifier: Classifier, holding: Holding, teacher: Teacher | None) -> VirtualTask:
+        rows, work = self.rows.select(task.rows), task.work
+        labels = own_label_plan(work, rows)
+        taught = None
+        if teacher is not None:
+            size, steps = work.training.batch_size, work.local_steps
+            plan = schedule(rows, work.seed, batch_size=size, steps=steps, draws=labels.draws)
+            taught = teacher(rows, plan.trained_rows)
+        return VirtualTask(
+            rows=rows,
+            seed=task.work.seed,
+            labels=labels,
+            moments=kept_moments(task.work, task.state, classifier.geometry, holding),
+            smoothed=task.state.groups,
+            teacher=taught,
+        )
+
+    def _teacher(self, order: Order) -> Teacher | None:
+        """Return who answers for the dense model, in the batches that a device would ask in."""
+        if order.dense is None:
+            return None
+        work = order.tasks[0].work
+        dense = self._variant(KeepSet.full(self._loaded().geometry), work)
+        load_adapter(dense, order.dense)
+        return partial(answers, dense, batch_size=work.training.batch_size)
+
+    def _step_memory(self, order: Order) -> StepMemory:
+        """Return what a step of one device takes; the dense model's is measured, once for every rank and part."""
+        work, base = order.tasks[0].work, self._loaded()
+        rank, size, trains = work.arm.rank, work.training.batch_size, work.training.trains
+        if (rank, trains) not in self._memory:
+            dense = self._cut(KeepSet.full(base.geometry), work)
+            self._memory[rank, trains] = measure_step_memory(
+                dense, work.training, rows=size, width=self.source.max_length
+            )
+        kind = ModelKind(
+            geometry=base.geometry,
+            targets=self.source.targets,
+            dtype_bytes=DTYPES[self.source.dtype].itemsize,
+            num_labels=len(self.source.labels),
+        )
+        return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
+
+    def _variant(self, keep_set: KeepSet, work: Work) -> Classifier:
+        """Return the model cut to a keep-set, with adapters: the last few are kept."""
+        key = keep_set.blob_id
+        if key not in self._variants:
+            self._variants[key] = self._cut(keep_set, work)
+            while len(self._variants) > MOST_VARIANTS:
+                self._variants.popitem(last=False)
+        self._variants.move_to_end(key)
+        return self._variants[key]
+
+    def _cut(self, keep_set: KeepSet, work: Work) -> Classifier:
+        base = self._loaded()
+        shared = {id(each): each for each in (*base.model.parameters(), *base.model.buffers())}
+        variant = copy.deepcopy(base, shared)  # a cut makes new parameters, all others stay the base's own
+        if keep_set != variant.keep_set:
+            shrink(variant, keep_set)
+        attach(variant, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+        return variant
+
+    def _settle_base(self, order: Order) -> None:
+        """Have the order's base shift in the weights of the base model, once for all devices of a round."""
+        shift = shift_id(order.tasks[0].work)
+        if shift != self._shift:
+            self._base = None
+            self._variants.clear()  # they share its weights
+            add_shift(self._loaded(), order.shift)
+            self._shift = shift
+
+    def _loaded(self) -> Classifier:
+        if self._base is None:
+            source = self.source
+            self._base = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        return self._base
+
+
+def _together(order: Order) -> bool:
+    """Whether these devices may train in one pass: a criterion that alters their steps parts them while it scores."""
+    work = order.tasks[0].work
+    return order.batched and not (work.score and CRITERIA[work.training.importance].own_steps)
+
+
+def _empty(order: Order) -> dict[str, NDArray[np.float32]]:
+    count = len(order.tasks)
+    trained = order.tasks[0].work.training.trains.of(order.before)
+    return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in trained.items()}
+
+
+def _figures(result: TrainResult) -> Figures:
+    return Figures(
+        loss_before=result.loss_before,
+        loss_after=result.loss_after,
+        train_loss=result.train_loss,
+        peak_memory_mb=result.peak_memory_mb,
+        adapter_importance=result.adapter_importance,
+        scores=result.scores,
+    )

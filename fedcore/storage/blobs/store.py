@@ -1,0 +1,206 @@
+"""A content-addressed store: files named by the sha256 of their bytes, written once, never changed.
+
+    root/sha256/ab/cdef...   whole blobs (0600, folders 0700)
+    root/partial/            uploads that may continue, and files on their way
+
+Nothing but a rename puts a file under `sha256/`, after its hash was checked: what is there is whole, also after
+kill -9. A power cut may still spoil blobs that were not put durably; `read_bytes` and every receiver notice.
+"""
+
+import hashlib
+import mmap
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fedcore.core.errors import BlobCorrupt, ProtocolError
+from fedcore.storage.atomic import naming
+from fedcore.storage.blobs.name import blob_name, blob_path, check_blob_name, make_private_folder, name_of
+from fedcore.storage.blobs.writer import BlobWriter, delete_unlocked, publish
+
+CHUNK_BYTES = 1 << 20
+Buffer = bytes | memoryview
+
+
+class BlobStore:
+    """The blobs of one run folder, state folder or cache. Safe for several threads and processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store in folder `root`, creating it where it is missing."""
+        self._root = root
+        self._aliases: dict[str, Path] = {}
+        make_private_folder(root)
+
+    def has(self, blob_id: str) -> bool:
+        """Whether the whole blob is here; raises ProtocolError where `blob_id` is no blob name."""
+        return self._find(blob_id) is not None
+
+    def path(self, blob_id: str) -> Path:
+        """Return a blob's file, for reading only; raises ProtocolError where it is not here."""
+        found = self._find(blob_id)
+        if found is None:
+            raise _missing(blob_id)
+        return found
+
+    def size(self, blob_id: str) -> int:
+        """Return a blob's bytes; raises ProtocolError where it is not here."""
+        return self.path(blob_id).stat().st_size
+
+    def total_bytes(self) -> int:
+        """Return the bytes of all whole blobs; aliases and partials are not counted."""
+        return sum(path.stat().st_size for path in (self._root / "sha256").glob("??/*"))
+
+    def names(self) -> set[str]:
+        """Return the names of all blobs here, whole or partial; aliases are not counted."""
+        whole = {f"sha256:{path.parent.name}{path.name}" for path in (self._root / "sha256").glob("??/*")}
+        partial = {f"sha256:{path.name}" for path in (self._root / "partial").glob("?" * 64)}
+        return whole | partial
+
+    def put_bytes(self, data: bytes, durable: bool = False) -> str:
+        """Store `data` and return its name; it survives a power cut where `durable`.
+
+        What is here already is not written again, unless it shall become durable.
+        """
+        blob_id = blob_name(data)
+        if durable or not self.has(blob_id):
+            view = memoryview(data)
+            self._put((view[low : low + CHUNK_BYTES] for low in range(0, len(view), CHUNK_BYTES)), durable, blob_id)
+        return blob_id
+
+    def put_chunks(self, chunks: Iterable[Buffer], durable: bool = False) -> str:
+        """Store the bytes of `chunks` one after the other, hashed while they are written, and return their name.
+
+        For what would be large in one piece; what `chunks` raises is raised, and nothing is stored then.
+        """
+        return self._put(chunks, durable)
+
+    def put_file(self, path: Path, durable: bool = False) -> str:
+        """Store a copy of a file, hashed while it is copied, and return its name; raises OSError as reading does."""
+        with path.open("rb") as file:
+            return self._put(iter(lambda: file.read(CHUNK_BYTES), b""), durable)
+
+    def alias(self, blob_id: str, path: Path) -> None:
+        """Serve the existing file `path` as `blob_id`, without a copy and as long as this object lives.
+
+        The caller has hashed it. Nothing is written: no run folder comes to depend on a file outside of it.
+        """
+        check_blob_name(blob_id)
+        self._aliases[blob_id] = path
+
+    def writer(self, blob_id: str, size_limit: int, offset: int | None = None) -> BlobWriter:
+        """Open a blob for writing, `size_limit` bytes at most.
+
+        `offset` is the byte the sender goes on from; None is where the last partial ended (see `BlobWriter.offset`).
+        Bytes beyond it are dropped, bytes before it hashed again, once. While another writer of the same blob is
+        open, this one works on a private copy, which None starts at byte 0. Raises ProtocolError on a bad name, an
+        offset that leaves a gap, or one over the limit.
+        """
+        return BlobWriter(self._root, blob_id, size_limit, offset)
+
+    def partial_size(self, blob_id: str) -> int:
+        """Return the bytes a broken upload left, 0 where there are none."""
+        try:
+            return (self._root / "partial" / check_blob_name(blob_id)).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read_chunks(self, blob_id: str, offset: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Iterate over a blob's bytes from `offset` on; the receiver verifies the hash.
+
+        Raises ProtocolError, before the first chunk, where the blob is not here or shorter than `offset`.
+        """
+        size = self.size(blob_id)
+        if not 0 <= offset <= size:
+            raise ProtocolError(f"{blob_id} has {size} bytes, asked for byte {offset} on; start again from byte 0")
+        return self._chunks(blob_id, offset, chunk_bytes)
+
+    def read_bytes(self, blob_id: str) -> bytes:
+        """Return a whole blob, verified; raises ProtocolError where it is not here, BlobCorrupt on another hash."""
+        data = self.path(blob_id).read_bytes()
+        found = blob_name(data)
+        if found != blob_id:
+            raise BlobCorrupt(
+                f"{self.path(blob_id)}: expected {blob_id}, the file is {found}; delete it, fetch it again"
+            )
+        return data
+
+    def view(self, blob_id: str) -> memoryview:
+        """Return a whole blob as a read-only view of its file: nothing is copied, nothing verified.
+
+        For bytes this process has verified before, or that a receiver will. The view outlives a deletion of the blob.
+        Raises ProtocolError where it is not here.
+        """
+        try:
+            with self.path(blob_id).open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    return memoryview(b"")  # nothing to map
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            raise _missing(blob_id) from None
+
+    def delete(self, blob_id: str) -> None:
+        """Forget a blob: its file in the store, its alias (the aliased file stays) and its partial, as far as any."""
+        self._aliases.pop(blob_id, None)
+        blob_path(self._root, blob_id).unlink(missing_ok=True)
+        delete_unlocked(self._root / "partial" / check_blob_name(blob_id))
+
+    def delete_partials(self, older_than_s: float, now_s: float) -> int:
+        """Delete partials not written to for `older_than_s` seconds and return how many; open ones stay.
+
+        `now_s` is wall-clock time (seconds since 1970), for it is compared with the files' own.
+        """
+        deleted = 0
+        for path in sorted((self._root / "partial").glob("*")):
+            try:
+                idle_s = now_s - path.stat().st_mtime
+            except FileNotFoundError:
+                continue  # published meanwhile
+            if idle_s >= older_than_s:
+                deleted += delete_unlocked(path)
+        return deleted
+
+    def _find(self, blob_id: str) -> Path | None:
+        stored = blob_path(self._root, blob_id)
+        if stored.is_file():
+            return stored
+        aliased = self._aliases.get(blob_id)
+        return aliased if aliased is not None and aliased.is_file() else None
+
+    def _put(self, chunks: Iterable[Buffer], durable: bool, known: str | None = None) -> str:
+        """Write a new blob; `known` is its name where the caller has hashed the bytes."""
+        folder = self._root / "partial"
+        make_private_folder(folder)
+        temporary = folder / f"put.{secrets.token_hex(8)}"
+        digest = hashlib.sha256()
+        try:
+            with (
+                naming(temporary),
+                os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            ):
+                for chunk in chunks:
+                    file.write(chunk)
+                    if known is None:
+                        digest.update(chunk)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            blob_id = known or name_of(digest)
+            publish(temporary, blob_path(self._root, blob_id), durable=durable)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return blob_id
+
+    def _chunks(self, blob_id: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
+        try:
+            with self.path(blob_id).open("rb") as file:
+                file.seek(offset)
+                while chunk := file.read(chunk_bytes):
+                    yield chunk
+        except FileNotFoundError:
+            raise _missing(blob_id) from None
+
+
+def _missing(blob_id: str) -> ProtocolError:
+    return ProtocolError(f"blob {blob_id} is not here: it was never stored, or dropped when its round closed")

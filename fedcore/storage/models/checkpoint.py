@@ -1,0 +1,172 @@
+"""A base model as files: its identity, the files a device needs, its config.
+
+Two folders have one fingerprint when they hold the same backbone (same names, dtypes, shapes and bytes), the same
+architecture and the same tokenizer files. Left out on purpose: task heads, poolers and language-model heads,
+because the head is trained and sent by the federation, and a backbone must agree with the classifier that was saved
+from it; buffers that are computed (position ids, rotary frequencies); and config keys that do not change what the
+backbone computes.
+"""
+
+import hashlib
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcore.core.errors import ModelError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.storage.models.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
+
+# What the backbone is called inside a model that has a head on top of it.
+_PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.")
+_BACKBONE = ("embeddings.", "encoder.layer.", "embed_tokens.", "layers.", "norm.")
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias")
+
+# Config keys that decide what a backbone computes; rotary settings are read apart, as their spelling changed over time.
+_CONFIG_KEYS = (
+    "attention_bias",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "mlp_bias",
+    "model_type",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "pad_token_id",
+    "rms_norm_eps",
+    "sliding_window",
+    "type_vocab_size",
+    "vocab_size",
+)
+_TOKENIZER_FAST = ("tokenizer.json",)
+_TOKENIZER_SLOW = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+_TOKENIZER_EXTRA = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of a model folder: its name in the folder, size in bytes and sha256 hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the model folder's config.json; raises ModelError when it is missing or malformed."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder; check [model] path")
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; expected a folder saved by transformers' save_pretrained") from None
+    except (OSError, ValueError, RecursionError) as cause:
+        raise ModelError(f"{path}: not readable as JSON: {cause}") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    return config
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Return the identity of the base model in `folder`, reading each file once.
+
+    Raises ModelError for a missing or malformed config, checkpoint or tokenizer, and for a checkpoint without a
+    backbone of a known family.
+    """
+    config = read_config(folder)
+    return Fingerprint(
+        tensors=_tensors_digest(folder),
+        config=_digest(_canonical_config(config)),
+        tokenizer=_digest([[file.name, file_sha256(file)] for file in _tokenizer_files(folder)]),
+    )
+
+
+def model_files(folder: Path) -> tuple[ModelFile, ...]:
+    """Return the files a device needs of a model folder, by name: config, tokenizer, safetensors and their shard index.
+
+    Raises ModelError when one of the three kinds is missing.
+    """
+    read_config(folder)
+    files = {folder / "config.json", *tensor_files(folder), *_tokenizer_files(folder)}
+    files |= {folder / name for name in (INDEX_FILE, *_TOKENIZER_SLOW, *_TOKENIZER_EXTRA) if (folder / name).is_file()}
+    return tuple(
+        ModelFile(name=file.name, size=file.stat().st_size, sha256=file_sha256(file)) for file in sorted(files)
+    )
+
+
+def backbone_name(name: str) -> str | None:
+    """Return a checkpoint tensor's name inside the backbone, or None for heads, poolers and computed buffers."""
+    stripped = name
+    while prefix := next((each for each in _PREFIXES if stripped.startswith(each)), None):
+        stripped = stripped.removeprefix(prefix)
+    if not stripped.startswith(_BACKBONE) or stripped.rpartition(".")[2] in _BUFFERS:
+        return None
+    return stripped
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 hex of a file's bytes, streamed."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _tensors_digest(folder: Path) -> str:
+    named: dict[str, TensorEntry] = {}
+    for entry in tensor_index(folder).values():
+        name = backbone_name(entry.name)
+        if name is not None and named.setdefault(name, entry) is not entry:
+            raise ModelError(f"{folder}: {entry.name!r} and {named[name].name!r} are the same backbone tensor")
+    if not named:
+        raise ModelError(f"{folder}: no backbone tensor found; expected a BERT-, RoBERTa- or Llama-type checkpoint")
+    hashes = {file: _entry_hashes(file, list(named.values())) for file in {entry.file for entry in named.values()}}
+    return _digest(
+        [
+            [name, entry.dtype, list(entry.shape), hashes[entry.file][entry.name]]
+            for name, entry in sorted(named.items())
+        ]
+    )
+
+
+def _entry_hashes(file: Path, entries: list[TensorEntry]) -> dict[str, str]:
+    """Hash the raw bytes of this file's entries straight out of the page cache."""
+    with (
+        file.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        mine = [entry for entry in entries if entry.file == file]
+        return {entry.name: hashlib.sha256(view[entry.begin : entry.end]).hexdigest() for entry in mine}
+
+
+def _canonical_config(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: config[key] for key in _CONFIG_KEYS if config.get(key) is not None and config[key] is not False}
+    rotary = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    rotary.setdefault("rope_theta", config.get("rope_theta"))
+    rotary["rope_type"] = rotary.pop("type", None) or rotary.get("rope_type") or "default"
+    return {**kept, "rotary": {key: value for key, value in rotary.items() if value is not None}}
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    for names in (_TOKENIZER_FAST, _TOKENIZER_SLOW):
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if found:
+            return found
+    known = ", ".join((*_TOKENIZER_FAST, *_TOKENIZER_SLOW))
+    raise ModelError(f"{folder}: no tokenizer file; expected one of {known}")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

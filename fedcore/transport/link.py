@@ -1,0 +1,290 @@
+"""The wire as a client sees it: one channel, one stream, blobs in both directions with resume."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import grpc
+
+from fedcore.core.errors import BlobCorrupt, ConfigError, TransportError
+from fedcore.protos.convert import blob as blob_wire
+from fedcore.protos.convert import device as device_wire
+from fedcore.protos.convert import stream as stream_wire
+from fedcore.protos.faults import error_of
+from fedcore.protos.service import FleetStub
+from fedcore.protos.tier_values import AnyDownward, AnyUpward
+from fedcore.protos.values import BlobRef, Newcomer, RunDescription, UploadHeader
+from fedcore.protos.wire import ACCEPT_KEY, CHANNEL_OPTIONS, CHUNK_BYTES
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.throttle import Throttle
+
+T = TypeVar("T")
+LARGE_BYTES = 1 << 20  # a download of so many shows how fast a link is
+SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, so that leases stay alive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """Where to and under which limits.
+
+    `targets`: HOST:PORT of one or more parents, best first. `silence_s` bounds every single wait for the other side;
+    `contact_s` bounds the wait for a target's first word where there are others to turn to.
+    """
+
+    targets: tuple[str, ...]
+    tls: TlsMaterial | None
+    uplink: Throttle
+    downlink: Throttle
+    silence_s: float = 30.0
+    contact_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ConfigError("a link needs one target at least, HOST:PORT")
+
+
+class Link:
+    """An open channel to one parent at a time. Raises the parent's own errors, or TransportError."""
+
+    def __init__(self, settings: LinkSettings) -> None:
+        self.settings = settings
+        self.downlink_mbps = 0.0  # of the last large download; 0 before one
+        self.heard_s = 0.0  # when the parent last read or said anything, by the event loop's clock
+        self._targets = settings.targets
+        self._at = 0
+        self._open()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """HOST:PORT of every parent, best first."""
+        return self._targets
+
+    @property
+    def target(self) -> str:
+        """HOST:PORT of the parent this link leads to now."""
+        return self._targets[self._at]
+
+    @property
+    def contact_s(self) -> float:
+        """Seconds to wait for a target's first word."""
+        alone = len(self._targets) == 1
+        return self.settings.silence_s if alone else min(self.settings.silence_s, self.settings.contact_s)
+
+    async def close(self) -> None:
+        """Close the channel and every call on it."""
+        await self._channel.close()
+
+    async def switch(self) -> None:
+        """Move on to the next target, from the last one to the first; calls under way end as TransportError."""
+        if len(self._targets) > 1:
+            await self._lead((self._at + 1) % len(self._targets))
+
+    async def prefer(self, targets: Sequence[str]) -> None:
+        """Put `targets` before those known so far, and lead to the first of all."""
+        before = self.target
+        self._targets = tuple(dict.fromkeys((*targets, *self._targets)))
+        self._at = self._targets.index(before)
+        if self._at:
+            await self._lead(0)
+
+    async def describe(self, newcomer: Newcomer | None = None) -> RunDescription:
+        """Ask what one must know before joining, and, as a newcomer, where to."""
+        request = device_wire.describe_request(newcomer or Newcomer())
+        call = self._stub.DescribeRun(request, timeout=self.contact_s)
+        return device_wire.description_from_pb(await self._raise(call))
+
+    def connect(self) -> "Stream":
+        """Open the bidirectional stream; the first message to send is a Join."""
+        return Stream(self, self._stub.Connect())
+
+    async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
+        """Bring a blob into `store`, going on where an interrupted download stopped; bytes received.
+
+        One that came inside its message stays there (see `fedcore.transport.download.payload`).
+
+        Raises BlobCorrupt where the bytes do not hash to the name.
+        """
+        if ref.inline:  # it came with its message; an emulated thin link takes its time for it all the same
+            await self.settings.downlink.take(len(ref.inline))
+            return len(ref.inline)
+        if store.has(ref.id):
+            return 0
+        writer = store.writer(ref.id, ref.size)
+        received, begin = 0, asyncio.get_running_loop().time()
+        try:
+            call = self._stub.GetBlob(blob_wire.get_request(ref.id, writer.offset))
+            async for message in self._bounded(call):
+                chunk = message.chunk
+                self._heard()
+                await self.settings.downlink.take(len(chunk))
+                writer.write(chunk)
+                received += len(chunk)
+            writer.commit()
+        finally:
+            writer.close()
+        if received >= LARGE_BYTES:
+            self.downlink_mbps = received * 8 / 1e6 / max(asyncio.get_running_loop().time() - begin, 1e-9)
+        return received
+
+    async def pack(self, ref: BlobRef, data: bytes) -> BlobRef:
+        """Return `ref` with its bytes inside, having taken their time on the uplink."""
+        await self.settings.uplink.take(len(data))
+        return replace(ref, inline=data)
+
+    async def upload(self, data: memoryview, header: UploadHeader) -> int:
+        """Send a blob, going on where an interrupted upload stopped, and return the bytes sent."""
+        begin, stub = 0, self._stub
+        if len(data) > CHUNK_BYTES:  # a smaller one is sent again sooner than it is asked for
+            stat = await self._raise(
+                stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
+            )
+            if stat.complete:
+                return 0
+            begin = min(stat.received, len(data))
+        if stub is not self._stub:  # what one parent holds says nothing about another
+            raise TransportError(f"moved on to {self.target} before the upload of {header.blob.id} began")
+        call = stub.PutBlob()
+        await self._write(call, blob_wire.put_header(_at(header, begin)))
+        # Bytes written into a call that is being refused would hide the reason for it.
+        metadata = await self._within(call.initial_metadata())
+        if ACCEPT_KEY not in dict(metadata or ()):
+            await self._raise(call)
+        for low in range(begin, len(data), self._slice_bytes()):
+            chunk = data[low : low + self._slice_bytes()]
+            await self.settings.uplink.take(len(chunk))
+            await self._write(call, blob_wire.put_chunk(chunk))
+        await self._within(call.done_writing())
+        response = await self._raise(call)
+        if response.received != len(data):
+            raise BlobCorrupt(f"upload of {header.blob.id}: {response.received} of {len(data)} bytes arrived")
+        return len(data) - int(begin)
+
+    def _slice_bytes(self) -> int:
+        rate = self.settings.uplink.bits_per_second
+        return CHUNK_BYTES if not rate else max(4096, min(CHUNK_BYTES, int(rate / 8 / SLICES_PER_SECOND)))
+
+    async def _write(self, call: Any, message: Any) -> None:
+        try:
+            await self._within(call.write(message))
+            self._heard()
+        except asyncio.InvalidStateError:
+            await self._raise(call)  # the server has ended the call: its status says why
+
+    def _heard(self) -> None:
+        self.heard_s = asyncio.get_running_loop().time()
+
+    async def _raise(self, call: Awaitable[T]) -> T:
+        return await self._within(call)
+
+    async def _within(self, step: Awaitable[T]) -> T:
+        target = self.target  # the link may move on meanwhile
+        try:
+            return await asyncio.wait_for(step, self.settings.silence_s)
+        except TimeoutError:
+            raise TransportError(f"{target}: no answer for {self.settings.silence_s:g} s") from None
+        except grpc.aio.AioRpcError as fault:
+            raise error_of(fault, target) from None
+        except asyncio.CancelledError:
+            if _asked_to_stop():
+                raise
+            raise _given_up(target) from None
+
+    async def _bounded(self, call: Any) -> AsyncIterator[Any]:
+        while True:
+            message = await self._within(call.read())
+            if message is grpc.aio.EOF:
+                return
+            yield message
+
+    async def _lead(self, index: int) -> None:
+        closing, self._at = self._channel, index
+        self._open()
+        await closing.close()
+
+    def _open(self) -> None:
+        self._channel = _channel(self.target, self.settings.tls)
+        self._stub: Any = FleetStub(self._channel)
+
+
+class Stream:
+    """The open stream: values up, values down. Use as an async context manager."""
+
+    def __init__(self, link: Link, call: Any) -> None:
+        self._link = link
+        self._target = link.target
+        self._call = call
+        self._write_lock = asyncio.Lock()  # heartbeats and results come from different tasks
+
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()
+
+    def give_up(self) -> None:
+        """End the stream from this side: whoever waits for its next value gets a TransportError."""
+        self._call.cancel()
+
+    async def send(self, value: AnyUpward) -> None:
+        """Send one value; raises TransportError, or the coordinator's own error, where the stream has ended."""
+        async with self._write_lock:
+            try:
+                await self._link._within(self._call.write(stream_wire.request(value)))
+            except asyncio.InvalidStateError:
+                await self._link._raise(_status(self._call))
+
+    async def receive(self) -> AnyDownward | None:
+        """Return the next value, or None where the server closed the stream. Waits as long as the stream lives.
+
+        The channel's keepalive ends a dead stream, so this wait is bounded too.
+        """
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as fault:
+            raise error_of(fault, self._target) from None
+        except asyncio.CancelledError:
+            if _asked_to_stop():
+                raise
+            raise _given_up(self._target) from None
+        self._link._heard()
+        if message is grpc.aio.EOF:
+            if await self._call.code() is not grpc.StatusCode.OK:
+                await self._link._raise(_status(self._call))
+            return None
+        return stream_wire.response_value(message)
+
+
+async def _status(call: Any) -> None:
+    if await call.code() is grpc.StatusCode.OK:
+        raise TransportError("the coordinator has closed the stream")
+    raise grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    )
+
+
+def _at(header: UploadHeader, offset: int) -> UploadHeader:
+    return UploadHeader(
+        blob=header.blob, offset=offset, sender=header.sender, session=header.session, round=header.round
+    )
+
+
+def _asked_to_stop() -> bool:
+    """Whether a CancelledError is meant for this task; else it came out of a call that ended with its channel."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _given_up(target: str) -> TransportError:
+    return TransportError(f"{target}: the connection was given up on this side")
+
+
+def _channel(target: str, tls: TlsMaterial | None) -> grpc.aio.Channel:
+    options = list(CHANNEL_OPTIONS)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.certificate
+    )
+    return grpc.aio.secure_channel(target, credentials, options=options)

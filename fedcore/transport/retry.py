@@ -1,0 +1,22 @@
+"""Trying a transfer again: another try mends a broken link and bytes that do not hash to their name, nothing else."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from fedcore.core.errors import BlobCorrupt, TransportError
+
+T = TypeVar("T")
+
+TRIES = 5
+PAUSE_S = 1.0
+
+
+async def retrying(transfer: Callable[[], Awaitable[T]], *, tries: int = TRIES, pause_s: float = PAUSE_S) -> T:
+    """Return what `transfer` does, called up to `tries` times; raises what the last try raised."""
+    for _ in range(tries - 1):
+        try:
+            return await transfer()
+        except (TransportError, BlobCorrupt):
+            await asyncio.sleep(pause_s)
+    return await transfer()

@@ -1,0 +1,170 @@
+"""From configuration, base model and ledger to a running engine, once the labels are known."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.protocols import Json, Strategy
+from fedcore.core.errors import RunError
+from fedcore.core.model.adapter import AdapterSpec, Tensors, initial_adapter
+from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.model.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
+from fedcore.core.seeds import generator
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
+from fedcore.server.aggregate.global_model import GlobalModel
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_log import RunLog
+from fedcore.server.run.turn_record import LedgerState
+from fedcore.storage.blobs.store import BlobStore
+from fedcore.storage.models.checkpoint import read_config
+from fedcore.storage.models.magnitudes import weight_magnitudes
+from fedcore.storage.models.tensor_file import read_tensor, tensor_index
+from fedcore.strategies.table import make_strategy, resolve_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRun:
+    """A run as its folder holds it: strategy and state after the last closed round, and the global adapter."""
+
+    labels: tuple[str, ...]
+    strategy: Strategy
+    state: Json
+    tensors: dict[str, NDArray[np.float32]]
+
+
+def make_engine(
+    *,
+    config: Config,
+    model: Path,
+    labels: tuple[str, ...],
+    folder: RunFolder,
+    blobs: BlobStore,
+    ledger: Ledger,
+    log: RunLog,
+    strategy: Strategy | None = None,
+    untrained: Tensors | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Engine:
+    """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably.
+
+    `strategy` and the `untrained` adapter follow from `config` and `model` unless given; where both are, `model` is not
+    read. `clock` times arithmetic and disk, for figures only.
+    """
+    strategy = _strategy(config, model, labels) if strategy is None else strategy
+    config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
+    held = ledger.load()
+    if held.labels != labels:
+        ledger.set_meta("labels", list(labels))
+    round_index, digest = _held_global(held)
+    if round_index:
+        read_global(folder.globals, round_index, digest)  # what is mapped below is what was committed
+    else:
+        tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
+        write_global(folder.globals, tensors, round_index)
+    velocity, velocity_digest = _held_velocity(folder, held)
+    leftovers = blobs.names()
+    return Engine(
+        config=config,
+        labels=labels,
+        strategy=strategy,
+        blobs=blobs,
+        ledger=ledger,
+        log=log,
+        state=strategy.start() if held.strategy_state is None else held.strategy_state,
+        model=GlobalModel(
+            spec=strategy.spec,
+            ranks=config.strategy.ranks,
+            downlink=config.training.downlink,
+            blobs=blobs,
+            folder=folder.globals,
+            round_index=round_index,
+            tensors=map_global(folder.globals, round_index),
+            digest=digest,
+            velocity=velocity,
+            velocity_digest=velocity_digest,
+        ),
+        counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
+        leftovers=leftovers,
+        clock=clock,
+    )
+
+
+def held_run(folder: RunFolder, config: Config, model: Path) -> HeldRun:
+    """Read a run that is not being served; raises RunError where no round has closed yet."""
+    ledger = Ledger.open(folder.ledger, read_only=True)
+    try:
+        held = ledger.load()
+    finally:
+        ledger.close()
+    round_index, digest = _held_global(held)
+    if held.strategy_state is None or not round_index:
+        raise RunError(f"{folder.root} has no closed round yet; there is nothing to export")
+    strategy = _strategy(config, model, held.labels)
+    return HeldRun(
+        labels=held.labels,
+        strategy=strategy,
+        state=held.strategy_state,
+        tensors=read_global(folder.globals, round_index, digest),
+    )
+
+
+def _strategy(config: Config, model: Path, labels: tuple[str, ...]) -> Strategy:
+    geometry = geometry_from_config(read_config(model))
+    shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
+    head = resolve_head(read_config(model), config.model.head, len(labels), shapes)
+    return make_strategy(config, geometry, head.shapes, prior=weight_magnitudes(model, geometry))
+
+
+def untrained_adapter(
+    config: Config, model: Path, labels: tuple[str, ...], spec: AdapterSpec
+) -> dict[str, NDArray[np.float32]]:
+    """Return the adapter every run with this seed and model begins from; a checkpoint's own head keeps its values."""
+    return initial_adapter(
+        spec, generator(config.run.seed, "initial adapter"), _checkpoint_head(config, model, labels, spec)
+    )
+
+
+def _checkpoint_head(
+    config: Config, model: Path, labels: tuple[str, ...], spec: AdapterSpec
+) -> dict[str, NDArray[np.float32]]:
+    description, index = read_config(model), tensor_index(model)
+    shapes = {name: entry.shape for name, entry in index.items()}
+    kind = resolve_head(description, config.model.head, len(labels), shapes).kind
+    rows = list(checkpoint_rows(description, labels))
+    held: dict[str, NDArray[np.float32]] = {}
+    for name, shape in spec.head:
+        entry = index.get(checkpoint_head(kind, name) or "")
+        if entry is not None and tuple(entry.shape) == shape:
+            value = read_tensor(entry)
+            held[name] = value[rows] if has_label_rows(name) else value
+    return held
+
+
+def _held_global(held: LedgerState) -> tuple[int, str]:
+    """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
+    return _held_file(held, ADAPTER) or (0, "")
+
+
+def _held_velocity(folder: RunFolder, held: LedgerState) -> tuple[Tensors | None, str]:
+    """The server optimiser's memory as committed with the adapter, checked and mapped; None where there is none."""
+    found = _held_file(held, VELOCITY)
+    if found is None:
+        return None, ""
+    round_index, digest = found
+    read_global(folder.globals, round_index, digest, kind=VELOCITY)
+    return map_global(folder.globals, round_index, kind=VELOCITY), digest
+
+
+def _held_file(held: LedgerState, kind: str) -> tuple[int, str] | None:
+    """Round and file hash of the committed global of a kind."""
+    for name, digest in held.global_blobs:
+        if name.startswith(f"{kind}-"):
+            return int(name.removeprefix(f"{kind}-")), digest
+    return None

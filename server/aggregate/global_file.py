@@ -1,0 +1,72 @@
+"""The global adapter's durable copy: one file per round, so that closing a round costs one sync of one file.
+
+A server optimiser with a memory has a second file per round, its velocity, beside the adapter's.
+
+The rank-block blobs devices fetch are derived from it and need not survive a power cut: equal tensors give equal blobs.
+The adapter is read out of this file too, mapped: between rounds a coordinator holds none of it.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.codec.chain import decode, encode_chunks
+from fedcore.core.errors import RunError
+from fedcore.core.model.adapter import Tensors
+from fedcore.server.aggregate.mapped_tensors import MappedTensors
+from fedcore.storage.atomic import Buffer, write_atomic
+
+KEPT = 2  # globals that stay
+ADAPTER, VELOCITY = "round", "velocity"  # kinds of global, as their files' names begin
+
+
+def write_global(folder: Path, tensors: Tensors, round_index: int, *, kind: str = ADAPTER) -> str:
+    """Write the adapter after a round durably and return the sha256 hex of its file."""
+    digest = hashlib.sha256()
+    folder.mkdir(exist_ok=True)
+    write_atomic(_path(folder, round_index, kind), _hashed(encode_chunks(tensors, "identity"), digest), durable=True)
+    return digest.hexdigest()
+
+
+def read_global(folder: Path, round_index: int, digest: str, *, kind: str = ADAPTER) -> dict[str, NDArray[np.float32]]:
+    """Return the adapter after a round; raises RunError where its file is missing or not what was committed."""
+    path = _path(folder, round_index, kind)
+    try:
+        data = path.read_bytes()
+    except OSError as cause:
+        raise RunError(f"cannot read the global adapter {path}: {cause}; restore the run folder from a copy") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {found[:16]}; restore it from a copy")
+    tensors = decode(data)
+    return {name: np.array(tensors[name]) for name in tensors}
+
+
+def map_global(folder: Path, round_index: int, *, kind: str = ADAPTER) -> MappedTensors:
+    """Return the adapter after a round, which this process wrote or has verified, as views of its file."""
+    with _path(folder, round_index, kind).open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return MappedTensors(decode(data), data)
+
+
+def drop_older(folder: Path, round_index: int) -> None:
+    """Delete all but the last globals up to `round_index`, and those of rounds that were never committed."""
+    for kind in (ADAPTER, VELOCITY):
+        paths = sorted(folder.glob(f"{kind}-*.safetensors"))
+        committed = [path for path in paths if path <= _path(folder, round_index, kind)]
+        for path in set(paths) - set(committed[-KEPT:]):
+            path.unlink(missing_ok=True)
+
+
+def _hashed(chunks: Iterable[Buffer], digest: "hashlib._Hash") -> Iterator[Buffer]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _path(folder: Path, round_index: int, kind: str) -> Path:
+    return folder / f"{kind}-{round_index:08d}.safetensors"

@@ -1,0 +1,297 @@
+"""Rounds at an edge as they happen: shares in, work down, updates and partials in, what the tier machine asks for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from fedcore.core.aggregation.table import make_aggregator
+from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
+from fedcore.core.rounds.tier import commands, events
+from fedcore.core.rounds.tier.machine import step
+from fedcore.core.rounds.tier.state import Part, TierState, Word
+from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
+from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.server.edge.cache import EdgeCache
+from fedcore.server.edge.engine import EdgeEngine
+from fedcore.server.edge.flights import EdgeFlights
+from fedcore.server.edge.notes import EdgeNotes
+from fedcore.server.edge.uplink import EdgeUplink
+from fedcore.server.members.edge_registry import Edges
+from fedcore.server.members.session_registry import Seats
+from fedcore.server.members.sessions import LeafSession, Session
+from fedcore.server.process.tasks import Tasks
+from fedcore.server.rounds.edge_dispatch import filled, shares, shift_refs_of
+from fedcore.transport.link import Link
+
+CHILD_SHARE = 0.9  # of an edge's own time for a round, in which a child must have passed on what it holds
+CLOSING_S = 0.2  # how long the end of a round waits for the next share, which says the same to most devices
+MOST_EARLY = 256  # partials of a round to come that are kept
+MAX_MESSAGE = 500  # characters of a device's own words that travel up
+
+
+class EdgeRounds:
+    """Lives on the event loop. `number` is that of the last submission in an earlier life of this edge."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        number: int,
+        link: Link,
+        engine: EdgeEngine,
+        uplink: EdgeUplink,
+        cache: EdgeCache,
+        seats: Seats,
+        edges: Edges,
+        tasks: Tasks,
+        say: Callable[[str], None],
+        notes: EdgeNotes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wire up; nothing happens before the first share."""
+        self.works: dict[str, Work] = {}
+        self.machine = TierState(number=number)
+        self._engine, self._uplink, self._cache = engine, uplink, cache
+        self._seats, self._edges, self._tasks = seats, edges, tasks
+        self._say, self._notes, self._clock = say, notes, clock
+        self._flights = EdgeFlights(
+            name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, notes=notes, refused=self._unwanted
+        )
+        self._last_share: RoundShare | None = None
+        self._early: dict[Part, PartialSubmission] = {}  # of a round whose share is on its way
+        self._uploads: set[str] = set()  # blobs members began to send since the last round
+        self._uploads_before: set[str] = set()  # the same of the round before; an upload may end late
+        self._shares: asyncio.Queue[RoundShare] = asyncio.Queue()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
+
+    def shared(self, share: RoundShare) -> None:
+        """The tier above has handed out work; taken in by `take_shares`, in order."""
+        self._shares.put_nowait(share)
+
+    def answered(self, verdict: PartialVerdict) -> None:
+        """The tier above has answered a submission."""
+        self._flights.landed(verdict.number)
+        word = Word(str(verdict.verdict))
+        self.feed(events.Answered(number=verdict.number, word=word, devices=verdict.devices, now_s=self._clock()))
+
+    def closed(self, number: int) -> None:
+        """A round is durable at the root."""
+        self.feed(events.Closed(round=number, now_s=self._clock()))
+        _stop(self._closing)
+        self._closing = self._tasks.later(CLOSING_S, lambda: self._tell_closed(number, {}))
+
+    def uploading(self, blob_id: str) -> None:
+        """A member begins to send this blob, which was not here."""
+        self._uploads.add(blob_id)
+
+    def close(self) -> None:
+        """No more timers."""
+        _stop(self._ticking)
+        _stop(self._closing)
+
+    def feed(self, event: events.Event) -> None:
+        """Tell the machine what happened, and do what it asks for."""
+        self.machine, orders = step(self.machine, event)
+        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
+        for order in orders:
+            self._obey(order)
+        if pushes:
+            self._push(pushes)
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Push():
+                pass  # all of a step's together
+            case commands.Hold():
+                self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
+            case commands.HoldPart():
+                self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
+            case commands.Acknowledge():
+                session = self._seats.find(order.device)
+                if isinstance(session, Session):
+                    session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
+            case commands.AnswerChild():
+                child = self._edges.find(order.part.child)
+                if child is not None:
+                    verdict = Verdict(str(order.word))
+                    number, devices = order.part.number, order.devices
+                    child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
+                self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
+            case commands.Send():
+                self._flights.begin(order)
+            case commands.SendAgain():
+                self._flights.again(order.number)
+            case commands.Forget():
+                self._flights.forget()
+                self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
+
+    async def take_shares(self) -> None:
+        """Take shares in one after the other: a later one never overtakes the blobs of an earlier one."""
+        while True:
+            share = await self._shares.get()
+            try:
+                await self._take_share(share)
+            except FedcoreError as error:  # of another version, or its blobs cannot be had: its devices miss the round
+                self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
+
+    async def _take_share(self, share: RoundShare) -> None:
+        if share.round < self.machine.round:
+            return
+        small = {ref.id: ref.inline for ref in share.blobs}
+        if self._last_share is not None and self._last_share.round == share.round:
+            small = {ref.id: ref.inline for ref in self._last_share.blobs} | small
+            share = replace(
+                share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
+            )
+        works = {device: filled(work, small) for device, work in share.works}
+        refs = [ref for work in works.values() for ref in work.refs if not ref.inline]
+        before = [ref for work in self.works.values() for ref in work.refs if not ref.inline]
+        shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
+        self._cache.learn([*refs, *shifts])
+        for work in works.values():
+            if not work.kept.inline:
+                await self._cache.bring(work.kept.id)
+        if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
+            for ref in refs:
+                await self._cache.bring(ref.id)
+        if self.machine.round != share.round:
+            await self._tidy(share.round - 1)
+            _stop(self._closing)
+            self._tell_closed(share.round - 1, works)
+            self.works = {}
+            self._flights.forget()
+            self._cache.forget_all_but([*refs, *before, *shifts])
+        now_s = self._clock()
+        self._last_share = share
+        self.works |= works
+        self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
+        deadline_at_s = now_s + share.deadline_s
+        _stop(self._ticking)
+        self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
+        self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
+        early, self._early = self._early, {}
+        for part, submission in early.items():
+            self._tasks.spawn(self.take_part(part.child, submission))
+        self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
+
+    async def _tidy(self, number: int) -> None:
+        """Delete what came for earlier rounds. Before anybody is pushed: the same bytes may come again, once only."""
+        self.feed(events.Closed(round=number, now_s=self._clock()))
+        spent = self._uploads | self._uploads_before
+        self._uploads, self._uploads_before = set(), self._uploads
+        await self._tasks.in_worker(self._engine.delete, spent)
+
+    async def _prefetch(self, blob_ids: list[str]) -> None:
+        try:
+            for blob_id in dict.fromkeys(blob_ids):
+                await self._cache.bring(blob_id)
+        except FedcoreError as error:  # a device that asks for it tries again
+            self._say(f"cannot bring a blob ahead: {error}")
+        self._uplink.tell(Holding(blobs=self._cache.held()))
+
+    def _push(self, devices: list[str]) -> None:
+        below: dict[Session, dict[str, Work]] = {}
+        now_s = self._clock()
+        for device in devices:
+            session = self._seats.find(device)
+            work = self.works[device]
+            if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
+                self.feed(events.Gone(device=device, now_s=now_s))
+                self._uplink.tell(LeafLeft(device=device))
+            elif isinstance(session, LeafSession):
+                below.setdefault(session.stream, {})[device] = work
+            else:
+                self._flights.pushed(device, now_s)
+                self._notes.event("pushed", device=device, round=work.round)
+                session.send(work)
+        if self._last_share is not None:
+            left_s = CHILD_SHARE * max(0.0, self.machine.deadline_at_s - now_s)
+            for child, works in below.items():
+                for share in shares(works, spec=self._last_share.spec, deadline_s=left_s):
+                    child.send(share)
+
+    async def take_update(self, session: Session, submission: UpdateSubmission) -> None:
+        """Verify a device's update and have it counted."""
+        device, number = session.name, submission.round
+        try:
+            await self._tasks.in_worker(self._engine.verify, device, submission)
+        except Exception as error:  # whatever a device's bytes do to the decoder, the others' round goes on
+            text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
+            session.send(UpdateVerdict(round=number, verdict=Verdict.REJECTED, message=text))
+            self._notes.event("rejected", device=device, round=number)
+            self.failed(device, number, text)
+            return
+        if number == self.machine.round:
+            self._flights.arrived(device, self._clock())
+        self._notes.event("accepted", device=device, round=number)
+        self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
+
+    def failed(self, device: str, number: int, message: str) -> None:
+        """A device's part in the round does not count, and why."""
+        if number == self.machine.round:
+            self._flights.fault(device, message[:MAX_MESSAGE])
+        self.feed(events.Failed(device=device, round=number, now_s=self._clock()))
+
+    async def take_part(self, child: str, submission: PartialSubmission) -> None:
+        """Verify a child's partial and have it counted, whole or not at all."""
+        if submission.round > self.machine.round:
+            self._early[Part(child=child, number=submission.number)] = submission
+            while len(self._early) > MOST_EARLY:
+                del self._early[next(iter(self._early))]
+            return
+        try:
+            await self._tasks.in_worker(self._engine.verify_part, child, submission)
+        except Exception as error:
+            text = str(error) if isinstance(error, UpdateRejected) else f"the partial cannot be read: {error!r}"
+            session = self._edges.find(child)
+            if session is not None:
+                number = submission.number
+                refusal = PartialVerdict(round=submission.round, number=number, verdict=Verdict.REJECTED, message=text)
+                session.send(refusal)
+            for leaf in submission.leaves:
+                if self._speaks_for(child, leaf.device):
+                    self.failed(leaf.device, submission.round, f"through {child}: {text}")
+            return
+        self.feed(
+            events.PartArrived(
+                child=child,
+                number=submission.number,
+                round=submission.round,
+                counted=submission.counted,
+                failed=tuple(
+                    leaf.device
+                    for leaf in submission.leaves
+                    if not leaf.counted and self._speaks_for(child, leaf.device)
+                ),
+                now_s=self._clock(),
+            )
+        )
+
+    def _speaks_for(self, child: str, device: str) -> bool:
+        """Whether a child's word on a failure holds: not for a device that has another parent by now."""
+        session = self._seats.find(device)
+        return session is None or session.stream is self._edges.find(child)
+
+    def _unwanted(self, number: int, message: str) -> None:
+        """The tier above does not take a submission's bytes any more: its round has closed, as a rule."""
+        self._say(f"submission {number} was not taken: {message}")
+        self._flights.landed(number)
+        self.feed(events.Answered(number=number, word=Word.LATE, now_s=self._clock()))
+
+    def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
+        """Say that a round is durable to whom the next assignment will not say it."""
+        for session in {each.stream for each in self._seats}:
+            if session.join.role is Role.EDGE or session.name not in works:
+                session.send(RoundClosed(round=number))
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _unsummed(cause: BaseException) -> TransportError:
+    # Its sum may be half changed: begun anew, devices send again.
+    return TransportError(f"summing up failed ({cause!r}); start this edge again")

@@ -1,0 +1,94 @@
+"""Enrolment over gRPC: a port of its own, for those who have a join token and no certificate yet."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fedcore.core.contract.profile import NAME
+from fedcore.core.errors import CertificateError
+from fedcore.protos.convert import enrolment as wire
+from fedcore.protos.service import EnrolmentServicer, add_EnrolmentServicer_to_server
+from fedcore.protos.values import EnrolmentRequest
+from fedcore.server.members.interceptor import ErrorInterceptor
+from fedcore.server.process.listening import listen
+from fedcore.storage.pki.authority import load_signer
+from fedcore.storage.pki.certificates import TlsMaterial, certified_identity
+from fedcore.storage.pki.tokens import UNKNOWN, redeem
+
+REFUSAL_S = 0.5  # before a refusal: who guesses 256 bits shall at least not do it for free
+STRANGERS_S = 60.0
+MAX_CALLS = 64  # at once; who comes on top is told to come again
+MAX_REQUEST_BYTES = 8 << 10
+GRACE_S = 3.0
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", MAX_REQUEST_BYTES),
+    ("grpc.max_connection_idle_ms", 30_000),
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class EnrolmentService(EnrolmentServicer):
+    """Redeems join tokens of the authority in `certs`. `say` tells people who has come."""
+
+    def __init__(self, certs: Path, say: Callable[[str], None]) -> None:
+        """Serve the authority in `certs`."""
+        self._certs = certs
+        self._say = say
+        self._strangers_again_s = -math.inf
+
+    async def Enrol(self, request: Any, context: Any) -> Any:
+        """Return the certificate of a token; every refusal is a CertificateError and takes a while."""
+        value = wire.request_from_pb(request)
+        try:
+            certificate = await asyncio.to_thread(_redeemed, self._certs, value)
+        except CertificateError as error:
+            self._tell(str(error))
+            await asyncio.sleep(REFUSAL_S)
+            raise
+        identity = certified_identity(certificate)
+        self._say(f"enrolled {value.note or 'a machine'} as {identity}, serial {identity.serial:x}")
+        return wire.response_to_pb(certificate.public_bytes(Encoding.DER))
+
+    def _tell(self, refusal: str) -> None:
+        """Say a refusal; those of strangers, who could say anything any number of times, once a minute."""
+        now_s = asyncio.get_running_loop().time()
+        if refusal == UNKNOWN:
+            if now_s < self._strangers_again_s:
+                return
+            self._strangers_again_s = now_s + STRANGERS_S
+        self._say(f"enrolment refused: {refusal}")
+
+
+def _redeemed(certs: Path, value: EnrolmentRequest) -> x509.Certificate:
+    note = value.note if NAME.fullmatch(value.note) else ""
+    return redeem(certs, value.token, value.secret, value.csr, note=note)
+
+
+@asynccontextmanager
+async def serving_enrolment(
+    certs: Path, where: str, tls: TlsMaterial, say: Callable[[str], None]
+) -> AsyncIterator[str]:
+    """Enrol who comes to HOST:PORT `where` meanwhile; the address it has. `tls` is shown, nobody is asked for theirs.
+
+    Raises CertificateError where `certs` lacks the authority's key, RunError where the port cannot be had.
+    """
+    load_signer(certs)
+    server = grpc.aio.server(
+        options=list(_OPTIONS), interceptors=[ErrorInterceptor()], maximum_concurrent_rpcs=MAX_CALLS
+    )
+    add_EnrolmentServicer_to_server(EnrolmentService(certs, say), server)
+    address = await listen(server, where, tls, remedy="choose another with --enrol HOST:PORT", ask_certificate=False)
+    say(f"enrolling on {address}")
+    try:
+        yield address
+    finally:
+        await server.stop(GRACE_S)

@@ -1,0 +1,100 @@
+"""One end of a conversation: who it is, and how to send to it, on a stream of its own or through an edge."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+
+from fedcore.core.errors import FedcoreError
+from fedcore.protos.tier_values import AnyDownward, LeafDismissed, LeafJoined
+from fedcore.protos.values import Downward, Goodbye, Join, Role, Welcome
+from fedcore.storage.pki.certificates import Identity
+
+OUTBOX = 64  # messages; a device this far behind has stopped reading
+EDGE_OUTBOX = 4096  # an edge gets one for every device that joins below it
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A joined device, evaluator or edge on its own stream. `outbox` ends with None when the stream shall close."""
+
+    join: Join
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    identity: Identity | None = None  # that its certificate gives; None without TLS
+    fault: FedcoreError | None = None  # why its stream is cut off: the last thing the peer hears
+    outbox: asyncio.Queue[AnyDownward | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outbox = asyncio.Queue(EDGE_OUTBOX if self.join.role is Role.EDGE else OUTBOX)
+
+    @property
+    def name(self) -> str:
+        """The name it joined under."""
+        return self.join.name
+
+    @property
+    def stream(self) -> "Session":
+        """The session whose stream carries what is sent here."""
+        return self
+
+    def send(self, message: AnyDownward) -> None:
+        """Queue a message; a peer that does not read is cut off, and its lease runs out."""
+        try:
+            self.outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            self.close()
+
+    def cut_off(self, fault: FedcoreError) -> None:
+        """End the stream at once, whatever is queued, with an error that tells the peer why."""
+        self.fault = fault
+        while not self.outbox.empty():
+            self.outbox.get_nowait()
+        self.close()
+
+    def close(self) -> None:
+        """End the stream after what is queued, or at once where the queue is full."""
+        while True:
+            try:
+                self.outbox.put_nowait(None)
+                return
+            except asyncio.QueueFull:
+                self.outbox.get_nowait()
+
+
+@dataclass(slots=True, eq=False)
+class LeafSession:
+    """A device below an edge: what is said to it goes down the edge's stream, with its name on it.
+
+    Only joining and parting travel this way. Work goes in shares, answers to updates are the edge's own.
+    """
+
+    join: Join
+    stream: Session
+    token: str = ""  # it uploads to its edge, never here
+    over: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name it joined under."""
+        return self.join.name
+
+    def send(self, message: Downward) -> None:
+        """Say it through the edge; raises TypeError for what an edge says by itself."""
+        match message:
+            case Welcome():
+                self.stream.send(LeafJoined(device=self.name, welcome=message))
+            case Goodbye():
+                self._end(message.reason)
+            case _:
+                raise TypeError(f"{type(message).__name__} does not go through an edge one by one")
+
+    def close(self) -> None:
+        """Have the edge end this session; a newer one of the device stays."""
+        self._end("")
+
+    def _end(self, goodbye: str) -> None:
+        if not self.over:
+            self.over = True
+            self.stream.send(LeafDismissed(device=self.name, epoch=self.join.epoch, goodbye=goodbye))
+
+
+AnySession = Session | LeafSession

@@ -1,0 +1,273 @@
+"""Rounds as they happen: feeds the round machine, does what it asks for, and takes updates and partials in."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fedcore.core.contract.protocols import Json
+from fedcore.core.errors import FedcoreError, RunError
+from fedcore.core.rounds import commands, events
+from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.result import RoundResult
+from fedcore.core.rounds.state import RoundState
+from fedcore.core.rounds.tier.state import Part
+from fedcore.protos.tier_values import PartialSubmission, PartialVerdict
+from fedcore.protos.values import AssignmentFailure, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.server.aggregate.engine import Engine
+from fedcore.server.members.edge_registry import Edges
+from fedcore.server.members.session_registry import Seats
+from fedcore.server.members.sessions import LeafSession, Session
+from fedcore.server.process.tasks import Tasks
+from fedcore.server.rounds.edge_dispatch import shares
+from fedcore.server.rounds.evaluator_queue import EvaluatorDesk
+from fedcore.server.run.run_log import RunLog
+
+MAX_REPORT = 500  # characters of a device's own words in an event
+EDGE_SHARE = 0.9  # of a round's deadline, in which an edge must have passed on what it holds
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RoundDriver:
+    """Lives on the event loop. `ready` gives the engine, `on_closed` runs after every counted round."""
+
+    machine: RoundState
+    seats: Seats
+    edges: Edges
+    desk: EvaluatorDesk
+    tasks: Tasks
+    log: RunLog
+    clock: Callable[[], float]
+    ready: Callable[[], Engine]
+    on_closed: Callable[[], None]
+    uploads: set[str] = field(default_factory=set)  # blobs devices began to send since the last turn
+    _merged: set[Part] = field(default_factory=set)  # of the open round
+    _merged_before: set[Part] = field(default_factory=set)  # of the round before: their answers may have been lost
+    _timer: asyncio.TimerHandle | None = None
+
+    def feed(self, event: events.Event) -> None:
+        """Tell the machine what happened, and do what it asks for."""
+        self.machine, orders = step(self.machine, event)
+        pushes = [order for order in orders if isinstance(order, commands.Push)]
+        for order in orders:
+            self._obey(order)
+        if pushes:
+            self._push(pushes)
+
+    def close(self) -> None:
+        """No more wake-ups."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _obey(self, order: commands.Command) -> None:
+        match order:
+            case commands.Turn():
+                self.tasks.spawn(self._turn(order))
+            case commands.Push():
+                pass  # all of a step's together
+            case commands.Accept():
+                self._accept(order.device, order.round)
+            case commands.AckDuplicate():
+                self.log.event("duplicate", device=order.device, round=order.round)
+                self._verdict(order.device, order.round, Verdict.ACCEPTED)
+            case commands.RefuseLate():
+                self.log.event("late", device=order.device, round=order.round)
+                self._verdict(order.device, order.round, Verdict.LATE, f"round {order.round} had closed")
+            case commands.RefuseUnknown():
+                self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
+            case commands.AcceptPartial():
+                self._accept_partial(order)
+            case commands.RefuseOverlap():
+                self._refuse_partial(order, Verdict.OVERLAP, order.devices)
+            case commands.RefusePartial():
+                self._refuse_partial(order, Verdict.LATE, message=f"round {order.round} is not open")
+            case commands.Fence():
+                self._fence(order)
+            case commands.WakeAt():
+                self._wake_at(order.at_s)
+            case commands.Pause():
+                self.tasks.end(RunError(order.reason))
+            case commands.Finish():
+                self.tasks.end("finished")
+
+    def _push(self, pushes: Iterable[commands.Push]) -> None:
+        """Send assignments down; those for devices below one edge together."""
+        engine = self.ready()
+        below: dict[Session, dict[str, Work]] = {}
+        pushed: list[Json] = []
+        for order in pushes:
+            session = self.seats.find(order.device)
+            if session is None or engine.open is None or engine.open.round != order.round:
+                continue
+            work = engine.open.works[order.device]
+            if isinstance(session, LeafSession):
+                below.setdefault(session.stream, {})[order.device] = work
+            else:
+                session.send(work)
+            pushed.append({"device": order.device, "round": order.round})
+        self.log.events("pushed", pushed)
+        left_s = max(0.0, self.machine.deadline_at_s - self.clock())
+        for edge, works in below.items():
+            for share in shares(works, spec=engine.tier_spec, deadline_s=EDGE_SHARE * left_s):
+                edge.send(share)
+
+    def _fence(self, order: commands.Fence) -> None:
+        session = self.seats.find(order.device)
+        # An older stream was closed when its successor took the seat.
+        if session is not None and self.seats.number(order.device) == order.epoch:
+            session.close()
+
+    def _wake_at(self, at_s: float) -> None:
+        self.close()
+        delay = max(0.0, at_s - self.clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self.feed(events.Tick(now_s=self.clock()))
+
+    async def _turn(self, order: commands.Turn) -> None:
+        engine = self.ready()
+        engine.pinned = self.desk.blobs()
+        if order.closed is not None:
+            engine.uploaded, self.uploads = self.uploads, set()
+        profiles = dict(self.seats.profiles)
+        try:
+            turned = await self.tasks.in_worker(engine.turn, order, profiles, self.machine.void_streak)
+        except OSError as cause:
+            raise RunError(f"cannot write round {self.machine.round}: {cause}; free space, then resume") from cause
+        if order.closed is not None:
+            self._tell_closed(order.closed, turned.works)
+            self._merged_before, self._merged = self._merged, set()
+            if not order.closed.void:
+                self.on_closed()
+        now_s = self.clock()
+        if order.next_round is None:
+            self.feed(events.TurnDone(now_s=now_s))
+        else:
+            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+
+    def _tell_closed(self, closed: RoundResult, works: Mapping[str, Work]) -> None:
+        """Say that a round is durable to whom the next assignment will not say it."""
+        told = set()
+        for member in closed.members:
+            session = self.seats.find(member.device)
+            if session is not None and (isinstance(session, LeafSession) or member.device not in works):
+                told.add(session.stream)
+        for stream in told:
+            stream.send(RoundClosed(round=closed.round))
+
+    # --- updates of devices ---
+
+    def take_update(self, device: str, submission: UpdateSubmission) -> None:
+        """Verify an update and have it counted."""
+        self.tasks.spawn(self._take_update(device, submission))
+
+    async def _take_update(self, device: str, submission: UpdateSubmission) -> None:
+        number = submission.round
+        try:
+            await self.tasks.in_worker(self.ready().verify, device, submission)
+        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
+            text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
+            self._verdict(device, number, Verdict.REJECTED, text)
+            self._rejected(device, number, text)
+            return
+        self.feed(events.UpdateArrived(device=device, round=number, now_s=self.clock()))
+
+    def failed(self, device: str, failure: AssignmentFailure) -> None:
+        """A device could not carry out its assignment."""
+        self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
+        self.feed(events.UpdateRejected(device=device, round=failure.round, now_s=self.clock()))
+
+    def _rejected(self, device: str, number: int, text: str) -> None:
+        self.log.event("rejected", device=device, round=number, message=text)
+        self.feed(events.UpdateRejected(device=device, round=number, now_s=self.clock()))
+
+    def _accept(self, device: str, number: int) -> None:
+        # Not awaited: the worker works in order, so the fold comes before the close of its round.
+        self.tasks.hand_over(self.ready().fold, device, failing=lambda cause: _uncounted(device, number, cause))
+        self.log.event("accepted", device=device, round=number)
+        self._verdict(device, number, Verdict.ACCEPTED)
+
+    def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
+        session = self.seats.find(device)
+        if isinstance(session, Session):  # an edge answers its devices itself
+            session.send(UpdateVerdict(round=number, verdict=verdict, message=message))
+
+    # --- partials of edges ---
+
+    def take_partial(self, edge: Session, submission: PartialSubmission) -> None:
+        """Verify an edge's partial and have it counted, whole or not at all."""
+        self.tasks.spawn(self._take_partial(edge, submission))
+
+    async def _take_partial(self, edge: Session, submission: PartialSubmission) -> None:
+        part, number = Part(child=edge.name, number=submission.number), submission.round
+        try:
+            if not self._counts(part):
+                await self.tasks.in_worker(self.ready().verify_part, edge.name, submission)
+        except Exception as error:  # as with an update: whatever its bytes do, the run goes on
+            text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
+            self.log.event("rejected", device=edge.name, round=number, message=text)
+            edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.REJECTED, message=text))
+            for leaf in submission.leaves:
+                if self._speaks_for(edge, leaf.device):
+                    self._rejected(leaf.device, number, f"through {edge.name}: {text}")
+            return
+        if self._counts(part):  # its answer was lost on the way
+            edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
+            return
+        leaves = tuple((leaf.device, leaf.time_s) for leaf in submission.leaves if leaf.counted)
+        self.feed(
+            events.PartialArrived(edge=edge.name, number=part.number, round=number, leaves=leaves, now_s=self.clock())
+        )
+        if self._counts(part):
+            for leaf in submission.leaves:
+                if not leaf.counted and self._speaks_for(edge, leaf.device):
+                    self.failed(leaf.device, AssignmentFailure(round=number, message=leaf.message))
+
+    def _speaks_for(self, edge: Session, device: str) -> bool:
+        """Whether an edge's word on a failure holds: not for a device that has another parent by now."""
+        session = self.seats.find(device)
+        return session is None or session.stream is edge
+
+    def _counts(self, part: Part) -> bool:
+        return part in self._merged or part in self._merged_before
+
+    def _accept_partial(self, order: commands.AcceptPartial) -> None:
+        part = Part(child=order.edge, number=order.number)
+        self._merged.add(part)
+        self.tasks.hand_over(
+            self.ready().merge_part, part, failing=lambda cause: _uncounted(order.edge, order.round, cause)
+        )
+        for device in order.devices:
+            self.log.event("accepted", device=device, round=order.round)
+        self._answer(order, Verdict.ACCEPTED)
+
+    def _refuse_partial(
+        self,
+        order: commands.RefuseOverlap | commands.RefusePartial,
+        verdict: Verdict,
+        devices: tuple[str, ...] = (),
+        message: str = "",
+    ) -> None:
+        self.log.event("partial_refused", device=order.edge, round=order.round, reason=str(verdict))
+        self.tasks.hand_over(
+            self.ready().drop_part,
+            Part(child=order.edge, number=order.number),
+            failing=lambda cause: _uncounted(order.edge, order.round, cause),
+        )
+        self._answer(order, verdict, devices, message)
+
+    def _answer(
+        self, order: commands.PartialAnswer, verdict: Verdict, devices: tuple[str, ...] = (), message: str = ""
+    ) -> None:
+        edge = self.edges.find(order.edge)
+        if edge is not None:
+            edge.send(
+                PartialVerdict(
+                    round=order.round, number=order.number, verdict=verdict, devices=devices, message=message
+                )
+            )
+
+
+def _uncounted(sender: str, number: int, cause: BaseException) -> RunError:
+    # The round's sum may be half changed: what is durable is the last closed round.
+    return RunError(f"counting what {sender} sent for round {number} failed ({cause!r}); resume the run")

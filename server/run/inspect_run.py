@@ -1,0 +1,55 @@
+"""Looking at a run from outside: its state, and its choices derived anew."""
+
+import json
+import os
+
+from fedcore.core.bandit.replay import committed, replay
+from fedcore.core.contract.protocols import Json
+from fedcore.server.run.journal import read_events
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder, read_settings
+from fedcore.strategies.table import bandit_of
+
+
+def run_status(folder: RunFolder) -> Json:
+    """Return where a run stands, and its summary once it has one; may be called while it runs.
+
+    "address" is where its coordinator listens (None: it does not run), "advice" what to do to go on.
+    """
+    config = read_settings(folder)
+    status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
+    status |= {"address": _address(folder), "advice": None}
+    if folder.ledger.is_file():
+        ledger = Ledger.open(folder.ledger, read_only=True)
+        try:
+            status["next_round"] = ledger.load().next_round
+        finally:
+            ledger.close()
+    if folder.summary.is_file():
+        status["summary"] = json.loads(folder.summary.read_text())
+    elif status["address"] is not None:
+        status["advice"] = f"running, listening on {status['address']}"
+    else:
+        command = "fleet" if folder.logs.is_dir() else "serve"
+        status["advice"] = f"not running; go on with: fedcore {command} --resume {folder.root}"
+    return status
+
+
+def _address(folder: RunFolder) -> str | None:
+    try:
+        facts = json.loads(folder.endpoint.read_text())
+        address = str(facts["address"])
+        os.kill(facts["pid"], 0)  # asks whether it lives; a killed coordinator leaves its file behind
+    except (FileNotFoundError, ProcessLookupError, LookupError, TypeError, ValueError):
+        return None  # also where what is left is no such file
+    except PermissionError:
+        pass  # it lives, under another user
+    return address
+
+
+def replay_run(folder: RunFolder) -> int:
+    """Derive every choice of the run again and return how many; raises RunError at the first that differs."""
+    config = read_settings(folder)
+    events = list(read_events(folder.events))
+    replay(events, bandit_of(config), config.run.seed)
+    return sum(event["event"] == "choice" for event in committed(events))

@@ -1,0 +1,103 @@
+"""What would end a run once devices had come, found before anybody is asked to come."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedcore.core.aggregation.table import make_aggregator
+from fedcore.core.bandit.table import make_bandit
+from fedcore.core.codec.grammar import parse_chain
+from fedcore.core.config.tables import ClassConfig, Config
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import Strategy
+from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, RunError
+from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.head import resolve_head
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.storage.models.checkpoint import read_config
+from fedcore.storage.models.tensor_file import tensor_index
+from fedcore.strategies.table import make_strategy, resolve_settings
+
+
+def check_run(config: Config, model: Path) -> Strategy:
+    """Return the strategy of a run that can begin.
+
+    Raises ConfigError for an unknown strategy, bandit, aggregator, codec or adapter target and for texts longer than
+    the model reads, ModelError for a model that cannot be pruned or a head that does not fit it.
+    """
+    make_bandit(config.strategy)  # also where the named strategy would not use them: a wrong word is a mistake
+    make_aggregator(config.strategy.aggregator)
+    _check_codecs(config)
+    description = read_config(model)
+    geometry = geometry_from_config(description)
+    _check_length(geometry, description, config.model.max_length)
+    shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
+    # Without labels, which the first device may bring, the head's rows are not known: two stand for them.
+    head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
+    return make_strategy(config, geometry, head.shapes)
+
+
+def check_fleet_fits(config: Config, strategy: Strategy) -> None:
+    """Raise unless enough devices of the configured classes can join for the run to begin.
+
+    ConfigError where there are fewer than min_devices, JoinRefused, with the figures, where memory_mb leaves too few.
+    """
+    total, needed = sum(each.count for each in config.classes), config.coordinator.min_devices
+    if total < needed:
+        raise ConfigError(f"coordinator.min_devices is {needed}, but the [[fleet.class]] tables make {total} device(s)")
+    refused = [(each, why) for each in config.classes if (why := _refusal(each, strategy)) is not None]
+    left = total - sum(each.count for each, _ in refused)
+    if refused and left < needed:
+        raise JoinRefused(f"{refused[0][1]}; {left} of {total} devices would be left, coordinator.min_devices={needed}")
+
+
+def check_unfinished(folder: RunFolder) -> None:
+    """Raise RunError where a run has nothing left to go on with."""
+    if has_finished(folder):
+        raise RunError(f"{folder.root} has finished; look at it with: fedcore show {folder.root}, or start a new run")
+
+
+def has_finished(folder: RunFolder) -> bool:
+    """Whether a run has nothing left to go on with."""
+    if not folder.ledger.is_file():
+        return False
+    ledger = Ledger.open(folder.ledger, read_only=True)
+    try:
+        return ledger.load().finished and folder.summary.is_file()
+    finally:
+        ledger.close()
+
+
+def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
+    try:
+        strategy.admit(
+            DeviceProfile(name=f"{each.name}-0", device_class=each.name, num_examples=1, memory_mb=each.memory_mb)
+        )
+    except JoinRefused as error:
+        return error
+    return None
+
+
+def _check_codecs(config: Config) -> None:
+    asked = {"training.": config.training.codec}
+    asked |= {f"fleet.class {each.name}: ": each.codec for each in config.classes if each.codec is not None}
+    aggregator = make_aggregator(resolve_settings(config).strategy.aggregator)
+    for where, codec in asked.items():
+        try:
+            feedback = parse_chain(codec).feedback
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from None
+        if feedback and aggregator.kind == "bundling":
+            raise ConfigError(
+                f"{where}codec: ef carries on what a mean of factors left out, and aggregator {aggregator.name} is "
+                "made of more than means; use a strategy with the aggregator factor-mean or layer-mean, or "
+                f"{codec.removeprefix('ef+')!r}"
+            )
+
+
+def _check_length(geometry: Geometry, description: Mapping[str, Any], max_length: int) -> None:
+    pad = description.get("pad_token_id", 1)  # a RoBERTa's positions count from its padding id + 1
+    limit = geometry.positions - (int(pad or 0) + 1 if "roberta" in geometry.model_type else 0)
+    if geometry.positions and max_length > limit:
+        raise ConfigError(f"model.max_length is {max_length}, but this model reads at most {limit} tokens")

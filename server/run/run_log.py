@@ -1,0 +1,149 @@
+"""What a run writes for people and programs while it goes on: events, rows per round, evaluations."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from fedcore.core.contract.protocols import Json
+from fedcore.core.data.metrics import Metrics
+from fedcore.protos.values import EvaluateTask, EvaluatorResult, ExportOutcome, ExportTask, Join, TaskKind
+from fedcore.server.run.journal import EventLog, RoundTable
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run_folder import RunFolder
+
+
+class Observer(Protocol):
+    """Hears of everything a run writes, from whichever thread writes it, one call at a time; must not raise."""
+
+    def event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """One event was written."""
+        ...
+
+    def rows(self, rows: Sequence[Json]) -> None:
+        """The outcome records of a round that closes were written."""
+        ...
+
+
+class RunLog:
+    """Events and rows in files, results of the evaluator in the ledger. Safe from the loop and the worker."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        ledger: Ledger,
+        *,
+        wall: Callable[[], float] = time.time,
+        observers: Sequence[Observer] = (),
+        eager: bool = True,
+    ) -> None:
+        """Append to the files of `folder`, and tell the observers.
+
+        Who reads the files sees every event at once in an `eager` log, in another one at the next turn.
+        """
+        self._events = EventLog(folder.events, eager=eager)
+        self._rows = RoundTable(folder.rounds)
+        self._ledger = ledger
+        self._wall = wall
+        self._observers = observers
+        self._lock = threading.Lock()
+
+    def truncate_after(self, last_round: int) -> None:
+        """Drop what was written of rounds that never closed durably; rows are restored out of the ledger."""
+        self._events.truncate_after(last_round)
+        self._rows.restore(row for _, _, rows in self._ledger.each_outcomes() for row in rows)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Write one event."""
+        with self._lock:
+            self._write([(kind, fields)])
+
+    def events(self, kind: str, fields: Sequence[Mapping[str, Any]]) -> None:
+        """Write several events of one kind at once."""
+        with self._lock:
+            self._write([(kind, each) for each in fields])
+
+    def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
+        """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
+        with self._lock:
+            self._write([_apart(each) for each in events])
+            self._events.flush()
+            self._rows.append(rows)
+            for observer in self._observers:
+                observer.rows(rows)
+
+    def joined(self, join: Join, via: str = "") -> None:
+        """Somebody joined, through the edge `via` or directly."""
+        profile = dataclasses.asdict(join.profile) if join.profile is not None else {}
+        profile.pop("name", None)
+        through = {"via": via} if via else {}
+        self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile, **through)
+
+    def evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
+        """Keep the evaluator's word; later ones of the same kind replace earlier ones."""
+        key, label = _key(kind)
+        if result.outcome is None:
+            self.event("task_failed", task=label, message=result.error)
+            return
+        figures = _figures(result.outcome)
+        self._ledger.set_meta(key, figures)
+        self.event("evaluated", task=label, **figures)
+
+    def evaluator_came(self) -> None:
+        """Keep that the run has an evaluator: one that goes on waits for it at its end."""
+        self._ledger.set_meta(EVALUATOR_KEY, True)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._rows.close()
+
+    def _write(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self._events.extend(self._wall(), events)
+        for observer in self._observers:
+            for kind, fields in events:
+                observer.event(kind, fields)
+
+
+def _apart(event: Json) -> tuple[str, Json]:
+    """Return an event's kind and its fields."""
+    fields = dict(event)
+    return fields.pop("event"), fields
+
+
+def evaluation_key(round_index: int, *, full: bool) -> str:
+    """Ledger key of an evaluation: of a round on the sample, or of the final adapter on all rows."""
+    return "evaluation/final" if full else f"evaluation/{round_index}"
+
+
+def close_key(round_index: int) -> str:
+    """Ledger key of the seconds that closing a round took."""
+    return f"close/{round_index}"
+
+
+def export_key(device_class: str) -> str:
+    """Ledger key of a class's export figures."""
+    return f"export/{device_class}"
+
+
+REFERENCE_KEY = "evaluation/reference"
+EVALUATOR_KEY = "evaluator"
+
+
+def _key(kind: TaskKind) -> tuple[str, str]:
+    if isinstance(kind, EvaluateTask):
+        label = "final" if kind.rows == 0 else f"round {kind.adapter.round}"
+        return evaluation_key(kind.adapter.round, full=kind.rows == 0), label
+    if isinstance(kind, ExportTask):
+        return export_key(kind.device_class), f"export {kind.device_class}"
+    return REFERENCE_KEY, "reference"
+
+
+def _figures(outcome: Metrics | ExportOutcome) -> Mapping[str, Any]:
+    if isinstance(outcome, Metrics):
+        return dataclasses.asdict(outcome)
+    weights = sum(ref.size for ref in outcome.files if ref.name == "model.safetensors")
+    figures = dataclasses.asdict(dataclasses.replace(outcome, files=()))
+    del figures["files"]  # they lie in exports/
+    return figures | {"size_bytes": weights}

@@ -1,0 +1,68 @@
+"""What a ledger stores and gives back, as values and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedcore.core.contract.protocols import Json
+from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """What one turn makes true. Every `Json` equals its JSON round trip."""
+
+    closed: RoundResult | None  # None: nothing closed, the next round is planned (again)
+    outcomes: Sequence[Json] = ()  # of the closed round
+    report: Json | None = None  # of the closed round as a whole: phases, bytes, what aggregation did
+    strategy_state: Json
+    global_blobs: tuple[tuple[str, str], ...]  # (name, sha256 hex)
+    void_streak: int
+    next_round: int | None  # None: the run is finished
+    assignments: Sequence[Json] = ()  # of the next round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerState:
+    """Where a run stands after its last committed turn; `next_round` 1 and no state where there was none yet."""
+
+    run_id: str
+    config_toml: str
+    fingerprint: str  # of the base model
+    labels: tuple[str, ...]  # empty: not fixed yet
+    next_round: int | None  # None: finished
+    void_streak: int
+    void_rounds: int  # in all
+    strategy_state: Json | None
+    global_blobs: tuple[tuple[str, str], ...]
+    assignments: tuple[Json, ...]  # of next_round, as last planned
+
+    @property
+    def finished(self) -> bool:
+        """Whether every round is closed."""
+        return self.next_round is None
+
+
+def result_to_json(result: RoundResult) -> Json:
+    """Return a round's result as JSON."""
+    return {
+        "round": result.round,
+        "void": result.void,
+        "opened_at_s": result.opened_at_s,
+        "closed_at_s": result.closed_at_s,
+        "members": [[each.device, each.status.value, each.pushed_at_s, each.accepted_at_s] for each in result.members],
+    }
+
+
+def result_from_json(value: Json) -> RoundResult:
+    """Inverse of `result_to_json`; raises KeyError, ValueError or TypeError on anything else."""
+    members = tuple(
+        MemberResult(device=device, status=MemberStatus(status), pushed_at_s=pushed, accepted_at_s=accepted)
+        for device, status, pushed, accepted in value["members"]
+    )
+    return RoundResult(
+        round=value["round"],
+        void=value["void"],
+        members=members,
+        opened_at_s=value["opened_at_s"],
+        closed_at_s=value["closed_at_s"],
+    )

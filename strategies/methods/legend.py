@@ -1,0 +1,51 @@
+"""LEGEND: each device trains the adapters of as many layers, counted from the output, as its speed allows.
+
+Liu et al., "Adaptive parameter-efficient federated fine-tuning on heterogeneous devices" (LEGEND), 2024, arXiv
+2412.20004. A device's LoRA depth bounds its backward pass, its activations and its upload. Here, with t_k(d) the
+modelled time of device k's round at depth d (fedcore.strategies.policy.cost: hand-out, steps, upload) and L layers,
+
+    d_k = max {d in 1..L : t_k(d) <= T and a step fits its memory},    T = mean of t_k(L) over the cohort
+
+or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can. The
+fastest always trains everything: the mean of equal times, rounded, may lie below all of them.
+
+A layer's mean is over the devices that trained it (`fedcore.core.aggregation.layer_mean`). What is not done: the paper
+gives every layer a rank of its own, rising towards the output, where here all layers have the largest rank; and it
+tracks capacities by moving averages, where here the cost model's figures decide.
+"""
+
+from fedcore.core.config.tables import Config
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.strategies.composition.method import Method
+from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.policy.arm_choice import Choice
+from fedcore.strategies.policy.part_choice import Cohort, TrainedPart
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: FedIT's; `strategy.aggregator` has no effect."""
+    return unpruned(config, aggregator="layer-mean", ranks=config.strategy.ranks[-1:])
+
+
+def _by_depth(geometry: Geometry) -> TrainedPart:
+    return TrainedPart(least=Trains(first_layer=geometry.layers - 1), choose=depths)
+
+
+def depths(cohort: Cohort) -> list[Trains]:
+    """Return the part that each device trains: its depth d as the first trained layer, L - d."""
+    times = [cohort.seconds(each, EVERYTHING) for each in cohort.choices]
+    limit_s = max(min(times), sum(times) / len(times)) if times else 0.0
+    return [_deepest(cohort, each, limit_s) for each in cohort.choices]
+
+
+def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> Trains:
+    layers = cohort.cost.spec.geometry.layers
+    for first in range(layers - 1):
+        trains = Trains(first_layer=first)
+        if cohort.seconds(choice, trains) <= limit_s and cohort.fits(choice, trains):
+            return trains
+    return Trains(first_layer=layers - 1)
+
+
+METHOD = Method(name="legend", settings=settings, part=_by_depth)

@@ -1,0 +1,19 @@
+"""raFLoRA: FlexLoRA whose rank components are averaged over the devices that hold them, against rank collapse.
+
+Wu et al., "Preventing rank collapse in federated low-rank adaptation with client heterogeneity", 2026, arXiv
+2602.13486. The formula stands in `fedcore.core.aggregation.rules.raflora`. The whole model on every device; a class has
+the rank its speed allows (`fedcore.strategies.composition.speed_ranks`).
+"""
+
+from fedcore.core.config.tables import Config
+from fedcore.strategies.composition.method import Method
+from fedcore.strategies.composition.speed_ranks import ranks_by_speed
+from fedcore.strategies.composition.unpruned import unpruned
+
+
+def settings(config: Config) -> Config:
+    """Return the configuration as this strategy reads it: no pruning, no bandit, its own aggregator."""
+    return unpruned(config, aggregator="raflora", ranks=config.strategy.ranks)
+
+
+METHOD = Method(name="raflora", settings=settings, class_ranks=ranks_by_speed)

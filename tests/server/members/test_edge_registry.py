@@ -1,0 +1,118 @@
+"""Edges that are here and the devices below each: a newer session takes over, an older one takes nothing away."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedcore.core.errors import JoinRefused
+from fedcore.protos.values import Join, Role
+from fedcore.server.members.edge_registry import Edges
+from fedcore.server.members.sessions import LeafSession, Session
+from tests.server.members.test_admission import JOIN
+
+EDGE = replace(JOIN, role=Role.EDGE, name="north", device_uuid="u1", profile=None, address="north:1")
+
+
+def edge_join(name: str = "north", epoch: int = 1, uuid: str = "u1", address: str = "north:1") -> Join:
+    return replace(EDGE, name=name, epoch=epoch, device_uuid=uuid, address=address)
+
+
+def leaf(edge: Session, name: str = "ada", epoch: int = 1) -> LeafSession:
+    return LeafSession(replace(JOIN, name=name, epoch=epoch), edge)
+
+
+def test_devices_are_found_below_their_edge_alone() -> None:
+    edges = Edges()
+    north, south = edges.seat(edge_join())[0], edges.seat(edge_join("south"))[0]
+    ada, bob = leaf(north), leaf(south, "bob")
+    for each in (ada, bob):
+        edges.put(each)
+    assert edges.leaf(north, "ada") is ada and edges.leaf(south, "ada") is None and edges.leaf(north, "bob") is None
+    assert edges.leaves(north) == (ada,) and edges.find("north") is north and edges.find("west") is None
+    assert set(edges) == {north, south}
+
+
+def test_a_newer_session_takes_over_and_hands_its_orphans_out() -> None:
+    edges = Edges()
+    older, _ = edges.seat(edge_join(epoch=1))
+    ada = leaf(older)
+    edges.put(ada)
+    newer, orphans = edges.seat(edge_join(epoch=2))
+    assert orphans == (ada,) and older.outbox.get_nowait() is None
+    assert edges.holds(newer) and not edges.holds(older) and edges.leaves(newer) == ()
+    edges.put(leaf(newer))
+    assert edges.leave(older) == () and edges.leaves(older) == (), "the devices are the newer session's"
+    assert len(edges.leaves(newer)) == 1 and edges.leaf(older, "ada") is None
+
+
+def test_an_edge_that_leaves_takes_its_devices_along_once() -> None:
+    edges = Edges()
+    north, _ = edges.seat(edge_join())
+    edges.put(leaf(north))
+    assert [each.name for each in edges.leave(north)] == ["ada"]
+    assert edges.leave(north) == () and list(edges) == [] and edges.parents() == ()
+
+
+def test_two_edges_of_one_name_and_stale_sessions_are_refused() -> None:
+    edges = Edges()
+    north, _ = edges.seat(edge_join(epoch=3))
+    with pytest.raises(JoinRefused, match="another device named north is connected"):
+        edges.seat(edge_join(uuid="u2", epoch=9))
+    with pytest.raises(JoinRefused, match="this one is stale"):
+        edges.seat(edge_join(epoch=3))
+    assert edges.find("north") is north
+    edges.leave(north)
+    assert edges.seat(edge_join(uuid="u2"))[1] == ()
+
+
+def test_only_the_same_leaf_is_dropped() -> None:
+    edges = Edges()
+    north, _ = edges.seat(edge_join())
+    older, newer = leaf(north, epoch=1), leaf(north, epoch=2)
+    edges.put(older)
+    edges.put(newer)
+    edges.drop(older)
+    assert edges.leaves(north) == (newer,)
+    edges.drop(newer)
+    edges.drop(newer)
+    edges.leave(north)
+    edges.drop(newer)
+    assert edges.leaves(north) == ()
+
+
+def test_placement_sees_open_edges_with_an_address() -> None:
+    edges = Edges()
+    north, south = edges.seat(edge_join())[0], edges.seat(edge_join("south", address=""))[0]
+    edges.put(leaf(north))
+    edges.learn(north, ["b", "a", "a"])
+    edges.learn(south, ["a"])
+    (parent,) = edges.parents()
+    assert (parent.address, parent.holds, parent.devices) == ("north:1", frozenset("ab"), 1)
+    newer, _ = edges.seat(edge_join(epoch=2, address="north:2"))
+    edges.learn(north, ["c"])  # the word of a session that is over
+    assert [(each.address, each.holds, each.devices) for each in edges.parents()] == [("north:2", frozenset(), 0)]
+    assert edges.holds(newer)
+
+
+@given(
+    moves=st.lists(
+        st.tuples(st.sampled_from(["join", "leave", "put", "drop"]), st.sampled_from("ns"), st.integers(0, 2))
+    )
+)
+def test_every_leaf_is_below_an_open_edge(moves: list[tuple[str, str, int]]) -> None:
+    edges, epochs = Edges(), {"n": 0, "s": 0}
+    for kind, name, number in moves:
+        session = edges.find(name)
+        if kind == "join":
+            epochs[name] += 1
+            edges.seat(edge_join(name, epochs[name]))
+        elif session is not None and kind == "leave":
+            assert all(each.stream is session for each in edges.leave(session))
+        elif session is not None and kind == "put":
+            edges.put(leaf(session, f"d{number}"))
+        elif session is not None and (held := edges.leaf(session, f"d{number}")) is not None:
+            edges.drop(held)
+        for each in edges:
+            assert edges.holds(each) and all(one.stream is each for one in edges.leaves(each))

@@ -1,0 +1,160 @@
+"""One task at a time for the evaluator: repeated when it comes back, given up when it stays silent."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fedcore.protos.values import (
+    BlobRef,
+    EvaluateTask,
+    EvaluatorResult,
+    EvaluatorTask,
+    ExportTask,
+    GlobalAdapter,
+    Role,
+    TaskKind,
+)
+from fedcore.server.members.sessions import Session
+from fedcore.server.rounds.evaluator_queue import EvaluatorDesk
+from tests.server.members.test_admission import JOIN
+from tests.tiny_run import PATIENCE_S
+
+
+def ref(digit: str) -> BlobRef:
+    return BlobRef(id="sha256:" + digit * 64, size=1)
+
+
+def task(number: int) -> EvaluateTask:
+    adapter = GlobalAdapter(round=number, rank_blocks=(ref(str(number)),), head=ref("a"))
+    return EvaluateTask(adapter=adapter, rows=5, lora_scale=2.0)
+
+
+def evaluator(name: str = "eval") -> Session:
+    return Session(replace(JOIN, role=Role.EVALUATOR, name=name, profile=None))
+
+
+def desk() -> tuple[EvaluatorDesk, list[tuple[TaskKind, EvaluatorResult]]]:
+    results: list[tuple[TaskKind, EvaluatorResult]] = []
+    return EvaluatorDesk(on_result=lambda kind, result: results.append((kind, result))), results
+
+
+def inbox(session: Session) -> list[Any]:
+    return [session.outbox.get_nowait() for _ in range(session.outbox.qsize())]
+
+
+def done(number: int) -> EvaluatorResult:
+    return EvaluatorResult(id=number, outcome=None, error="x")
+
+
+async def test_tasks_are_handed_out_one_by_one_in_order() -> None:
+    made, results = desk()
+    session = evaluator()
+    for number in (1, 2):
+        made.offer(task(number))
+    made.seat(session, 0.0)
+    assert inbox(session) == [EvaluatorTask(id=1, kind=task(1))]
+    made.result(session, done(1))
+    assert inbox(session) == [EvaluatorTask(id=2, kind=task(2))]
+    made.result(session, done(2))
+    assert [kind for kind, _ in results] == [task(1), task(2)] and made.idle.is_set()
+
+
+async def test_who_comes_back_gets_the_task_it_was_at() -> None:
+    made, _ = desk()
+    first, second = evaluator(), evaluator()
+    made.offer(task(1))
+    made.seat(first, 0.0)
+    made.leave(first)
+    made.seat(second, 1.0)
+    assert inbox(second) == [EvaluatorTask(id=1, kind=task(1))] == inbox(first)
+    made.leave(first)
+    assert made.session is second, "the older stream's end is no news"
+
+
+async def test_a_second_evaluator_takes_the_seat() -> None:
+    made, _ = desk()
+    first, second = evaluator("one"), evaluator("two")
+    made.seat(first, 0.0)
+    made.seat(second, 0.0)
+    assert inbox(first) == [None]
+    made.offer(task(1))
+    assert inbox(second) == [EvaluatorTask(id=1, kind=task(1))]
+
+
+@pytest.mark.parametrize("case", ["other task", "other session", "twice"])
+async def test_a_result_nobody_waits_for_is_ignored(case: str) -> None:
+    made, results = desk()
+    session = evaluator()
+    made.seat(session, 0.0)
+    made.offer(task(1))
+    if case == "other session":
+        made.result(evaluator(), done(1))
+    elif case == "other task":
+        made.result(session, done(7))
+    else:
+        made.result(session, done(1))
+        made.result(session, done(1))
+    assert len(results) == (case == "twice")
+
+
+async def test_the_end_waits_for_every_task() -> None:
+    made, _ = desk()
+    session = evaluator()
+    made.seat(session, 0.0)
+    made.offer(task(1))
+    waiting = asyncio.ensure_future(made.drained(5.0, lambda: 0.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    made.result(session, done(1))
+    assert await asyncio.wait_for(waiting, PATIENCE_S) is True
+
+
+async def test_the_end_does_not_wait_for_an_evaluator_that_never_came() -> None:
+    made, _ = desk()
+    made.offer(task(1))
+    assert await asyncio.wait_for(made.drained(1e9, lambda: 0.0), PATIENCE_S) is False
+
+
+async def test_the_end_waits_for_an_evaluator_that_is_known_to_come() -> None:
+    made, _ = desk()
+    made.expected = True
+    made.offer(task(1))
+    now = [1e6]  # nothing was heard since long before the end began
+    waiting = asyncio.ensure_future(made.drained(10.0, lambda: now[0]))
+    await asyncio.sleep(0.01)
+    session = evaluator()
+    made.seat(session, now[0])
+    made.result(session, done(1))
+    assert await asyncio.wait_for(waiting, PATIENCE_S) is True
+    made.offer(task(2))
+    made.leave(session)
+    asyncio.get_running_loop().call_later(0.02, lambda: now.__setitem__(0, 1e6 + 11.0))
+    assert await asyncio.wait_for(made.drained(10.0, lambda: now[0]), PATIENCE_S) is False
+
+
+async def test_a_silent_evaluator_is_given_up() -> None:
+    made, _ = desk()
+    now = [0.0]
+    made.seat(evaluator(), 0.0)
+    made.offer(task(1))
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.02, lambda: now.__setitem__(0, 11.0))
+    assert await asyncio.wait_for(made.drained(10.0, lambda: now[0]), PATIENCE_S) is False
+
+
+async def test_nothing_to_do_is_drained_at_once() -> None:
+    assert await asyncio.wait_for(desk()[0].drained(1.0, lambda: 0.0), PATIENCE_S) is True
+
+
+async def test_blobs_of_open_tasks_are_named() -> None:
+    made, _ = desk()
+    session = evaluator()
+    made.seat(session, 0.0)
+    made.offer(task(1))
+    kind = ExportTask(device_class="agx", adapter=task(2).adapter, keep_set=ref("c"), lora_scale=2.0)
+    made.offer(kind)
+    assert made.blobs() == {ref(digit).id for digit in "12ac"}
+    made.result(session, done(1))
+    assert made.blobs() == {ref(digit).id for digit in "2ac"}
