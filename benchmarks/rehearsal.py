@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import device_rows, test_rows
-from fedcore.client.evaluation.judge import Judge
+from fedcore.client.evaluation.judge import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.trainer import ModelSource, Trained, Trainer
@@ -64,7 +64,7 @@ class Rehearsal:
     config: Config
     strategy: Strategy
     devices: Mapping[str, _Device]
-    judge: Judge
+    judge: ModelEvaluator
     tensors: Arrays
     label_counts: tuple[int, ...]
 
@@ -173,7 +173,7 @@ def rehearse(config: Config) -> Rehearsal:
         config=config,
         strategy=strategy,
         devices=devices,
-        judge=Judge(source=source, test=test, train=test),
+        judge=ModelEvaluator(source=source, test=test, train=test),
         tensors=untrained_adapter(config, folder, labels, strategy.spec),
         label_counts=tuple(held[label] for label in labels) if config.training.label_skew != "ignore" else (),
     )

@@ -30,7 +30,7 @@ from fedcore.core.rounds.machine import step
 from fedcore.core.rounds.overlay import Overlay
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.core.rounds.state import Member, Phase, RoundState, Session
+from fedcore.core.rounds.state import Member, Phase, Presence, RoundState
 from fedcore.core.seeds import generator
 from fedcore.protos.convert.tier import partial_to_pb
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
@@ -109,7 +109,7 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
     config = quickstart([f"strategy.cohort={cohort}", "run.rounds=10"])
     strategy = make_strategy(config, geometry_from_config(MINILM), HEAD)
     profiles = tuple(profile(number) for number in range(registered))
-    sessions = Overlay({each.name: Session(epoch=1, connected=True, seen_s=0.0) for each in profiles})
+    sessions = Overlay({each.name: Presence(epoch=1, connected=True, seen_s=0.0) for each in profiles})
     geometry = geometry_from_config(MINILM)
     committed = {each.name: [geometry.head_units, geometry.ffn] for each in profiles}
     folder = RunFolder.create("fleet", base=root)

@@ -10,10 +10,10 @@ from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
 from fedcore.protos.values import BlobRef, UpdateSubmission, Work
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
@@ -73,21 +73,21 @@ def engine_of(place: Path, works: dict[str, Work]) -> EdgeEngine:
     return engine
 
 
-def tally_of(engine: EdgeEngine) -> Tally:
+def tally_of(engine: EdgeEngine) -> RoundSum:
     """Return the open round's tally."""
     if engine.tally is None:
         raise ValueError("no round is open")
     return engine.tally
 
 
-def root_tally(place: Path, works: dict[str, Work]) -> Tally:
+def root_tally(place: Path, works: dict[str, Work]) -> RoundSum:
     """Return a tally as the coordinator has one: it knows every device of the round."""
     tally = tally_of(engine_of(place, works))
     tally.strangers = False
     return tally
 
 
-def assignment_of(tally: Tally, device: str) -> Assignment:
+def assignment_of(tally: RoundSum, device: str) -> Assignment:
     """Return a device's assignment."""
     return tally.assignments[device]
 
@@ -119,10 +119,10 @@ def submitted(
     for device in devices:
         engine.verify(device, answer(device, works[device]))
         engine.fold(device)
-    below: list[Part] = []
+    below: list[PartialId] = []
     for child, each in parts:
         engine.verify_part(child, each)
-        below.append(Part(child=child, number=each.number))
+        below.append(PartialId(child=child, number=each.number))
         engine.merge_part(below[-1])
         devices = tuple(sorted({*devices, *each.counted}))
     round_index = next(iter(works.values())).round

@@ -13,7 +13,7 @@ from fedcore.client.evaluation.judge import Answers
 from fedcore.core.config.tables import Config
 from fedcore.core.data.metrics import measure
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.simulation.rounds.evaluation import Judging
+from fedcore.simulation.rounds.evaluation import RunEvaluation
 
 DENSE_EVERY = 5  # rounds: a pruning strategy's dense model is told too, but decides nothing
 DIGITS = 6
@@ -32,9 +32,9 @@ class Examiner:
     rows_per_round: int
     cuts: Sequence[float]
     say: Callable[[str], None]
-    _judging: Judging | None = None
+    _judging: RunEvaluation | None = None
 
-    def __call__(self, judging: Judging) -> None:
+    def __call__(self, judging: RunEvaluation) -> None:
         """Measure the round that has just closed."""
         self._judging, engine = judging, judging.engine
         number = engine.model.adapter.round
@@ -77,7 +77,7 @@ class Examiner:
         return delivered(self.config, self.model, self._held.engine.state, sparsity)
 
     @property
-    def _held(self) -> Judging:
+    def _held(self) -> RunEvaluation:
         if self._judging is None:
             raise RuntimeError("no round has closed in this process, so there is nothing to measure")
         return self._judging

@@ -18,7 +18,7 @@ from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.serve import new_run, reopen_run
 from fedcore.simulation.run import simulate
-from fedcore.simulation.setup import Scene, set_scene
+from fedcore.simulation.setup import SimulationSetup, set_scene
 
 RUNS = Path("runs/fleet80")
 
@@ -47,7 +47,7 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     return result
 
 
-def _ledger(folder: RunFolder, scene: Scene) -> Ledger:
+def _ledger(folder: RunFolder, scene: SimulationSetup) -> Ledger:
     """Open the ledger of a run to go on with, or begin one anew where there is none or its result was lost."""
     if folder.summary.is_file():
         shutil.rmtree(folder.root)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fedcore.core.config.tables import ClassConfig, Config, ModelConfig, RunConfig, StrategyConfig, TrainingConfig
-from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.seeds import uniform
 from fedcore.simulation.fleet.self_measurement import drawn_trial
@@ -100,7 +100,7 @@ def _link(kind: Kind, seed: int, number: int) -> float:
     return math.exp(math.log(kind.slowest_mbps) + share * math.log(kind.fastest_mbps / kind.slowest_mbps))
 
 
-def _trial(kind: Kind, seed: int, number: int) -> Trial:
+def _trial(kind: Kind, seed: int, number: int) -> SelfMeasurement:
     """Return what a device measured of itself before the first round, on a link as varying as any round's."""
     link_mbps = _link(kind, seed, number)
     return drawn_trial(

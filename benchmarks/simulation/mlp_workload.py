@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.simulation.mlp import SHAPES
 from benchmarks.simulation.task import Recipe
 from fedcore.core.rounds.result import RoundResult
-from fedcore.simulation.workload.workload import Figures, Group, Lesson
+from fedcore.simulation.workload.workload import Figures, Group, GroupResult
 
 Stack = dict[str, torch.Tensor]  # name -> (clients, *shape)
 
@@ -23,7 +23,7 @@ class MlpWorkload:
             self._x, self._y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
         self._recipe, self._clients = recipe, clients
 
-    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+    def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Train one group after the other."""
         for group in groups:
             yield self._trained(group)
@@ -37,7 +37,7 @@ class MlpWorkload:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _trained(self, group: Group) -> Lesson:
+    def _trained(self, group: Group) -> GroupResult:
         chosen = torch.tensor([self._clients[part.device] for part in group.parts])
         before = {name: torch.tensor(np.asarray(group.adapter[name])) for name in SHAPES}
         values = {name: value.expand(len(chosen), *value.shape).clone() for name, value in before.items()}
@@ -48,7 +48,7 @@ class MlpWorkload:
                 batch = slice(begin, begin + self._recipe.batch_size)
                 losses.append(sgd_step(values, x[:, batch], y[:, batch], self._recipe.learning_rate))
         increments = {name: (value - before[name]).numpy() for name, value in values.items()}
-        return Lesson(figures=_figures(torch.stack(losses)), increments=increments | _still(group))
+        return GroupResult(figures=_figures(torch.stack(losses)), increments=increments | _still(group))
 
 
 def sgd_step(values: Stack, x: torch.Tensor, y: torch.Tensor, learning_rate: float) -> torch.Tensor:

@@ -33,7 +33,7 @@ from fedcore.server.run.run_log import RunLog
 from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
 from fedcore.simulation.rounds.clock import VirtualClock
-from fedcore.simulation.rounds.dispatch import Waves
+from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.run import simulate
 from fedcore.simulation.setup import set_scene
@@ -122,7 +122,7 @@ def _driver(
     config: Config, engine: Engine, fleet: VirtualFleet, workload: MlpWorkload, runs: RunFolder, clock: VirtualClock
 ) -> Driver:
     spec = engine.strategy.spec
-    waves = Waves(
+    waves = DispatchPlanner(
         engine=engine,
         fleet=fleet,
         workload=workload,

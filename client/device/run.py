@@ -15,7 +15,7 @@ from fedcore.client.device.state import StateFolder
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.codec.grammar import PARTS
-from fedcore.core.contract.profile import DeviceProfile, Trial, check_name
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
 from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
@@ -116,7 +116,7 @@ async def _device(
     return await _stay(options, link, state, join, agent)
 
 
-async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> Trial:
+async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
     """Measure this device, so that its first round need not find out how fast it is.
 
     A link is known where the base model came down it.
@@ -124,19 +124,19 @@ async def _trial(description: RunDescription, model: Path, link: Link, slowdown:
     from fedcore.nn.training.self_measurement import training_gflops
 
     gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
-    return Trial(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
+    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
 
 
 async def _evaluator(
     options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
 ) -> str:
     from fedcore.client.evaluation.evaluator import Evaluator
-    from fedcore.client.evaluation.judge import Judge
+    from fedcore.client.evaluation.judge import ModelEvaluator
 
     join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
 
-    def make_judge(welcome: Welcome) -> Judge:
-        return Judge(source=_source(model, description, welcome), test=test, train=train)
+    def make_judge(welcome: Welcome) -> ModelEvaluator:
+        return ModelEvaluator(source=_source(model, description, welcome), test=test, train=train)
 
     evaluator = Evaluator(
         name=options.name,

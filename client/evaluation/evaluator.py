@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.client.evaluation.judge import Judge
+from fedcore.client.evaluation.judge import ModelEvaluator
 from fedcore.client.training.held_shift import HeldShift
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, TransportError
@@ -47,9 +47,9 @@ class Evaluator:
     name: str
     link: Link
     blobs: BlobStore
-    make_judge: Callable[[Welcome], Judge]
+    make_judge: Callable[[Welcome], ModelEvaluator]
     say: Callable[[str], None]
-    _judge: Judge | None = None
+    _judge: ModelEvaluator | None = None
     _session: str = ""
     _stream: Stream | None = None
     _job: asyncio.Task[None] | None = None
@@ -130,7 +130,7 @@ class Evaluator:
             case ExportTask() as export:
                 return await self._export(judge, export)
 
-    async def _export(self, judge: Judge, task: ExportTask) -> ExportOutcome:
+    async def _export(self, judge: ModelEvaluator, task: ExportTask) -> ExportOutcome:
         handout = await self._handout(task.adapter)
         await retrying(lambda: fetch_all(self.link, self.blobs, [task.keep_set]))
         keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
@@ -168,7 +168,7 @@ class Evaluator:
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
 
-    def _ready(self) -> Judge:
+    def _ready(self) -> ModelEvaluator:
         if self._judge is None:
             raise TransportError("a task came before the welcome")
         return self._judge

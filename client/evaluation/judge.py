@@ -63,7 +63,7 @@ class Answers:
 
 
 @dataclass(slots=True, kw_only=True)
-class Judge:
+class ModelEvaluator:
     """Models are made per task and dropped: the evaluator is idle most of the time."""
 
     source: ModelSource

@@ -6,7 +6,7 @@ from flwr.app import Context
 
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import test_rows
-from fedcore.client.evaluation.judge import Judge
+from fedcore.client.evaluation.judge import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.config.toml import parse_config
@@ -43,7 +43,7 @@ def held_back(context: Context) -> Measure:
             max_length=description.max_length,
             targets=welcome.targets,
         )
-        judge = Judge(source=source, test=rows, train=Rows(texts=(), labels=()))
+        judge = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
         # Asked for all rows, a judge takes all cores; nodes may be simulated on them.
         return judge.evaluate(adapter, count or len(rows), config.training.lora_scale)
 

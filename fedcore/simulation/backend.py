@@ -7,7 +7,7 @@ from fedcore.client.data.rows import Rows
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
-from fedcore.simulation.setup import Scene
+from fedcore.simulation.setup import SimulationSetup
 from fedcore.simulation.workload.loss_curve import LossCurve
 from fedcore.simulation.workload.traffic import ModelledTraffic, RealTraffic, Traffic
 from fedcore.simulation.workload.untrained import CurveWorkload
@@ -16,29 +16,29 @@ from fedcore.strategies.policy.cost import round_cost
 from fedcore.strategies.table import resolve_settings
 
 if TYPE_CHECKING:
-    from fedcore.simulation.rounds.evaluation import Judging
+    from fedcore.simulation.rounds.evaluation import RunEvaluation
 
 
 PARALLEL_FROM = 32  # devices in a round: for fewer, starting processes takes longer than they save
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class SimulationBackend:
     """`judging` None: nothing is trained, so there is nothing to measure."""
 
     workload: Workload
     traffic: Traffic
-    judging: "Judging | None"
+    judging: "RunEvaluation | None"
 
 
-def make_stage(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog) -> Stage:
+def make_stage(scene: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog) -> SimulationBackend:
     """Return the stage a scene asks for: with a curve nothing is trained, else its rows are."""
     if scene.training is not None and scene.test is not None:
         return _training(scene, engine, folder, log, scene.training, scene.test)
     return _untrained(scene, engine, scene.curve or LossCurve())
 
 
-def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
+def _untrained(scene: SimulationSetup, engine: Engine, curve: LossCurve) -> SimulationBackend:
     cost = round_cost(scene.config, scene.spec)
     workload = CurveWorkload(
         curve=curve,
@@ -48,16 +48,18 @@ def _untrained(scene: Scene, engine: Engine, curve: LossCurve) -> Stage:
         seed=scene.config.run.seed,
         history=engine.ledger.each_outcomes,
     )
-    return Stage(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
+    return SimulationBackend(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
 
 
-def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows) -> Stage:
+def _training(
+    scene: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
+) -> SimulationBackend:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     from fedcore.client.data.rows import label_ids
-    from fedcore.client.evaluation.judge import Judge
+    from fedcore.client.evaluation.judge import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.training.batches import encode_for
-    from fedcore.simulation.rounds.evaluation import Judging
+    from fedcore.simulation.rounds.evaluation import RunEvaluation
     from fedcore.simulation.workload.device_states import DeviceFeedback, DeviceStates
     from fedcore.simulation.workload.pool import TrainerPool, cores
     from fedcore.simulation.workload.trainer import VirtualTrainer
@@ -85,9 +87,9 @@ def _training(scene: Scene, engine: Engine, folder: RunFolder, log: RunLog, trai
         states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
-    judge = Judge(source=source, test=test, train=training)
-    return Stage(
+    judge = ModelEvaluator(source=source, test=test, train=training)
+    return SimulationBackend(
         workload=workload,
         traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=scene.spec.geometry)),
-        judging=Judging(judge=judge, engine=engine, folder=folder, log=log),
+        judging=RunEvaluation(judge=judge, engine=engine, folder=folder, log=log),
     )

@@ -14,25 +14,25 @@ from fedcore.server.run.resuming import resumed_machine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import Observer, RunLog
 from fedcore.server.run.summary import build_summary
-from fedcore.simulation.backend import Stage, make_stage
+from fedcore.simulation.backend import SimulationBackend, make_stage
 from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.rounds.clock import VirtualClock
-from fedcore.simulation.rounds.dispatch import Waves
+from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
-from fedcore.simulation.setup import Scene
+from fedcore.simulation.setup import SimulationSetup
 from fedcore.storage.blobs.store import BlobStore
 
 if TYPE_CHECKING:
-    from fedcore.simulation.rounds.evaluation import Judging
+    from fedcore.simulation.rounds.evaluation import RunEvaluation
 
 GIGA = 1e9
 
 
-AfterRound = Callable[["Judging"], None]
+AfterRound = Callable[["RunEvaluation"], None]
 
 
 def simulate(
-    scene: Scene,
+    scene: SimulationSetup,
     folder: RunFolder,
     ledger: Ledger,
     observers: Sequence[Observer] = (),
@@ -80,7 +80,13 @@ def simulate(
         ledger.close()
 
 
-def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, after_round: AfterRound | None) -> None:
+def _drive(
+    scene: SimulationSetup,
+    engine: Engine,
+    stage: SimulationBackend,
+    clock: VirtualClock,
+    after_round: AfterRound | None,
+) -> None:
     config = scene.config
 
     def measure() -> None:
@@ -92,7 +98,7 @@ def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, afte
     begun, others = engine.model.adapter.round > 0, after_round is not None
     if begun == others:  # our own measurements begin with the untrained model; others' may lack the last round
         measure()
-    waves = Waves(
+    waves = DispatchPlanner(
         engine=engine,
         fleet=scene.fleet,
         workload=stage.workload,
@@ -112,7 +118,9 @@ def _drive(scene: Scene, engine: Engine, stage: Stage, clock: VirtualClock, afte
     ).run()
 
 
-def _finish(scene: Scene, engine: Engine, stage: Stage, folder: RunFolder, *, measuring: bool) -> Json:
+def _finish(
+    scene: SimulationSetup, engine: Engine, stage: SimulationBackend, folder: RunFolder, *, measuring: bool
+) -> Json:
     """Measure and export where something was trained, and write what a run leaves at its end."""
     classes = sorted(each.name for each in scene.config.classes)
     if stage.judging is not None and measuring:

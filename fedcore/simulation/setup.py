@@ -26,7 +26,7 @@ UNTRAINED_LABELS = ("0", "1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class SimulationSetup:
     """A checked configuration with its labels, and who and what takes part. No rows where nothing is trained."""
 
     config: Config
@@ -40,7 +40,7 @@ class Scene:
     curve: LossCurve | None = None
 
 
-def set_scene(config: Config) -> Scene:
+def set_scene(config: Config) -> SimulationSetup:
     """Read and check; raises ConfigError, DataError, ModelError or JoinRefused for what would end a run later."""
     devices = sum(each.count for each in config.classes)
     if not devices:
@@ -56,7 +56,7 @@ def set_scene(config: Config) -> Scene:
         strategy = check_run(config, model)
         fleet, refused = _joining(config, fleet, strategy)
         curve = _curve(config)
-        return Scene(
+        return SimulationSetup(
             config=config,
             model=model,
             spec=strategy.spec,
@@ -69,7 +69,7 @@ def set_scene(config: Config) -> Scene:
     keys = dealt_by(config.data.partition, training.texts, training.labels)
     dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
-    return Scene(
+    return SimulationSetup(
         config=config,
         model=model,
         spec=strategy.spec,

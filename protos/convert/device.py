@@ -2,7 +2,7 @@
 
 from google.protobuf.message import DecodeError
 
-from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb
@@ -211,7 +211,7 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
         label_counts=tuple(sorted(message.label_counts.items())),
         network=message.network,
         codecs=tuple(message.codecs),
-        trial=Trial(
+        trial=SelfMeasurement(
             gflops=message.trial.gflops,
             downlink_mbps=message.trial.downlink_mbps,
             uplink_mbps=message.trial.uplink_mbps,

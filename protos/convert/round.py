@@ -9,7 +9,7 @@ from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import PHASES, DeviceReport
 from fedcore.core.errors import ProtocolError
-from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from fedcore.protos.v1 import round_pb2 as pb
 from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
@@ -107,13 +107,13 @@ def work_from_pb(message: pb.Assignment) -> Work:
     )
 
 
-def _trains(message: pb.TrainingSpec, round_index: int) -> Trains:
+def _trains(message: pb.TrainingSpec, round_index: int) -> TrainedPart:
     factors = _FACTORS_VALUES.get(message.trained_factors)
     if factors is None:
         raise ProtocolError(
             f"round {round_index}: unknown trained factors {message.trained_factors}; update the client"
         )
-    return Trains(factors=factors, first_layer=message.first_trained_layer)
+    return TrainedPart(factors=factors, first_layer=message.first_trained_layer)
 
 
 def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:

@@ -26,7 +26,7 @@ class _Handout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
+class Dispatcher:
     """Turns the assignments of one round into work."""
 
     strategy: Strategy

@@ -19,14 +19,14 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, TierSpec
 from fedcore.protos.values import GlobalAdapter, UpdateSubmission, Work
-from fedcore.server.aggregate.dispatch import Sender
+from fedcore.server.aggregate.dispatch import Dispatcher
 from fedcore.server.aggregate.global_model import GlobalModel
 from fedcore.server.aggregate.label_census import LabelCensus
 from fedcore.server.aggregate.open_round import OpenRound
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import clock_events, outcome_record, round_record
 from fedcore.server.run.run_log import RunLog, close_key
@@ -91,12 +91,12 @@ class Engine:
         if self.open is not None:
             self.open.tally.verify_part(edge, submission)
 
-    def merge_part(self, part: Part) -> None:
+    def merge_part(self, part: PartialId) -> None:
         """Count an edge's verified partial."""
         if self.open is not None:
             self.open.tally.merge_part(part)
 
-    def drop_part(self, part: Part) -> None:
+    def drop_part(self, part: PartialId) -> None:
         """Forget an edge's partial that does not count."""
         if self.open is not None:
             self.open.tally.drop_part(part)
@@ -176,7 +176,7 @@ class Engine:
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
 
-    def _advance(self, current: Tally) -> AggregateReport:
+    def _advance(self, current: RoundSum) -> AggregateReport:
         """Make the next adapter, in memory: the aggregator's, or where the server optimiser goes from there."""
         after, report = self.strategy.aggregator.finish(current.finished(), self.model.tensors)
         velocity, optimizer = self.model.velocity, self.strategy.server_optimizer
@@ -185,7 +185,7 @@ class Engine:
         self.model.advance(after, velocity)
         return report
 
-    def _outcomes(self, closed: RoundResult, current: Tally, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
+    def _outcomes(self, closed: RoundResult, current: RoundSum, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
         sparsities: dict[tuple[int, int], float] = {}
         for member in closed.members:
@@ -219,7 +219,7 @@ class Engine:
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
         rings = self._rings(plan.assignments)
-        sender = Sender(
+        sender = Dispatcher(
             strategy=self.strategy,
             blobs=self.blobs,
             adapter=self.model.in_rings(rings),
@@ -228,7 +228,7 @@ class Engine:
             label_counts=self._label_counts(profiles),
         )
         works = sender.works(plan.assignments)
-        tally = Tally(
+        tally = RoundSum(
             round=command.next_round,
             spec=self.strategy.spec,
             aggregator=self.strategy.aggregator,

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedcore.core.contract.assignment import Assignment
 from fedcore.protos.values import Work
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 
 
 @dataclass(slots=True, kw_only=True)
@@ -13,7 +13,7 @@ class OpenRound:
     """Mutable by the engine's one worker thread only."""
 
     works: dict[str, Work]
-    tally: Tally
+    tally: RoundSum
     events: tuple[dict[str, Any], ...] = ()
 
     @property

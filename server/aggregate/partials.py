@@ -16,7 +16,7 @@ from fedcore.server.aggregate.mapped_tensors import let_go
 from fedcore.server.aggregate.uploads import blob_payload, check_report, read_scores, score_bound
 
 if TYPE_CHECKING:
-    from fedcore.server.aggregate.round_sum import Tally
+    from fedcore.server.aggregate.round_sum import RoundSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class PackedPartial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivedPart:
+class ArrivedPartial:
     """A verified partial."""
 
     partial: PackedPartial | None  # None where nothing in it counts
@@ -60,20 +60,20 @@ class ArrivedPart:
         return self.weight - sum(known)
 
 
-def part_bound(tally: "Tally", devices: int) -> int:
+def part_bound(tally: "RoundSum", devices: int) -> int:
     """Most bytes any one blob may have in which an edge answers for so many of the round's devices."""
     scores = max((score_bound(each) for each in tally.assignments.values() if each.score), default=0)
     return max(tally.aggregator.packed_bytes_bound(tally.spec, devices), devices * scores)
 
 
-def verify_part(edge: str, submission: PartialSubmission, tally: "Tally") -> ArrivedPart:
+def verify_part(edge: str, submission: PartialSubmission, tally: "RoundSum") -> ArrivedPartial:
     """Return the partial behind a submission; raises UpdateRejected, naming edge and round, where it does not fit."""
     who = f"partial {submission.number} of {edge} for round {submission.round}"
     try:
         leaves = _checked_leaves(submission, tally.assignments, who, strangers=tally.strangers)
         scores = _scores(submission, leaves, tally)
         partial, weight = _partial(submission, tally, who)
-        part = ArrivedPart(partial=partial, leaves=submission.leaves, scores=scores, weight=weight)
+        part = ArrivedPartial(partial=partial, leaves=submission.leaves, scores=scores, weight=weight)
         _check_room(part, tally, who)
         return part
     except (UpdateRejected, ProtocolError) as error:
@@ -104,7 +104,7 @@ def _checked_leaves(
 
 
 def _scores(
-    submission: PartialSubmission, leaves: list[tuple[LeafOutcome, Assignment]], tally: "Tally"
+    submission: PartialSubmission, leaves: list[tuple[LeafOutcome, Assignment]], tally: "RoundSum"
 ) -> dict[str, Scored]:
     """Cut the importances apart."""
     asked = {leaf.device: assignment for leaf, assignment in leaves if assignment.score}
@@ -130,7 +130,7 @@ def _scores(
     return scores
 
 
-def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[PackedPartial | None, int]:
+def _partial(submission: PartialSubmission, tally: "RoundSum", who: str) -> tuple[PackedPartial | None, int]:
     counted = submission.counted
     if submission.partial is None:
         if counted:
@@ -150,7 +150,7 @@ def _partial(submission: PartialSubmission, tally: "Tally", who: str) -> tuple[P
     return packed, members.weight
 
 
-def _check_room(part: ArrivedPart, tally: "Tally", who: str) -> None:
+def _check_room(part: ArrivedPartial, tally: "RoundSum", who: str) -> None:
     """Refuse a weight of devices unknown here with which a sum could outgrow its bound: that would end this edge."""
     strange = part.strange_weight(tally.assignments)
     others = sum(each.strange_weight(tally.assignments) for each in tally.parts.values())

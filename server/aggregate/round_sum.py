@@ -14,11 +14,11 @@ from fedcore.core.contract.update_stack import Refused, UpdateStack
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors
 from fedcore.core.model.trained_part import ZeroFilled
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission
 from fedcore.protos.values import BlobRef, UpdateSubmission
 from fedcore.server.aggregate.mapped_tensors import MappedTensors
-from fedcore.server.aggregate.partials import ArrivedPart, verify_part
+from fedcore.server.aggregate.partials import ArrivedPartial, verify_part
 from fedcore.server.aggregate.update_stacks import verified_stack
 from fedcore.server.aggregate.uploads import verify
 from fedcore.storage.blobs.store import BlobStore
@@ -35,7 +35,7 @@ class Arrived:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class RoundSum:
     """One round's sum and what went into it. `adapter` is the one handed out; only bundling aggregators need it."""
 
     round: int
@@ -48,7 +48,7 @@ class Tally:
     strangers: bool = False  # at an edge: partials may hold leaves without an assignment here; the root knows them
     partial: Any = None  # the sum so far, None at first
     arrived: dict[str, Arrived] = field(default_factory=dict)
-    parts: dict[Part, ArrivedPart] = field(default_factory=dict)
+    parts: dict[PartialId, ArrivedPartial] = field(default_factory=dict)
     folded: set[str] = field(default_factory=set)
     spool: set[str] = field(default_factory=set)  # blobs that go when the round is behind us
     aggregate_s: float = 0.0  # verifying and folding
@@ -123,7 +123,7 @@ class Tally:
 
     def verify_part(self, edge: str, submission: PartialSubmission) -> None:
         """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
-        part = Part(child=edge, number=submission.number)
+        part = PartialId(child=edge, number=submission.number)
         if submission.round != self.round:
             return
         if part in self.parts:
@@ -135,7 +135,7 @@ class Tally:
         self.spool |= _stored(submission.partial, submission.scores)
         self.aggregate_s += self.clock() - begin
 
-    def merge_part(self, part: Part) -> None:
+    def merge_part(self, part: PartialId) -> None:
         """Add a verified partial to the sum, and its leaves to those that arrived."""
         begin = self.clock()
         held = self.parts[part]
@@ -153,7 +153,7 @@ class Tally:
                 self.fold_s[leaf.device] = leaf.fold_s
         self.aggregate_s += self.clock() - begin
 
-    def drop_part(self, part: Part) -> None:
+    def drop_part(self, part: PartialId) -> None:
         """Forget a partial that does not count."""
         self.parts.pop(part, None)
 

@@ -10,11 +10,11 @@ from fedcore.core.pruning.score_check import verify_scores
 from fedcore.server.aggregate.uploads import check_report
 
 if TYPE_CHECKING:
-    from fedcore.server.aggregate.round_sum import Tally
+    from fedcore.server.aggregate.round_sum import RoundSum
 
 
 def verified_stack(
-    stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None], tally: "Tally"
+    stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None], tally: "RoundSum"
 ) -> tuple[UpdateStack, Refused]:
     """Return what may be counted of a stack, verified, and why the others may not; raises ValueError for other lengths.
 
@@ -38,7 +38,7 @@ def verified_stack(
     return fitting, tuple(refused.items())
 
 
-def _check(stack: UpdateStack, index: int, report: DeviceReport, scores: GroupScores | None, tally: "Tally") -> None:
+def _check(stack: UpdateStack, index: int, report: DeviceReport, scores: GroupScores | None, tally: "RoundSum") -> None:
     device = stack.devices[index]
     assignment = tally.assignments.get(device)
     who = f"update of {device} for round {stack.round}"
@@ -65,7 +65,7 @@ def _without(stack: UpdateStack, refused: dict[str, str]) -> UpdateStack:
     return stack.select([index for index, device in enumerate(stack.devices) if device not in refused])
 
 
-def _too_bulky(stack: UpdateStack, tally: "Tally") -> dict[str, str]:
+def _too_bulky(stack: UpdateStack, tally: "RoundSum") -> dict[str, str]:
     """Return whose update a bundling aggregator would refuse, and why."""
     refused = {}
     for index, device in enumerate(stack.devices):

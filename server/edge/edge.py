@@ -40,12 +40,12 @@ from fedcore.server.edge.notes import EdgeNotes
 from fedcore.server.edge.round_driver import EdgeRounds
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.server.members.admission import check_device, check_identity, check_protocol
-from fedcore.server.members.edge_registry import Edges, session_of
+from fedcore.server.members.edge_registry import EdgeRegistry, session_of
 from fedcore.server.members.parent_offer import rank_parents
-from fedcore.server.members.revocation_guard import Guard
+from fedcore.server.members.revocation_guard import RevocationGuard
 from fedcore.server.members.revocation_watch import RevocationWatch
-from fedcore.server.members.session_registry import Seats
-from fedcore.server.members.sessions import AnySession, LeafSession, Session
+from fedcore.server.members.session_registry import SessionRegistry
+from fedcore.server.members.sessions import AnySession, RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.storage.pki.certificates import Identity
 from fedcore.transport.link import Link, Stream
@@ -70,8 +70,8 @@ class Edge:
     ) -> None:
         """Wire up; nothing happens before `welcome`."""
         self.tasks = Tasks()
-        self._seats = Seats()
-        self._edges = Edges()
+        self._seats = SessionRegistry()
+        self._edges = EdgeRegistry()
         self._say = say
         self._notes = notes or EdgeNotes()
         self._clock = clock
@@ -93,7 +93,7 @@ class Edge:
             notes=self._notes,
             clock=clock,
         )
-        self._guard = Guard(
+        self._guard = RevocationGuard(
             revocations or RevocationWatch(),
             sessions=self._streams,
             expel=self._expel,
@@ -249,7 +249,7 @@ class Edge:
             number = self._seats.next_number(join, presented=True)
             welcome = await self._uplink.ask(join)
             if self._edges.holds(child):
-                leaf = LeafSession(join, child)
+                leaf = RelayedSession(join, child)
                 leaf.send(welcome)
                 self._seat(leaf, number)
                 self._edges.put(leaf)
@@ -262,7 +262,7 @@ class Edge:
         older = self._seats.take(session, number)
         if older is not None:  # what went down its stream may be lost; the root hands it out again
             self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
-        if isinstance(older, LeafSession):
+        if isinstance(older, RelayedSession):
             self._edges.drop(older)
         self._seen_s[session.stream] = self._clock()
         self._notes.event("joined", device=session.name, role="device")
@@ -281,7 +281,7 @@ class Edge:
     def _left(self, session: AnySession, *, lost: bool, tell: bool = True, revoked: bool = False) -> None:
         if not self._seats.leave(session):
             return
-        if isinstance(session, LeafSession):
+        if isinstance(session, RelayedSession):
             self._edges.drop(session)
         self._notes.event("left", device=session.name, role="device")
         held = self._rounds.machine.holds(session.name)

@@ -8,11 +8,11 @@ from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare
 from fedcore.protos.values import BlobRef, UpdateSubmission, Work
 from fedcore.protos.wire import INLINE_BYTES
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import blob_payload
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
@@ -24,7 +24,7 @@ class EdgeEngine:
     """The open round below one edge. Use from one thread at a time."""
 
     blobs: BlobStore
-    tally: Tally | None = None
+    tally: RoundSum | None = None
     works: dict[str, Work] = field(default_factory=dict)
     _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
     _blocks_known: int = 0  # rank blocks of the adapter in the tally
@@ -36,7 +36,7 @@ class EdgeEngine:
             if self.tally is not None:
                 self.forget(self.tally.round)
             aggregator = make_aggregator(share.spec.aggregator)
-            self.tally = Tally(
+            self.tally = RoundSum(
                 round=share.round,
                 spec=share.spec.adapter,
                 aggregator=aggregator,
@@ -65,7 +65,7 @@ class EdgeEngine:
         if self.tally is not None:
             self.tally.fold(device)
 
-    def merge_part(self, part: Part) -> None:
+    def merge_part(self, part: PartialId) -> None:
         """Add a child's verified partial to what goes up next."""
         if self.tally is not None:
             self.tally.merge_part(part)
@@ -98,7 +98,7 @@ class EdgeEngine:
             leaves=leaves,
         )
 
-    def drop_part(self, part: Part) -> None:
+    def drop_part(self, part: PartialId) -> None:
         """Forget a child's partial: it was answered."""
         if self.tally is not None:
             self.tally.drop_part(part)
@@ -117,12 +117,12 @@ class EdgeEngine:
         for blob_id in blob_ids:
             self.blobs.delete(blob_id)
 
-    def leaves(self, part: Part) -> set[str]:
+    def leaves(self, part: PartialId) -> set[str]:
         """Devices a child's submission speaks of; none once its round is behind us."""
         held = None if self.tally is None else self.tally.parts.get(part)
         return set() if held is None else {leaf.device for leaf in held.leaves}
 
-    def _know(self, tally: Tally, widest: Work) -> None:
+    def _know(self, tally: RoundSum, widest: Work) -> None:
         """Read the adapter that was handed out, or more ranks of it than an earlier share brought."""
         if len(widest.rank_blocks) > self._blocks_known:
             tally.know(read_handout(self.blobs, widest.rank_blocks, widest.head))
@@ -145,7 +145,7 @@ class EdgeEngine:
             training=work.training,
         )
 
-    def _outcome(self, tally: Tally, device: str, time_s: float) -> LeafOutcome:
+    def _outcome(self, tally: RoundSum, device: str, time_s: float) -> LeafOutcome:
         arrived = tally.arrived[device]
         submission = arrived.submission
         scores = submission.scores if submission is not None else None
@@ -158,7 +158,7 @@ class EdgeEngine:
             fold_s=tally.fold_s.get(device, 0.0),
         )
 
-    def _scores(self, tally: Tally, order: Send, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
+    def _scores(self, tally: RoundSum, order: Send, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
         """The leaves' group importances as they came, in order."""
         parts = [tally.parts[part] for part in order.parts]
         below = {leaf.device: part.scores[leaf.device] for part in parts for leaf in part.leaves if leaf.scores_bytes}

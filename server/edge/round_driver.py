@@ -9,17 +9,17 @@ from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
-from fedcore.core.rounds.tier.state import Part, TierState, Word
+from fedcore.core.rounds.tier.state import PartialId, TierState, Word
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
 from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
-from fedcore.server.edge.flights import EdgeFlights
 from fedcore.server.edge.notes import EdgeNotes
+from fedcore.server.edge.submissions import EdgeSubmissions
 from fedcore.server.edge.uplink import EdgeUplink
-from fedcore.server.members.edge_registry import Edges
-from fedcore.server.members.session_registry import Seats
-from fedcore.server.members.sessions import LeafSession, Session
+from fedcore.server.members.edge_registry import EdgeRegistry
+from fedcore.server.members.session_registry import SessionRegistry
+from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.server.rounds.edge_dispatch import filled, shares, shift_refs_of
 from fedcore.transport.link import Link
@@ -42,8 +42,8 @@ class EdgeRounds:
         engine: EdgeEngine,
         uplink: EdgeUplink,
         cache: EdgeCache,
-        seats: Seats,
-        edges: Edges,
+        seats: SessionRegistry,
+        edges: EdgeRegistry,
         tasks: Tasks,
         say: Callable[[str], None],
         notes: EdgeNotes,
@@ -55,11 +55,11 @@ class EdgeRounds:
         self._engine, self._uplink, self._cache = engine, uplink, cache
         self._seats, self._edges, self._tasks = seats, edges, tasks
         self._say, self._notes, self._clock = say, notes, clock
-        self._flights = EdgeFlights(
+        self._flights = EdgeSubmissions(
             name=name, link=link, uplink=uplink, engine=engine, tasks=tasks, notes=notes, refused=self._unwanted
         )
         self._last_share: RoundShare | None = None
-        self._early: dict[Part, PartialSubmission] = {}  # of a round whose share is on its way
+        self._early: dict[PartialId, PartialSubmission] = {}  # of a round whose share is on its way
         self._uploads: set[str] = set()  # blobs members began to send since the last round
         self._uploads_before: set[str] = set()  # the same of the round before; an upload may end late
         self._shares: asyncio.Queue[RoundShare] = asyncio.Queue()
@@ -200,7 +200,7 @@ class EdgeRounds:
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.Gone(device=device, now_s=now_s))
                 self._uplink.tell(LeafLeft(device=device))
-            elif isinstance(session, LeafSession):
+            elif isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[device] = work
             else:
                 self._flights.pushed(device, now_s)
@@ -237,7 +237,7 @@ class EdgeRounds:
     async def take_part(self, child: str, submission: PartialSubmission) -> None:
         """Verify a child's partial and have it counted, whole or not at all."""
         if submission.round > self.machine.round:
-            self._early[Part(child=child, number=submission.number)] = submission
+            self._early[PartialId(child=child, number=submission.number)] = submission
             while len(self._early) > MOST_EARLY:
                 del self._early[next(iter(self._early))]
             return

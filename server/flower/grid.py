@@ -21,7 +21,7 @@ from flwr.supercore.run import Run
 
 from fedcore.core.errors import FedcoreError
 from fedcore.protos.values import AppReply, BlobRef
-from fedcore.server.flower.desk import Failure, Flight, Instruction
+from fedcore.server.flower.app_queue import Failure, InFlight, Instruction
 from fedcore.server.flower.host import AppHost
 from fedcore.transport.payload import payload, put_blob
 
@@ -110,7 +110,7 @@ class CoordinatorGrid(Grid):
             self._loop.call_soon_threadsafe(self._host.desk.forget, flight)
         return replies
 
-    def _reply(self, flight: Flight) -> Message:
+    def _reply(self, flight: InFlight) -> Message:
         """Make the reply out of our own metadata: a device has no say in whose word it is."""
         asked = make_message(metadata=flight.instruction.metadata, content=RecordDict())
         match flight.end:

@@ -23,11 +23,11 @@ from fedcore.protos.values import (
     UpdateVerdict,
     Welcome,
 )
-from fedcore.server.flower.desk import AppDesk, Failure, Flight, Instruction
+from fedcore.server.flower.app_queue import AppQueue, Failure, InFlight, Instruction
 from fedcore.server.members.admission import check_identity, check_protocol
-from fedcore.server.members.revocation_guard import Guard
+from fedcore.server.members.revocation_guard import RevocationGuard
 from fedcore.server.members.revocation_watch import RevocationWatch
-from fedcore.server.members.session_registry import Seats
+from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import Session
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import Identity
@@ -52,17 +52,17 @@ class AppHost:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wait for devices; nothing runs by itself before `watch`."""
-        self.desk = AppDesk(blobs=blobs, run_config=run_config, clock=clock, on_end=self._ended)
+        self.desk = AppQueue(blobs=blobs, run_config=run_config, clock=clock, on_end=self._ended)
         self.lease_s = lease_s
         self._description = description
         self._tell = tell
         self._clock = clock
-        self._seats = Seats()
+        self._seats = SessionRegistry()
         self._seen_s: dict[str, float] = {}  # by device, connected or within its lease
         self._names: dict[int, str] = {}  # by node
         self._sent: dict[str, int] = {}  # by session, the last task that went down it
         self._stopped = ""
-        self._guard = Guard(
+        self._guard = RevocationGuard(
             revocations or RevocationWatch(),
             sessions=self._streams,
             expel=self._expel,
@@ -94,7 +94,7 @@ class AppHost:
             elif instruction.device not in self._seen_s:
                 self.desk.fail([instruction.device], "the device has left")
 
-    async def ended(self, message_ids: Sequence[str], wait_s: float) -> list[Flight]:
+    async def ended(self, message_ids: Sequence[str], wait_s: float) -> list[InFlight]:
         """Return those of the messages that are over, waiting up to `wait_s` until one is."""
         until_s = self._clock() + wait_s
         while True:
@@ -236,7 +236,7 @@ class AppHost:
         self._tell("lost", {"device": name})
         self.desk.fail([name], reason)
 
-    def _ended(self, flight: Flight) -> None:
+    def _ended(self, flight: InFlight) -> None:
         session = self._seats.find(flight.instruction.device)
         if isinstance(session, Session):
             self._feed(session)

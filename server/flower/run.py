@@ -184,12 +184,12 @@ class FlowerRun:
     def failed(self, device: str, failure: AssignmentFailure) -> None:
         """A device could not carry out its assignment."""
         self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
-        self.feed(events.UpdateRejected(device=device, round=failure.round, now_s=self.now_s))
+        self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.now_s))
 
     def rejected(self, device: str, number: int, reason: str) -> None:
         """What a device sent for round `number` does not fit."""
         self.log.event("rejected", device=device, round=number, message=reason)
-        self.feed(events.UpdateRejected(device=device, round=number, now_s=self.now_s))
+        self.feed(events.UpdateRefused(device=device, round=number, now_s=self.now_s))
 
     def tick(self) -> None:
         """Let the deadline pass where it has come."""

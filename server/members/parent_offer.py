@@ -7,7 +7,7 @@ CROWD = 4  # devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parent:
+class ParentOffer:
     """A parent newcomers can be sent to: where it is, which blobs it can serve, how many devices it has."""
 
     address: str  # HOST:PORT
@@ -15,7 +15,7 @@ class Parent:
     devices: int = 0
 
 
-def rank_parents(needs: Mapping[str, int], parents: Sequence[Parent]) -> tuple[str, ...]:
+def rank_parents(needs: Mapping[str, int], parents: Sequence[ParentOffer]) -> tuple[str, ...]:
     """Return the parents' addresses, best first, each once.
 
     `needs` are the bytes of every blob the newcomer will ask for, by blob id. The fewest bytes missing at the parent
@@ -25,7 +25,7 @@ def rank_parents(needs: Mapping[str, int], parents: Sequence[Parent]) -> tuple[s
     """
     crowded = 2 * min((parent.devices for parent in parents), default=0) + CROWD
 
-    def cost(parent: Parent) -> tuple[bool, int, int, str]:
+    def cost(parent: ParentOffer) -> tuple[bool, int, int, str]:
         missing = sum(size for blob_id, size in needs.items() if blob_id not in parent.holds)
         return parent.devices > crowded, missing, parent.devices, parent.address
 

@@ -13,7 +13,7 @@ from fedcore.storage.pki.certificates import Identity
 CHECKS_PER_LEASE = 3
 
 
-class Guard:
+class RevocationGuard:
     """Lives on the event loop. `sessions` are those on streams of their own; `expel` forgets one that was cut off.
 
     `changed` hears that another list is in force, `refused` why one is not.

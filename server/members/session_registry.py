@@ -18,7 +18,7 @@ class _Known:
     number: int
 
 
-class Seats:
+class SessionRegistry:
     """Sessions by name, and the profiles of every device that has been here. Lives on the event loop."""
 
     def __init__(self) -> None:

@@ -61,7 +61,7 @@ class Session:
 
 
 @dataclass(slots=True, eq=False)
-class LeafSession:
+class RelayedSession:
     """A device below an edge: what is said to it goes down the edge's stream, with its name on it.
 
     Only joining and parting travel this way. Work goes in shares, answers to updates are the edge's own.
@@ -97,4 +97,4 @@ class LeafSession:
             self.stream.send(LeafDismissed(device=self.name, epoch=self.join.epoch, goodbye=goodbye))
 
 
-AnySession = Session | LeafSession
+AnySession = Session | RelayedSession

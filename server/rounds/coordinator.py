@@ -34,14 +34,14 @@ from fedcore.protos.values import (
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.partials import part_bound
 from fedcore.server.members.admission import check_device
-from fedcore.server.members.edge_registry import Edges, session_of
+from fedcore.server.members.edge_registry import EdgeRegistry, session_of
 from fedcore.server.members.parent_offer import rank_parents
-from fedcore.server.members.revocation_guard import Guard
+from fedcore.server.members.revocation_guard import RevocationGuard
 from fedcore.server.members.revocation_watch import RevocationWatch
-from fedcore.server.members.session_registry import Seats
-from fedcore.server.members.sessions import AnySession, LeafSession, Session
+from fedcore.server.members.session_registry import SessionRegistry
+from fedcore.server.members.sessions import AnySession, RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.server.rounds.evaluator_queue import EvaluatorDesk
+from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from fedcore.server.rounds.reception import Reception
 from fedcore.server.rounds.round_driver import MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
@@ -68,7 +68,7 @@ class Coordinator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing runs before `start`."""
-        self.desk = EvaluatorDesk(on_result=self._evaluated)
+        self.desk = EvaluatorQueue(on_result=self._evaluated)
         self.export_uploads: set[str] = set()  # blobs the evaluator began to send
         self._log = log
         self._shards = shards
@@ -79,8 +79,8 @@ class Coordinator:
         self._reception = Reception(
             description, lambda labels: self.in_worker(make_engine, labels), self._evaluate_untrained
         )
-        self._seats = Seats()
-        self._edges = Edges()
+        self._seats = SessionRegistry()
+        self._edges = EdgeRegistry()
         self._driver = RoundDriver(
             machine=machine,
             seats=self._seats,
@@ -92,7 +92,7 @@ class Coordinator:
             ready=self._reception.ready,
             on_closed=self._evaluate_round,
         )
-        self._guard = Guard(
+        self._guard = RevocationGuard(
             revocations or RevocationWatch(),
             sessions=self._streams,
             expel=self._expel,
@@ -209,15 +209,15 @@ class Coordinator:
     def _seat(self, session: AnySession) -> None:
         """Give a device or an evaluator its seat and its welcome."""
         join = session.join
-        number = self._seats.next_number(join, presented=isinstance(session, LeafSession))
+        number = self._seats.next_number(join, presented=isinstance(session, RelayedSession))
         spec = self._reception.ready().strategy.spec
         session.send(self._welcome(session.token, spec.targets))
         older = self._seats.take(session, number)
-        if isinstance(older, LeafSession):
+        if isinstance(older, RelayedSession):
             self._edges.drop(older)
-        if isinstance(session, LeafSession):
+        if isinstance(session, RelayedSession):
             self._edges.put(session)
-        self._log.joined(join, via=session.stream.name if isinstance(session, LeafSession) else "")
+        self._log.joined(join, via=session.stream.name if isinstance(session, RelayedSession) else "")
         if isinstance(session, Session) and join.role is Role.EVALUATOR:
             if not self.desk.expected:
                 self._tasks.spawn(self.in_worker(self._log.evaluator_came))
@@ -246,7 +246,7 @@ class Coordinator:
             check_name(join.name)
             await self._checked(join, None, presented=True)
             if self._edges.holds(edge):
-                self._seat(LeafSession(join, edge))
+                self._seat(RelayedSession(join, edge))
         except FedcoreError as error:
             self._refused_join(join.name, error)
             edge.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))

@@ -13,7 +13,7 @@ OnResult = Callable[[TaskKind, EvaluatorResult], None]
 
 
 @dataclass(slots=True, eq=False)
-class EvaluatorDesk:
+class EvaluatorQueue:
     """A queue of tasks in front of at most one evaluator. Lives on the event loop."""
 
     on_result: OnResult

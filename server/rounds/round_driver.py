@@ -10,16 +10,16 @@ from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
 from fedcore.core.rounds.result import RoundResult
 from fedcore.core.rounds.state import RoundState
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict
 from fedcore.protos.values import AssignmentFailure, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from fedcore.server.aggregate.engine import Engine
-from fedcore.server.members.edge_registry import Edges
-from fedcore.server.members.session_registry import Seats
-from fedcore.server.members.sessions import LeafSession, Session
+from fedcore.server.members.edge_registry import EdgeRegistry
+from fedcore.server.members.session_registry import SessionRegistry
+from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.server.rounds.edge_dispatch import shares
-from fedcore.server.rounds.evaluator_queue import EvaluatorDesk
+from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from fedcore.server.run.run_log import RunLog
 
 MAX_REPORT = 500  # characters of a device's own words in an event
@@ -31,17 +31,17 @@ class RoundDriver:
     """Lives on the event loop. `ready` gives the engine, `on_closed` runs after every counted round."""
 
     machine: RoundState
-    seats: Seats
-    edges: Edges
-    desk: EvaluatorDesk
+    seats: SessionRegistry
+    edges: EdgeRegistry
+    desk: EvaluatorQueue
     tasks: Tasks
     log: RunLog
     clock: Callable[[], float]
     ready: Callable[[], Engine]
     on_closed: Callable[[], None]
     uploads: set[str] = field(default_factory=set)  # blobs devices began to send since the last turn
-    _merged: set[Part] = field(default_factory=set)  # of the open round
-    _merged_before: set[Part] = field(default_factory=set)  # of the round before: their answers may have been lost
+    _merged: set[PartialId] = field(default_factory=set)  # of the open round
+    _merged_before: set[PartialId] = field(default_factory=set)  # of the round before: their answers may have been lost
     _timer: asyncio.TimerHandle | None = None
 
     def feed(self, event: events.Event) -> None:
@@ -99,7 +99,7 @@ class RoundDriver:
             if session is None or engine.open is None or engine.open.round != order.round:
                 continue
             work = engine.open.works[order.device]
-            if isinstance(session, LeafSession):
+            if isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[order.device] = work
             else:
                 session.send(work)
@@ -150,7 +150,7 @@ class RoundDriver:
         told = set()
         for member in closed.members:
             session = self.seats.find(member.device)
-            if session is not None and (isinstance(session, LeafSession) or member.device not in works):
+            if session is not None and (isinstance(session, RelayedSession) or member.device not in works):
                 told.add(session.stream)
         for stream in told:
             stream.send(RoundClosed(round=closed.round))
@@ -175,11 +175,11 @@ class RoundDriver:
     def failed(self, device: str, failure: AssignmentFailure) -> None:
         """A device could not carry out its assignment."""
         self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
-        self.feed(events.UpdateRejected(device=device, round=failure.round, now_s=self.clock()))
+        self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.clock()))
 
     def _rejected(self, device: str, number: int, text: str) -> None:
         self.log.event("rejected", device=device, round=number, message=text)
-        self.feed(events.UpdateRejected(device=device, round=number, now_s=self.clock()))
+        self.feed(events.UpdateRefused(device=device, round=number, now_s=self.clock()))
 
     def _accept(self, device: str, number: int) -> None:
         # Not awaited: the worker works in order, so the fold comes before the close of its round.
@@ -199,7 +199,7 @@ class RoundDriver:
         self.tasks.spawn(self._take_partial(edge, submission))
 
     async def _take_partial(self, edge: Session, submission: PartialSubmission) -> None:
-        part, number = Part(child=edge.name, number=submission.number), submission.round
+        part, number = PartialId(child=edge.name, number=submission.number), submission.round
         try:
             if not self._counts(part):
                 await self.tasks.in_worker(self.ready().verify_part, edge.name, submission)
@@ -228,11 +228,11 @@ class RoundDriver:
         session = self.seats.find(device)
         return session is None or session.stream is edge
 
-    def _counts(self, part: Part) -> bool:
+    def _counts(self, part: PartialId) -> bool:
         return part in self._merged or part in self._merged_before
 
     def _accept_partial(self, order: commands.AcceptPartial) -> None:
-        part = Part(child=order.edge, number=order.number)
+        part = PartialId(child=order.edge, number=order.number)
         self._merged.add(part)
         self.tasks.hand_over(
             self.ready().merge_part, part, failing=lambda cause: _uncounted(order.edge, order.round, cause)
@@ -251,7 +251,7 @@ class RoundDriver:
         self.log.event("partial_refused", device=order.edge, round=order.round, reason=str(verdict))
         self.tasks.hand_over(
             self.ready().drop_part,
-            Part(child=order.edge, number=order.number),
+            PartialId(child=order.edge, number=order.number),
             failing=lambda cause: _uncounted(order.edge, order.round, cause),
         )
         self._answer(order, verdict, devices, message)

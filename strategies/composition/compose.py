@@ -12,7 +12,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.server_optimizer.table import aggregator_lr, make_server_optimizer
 from fedcore.strategies.policy.cost import RoundCost, round_cost
 from fedcore.strategies.policy.pacer import make_pacer
-from fedcore.strategies.policy.part_choice import PARTS, TrainedPart
+from fedcore.strategies.policy.part_choice import PARTS, PartChoice
 from fedcore.strategies.policy.policy import Policy
 
 
@@ -24,7 +24,7 @@ def compose(
     prior: GroupScores | None = None,
     *,
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
-    part: TrainedPart | None = None,
+    part: PartChoice | None = None,
 ) -> Policy:
     """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
 

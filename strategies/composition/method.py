@@ -9,7 +9,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.strategies.composition.compose import compose
 from fedcore.strategies.composition.download import with_handout
 from fedcore.strategies.policy.cost import RoundCost
-from fedcore.strategies.policy.part_choice import TrainedPart
+from fedcore.strategies.policy.part_choice import PartChoice
 from fedcore.strategies.policy.policy import Policy
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -28,7 +28,7 @@ class Method:
     name: str
     settings: Callable[[Config], Config]
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
-    part: Callable[[Geometry], TrainedPart] | None = None
+    part: Callable[[Geometry], PartChoice] | None = None
     adapt: Callable[[Policy], Policy] = lambda policy: policy
 
     def resolved(self, config: Config) -> Config:

@@ -16,11 +16,11 @@ tracks capacities by moving averages, where here the cost model's figures decide
 
 from fedcore.core.config.tables import Config
 from fedcore.core.model.geometry import Geometry
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.composition.unpruned import unpruned
 from fedcore.strategies.policy.arm_choice import Choice
-from fedcore.strategies.policy.part_choice import Cohort, TrainedPart
+from fedcore.strategies.policy.part_choice import Cohort, PartChoice
 
 
 def settings(config: Config) -> Config:
@@ -28,24 +28,24 @@ def settings(config: Config) -> Config:
     return unpruned(config, aggregator="layer-mean", ranks=config.strategy.ranks[-1:])
 
 
-def _by_depth(geometry: Geometry) -> TrainedPart:
-    return TrainedPart(least=Trains(first_layer=geometry.layers - 1), choose=depths)
+def _by_depth(geometry: Geometry) -> PartChoice:
+    return PartChoice(least=TrainedPart(first_layer=geometry.layers - 1), choose=depths)
 
 
-def depths(cohort: Cohort) -> list[Trains]:
+def depths(cohort: Cohort) -> list[TrainedPart]:
     """Return the part that each device trains: its depth d as the first trained layer, L - d."""
     times = [cohort.seconds(each, EVERYTHING) for each in cohort.choices]
     limit_s = max(min(times), sum(times) / len(times)) if times else 0.0
     return [_deepest(cohort, each, limit_s) for each in cohort.choices]
 
 
-def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> Trains:
+def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> TrainedPart:
     layers = cohort.cost.spec.geometry.layers
     for first in range(layers - 1):
-        trains = Trains(first_layer=first)
+        trains = TrainedPart(first_layer=first)
         if cohort.seconds(choice, trains) <= limit_s and cohort.fits(choice, trains):
             return trains
-    return Trains(first_layer=layers - 1)
+    return TrainedPart(first_layer=layers - 1)
 
 
 METHOD = Method(name="legend", settings=settings, part=_by_depth)

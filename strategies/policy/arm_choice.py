@@ -8,7 +8,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Bandit, Json
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.schedule import Schedule
 from fedcore.core.seeds import lazy_generator
@@ -70,7 +70,7 @@ class Chooser:
     bandit: Bandit
     cost: RoundCost
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
-    trains: Trains = EVERYTHING  # the part of the adapter whose training memory must hold
+    trains: TrainedPart = EVERYTHING  # the part of the adapter whose training memory must hold
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -17,7 +17,7 @@ from fedcore.core.cost.training_step import (
     transfer_seconds,
 )
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
 HALF_BYTES = 2
@@ -25,7 +25,7 @@ _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
 _CODECS = 64  # codecs whose bytes are remembered
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
-_Arm = tuple[tuple[int, int], int, Trains]  # counts, rank, what trains
+_Arm = tuple[tuple[int, int], int, TrainedPart]  # counts, rank, what trains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class RoundCost:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def memory_mb(self, counts: tuple[int, int], rank: int, trains: Trains = EVERYTHING) -> float:
+    def memory_mb(self, counts: tuple[int, int], rank: int, trains: TrainedPart = EVERYTHING) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
         return self._estimates(counts, rank, trains)[0]
 
@@ -70,7 +70,7 @@ class RoundCost:
         rank: int,
         steps: int = 0,
         *,
-        trains: Trains = EVERYTHING,
+        trains: TrainedPart = EVERYTHING,
     ) -> float:
         """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's.
 
@@ -92,7 +92,7 @@ class RoundCost:
             train_s=steps * step_s, down_bytes=down_values * self.download_value_bytes, up_bytes=up_values * value_bytes
         )
 
-    def _estimates(self, counts: tuple[int, int], rank: int, trains: Trains) -> tuple[float, float, int, int]:
+    def _estimates(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> tuple[float, float, int, int]:
         """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
         found = self._known.get((counts, rank, trains))
         if found is None:
@@ -107,7 +107,7 @@ class RoundCost:
             )
         return found
 
-    def _memory_mb(self, counts: tuple[int, int], rank: int, trains: Trains) -> float:
+    def _memory_mb(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> float:
         heads, channels = counts
         return training_memory_mb(
             self.spec.geometry,
@@ -122,7 +122,7 @@ class RoundCost:
             trains=trains,
         )
 
-    def _step_s(self, counts: tuple[int, int], rank: int, trains: Trains) -> float:
+    def _step_s(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> float:
         heads, channels = counts
         return self._teacher_s(counts, rank) + step_seconds(
             self.spec.geometry,
@@ -144,7 +144,7 @@ class RoundCost:
         flops = teacher_flops(self.spec, rank, batch_size=self.batch_size, max_length=self.max_length)
         return flops / self.flops_per_s
 
-    def _values(self, counts: tuple[int, int], rank: int, trains: Trains) -> int:
+    def _values(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> int:
         return trained_values(
             self.spec.geometry,
             heads=counts[0],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.cost import RoundCost
 
@@ -22,50 +22,54 @@ class Cohort:
     cost: RoundCost
     memory_scale: Mapping[str, float]
 
-    def seconds(self, choice: Choice, trains: Trains) -> float:
+    def seconds(self, choice: Choice, trains: TrainedPart) -> float:
         """Return the modelled time of the device's round."""
         return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, trains=trains)
 
-    def fits(self, choice: Choice, trains: Trains) -> bool:
+    def fits(self, choice: Choice, trains: TrainedPart) -> bool:
         """Whether the device's memory holds a step, by the estimate and what its class has measured."""
         limit, scale = choice.profile.memory_mb, self.memory_scale.get(choice.profile.device_class, 1.0)
         return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, trains) * scale <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainedPart:
+class PartChoice:
     """A rule: `choose` gives every choice of a cohort its part. Memory must hold `least` for a device to be let in."""
 
-    least: Trains
-    choose: Callable[[Cohort], Sequence[Trains]]
+    least: TrainedPart
+    choose: Callable[[Cohort], Sequence[TrainedPart]]
 
 
-def same(trains: Trains) -> TrainedPart:
+def same(trains: TrainedPart) -> PartChoice:
     """Return the rule that gives everybody the same part in every round."""
-    return TrainedPart(least=trains, choose=lambda cohort: [trains] * len(cohort.choices))
+    return PartChoice(least=trains, choose=lambda cohort: [trains] * len(cohort.choices))
 
 
-def _in_turn(cohort: Cohort) -> list[Trains]:
+def _in_turn(cohort: Cohort) -> list[TrainedPart]:
     return [A_ALONE if cohort.counted % 2 else B_ALONE] * len(cohort.choices)
 
 
 WHOLE = same(EVERYTHING)
-B_ALONE, A_ALONE = Trains(factors=Factors.B), Trains(factors=Factors.A)
+B_ALONE, A_ALONE = TrainedPart(factors=Factors.B), TrainedPart(factors=Factors.A)
 
 # B begins at zero and has to be first: A has no gradient until a round has moved B, so void rounds are no turns. The
 # gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
-ALTERNATING = TrainedPart(least=A_ALONE, choose=_in_turn)
+ALTERNATING = PartChoice(least=A_ALONE, choose=_in_turn)
 
-PARTS: Mapping[str, TrainedPart] = {"both": WHOLE, "b": same(B_ALONE), "alternating": ALTERNATING}  # strategy.factors
+PARTS: Mapping[str, PartChoice] = {"both": WHOLE, "b": same(B_ALONE), "alternating": ALTERNATING}  # strategy.factors
 
 
-def trains_of(record: Json) -> Trains:
+def trains_of(record: Json) -> TrainedPart:
     """Return the part that a record with `trains_json` in it speaks of."""
     found = record.get("trains")
-    return EVERYTHING if found is None else Trains(factors=Factors(found["factors"]), first_layer=found["first_layer"])
+    return (
+        EVERYTHING
+        if found is None
+        else TrainedPart(factors=Factors(found["factors"]), first_layer=found["first_layer"])
+    )
 
 
-def trains_json(trains: Trains) -> Json:
+def trains_json(trains: TrainedPart) -> Json:
     """Return what states and events say of a part: nothing where everything trains."""
     if trains.everything:
         return {}

@@ -26,7 +26,7 @@ from fedcore.core.contract.protocols import Aggregator, Bandit, Json, RoundPlan,
 from fedcore.core.errors import JoinRefused, RunError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set
 from fedcore.core.pruning.scope import Removed, class_order, first_orders, frozen_orders, keep_sets_of, order_key
@@ -37,7 +37,7 @@ from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.distilling import distillation_of
 from fedcore.strategies.policy.learning_rate import decay
 from fedcore.strategies.policy.pacer import Paced, Pacer
-from fedcore.strategies.policy.part_choice import WHOLE, Cohort, TrainedPart, trains_json
+from fedcore.strategies.policy.part_choice import WHOLE, Cohort, PartChoice, trains_json
 from fedcore.strategies.policy.sampler import sample_cohort
 from fedcore.strategies.policy.updates import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
 from fedcore.strategies.policy.weights import EXAMPLES, cohort_weights
@@ -56,7 +56,7 @@ class Policy:
     server_optimizer: ServerOptimizer | None = None
     pacer: Pacer | None = None
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # of classes with their own
-    part: TrainedPart = field(default=WHOLE, compare=False)
+    part: PartChoice = field(default=WHOLE, compare=False)
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Json:
@@ -229,7 +229,7 @@ class Policy:
         )
 
     def _training(
-        self, choices: Sequence[Choice], trains: Mapping[str, Trains], round_index: int
+        self, choices: Sequence[Choice], trains: Mapping[str, TrainedPart], round_index: int
     ) -> dict[str, TrainingSpec]:
         """Return how each device trains; those that train alike share one value."""
         asked = {
@@ -238,7 +238,7 @@ class Policy:
         alike = {each: self._training_spec(*each, round_index) for each in set(asked.values())}
         return {device: alike[each] for device, each in asked.items()}
 
-    def _training_spec(self, codec: str, trains: Trains, round_index: int) -> TrainingSpec:
+    def _training_spec(self, codec: str, trains: TrainedPart, round_index: int) -> TrainingSpec:
         training = self.config.training
         return TrainingSpec(
             batch_size=training.batch_size,
@@ -258,7 +258,7 @@ class Policy:
         how = distillation_of(self.config, self.cost, choice, scale)
         return training if how is None else replace(training, distillation=how)
 
-    def _open(self, choice: Choice, weight: int, score: bool, trains: Trains) -> Json:
+    def _open(self, choice: Choice, weight: int, score: bool, trains: TrainedPart) -> Json:
         opened: Json = {
             "counts": list(choice.counts),
             "weight": weight,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fedcore.core.contract.outcome import Outcome, Status
-from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Json
 from fedcore.core.cost.training_step import transfer_seconds
 from fedcore.strategies.policy.cost import Demand
@@ -62,7 +62,7 @@ def told_speed(profile: DeviceProfile) -> Speed:
     )
 
 
-def tried_speed(trial: Trial, flops_per_s: float) -> Tried:
+def tried_speed(trial: SelfMeasurement, flops_per_s: float) -> Tried:
     """Return compute, down and up of a device's own trial, None where it has none; `flops_per_s` is the cost model's.
 
     An uplink that was not tried is taken to be as fast as the downlink.

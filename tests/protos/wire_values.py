@@ -13,7 +13,7 @@ from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry
-from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos import tier_values, values
 from fedcore.protos.tier_values import (
     Holding,
@@ -117,7 +117,7 @@ TRAININGS = st.builds(
     importance=TEXT,
     keep_optimizer=st.booleans(),
     codec=TEXT,
-    trains=st.builds(Trains, factors=st.sampled_from(Factors), first_layer=U32),
+    trains=st.builds(TrainedPart, factors=st.sampled_from(Factors), first_layer=U32),
     distillation=st.none()
     | st.builds(
         Distillation,

@@ -22,11 +22,11 @@ from fedcore.simulation.fleet.availability import Traces
 from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
 from fedcore.simulation.rounds.clock import VirtualClock
-from fedcore.simulation.rounds.dispatch import Waves
+from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
-from fedcore.simulation.workload.workload import Figures, Group, Lesson
+from fedcore.simulation.workload.workload import Figures, Group, GroupResult
 from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import tiny_config, write_model
 
@@ -41,14 +41,14 @@ class NamedWorkload:
     trained: list[tuple[int, str]] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
 
-    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+    def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         yield from map(self._lesson, groups)
 
-    def _lesson(self, group: Group) -> Lesson:
+    def _lesson(self, group: Group) -> GroupResult:
         self.trained += [(group.round, part.device) for part in group.parts]
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
-        return Lesson(
+        return GroupResult(
             figures=tuple("no memory" if part.device in self.failing else figures() for part in group.parts),
             increments={
                 name: np.stack([np.full(shape, value, dtype=np.float32) for value in values])
@@ -160,7 +160,7 @@ def assemble(
     rows = np.arange(ROWS)
     fleet = fleet_of(make_fleet(config, [rows] * devices, ["a", "b", "a", "b", "a"], traces))
     geometry: Geometry = engine.strategy.spec.geometry
-    waves = Waves(
+    waves = DispatchPlanner(
         engine=engine,
         fleet=fleet,
         workload=workload,

@@ -20,7 +20,7 @@ from fedcore.cli.console.settings import (
 if TYPE_CHECKING:
     from fedcore.server.run.ledger import Ledger
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import Scene
+    from fedcore.simulation.setup import SimulationSetup
 
 
 def simulate(
@@ -71,7 +71,9 @@ def simulate(
     say(f"summary: {folder.summary}")
 
 
-def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[Scene, RunFolder, Ledger]":
+def _new(
+    config: Path | None, set_: list[str] | None, run_dir: Path | None
+) -> "tuple[SimulationSetup, RunFolder, Ledger]":
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.server.serve import new_run
     from fedcore.simulation.setup import set_scene
@@ -83,7 +85,7 @@ def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "
     return scene, folder, new_run(folder, scene.config, scene.model)
 
 
-def _earlier(root: Path) -> "tuple[Scene, RunFolder, Ledger]":
+def _earlier(root: Path) -> "tuple[SimulationSetup, RunFolder, Ledger]":
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.server.serve import reopen_run
     from fedcore.simulation.setup import set_scene

@@ -29,7 +29,7 @@ from fedcore.core.aggregation.sums.partial_wire import (
     refuse_others,
     unpack_partial,
 )
-from fedcore.core.aggregation.sums.rank_groups import Stratum, StratumKey, place, place_update
+from fedcore.core.aggregation.sums.rank_groups import RankGroup, StratumKey, place, place_update
 from fedcore.core.aggregation.sums.segments import Segment
 from fedcore.core.aggregation.sums.taking import taken
 from fedcore.core.contract.protocols import AggregateReport
@@ -49,8 +49,8 @@ class FactorPartial:
     """
 
     spec: AdapterSpec
-    whole: Stratum
-    strata: dict[StratumKey, Stratum] = field(default_factory=dict)
+    whole: RankGroup
+    strata: dict[StratumKey, RankGroup] = field(default_factory=dict)
     received: list[NarrowSums] = field(default_factory=list)
     met: set[StratumKey] = field(default_factory=set)
     members: Members = field(default_factory=Members)
@@ -75,7 +75,7 @@ class FactorMean:
 
     def start(self, spec: AdapterSpec, adapter: Tensors | None = None) -> FactorPartial:
         """Return the empty partial, a zero for every value; `adapter` is not needed."""
-        return FactorPartial(spec=spec, whole=Stratum.whole(spec))
+        return FactorPartial(spec=spec, whole=RankGroup.whole(spec))
 
     def check(self, partial: FactorPartial, update: Update) -> None:
         """Return at once: what `verify_update` lets pass can be folded."""
@@ -102,7 +102,7 @@ class FactorMean:
         members = partial.members.with_stack(stack)
         stratum = self._stratum(partial, stack)
         if stratum is None:
-            passing = Stratum(rank=stack.rank, keep_set=stack.keep_set)
+            passing = RankGroup(rank=stack.rank, keep_set=stack.keep_set)
             passing.add_stack(stack, partial.spec)
             place(passing, partial.whole, partial.spec)
         else:
@@ -145,13 +145,13 @@ class FactorMean:
         members = members_of(manifest)
         totals = NarrowSums(entries, spec.shapes(), weight=members.weight)
         refuse_others(entries, totals.wire_names)
-        return FactorPartial(spec=spec, whole=Stratum.whole(spec), received=[totals], members=members)
+        return FactorPartial(spec=spec, whole=RankGroup.whole(spec), received=[totals], members=members)
 
     def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
         """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
-    def _stratum(self, partial: FactorPartial, update: Update | UpdateStack) -> Stratum | None:
+    def _stratum(self, partial: FactorPartial, update: Update | UpdateStack) -> RankGroup | None:
         """Return where to add `update`, None where it is placed by itself: the first of its kind, or no room is left.
 
         A stratum costs as much as placing one update, so that it pays from the third update on; who comes a second
@@ -165,7 +165,7 @@ class FactorMean:
             partial.met.add(key)
             return None
         if key not in partial.strata:
-            new = Stratum(rank=update.rank, keep_set=update.keep_set)
+            new = RankGroup(rank=update.rank, keep_set=update.keep_set)
             held = [spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in (*partial.strata.values(), new)]
             if 8 * sum(held) > max(self.strata_bytes, 4 * spec.num_values()):
                 return None

@@ -25,7 +25,7 @@ from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 
 _WEIGHT_BYTES = 24  # of one layer's weight in the manifest, at most
 
@@ -111,7 +111,7 @@ class LayerMean:
         return self._sums.packed_bytes_bound(spec, devices) + _WEIGHT_BYTES * spec.geometry.layers
 
 
-def _with(weights: tuple[int, ...], trains: Trains, weight: int) -> tuple[int, ...]:
+def _with(weights: tuple[int, ...], trains: TrainedPart, weight: int) -> tuple[int, ...]:
     return tuple(held + weight if trains.layer(layer) else held for layer, held in enumerate(weights))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedcore.core.bandit.tree import SPLIT_COUNT, Leaf, Partition
+from fedcore.core.bandit.tree import SPLIT_COUNT, Box, Partition
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Json
 from fedcore.core.errors import ConfigError
@@ -69,7 +69,7 @@ class SUcb:
         """Return the state after `arm`, as realised, earned `reward`; the leaf that holds it may split."""
         return {"leaves": self._tree.observe(state["leaves"], arm, reward)}
 
-    def _bound(self, leaf: Leaf, spread: float) -> float:
+    def _bound(self, leaf: Box, spread: float) -> float:
         if leaf.pulls <= UNSEEN:
             return math.inf
         return leaf.total / leaf.pulls + self.exploration * math.sqrt(spread / leaf.pulls)

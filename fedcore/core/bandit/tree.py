@@ -24,7 +24,7 @@ from fedcore.core.errors import ConfigError
 SPLIT_COUNT = 3.0  # discounted observations a leaf needs before it may split
 
 
-class Leaf(NamedTuple):
+class Box(NamedTuple):
     """A box of arms: sparsity in [low, high), bins of ranks in [first, last) and of steps in [early, late)."""
 
     low: float
@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
     late: int = 1
 
 
-Leaves = list[list[Any]]  # JSON: the fields of `Leaf`, without the last two where steps are no choice
+Leaves = list[list[Any]]  # JSON: the fields of `Box`, without the last two where steps are no choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +66,15 @@ class Partition:
 
     def start(self) -> Leaves:
         """Return one unseen leaf that holds every arm."""
-        return [self._json(Leaf(low=0.0, high=1.0, first=0, last=len(self.ranks), late=len(self.steps)))]
+        return [self._json(Box(low=0.0, high=1.0, first=0, last=len(self.ranks), late=len(self.steps)))]
 
-    def inside(self, leaves: Leaves, space: ArmSpace) -> list[Leaf]:
+    def inside(self, leaves: Leaves, space: ArmSpace) -> list[Box]:
         """Return the leaves that hold an arm of `space`."""
         ranks, steps = self._bins(self.ranks, space.ranks), self._bins(self.steps, space.steps)
         low, high = space.sparsity_low, space.sparsity_high
         # As in `observe`, only leaves that matter become values of their own.
         return [
-            Leaf(*values)
+            Box(*values)
             for values in leaves
             if values[0] <= high
             and low < values[1]
@@ -82,7 +82,7 @@ class Partition:
             and (len(values) < 8 or _meets(values[6:8], steps))
         ]
 
-    def draw(self, leaf: Leaf, space: ArmSpace, rng: np.random.Generator) -> Arm:
+    def draw(self, leaf: Box, space: ArmSpace, rng: np.random.Generator) -> Arm:
         """Return a uniform arm of the part of `leaf` that lies in `space`."""
         low, high = max(leaf.low, space.sparsity_low), min(leaf.high, space.sparsity_high)
         sparsity = min(high, max(low, float(rng.uniform(low, high))))
@@ -104,13 +104,13 @@ class Partition:
             count, total = count * self.discount, total * self.discount
             held = low <= arm.sparsity < high and first <= rank_bin < last
             if held and (not rest or rest[0] <= step_bin < rest[1]):
-                hit = Leaf(*values)._replace(pulls=count + 1, total=total + reward)
+                hit = Box(*values)._replace(pulls=count + 1, total=total + reward)
                 after += [self._json(leaf) for leaf in self._split(hit, arm.sparsity, rank_bin, step_bin)]
             else:
                 after.append([low, high, first, last, count, total, *rest])
         return after
 
-    def _split(self, leaf: Leaf, sparsity: float, rank_bin: int, step_bin: int) -> list[Leaf]:
+    def _split(self, leaf: Box, sparsity: float, rank_bin: int, step_bin: int) -> list[Box]:
         """Cut at the arm: sparsities below it from the rest, or its rank or steps from the next lower one."""
         widths = (
             leaf.high - leaf.low,
@@ -134,7 +134,7 @@ class Partition:
     def _bins(self, axis: tuple[int, ...], values: Sequence[int]) -> list[int]:
         return [_bin(axis, value) for value in values]
 
-    def _json(self, leaf: Leaf) -> list[Any]:
+    def _json(self, leaf: Box) -> list[Any]:
         return list(leaf[:6] if len(self.steps) == 1 else leaf)
 
 

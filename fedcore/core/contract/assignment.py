@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class TrainingSpec:
     importance: str  # a name of fedcore.core.pruning.criteria.CRITERIA
     keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
     codec: str  # e.g. "identity", "bf16+zstd"
-    trains: Trains = EVERYTHING  # what is not frozen, and so sent
+    trains: TrainedPart = EVERYTHING  # what is not frozen, and so sent
     distillation: Distillation | None = None  # of a device that is cut, from the dense model
     balanced: bool = False  # draw labels in the fleet's shares, where those are told: fedcore.core.data.label_prior
 

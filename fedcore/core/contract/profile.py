@@ -22,7 +22,7 @@ def check_network(network: str, what: str = "network class") -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class SelfMeasurement:
     """What a device measured of itself before it joined; 0 is not measured. Raises ConfigError below 0."""
 
     gflops: float = 0.0  # operations per second in training, 1e9; emulated slowness is in it
@@ -54,7 +54,7 @@ class DeviceProfile:
     label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
     network: str = ""  # what kind of network it hangs on, such as "5g" or "wifi"; empty is unknown
     codecs: tuple[str, ...] = ()  # codec parts it can encode; empty: those of the first version
-    trial: Trial = Trial()
+    trial: SelfMeasurement = SelfMeasurement()
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import EVERYTHING, Trains, ZeroFilled
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart, ZeroFilled
 
 MAX_ABS_VALUE = 2.0**6  # bound of one increment; the integer path's overflow proof needs it
 
@@ -31,7 +31,7 @@ class Update:
     rank: int
     keep_set: KeepSet
     tensors: Mapping[str, NDArray[np.float32]]
-    trains: Trains = EVERYTHING
+    trains: TrainedPart = EVERYTHING
     verified: bool = False
 
     @property

@@ -14,7 +14,7 @@ from fedcore.core.contract.update import MAX_ABS_VALUE, Update, peak, verify_upd
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import EVERYTHING, Trains, ZeroFilled
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart, ZeroFilled
 
 Refused = tuple[tuple[str, str], ...]  # (device, what is wrong with its update)
 
@@ -34,7 +34,7 @@ class UpdateStack:
     rank: int
     keep_set: KeepSet
     tensors: Mapping[str, NDArray[np.float32]]
-    trains: Trains = EVERYTHING
+    trains: TrainedPart = EVERYTHING
     verified: bool = False
 
     def __post_init__(self) -> None:

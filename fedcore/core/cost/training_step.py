@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MIB = 2**20
 FLOAT_BYTES = 4  # factors, head, their gradients and moments are float32 whatever the base
@@ -30,7 +30,7 @@ def training_memory_mb(
     max_length: int,
     dtype_bytes: int,
     num_labels: int,
-    trains: Trains = EVERYTHING,
+    trains: TrainedPart = EVERYTHING,
 ) -> float:
     """Return the estimated peak of live tensor memory in one training step, MiB.
 
@@ -71,13 +71,19 @@ def base_parameters(geometry: Geometry, *, heads: int, channels: int) -> int:
     return embeddings + norm + geometry.layers * per_layer + geometry.kept_params(heads=heads, channels=channels)
 
 
-def trained_layers(geometry: Geometry, trains: Trains) -> int:
+def trained_layers(geometry: Geometry, trains: TrainedPart) -> int:
     """Return the number of layers whose adapters train."""
     return max(0, geometry.layers - trains.first_layer)
 
 
 def trained_values(
-    geometry: Geometry, *, heads: int, channels: int, rank: int, targets: tuple[str, ...], trains: Trains = EVERYTHING
+    geometry: Geometry,
+    *,
+    heads: int,
+    channels: int,
+    rank: int,
+    targets: tuple[str, ...],
+    trains: TrainedPart = EVERYTHING,
 ) -> int:
     """Return the number of values of the LoRA factors that train, which an update holds beside the head's."""
     axes = {Factors.A: (1,), Factors.B: (0,), Factors.BOTH: (0, 1)}[trains.factors]  # of (out, in)
@@ -119,7 +125,7 @@ def step_seconds(
     max_length: int,
     flops_per_s: float,
     slowdown: float = 1.0,
-    trains: Trains = EVERYTHING,
+    trains: TrainedPart = EVERYTHING,
 ) -> float:
     """Return the seconds of one training step on a device that does `flops_per_s` / `slowdown`.
 
@@ -176,7 +182,7 @@ class _Work:
     targets: tuple[str, ...]
     tokens: int
     dtype_bytes: int
-    trains: Trains = EVERYTHING
+    trains: TrainedPart = EVERYTHING
 
     @property
     def trained_layers(self) -> int:

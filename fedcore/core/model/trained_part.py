@@ -26,7 +26,7 @@ class Factors(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trains:
+class TrainedPart:
     """The factors that train, from the adapted layer `first_layer` (from 0) to the output; the head always does.
 
     A `first_layer` beyond the last layer trains the head alone. Raises ConfigError for one below 0.
@@ -62,7 +62,7 @@ class Trains:
         return {name: tensors[name] for name in tensors if self.has(name)}
 
 
-EVERYTHING = Trains()
+EVERYTHING = TrainedPart()
 
 
 class ZeroFilled(Mapping[str, NDArray[np.float32]]):

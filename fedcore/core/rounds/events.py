@@ -51,7 +51,7 @@ class UpdateArrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateRejected:
+class UpdateRefused:
     """An upload did not fit its assignment; the device's part in this round is over."""
 
     device: str
@@ -101,5 +101,5 @@ class Stop:
 
 
 Event = (
-    Started | Joined | Left | Alive | UpdateArrived | UpdateRejected | PartialArrived | Planned | TurnDone | Tick | Stop
+    Started | Joined | Left | Alive | UpdateArrived | UpdateRefused | PartialArrived | Planned | TurnDone | Tick | Stop
 )

@@ -23,7 +23,7 @@ from fedcore.core.rounds.commands import Command
 from fedcore.core.rounds.partials import partial_arrived
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.result import MemberStatus, RoundResult
-from fedcore.core.rounds.state import Member, Phase, RoundState, Session
+from fedcore.core.rounds.state import Member, Phase, Presence, RoundState
 from fedcore.core.rounds.waking import schedule
 
 Step = tuple[RoundState, tuple[Command, ...]]
@@ -68,7 +68,7 @@ def _handle(state: RoundState, event: events.Event) -> Step:
             return _alive(state, event)
         case events.UpdateArrived():
             return _update_arrived(_renew(state, event.device), event)
-        case events.UpdateRejected():
+        case events.UpdateRefused():
             return _update_rejected(_renew(state, event.device), event)
         case events.PartialArrived():
             return partial_arrived(state, event)
@@ -97,7 +97,7 @@ def _joined(state: RoundState, event: events.Joined) -> Step:
     out: tuple[Command, ...] = ()
     if known is not None and known.connected:
         out = (commands.Fence(device=event.device, epoch=known.epoch),)
-    session = Session(epoch=event.epoch, connected=True, seen_s=state.now_s)
+    session = Presence(epoch=event.epoch, connected=True, seen_s=state.now_s)
     state = replace(state.with_session(event.device, session), fresh=True)
     member = state.members.get(event.device)
     if member is None or member.status not in (None, MemberStatus.LOST):
@@ -131,7 +131,7 @@ def _renew(state: RoundState, device: str) -> RoundState:
     if known is None:
         return state
     returned = not state.in_lease(known)
-    state = state.with_session(device, Session(epoch=known.epoch, connected=known.connected, seen_s=state.now_s))
+    state = state.with_session(device, Presence(epoch=known.epoch, connected=known.connected, seen_s=state.now_s))
     if returned and known.connected and not state.fresh:
         state = replace(state, fresh=True)
     member = state.members.get(device)
@@ -168,7 +168,7 @@ def _refusal(state: RoundState, device: str, index: int) -> Command:
     return commands.RefuseLate(device=device, round=index)
 
 
-def _update_rejected(state: RoundState, event: events.UpdateRejected) -> Step:
+def _update_rejected(state: RoundState, event: events.UpdateRefused) -> Step:
     member = state.members.get(event.device)
     if event.round != state.round or member is None or member.status not in (None, MemberStatus.LOST):
         return state, ()

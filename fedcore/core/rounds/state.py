@@ -20,7 +20,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Presence:
     """The newest session of one device."""
 
     epoch: int
@@ -51,7 +51,7 @@ class RoundState:
     round: int = 1  # open, being planned, or waited for; counts from 1, void rounds included
     void_streak: int = 0  # void rounds in a row, up to now
     void_rounds: int = 0  # void rounds in all
-    sessions: Overlay[Session] = field(default_factory=Overlay)
+    sessions: Overlay[Presence] = field(default_factory=Overlay)
     connected: int = 0  # sessions with an open stream
     members: Overlay[Member] = field(default_factory=Overlay)  # of the open round, else empty
     pending: int = 0  # members without a status
@@ -86,7 +86,7 @@ class RoundState:
         """Whether the roster has the devices that are needed; seldom has to look at it."""
         return self.connected >= self.devices_needed and len(self.roster) >= self.devices_needed
 
-    def in_lease(self, session: Session) -> bool:
+    def in_lease(self, session: Presence) -> bool:
         """Whether this session gave a sign of life within the lease."""
         return self.now_s < session.seen_s + self.policy.lease_s
 
@@ -100,7 +100,7 @@ class RoundState:
         """Return the state at this time, or its own where that is later."""
         return self._changed({"now_s": now_s}) if now_s > self.now_s else self
 
-    def with_session(self, device: str, session: Session) -> "RoundState":
+    def with_session(self, device: str, session: Presence) -> "RoundState":
         """Return the state with another newest session of a device."""
         known = self.sessions.get(device)
         connected = self.connected + session.connected - (known is not None and known.connected)

@@ -6,7 +6,7 @@ from fedcore.core.rounds import events
 from fedcore.core.rounds.commands import WakeAt
 from fedcore.core.rounds.state import Phase, RoundState
 
-_DEVICE_EVENTS = (events.Joined, events.Left, events.Alive, events.UpdateArrived, events.UpdateRejected)
+_DEVICE_EVENTS = (events.Joined, events.Left, events.Alive, events.UpdateArrived, events.UpdateRefused)
 
 
 def schedule(state: RoundState, event: events.Event) -> tuple[RoundState, tuple[WakeAt, ...]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.core.model.module_paths import module_path
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
 
@@ -63,7 +63,7 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
             setattr(holder, name, original)
 
 
-def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.float32]], trains: Trains) -> None:
+def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.float32]], trains: TrainedPart) -> None:
     """Give every layer the factors that do not train, out of an adapter by canonical name."""
     for key, layer in layers.items():
         for name, scale in ((f"{key}.A", 1.0), (f"{key}.B", layer.scale)):

@@ -15,7 +15,7 @@ PLACES = 3  # padded places in attention per token of a pass; reviews of a sente
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class BatchSchedule:
     """Row numbers within the device's shard, as `fedcore.nn.training.train` draws them."""
 
     probe: Indices
@@ -40,10 +40,10 @@ class Schedule:
 
 def schedule(
     rows: EncodedRows, seed: int, *, batch_size: int, steps: int, draws: Sequence[int] | None = None
-) -> Schedule:
+) -> BatchSchedule:
     """Return the batches of one device; `draws` as in `epoch_batches`."""
     stream = epoch_batches(rows, batch_size, generator(seed, "batches"), draws)
-    return Schedule(
+    return BatchSchedule(
         probe=probe_indices(len(rows), batch_size),
         steps=tuple(next(stream) for _ in range(steps)),
         calibration=next(stream),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.optim.adamw import adamw
 
 from fedcore.core.errors import ModelError
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of, trainable_parameters
 from fedcore.nn.training.moments import BETAS, Moment, Moments
@@ -34,7 +34,7 @@ class Layout:
     spans: dict[str, slice]
 
     @staticmethod
-    def of(classifier: Classifier, trains: Trains = EVERYTHING) -> "Layout":
+    def of(classifier: Classifier, trains: TrainedPart = EVERYTHING) -> "Layout":
         """Return the layout of what trains of the classifier's adapter, at its present rank, and head."""
         parameters = trains.of(trainable_parameters(classifier))
         shapes = {name: tuple(each.shape) for name, each in parameters.items()}

@@ -26,7 +26,7 @@ from fedcore.nn.batched.forward import batched_logits, cross_entropies, device_m
 from fedcore.nn.batched.lora import StackedLora, freeze, put_factors, stacked
 from fedcore.nn.batched.packed_attention import packed
 from fedcore.nn.batched.packed_rows import PackedBatch, TokenTable
-from fedcore.nn.batched.schedule import Indices, Schedule, passes, schedule
+from fedcore.nn.batched.schedule import BatchSchedule, Indices, passes, schedule
 from fedcore.nn.batched.scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
 from fedcore.nn.batched.stacked_state import Layout, StackedState
 from fedcore.nn.criteria.layer_inputs import calibration_failed
@@ -142,7 +142,7 @@ class _Run:
         layers: Mapping[str, StackedLora],
         state: StackedState,
         tasks: Sequence[VirtualTask],
-        plans: Sequence[Schedule],
+        plans: Sequence[BatchSchedule],
         *,
         spec: TrainingSpec,
         max_tokens: int,

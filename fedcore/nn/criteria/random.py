@@ -18,7 +18,7 @@ from fedcore.nn.training.objective import PLAIN, Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChanceScorer:
+class RandomScorer:
     """Random scores, equal for equal seeds."""
 
     seed: int

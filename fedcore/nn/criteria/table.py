@@ -11,7 +11,7 @@ from fedcore.nn.criteria.l0 import FIRST, L0Scorer
 from fedcore.nn.criteria.layer_inputs import InputScorer
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.magnitude import MagnitudeScorer
-from fedcore.nn.criteria.random import ChanceScorer
+from fedcore.nn.criteria.random import RandomScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.criteria.wanda_sp import wanda_sp
 from fedcore.nn.training.group_state import GroupState
@@ -34,7 +34,7 @@ SCORERS: Mapping[str, Callable[[Beginning], Scorer]] = {
     "wanda-sp": lambda begin: InputScorer(rule=wanda_sp),
     "flap": lambda begin: InputScorer(rule=flap),
     "amp": lambda begin: InputScorer(rule=amp),
-    "random": lambda begin: ChanceScorer(seed=begin.seed),
+    "random": lambda begin: RandomScorer(seed=begin.seed),
     "l0": lambda begin: L0Scorer(begin.state or GroupState.full(begin.geometry, FIRST), seed=begin.seed),
 }
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, factors, trainable_parameters
 
 
 @contextmanager
-def training_only(classifier: Classifier, trains: Trains) -> Iterator[dict[str, nn.Parameter]]:
+def training_only(classifier: Classifier, trains: TrainedPart) -> Iterator[dict[str, nn.Parameter]]:
     """Yield the parameters that train, by canonical name; within, those of factors and head that do not are frozen."""
     parameters = trainable_parameters(classifier)
     frozen = [each for name, each in parameters.items() if not trains.has(name)]

@@ -150,7 +150,7 @@ class _Loop:
         self.importances: list[float] = []
         self.peak_memory_mb = 0.0
 
-    def step(self, step: int, batch: Batch, lesson: "Lesson | None", *, measured: bool) -> None:
+    def step(self, step: int, batch: Batch, lesson: "TeacherTargets | None", *, measured: bool) -> None:
         """Take one optimiser step, with its memory `measured` or not."""
         meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
@@ -176,7 +176,7 @@ class _Loop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class TeacherTargets:
     """What a teacher said of one batch."""
 
     logits: NDArray[np.float32]  # (rows, labels)
@@ -190,7 +190,7 @@ def training_step(
     *,
     step: int = 1,
     objective: Objective = PLAIN,
-    lesson: Lesson | None = None,
+    lesson: TeacherTargets | None = None,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
     """Take one optimiser step on `batch` and return its cross-entropy; gradients are dropped afterwards.
@@ -220,7 +220,7 @@ def training_step(
 
 def _lessons(
     spec: TrainingSpec, teacher: Teacher | None, rows: EncodedRows, chosen: Sequence[NDArray[np.int64]]
-) -> list[Lesson | None]:
+) -> list[TeacherTargets | None]:
     """Ask the teacher about all rows of the `chosen` batches at once, and part its answers among them."""
     how = spec.distillation
     if how is None or not chosen:
@@ -228,7 +228,7 @@ def _lessons(
     if teacher is None:
         raise ValueError("the spec asks for distillation; give the teacher")
     answers = teacher(rows, np.unique(np.concatenate(chosen)))
-    return [Lesson(logits=answers[indices], how=how) for indices in chosen]
+    return [TeacherTargets(logits=answers[indices], how=how) for indices in chosen]
 
 
 def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> int:

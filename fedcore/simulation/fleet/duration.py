@@ -8,9 +8,9 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
 from fedcore.core.cost.training_step import forward_flops, step_seconds, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.criteria import CRITERIA
-from fedcore.simulation.fleet.faults import Luck
+from fedcore.simulation.fleet.faults import FaultDraw
 
 PROBES = 2  # forward passes: the loss before and after
 _KNOWN = 1 << 12
@@ -43,19 +43,19 @@ class TrainCost:
         return assignment.local_steps * flops / self.flops_per_s
 
 
-def download_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+def download_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
     """Return the seconds in which a device brings so many bytes."""
     return transfer_seconds(num_bytes, profile.downlink_mbps * luck.downlink)
 
 
-def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: Luck) -> float:
+def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
     """Return the seconds in which a device sends so many bytes."""
     return transfer_seconds(num_bytes, profile.uplink_mbps * luck.uplink)
 
 
 @lru_cache(_KNOWN)
 def _step_and_forward(
-    cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int, trains: Trains
+    cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int, trains: TrainedPart
 ) -> tuple[float, float]:
     step_s = step_seconds(
         cost.spec.geometry,

@@ -11,7 +11,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Luck:
+class FaultDraw:
     """Factors of both links' speed, and where in its work the device fails or vanishes: a share in (0, 1), or never."""
 
     uplink: float = 1.0
@@ -20,10 +20,12 @@ class Luck:
     vanishes_at: float | None = None
 
 
-_NOTHING = Luck()
+_NOTHING = FaultDraw()
 
 
-def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int, now_s: float = 0.0) -> Luck:
+def draw_luck(
+    kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int, now_s: float = 0.0
+) -> FaultDraw:
     """Return the luck of a device's `attempt` (from 0) at the assignment of a round, which it gets at `now_s`."""
     if not (kind.link_sigma or kind.dropout or kind.failure):
         return _NOTHING
@@ -41,7 +43,7 @@ def draw_luck(kind: ClassConfig, device: str, *, round_index: int, attempt: int,
     def moment(what: str, share: float) -> float | None:
         return draw(f"{what}-at") if share and draw(what) < share else None
 
-    return Luck(
+    return FaultDraw(
         uplink=speed("uplink"),
         downlink=speed("downlink"),
         fails_at=moment("failure", kind.failure),

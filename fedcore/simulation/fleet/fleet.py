@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.config.tables import ClassConfig, Config
-from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import JoinRefused
 from fedcore.core.seeds import uniform
@@ -71,7 +71,7 @@ def _speed(bounds: Sequence[float], same: float, device: str, seed: int) -> floa
     return float(slowest * (fastest / slowest) ** uniform(seed, "place", device))
 
 
-def _trial(config: Config, kind: ClassConfig, profile: DeviceProfile) -> Trial:
+def _trial(config: Config, kind: ClassConfig, profile: DeviceProfile) -> SelfMeasurement:
     return drawn_trial(
         config.run.seed,
         profile.name,

@@ -12,10 +12,10 @@ from fedcore.core.contract.outcome import DeviceReport
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.server.aggregate.engine import Engine
 from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
-from fedcore.simulation.fleet.faults import Luck, draw_luck
+from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
-from fedcore.simulation.workload.workload import Figures, Group, Lesson, Part, Workload, in_groups
+from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part, Workload, in_groups
 
 
 class Ending(StrEnum):
@@ -52,7 +52,7 @@ class _Plan:
 
     part: Part
     pushed: Pushed
-    luck: Luck
+    luck: FaultDraw
     bytes_down: int
     download_s: float
     train_s: float
@@ -63,7 +63,7 @@ class _Plan:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Waves:
+class DispatchPlanner:
     """Carries waves out, group by group, so that memory grows with `chunk_devices` and not with the cohort."""
 
     engine: Engine
@@ -115,7 +115,7 @@ class Waves:
             train_s=self.cost.seconds(part.assignment, device.profile),
         )
 
-    def _group(self, group: Group, lesson: Lesson, plans: Sequence[_Plan]) -> Iterator[Ended]:
+    def _group(self, group: Group, lesson: GroupResult, plans: Sequence[_Plan]) -> Iterator[Ended]:
         sent = self.traffic.up(group, lesson.increments)
         counted: list[int] = []
         reports: list[DeviceReport] = []
@@ -138,7 +138,7 @@ class Waves:
                 yield Ended(device=device, at_s=at_s, ending=Ending.ARRIVED)
 
     def _fold(
-        self, group: Group, lesson: Lesson, sent: Sent, rows: Sequence[int], reports: Sequence[DeviceReport]
+        self, group: Group, lesson: GroupResult, sent: Sent, rows: Sequence[int], reports: Sequence[DeviceReport]
     ) -> dict[str, str]:
         if not rows:
             return {}

@@ -23,7 +23,7 @@ from fedcore.server.run.run_log import RunLog
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.fleet.presence import Presence
 from fedcore.simulation.rounds.clock import VirtualClock
-from fedcore.simulation.rounds.dispatch import Ended, Ending, Pushed, Waves
+from fedcore.simulation.rounds.dispatch import DispatchPlanner, Ended, Ending, Pushed
 
 FOREVER_S = 1e15  # the machine's lease: virtual devices need no heartbeat, their absence is told
 
@@ -35,7 +35,7 @@ class Driver:
     machine: RoundState
     engine: Engine
     fleet: VirtualFleet
-    waves: Waves
+    waves: DispatchPlanner
     log: RunLog
     clock: VirtualClock
     lease_s: float
@@ -193,7 +193,7 @@ class Driver:
                 self._vanish(name, epoch)
             case Ending.FAILED if self._presence[name].epoch == epoch and self._presence[name].here:
                 self.log.event("failed", device=name, round=number, message=ended.message)
-                self._feed(events.UpdateRejected(device=name, round=number, now_s=now_s))
+                self._feed(events.UpdateRefused(device=name, round=number, now_s=now_s))
             case _:
                 pass  # it had gone before it could say so, or its round had closed
 

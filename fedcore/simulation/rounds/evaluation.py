@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.client.evaluation.judge import Judge
+from fedcore.client.evaluation.judge import ModelEvaluator
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, EvaluateTask, EvaluatorResult, ExportOutcome, ExportTask
 from fedcore.server.aggregate.engine import Engine
@@ -14,10 +14,10 @@ from fedcore.transport.payload import put_blob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judging:
+class RunEvaluation:
     """Measures with `judge` and writes results where a coordinator writes an evaluator's."""
 
-    judge: Judge
+    judge: ModelEvaluator
     engine: Engine
     folder: RunFolder
     log: RunLog

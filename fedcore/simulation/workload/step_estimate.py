@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedcore.core.cost.training_step import training_memory_mb
 from fedcore.core.model.geometry import Geometry
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.nn.training.step_memory import StepMemory
 
 _TOKENS = 64  # of the second point of the cost model's straight line
@@ -26,7 +26,7 @@ class ModelKind:
 
 
 def estimated(
-    measured: StepMemory, kind: ModelKind, *, counts: tuple[int, int], rank: int, trains: Trains = EVERYTHING
+    measured: StepMemory, kind: ModelKind, *, counts: tuple[int, int], rank: int, trains: TrainedPart = EVERYTHING
 ) -> StepMemory:
     """Return the memory of a step with so many head units and channels kept, at `rank`.
 
@@ -40,7 +40,7 @@ def estimated(
     )
 
 
-def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int, trains: Trains) -> StepMemory:
+def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int, trains: TrainedPart) -> StepMemory:
     heads, channels = counts
 
     def at(tokens: int) -> float:

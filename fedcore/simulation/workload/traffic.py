@@ -15,7 +15,7 @@ from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.cost.training_step import trained_values
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.protos.values import BlobRef
 from fedcore.server.aggregate.uploads import SCORE_CODEC, score_shapes
 from fedcore.simulation.workload.workload import Group, Part, Stacked
@@ -155,7 +155,7 @@ def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> 
 
 
 @lru_cache(1 << 12)
-def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: Trains) -> int:
+def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: TrainedPart) -> int:
     factors = trained_values(
         spec.geometry, heads=heads, channels=channels, rank=rank, targets=spec.targets, trains=trains
     )

@@ -13,7 +13,7 @@ from fedcore.client.training.trainer import Arrays, ModelSource, kept_moments, l
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import Trains
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.nn.batched.schedule import schedule
 from fedcore.nn.batched.train import VirtualTask, train_batched
@@ -78,7 +78,7 @@ class VirtualTrainer:
     _base: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
-    _memory: dict[tuple[int, Trains], StepMemory] = field(default_factory=dict)  # of the dense model
+    _memory: dict[tuple[int, TrainedPart], StepMemory] = field(default_factory=dict)  # of the dense model
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""

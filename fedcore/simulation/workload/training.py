@@ -12,7 +12,7 @@ from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.device_states import DeviceStates
 from fedcore.simulation.workload.pool import TrainerPool
 from fedcore.simulation.workload.trainer import Order, Task
-from fedcore.simulation.workload.workload import Figures, Group, Lesson
+from fedcore.simulation.workload.workload import Figures, Group, GroupResult
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,12 +25,12 @@ class TrainingWorkload:
     states: DeviceStates
     batched: bool
 
-    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+    def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Train group by group; what their devices would keep is prepared until the round has closed."""
         answers = self.pool.run([self._order(group) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
             self._prepare(group, answer.figures, answer.states)
-            yield Lesson(figures=answer.figures, increments=answer.increments)
+            yield GroupResult(figures=answer.figures, increments=answer.increments)
 
     def _order(self, group: Group) -> Order:
         asked = group.assignment

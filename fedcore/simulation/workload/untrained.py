@@ -9,7 +9,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.rounds.result import RoundResult
 from fedcore.core.seeds import uniform
 from fedcore.simulation.workload.loss_curve import LossCurve, effective
-from fedcore.simulation.workload.workload import Figures, Group, Lesson, Part
+from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part
 from fedcore.strategies.policy.cost import RoundCost
 
 _NORMAL = NormalDist()
@@ -28,10 +28,10 @@ class CurveWorkload:
     progress: float = 0.0
     _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
 
-    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+    def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Yield the groups' losses; nothing is trained."""
         for group in groups:
-            yield Lesson(figures=tuple(self._figures(part) for part in group.parts), increments=None)
+            yield GroupResult(figures=tuple(self._figures(part) for part in group.parts), increments=None)
 
     def settle(self, closed: RoundResult) -> None:
         """Let a counted round move the fleet on."""

@@ -53,7 +53,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class GroupResult:
     """What a group's training came to: per device its figures, or why it failed.
 
     `increments` has a row for every device, in device coordinates and with the LoRA scale folded in; the rows of
@@ -67,7 +67,7 @@ class Lesson:
 class Workload(Protocol):
     """Trains virtual devices; whatever it keeps between rounds is its own."""
 
-    def train(self, groups: Sequence[Group]) -> Iterator[Lesson]:
+    def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Yield what each group's devices learned, in the order of the groups."""
         ...
 

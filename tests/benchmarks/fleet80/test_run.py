@@ -17,7 +17,7 @@ from benchmarks.fleet80.run import run_case
 from benchmarks.fleet80.stored import Result, load
 from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.variants import VARIANTS
-from fedcore.simulation.rounds.evaluation import Judging
+from fedcore.simulation.rounds.evaluation import RunEvaluation
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
 
@@ -121,7 +121,7 @@ def test_a_round_that_closed_unmeasured_is_measured_when_the_run_goes_on(
     expected = ground.run(case)
 
     class Interrupted(Examiner):
-        def __call__(self, judging: Judging) -> None:
+        def __call__(self, judging: RunEvaluation) -> None:
             if judging.engine.model.adapter.round == number:
                 raise Stopped
             super().__call__(judging)

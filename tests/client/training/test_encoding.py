@@ -12,7 +12,7 @@ from fedcore.client.training.trainer import Trained
 from fedcore.core.codec.chain import decode
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from tests.client.conftest import GEOMETRY, WELCOME, Bench, make_work
 from tests.tiny_run import small_update
@@ -33,7 +33,7 @@ class Books:
 
     make_bench: MakeBench
     codec: str = CODEC
-    parts: tuple[Trains, ...] = (EVERYTHING,)  # in turn
+    parts: tuple[TrainedPart, ...] = (EVERYTHING,)  # in turn
     bench: Bench = field(init=False)
     meant: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     said: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ async def test_the_books_balance_over_any_lives(seed: int, make_bench: MakeBench
 
 
 async def test_the_books_balance_where_parts_take_turns(make_bench: MakeBench) -> None:
-    books = Books(make_bench, parts=(Trains(factors=Factors.A), Trains(factors=Factors.B)))
+    books = Books(make_bench, parts=(TrainedPart(factors=Factors.A), TrainedPart(factors=Factors.B)))
     await books.start()
     for number, fate in enumerate(("counted", "counted", "late", "void", "counted", "counted", "counted"), start=1):
         await books.live(number, fate)

@@ -13,11 +13,11 @@ from fedcore.core.aggregation.layer_mean import LayerMean
 from fedcore.core.aggregation.sums.partial_wire import pack_partial, unpack_partial
 from fedcore.core.contract.update import verify_update
 from fedcore.core.errors import ProtocolError, UpdateRejected
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from tests.core.aggregation.cohort import make_cohort, make_spec, same_bits, trained_adapter
 
 SPEC = make_spec("gqa")
-DEPTHS = (EVERYTHING, Trains(first_layer=1), Trains(first_layer=1), Trains(first_layer=2))
+DEPTHS = (EVERYTHING, TrainedPart(first_layer=1), TrainedPart(first_layer=1), TrainedPart(first_layer=2))
 
 
 def cohort(parts, seed=0):
@@ -59,7 +59,7 @@ def test_where_all_train_everything_it_is_the_factor_mean():
 
 
 def test_a_layer_nobody_trained_keeps_its_bits():
-    adapter, updates = trained_adapter(SPEC, np.random.default_rng(1)), cohort((Trains(first_layer=1),) * 2)
+    adapter, updates = trained_adapter(SPEC, np.random.default_rng(1)), cohort((TrainedPart(first_layer=1),) * 2)
     after, _ = LayerMean().finish(folded(LayerMean(), updates), adapter)
     for name, value in adapter.items():
         assert (after[name].tobytes() == value.tobytes()) == name.startswith("layers.0."), name

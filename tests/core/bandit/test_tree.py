@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.core.bandit.tree import Leaf, Partition
+from fedcore.core.bandit.tree import Box, Partition
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.errors import ConfigError
@@ -22,7 +22,7 @@ def holding(leaves, arm):
     at = [sum(each <= value for each in axis[1:]) for axis, value in ((RANKS, arm.rank), (STEPS, arm.steps))]
     return [
         each
-        for each in (Leaf(*values) for values in leaves)
+        for each in (Box(*values) for values in leaves)
         if each.low <= arm.sparsity < each.high and each.first <= at[0] < each.last and each.early <= at[1] < each.late
     ]
 
@@ -98,7 +98,7 @@ def test_leaves_have_no_steps_where_they_are_no_choice():
     plain = Partition(ranks=RANKS, discount=1.0, min_width=0.1)
     assert plain.start() == [[0.0, 1.0, 0, 4, 0.0, 0.0]]
     arm = plain.draw(
-        Leaf(*plain.start()[0]), ArmSpace(sparsity_low=0, sparsity_high=0, ranks=(4,)), np.random.default_rng(0)
+        Box(*plain.start()[0]), ArmSpace(sparsity_low=0, sparsity_high=0, ranks=(4,)), np.random.default_rng(0)
     )
     assert arm == Arm(sparsity=0.0, rank=4, steps=0)
 

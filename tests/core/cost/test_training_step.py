@@ -13,7 +13,7 @@ from fedcore.core.cost.training_step import (
 )
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry, geometry_from_config
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MINILM = geometry_from_config(
     {
@@ -85,12 +85,12 @@ def test_multi_query_attention_keeps_its_only_key_and_value():
         (263.8, {"rank": 32}),
         (164.4, {"channels": 384}),
         (201.7, {"batch_size": 8, "max_length": 128, "targets": ("q", "v")}),
-        (246.6, {"trains": Trains(factors=Factors.A)}),
-        (199.6, {"trains": Trains(factors=Factors.B)}),
-        (149.2, {"trains": Trains(first_layer=4)}),
-        (152.5, {"trains": Trains(factors=Factors.B, first_layer=3)}),
-        (181.0, {"trains": Trains(factors=Factors.A), "dtype_bytes": 2}),
-        (107.8, {"trains": Trains(factors=Factors.B), "dtype_bytes": 2}),
+        (246.6, {"trains": TrainedPart(factors=Factors.A)}),
+        (199.6, {"trains": TrainedPart(factors=Factors.B)}),
+        (149.2, {"trains": TrainedPart(first_layer=4)}),
+        (152.5, {"trains": TrainedPart(factors=Factors.B, first_layer=3)}),
+        (181.0, {"trains": TrainedPart(factors=Factors.A), "dtype_bytes": 2}),
+        (107.8, {"trains": TrainedPart(factors=Factors.B), "dtype_bytes": 2}),
     ],
 )
 def test_memory_is_within_four_percent_of_measurements(measured_mb, changes):
@@ -144,11 +144,11 @@ def test_a_step_of_a_part_forms_only_its_own_gradients():
     assert ins == outs
     for trains, expected in (
         (EVERYTHING, 2 * base + 3 * adapters),
-        (Trains(factors=Factors.A), 2 * base + 2.5 * adapters),
-        (Trains(factors=Factors.B), 2 * base + 2.5 * adapters),
-        (Trains(first_layer=2), (1 + 4 / 6) * base + (1 + 2 * 4 / 6) * adapters),
-        (Trains(first_layer=6), base + adapters),
-        (Trains(first_layer=9), base + adapters),
+        (TrainedPart(factors=Factors.A), 2 * base + 2.5 * adapters),
+        (TrainedPart(factors=Factors.B), 2 * base + 2.5 * adapters),
+        (TrainedPart(first_layer=2), (1 + 4 / 6) * base + (1 + 2 * 4 / 6) * adapters),
+        (TrainedPart(first_layer=6), base + adapters),
+        (TrainedPart(first_layer=9), base + adapters),
     ):
         found = step_seconds(MINILM, **shape, flops_per_s=1.0, trains=trains)
         assert found == pytest.approx(expected, rel=1e-12) and (not trains.everything or found == expected)
@@ -159,9 +159,9 @@ def test_values_of_a_part_are_counted_by_factor_and_layer():
     a, b = 384 + 384 + 100, 192 + 100 + 384
     for trains, expected in (
         (EVERYTHING, 6 * 2 * (a + b)),
-        (Trains(factors=Factors.A), 6 * 2 * a),
-        (Trains(factors=Factors.B, first_layer=4), 2 * 2 * b),
-        (Trains(first_layer=7), 0),
+        (TrainedPart(factors=Factors.A), 6 * 2 * a),
+        (TrainedPart(factors=Factors.B, first_layer=4), 2 * 2 * b),
+        (TrainedPart(first_layer=7), 0),
     ):
         assert trained_values(MINILM, **counts, trains=trains) == expected
 

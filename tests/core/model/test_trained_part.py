@@ -10,22 +10,22 @@ from fedcore.core.aggregation.table import AGGREGATORS, make_aggregator
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.contract.update_stack import UpdateStack, verify_stack
 from fedcore.core.errors import ConfigError, UpdateRejected
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains, ZeroFilled
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart, ZeroFilled
 from tests.core.aggregation.cohort import make_cohort, make_spec, random_keep_set, same_bits, trained_adapter
 
 SPEC = make_spec("gqa")
 NAMES = tuple(SPEC.shapes())
 SUMS = tuple(name for name in AGGREGATORS if name != "layer-mean")  # which has weights by layer
 PARTS = (
-    Trains(factors=Factors.A),
-    Trains(factors=Factors.B),
-    Trains(first_layer=1),
-    Trains(factors=Factors.A, first_layer=1),
-    Trains(first_layer=2),
+    TrainedPart(factors=Factors.A),
+    TrainedPart(factors=Factors.B),
+    TrainedPart(first_layer=1),
+    TrainedPart(factors=Factors.A, first_layer=1),
+    TrainedPart(first_layer=2),
 )
 
 
-def cohort(trains: Trains) -> list[Update]:
+def cohort(trains: TrainedPart) -> list[Update]:
     """Updates of several ranks and keep-sets, small enough for any aggregator, as they are sent."""
     updates = make_cohort(SPEC, np.random.default_rng(0))
     small = [{name: value * np.float32(1e-5) for name, value in each.tensors.items()} for each in updates]
@@ -61,14 +61,14 @@ def finished(name: str, updates: list[Update]) -> dict[str, Any]:
         (PARTS[4], ["head.bias"]),
     ],
 )
-def test_what_trains_is_told_by_name(trains: Trains, held: list[str]) -> None:
+def test_what_trains_is_told_by_name(trains: TrainedPart, held: list[str]) -> None:
     names = {"layers.0.q.A": 1, "layers.0.q.B": 2, "layers.1.q.A": 3, "layers.1.q.B": 4, "head.bias": 5}
     assert list(trains.of(names)) == held and trains.everything == (len(held) == len(names))
 
 
 def test_a_layer_before_the_first_is_refused() -> None:
     with pytest.raises(ConfigError, match="first trained layer must be 0 or more, got -1"):
-        Trains(first_layer=-1)
+        TrainedPart(first_layer=-1)
 
 
 def test_what_is_absent_reads_as_zeros_that_nobody_can_change() -> None:
@@ -83,7 +83,7 @@ def test_what_is_absent_reads_as_zeros_that_nobody_can_change() -> None:
 
 
 @pytest.mark.parametrize("trains", PARTS)
-def test_an_update_of_a_part_gets_zeros_for_the_rest(trains: Trains) -> None:
+def test_an_update_of_a_part_gets_zeros_for_the_rest(trains: TrainedPart) -> None:
     for update in cohort(trains):
         verified = verify_update(update, SPEC)
         assert verified.verified and set(verified.tensors) == set(NAMES)
@@ -92,7 +92,7 @@ def test_an_update_of_a_part_gets_zeros_for_the_rest(trains: Trains) -> None:
 
 
 @pytest.mark.parametrize("trains", PARTS)
-def test_an_update_with_anything_frozen_or_without_what_trains_is_refused(trains: Trains) -> None:
+def test_an_update_with_anything_frozen_or_without_what_trains_is_refused(trains: TrainedPart) -> None:
     update = cohort(trains)[0]
     frozen = next(name for name in NAMES if not trains.has(name))
     zeros = np.zeros(SPEC.shapes(rank=update.rank, keep_set=update.keep_set)[frozen], np.float32)
@@ -106,7 +106,7 @@ def test_an_update_with_anything_frozen_or_without_what_trains_is_refused(trains
 
 @pytest.mark.parametrize("trains", PARTS)
 @pytest.mark.parametrize("name", SUMS)
-def test_every_aggregator_makes_of_it_what_zeros_would(name: str, trains: Trains) -> None:
+def test_every_aggregator_makes_of_it_what_zeros_would(name: str, trains: TrainedPart) -> None:
     updates = cohort(trains)
     assert same_bits(finished(name, updates), finished(name, [with_zeros(each) for each in updates]))
 
@@ -119,7 +119,7 @@ def test_devices_of_different_parts_share_a_sum(name: str) -> None:
 
 @pytest.mark.parametrize("trains", PARTS)
 @pytest.mark.parametrize("name", AGGREGATORS)
-def test_a_stack_of_a_part_is_its_updates(name: str, trains: Trains) -> None:
+def test_a_stack_of_a_part_is_its_updates(name: str, trains: TrainedPart) -> None:
     rng = np.random.default_rng(3)
     kept = random_keep_set(SPEC, rng, sparsity=0.3)
     updates = [replace(each, rank=4, keep_set=kept) for each in cohort(trains)]

@@ -19,7 +19,7 @@ from fedcore.core.rounds.events import (
     Tick,
     TurnDone,
     UpdateArrived,
-    UpdateRejected,
+    UpdateRefused,
 )
 from fedcore.core.rounds.machine import resume, step
 from fedcore.core.rounds.policy import RoundPolicy
@@ -54,7 +54,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Left, device=DEVICES, epoch=EPOCHS, now_s=TIMES, lost=st.booleans()),
     st.builds(Alive, device=DEVICES, epoch=EPOCHS, now_s=TIMES),
     st.builds(UpdateArrived, device=DEVICES, round=ROUNDS, now_s=TIMES),
-    st.builds(UpdateRejected, device=DEVICES, round=ROUNDS, now_s=TIMES),
+    st.builds(UpdateRefused, device=DEVICES, round=ROUNDS, now_s=TIMES),
     st.builds(
         PartialArrived,
         edge=st.just("edge"),
@@ -95,7 +95,7 @@ def aimed(draw: st.DrawFn, state: RoundState) -> Event:
     if kind <= 5:
         return UpdateArrived(device=device, round=state.round - draw(st.integers(0, 1)), now_s=now_s)
     if kind == 6:
-        return UpdateRejected(device=device, round=state.round, now_s=now_s)
+        return UpdateRefused(device=device, round=state.round, now_s=now_s)
     return Tick(now_s=now_s if state.wake_at_s is None else max(now_s, state.wake_at_s))
 
 

@@ -24,7 +24,7 @@ from fedcore.core.rounds.events import (
     Tick,
     TurnDone,
     UpdateArrived,
-    UpdateRejected,
+    UpdateRefused,
 )
 from fedcore.core.rounds.machine import resume, step
 from fedcore.core.rounds.policy import RoundPolicy
@@ -210,7 +210,7 @@ def test_updates_without_an_open_assignment_are_unknown() -> None:
 
 
 def test_closed_round_is_late_for_who_missed_it_and_a_duplicate_for_who_was_counted() -> None:
-    state, _ = run(opened(), arrived("a", 3.0), UpdateRejected(device="b", round=1, now_s=4.0))
+    state, _ = run(opened(), arrived("a", 3.0), UpdateRefused(device="b", round=1, now_s=4.0))
     assert state.phase is Phase.PLANNING
     _, out = run(state, arrived("a", 5.0), arrived("b", 5.0), arrived("c", 5.0))
     assert out == [
@@ -221,14 +221,14 @@ def test_closed_round_is_late_for_who_missed_it_and_a_duplicate_for_who_was_coun
 
 
 def test_rejected_update_is_resolved_and_cannot_be_sent_again() -> None:
-    state, out = run(opened(), UpdateRejected(device="a", round=1, now_s=2.0), arrived("a", 3.0))
+    state, out = run(opened(), UpdateRefused(device="a", round=1, now_s=2.0), arrived("a", 3.0))
     assert out == [RefuseUnknown(device="a", round=1)]
     _, out = run(state, arrived("b", 4.0))
     assert statuses(turn_in(out)) == {"a": MemberStatus.REJECTED, "b": MemberStatus.ACCEPTED}
 
 
 def test_all_resolved_below_quorum_is_void_at_once_and_does_not_count() -> None:
-    rejected = [UpdateRejected(device=name, round=1, now_s=2.0) for name in "ab"]
+    rejected = [UpdateRefused(device=name, round=1, now_s=2.0) for name in "ab"]
     state, out = run(opened(), *rejected)
     turn = turn_in(out)
     assert turn.closed is not None and turn.closed.void and turn.next_round == 2
@@ -240,7 +240,7 @@ def test_all_resolved_below_quorum_is_void_at_once_and_does_not_count() -> None:
 def test_three_void_rounds_in_a_row_pause_after_the_third_is_durable() -> None:
     state, out = opened(), []
     for index in (1, 2, 3):
-        state, out = run(state, *(UpdateRejected(device=name, round=index, now_s=2.0 + index) for name in "ab"))
+        state, out = run(state, *(UpdateRefused(device=name, round=index, now_s=2.0 + index) for name in "ab"))
         assert turn_in(out).closed is not None and state.phase is Phase.PLANNING
         state, out = run(state, Planned(round=index + 1, cohort=("a", "b"), now_s=2.5 + index))
     assert state.phase is Phase.PAUSED
@@ -324,7 +324,7 @@ def test_resume_goes_on_with_a_later_round_and_its_streak() -> None:
         *(Joined(device=name, epoch=1, now_s=0.0) for name in "ab"),
     )
     assert turn_in(out).next_round == 7
-    state, _ = run(state, Planned(round=7, cohort=("a",), now_s=1.0), UpdateRejected(device="a", round=7, now_s=2.0))
+    state, _ = run(state, Planned(round=7, cohort=("a",), now_s=1.0), UpdateRefused(device="a", round=7, now_s=2.0))
     assert state.pause_reason is not None and state.void_streak == 3
     assert resume(POLICY, next_round=8, void_streak=3).void_streak == 0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fedcore.core.rounds.commands import AcceptPartial, RefuseOverlap, RefusePartial, Turn
-from fedcore.core.rounds.events import Joined, Left, PartialArrived, Planned, Started, UpdateArrived, UpdateRejected
+from fedcore.core.rounds.events import Joined, Left, PartialArrived, Planned, Started, UpdateArrived, UpdateRefused
 from fedcore.core.rounds.machine import resume, step
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.result import MemberStatus
@@ -77,7 +77,7 @@ def test_a_lease_that_ran_out_at_the_edge_is_over_here_too(open_round: RoundStat
 
 
 def test_a_leaf_that_failed_below_another_parent_counts_where_its_update_is(open_round: RoundState) -> None:
-    state, _ = step(open_round, UpdateRejected(device="a", round=1, now_s=2.0))
+    state, _ = step(open_round, UpdateRefused(device="a", round=1, now_s=2.0))
     after, out = step(state, partial("a", "b"))
     assert out[0] == AcceptPartial(edge="north", number=1, round=1, devices=("a", "b"))
     assert after.members["a"].status is MemberStatus.ACCEPTED
@@ -86,7 +86,7 @@ def test_a_leaf_that_failed_below_another_parent_counts_where_its_update_is(open
 def test_a_copy_after_the_close_names_who_was_counted_and_the_rest_is_late(open_round: RoundState) -> None:
     state, _ = step(open_round, partial("a"))
     state, _ = step(state, UpdateArrived(device="b", round=1, now_s=10.0))
-    state, _ = step(state, UpdateRejected(device="c", round=1, now_s=11.0))
+    state, _ = step(state, UpdateRefused(device="c", round=1, now_s=11.0))
     assert state.closed is not None
     _, out = step(state, partial("a", "b", "c"))
     assert out[0] == RefuseOverlap(edge="north", number=1, round=1, devices=("a", "b"))

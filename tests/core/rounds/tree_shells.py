@@ -21,7 +21,7 @@ from fedcore.core.rounds.state import RoundState
 from fedcore.core.rounds.tier import commands as down
 from fedcore.core.rounds.tier import events as up
 from fedcore.core.rounds.tier.machine import step as tier_step
-from fedcore.core.rounds.tier.state import Part, TierState, Word
+from fedcore.core.rounds.tier.state import PartialId, TierState, Word
 
 if TYPE_CHECKING:
     from tests.core.rounds.simulated_tree import Tree
@@ -173,7 +173,7 @@ class Root(Parent):
         self.total = 0
         self.counted: defaultdict[int, list[str]] = defaultdict(list)
         self.turn: commands.Turn | None = None
-        self.merged: set[Part] = set()
+        self.merged: set[PartialId] = set()
         self.feed(events.Started(now_s=0.0))
 
     def feed(self, event: events.Event) -> None:
@@ -197,7 +197,7 @@ class Root(Parent):
                 self.verdict(order.device, order.round, Word.LATE)
             case commands.AcceptPartial():
                 self.count(order.round, *order.devices)
-                self.merged.add(Part(child=order.edge, number=order.number))
+                self.merged.add(PartialId(child=order.edge, number=order.number))
                 self.answer(order.edge, order.number, Word.ACCEPTED)
             case commands.RefuseOverlap():
                 self.answer(order.edge, order.number, Word.OVERLAP, order.devices)
@@ -231,10 +231,10 @@ class Root(Parent):
         self.feed(events.UpdateArrived(device=device, round=number, now_s=self.tree.now_s))
 
     def on_failed(self, link: Link, device: str, number: int) -> None:
-        self.feed(events.UpdateRejected(device=device, round=number, now_s=self.tree.now_s))
+        self.feed(events.UpdateRefused(device=device, round=number, now_s=self.tree.now_s))
 
     def on_part(
-        self, link: Link, part: Part, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
+        self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
     ) -> None:
         if self.tree.root_remembers and part in self.merged:
             self.answer(part.child, part.number, Word.ACCEPTED)
@@ -249,7 +249,7 @@ class Root(Parent):
         if self.merged - before:
             self.total += total
             for device in failed:
-                self.feed(events.UpdateRejected(device=device, round=number, now_s=self.tree.now_s))
+                self.feed(events.UpdateRefused(device=device, round=number, now_s=self.tree.now_s))
 
     def open_round(self) -> None:
         """Open the next round with most of those who are here."""
@@ -279,7 +279,7 @@ class Edge(Parent):
         self.link: Link | None = None
         self.state = TierState(number=number)
         self.updates: dict[tuple[int, str], int] = {}
-        self.parts: dict[Part, tuple[int, int]] = {}  # round, sum
+        self.parts: dict[PartialId, tuple[int, int]] = {}  # round, sum
         self.total = 0
         self.sent: dict[int, Message] = {}
 
@@ -334,7 +334,7 @@ class Edge(Parent):
     def send(self, order: down.Send) -> None:
         assert self.total == sum(self.tree.devices[device].value for device in order.devices)
         assert not set(order.devices) & set(order.failed)
-        part = Part(child=self.name, number=order.number)
+        part = PartialId(child=self.name, number=order.number)
         self.sent[order.number] = ("part", part, order.round, order.devices, order.failed, self.total)
         self.total = 0
         self.tell(*self.sent[order.number])
@@ -360,7 +360,7 @@ class Edge(Parent):
         self.feed(up.Failed(device=device, round=number, now_s=self.tree.now_s))
 
     def on_part(
-        self, link: Link, part: Part, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
+        self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
     ) -> None:
         self.parts[part] = (number, total)
         if number > self.state.round:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedcore.nn.criteria.magnitude import MagnitudeScorer
-from fedcore.nn.criteria.random import ChanceScorer
+from fedcore.nn.criteria.random import RandomScorer
 from fedcore.nn.model.surgery import shrink
 from tests.scored import MEMBERS, adapted_classifier, effective, labelled_batch
 from tests.tiny_classifiers import FAMILIES
@@ -30,7 +30,7 @@ def test_magnitude_is_the_norm_of_all_that_leaves_with_a_group(family: str) -> N
 
 def test_chance_depends_on_the_seed_alone() -> None:
     classifier = adapted_classifier("bert")
-    one, again, other = (ChanceScorer(seed=seed).scores(classifier, labelled_batch()) for seed in (1, 1, 2))
+    one, again, other = (RandomScorer(seed=seed).scores(classifier, labelled_batch()) for seed in (1, 1, 2))
     for kind in ("heads", "channels"):
         for layer, row in enumerate(getattr(one, kind)):
             assert np.linalg.norm(row) == pytest.approx(1.0, rel=1e-5)

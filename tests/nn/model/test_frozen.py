@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedcore.core.data.label_prior import LabelPlan
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.nn.batched.train import train_batched
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.model.frozen import first_trained_layer, training_only
@@ -18,16 +18,16 @@ from fedcore.nn.training.train import TrainingAids, train
 from tests.nn.batched.test_train import SPEC, compare, make_classifier, make_rows, make_tasks
 
 PARTS = (
-    Trains(factors=Factors.A),
-    Trains(factors=Factors.B),
-    Trains(first_layer=1),
-    Trains(factors=Factors.B, first_layer=1),
-    Trains(first_layer=9),  # the head alone
+    TrainedPart(factors=Factors.A),
+    TrainedPart(factors=Factors.B),
+    TrainedPart(first_layer=1),
+    TrainedPart(factors=Factors.B, first_layer=1),
+    TrainedPart(first_layer=9),  # the head alone
 )
 
 
 @pytest.mark.parametrize("trains", PARTS)
-def test_only_what_trains_changes(trains: Trains) -> None:
+def test_only_what_trains_changes(trains: TrainedPart) -> None:
     classifier, _ = make_classifier("bert")
     before = read_adapter(classifier)
     spec = dataclasses.replace(SPEC, trains=trains)
@@ -40,7 +40,10 @@ def test_only_what_trains_changes(trains: Trains) -> None:
 
 def test_a_failed_step_leaves_nothing_frozen() -> None:
     classifier, _ = make_classifier("bert")
-    with pytest.raises(RuntimeError), training_only(classifier, Trains(factors=Factors.B, first_layer=1)) as trained:
+    with (
+        pytest.raises(RuntimeError),
+        training_only(classifier, TrainedPart(factors=Factors.B, first_layer=1)) as trained,
+    ):
         assert first_trained_layer(classifier) == 1
         assert all(name.startswith("head.") or name.endswith(".B") for name in trained)
         raise RuntimeError
@@ -53,19 +56,19 @@ def test_gradients_are_clipped_by_what_trains_alone() -> None:
     classifier, before = make_classifier("bert")
     shift = np.array([30.0, -30.0], dtype=np.float32)  # a loss so large that the gradient is
     norms = {}
-    for trains in (Trains(factors=Factors.B), EVERYTHING):
+    for trains in (TrainedPart(factors=Factors.B), EVERYTHING):
         load_adapter(classifier, before)
         spec = dataclasses.replace(SPEC, trains=trains)
         aids = TrainingAids(labels=LabelPlan(shift=shift))
         moments = train(classifier, make_rows([5, 7, 3, 4]), spec=spec, steps=1, seed=1, aids=aids).moments
         held = {name: each for name, each in moments.items() if not name.endswith(".A")}
         norms[trains] = np.sqrt(sum(float(np.square(each.first).sum()) for each in held.values()))
-    assert norms[Trains(factors=Factors.B)] == pytest.approx(0.1, rel=1e-4)
+    assert norms[TrainedPart(factors=Factors.B)] == pytest.approx(0.1, rel=1e-4)
     assert norms[EVERYTHING] < 0.0999
 
 
 @pytest.mark.parametrize("trains", PARTS)
-def test_many_at_once_get_what_each_gets_alone(trains: Trains) -> None:
+def test_many_at_once_get_what_each_gets_alone(trains: TrainedPart) -> None:
     kind, importance = ("mistral", "taylor") if trains.factors is Factors.B else ("bert", "lora-taylor")
     classifier, before = make_classifier(kind)
     spec = dataclasses.replace(SPEC, importance=importance, trains=trains)
@@ -79,32 +82,37 @@ def test_scores_use_the_gradient_there_is() -> None:
     rows = make_rows([5, 7, 3, 4])
     start = GroupState.full(classifier.geometry)
     found = {}
-    for trains in (Trains(factors=Factors.A), Trains(factors=Factors.B), Trains(first_layer=1), EVERYTHING):
+    for trains in (
+        TrainedPart(factors=Factors.A),
+        TrainedPart(factors=Factors.B),
+        TrainedPart(first_layer=1),
+        EVERYTHING,
+    ):
         load_adapter(classifier, before)
         scorer = LoraTaylorScorer(start)
         spec = dataclasses.replace(SPEC, importance="lora-taylor", trains=trains)
         train(classifier, rows, spec=spec, steps=1, seed=1, aids=TrainingAids(scorer=scorer))
         found[trains] = scorer.state.heads
-    assert not found[Trains(first_layer=1)][0].any()
-    np.testing.assert_allclose(found[Trains(first_layer=1)][1], found[EVERYTHING][1], rtol=1e-4)
-    assert found[Trains(factors=Factors.A)].any() and found[Trains(factors=Factors.B)].any()
-    assert not np.allclose(found[Trains(factors=Factors.A)], found[Trains(factors=Factors.B)])
+    assert not found[TrainedPart(first_layer=1)][0].any()
+    np.testing.assert_allclose(found[TrainedPart(first_layer=1)][1], found[EVERYTHING][1], rtol=1e-4)
+    assert found[TrainedPart(factors=Factors.A)].any() and found[TrainedPart(factors=Factors.B)].any()
+    assert not np.allclose(found[TrainedPart(factors=Factors.A)], found[TrainedPart(factors=Factors.B)])
 
 
 def test_freezing_takes_less_memory() -> None:
     classifier, _ = make_classifier("bert")
     sizes = {}
-    for trains in (EVERYTHING, Trains(factors=Factors.B), Trains(first_layer=1)):
+    for trains in (EVERYTHING, TrainedPart(factors=Factors.B), TrainedPart(first_layer=1)):
         spec = dataclasses.replace(SPEC, trains=trains)
         sizes[trains] = measure_step_memory(classifier, spec, rows=8, width=16)
-    for part in (Trains(factors=Factors.B), Trains(first_layer=1)):
+    for part in (TrainedPart(factors=Factors.B), TrainedPart(first_layer=1)):
         assert sizes[part].standing_mb < sizes[EVERYTHING].standing_mb
         assert sizes[part].token_mb < sizes[EVERYTHING].token_mb
 
 
 def test_a_batch_freezes_what_it_is_told_and_not_what_the_model_holds() -> None:
     classifier, before = make_classifier("bert")
-    spec = dataclasses.replace(SPEC, trains=Trains(factors=Factors.B))
+    spec = dataclasses.replace(SPEC, trains=TrainedPart(factors=Factors.B))
     one = train_batched(classifier, before, make_tasks(classifier), spec=spec, steps=1, score=False)
     with torch.no_grad():
         for parameter in trainable_parameters(classifier).values():

@@ -14,7 +14,7 @@ from fedcore.core.errors import FedcoreError, ProtocolError, UpdateRejected
 from fedcore.protos.tier_values import PartialSubmission
 from fedcore.protos.values import BlobRef
 from fedcore.server.aggregate.partials import part_bound, verify_part
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import device_report, score_vectors
 from tests.tiny_tier import KEPT, failure, root_tally, small, submitted, with_leaf, work
@@ -24,19 +24,19 @@ PLAIN = {name: work() for name in ("ada", "bob", "cyd")}
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> tuple[Tally, PartialSubmission]:
+def scored(tmp_path: Path) -> tuple[RoundSum, PartialSubmission]:
     """A round that asks for importances, and a whole answer of an edge."""
     return root_tally(tmp_path / "root", WORKS), submitted(tmp_path / "edge", WORKS)
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> tuple[Tally, PartialSubmission]:
+def plain(tmp_path: Path) -> tuple[RoundSum, PartialSubmission]:
     """A round of three devices, and the answer of an edge that has two of them."""
     below = {name: PLAIN[name] for name in ("ada", "bob")}
     return root_tally(tmp_path / "root", PLAIN), submitted(tmp_path / "edge", below)
 
 
-def test_a_whole_answer_is_taken_apart(scored: tuple[Tally, PartialSubmission]) -> None:
+def test_a_whole_answer_is_taken_apart(scored: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = scored
     part = verify_part("north", submission, tally)
     assert part.weight == 8 and part.leaves == submission.leaves and part.partial is not None
@@ -48,7 +48,7 @@ def test_a_whole_answer_is_taken_apart(scored: tuple[Tally, PartialSubmission]) 
         assert bytes(part.scores[name].data) == encode(expected, "identity")
 
 
-def test_failures_alone_need_no_partial(plain: tuple[Tally, PartialSubmission]) -> None:
+def test_failures_alone_need_no_partial(plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = plain
     only = replace(submission, partial=None, leaves=(failure("ada"), failure("bob")))
     part = verify_part("north", only, tally)
@@ -80,7 +80,7 @@ REFUSALS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("words", "change"), REFUSALS)
 def test_what_does_not_fit_is_refused_with_edge_round_and_reason(
-    words: str, change: Any, scored: tuple[Tally, PartialSubmission]
+    words: str, change: Any, scored: tuple[RoundSum, PartialSubmission]
 ) -> None:
     tally, submission = scored
     changed = change(submission)
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_with_edge_round_and_reason(
         verify_part("north", changed, tally)
 
 
-def test_lengths_that_lie_about_the_importances_are_refused(scored: tuple[Tally, PartialSubmission]) -> None:
+def test_lengths_that_lie_about_the_importances_are_refused(scored: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = scored
     size = submission.leaves[0].scores_bytes
     lying = with_leaf(with_leaf(submission, "ada", scores_bytes=size - 8), "bob", scores_bytes=size + 8)
@@ -98,7 +98,7 @@ def test_lengths_that_lie_about_the_importances_are_refused(scored: tuple[Tally,
         verify_part("north", lying, tally)
 
 
-def test_importances_nobody_asked_for_are_refused(plain: tuple[Tally, PartialSubmission]) -> None:
+def test_importances_nobody_asked_for_are_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = plain
     data = encode(score_vectors(KEPT, "ada"), "identity")
     eager = replace(with_leaf(submission, "ada", scores_bytes=len(data)), scores=small(data))
@@ -109,7 +109,7 @@ def test_importances_nobody_asked_for_are_refused(plain: tuple[Tally, PartialSub
         verify_part("north", replace(idle, scores=small(data)), tally)
 
 
-def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[Tally, PartialSubmission]) -> None:
+def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, _ = plain
     heavy = submitted(tmp_path / "heavy", {"ada": work(weight=5), "bob": work(weight=4)})
     with pytest.raises(UpdateRejected, match="expected a total weight of 8 as assigned, got 9"):
@@ -123,7 +123,7 @@ def test_members_of_another_round_are_refused(tmp_path: Path) -> None:
         verify_part("north", replace(other, round=2), tally)
 
 
-def test_a_sum_that_its_weight_cannot_reach_is_refused(plain: tuple[Tally, PartialSubmission]) -> None:
+def test_a_sum_that_its_weight_cannot_reach_is_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = plain
     assert submission.partial is not None
     partial = tally.aggregator.unpack(submission.partial.inline, tally.spec)
@@ -138,7 +138,7 @@ def test_a_sum_that_its_weight_cannot_reach_is_refused(plain: tuple[Tally, Parti
         verify_part("north", replace(submission, partial=blob), tally)
 
 
-def test_more_than_fits_into_a_message_is_refused(plain: tuple[Tally, PartialSubmission]) -> None:
+def test_more_than_fits_into_a_message_is_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, submission = plain
     data = bytes(part_bound(tally, 3) + 1)
     with pytest.raises(UpdateRejected, match="bytes came inside a message"):
@@ -156,7 +156,9 @@ def test_an_edge_lets_strangers_through_as_long_as_sums_stay_within_bounds(tmp_p
         verify_part("deep", heavy, tally)
 
 
-def test_the_bound_grows_with_importances_alone_and_covers_what_comes(scored: tuple[Tally, PartialSubmission]) -> None:
+def test_the_bound_grows_with_importances_alone_and_covers_what_comes(
+    scored: tuple[RoundSum, PartialSubmission],
+) -> None:
     tally, submission = scored
     assert submission.scores is not None and submission.partial is not None
     assert max(submission.scores.size, submission.partial.size) <= part_bound(tally, 2) <= part_bound(tally, 500)
@@ -168,7 +170,7 @@ GARBAGE = st.binary(max_size=200) | st.integers(0, 400).map(bytes)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=GARBAGE, cut=st.integers(0, 4000), flip=st.integers(0, 4000), whole=st.booleans(), scores=st.booleans())
 def test_packed_garbage_is_never_another_error(
-    scored: tuple[Tally, PartialSubmission], data: bytes, cut: int, flip: int, whole: bool, scores: bool
+    scored: tuple[RoundSum, PartialSubmission], data: bytes, cut: int, flip: int, whole: bool, scores: bool
 ) -> None:
     tally, submission = scored
     given_ref = submission.scores if scores else submission.partial

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fedcore.core.errors import UpdateRejected
-from fedcore.core.model.trained_part import Factors, Trains
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.model.trained_part import Factors, TrainedPart
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.values import Work
-from fedcore.server.aggregate.round_sum import Tally
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import upload_bound
 from tests.tiny_run import device_report
 from tests.tiny_tier import SPEC, TRAINING, answer, root_tally, small, submitted, with_leaf, work
@@ -19,11 +19,11 @@ from tests.tiny_tier import SPEC, TRAINING, answer, root_tally, small, submitted
 WORKS = {name: work(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
 
 
-def packed(tally: Tally) -> bytes:
+def packed(tally: RoundSum) -> bytes:
     return b"".join(bytes(chunk) for chunk in tally.aggregator.pack(tally.finished()))
 
 
-def folded(place: Path, *devices: str, edge: bool = False) -> Tally:
+def folded(place: Path, *devices: str, edge: bool = False) -> RoundSum:
     tally = root_tally(place, WORKS)
     tally.strangers = edge
     for device in devices:
@@ -40,7 +40,7 @@ def test_a_partial_and_an_update_give_the_sum_of_three_updates(tmp_path: Path) -
     expected = packed(folded(tmp_path / "flat", "ada", "bob", "cyd"))
     tally = folded(tmp_path / "tree", "bob")
     tally.verify_part("north", below(tmp_path / "edge", "ada", "cyd"))
-    tally.merge_part(Part(child="north", number=1))
+    tally.merge_part(PartialId(child="north", number=1))
     assert packed(tally) == expected and tally.folded == {"ada", "bob", "cyd"}
     assert tally.arrived["ada"].scores is not None and tally.arrived["cyd"].scores is None
     assert tally.arrived["cyd"].update is None and tally.arrived["cyd"].report == device_report()
@@ -52,7 +52,7 @@ def test_a_tier_between_changes_no_bit(tmp_path: Path) -> None:
     assert north.counted == ("ada", "bob", "cyd")
     tally = root_tally(tmp_path / "root", WORKS)
     tally.verify_part("north", north)
-    tally.merge_part(Part(child="north", number=1))
+    tally.merge_part(PartialId(child="north", number=1))
     assert packed(tally) == packed(folded(tmp_path / "flat", "cyd", "ada", "bob"))
     scores, direct = tally.arrived["ada"].scores, folded(tmp_path / "other", "ada").arrived["ada"].scores
     assert scores is not None and direct is not None
@@ -101,7 +101,7 @@ def test_the_root_lets_go_of_what_it_has_folded(tmp_path: Path) -> None:
 
 
 def test_a_part_passed_on_can_be_merged_again(tmp_path: Path) -> None:
-    tally, part = root_tally(tmp_path, WORKS), Part(child="north", number=1)
+    tally, part = root_tally(tmp_path, WORKS), PartialId(child="north", number=1)
     tally.verify_part("north", below(tmp_path / "edge", "ada", "cyd"))
     tally.merge_part(part)
     first = b"".join(bytes(chunk) for chunk in tally.aggregator.pack(tally.unfold()))
@@ -112,9 +112,9 @@ def test_a_part_passed_on_can_be_merged_again(tmp_path: Path) -> None:
 def test_a_device_whose_part_went_back_is_verified_here(tmp_path: Path) -> None:
     tally = root_tally(tmp_path, WORKS)
     tally.verify_part("north", below(tmp_path / "edge", "bob", "cyd"))
-    tally.merge_part(Part(child="north", number=1))
+    tally.merge_part(PartialId(child="north", number=1))
     tally.unfold()
-    tally.drop_part(Part(child="north", number=1))
+    tally.drop_part(PartialId(child="north", number=1))
     tally.verify("bob", answer("bob", WORKS["bob"]))
     tally.fold("bob")
     assert packed(tally) == packed(folded(tmp_path / "flat", "bob"))
@@ -126,13 +126,13 @@ def test_a_number_stands_for_one_partial(tmp_path: Path) -> None:
     tally.verify_part("north", submission)
     with pytest.raises(UpdateRejected, match="north, round 1: number 1 came with other leaves before"):
         tally.verify_part("north", with_leaf(submission, "bob", time_s=9.0))
-    assert list(tally.parts) == [Part(child="north", number=1)]
+    assert list(tally.parts) == [PartialId(child="north", number=1)]
     tally.verify_part("south", below(tmp_path / "south", "cyd"))
     assert len(tally.parts) == 2
 
 
 def test_a_dropped_part_leaves_nothing(tmp_path: Path) -> None:
-    tally, part = root_tally(tmp_path, WORKS), Part(child="north", number=1)
+    tally, part = root_tally(tmp_path, WORKS), PartialId(child="north", number=1)
     tally.verify_part("north", below(tmp_path / "edge", "bob"))
     tally.drop_part(part)
     tally.drop_part(part)
@@ -152,13 +152,13 @@ def test_the_spool_goes_with_the_round(tmp_path: Path) -> None:
 def test_an_update_folded_at_an_edge_is_not_folded_here(tmp_path: Path) -> None:
     tally = root_tally(tmp_path, WORKS)
     tally.verify_part("north", below(tmp_path / "edge", "bob"))
-    tally.merge_part(Part(child="north", number=1))
+    tally.merge_part(PartialId(child="north", number=1))
     tally.unfold()
     with pytest.raises(RuntimeError, match="bob, round 1: folded at an edge"):
         tally.fold("bob")
 
 
-PART = replace(TRAINING, trains=Trains(factors=Factors.B))
+PART = replace(TRAINING, trains=TrainedPart(factors=Factors.B))
 PARTS = {name: replace(each, training=PART) for name, each in WORKS.items()}
 
 
@@ -172,7 +172,7 @@ def test_updates_of_a_part_are_half_and_their_sum_is_the_same_in_a_tree(tmp_path
     tree.verify("bob", answer("bob", PARTS["bob"]))
     tree.fold("bob")
     tree.verify_part("north", edge)
-    tree.merge_part(Part(child="north", number=1))
+    tree.merge_part(PartialId(child="north", number=1))
     assert packed(tree) == packed(flat)
     assert upload_bound(flat.assignments["bob"], SPEC) < 0.7 * upload_bound(folded(tmp_path).assignments["bob"], SPEC)
 

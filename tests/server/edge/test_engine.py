@@ -13,7 +13,7 @@ from fedcore.core.contract.update import Update
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
-from fedcore.core.rounds.tier.state import Part
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import TierSpec
 from fedcore.server.aggregate.adapter_blobs import store_adapter
 from fedcore.server.aggregate.partials import verify_part
@@ -55,8 +55,8 @@ def test_an_answer_here_outweighs_a_failure_below(tmp_path: Path) -> None:
     below = submitted(tmp_path / "deep", WORKS, failed=["ada"])
     engine = holding(tmp_path / "edge", "ada")
     engine.verify_part("deep", below)
-    engine.merge_part(Part(child="deep", number=1))
-    submission = engine.pack(order("ada", "bob", "cyd", parts=(Part(child="deep", number=1),)), TIMES, {})
+    engine.merge_part(PartialId(child="deep", number=1))
+    submission = engine.pack(order("ada", "bob", "cyd", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.counted == ("ada", "bob", "cyd") and len(submission.leaves) == 3
     assert verify_part("north", submission, root_tally(tmp_path / "root", WORKS)).weight == 12
 
@@ -66,10 +66,10 @@ def test_importances_of_a_part_are_those_that_came_in_it(tmp_path: Path) -> None
     below = submitted(tmp_path / "deep", {"bob": WORKS["bob"]})
     engine = engine_of(tmp_path / "edge", WORKS)
     engine.verify_part("deep", below)
-    engine.merge_part(Part(child="deep", number=1))
+    engine.merge_part(PartialId(child="deep", number=1))
     other = answer("cyd", WORKS["bob"])
     engine.verify("bob", replace(answer("bob", WORKS["bob"]), scores=other.scores))
-    submission = engine.pack(order("bob", parts=(Part(child="deep", number=1),)), TIMES, {})
+    submission = engine.pack(order("bob", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.scores is not None and below.scores is not None
     assert submission.scores.inline == below.scores.inline
 
@@ -99,11 +99,11 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     assert engine.tally is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
     assert (engine.tally, engine.works, engine.blobs.names()) == (None, {}, set())
-    for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(Part(child="deep", number=1))):
+    for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(PartialId(child="deep", number=1))):
         act()  # came too late: no error, nothing to do
     engine.verify("ada", answer("ada", WORKS["ada"]))
-    engine.drop_part(Part(child="deep", number=1))
-    assert engine.tally is None and engine.leaves(Part(child="deep", number=1)) == set()
+    engine.drop_part(PartialId(child="deep", number=1))
+    assert engine.tally is None and engine.leaves(PartialId(child="deep", number=1)) == set()
 
 
 def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fedcore.core.errors import JoinRefused
 from fedcore.protos.values import Join, Role
-from fedcore.server.members.edge_registry import Edges
-from fedcore.server.members.sessions import LeafSession, Session
+from fedcore.server.members.edge_registry import EdgeRegistry
+from fedcore.server.members.sessions import RelayedSession, Session
 from tests.server.members.test_admission import JOIN
 
 EDGE = replace(JOIN, role=Role.EDGE, name="north", device_uuid="u1", profile=None, address="north:1")
@@ -19,12 +19,12 @@ def edge_join(name: str = "north", epoch: int = 1, uuid: str = "u1", address: st
     return replace(EDGE, name=name, epoch=epoch, device_uuid=uuid, address=address)
 
 
-def leaf(edge: Session, name: str = "ada", epoch: int = 1) -> LeafSession:
-    return LeafSession(replace(JOIN, name=name, epoch=epoch), edge)
+def leaf(edge: Session, name: str = "ada", epoch: int = 1) -> RelayedSession:
+    return RelayedSession(replace(JOIN, name=name, epoch=epoch), edge)
 
 
 def test_devices_are_found_below_their_edge_alone() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     north, south = edges.seat(edge_join())[0], edges.seat(edge_join("south"))[0]
     ada, bob = leaf(north), leaf(south, "bob")
     for each in (ada, bob):
@@ -35,7 +35,7 @@ def test_devices_are_found_below_their_edge_alone() -> None:
 
 
 def test_a_newer_session_takes_over_and_hands_its_orphans_out() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     older, _ = edges.seat(edge_join(epoch=1))
     ada = leaf(older)
     edges.put(ada)
@@ -48,7 +48,7 @@ def test_a_newer_session_takes_over_and_hands_its_orphans_out() -> None:
 
 
 def test_an_edge_that_leaves_takes_its_devices_along_once() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     north, _ = edges.seat(edge_join())
     edges.put(leaf(north))
     assert [each.name for each in edges.leave(north)] == ["ada"]
@@ -56,7 +56,7 @@ def test_an_edge_that_leaves_takes_its_devices_along_once() -> None:
 
 
 def test_two_edges_of_one_name_and_stale_sessions_are_refused() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     north, _ = edges.seat(edge_join(epoch=3))
     with pytest.raises(JoinRefused, match="another device named north is connected"):
         edges.seat(edge_join(uuid="u2", epoch=9))
@@ -68,7 +68,7 @@ def test_two_edges_of_one_name_and_stale_sessions_are_refused() -> None:
 
 
 def test_only_the_same_leaf_is_dropped() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     north, _ = edges.seat(edge_join())
     older, newer = leaf(north, epoch=1), leaf(north, epoch=2)
     edges.put(older)
@@ -83,7 +83,7 @@ def test_only_the_same_leaf_is_dropped() -> None:
 
 
 def test_placement_sees_open_edges_with_an_address() -> None:
-    edges = Edges()
+    edges = EdgeRegistry()
     north, south = edges.seat(edge_join())[0], edges.seat(edge_join("south", address=""))[0]
     edges.put(leaf(north))
     edges.learn(north, ["b", "a", "a"])
@@ -102,7 +102,7 @@ def test_placement_sees_open_edges_with_an_address() -> None:
     )
 )
 def test_every_leaf_is_below_an_open_edge(moves: list[tuple[str, str, int]]) -> None:
-    edges, epochs = Edges(), {"n": 0, "s": 0}
+    edges, epochs = EdgeRegistry(), {"n": 0, "s": 0}
     for kind, name, number in moves:
         session = edges.find(name)
         if kind == "join":

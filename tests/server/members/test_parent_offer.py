@@ -3,18 +3,20 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.server.members.parent_offer import Parent, rank_parents
+from fedcore.server.members.parent_offer import ParentOffer, rank_parents
 
 NEEDS = {"model": 1000, "block": 30, "head": 4}
 BLOBS = st.frozensets(st.sampled_from([*NEEDS, "other"]))
 PARENTS = st.lists(
-    st.builds(Parent, address=st.sampled_from(["a:1", "b:1", "c:1", "d:1"]), holds=BLOBS, devices=st.integers(0, 3)),
+    st.builds(
+        ParentOffer, address=st.sampled_from(["a:1", "b:1", "c:1", "d:1"]), holds=BLOBS, devices=st.integers(0, 3)
+    ),
     max_size=5,
 )
 
 
-def parent(address: str, *holds: str, devices: int = 0) -> Parent:
-    return Parent(address=address, holds=frozenset(holds), devices=devices)
+def parent(address: str, *holds: str, devices: int = 0) -> ParentOffer:
+    return ParentOffer(address=address, holds=frozenset(holds), devices=devices)
 
 
 def test_fewest_missing_bytes_come_first_then_fewest_devices_then_the_address() -> None:
@@ -58,13 +60,13 @@ def test_nobody_to_go_to() -> None:
 
 
 @given(PARENTS, st.randoms(use_true_random=False))
-def test_the_order_in_which_parents_came_does_not_matter(parents: list[Parent], drawn: random.Random) -> None:
+def test_the_order_in_which_parents_came_does_not_matter(parents: list[ParentOffer], drawn: random.Random) -> None:
     shuffled = drawn.sample(parents, len(parents))
     assert rank_parents(NEEDS, shuffled) == rank_parents(NEEDS, parents)
 
 
 @given(PARENTS)
-def test_every_address_is_there_once_and_none_before_a_better_one(parents: list[Parent]) -> None:
+def test_every_address_is_there_once_and_none_before_a_better_one(parents: list[ParentOffer]) -> None:
     ranked = rank_parents(NEEDS, parents)
     assert sorted(ranked) == sorted({each.address for each in parents})
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedcore.protos.tier_values import LeafDismissed, LeafJoined
 from fedcore.protos.values import Downward, Goodbye, Join, Role, RoundClosed, UpdateVerdict, Verdict, Welcome
-from fedcore.server.members.sessions import EDGE_OUTBOX, OUTBOX, LeafSession, Session
+from fedcore.server.members.sessions import EDGE_OUTBOX, OUTBOX, RelayedSession, Session
 from tests.server.members.test_admission import JOIN
 from tests.tiny_run import PATIENCE_S
 
@@ -54,7 +54,7 @@ EDGE = replace(JOIN, role=Role.EDGE, name="north", profile=None)
 
 def test_a_device_below_an_edge_is_spoken_to_with_its_name_on_the_edges_stream() -> None:
     edge = Session(EDGE)
-    leaf = LeafSession(JOIN, edge)
+    leaf = RelayedSession(JOIN, edge)
     assert leaf.stream is edge and edge.stream is edge and leaf.name == "agx-0" and leaf.token == ""
     welcome = Welcome(session="", labels=("a",), lease_s=1.0, keep_set="", targets=())
     leaf.send(welcome)
@@ -63,12 +63,12 @@ def test_a_device_below_an_edge_is_spoken_to_with_its_name_on_the_edges_stream()
 
 def test_a_device_below_an_edge_is_dismissed_once() -> None:
     edge = Session(EDGE)
-    leaf = LeafSession(replace(JOIN, epoch=7), edge)
+    leaf = RelayedSession(replace(JOIN, epoch=7), edge)
     leaf.send(Goodbye(reason="done"))
     leaf.close()
     leaf.send(Goodbye(reason="again"))
     assert drain(edge) == [LeafDismissed(device="agx-0", epoch=7, goodbye="done")]
-    other = LeafSession(JOIN, edge)
+    other = RelayedSession(JOIN, edge)
     other.close()
     other.close()
     assert drain(edge) == [LeafDismissed(device="agx-0", epoch=1)]
@@ -77,13 +77,13 @@ def test_a_device_below_an_edge_is_dismissed_once() -> None:
 @pytest.mark.parametrize("message", [RoundClosed(round=1), UpdateVerdict(round=1, verdict=Verdict.ACCEPTED)])
 def test_an_edge_says_by_itself_what_goes_to_all_its_devices(message: Downward) -> None:
     with pytest.raises(TypeError, match=f"{type(message).__name__} does not go through an edge one by one"):
-        LeafSession(JOIN, Session(EDGE)).send(message)
+        RelayedSession(JOIN, Session(EDGE)).send(message)
 
 
 def test_an_edges_outbox_holds_a_word_for_each_of_many_devices() -> None:
     edge = Session(EDGE)
     for number in range(EDGE_OUTBOX):
-        LeafSession(replace(JOIN, name=f"d{number}"), edge).close()
+        RelayedSession(replace(JOIN, name=f"d{number}"), edge).close()
     assert edge.outbox.full() and None not in drain(edge)
     edge.send(RoundClosed(round=1))
     edge.close()

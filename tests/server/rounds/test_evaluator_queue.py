@@ -17,7 +17,7 @@ from fedcore.protos.values import (
     TaskKind,
 )
 from fedcore.server.members.sessions import Session
-from fedcore.server.rounds.evaluator_queue import EvaluatorDesk
+from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from tests.server.members.test_admission import JOIN
 from tests.tiny_run import PATIENCE_S
 
@@ -35,9 +35,9 @@ def evaluator(name: str = "eval") -> Session:
     return Session(replace(JOIN, role=Role.EVALUATOR, name=name, profile=None))
 
 
-def desk() -> tuple[EvaluatorDesk, list[tuple[TaskKind, EvaluatorResult]]]:
+def desk() -> tuple[EvaluatorQueue, list[tuple[TaskKind, EvaluatorResult]]]:
     results: list[tuple[TaskKind, EvaluatorResult]] = []
-    return EvaluatorDesk(on_result=lambda kind, result: results.append((kind, result))), results
+    return EvaluatorQueue(on_result=lambda kind, result: results.append((kind, result))), results
 
 
 def inbox(session: Session) -> list[Any]:

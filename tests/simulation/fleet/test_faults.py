@@ -5,15 +5,15 @@ from statistics import fmean, stdev
 import pytest
 
 from fedcore.core.config.tables import ClassConfig
-from fedcore.simulation.fleet.faults import Luck, draw_luck
+from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
 
 
-def lucks(kind: ClassConfig, count: int = 2000) -> list[Luck]:
+def lucks(kind: ClassConfig, count: int = 2000) -> list[FaultDraw]:
     return [draw_luck(kind, f"a-{number}", round_index=1, attempt=0, seed=3) for number in range(count)]
 
 
 def test_nothing_befalls_a_class_that_asks_for_nothing() -> None:
-    assert set(map(repr, lucks(ClassConfig(name="a"), 50))) == {repr(Luck())}
+    assert set(map(repr, lucks(ClassConfig(name="a"), 50))) == {repr(FaultDraw())}
 
 
 def test_links_spread_around_their_speed_as_asked() -> None:

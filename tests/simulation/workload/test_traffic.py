@@ -11,7 +11,7 @@ from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.values import BaseShift, BlobRef, Work
 from fedcore.server.aggregate.uploads import score_shapes
 from fedcore.simulation.workload.traffic import ModelledTraffic, RealTraffic
@@ -147,7 +147,11 @@ def test_modelled_bytes_are_those_of_the_groups_own_codec() -> None:
 def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
     cost = RoundCost(spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0)
     one = part("a-0")
-    for trains in (Trains(factors=Factors.A), Trains(factors=Factors.B), Trains(first_layer=SPEC.geometry.layers)):
+    for trains in (
+        TrainedPart(factors=Factors.A),
+        TrainedPart(factors=Factors.B),
+        TrainedPart(first_layer=SPEC.geometry.layers),
+    ):
         training = replace(one.assignment.training, trains=trains)
         frozen = replace(one, assignment=replace(one.assignment, training=training))
         sent = ModelledTraffic(cost=cost).up(Group(round=1, adapter={}, parts=(frozen,)), None)

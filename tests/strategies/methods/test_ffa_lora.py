@@ -8,7 +8,7 @@ import pytest
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.strategies.table import resolve_settings
 from tests.core.aggregation.cohort import make_spec, product, trained_adapter
 
@@ -52,8 +52,8 @@ def gap(trains):
 
 
 def test_the_mean_of_products_is_the_product_of_the_mean():
-    assert gap(Trains(factors=Factors.B)) == 0.0
-    assert gap(Trains()) > 0.1  # FedIT's is another
+    assert gap(TrainedPart(factors=Factors.B)) == 0.0
+    assert gap(TrainedPart()) > 0.1  # FedIT's is another
 
 
 def test_everybody_trains_b_of_the_dense_model_at_the_largest_rank(build, config, roster, play, geometry):
@@ -62,7 +62,7 @@ def test_everybody_trains_b_of_the_dense_model_at_the_largest_rank(build, config
     assert resolve_settings(strategy.config) == strategy.config
     _, plans, events = play(strategy, roster, 4)
     for plan, _ in plans:
-        assert {each.training.trains for each in plan.assignments} == {Trains(factors=Factors.B)}
+        assert {each.training.trains for each in plan.assignments} == {TrainedPart(factors=Factors.B)}
         assert {(each.arm.rank, each.keep_set) for each in plan.assignments} == {(8, KeepSet.full(geometry))}
     choices = [each for each in events if each["event"] == "choice"]
     assert all(each["trains"] == {"factors": "b", "first_layer": 0} for each in choices)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedcore.core.errors import JoinRefused
-from fedcore.core.model.trained_part import EVERYTHING, Trains
+from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.methods.legend import depths
 from fedcore.strategies.policy.part_choice import Cohort
 from fedcore.strategies.table import make_strategy
@@ -30,14 +30,14 @@ def test_depths_follow_the_formula(deep, roster):
     counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
 
     def time(profile, depth):
-        return deep.cost.seconds(profile, counts, 8, trains=Trains(first_layer=12 - depth))
+        return deep.cost.seconds(profile, counts, 8, trains=TrainedPart(first_layer=12 - depth))
 
     limit = sum(time(each, 12) for each in fleet) / len(fleet)
     for profile in fleet:
         expected = max([depth for depth in range(1, 13) if time(profile, depth) <= limit], default=1)
         assert plan[profile.name].training.trains.first_layer == 12 - expected, profile.name
     assert plan["a1"].training.trains is not None and plan["a1"].training.trains == EVERYTHING
-    assert plan["t2"].training.trains == Trains(first_layer=11)
+    assert plan["t2"].training.trains == TrainedPart(first_layer=11)
 
 
 def test_a_depth_by_hand(deep, roster):
@@ -51,9 +51,9 @@ def test_a_depth_by_hand(deep, roster):
             return choice != "small" or trains.first_layer >= 9
 
     cohort = Timed(counted=0, choices=("fast", "slow"), cost=deep.cost, memory_scale={})
-    assert depths(cohort) == [EVERYTHING, Trains(first_layer=6)]
+    assert depths(cohort) == [EVERYTHING, TrainedPart(first_layer=6)]
     small = Timed(counted=0, choices=("fast", "small"), cost=deep.cost, memory_scale={})
-    assert depths(small) == [EVERYTHING, Trains(first_layer=9)]
+    assert depths(small) == [EVERYTHING, TrainedPart(first_layer=9)]
     assert depths(Timed(counted=0, choices=(), cost=deep.cost, memory_scale={})) == []
 
 
@@ -72,9 +72,9 @@ def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devi
 
 def test_memory_bounds_depth_and_one_layer_is_enough_to_be_let_in(deep, roster):
     counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
-    four, one = (deep.cost.memory_mb(counts, 8, Trains(first_layer=12 - depth)) for depth in (4, 1))
+    four, one = (deep.cost.memory_mb(counts, 8, TrainedPart(first_layer=12 - depth)) for depth in (4, 1))
     limited = [replace(roster[0], memory_mb=four), replace(roster[4], slowdown=9.0)]
-    assert planned(deep, limited)["a1"].training.trains == Trains(first_layer=8)
+    assert planned(deep, limited)["a1"].training.trains == TrainedPart(first_layer=8)
     deep.admit(replace(roster[0], memory_mb=one))
     with pytest.raises(JoinRefused):
         deep.admit(replace(roster[0], memory_mb=one * 0.99))

@@ -1,12 +1,12 @@
 """RoLoRA: B and A take turns, and each round's mean is exact."""
 
-from fedcore.core.model.trained_part import Factors, Trains
+from fedcore.core.model.trained_part import Factors, TrainedPart
 from tests.strategies.methods.test_ffa_lora import gap
 
 
 def test_the_mean_of_products_is_the_product_of_the_means_in_every_round():
-    assert gap(Trains(factors=Factors.B)) == 0.0
-    assert gap(Trains(factors=Factors.A)) == 0.0
+    assert gap(TrainedPart(factors=Factors.B)) == 0.0
+    assert gap(TrainedPart(factors=Factors.A)) == 0.0
 
 
 def test_odd_rounds_train_b_and_even_rounds_a(build, roster, play):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from fedcore.core.cost.training_step import step_seconds, training_memory_mb
-from fedcore.core.model.trained_part import EVERYTHING, Factors, Trains
+from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.cost import REFERENCE_FLOPS_PER_S, round_cost
 
 
@@ -45,7 +45,7 @@ def test_seconds_are_download_steps_and_upload(build, config, geometry, roster):
 def test_a_part_uploads_less_and_takes_less_time_and_memory(build, config, roster):
     cost = round_cost(config, build().spec)
     profile = replace(roster[0], slowdown=2.0, uplink_mbps=1.0)
-    part = Trains(factors=Factors.B, first_layer=1)
+    part = TrainedPart(factors=Factors.B, first_layer=1)
     link_only = replace(profile, slowdown=1.0)
     values = 8 * (4 * 32 + 64 + 32)  # one of two layers: rank x rows
     whole = 2 * 8 * (4 * 64 + 2 * 96)

@@ -5,7 +5,7 @@ import pytest
 
 from fedcore.core.bandit.replay import replay
 from fedcore.core.contract.outcome import Status
-from fedcore.core.contract.profile import Trial
+from fedcore.core.contract.profile import SelfMeasurement
 from fedcore.strategies.policy.pacer import ALLOWED_EXCESS, ASCENT
 from fedcore.strategies.policy.speed import no_speeds, told_speed
 
@@ -114,7 +114,9 @@ def test_a_device_of_a_known_class_is_predicted_by_it_and_a_stranger_is_probed(b
 def test_a_stranger_that_tried_itself_needs_no_probe(build, linked, play, timed):
     strategy = build(pace="filter", local_steps_choices=STEPS)
     tried = [
-        replace(each, trial=Trial(gflops=60.0 / each.slowdown, uplink_mbps=each.uplink_mbps, downlink_mbps=8.0))
+        replace(
+            each, trial=SelfMeasurement(gflops=60.0 / each.slowdown, uplink_mbps=each.uplink_mbps, downlink_mbps=8.0)
+        )
         for each in linked
     ]
     _, plan = strategy.plan(strategy.start(), tried, 1)

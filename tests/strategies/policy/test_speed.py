@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from fedcore.core.contract.outcome import Status
-from fedcore.core.contract.profile import DeviceProfile, Trial
+from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.speed import (
     UNTRIED,
@@ -76,9 +76,9 @@ def test_newer_measurements_move_compute_at_once_and_links_slowly():
 
 
 def test_a_stranger_is_as_fast_as_it_found_itself():
-    trial = Trial(gflops=0.5, downlink_mbps=8.0)
+    trial = SelfMeasurement(gflops=0.5, downlink_mbps=8.0)
     assert tried_speed(trial, 1e9) == (2.0, 1e-6, 1e-6)  # the uplink is taken to be as fast
-    assert tried_speed(Trial(), 1e9) == (None, None, None)
+    assert tried_speed(SelfMeasurement(), 1e9) == (None, None, None)
     assert known_speed(no_speeds(), PROFILE, (2.0, 1e-6, 2e-6)) == Speed(compute=2.0, down=1e-6, up=2e-6)
     assert known_speed(no_speeds(), PROFILE, (2.0, None, None)) is None, "no link is known"
 

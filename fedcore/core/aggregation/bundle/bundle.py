@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.aggregation.bundle.densify import add_dense, check_products, dense_bytes, empty_dense
-from fedcore.core.aggregation.bundle.leaf import Leaf, stacked_bytes
+from fedcore.core.aggregation.bundle.leaf import BundledUpdate, stacked_bytes
 from fedcore.core.aggregation.sums.fixed_point import add_weighted
 from fedcore.core.aggregation.sums.members import Key, Members
 from fedcore.core.aggregation.sums.narrow_sums import accumulator, add_sums
@@ -45,7 +45,7 @@ class StackPartial:
     settles: bool = True
     adapter: Tensors | None = None
     dense: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    leaves: dict[Key, Leaf] = field(default_factory=dict)
+    leaves: dict[Key, BundledUpdate] = field(default_factory=dict)
     bytes_stacked: int = 0
     members: Members = field(default_factory=Members)
 
@@ -56,7 +56,7 @@ def with_leaf(partial: StackPartial, update: Update) -> StackPartial:
     Raises UpdateRejected, with `partial` still whole, on a known key, a weight out of range or a product too large.
     """
     members, spec = partial.members.with_update(update), partial.spec
-    leaf, head = Leaf.of(update, spec), accumulator(partial.head)
+    leaf, head = BundledUpdate.of(update, spec), accumulator(partial.head)
     check_leaf(partial, update)
     for name, _ in spec.head:
         add_weighted(as_matrix(head[name]), as_matrix(update.tensors[name]), update.weight)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.aggregation.bundle.bundle import StackPartial
 from fedcore.core.aggregation.bundle.densify import dense_bytes
-from fedcore.core.aggregation.bundle.leaf import Leaf, factor_shapes, stacked_bytes
+from fedcore.core.aggregation.bundle.leaf import BundledUpdate, factor_shapes, stacked_bytes
 from fedcore.core.aggregation.sums.members import Key, Members
 from fedcore.core.aggregation.sums.narrow_sums import NarrowSums
 from fedcore.core.aggregation.sums.partial_wire import (
@@ -97,10 +97,10 @@ def bundle_bytes_bound(spec: AdapterSpec, devices: int, *, settles: bool = True)
     return FRAME_BYTES + stacks + head + manifest
 
 
-def _leaves(manifest: Manifest, entries: Mapping[str, Entry], spec: AdapterSpec) -> dict[Key, Leaf]:
+def _leaves(manifest: Manifest, entries: Mapping[str, Entry], spec: AdapterSpec) -> dict[Key, BundledUpdate]:
     rows, keys = manifest.get("leaves"), keys_of(manifest.get("leaves"))
     keep_sets = _keep_sets(manifest.get("keep_sets"), spec)
-    leaves: dict[Key, Leaf] = {}
+    leaves: dict[Key, BundledUpdate] = {}
     for index, (key, row) in enumerate(zip(keys, rows if isinstance(rows, list) else (), strict=True)):
         if len(row) != 5:
             raise ProtocolError("partial's manifest: expected leaves as [device, round, weight, rank, keep-set]")
@@ -112,7 +112,7 @@ def _leaves(manifest: Manifest, entries: Mapping[str, Entry], spec: AdapterSpec)
                 f"keep-sets, got {weight}, {rank} and number {number}"
             )
         tensors = _factors(entries.get(f"{LEAF}{index}"), spec, rank, keep_sets[number], who)
-        leaves[key] = Leaf(weight=weight, rank=rank, keep_set=keep_sets[number], tensors=tensors)
+        leaves[key] = BundledUpdate(weight=weight, rank=rank, keep_set=keep_sets[number], tensors=tensors)
     return leaves
 
 
@@ -144,7 +144,7 @@ def _keep_sets(values: object, spec: AdapterSpec) -> list[KeepSet]:
     return keep_sets
 
 
-def _reduced(members: Members, leaves: Mapping[Key, Leaf]) -> Members:
+def _reduced(members: Members, leaves: Mapping[Key, BundledUpdate]) -> Members:
     """Return the members that are no leaves; raises UpdateRejected where leaves and members do not add up."""
     keys = members.keys - leaves.keys()
     weight = members.weight - sum(leaf.weight for leaf in leaves.values())

@@ -12,7 +12,7 @@ itself comes from BLAS: its bits repeat for one NumPy build, CPU family and a si
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.core.aggregation.bundle.leaf import Leaf
+from fedcore.core.aggregation.bundle.leaf import BundledUpdate
 from fedcore.core.aggregation.sums.coordinates import Placement, placement
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
 from fedcore.core.aggregation.sums.members import Key
@@ -37,7 +37,7 @@ def empty_dense(spec: AdapterSpec) -> dict[str, NDArray[np.int64]]:
 
 
 def add_dense(
-    total: NDArray[np.int64], leaf: Leaf, spec: AdapterSpec, adapter: Tensors, layer: int, module: str
+    total: NDArray[np.int64], leaf: BundledUpdate, spec: AdapterSpec, adapter: Tensors, layer: int, module: str
 ) -> None:
     """Add weight * round((B1 A1 - B0 A0) * 2**33) of one layer into `total` (out, in) in place.
 
@@ -58,7 +58,7 @@ def add_dense(
         total[slice(start, stop) if at.b_rows is None else at.b_rows[start:stop]] += integers
 
 
-def check_products(key: Key, leaf: Leaf | Update, spec: AdapterSpec, adapter: Tensors) -> None:
+def check_products(key: Key, leaf: BundledUpdate | Update, spec: AdapterSpec, adapter: Tensors) -> None:
     """Raise UpdateRejected, naming the layer, where an entry of a leaf's product increment reaches 2**6.
 
     Peaks of the factors settle nearly every case; only where their bound is too loose is the product computed.
@@ -79,7 +79,7 @@ def check_products(key: Key, leaf: Leaf | Update, spec: AdapterSpec, adapter: Te
 
 
 def _factors(
-    leaf: Leaf | Update, adapter: Tensors, name: str, at: Placement
+    leaf: BundledUpdate | Update, adapter: Tensors, name: str, at: Placement
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     da, db = leaf.tensors[f"{name}.A"], leaf.tensors[f"{name}.B"]
     rows = slice(None) if at.b_rows is None else at.b_rows

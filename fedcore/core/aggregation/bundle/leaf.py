@@ -11,7 +11,7 @@ from fedcore.core.model.keep_set import KeepSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class BundledUpdate:
     """One device's factor increments as they came, float32, in its own coordinates.
 
     `tensors` may be views into a received buffer, and is emptied as its tensors are used up.
@@ -23,18 +23,18 @@ class Leaf:
     tensors: dict[str, NDArray[np.float32]]
 
     @staticmethod
-    def of(update: Update, spec: AdapterSpec) -> "Leaf":
+    def of(update: Update, spec: AdapterSpec) -> "BundledUpdate":
         """Copy the factors of `update`, one tensor at a time."""
         names = [f"layers.{layer}.{module}.{factor}" for layer, module in spec.modules() for factor in "AB"]
         tensors = {name: np.array(update.tensors[name], dtype=np.float32) for name in names}
-        return Leaf(weight=update.weight, rank=update.rank, keep_set=update.keep_set, tensors=tensors)
+        return BundledUpdate(weight=update.weight, rank=update.rank, keep_set=update.keep_set, tensors=tensors)
 
-    def owned(self) -> "Leaf":
+    def owned(self) -> "BundledUpdate":
         """Return this leaf with tensors of its own, copying those that are views into a foreign buffer."""
         if all(value.flags.owndata for value in self.tensors.values()):
             return self
         tensors = {name: value if value.flags.owndata else value.copy() for name, value in self.tensors.items()}
-        return Leaf(weight=self.weight, rank=self.rank, keep_set=self.keep_set, tensors=tensors)
+        return BundledUpdate(weight=self.weight, rank=self.rank, keep_set=self.keep_set, tensors=tensors)
 
 
 def factor_shapes(spec: AdapterSpec, *, rank: int, keep_set: KeepSet) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ StratumKey = tuple[int, str]  # (rank, keep-set's blob id)
 
 
 @dataclass(slots=True, kw_only=True)
-class Stratum:
+class RankGroup:
     """Sums in the coordinates of a holder of `rank` and `keep_set`, with the bias of a total weight `biased`.
 
     `segments` is empty until something is added.
@@ -32,9 +32,9 @@ class Stratum:
     biased: int = 0
 
     @staticmethod
-    def whole(spec: AdapterSpec) -> "Stratum":
+    def whole(spec: AdapterSpec) -> "RankGroup":
         """Return the empty stratum of full coordinates."""
-        return Stratum(rank=spec.rank, keep_set=KeepSet.full(spec.geometry))
+        return RankGroup(rank=spec.rank, keep_set=KeepSet.full(spec.geometry))
 
     def open(self, spec: AdapterSpec) -> None:
         """Make room for the sums."""
@@ -53,7 +53,7 @@ class Stratum:
         add_biased_stack(self.segments, stack)
         self.biased += sum(stack.weights)
 
-    def join(self, other: "Stratum", spec: AdapterSpec) -> None:
+    def join(self, other: "RankGroup", spec: AdapterSpec) -> None:
         """Add the sums of another stratum of the same coordinates."""
         if not other.segments:
             return
@@ -70,7 +70,7 @@ class Stratum:
         return self.segments
 
 
-def place(stratum: Stratum, whole: Stratum, spec: AdapterSpec) -> None:
+def place(stratum: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
     """Add a stratum's sums into those of full coordinates; the stratum is used up, one array after the other."""
     placing, segments = _placing(stratum, whole, spec), stratum.exact()
     while segments:
@@ -81,7 +81,7 @@ def place(stratum: Stratum, whole: Stratum, spec: AdapterSpec) -> None:
                 placing.add(name, start, matrix[start : start + step])
 
 
-def place_update(update: Update, whole: Stratum, spec: AdapterSpec) -> None:
+def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
     """Add one update of any rank and keep-set straight into full coordinates, in blocks of several tensors.
 
     Raises UpdateRejected, with the sums spoilt, for another shape or a value out of bounds.
@@ -114,7 +114,7 @@ def place_update(update: Update, whole: Stratum, spec: AdapterSpec) -> None:
     flush()
 
 
-def _placing(what: Stratum | Update, whole: Stratum, spec: AdapterSpec) -> Placing:
+def _placing(what: RankGroup | Update, whole: RankGroup, spec: AdapterSpec) -> Placing:
     whole.open(spec)
     totals = {name: total for segment in whole.segments for name, total in segment.tensors()}
     return Placing(spec=spec, rank=what.rank, keep_set=what.keep_set, totals=totals)

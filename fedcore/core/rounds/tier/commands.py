@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedcore.core.rounds.tier.state import Part, Word
+from fedcore.core.rounds.tier.state import PartialId, Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Hold:
 class HoldPart:
     """Merge this spooled submission of a child into what the next submission carries."""
 
-    part: Part
+    part: PartialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Acknowledge:
 class AnswerChild:
     """Tell a child edge what became of its submission."""
 
-    part: Part
+    part: PartialId
     round: int
     word: Word
     devices: tuple[str, ...] = ()  # with OVERLAP: counted already
@@ -55,7 +55,7 @@ class Send:
     round: int
     devices: tuple[str, ...]
     failed: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[PartialId, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from fedcore.core.rounds.tier.events import (
     Tick,
 )
 from fedcore.core.rounds.tier.parts import HERE, OPEN, Step, at, landed, part_arrived, restaged, review, taken_apart
-from fedcore.core.rounds.tier.state import Flight, Leaf, Stage, TierState, Word
+from fedcore.core.rounds.tier.state import RelayedDevice, Stage, Submission, TierState, Word
 
 
 def step(state: TierState, event: Event) -> Step:
@@ -90,7 +90,7 @@ def _shared(state: TierState, event: Shared) -> Step:
         else:
             if known is not None and known.stage not in OPEN:
                 answers = {}  # the tier above has lost what it had: no older answer holds
-            leaves[device] = Leaf(stage=Stage.PENDING)
+            leaves[device] = RelayedDevice(stage=Stage.PENDING)
             pushed.append(device)
     state = replace(state, leaves=leaves, answers=answers, reported=reported, deadline_at_s=event.deadline_at_s)
     return state, (*out, *(Push(device=device, round=event.round) for device in pushed))
@@ -164,7 +164,7 @@ def _send(state: TierState) -> Step:
     parts = tuple(sorted(set(state.parts) - under_way))  # also those in which nothing counts: they want an answer
     if not held and not failed and not parts:
         return state, ()
-    flight = Flight(number=state.number + 1, devices=held, failed=failed, parts=parts)
+    flight = Submission(number=state.number + 1, devices=held, failed=failed, parts=parts)
     state = replace(
         restaged(state, held, Stage.FLYING),
         flights={**state.flights, flight.number: flight},

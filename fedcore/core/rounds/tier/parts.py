@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fedcore.core.rounds.tier.commands import Acknowledge, AnswerChild, Command, Hold, HoldPart, Push
 from fedcore.core.rounds.tier.events import PartArrived
-from fedcore.core.rounds.tier.state import Claim, Flight, Leaf, Part, Stage, TierState, Word
+from fedcore.core.rounds.tier.state import Claim, PartialId, RelayedDevice, Stage, Submission, TierState, Word
 
 Step = tuple[TierState, tuple[Command, ...]]
 
@@ -15,7 +15,7 @@ OPEN = (Stage.PENDING, Stage.GONE)
 
 def part_arrived(state: TierState, event: PartArrived) -> Step:
     """Let a submission wait that is of this round or a later one, until `review` looks at it; answer any other."""
-    part = Part(child=event.child, number=event.number)
+    part = PartialId(child=event.child, number=event.number)
     if event.round < max(1, state.round):
         return state, (AnswerChild(part=part, round=event.round, word=Word.LATE),)
     if event.round == state.round and part in state.answers:
@@ -37,7 +37,7 @@ def review(state: TierState) -> Step:
     return state, out
 
 
-def _judge(state: TierState, part: Part, claim: Claim) -> Step:
+def _judge(state: TierState, part: PartialId, claim: Claim) -> Step:
     stages = {each: state.leaves[each].stage for each in claim.counted if each in state.leaves}
     counted = tuple(sorted(each for each, stage in stages.items() if stage is Stage.COUNTED))
     if counted or state.over:
@@ -50,17 +50,17 @@ def _judge(state: TierState, part: Part, claim: Claim) -> Step:
     for each in claim.counted:
         # Who was never shared here is its child's alone: nobody waits for it, should the part go back.
         gone = each not in leaves or leaves[each].gone or leaves[each].stage is Stage.GONE
-        leaves[each] = Leaf(stage=Stage.HELD, part=part, gone=gone)
+        leaves[each] = RelayedDevice(stage=Stage.HELD, part=part, gone=gone)
     for each in claim.failed:
         if each not in leaves or leaves[each].stage in OPEN:
-            leaves[each] = Leaf(stage=Stage.FAILED)
+            leaves[each] = RelayedDevice(stage=Stage.FAILED)
     waiting = {other: kept for other, kept in state.waiting.items() if other != part}
     return replace(state, leaves=leaves, parts={**state.parts, part: claim.counted}, waiting=waiting), (
         HoldPart(part=part),
     )
 
 
-def landed(state: TierState, flight: Flight, word: Word) -> Step:
+def landed(state: TierState, flight: Submission, word: Word) -> Step:
     """Pass the word on a whole submission on to everybody in it."""
     stage = Stage.COUNTED if word is Word.ACCEPTED else Stage.REFUSED
     told = tell(state, flight.devices, word)
@@ -68,7 +68,7 @@ def landed(state: TierState, flight: Flight, word: Word) -> Step:
     return answered(at(state, flight.devices, stage), answers), (*told, *answers)
 
 
-def taken_apart(state: TierState, flight: Flight, counted: frozenset[str]) -> Step:
+def taken_apart(state: TierState, flight: Submission, counted: frozenset[str]) -> Step:
     """Hold again what is not counted elsewhere; a child's part with such a leaf goes back to the child."""
     back = [part for part in flight.parts if counted & set(state.parts[part])]
     answers = [
@@ -121,7 +121,7 @@ def answered(state: TierState, answers: list[AnswerChild]) -> TierState:
 
 def at(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
     """Put leaves at a stage without an update here."""
-    return replace(state, leaves={**state.leaves, **{device: Leaf(stage=stage) for device in devices}})
+    return replace(state, leaves={**state.leaves, **{device: RelayedDevice(stage=stage) for device in devices}})
 
 
 def restaged(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:

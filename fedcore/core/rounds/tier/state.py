@@ -28,7 +28,7 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Part:
+class PartialId:
     """One submission of a child edge."""
 
     child: str
@@ -36,11 +36,11 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class RelayedDevice:
     """One device of the round; `part` is the child's submission it came in, None for a device of our own."""
 
     stage: Stage
-    part: Part | None = None
+    part: PartialId | None = None
     gone: bool = False  # with an update here: nobody below would send it again
     asked: bool = False  # its update came from a child, and it offered a copy here: it is told as well
 
@@ -55,13 +55,13 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flight:
+class Submission:
     """A submission under way."""
 
     number: int
     devices: tuple[str, ...]  # counted in it, sorted
     failed: tuple[str, ...]  # reported with it
-    parts: tuple[Part, ...]  # whole submissions of children in it
+    parts: tuple[PartialId, ...]  # whole submissions of children in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +73,16 @@ class TierState:
     deadline_at_s: float = 0.0
     number: int = 0
     over: bool = False  # `round` has closed; of its leaves only the counted are remembered
-    leaves: Mapping[str, Leaf] = field(default_factory=dict)
-    parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)  # held or flying, with their counted devices
-    answers: Mapping[Part, tuple[Word, tuple[str, ...]]] = field(default_factory=dict)  # given in this round
-    waiting: Mapping[Part, Claim] = field(
+    leaves: Mapping[str, RelayedDevice] = field(default_factory=dict)
+    parts: Mapping[PartialId, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # held or flying, with their counted devices
+    answers: Mapping[PartialId, tuple[Word, tuple[str, ...]]] = field(default_factory=dict)  # given in this round
+    waiting: Mapping[PartialId, Claim] = field(
         default_factory=dict
     )  # of this round or a later one, neither held nor refused
     reported: frozenset[str] = frozenset()  # failed leaves the tier above has heard of
-    flights: Mapping[int, Flight] = field(default_factory=dict)  # submissions under way, by number
+    flights: Mapping[int, Submission] = field(default_factory=dict)  # submissions under way, by number
 
     def holds(self, device: str) -> bool:
         """Whether an update of this device is here without an answer; such a device is not reported lost above."""

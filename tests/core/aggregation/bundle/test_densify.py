@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedcore.core.aggregation.bundle.densify import add_dense, check_products, dense_bytes, empty_dense
-from fedcore.core.aggregation.bundle.leaf import Leaf
+from fedcore.core.aggregation.bundle.leaf import BundledUpdate
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import restrict
 from tests.core.aggregation.cohort import expand, make_spec, make_update, product, random_keep_set, trained_adapter
@@ -21,7 +21,7 @@ def case(family="bert", *, sparsity=0.5, size=0.1, rank=4):
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_the_sum_is_the_weighted_product_increment(family, sparsity):
     spec, adapter, update = case(family, sparsity=sparsity)
-    leaf, dense = Leaf.of(update, spec), empty_dense(spec)
+    leaf, dense = BundledUpdate.of(update, spec), empty_dense(spec)
     before = restrict(spec, adapter, rank=update.rank, keep_set=update.keep_set)
     after = {name: before[name].astype(np.float64) + update.tensors[name] for name in before}
     for layer, module in spec.modules():
@@ -45,8 +45,8 @@ def test_products_within_the_bound_pass_by_their_peaks_or_by_themselves(rank):
     loose = {name: value * (40 if name.endswith(".B") else 0) for name, value in update.tensors.items()}
     large = {name: np.full_like(value, 60.0) if name == "layers.0.q.A" else value * 0 for name, value in loose.items()}
     zeros = {name: value * 0 for name, value in adapter.items()}
-    check_products(update.key, Leaf(weight=1, rank=rank, keep_set=update.keep_set, tensors=loose), spec, zeros)
-    check_products(update.key, Leaf(weight=1, rank=rank, keep_set=update.keep_set, tensors=large), spec, zeros)
+    check_products(update.key, BundledUpdate(weight=1, rank=rank, keep_set=update.keep_set, tensors=loose), spec, zeros)
+    check_products(update.key, BundledUpdate(weight=1, rank=rank, keep_set=update.keep_set, tensors=large), spec, zeros)
 
 
 @pytest.mark.parametrize("bad", [63.0, np.nan])
@@ -54,6 +54,6 @@ def test_a_product_beyond_the_bound_is_refused_by_layer(bad):
     spec, adapter, update = case()
     tensors = {name: np.zeros_like(value) for name, value in update.tensors.items()}
     tensors["layers.1.v.A"][0, 0], tensors["layers.1.v.B"][0, 0] = bad, 63.0
-    leaf = Leaf(weight=1, rank=4, keep_set=update.keep_set, tensors=tensors)
+    leaf = BundledUpdate(weight=1, rank=4, keep_set=update.keep_set, tensors=tensors)
     with pytest.raises(UpdateRejected, match=r"dev for round 1: its product at layers.1.v moved by"):
         check_products(update.key, leaf, spec, adapter)

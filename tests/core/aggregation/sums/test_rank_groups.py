@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcore.core.aggregation.sums.fixed_point import weighted_integers
-from fedcore.core.aggregation.sums.rank_groups import Stratum, place, place_update
+from fedcore.core.aggregation.sums.rank_groups import RankGroup, place, place_update
 from fedcore.core.contract.update import verify_update
 from fedcore.core.errors import UpdateRejected
 from tests.core.aggregation.cohort import make_spec, make_update, random_keep_set
@@ -27,8 +27,8 @@ def some_update(spec, *, rank=4, sparsity=0.5, seed=0):
 def test_placed_at_once_or_by_way_of_a_stratum(family, rank, sparsity):
     spec = make_spec(family)
     update = some_update(spec, rank=rank, sparsity=sparsity)
-    stratum = Stratum(rank=rank, keep_set=update.keep_set)
-    one, other = Stratum.whole(spec), Stratum.whole(spec)
+    stratum = RankGroup(rank=rank, keep_set=update.keep_set)
+    one, other = RankGroup.whole(spec), RankGroup.whole(spec)
     stratum.add(update, spec)
     place(stratum, one, spec)
     place_update(update, other, spec)
@@ -41,7 +41,7 @@ def test_placed_at_once_or_by_way_of_a_stratum(family, rank, sparsity):
 
 def test_bias_goes_once_and_adding_goes_on():
     spec = make_spec()
-    update, stratum = some_update(spec, rank=8, sparsity=0.0), Stratum.whole(spec)
+    update, stratum = some_update(spec, rank=8, sparsity=0.0), RankGroup.whole(spec)
     stratum.add(update, spec)
     first = sums_of(stratum)
     assert np.array_equal(first["layers.0.q.A"], weighted_integers(update.tensors["layers.0.q.A"], update.weight))
@@ -51,26 +51,26 @@ def test_bias_goes_once_and_adding_goes_on():
 
 def test_joining_adds_biased_and_exact_sums_alike():
     spec = make_spec()
-    update, left, right = some_update(spec, rank=8, sparsity=0.0), Stratum.whole(spec), Stratum.whole(spec)
+    update, left, right = some_update(spec, rank=8, sparsity=0.0), RankGroup.whole(spec), RankGroup.whole(spec)
     for stratum in (left, right):
         stratum.add(update, spec)
     right.exact()
     left.join(right, spec)
-    left.join(Stratum.whole(spec), spec)
-    alone = Stratum.whole(spec)
+    left.join(RankGroup.whole(spec), spec)
+    alone = RankGroup.whole(spec)
     alone.add(update, spec)
     expected = sums_of(alone)
     assert all(np.array_equal(total, 2 * expected[name]) for name, total in sums_of(left).items())
 
 
 def test_an_untouched_stratum_holds_no_arrays():
-    assert Stratum.whole(make_spec()).segments == [] and Stratum.whole(make_spec()).exact() == []
+    assert RankGroup.whole(make_spec()).segments == [] and RankGroup.whole(make_spec()).exact() == []
 
 
 def test_what_was_verified_is_relied_upon():
     spec = make_spec()
     update = verify_update(some_update(spec), spec)
     update.tensors["layers.0.q.A"][0, 0] = 100.0  # against the promise not to change it
-    Stratum(rank=4, keep_set=update.keep_set).add(update, spec)
+    RankGroup(rank=4, keep_set=update.keep_set).add(update, spec)
     with pytest.raises(UpdateRejected, match="below 64"):
-        Stratum(rank=4, keep_set=update.keep_set).add(replace(update, verified=False), spec)
+        RankGroup(rank=4, keep_set=update.keep_set).add(replace(update, verified=False), spec)

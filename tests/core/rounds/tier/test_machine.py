@@ -24,9 +24,9 @@ from fedcore.core.rounds.tier.events import (
     Tick,
 )
 from fedcore.core.rounds.tier.machine import step
-from fedcore.core.rounds.tier.state import Part, Stage, TierState, Word
+from fedcore.core.rounds.tier.state import PartialId, Stage, TierState, Word
 
-P1, P2, Q1 = Part(child="p", number=1), Part(child="p", number=2), Part(child="q", number=1)
+P1, P2, Q1 = PartialId(child="p", number=1), PartialId(child="p", number=2), PartialId(child="q", number=1)
 
 
 def play(state: TierState, *happened: Event) -> tuple[TierState, list[Command]]:
@@ -53,7 +53,7 @@ def gone(device: str) -> Gone:
     return Gone(device=device, now_s=1.0)
 
 
-def part(part: Part, counted: str, failed: str = "", index: int = 1, now_s: float = 1.0) -> PartArrived:
+def part(part: PartialId, counted: str, failed: str = "", index: int = 1, now_s: float = 1.0) -> PartArrived:
     return PartArrived(
         child=part.child,
         number=part.number,
@@ -72,11 +72,11 @@ def acknowledge(device: str, word: Word, index: int = 1) -> Acknowledge:
     return Acknowledge(device=device, round=index, word=word)
 
 
-def answer(part: Part, word: Word, devices: str = "", index: int = 1) -> AnswerChild:
+def answer(part: PartialId, word: Word, devices: str = "", index: int = 1) -> AnswerChild:
     return AnswerChild(part=part, round=index, word=word, devices=tuple(devices))
 
 
-def send(number: int, devices: str, failed: str = "", parts: tuple[Part, ...] = (), index: int = 1) -> Send:
+def send(number: int, devices: str, failed: str = "", parts: tuple[PartialId, ...] = (), index: int = 1) -> Send:
     return Send(number=number, round=index, devices=tuple(devices), failed=tuple(failed), parts=parts)
 
 

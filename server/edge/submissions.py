@@ -29,7 +29,7 @@ class _Flight:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class EdgeFlights:
+class EdgeSubmissions:
     """Submissions by number. `refused` hears that one cannot be had above any more. Lives on the event loop."""
 
     name: str

@@ -34,7 +34,7 @@ class Failure:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Flight:
+class InFlight:
     """One task on its way; over once there is an `end`."""
 
     task: AppTask
@@ -49,16 +49,16 @@ class Flight:
 
 
 @dataclass(slots=True, kw_only=True)
-class AppDesk:
+class AppQueue:
     """Every task by number; one leaves when its end is collected. `blobs` holds contents while a task needs them."""
 
     blobs: BlobStore
     run_config: str
     clock: Callable[[], float]
-    on_end: Callable[[Flight], None]  # told of every end, once
-    flights: dict[int, Flight] = field(default_factory=dict)
-    _open: dict[str, dict[int, Flight]] = field(default_factory=dict)  # by device, oldest first
-    _over: dict[str, Flight] = field(default_factory=dict)  # by message id, until collected
+    on_end: Callable[[InFlight], None]  # told of every end, once
+    flights: dict[int, InFlight] = field(default_factory=dict)
+    _open: dict[str, dict[int, InFlight]] = field(default_factory=dict)  # by device, oldest first
+    _over: dict[str, InFlight] = field(default_factory=dict)  # by message id, until collected
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     uploads: dict[int, set[str]] = field(default_factory=dict)  # blobs a device began to send, by task
     _last: int = 0
@@ -75,7 +75,7 @@ class AppDesk:
             max_reply_bytes=MAX_REPLY_BYTES,
             run_config=self.run_config,
         )
-        flight = Flight(task=task, instruction=instruction, begun_s=self.clock())
+        flight = InFlight(task=task, instruction=instruction, begun_s=self.clock())
         self.flights[task.number] = flight
         self._open.setdefault(instruction.device, {})[task.number] = flight
         self._contents[task.content.id] += 1
@@ -122,20 +122,20 @@ class AppDesk:
                 reason = f"no reply within {flight.task.deadline_s:g} s"
                 self._end(flight, Failure(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason=reason))
 
-    def collect(self, message_ids: Iterable[str]) -> list[Flight]:
+    def collect(self, message_ids: Iterable[str]) -> list[InFlight]:
         """Take out the tasks of these messages that are over."""
         over = [self._over.pop(each) for each in message_ids if each in self._over]
         for flight in over:
             del self.flights[flight.task.number]
         return over
 
-    def forget(self, flight: Flight) -> None:
+    def forget(self, flight: InFlight) -> None:
         """Delete what a collected task left in the store, but for what another one still needs."""
         left = self.uploads.pop(flight.task.number, set()) | _content(flight)
         for blob_id in left.difference(*map(_content, self.flights.values()), self._contents):
             self.blobs.delete(blob_id)
 
-    def _end(self, flight: Flight, end: AppReply | Failure) -> None:
+    def _end(self, flight: InFlight, end: AppReply | Failure) -> None:
         flight.end = end
         device = flight.instruction.device
         del self._open[device][flight.task.number]
@@ -151,6 +151,6 @@ class AppDesk:
         self.changed.set()
 
 
-def _content(flight: Flight) -> set[str]:
+def _content(flight: InFlight) -> set[str]:
     reply = flight.end
     return {reply.content.id} if isinstance(reply, AppReply) and reply.content is not None else set()
