@@ -16,11 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.fleet80.cases.tracks import TRACKS
+from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.latency import measure_latency
 from benchmarks.fleet80.plan import Plan
-from benchmarks.fleet80.report import write_report
-from benchmarks.fleet80.tracks import TRACKS
-from benchmarks.fleet80.variants import VARIANTS
+from benchmarks.fleet80.report.write import write_report
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import FedcoreError
 

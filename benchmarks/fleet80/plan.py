@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.fleet80.cases import FOLDER, Case, make_case
+from benchmarks.fleet80.cases.case import FOLDER, Case, make_case
+from benchmarks.fleet80.cases.tracks import Track
+from benchmarks.fleet80.cases.variants import VARIANTS, Variant
 from benchmarks.fleet80.run import RUNS, run_case
 from benchmarks.fleet80.stored import Result, load
-from benchmarks.fleet80.tracks import Track
 from benchmarks.fleet80.tuning import tuned_rate, tuning_cases
-from benchmarks.fleet80.variants import VARIANTS, Variant
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError
 

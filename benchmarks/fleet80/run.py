@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet80.cases import FOLDER, Case, changed
+from benchmarks.fleet80.cases.case import FOLDER, Case, changed
 from benchmarks.fleet80.delivery import prunes
 from benchmarks.fleet80.examine import NOTE, Examiner
 from benchmarks.fleet80.rounds import round_figures

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet80.cases import FOLDER, Case
+from benchmarks.fleet80.cases.case import FOLDER, Case
 from fedcore.storage.atomic import write_atomic
 
 Result = dict[str, Any]

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.fleet80.cases import FOLDER, TUNING_SEED, Case, make_case
+from benchmarks.fleet80.cases.case import FOLDER, TUNING_SEED, Case, make_case
+from benchmarks.fleet80.cases.tracks import Track
+from benchmarks.fleet80.cases.variants import VARIANTS, Variant
 from benchmarks.fleet80.stored import Result, load
-from benchmarks.fleet80.tracks import Track
-from benchmarks.fleet80.variants import VARIANTS, Variant
 
 
 def tuning_cases(track: Track, variant: Variant, overrides: tuple[str, ...] = ()) -> list[Case]:

@@ -20,9 +20,8 @@ from benchmarks.data_plane.processes import MeasurementFailed
 from benchmarks.report import emit, parser
 from benchmarks.simulation.cases import prepare
 from benchmarks.simulation.language import RECIPE as LORA
-from benchmarks.simulation.measure import OURS, SIMULATORS, Row, missing, run_simulator
+from benchmarks.simulation.measure import OURS, SHOWN, SIMULATORS, Row, compared, missing, run_simulator
 from benchmarks.simulation.mlp import RECIPE as MLP
-from benchmarks.simulation.rows import SHOWN, compared
 from benchmarks.simulation.task import Case
 
 TASKS = {"mlp": (8, (100, 1_000)), "minilm-lora": (3, (100,))}  # rounds, clients per round; --clients takes others

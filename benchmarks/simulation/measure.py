@@ -4,10 +4,12 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.data_plane.processes import Crew, MeasurementFailed
 from benchmarks.simulation.task import Case
@@ -15,11 +17,20 @@ from benchmarks.simulation.task import Case
 Row = dict[str, Any]
 
 OURS = "ours"
-PACKAGES = {OURS: "simulation", "flower": "ray", "pfl": "pfl", "blazefl": "blazefl"}  # what each needs importable
+PACKAGES = {
+    OURS: "fedcore.simulation",
+    "flower": "ray",
+    "pfl": "pfl",
+    "blazefl": "blazefl",
+}  # what each needs importable
 SIMULATORS = tuple(PACKAGES)
 CORES = 2
 LIMIT_S = 3600.0
 LOOK_S = 0.5
+SHOWN = (
+    *("task", "clients", "simulator", "ms_per_client", "cpu_ms_per_client", "peak_mb"),
+    *("times_ours", "largest_difference", "not_run"),
+)
 SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -99,3 +110,29 @@ def pss_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024 / 1e6
+
+
+def compared(rows: Sequence[Row], folder: Path) -> list[Row]:
+    """Return the rows with what sets them beside ours; without ours, as they are."""
+    ours = next((row for row in rows if row["simulator"] == OURS and "not_run" not in row), None)
+    if ours is None:
+        return list(rows)
+    return [
+        row
+        if row is ours or "not_run" in row
+        else {
+            **row,
+            "times_ours": row["ms_per_client"] / ours["ms_per_client"],
+            "largest_difference": difference(folder / f"{OURS}.npz", folder / f"{row['simulator']}.npz"),
+        }
+        for row in rows
+    ]
+
+
+def difference(first: Path, second: Path) -> float:
+    """Return the largest difference of any value that both files name."""
+    with np.load(first) as one, np.load(second) as other:
+        names = sorted(set(one.files) & set(other.files))
+        if not names:
+            raise ValueError(f"{first} and {second} have no tensor in common")
+        return max(float(np.abs(one[name] - other[name]).max()) for name in names)

@@ -18,7 +18,7 @@ WITHOUT = """
 import json, sys
 for name in json.loads(sys.argv.pop(1)):
     sys.modules[name] = None  # importing it raises ImportError, as where it is not installed
-from cli.main import run
+from fedcore.cli.main import run
 run()
 """
 

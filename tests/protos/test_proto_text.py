@@ -54,4 +54,4 @@ def test_a_missing_comment_is_found() -> None:
 def test_every_file_is_of_version_one(source: str) -> None:
     text = (ROOT / source).read_text()
     assert text.startswith('syntax = "proto3";\n\npackage fedcore.v1;\n')
-    assert all(name.startswith("protos/v1/") for name in re.findall(r'import "(.*)"', text))
+    assert all(name.startswith("fedcore/protos/v1/") for name in re.findall(r'import "(.*)"', text))

@@ -25,10 +25,10 @@ SIMULATION = """
 import sys
 from flwr.app import Context
 from flwr.simulation import run_simulation
-from client.flower.app import client_app
-from client.flower.settings import node_settings
-from fedcore.config_text import parse_config
-from server.flower.app import server_app
+from fedcore.client.flower.app import client_app
+from fedcore.client.flower.settings import node_settings
+from fedcore.core.config.toml import parse_config
+from fedcore.server.flower.app import server_app
 
 SETTINGS = sys.argv[1:]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fleet80.bits import packed
-from benchmarks.fleet80.cases import Case, changed
+from benchmarks.fleet80.cases.case import Case, changed
 
 ROWS = 200
 

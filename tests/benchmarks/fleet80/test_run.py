@@ -11,12 +11,12 @@ import pytest
 import benchmarks.fleet80.run
 import fedcore.client.evaluation.judge
 from benchmarks.fleet80.bits import packed, unpacked
-from benchmarks.fleet80.cases import Case, make_case
+from benchmarks.fleet80.cases.case import Case, make_case
+from benchmarks.fleet80.cases.tracks import TRACKS
+from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.examine import Examiner
 from benchmarks.fleet80.run import run_case
 from benchmarks.fleet80.stored import Result, load
-from benchmarks.fleet80.tracks import TRACKS
-from benchmarks.fleet80.variants import VARIANTS
 from fedcore.simulation.rounds.evaluation import RunEvaluation
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts

@@ -1,10 +1,10 @@
 import math
 from pathlib import Path
 
+from benchmarks.fleet80.cases.tracks import TRACKS
+from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.stored import load, store
-from benchmarks.fleet80.tracks import TRACKS
 from benchmarks.fleet80.tuning import best_rate, last_loss, tuned_rate, tuning_cases
-from benchmarks.fleet80.variants import VARIANTS
 
 FAST = TRACKS["fast"]
 

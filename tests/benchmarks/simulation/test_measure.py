@@ -1,11 +1,12 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks.data_plane.processes import MeasurementFailed
 from benchmarks.simulation.cases import prepare
-from benchmarks.simulation.measure import missing, per_round, pss_mb, run_simulator
+from benchmarks.simulation.measure import compared, difference, missing, per_round, pss_mb, run_simulator
 
 
 def test_the_first_round_is_not_counted():
@@ -34,3 +35,30 @@ def test_ours_runs_in_a_process_of_its_own(tmp_path):
     case = prepare("mlp", 4, 3, tmp_path / "case")
     row = run_simulator("ours", sys.executable, case, tmp_path / "case")
     assert row["ms_per_client"] > 0 and row["peak_mb"] > 50 and row["rounds"] == 3
+
+
+def test_rows_stand_beside_ours(tmp_path):
+    np.savez(tmp_path / "ours.npz", a=np.zeros(2), token=np.zeros(1))
+    np.savez(tmp_path / "pfl.npz", a=np.array([0.5, -0.25]))
+    rows = [
+        {"simulator": "ours", "ms_per_client": 2.0},
+        {"simulator": "pfl", "ms_per_client": 9.0},
+        {"simulator": "flower", "not_run": "absent"},
+    ]
+    assert compared(rows, tmp_path) == [
+        rows[0],
+        {"simulator": "pfl", "ms_per_client": 9.0, "times_ours": 4.5, "largest_difference": 0.5},
+        rows[2],
+    ]
+
+
+def test_without_ours_there_is_nothing_to_compare_with(tmp_path):
+    rows = [{"simulator": "pfl", "ms_per_client": 9.0}]
+    assert compared(rows, tmp_path) == rows
+
+
+def test_models_without_a_common_tensor_are_a_mistake(tmp_path):
+    np.savez(tmp_path / "one.npz", a=np.zeros(1))
+    np.savez(tmp_path / "other.npz", b=np.zeros(1))
+    with pytest.raises(ValueError, match="no tensor in common"):
+        difference(tmp_path / "one.npz", tmp_path / "other.npz")

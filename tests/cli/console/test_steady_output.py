@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import sys
-from cli.steady_output import keep_going_without_output
+from fedcore.cli.console.steady_output import keep_going_without_output
 keep_going_without_output()
 keep_going_without_output()
 for number in range(3):

@@ -15,8 +15,8 @@ from fedcore.core.errors import ConfigError
 CHILD = """
 import sys, time
 from pathlib import Path
-from client.slots import claim_slot
-from client.state import StateFolder
+from fedcore.client.device.slots import claim_slot
+from fedcore.client.device.state import StateFolder
 slot = claim_slot(Path(sys.argv[1]), "nx")
 print(slot.name, *StateFolder.open(slot.folder).identity(), flush=True)
 time.sleep(60)

@@ -6,7 +6,7 @@ import sys
 FREE_A_LOT = """
 from pathlib import Path
 import numpy as np
-from server.allocator import {names}
+from fedcore.server.process.allocator import {names}
 
 def held_mb():
     lines = Path("/proc/self/status").read_text().splitlines()

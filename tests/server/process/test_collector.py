@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import gc, weakref
-from server.collector import NEW_OBJECTS, collect_seldom
+from fedcore.server.process.collector import NEW_OBJECTS, collect_seldom
 
 class Knot:
     def __init__(self):

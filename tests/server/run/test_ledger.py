@@ -224,8 +224,9 @@ def test_round_results_come_back_equal() -> None:
 WRITER = """
 import hashlib, sys
 from pathlib import Path
-from fedcore.rounds import RoundResult
-from server.ledger import Ledger, TurnRecord
+from fedcore.core.rounds.result import RoundResult
+from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.turn_record import TurnRecord
 
 ledger = Ledger.open(Path(sys.argv[1]))
 index = ledger.load().next_round

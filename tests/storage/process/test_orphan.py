@@ -52,7 +52,7 @@ async def test_a_living_parent_is_watched_on_and_the_watch_can_be_cancelled(monk
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from storage.orphan import parent_to_watch, watch_parent
+from fedcore.storage.process.orphan import parent_to_watch, watch_parent
 
 place = Path(sys.argv[1])
 (place / "watching").touch()
@@ -60,7 +60,7 @@ asyncio.run(watch_parent(parent_to_watch(), (place / "noticed").touch))
 """
 PARENT = """
 import os, subprocess, sys
-from storage.orphan import PARENT_VARIABLE
+from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
 subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[2]], env=environment, start_new_session=True)

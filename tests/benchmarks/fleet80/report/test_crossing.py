@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
+from benchmarks.fleet80.report.crossing import WINDOW, crossing, smoothed
 from tests.benchmarks.fleet80.known import rounds
 
 

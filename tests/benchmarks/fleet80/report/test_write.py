@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet80.entries import entries
+from benchmarks.fleet80.cases.tracks import TRACKS
+from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.plan import Plan
-from benchmarks.fleet80.report import write_report
+from benchmarks.fleet80.report.entries import entries
+from benchmarks.fleet80.report.tables import spread
+from benchmarks.fleet80.report.write import write_report
 from benchmarks.fleet80.stored import store
-from benchmarks.fleet80.tables import spread
-from benchmarks.fleet80.tracks import TRACKS
-from benchmarks.fleet80.variants import VARIANTS
 from tests.benchmarks.fleet80.known import result
 
 KNOWN = {  # variant: (accuracy, seconds a round, whether it prunes)

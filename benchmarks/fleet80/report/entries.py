@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fleet80.bits import unpacked
-from benchmarks.fleet80.bootstrap import Scores
+from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.plan import Plan
+from benchmarks.fleet80.report.bootstrap import Scores
 from benchmarks.fleet80.stored import Result, load, stored_names
-from benchmarks.fleet80.variants import VARIANTS
 
 _NAME = re.compile(r"(?P<variant>.+)-seed(?P<seed>\d+)-(?P<hash>[0-9a-f]+)")
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet80.cases import Case, changed, make_case
-from benchmarks.fleet80.tracks import TRACKS
-from benchmarks.fleet80.variants import VARIANTS, Variant
+from benchmarks.fleet80.cases.case import Case, changed, make_case
+from benchmarks.fleet80.cases.tracks import TRACKS
+from benchmarks.fleet80.cases.variants import VARIANTS, Variant
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError
 from fedcore.strategies.table import STRATEGIES

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet80.tracks import Track
-from benchmarks.fleet80.variants import Variant
+from benchmarks.fleet80.cases.tracks import Track
+from benchmarks.fleet80.cases.variants import Variant
 from benchmarks.report import RESULTS
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit

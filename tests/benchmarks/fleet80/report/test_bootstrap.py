@@ -3,7 +3,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from benchmarks.fleet80.bootstrap import paired_difference
+from benchmarks.fleet80.report.bootstrap import paired_difference
 
 
 def scores(*rows: list[float]) -> np.ndarray:  # type: ignore[type-arg]

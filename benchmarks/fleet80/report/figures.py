@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY, plain_log
-from benchmarks.fleet80.crossing import WINDOW, crossing, smoothed
-from benchmarks.fleet80.entries import Entry
-from benchmarks.fleet80.tables import LINES, REFERENCE, speedups
-from benchmarks.fleet80.tracks import Track
+from benchmarks.fleet80.cases.tracks import Track
+from benchmarks.fleet80.report.crossing import WINDOW, crossing, smoothed
+from benchmarks.fleet80.report.entries import Entry
+from benchmarks.fleet80.report.tables import LINES, REFERENCE, speedups
 
 COLOURS = {
     "fedspine-kept": RED,

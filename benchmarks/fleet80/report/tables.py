@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.fleet80.bootstrap import paired_difference
-from benchmarks.fleet80.crossing import Crossing, crossing
-from benchmarks.fleet80.entries import Entry, delivered
+from benchmarks.fleet80.report.bootstrap import paired_difference
+from benchmarks.fleet80.report.crossing import Crossing, crossing
+from benchmarks.fleet80.report.entries import Entry, delivered
 from benchmarks.fleet80.rounds import PARTS
 
 OURS, REFERENCE = "fedspine", "fedit"

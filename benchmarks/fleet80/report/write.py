@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet80.crossing import WINDOW, crossing
-from benchmarks.fleet80.entries import Entry, entries
-from benchmarks.fleet80.figures import draw_all
 from benchmarks.fleet80.latency import FILE as LATENCY
 from benchmarks.fleet80.plan import Plan
-from benchmarks.fleet80.tables import (
+from benchmarks.fleet80.report.crossing import WINDOW, crossing
+from benchmarks.fleet80.report.entries import Entry, entries
+from benchmarks.fleet80.report.figures import draw_all
+from benchmarks.fleet80.report.tables import (
     LINES,
     OURS,
     REFERENCE,

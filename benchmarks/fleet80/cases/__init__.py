@@ -1,0 +1,1 @@
+"""The lines of the benchmark: tracks, variants and the cases they make."""

@@ -1,0 +1,1 @@
+"""From stored results to tables, figures and docs/fleet80.md."""
