@@ -58,7 +58,7 @@ def listening_at(path: Path, child: Child) -> str:
         if child.process.poll() is not None:
             raise RunError(f"{child.name}: {child.last_words()}")
         if path.is_file():
-            facts = json.loads(path.read_text())
+            facts = json.loads(path.read_text(encoding="utf-8"))
             if facts["pid"] == child.process.pid:  # else an earlier process wrote it
                 return str(facts["address"])
         time.sleep(POLL_S)

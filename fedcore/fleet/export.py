@@ -26,7 +26,7 @@ class ExportRequest:
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
-    config = parse_config(folder.config.read_text())
+    config = parse_config(folder.config.read_text(encoding="utf-8"))
     model = model_folder(config.model.path)
     held = held_run(folder, config, model)
     keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])

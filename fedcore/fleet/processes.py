@@ -33,7 +33,7 @@ class Child:
         code = self.process.poll()
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+        lines = self.log.read_text(errors="replace", encoding="utf-8").strip().splitlines() or ["no output"]
         errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
         return errors[-1] if errors else lines[-1]
 

@@ -44,7 +44,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
         raise RunError(f"{coordinator.last_words()}; go on with: fedcore fleet --resume {folder.root}")
-    summary: Json = json.loads(folder.summary.read_text())
+    summary: Json = json.loads(folder.summary.read_text(encoding="utf-8"))
     return summary
 
 

@@ -131,6 +131,6 @@ class RunFolder:
 def read_settings(folder: RunFolder) -> Config:
     """Return a run's configuration; raises RunError where its file cannot be read, ConfigError where it is none."""
     try:
-        return parse_config(folder.config.read_text())
+        return parse_config(folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as cause:
         raise RunError(f"cannot read {folder.config}: {cause}; restore it from a copy") from None

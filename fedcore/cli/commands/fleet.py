@@ -70,7 +70,7 @@ def fleet(
         )
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        typer.echo(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     console.print(

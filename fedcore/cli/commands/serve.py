@@ -141,7 +141,7 @@ def serve(
         material += f" --listen {listen}" if listen else ""
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        typer.echo(folder.summary.read_text(encoding="utf-8"))
     else:
         print_report(console, summary)
 

@@ -65,7 +65,7 @@ def simulate(
         typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        typer.echo(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     say(f"summary: {folder.summary}")

@@ -79,7 +79,7 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     if path is None:
         raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"no configuration file {path}; examples/quickstart.toml is one to copy") from None
     except (OSError, UnicodeDecodeError) as cause:
