@@ -51,7 +51,8 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
             given = shard_given(description.shard)
             options.say(f"its rows are shard {given.index} of {given.count}")
             rows = await asyncio.to_thread(cut, rows, given)
-            profile = _profile(options.name, limits, rows)
+        rows = rows.under(description.labels)
+        profile = _profile(options.name, limits, rows)
         return await _device(options, profile, rows, link, state, description, model)
     finally:
         await link.close()
@@ -80,6 +81,7 @@ async def run_evaluator(options: ClientOptions) -> str:
     link = _link(options, 0.0, 0.0)
     try:
         description, model = await arrive(link, options)
+        test = test.under(description.labels)
         return await _evaluator(options, test, train, link, description, model)
     finally:
         await link.close()

@@ -28,7 +28,7 @@ SHARDS = 256  # of rows, kept by a process that is many nodes in turn
 
 def join_of(settings: NodeSettings, description: RunDescription) -> Join:
     """Return what a device says of itself."""
-    rows = rows_of(settings.data)
+    rows = rows_of(settings.data).under(description.labels)
     limits = settings.limits
     return Join(
         protocol_min=PROTOCOL,
