@@ -22,8 +22,8 @@ READERS: dict[str, Reader] = {
     ".tsv": tab,
     ".jsonl": json_lines,
     ".ndjson": json_lines,
-    ".json": json_array,
     ".parquet": parquet,
+    ".json": json_array,
     ".arrow": arrow,
 }
 _BINARY = (".parquet", ".arrow")  # compressed inside, so never around

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 POLL_S = 0.1
+LOGGED = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}  # a log is UTF-8 in every locale
 ERROR = "error: "  # how the command line begins its errors
 
 
@@ -50,7 +51,8 @@ class Processes:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
         # One thread per process: several processes share the cores, and oversubscription costs two to five times.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", PARENT_VARIABLE: str(os.getpid())}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", PARENT_VARIABLE: str(os.getpid()), **LOGGED}
+        environment.pop("PYTHONINSPECT", None)  # a prompt at the end of a process would be its end's success
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fedcore.cli.main", *arguments],

@@ -61,7 +61,7 @@ class LiveView:
 @contextmanager
 def open_view(console: Console, plain: bool) -> Iterator[View]:
     """Open the view that fits the terminal."""
-    if plain or not console.is_terminal:
+    if plain or not console.is_terminal or console.is_dumb_terminal:
         yield PlainView(console)
         return
     with Live(console=console, refresh_per_second=4, transient=False) as live:

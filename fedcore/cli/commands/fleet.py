@@ -18,6 +18,7 @@ from fedcore.cli.console.settings import (
     read_config,
     say_overruled,
 )
+from fedcore.cli.console.standard_streams import echo_json
 from fedcore.core.config.address import check_address
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def fleet(
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
-        with open_view(console, plain) as view:
+        # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
+        with open_view(console, plain or not console.file.isatty()) as view:
             summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
     except KeyboardInterrupt:
         finished = folder.summary.is_file()  # in the very moment
@@ -70,7 +72,7 @@ def fleet(
         )
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text(encoding="utf-8"))
+        echo_json(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     console.print(
