@@ -100,6 +100,7 @@ async def _device(
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
+    await _check_model(model, description)
     profile = replace(profile, trial=await _trial(description, model, link, profile.slowdown))
     join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
 
@@ -116,6 +117,15 @@ async def _device(
         say=options.say,
     )
     return await _stay(options, link, state, join, agent)
+
+
+async def _check_model(model: Path, description: RunDescription) -> None:
+    """Raise ModelError before the join: a device that cannot load the model would fail in every round."""
+    from fedcore.nn.training.trial_load import check_loadable
+
+    await asyncio.to_thread(
+        check_loadable, model, labels=description.labels, head=description.head, dtype=description.dtype
+    )
 
 
 async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
@@ -135,6 +145,7 @@ async def _evaluator(
     from fedcore.client.evaluation.evaluator import Evaluator
     from fedcore.client.evaluation.judge import ModelEvaluator
 
+    await _check_model(model, description)
     join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
 
     def make_judge(welcome: Welcome) -> ModelEvaluator:

@@ -82,22 +82,27 @@ def fleet(
 
 def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.fleet.preflight import checked
+    from fedcore.fleet.preflight import checked, try_model
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
     settings = checked(settings)
     say_overruled(settings)
+    there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    with folder.withdrawn_on_failure(keep=there):
+        try_model(settings)
     write_atomic(folder.config, to_toml(settings).encode())
     return folder, settings
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.fleet.preflight import checked
+    from fedcore.fleet.preflight import checked, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 
     folder = RunFolder.existing(root)
     check_unfinished(folder)
-    return folder, checked(read_config(folder.config, None))
+    settings = checked(read_config(folder.config, None))
+    try_model(settings)
+    return folder, settings
