@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import RunError
+from fedcore.fleet.complaints import ERROR, told_by
 from fedcore.fleet.event_tail import POLL_S, EventTail
 from fedcore.fleet.processes import Child
 from fedcore.fleet.progress import DeviceLine, RunProgress, advance
@@ -39,6 +40,14 @@ class Crew:
         """Members and edges that ended before the run did, and their last words."""
         everybody = (*self.members.items(), *self.edges.items())
         return {name: child.last_words() for name, child in everybody if child.failed}
+
+    def causes(self) -> str:
+        """What members and edges say is wrong, as the end of the coordinator's last words."""
+        logs = {
+            name: f"{ERROR}{child.last_words()}" if child.failed else child.output()
+            for name, child in (*self.members.items(), *self.edges.items())
+        }
+        return told_by(logs, known=self.coordinator.last_words())
 
     def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
         """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
