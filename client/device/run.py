@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
 from fedcore.client.device.alive import kept_alive
@@ -35,6 +36,8 @@ BITS_PER_MEGABIT = 1e6
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Be a device until the run is over; returns the coordinator's parting words."""
     rows = await asyncio.to_thread(device_rows, options.data)  # before anybody is asked: they may not be readable
+    for doubt in label_doubts(rows.labels, options.data.label):
+        options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)

@@ -14,6 +14,7 @@ from fedcore.cli.console.settings import (
     SetOption,
     check_resume_alone,
     read_config,
+    say_aside,
     say_overruled,
 )
 from fedcore.cli.console.standard_streams import echo_json
@@ -80,7 +81,7 @@ def _new(
     from fedcore.simulation.setup import set_scene
 
     settings = read_config(config, set_)
-    scene = set_scene(settings)
+    scene = set_scene(settings, say_aside)
     say_overruled(settings)
     folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
     return scene, folder, new_run(folder, scene.config, scene.model)

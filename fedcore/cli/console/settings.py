@@ -92,6 +92,11 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
 
 
+def say_aside(text: str) -> None:
+    """Say something on stderr that is no error."""
+    typer.echo(text, err=True)
+
+
 def say_overruled(config: Config) -> None:
     """Say on stderr what of a new run's configuration its strategy reads otherwise."""
     from fedcore.strategies.overruled import overruled
