@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.config.address import check_address
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
@@ -85,9 +86,10 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read {path}: {cause}") from None
     try:
-        config = parse_config(text, overrides or ())
+        with Boundary(ConfigError, "cannot be read"):
+            config = parse_config(text, overrides or ())
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from error.__cause__
     data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
     return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
 

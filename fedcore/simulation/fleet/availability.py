@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import ClassConfig
 from fedcore.core.errors import DataError
 from fedcore.core.seeds import uniform
@@ -32,16 +33,16 @@ def read_traces(path: Path) -> Traces:
     Raises DataError naming the line for a missing column, a number that is none, or an end before its start.
     """
     found: dict[str, list[Span]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; it lacks {sorted(missing)}")
-            for number, row in enumerate(reader, start=2):
-                found.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise DataError(f"cannot read the availability trace {path}: {cause}") from None
+    with (
+        Boundary(DataError, f"cannot read the availability trace {path}"),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; it lacks {sorted(missing)}")
+        for number, row in enumerate(reader, start=2):
+            found.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
     return Traces(spans={device: tuple(_joined(sorted(spans))) for device, spans in found.items()})
 
 

@@ -25,7 +25,7 @@ def _held(path: Path) -> tuple[str, int]:
     try:
         held = json.loads(path.read_bytes())
         return str(held["uuid"]), int(held["epoch"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or spoilt by a power cut
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or spoilt by a power cut
         return uuid.uuid4().hex, 0
 
 
