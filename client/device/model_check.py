@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedcore.client.device.libraries import import_libraries
 from fedcore.core.errors import FedcoreError, ModelError
 
 DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
@@ -48,6 +49,7 @@ def _main() -> None:
     folder = Path(asked.pop("folder"))
     error = None
     try:
+        import_libraries()
         from fedcore.nn.training.trial_load import check_loadable
 
         check_loadable(folder, **asked)

@@ -12,6 +12,7 @@ from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
 from fedcore.client.device.alive import kept_alive
 from fedcore.client.device.arrival import arrive
+from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
@@ -100,6 +101,7 @@ async def _device(
     model: Path,
 ) -> str:
     # Imported here: torch takes seconds, and a wrong address or a missing row is told without it.
+    await asyncio.to_thread(import_libraries)
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
@@ -145,6 +147,7 @@ async def _trial(description: RunDescription, model: Path, link: Link, slowdown:
 async def _evaluator(
     options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
 ) -> str:
+    await asyncio.to_thread(import_libraries)
     from fedcore.client.evaluation.evaluator import Evaluator
     from fedcore.client.evaluation.judge import ModelEvaluator
 

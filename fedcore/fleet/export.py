@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.client.device.libraries import import_libraries
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.keep_set import KeepSet
@@ -30,6 +31,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     held = held_run(folder, config, model)
     keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])
     # Only now: torch takes seconds, and mistakes shall be told at once.
+    import_libraries()
     from fedcore.client.evaluation.judge import merged_model
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier

@@ -9,6 +9,7 @@ import numpy as np
 from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
+from fedcore.client.device.libraries import import_libraries
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.partition import dealt_by
@@ -90,6 +91,7 @@ def set_scene(config: Config, say: Callable[[str], object] = lambda _: None) -> 
 
 def _check_loadable(config: Config, model: Path) -> None:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
+    import_libraries()
     from fedcore.nn.training.trial_load import check_loadable
 
     check_loadable(model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype)

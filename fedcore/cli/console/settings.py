@@ -77,6 +77,8 @@ ReconnectOption = Annotated[
 
 def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
+    for each in overrides or ():
+        _check_utf8("--set", each)
     if path is None:
         raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
     try:
@@ -91,7 +93,21 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error.__cause__
     data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
-    return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
+    rooted_config = replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
+    _check_utf8("model.path", rooted_config.model.path)
+    _check_utf8("data.train", data.train)
+    _check_utf8("data.test", data.test)
+    return rooted_config
+
+
+def _check_utf8(key: str, path: str) -> None:
+    """Refuse a path that no configuration can hold: it is written into the run folder, and TOML is UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{key}: {path!r} has a name on its way that is not UTF-8; rename that file or folder"
+        ) from None
 
 
 def say_aside(text: str) -> None:
