@@ -30,7 +30,7 @@ def _alike(counts: Counter[str]) -> Iterator[str]:
 
 
 def _heard(label: str) -> str:
-    """A label as it is read aloud: numbers by value, words without case, accents' encoding, and spaces."""
+    """A label as it is read aloud: numbers by value, words without case, spaces and what is not seen."""
     try:
         number = float(label)
     except ValueError:
@@ -38,6 +38,7 @@ def _heard(label: str) -> str:
     if number == number and abs(number) != float("inf"):
         return repr(number)
     plain = unicodedata.normalize("NFKC", label).casefold()
+    plain = "".join(each for each in plain if unicodedata.category(each) != "Cf")  # joiners and marks without a width
     return " ".join(plain.replace("_", " ").replace("-", " ").split())
 
 

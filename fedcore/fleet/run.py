@@ -41,7 +41,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
             children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
-            causes = crew.causes() if coordinator.failed else ""  # before all are told to stop, and say so
+            causes = crew.causes()  # before all are told to stop, and say so
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():

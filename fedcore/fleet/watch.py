@@ -42,7 +42,12 @@ class Crew:
         return {name: child.last_words() for name, child in everybody if child.failed}
 
     def causes(self) -> str:
-        """What members and edges say is wrong, as the end of the coordinator's last words."""
+        """What members and edges say is wrong, as the end of the coordinator's last words.
+
+        Nothing where it ended well, or was killed: then they complain of its being gone.
+        """
+        if (self.coordinator.process.poll() or 0) <= 0:
+            return ""
         logs = {
             name: f"{ERROR}{child.last_words()}" if child.failed else child.output()
             for name, child in (*self.members.items(), *self.edges.items())

@@ -10,13 +10,14 @@ from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.config.tables import ClassConfig, Config
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Strategy
-from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, RunError
+from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, ModelError, RunError
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import resolve_head
+from fedcore.core.model.support import unsupported
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.checkpoint import read_config
-from fedcore.storage.models.tensor_file import tensor_index
+from fedcore.storage.models.tensor_file import INDEX_FILE, tensor_files, tensor_index
 from fedcore.strategies.table import make_strategy, resolve_settings
 
 
@@ -32,10 +33,22 @@ def check_run(config: Config, model: Path) -> Strategy:
     description = read_config(model)
     geometry = geometry_from_config(description)
     _check_length(geometry, description, config.model.max_length)
+    _check_supported(model, description)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
     # Without labels, which the first device may bring, the head's rows are not known: two stand for them.
     head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
     return make_strategy(config, geometry, head.shapes)
+
+
+def _check_supported(model: Path, description: Mapping[str, Any]) -> None:
+    """Refuse what every device would: it reads weights by the two names that transformers knows."""
+    if (why := unsupported(description)) is not None:
+        raise ModelError(f"{model / 'config.json'}: {why}")
+    files = {file.name for file in tensor_files(model)}
+    if "model.safetensors" not in files and not (model / INDEX_FILE).is_file():
+        raise ModelError(
+            f"{model}: found {min(files)}; expected model.safetensors or {INDEX_FILE}, which transformers reads"
+        )
 
 
 def check_fleet_fits(config: Config, strategy: Strategy) -> None:

@@ -17,6 +17,7 @@ from fedcore.server.run.run_folder import RunFolder
 
 STAY = "import time; time.sleep(60)"
 FAIL = "raise SystemExit('error: training needs 12 MiB; raise memory_mb')"
+KILLED = "import os; os.kill(os.getpid(), 9)"
 CHOICE = {"event": "choice", "round": 1, "device": "a-0", "arm": {"sparsity": 0.0, "rank": 2}}
 
 
@@ -126,10 +127,25 @@ def test_a_dead_edge_is_told_and_ends_nothing(cast: Cast, tmp_path: Path) -> Non
     assert "edge-1-0" not in shown.last.devices
 
 
+def without_coordinator(cast: Cast, crew: Crew, code: str = "raise SystemExit('error: 0 were here')") -> Crew:
+    """The same fleet, whose coordinator has ended."""
+    ended = cast.child("coordinator", code)
+    ended.process.wait(20)
+    return replace(crew, coordinator=ended)
+
+
+def test_members_of_a_coordinator_that_was_killed_tell_no_cause(cast: Cast) -> None:
+    crew = cast.crew(min_devices=1, a="print('a: 127.0.0.1:4: UNAVAILABLE: gone; trying again')")
+    crew.members["a"].process.wait(20)
+    assert without_coordinator(cast, crew, KILLED).causes() == ""
+    assert without_coordinator(cast, crew, "pass").causes() == ""
+    assert without_coordinator(cast, crew).causes() == "; a says: 127.0.0.1:4: UNAVAILABLE: gone"
+
+
 def test_what_members_say_is_wrong_ends_the_coordinators_last_words(cast: Cast) -> None:
     refused = "127.0.0.1:4: UNAVAILABLE: Connection refused"
     codes = {name: f"print('{name}: {refused}; trying again', flush=True); {STAY}" for name in ("a", "b")}
-    crew = cast.crew(min_devices=2, **codes, evaluator="import os; os.kill(os.getpid(), 9)")
+    crew = without_coordinator(cast, cast.crew(min_devices=2, **codes, evaluator=KILLED))
     crew.members[EVALUATOR].process.wait(20)
     deadline = time.monotonic() + 20
     while not all(crew.members[name].output() for name in codes) and time.monotonic() < deadline:
@@ -140,7 +156,7 @@ def test_what_members_say_is_wrong_ends_the_coordinators_last_words(cast: Cast) 
 def test_what_an_earlier_process_said_is_not_said_again(cast: Cast) -> None:
     log = cast.folder / "a.log"
     log.write_text("a: round 1 failed: long ago\nerror: stopped on request\n", encoding="utf-8")
-    crew = cast.crew(min_devices=1, b="print('b: joined; labels x')")
+    crew = without_coordinator(cast, cast.crew(min_devices=1, b="print('b: joined; labels x')"))
     crew.members["b"].process.wait(20)
     earlier = replace(crew.members["b"], name="a", log=log, begin=log.stat().st_size)
     assert replace(crew, members={"a": earlier}).causes() == (

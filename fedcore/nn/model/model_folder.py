@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
+from fedcore.core.model.support import unsupported
 from fedcore.nn.model.config_keys import tokenizer_config
 
 _INDEX = "model.safetensors.index.json"
@@ -35,11 +36,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not readable as JSON: {cause}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a JSON object, got {type(config).__name__}")
-    if config.get("quantization_config"):
-        raise ModelError(f"{path}: the weights are quantized; load them with transformers, dequantize, and save again")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        kind = config["position_embedding_type"]
-        raise ModelError(f"{path}: position_embedding_type {kind!r} is not supported; expected 'absolute'")
+    if (why := unsupported(config)) is not None:
+        raise ModelError(f"{path}: {why}")
     return config
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.errors import DataError, ModelError
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.nn.model.model_folder import load_tokenizer, read_config
@@ -82,7 +83,9 @@ def encode_for(folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[
     Raises ModelError as well, where that gives ids which the model has no embedding for.
     """
     geometry = geometry_from_config(read_config(folder))
-    rows = encode_rows(load_tokenizer(folder), texts, labels, max_length)
+    tokenizer = load_tokenizer(folder)
+    with Boundary(ModelError, f"{folder}: the tokenizer fails on the rows"):
+        rows = encode_rows(tokenizer, texts, labels, max_length)
     largest = max(map(max, rows.token_ids))  # of those that occur: a tokenizer may well have more that never do
     if largest >= geometry.vocab:
         raise ModelError(

@@ -127,3 +127,24 @@ def test_only_a_finished_run_with_its_summary_cannot_go_on(tmp_path: Path) -> No
     (tmp_path / "done").mkdir()
     with pytest.raises(RunError, match="done has finished; look at it with: fedcore show"):
         check_unfinished(run_folder(tmp_path / "done", next_round=None, summary=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("quantization_config", {"bits": 4}, r"config\.json: the weights are quantized"),
+        ("position_embedding_type", "relative_key", r"position_embedding_type 'relative_key' is not supported"),
+    ],
+)
+def test_what_every_device_would_refuse_is_refused_here(tmp_path: Path, key: str, value: object, part: str) -> None:
+    write_model(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(MODEL | {key: value}))
+    with pytest.raises(ModelError, match=part):
+        check_run(tiny_config(tmp_path / "model"), tmp_path / "model")
+
+
+def test_weights_by_a_name_that_no_device_looks_for_are_refused_here(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "adapter.safetensors")
+    with pytest.raises(ModelError, match=r"found adapter\.safetensors; expected model\.safetensors or"):
+        check_run(tiny_config(tmp_path / "model"), tmp_path / "model")
