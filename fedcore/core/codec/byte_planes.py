@@ -39,14 +39,11 @@ def split_planes(values: NDArray[Any]) -> list[bytes]:
     return [_smaller(plane) for plane in planes]
 
 
-def join_planes(
-    data: memoryview, sizes: Sequence[int], *, count: int, dtype: str, rotated: bool = True
-) -> NDArray[Any]:
+def join_planes(data: memoryview, sizes: Sequence[int], *, count: int, dtype: str) -> NDArray[Any]:
     """Return the `count` values, 1-d, whose stored planes follow each other in `data` with the given byte sizes.
 
-    `rotated` False reads planes of unrotated bits, as they were once written. Nothing larger than the result is
-    allocated. Raises ProtocolError where sizes do not fit `data` and `dtype`, or a frame is damaged or declares
-    another length.
+    Nothing larger than the result is allocated. Raises ProtocolError where sizes do not fit `data` and `dtype`, or a
+    frame is damaged or declares another length.
     """
     width = np.dtype(dtype).itemsize
     if len(sizes) != width or min(sizes) < 0 or max(sizes) > count or sum(sizes) != len(data):
@@ -58,7 +55,7 @@ def join_planes(
         stored = data[start : start + size]
         planes.append(np.frombuffer(stored if size == count else opened(stored, count), dtype=np.uint8))
         start += size
-    return planes[0].view(dtype) if width == 1 else _joined(planes, rotated=rotated).view(dtype)
+    return planes[0].view(dtype) if width == 1 else _joined(planes).view(dtype)
 
 
 def _rotated(bits: NDArray[Any]) -> NDArray[np.uint8]:
@@ -74,25 +71,23 @@ def _rotated(bits: NDArray[Any]) -> NDArray[np.uint8]:
     return planes
 
 
-def _joined(planes: Sequence[NDArray[np.uint8]], *, rotated: bool) -> NDArray[Any]:
+def _joined(planes: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
     """Return the unsigned integers behind their planes, least significant first."""
     count = planes[0].size
     if count <= _PIECE:
-        return _assembled(planes, rotated=rotated)
+        return _assembled(planes)
     values = np.empty(count, dtype=_UNSIGNED[len(planes)])
     for low in range(0, count, _PIECE):
         part = slice(low, low + _PIECE)
-        values[part] = _assembled([plane[part] for plane in planes], rotated=rotated)
+        values[part] = _assembled([plane[part] for plane in planes])
     return values
 
 
-def _assembled(planes: Sequence[NDArray[np.uint8]], *, rotated: bool) -> NDArray[Any]:
+def _assembled(planes: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
     bits = planes[-1].astype(_UNSIGNED[len(planes)])
     for plane in planes[-2::-1]:
         bits <<= 8
         bits |= plane
-    if not rotated:
-        return bits
     values: NDArray[Any] = bits >> 1
     bits <<= 8 * len(planes) - 1
     values |= bits

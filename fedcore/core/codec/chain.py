@@ -5,28 +5,25 @@
     "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
 The bytes carry their own description: `decode` needs no codec name. Plain casts are ordinary safetensors; all other
-chains are one bundle with their description. Compressed casts as they were first written are still read.
+chains are one bundle with their description.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.codec.bundle import pack_bundle, unpack_bundle
-from fedcore.core.codec.byte_planes import join_planes
 from fedcore.core.codec.cast import CASTS, Cast
-from fedcore.core.codec.container import Entry, Outline, checked_shape, opening, parse_object, unpack
+from fedcore.core.codec.container import Entry, Outline, opening, unpack
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.core.errors import ProtocolError, UpdateRejected
 
 CHAIN = "fedcore.chain"  # metadata key of a bundle of packed tensors; its value is the version of both, "1"
-PLANES = "fedcore.planes"  # metadata key: JSON describing compressed casts of unrotated bits; no longer written
 FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
 MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
@@ -36,21 +33,15 @@ _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """One cast as it lies in the container; `sizes` are its planes of unrotated bits, None where it is plain."""
+    """One plain cast as it lies in the container."""
 
     cast: Cast
     shape: tuple[int, ...]
-    sizes: tuple[int, ...] | None
     data: memoryview
 
     def tensor(self) -> NDArray[np.float32]:
-        """Return the values; raises ProtocolError where compressed bytes are damaged."""
-        if self.sizes is None:
-            flat = np.frombuffer(self.data, dtype=self.cast.dtype)
-        else:
-            count = math.prod(self.shape)
-            flat = join_planes(self.data, self.sizes, count=count, dtype=self.cast.dtype, rotated=False)
-        return self.cast.widen(flat.reshape(self.shape))
+        """Return the values."""
+        return self.cast.widen(np.frombuffer(self.data, dtype=self.cast.dtype).reshape(self.shape))
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
@@ -72,11 +63,6 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
 
     def __len__(self) -> int:
         return len(self._stored)
-
-
-def check_codec(name: str) -> None:
-    """Raise ConfigError, listing the known parts, unless `name` is a codec."""
-    parse_chain(name)
 
 
 def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
@@ -139,9 +125,6 @@ def encoded_bytes_bound(shapes: Mapping[str, tuple[int, ...]], codec: str) -> in
 
 
 def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[str, _Stored | Packed]:
-    if PLANES in metadata:
-        described = _descriptions(entries, metadata[PLANES])
-        return {name: _compressed(name, entry, described[name]) for name, entry in entries.items()}
     if CHAIN in metadata:
         if metadata[CHAIN] != _VERSION:
             raise ProtocolError(f"chain of version {metadata[CHAIN][:20]!r}, expected {_VERSION!r}; update fedcore")
@@ -149,28 +132,10 @@ def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[s
     return {name: _plain(name, entry) for name, entry in entries.items()}
 
 
-def _descriptions(entries: Mapping[str, Entry], text: str) -> dict[str, Any]:
-    described = parse_object(text, "compressed tensors")
-    if set(described) != set(entries):
-        raise ProtocolError("compressed tensors: their description names other tensors than the container holds")
-    return described
-
-
 def _plain(name: str, entry: Entry) -> _Stored:
     if entry.tag not in _CASTS_BY_TAG:
         raise ProtocolError(f"tensor {name[:80]!r}: expected a float dtype, got {entry.tag} without a description")
-    return _Stored(cast=_CASTS_BY_TAG[entry.tag], shape=entry.shape, sizes=None, data=entry.data)
-
-
-def _compressed(name: str, entry: Entry, described: object) -> _Stored:
-    fields = described if isinstance(described, dict) else {}
-    tag, sizes = fields.get("dtype"), fields.get("planes")
-    if entry.tag != "U8" or not isinstance(tag, str) or tag not in _CASTS_BY_TAG:
-        raise ProtocolError(f"tensor {name[:80]!r}: expected U8 bytes described as one of {', '.join(_CASTS_BY_TAG)}")
-    if not isinstance(sizes, list) or not all(type(size) is int for size in sizes):
-        raise ProtocolError(f"tensor {name[:80]!r}: expected a list of plane sizes")
-    shape = checked_shape(fields.get("shape"), name)
-    return _Stored(cast=_CASTS_BY_TAG[tag], shape=shape, sizes=tuple(sizes), data=entry.data)
+    return _Stored(cast=_CASTS_BY_TAG[entry.tag], shape=entry.shape, data=entry.data)
 
 
 def _check_shapes(stored: Mapping[str, _Stored | Packed], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -107,47 +107,6 @@ def load_adapter(classifier: Classifier, tensors: Mapping[str, NDArray[np.float3
             parameter.copy_(_tensor(tensors[name]))
 
 
-def set_rank(classifier: Classifier, rank: int, *, seed: int = 0) -> None:
-    """Give every adapter `rank` components.
-
-    Shrinking keeps the best approximation of each product B A (truncated SVD, balanced factors). Growing adds
-    components with a random A, drawn from `seed`, and B = 0, which leaves the function as it is; so do components
-    that carry nothing after a truncation, since with A = 0 and B = 0 they could never learn.
-    """
-    if rank < 1:
-        raise ModelError(f"LoRA rank must be at least 1, got {rank}")
-    for key, layer in adapted(classifier):
-        a, b = (each.detach() for each in factors(layer))
-        if rank == a.shape[0]:
-            continue
-        fresh = _random_a(key, rank, a.shape[1], seed).to(a.device)
-        if rank > a.shape[0]:
-            a, b = torch.cat([a, fresh[a.shape[0] :]]), nn.functional.pad(b, (0, rank - b.shape[1]))
-        else:
-            a, b = truncated(a, b, rank)
-            energy = a.square().sum(dim=1)  # the singular values, as the factors are balanced
-            idle = energy <= IDLE * energy.max()
-            a, b = torch.where(idle[:, None], fresh, a), torch.where(idle, torch.zeros_like(b), b)
-        _put(key, layer, a, b)
-
-
-def truncated(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors (rank, in) and (out, rank) of the best rank-`rank` approximation of b @ a.
-
-    B = U sqrt(S), A = sqrt(S) V^T, largest first, through a decomposition of the small core only: no (out, in) matrix
-    is built. Zeros fill up what exceeds min(out, in).
-    """
-    b_basis, b_core = torch.linalg.qr(b.double())
-    a_basis, a_core = torch.linalg.qr(a.double().T)
-    left, values, right = torch.linalg.svd(b_core @ a_core.T, full_matrices=False)
-    root = values[:rank].sqrt()
-    new_a = root[:, None] * (right[:rank] @ a_basis.T)
-    new_b = (b_basis @ left[:, :rank]) * root
-    lacking = rank - len(root)
-    new_a, new_b = nn.functional.pad(new_a, (0, 0, 0, lacking)), nn.functional.pad(new_b, (0, lacking))
-    return new_a.to(a.dtype).contiguous(), new_b.to(b.dtype).contiguous()
-
-
 def merge(classifier: Classifier) -> None:
     """Add every adapter to its base weight, in float32, and remove the adapters: plain linear layers remain."""
     layers = list(adapted(classifier))

@@ -47,10 +47,6 @@ class BlobStore:
         """Return a blob's bytes; raises ProtocolError where it is not here."""
         return self.path(blob_id).stat().st_size
 
-    def total_bytes(self) -> int:
-        """Return the bytes of all whole blobs; aliases and partials are not counted."""
-        return sum(path.stat().st_size for path in (self._root / "sha256").glob("??/*"))
-
     def names(self) -> set[str]:
         """Return the names of all blobs here, whole or partial; aliases are not counted."""
         whole = {f"sha256:{path.parent.name}{path.name}" for path in (self._root / "sha256").glob("??/*")}
@@ -74,11 +70,6 @@ class BlobStore:
         For what would be large in one piece; what `chunks` raises is raised, and nothing is stored then.
         """
         return self._put(chunks, durable)
-
-    def put_file(self, path: Path, durable: bool = False) -> str:
-        """Store a copy of a file, hashed while it is copied, and return its name; raises OSError as reading does."""
-        with path.open("rb") as file:
-            return self._put(iter(lambda: file.read(CHUNK_BYTES), b""), durable)
 
     def alias(self, blob_id: str, path: Path) -> None:
         """Serve the existing file `path` as `blob_id`, without a copy and as long as this object lives.

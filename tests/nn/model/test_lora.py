@@ -3,8 +3,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedcore.core.errors import ModelError
 from fedcore.core.model.adapter import AdapterSpec, initial_adapter
@@ -16,9 +14,7 @@ from fedcore.nn.model.lora import (
     load_adapter,
     merge,
     read_adapter,
-    set_rank,
     trainable_parameters,
-    truncated,
 )
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
 from tests.tiny_models import tiny_batch
@@ -112,42 +108,6 @@ def test_loading_the_same_rank_keeps_the_parameters(classifier: Classifier) -> N
     assert before == {name: id(each) for name, each in trainable_parameters(classifier).items()}
 
 
-def test_growing_leaves_the_function_as_it_is(classifier: Classifier) -> None:
-    with_adapter(classifier, 2)
-    before = logits(classifier)
-    set_rank(classifier, 6)
-    torch.testing.assert_close(logits(classifier), before, rtol=1e-5, atol=1e-5)
-    grown = read_adapter(classifier)
-    fresh = grown["layers.0.q.A"][2:]
-    assert not grown["layers.0.q.B"][:, 2:].any()
-    assert fresh.any(axis=1).all() and np.abs(fresh).max() <= fresh.shape[1] ** -0.5
-
-
-def test_growing_repeats_for_a_seed(classifier: Classifier) -> None:
-    with_adapter(classifier, 2)
-    set_rank(classifier, 4, seed=1)
-    first = read_adapter(classifier)["layers.1.o.A"]
-    set_rank(classifier, 2)
-    set_rank(classifier, 4, seed=1)
-    np.testing.assert_array_equal(read_adapter(classifier)["layers.1.o.A"][2:], first[2:])
-
-
-def test_shrinking_what_was_grown_is_the_identity(classifier: Classifier) -> None:
-    with_adapter(classifier, 2)
-    before = logits(classifier)
-    set_rank(classifier, 6)
-    set_rank(classifier, 2)
-    torch.testing.assert_close(logits(classifier), before, rtol=1e-4, atol=1e-5)
-
-
-def test_components_that_carry_nothing_can_learn_again(classifier: Classifier) -> None:
-    attach(classifier, rank=4, scale=SCALE, targets=("q",))  # B = 0: the product has rank 0
-    set_rank(classifier, 2)
-    read = read_adapter(classifier)
-    assert not read["layers.0.q.B"].any()
-    assert read["layers.0.q.A"].any(axis=1).all()
-
-
 def test_attaching_repeats_for_a_seed() -> None:
     first, second, other = (tiny_classifier("bert") for _ in range(3))
     for classifier, seed, rank in ((first, 1, 2), (second, 1, 4), (other, 2, 2)):
@@ -155,37 +115,6 @@ def test_attaching_repeats_for_a_seed() -> None:
     a, b, c = (read_adapter(each)["layers.1.q.A"] for each in (first, second, other))
     np.testing.assert_array_equal(a, b[:2])
     assert not np.array_equal(a, c)
-
-
-def test_shrinking_errs_no_more_than_the_best_approximation(classifier: Classifier) -> None:
-    tensors = with_adapter(classifier, 6)
-    set_rank(classifier, 2)
-    shrunk = read_adapter(classifier)
-    for key, _ in adapted(classifier):
-        product = tensors[f"{key}.B"].astype(np.float64) @ tensors[f"{key}.A"]
-        error = np.linalg.norm(product - shrunk[f"{key}.B"].astype(np.float64) @ shrunk[f"{key}.A"])
-        best = np.linalg.norm(np.linalg.svd(product, compute_uv=False)[2:])
-        assert error <= best * (1 + 1e-4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    out=st.integers(1, 7),
-    into=st.integers(1, 7),
-    held=st.integers(1, 6),
-    rank=st.integers(1, 6),
-    seed=st.integers(0, 9),
-)
-def test_truncation_is_optimal_and_balanced(out: int, into: int, held: int, rank: int, seed: int) -> None:
-    rank = min(rank, held)
-    draw = torch.Generator().manual_seed(seed)
-    a, b = torch.randn(held, into, generator=draw), torch.randn(out, held, generator=draw)
-    small_a, small_b = truncated(a, b, rank)
-    assert small_a.shape == (rank, into) and small_b.shape == (out, rank)
-    values = torch.linalg.svdvals(b.double() @ a.double())
-    error = torch.linalg.norm(b.double() @ a.double() - small_b.double() @ small_a.double())
-    assert float(error) <= float(torch.linalg.norm(values[rank:])) + 1e-4
-    torch.testing.assert_close(small_a @ small_a.T, small_b.T @ small_b, rtol=1e-3, atol=1e-4)
 
 
 def test_merging_keeps_the_function_and_leaves_plain_layers(classifier: Classifier) -> None:
@@ -227,11 +156,6 @@ def test_attaching_twice_is_refused(classifier: Classifier) -> None:
 def test_impossible_adapters_are_refused(rank: int, targets: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match="expected rank >= 1 and some of"):
         attach(tiny_classifier("bert"), rank=rank, scale=SCALE, targets=targets)
-
-
-def test_rank_zero_is_refused(classifier: Classifier) -> None:
-    with pytest.raises(ModelError, match="at least 1"):
-        set_rank(classifier, 0)
 
 
 def test_missing_tensors_and_wrong_shapes_are_refused(classifier: Classifier) -> None:

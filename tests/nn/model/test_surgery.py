@@ -14,8 +14,6 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter, trainable_parameters
 from fedcore.nn.model.surgery import positions, shrink
-from fedcore.nn.training.moments import Holding, follow
-from fedcore.nn.training.optimizer import make_optimizer, moments, restore
 from tests.tiny_models import KINDS, random_keep_set, tiny_batch, tiny_model
 
 LABELS = ("neg", "pos")
@@ -127,38 +125,6 @@ def test_cutting_in_steps_is_cutting_once(dense, kind: str, seed: int, steps: li
     for (name, left), (_, right) in zip(stepwise.model.named_parameters(), once.model.named_parameters(), strict=True):
         assert torch.equal(left, right), name
     assert torch.equal(logits(stepwise), logits(once))
-
-
-def trained_step(classifier: Classifier, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(classifier.model(**tiny_batch()).logits, LABEL_IDS).backward()
-    optimizer.step()
-
-
-@pytest.mark.parametrize("kind", ["bert", "llama-gqa", "llama-mqa"])
-def test_the_optimizer_follows(dense, kind: str) -> None:
-    followed = with_adapters(dense[kind])
-    optimizer = make_optimizer(trainable_parameters(followed), learning_rate=0.01, weight_decay=0.1)
-    for _ in range(3):
-        trained_step(followed, optimizer)
-    before = Holding(keep_set=followed.keep_set, rank=3)
-    saved = moments(optimizer, trainable_parameters(followed))
-    rebuilt = copy.deepcopy(followed)
-    keep_set = halved(followed)
-    shrink(followed, keep_set, optimizer)
-    trained_step(followed, optimizer)
-
-    shrink(rebuilt, keep_set)
-    parameters = trainable_parameters(rebuilt)
-    anew = make_optimizer(parameters, learning_rate=0.01, weight_decay=0.1)
-    restore(anew, parameters, follow(saved, rebuilt.geometry, before=before, after=Holding(keep_set=keep_set, rank=3)))
-    trained_step(rebuilt, anew)
-
-    held = [each for group in optimizer.param_groups for each in group["params"]]
-    assert {id(each) for each in held} == {id(each) for each in trainable_parameters(followed).values()}
-    assert len(optimizer.state) == len(held)  # nothing of the removed parameters is left behind
-    for name, parameter in trainable_parameters(followed).items():
-        assert torch.equal(parameter, parameters[name]), name
 
 
 def test_positions_are_those_within_the_current_set(dense) -> None:
