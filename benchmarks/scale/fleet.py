@@ -1,4 +1,4 @@
-"""The fleet that docs/scale.md is about, and what it asks for: plain arithmetic over unit costs."""
+"""The fleet that docs/concepts/scale.md is about, and what it asks for: plain arithmetic over unit costs."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md, and where they stand in it: between `<!-- NAME -->` and `<!-- end NAME -->`."""
+"""The tables of docs/concepts/scale.md, and where they stand in it: between `<!-- NAME -->` and `<!-- end NAME -->`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmarks.scale.fleet import (
 )
 from benchmarks.scale.limits import limits
 
-PAGE = Path("docs/scale.md")
+PAGE = Path("docs/concepts/scale.md")
 DEVICES = 1_000_000
 COHORTS = (1_000, 10_000, 100_000)
 EDGES_OF = (1_000, 5_000, 10_000, 20_000)

@@ -2,7 +2,7 @@
 
 glibc raises its own threshold to the size of whatever large array is freed first; from then on arrays of up to 32 MiB
 lie in heaps between small things that live long, and each thread has heaps of its own. A coordinator of a 100 MB
-adapter then holds 290 MB more than it uses (docs/log.md).
+adapter then holds 290 MB more than it uses (docs/log/2026-11.md).
 """
 
 import ctypes

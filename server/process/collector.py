@@ -2,7 +2,7 @@
 
 A turn of 1,000 devices makes some ten thousand records that all live until its commit and then go by themselves, for
 nothing refers to them any more. The collector, left alone, looks through them every 700, and through everything there
-is several times a minute: a fifth of such a round's time (docs/log.md). Cycles are rare here and small.
+is several times a minute: a fifth of such a round's time (docs/log/2026-11.md). Cycles are rare here and small.
 """
 
 import gc

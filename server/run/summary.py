@@ -1,6 +1,6 @@
 """summary.json: the run's figures, put together from the ledger so that a resumed run tells the whole story.
 
-Schema 1 is described in docs/summary.md; keys are added, never renamed.
+Schema 1 is described in docs/reference/summary.md; keys are added, never renamed.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""docs/configuration.md says what fedcore/core/config/tables.py does: every key, every default."""
+"""docs/reference/configuration.md says what fedcore/core/config/tables.py does: every key, every default."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from fedcore.core.config.tables import ClassConfig, Config
 from fedcore.core.config.toml import TABLES, parse_config
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "configuration.md"
+PAGE = ROOT / "docs" / "reference" / "configuration.md"
 ROW = re.compile(r"^\| `(\w+)` \| (?:`(.+?)`)? ?\|", re.MULTILINE)
 KINDS: dict[str, Any] = {name: type(getattr(Config(), name)) for name in TABLES} | {"fleet.class": ClassConfig}
 
@@ -20,7 +20,7 @@ KINDS: dict[str, Any] = {name: type(getattr(Config(), name)) for name in TABLES}
 def section(name: str) -> str:
     heading = f"## [[{name}]]" if name == "fleet.class" else f"## [{name}]"
     _, found, rest = PAGE.read_text().partition(heading + "\n")
-    assert found, f"docs/configuration.md has no section {heading}"
+    assert found, f"docs/reference/configuration.md has no section {heading}"
     return rest.partition("\n## ")[0]
 
 

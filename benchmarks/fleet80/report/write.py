@@ -44,7 +44,7 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
         f"Written by `python -m benchmarks.fleet80 --track {plan.track.name} --report` from "
         f"{sum(len(each.results) for each in found)} stored results ({stale} of other configurations left out). "
         f"{len(first['rounds'])} rounds, {first['rounds'][0]['devices']} devices a round, "
-        f"{next(iter(first['final'].values()))['rows']} held-back rows. Definitions: docs/fleet80.md. "
+        f"{next(iter(first['final'].values()))['rows']} held-back rows. Definitions: docs/benchmarks/fleet80.md. "
         "± is the standard deviation over seeds; without it there was one seed."
     )
     yield "## What every strategy ends with\n\n" + final_table(strategies)

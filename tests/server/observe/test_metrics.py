@@ -13,7 +13,7 @@ from fedcore.server.observe.metrics import UPDATE_EVENTS, RunMetrics
 from fedcore.server.run.records import leaf_record
 from tests.tiny_run import PHASE_S, device_report
 
-PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "metrics.md"
 ROW = re.compile(r"^\| `(fedcore_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 
