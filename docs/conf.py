@@ -27,6 +27,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 default_role = "code"  # docstrings write `name` as Markdown does
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = "fedcore"
