@@ -1,0 +1,1 @@
+"""Strategies: published methods (`methods`) made of one policy and its parts (`policy`)."""

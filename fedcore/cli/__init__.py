@@ -1,0 +1,1 @@
+"""The command `fedcore`: options in, one call, a line or two out. No logic."""

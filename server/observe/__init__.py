@@ -1,0 +1,1 @@
+"""What a server tells the outside about itself: metrics, memory, bytes."""

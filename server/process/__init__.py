@@ -1,0 +1,1 @@
+"""A server as a process: background tasks, listening, memory that leaves, the collector."""

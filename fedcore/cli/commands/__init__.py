@@ -1,0 +1,1 @@
+"""One file per subcommand that runs, shows or exports something."""

@@ -1,0 +1,1 @@
+"""What the subcommands share: options, settings, and output that survives a closed pipe."""

@@ -1,0 +1,1 @@
+"""Subcommands of certificates: the authority, join tokens, enrolment, revocation."""

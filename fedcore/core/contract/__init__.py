@@ -1,0 +1,1 @@
+"""What parties exchange: assignments, updates, outcomes, profiles; and the seams between parts."""

@@ -1,0 +1,1 @@
+"""What a training step of a pruned model costs: memory, arithmetic, seconds, by formula."""

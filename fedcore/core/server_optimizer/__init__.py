@@ -1,0 +1,1 @@
+"""Optimisers on the coordinator: what it does with a round's mean increment."""

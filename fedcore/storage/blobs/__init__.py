@@ -1,0 +1,1 @@
+"""Content-addressed blobs on disk: names, the store, resumable writers."""
