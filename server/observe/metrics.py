@@ -1,4 +1,6 @@
-"""A coordinator's or an edge's figures for Prometheus, fed by the events it writes anyway. docs/how-to/metrics.md lists them.
+"""A coordinator's or an edge's figures for Prometheus, fed by the events it writes anyway.
+
+`docs/how-to/metrics.md` lists them.
 
 One registry per process part, none of it global. Counters begin at 0 with the process, also in a resumed run, as
 Prometheus expects of them. Safe from any thread: the loop and the worker feed it, scrapes read on threads of their own.

@@ -9,7 +9,8 @@ ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
 def test_every_event_stands_in_the_page() -> None:
-    files = [path for folder in ("server", "strategies", "fedcore/simulation", "fedcore/fleet") for path in (ROOT / folder).rglob("*.py")]
+    folders = ("server", "strategies", "fedcore/simulation", "fedcore/fleet")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     written = {one or other for path in files for one, other in WRITTEN.findall(path.read_text())}
     assert {"choice", "reward", "round_closed", "pace"} <= written
     page = (ROOT / "docs" / "reference" / "summary.md").read_text().partition("## events.jsonl")[2]
