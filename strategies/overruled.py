@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import TABLES
+from fedcore.core.config.tables import TABLES, Config
 from fedcore.strategies.table import resolve_settings
 
 

@@ -12,8 +12,8 @@ from benchmarks.fleet80.cases.variants import Variant
 from benchmarks.report import RESULTS
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
-from fedcore.core.config.tables import ClassConfig, Config
-from fedcore.core.config.toml import TABLES, parse_config
+from fedcore.core.config.tables import TABLES, ClassConfig, Config
+from fedcore.core.config.toml import parse_config
 from fedcore.strategies.table import resolve_settings
 
 TUNING_SEED = 100  # no seed that results are told of

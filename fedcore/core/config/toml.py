@@ -4,32 +4,30 @@
 `to_toml` writes every default out.
 """
 
-import dataclasses
 import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from fedcore.core.config.tables import ClassConfig, Config, FleetConfig
+from fedcore.core.config.keys import keys_of
+from fedcore.core.config.kinds import coerce
+from fedcore.core.config.tables import TABLES, ClassConfig, Config, FleetConfig
 from fedcore.core.errors import ConfigError
 
 T = TypeVar("T")
 
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]:\d+")
-LARGEST_WHOLE_FLOAT = 2**53
 CLASS_PREFIX = "fleet.class."
-TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "simulation", "fleet")
 
 
 def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of TOML `text`, with `table.key=value` overrides applied in order.
 
     A value that is not TOML is taken as a bare word: `model.path=fetch:minilm`. A key of one device class is
-    `fleet.class.NAME.key`. Raises ConfigError, naming the key and
-    the remedy, for text that is not TOML and for keys, types and ranges that do not fit.
+    `fleet.class.NAME.key`. Raises ConfigError, naming the key and the remedy, for text that is not TOML and for keys,
+    types and ranges that do not fit.
     """
     try:
         raw: dict[str, Any] = tomllib.loads(text)
@@ -41,10 +39,9 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
     fleet = raw.get("fleet", {})
     if not isinstance(fleet, dict):
         raise ConfigError("fleet: expected [[fleet.class]] tables")
-    _known("fleet.", fleet, ("class", *_keys(FleetConfig)))
+    _known("fleet.", fleet, ("class", *keys_of(FleetConfig)))
     rows = fleet.pop("class", [])
-    hints = get_type_hints(Config)
-    tables = {name: _build(hints[name], _table(name, raw.get(name, {})), f"{name}.") for name in TABLES}
+    tables = {name: _build(kind, _table(name, raw.get(name, {})), f"{name}.") for name, kind in TABLES.items()}
     if not isinstance(rows, list):
         raise ConfigError("fleet.class: expected [[fleet.class]] with double brackets")
     classes = tuple(_build(ClassConfig, _table("fleet.class", row), "fleet.class.") for row in rows)
@@ -62,13 +59,14 @@ def to_toml(config: Config) -> str:
 
 
 def _items(table: Any) -> list[str]:
-    values = ((item.name, getattr(table, item.name)) for item in dataclasses.fields(table))
-    return [f"{name} = {_literal(value)}" for name, value in values if value is not None]
+    values = ((name, getattr(table, name)) for name in keys_of(type(table)))
+    return [f"{name} = {literal(value)}" for name, value in values if value is not None]
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """Return one value as TOML writes it."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
+        return "[" + ", ".join(literal(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
     # JSON's strings are TOML's, but for DEL, which TOML wants escaped; JSON's escapes of astral characters it refuses.
@@ -115,7 +113,7 @@ def _table(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+def _known(prefix: str, given: Iterable[str], known: Collection[str]) -> None:
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -124,51 +122,9 @@ def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
 
 
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(kind)
-    fields = _keys(kind)
-    _known(prefix, table, fields)
-    values = {key: _coerce(value, hints[key], prefix + key) for key, value in table.items()}
-    if "name" in fields and kind is ClassConfig and "name" not in values:
+    keys = keys_of(kind)
+    _known(prefix, table, keys)
+    values = {name: coerce(value, keys[name].kind, prefix + name) for name, value in table.items()}
+    if kind is ClassConfig and "name" not in values:
         raise ConfigError(f"{prefix}name is missing: every [[fleet.class]] needs a name")
     return kind(**values)
-
-
-def _keys(kind: type[Any]) -> list[str]:
-    return [item.name for item in dataclasses.fields(kind)]
-
-
-def _coerce(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, UnionType):
-        for option in _options(kind):
-            try:
-                return _coerce(value, option, where)
-            except ConfigError:
-                continue
-        raise _unfit(where, kind, value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise _unfit(where, kind, value)
-        return tuple(_coerce(item, get_args(kind)[0], where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE_FLOAT:
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _unfit(where, kind, value)
-    return value
-
-
-def _unfit(where: str, kind: Any, value: Any) -> ConfigError:
-    return ConfigError(f"{where}: expected {_words(kind)}, got {value!r}")
-
-
-def _options(union: UnionType) -> list[Any]:
-    """The types TOML can write; it has no word for None, which leaving the key out means."""
-    return [option for option in get_args(union) if option is not NoneType]
-
-
-def _words(kind: Any) -> str:
-    """A type as a writer of TOML calls it."""
-    if isinstance(kind, UnionType):
-        return " or ".join(_words(option) for option in _options(kind))
-    if get_origin(kind) is tuple:
-        return "a list"
-    return {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}[kind]
