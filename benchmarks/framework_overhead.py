@@ -154,7 +154,9 @@ class Coordinator:
             keep_set=asked.keep_set,
             tensors=tensors,
         )
-        refused = self.watch.timed("verify + fold", self.engine.fold_stack, stack, reports, [None] * len(names))
+        refused = self.watch.timed(
+            "verify + fold", self.engine.open.sum.fold_stack, stack, reports, [None] * len(names)
+        )
         if refused:
             raise RuntimeError(f"{len(refused)} updates were refused, the first for: {refused[0]}")
         orders = self.watch.timed("arrivals", self._arrive, names, number)

@@ -33,7 +33,7 @@ from fedcore.protos.values import (
     UpdateSubmission,
     Welcome,
 )
-from fedcore.server.aggregate.partials import part_bound
+from fedcore.server.aggregate.partials import partial_bound
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -345,10 +345,11 @@ class Edge:
         if session.join.role is not Role.EDGE:
             work = self._rounds.works.get(session.name)
             return None if work is None or work.round != round_index else work.max_upload_bytes
-        tally = self._engine.tally  # the worker's: it may be behind, and the child tries again
-        if tally is None or tally.round != round_index:
+        current = self._engine.sum  # the worker's: it may be behind, and the child tries again
+        if current is None or current.terms.round != round_index:
             return None
-        return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
+        terms = current.terms
+        return partial_bound(terms, max(1, len(self._edges.leaves(session)), len(terms.assignments)))
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it goes when its round is behind us."""
