@@ -26,7 +26,7 @@ from benchmarks.report import Row, emit, parser
 from fedcore.core.bandit.s_ucb import SUcb
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.contract.update_stack import UpdateStack
@@ -315,12 +315,14 @@ rows_per_round = 0
 
 def _report(loss_after: float) -> DeviceReport:
     return DeviceReport(
-        loss_before=1.0,
-        loss_after=loss_after,
-        train_loss=0.9,
+        metrics=TrainingMetrics(
+            loss_before=1.0,
+            loss_after=loss_after,
+            train_loss=0.9,
+            peak_memory_mb=1.0,
+            adapter_importance=0.1,
+        ),
         phase_s=dict.fromkeys(("download", "prune", "train", "encode", "upload"), 1e-7),
-        peak_memory_mb=1.0,
-        adapter_importance=0.1,
         num_examples=30,
         steps=3,
         bytes_down=38_440,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.codec.chain import decode, encoded_bytes_bound
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores
+from fedcore.core.contract.outcome import DeviceReport, GroupScores, TrainingMetrics
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
@@ -25,8 +25,8 @@ from fedcore.transport.payload import inline_payload
 SCORE_CODEC = "identity"
 Verified = tuple[Update, GroupScores | None, UpdateSubmission]
 _KNOWN = 64  # bounds remembered: every update of a round is held against one of a few
-_FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
-_figures_of = attrgetter(*_FIGURES)
+_METRICS = tuple(field.name for field in fields(TrainingMetrics))
+_metrics_of = attrgetter(*_METRICS)
 
 
 def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
@@ -98,10 +98,10 @@ def _verified(submission: UpdateSubmission, assignment: Assignment, terms: Round
 
 def check_report(report: DeviceReport, who: str) -> None:
     """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
-    values = (*_figures_of(report), *report.phase_s.values())
+    values = (*_metrics_of(report.metrics), *report.phase_s.values())
     if min(values) >= 0 and sum(values) < math.inf:
         return  # a NaN or an infinity would be in the sum, and its place need not be known
-    names = (*_FIGURES, *(f"{phase}_s" for phase in report.phase_s))
+    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s))
     for name, value in zip(names, values, strict=True):
         if not 0 <= value < math.inf:
             raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")

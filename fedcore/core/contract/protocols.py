@@ -28,7 +28,6 @@ class AggregateReport:
     weight: int
     leaves: int
     dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
-    basis_changed: bool = False  # True where optimiser moments of the factors no longer mean anything
     step: Tensors = field(default_factory=dict, compare=False, repr=False)  # of the base shift, where there is one
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
@@ -16,7 +16,7 @@ from fedcore.simulation.fleet.duration import TrainCost, download_seconds, uploa
 from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part, Workload, in_groups
+from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workload, in_groups
 
 
 class Ending(StrEnum):
@@ -129,14 +129,14 @@ class DispatchPlanner:
     def _group(self, group: Group, result: GroupResult, plans: Sequence[_Plan], round_sum: RoundSum) -> Iterator[Ended]:
         sent = self.traffic.up(group, result.increments)
         arrivals: list[_Arrival] = []
-        for row, (plan, figures) in enumerate(zip(plans, result.figures, strict=True)):
-            if isinstance(figures, str):
-                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=figures)
+        for row, (plan, metrics) in enumerate(zip(plans, result.metrics, strict=True)):
+            if isinstance(metrics, str):
+                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=metrics)
                 continue
             upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.luck)
             at_s = plan.trained_at_s + upload_s
             if at_s < plan.pushed.until_s:
-                report = self._report(plan, figures, upload_s, sent.sizes[row])
+                report = self._report(plan, metrics, upload_s, sent.sizes[row])
                 arrivals.append(_Arrival(row=row, device=plan.part.device, at_s=at_s, report=report))
         refused = _counted(group, result, sent, arrivals, round_sum)
         for arrival in arrivals:
@@ -144,12 +144,10 @@ class DispatchPlanner:
             ending = Ending.ARRIVED if message is None else Ending.FAILED
             yield Ended(device=arrival.device, at_s=arrival.at_s, ending=ending, message=message or "")
 
-    def _report(self, plan: _Plan, figures: Figures, upload_s: float, bytes_up: int) -> DeviceReport:
+    def _report(self, plan: _Plan, metrics: TrainingMetrics, upload_s: float, bytes_up: int) -> DeviceReport:
         asked = plan.part.assignment
         return DeviceReport(
-            loss_before=figures.loss_before,
-            loss_after=figures.loss_after,
-            train_loss=figures.train_loss,
+            metrics=metrics,
             phase_s={
                 "download": plan.download_s,
                 "prune": 0.0,
@@ -157,8 +155,6 @@ class DispatchPlanner:
                 "encode": 0.0,
                 "upload": upload_s,
             },
-            peak_memory_mb=figures.peak_memory_mb,
-            adapter_importance=figures.adapter_importance,
             num_examples=self.fleet.devices[plan.part.device].profile.num_examples,
             steps=asked.local_steps,
             bytes_down=plan.bytes_down,
@@ -186,7 +182,7 @@ def _counted(
         trains=group.assignment.training.trains,
     )
     rows = [arrival.row for arrival in arrivals]
-    scores = [figures.scores for figures in (result.figures[row] for row in rows) if isinstance(figures, Figures)]
+    scores = [result.scores[row] if result.scores else None for row in rows]
     return dict(round_sum.fold_stack(stack.select(rows), reports, scores))
 
 

@@ -85,14 +85,13 @@ class Bundling:
     """The bundling aggregator of a `rule`.
 
     `settles` says that the rule needs no more of the leaves than the mean of their products' increments, so that a
-    bundle may turn dense; `new_basis` that the factors' coordinates mean something else after every round;
-    `shifts_base` that every layer has a step of the base shift. `seed`, the run's, draws rows of fresh components.
+    bundle may turn dense; `shifts_base` that every layer has a step of the base shift. `seed`, the run's, draws rows of
+    fresh components.
     """
 
     name: str
     rule: Rule
     settles: bool
-    new_basis: bool
     shifts_base: bool = False
     rank_factor: int = 1  # server rank over the largest rank of a device
     server_lr: float = 1.0
@@ -176,7 +175,6 @@ class Bundling:
             weight=weight,
             leaves=len(partial.members.keys),
             dropped_energy=dropped / energy if energy else 0.0,
-            basis_changed=self.new_basis,
             step=step,
         )
         return after | shift, report
