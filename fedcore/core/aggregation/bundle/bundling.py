@@ -26,14 +26,13 @@ from fedcore.core.aggregation.bundle.bundle import (
 )
 from fedcore.core.aggregation.bundle.bundle_wire import bundle_bytes_bound, pack_bundle, unpack_bundle
 from fedcore.core.aggregation.bundle.factor_stack import LeafFactors
-from fedcore.core.aggregation.sums.coordinates import placement
 from fedcore.core.aggregation.sums.fixed_point import SCALE, stepped
 from fedcore.core.aggregation.sums.partial_wire import Buffer
-from fedcore.core.aggregation.sums.taking import taken
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.contract.protocols import AggregateReport
 from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
-from fedcore.core.model.adapter import AdapterSpec, Tensors
+from fedcore.core.model.adapter import AdapterSpec, Tensors, tensor_reader
 from fedcore.core.model.base_shift import SHIFT, shift_shapes, step_of, stepped_shift
 from fedcore.core.model.geometry import Side
 from fedcore.core.seeds import generator
@@ -149,7 +148,7 @@ class Bundling:
         """
         if ranks_of(partial.adapter) < ranks_of(adapter):
             partial = knowing(partial, adapter)
-        partial, before = settled(partial), taken(adapter, consume=consume)
+        partial, before = settled(partial), tensor_reader(adapter, consume=consume)
         weight, spec = partial.members.weight, partial.spec
         after = dict.fromkeys(spec.shapes(), np.empty(0, dtype=np.float32))  # canonical order
         shifts = [name for name in shift_shapes(spec) if name in adapter] if self.shifts_base else []
