@@ -20,9 +20,8 @@ from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.tier_values import TierSpec
 from fedcore.protos.values import GlobalAdapter, Work
-from fedcore.server.aggregate.dispatch import Dispatcher
+from fedcore.server.aggregate.dispatch import Dispatcher, LabelCensus
 from fedcore.server.aggregate.global_model import GlobalModel
-from fedcore.server.aggregate.label_census import LabelCensus
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.server.run.ledger import Ledger

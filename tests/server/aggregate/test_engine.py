@@ -83,12 +83,20 @@ class Played:
             self.sum.verify(device, self.submission(device, work))
             self.sum.fold(device)
 
-    def close(self, number: int, *, void: bool = False, accepted: tuple[str, ...] = DEVICES, last: bool = False) -> Any:
+    def close(
+        self,
+        number: int,
+        *,
+        void: bool = False,
+        accepted: tuple[str, ...] = DEVICES,
+        last: bool = False,
+        pushed_at_s: float = 1.0,
+    ) -> Any:
         members = tuple(
             MemberResult(
                 device=device,
                 status=Status.ACCEPTED if device in accepted else Status.LOST,
-                pushed_at_s=1.0,
+                pushed_at_s=pushed_at_s,
                 accepted_at_s=2.0 if device in accepted else None,
             )
             for device in DEVICES
@@ -292,6 +300,7 @@ def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_pa
     for name, value in read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head).items():
         first = tuple(slice(size) for size in value.shape)
         np.testing.assert_array_equal(known[name][first], value)
+    assert {work.basis for work in works.values()} == {works["a"].rank_blocks[0].id}, "every round is a new basis"
     played.engine.log.close()
     played.engine.ledger.close()
 
@@ -505,6 +514,18 @@ def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(pl
     assert told["clock"]["device"] == "b" and told["clock"]["overrun_s"] == 39.0
     assert told["committed"]["round"] == 1 and told["committed"]["close_s"] > 0
     assert played.engine.ledger.get_meta("close/1") == told["committed"]["close_s"]
+
+
+def test_a_device_s_time_runs_from_its_push_to_its_acceptance_or_the_close(played: Played) -> None:
+    """Not from the opening of the round: a device that came later is not slower for that."""
+    works = played.begin()
+    played.count({"a": works["a"]})
+    played.close(1, accepted=("a",), pushed_at_s=1.75)
+    (rows,) = played.engine.ledger.outcomes().values()
+    assert {row["device"]: (row["status"], row["time_s"]) for row in rows} == {
+        "a": ("accepted", 0.25),
+        "b": ("lost", 1.25),
+    }
 
 
 def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyModel, tmp_path: Path) -> None:
