@@ -190,7 +190,7 @@ class EdgeRounds:
                 await self._cache.bring(blob_id)
         except FedcoreError as error:  # a device that asks for it tries again
             self._say(f"cannot bring a blob ahead: {error}")
-        self._uplink.tell(Holding(blobs=self._cache.held()))
+        self._uplink.send(Holding(blobs=self._cache.held()))
 
     def _push(self, devices: list[str]) -> None:
         below: dict[Session, dict[str, Work]] = {}
@@ -200,7 +200,7 @@ class EdgeRounds:
             work = self.works[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.Gone(device=device, now_s=now_s))
-                self._uplink.tell(LeafLeft(device=device))
+                self._uplink.send(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[device] = work
             else:
