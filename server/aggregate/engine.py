@@ -141,15 +141,7 @@ class Engine:
         if self.open is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
         current = self.open.sum
-        accepted = set(closed.accepted)
-        for what, devices in (
-            ("accepted but not counted", accepted - current.folded),
-            ("counted but not accepted", current.folded - accepted),
-        ):
-            if devices:
-                raise RunError(
-                    f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round"
-                )
+        _check_counted(closed, current.folded)
         begin = self.clock()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
@@ -252,6 +244,17 @@ class Engine:
     def _needed(self, plan: OpenRound | None) -> set[str]:
         """Blobs that stay: what the next round hands out may well be, to the byte, what an earlier one did."""
         return self.pinned | self.model.needed | (set() if plan is None else plan.keep_sets)
+
+
+def _check_counted(closed: RoundResult, folded: set[str]) -> None:
+    """Raise RunError where the round machine and the sum do not agree on the devices that count."""
+    accepted = set(closed.accepted)
+    for what, devices in (
+        ("accepted but not counted", accepted - folded),
+        ("counted but not accepted", folded - accepted),
+    ):
+        if devices:
+            raise RunError(f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round")
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

@@ -38,9 +38,9 @@ def read_global(folder: Path, round_index: int, digest: str, *, kind: str = ADAP
         data = path.read_bytes()
     except OSError as cause:
         raise RunError(f"cannot read the global adapter {path}: {cause}; restore the run folder from a copy") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {found[:16]}; restore it from a copy")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != digest:
+        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {actual[:16]}; restore it from a copy")
     tensors = decode(data)
     return {name: np.array(tensors[name]) for name in tensors}
 

@@ -99,9 +99,9 @@ class RoundSum:
     ) -> Refused:
         """Check a stack of updates, add those that fit to the sum, and return the others with what is wrong.
 
-        `reports` and `scores` stand in the order of the stack; scores nobody asked for are not looked at. The round
-        machine must accept every device that is not returned. For the root alone: an edge may have to fold an update
-        again, and has none to go back to here.
+        `reports` and `scores` stand in the order of the stack; scores that were not asked for are not looked at. The
+        round machine must accept every device that is not returned. For the root alone: an edge may have to fold an
+        update again, and has none to go back to here.
         """
         begin = self.clock()
         counted = {device for device in stack.devices if self.has(device)}

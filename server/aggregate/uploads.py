@@ -59,7 +59,7 @@ def _bound(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
 
 
 def verify_upload(submission: UpdateSubmission, assignment: Assignment, terms: RoundTerms) -> Verified:
-    """Return the update behind a submission, its scores, and the submission without scores nobody asked for.
+    """Return the update behind a submission, its scores, and the submission without scores that were not asked for.
 
     Raises UpdateRejected, naming device and round, where it does not fit.
     """

@@ -24,7 +24,7 @@ from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
 from fedcore.protos.values import BlobRef, UpdateSubmission, Work
-from fedcore.server.aggregate.assemble import held_run, make_engine
+from fedcore.server.aggregate.assemble import make_engine, stored_run
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.journal import read_events
@@ -478,7 +478,7 @@ def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
     again.engine.log.close()
     again.engine.ledger.close()
     config = tiny_config(tiny.folder, PRUNING)
-    held = held_run(folder, config, tiny.folder)
+    held = stored_run(folder, config, tiny.folder)
     assert held.labels == LABELS
     assert all(np.array_equal(value, first.engine.model.tensors[name]) for name, value in held.tensors.items())
 
@@ -489,7 +489,7 @@ def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp
     played.engine.log.close()
     played.engine.ledger.close()
     with pytest.raises(RunError, match="has no closed round yet; there is nothing to export"):
-        held_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
+        stored_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
 
 
 def test_the_last_turn_plans_nothing(played: Played) -> None:
