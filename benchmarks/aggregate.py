@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fold import NAIVE, FoldCase, measure_fold, random_keep_set
 from benchmarks.report import Row, emit, parser
-from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.contract.protocols import AggregateReport
 from fedcore.core.contract.update import Update, verify_update

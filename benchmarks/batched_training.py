@@ -134,7 +134,8 @@ def differences(
         if not isinstance(got, TrainResult):
             raise got
         losses += [
-            abs(getattr(got, name) - getattr(result, name)) for name in ("train_loss", "loss_before", "loss_after")
+            abs(getattr(got.metrics, name) - getattr(result.metrics, name))
+            for name in ("train_loss", "loss_before", "loss_after")
         ]
         increments += [np.abs(batched.increments[name][device] - value).ravel() for name, value in increment.items()]
     apart = np.concatenate(increments)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row
 from fedcore.core.aggregation.factor_mean import FactorMean
-from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry
@@ -131,7 +131,7 @@ def _once(spec: AdapterSpec, updates: Sequence[Update]) -> FoldTiming:
     for update in verified:
         partial = aggregator.fold(partial, update)
     times.append(time.perf_counter())
-    blob_bytes = sum(memoryview(piece).nbytes for piece in aggregator.pack(partial))  # placing strata is in it
+    blob_bytes = sum(memoryview(piece).nbytes for piece in aggregator.pack(partial))  # placing rank groups is in it
     times.append(time.perf_counter())
     blob = b"".join(aggregator.pack(partial))
     root = aggregator.fold(aggregator.start(spec), replace(verified[0], device="another", verified=True))

@@ -26,7 +26,7 @@ from benchmarks.report import Row, emit, parser
 from fedcore.core.bandit.s_ucb import SUcb
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.contract.update_stack import UpdateStack
@@ -154,7 +154,9 @@ class Coordinator:
             keep_set=asked.keep_set,
             tensors=tensors,
         )
-        refused = self.watch.timed("verify + fold", self.engine.fold_stack, stack, reports, [None] * len(names))
+        refused = self.watch.timed(
+            "verify + fold", self.engine.open.sum.fold_stack, stack, reports, [None] * len(names)
+        )
         if refused:
             raise RuntimeError(f"{len(refused)} updates were refused, the first for: {refused[0]}")
         orders = self.watch.timed("arrivals", self._arrive, names, number)
@@ -313,12 +315,14 @@ rows_per_round = 0
 
 def _report(loss_after: float) -> DeviceReport:
     return DeviceReport(
-        loss_before=1.0,
-        loss_after=loss_after,
-        train_loss=0.9,
+        metrics=TrainingMetrics(
+            loss_before=1.0,
+            loss_after=loss_after,
+            train_loss=0.9,
+            peak_memory_mb=1.0,
+            adapter_importance=0.1,
+        ),
         phase_s=dict.fromkeys(("download", "prune", "train", "encode", "upload"), 1e-7),
-        peak_memory_mb=1.0,
-        adapter_importance=0.1,
         num_examples=30,
         steps=3,
         bytes_down=38_440,

@@ -129,12 +129,8 @@ class Rehearsal:
         profile, result = self.devices[assignment.device].profile, trained.result
         sparsity = assignment.keep_set.sparsity(self.strategy.spec.geometry)
         report = DeviceReport(
-            loss_before=result.loss_before,
-            loss_after=result.loss_after,
-            train_loss=result.train_loss,
+            metrics=result.metrics,
             phase_s={"train": trained.train_s},
-            peak_memory_mb=result.peak_memory_mb,
-            adapter_importance=result.adapter_importance,
             num_examples=profile.num_examples,
             steps=assignment.local_steps,
             bytes_down=0,

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.recording import quickstart
 from benchmarks.report import emit, parser
 from fedcore.core.contract.assignment import Arm, Assignment
-from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status
+from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, RoundPlan, Strategy
 from fedcore.core.model.fingerprint import Fingerprint
@@ -204,12 +204,14 @@ def _round(fleet: Fleet, cohort: int) -> None:
 def _outcomes(plan: RoundPlan) -> list[Outcome]:
     """Everybody's answer: plausible figures, no importances (their bytes are arithmetic)."""
     report = DeviceReport(
-        loss_before=0.6931471805599453,
-        loss_after=0.5312345678901234,
-        train_loss=0.6123456789012345,
+        metrics=TrainingMetrics(
+            loss_before=0.6931471805599453,
+            loss_after=0.5312345678901234,
+            train_loss=0.6123456789012345,
+            peak_memory_mb=212.34567890123456,
+            adapter_importance=0.00012345678901234567,
+        ),
         phase_s=dict.fromkeys(PHASES, 1.2345678901234567),
-        peak_memory_mb=212.34567890123456,
-        adapter_importance=0.00012345678901234567,
         num_examples=16,
         steps=10,
         bytes_down=437_123,

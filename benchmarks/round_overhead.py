@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from benchmarks.report import emit, parser
 from fedcore.core.codec.chain import encode
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.fingerprint import Fingerprint
@@ -137,12 +137,14 @@ class IdleDevice:
         data = encode(self._zeros(message), message.training.codec)
         ref = BlobRef(id="sha256:" + hashlib.sha256(data).hexdigest(), size=len(data), inline=data)
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0,
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0,
+                train_loss=1.0,
+                peak_memory_mb=1.0,
+                adapter_importance=0.0,
+            ),
             phase_s={},
-            peak_memory_mb=1.0,
-            adapter_importance=0.0,
             num_examples=1,
             steps=0,
             bytes_down=received,

@@ -233,15 +233,15 @@ class ReferenceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOutcome:
-    """What an export is and does."""
+    """What an export is and does; `files` are empty until they are described or sent."""
 
     metrics: Metrics
-    files: tuple[BlobRef, ...]
     parameters: int
     dense_parameters: int
     latency_s: float
     dense_latency_s: float
     dense_size_bytes: int
+    files: tuple[BlobRef, ...] = ()
 
 
 TaskKind = EvaluateTask | ExportTask | ReferenceTask

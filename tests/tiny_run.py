@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import AdapterSpec
@@ -128,11 +128,17 @@ def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float3
 
 def device_report(**changes: float) -> DeviceReport:
     """Return what an idle device reports."""
-    values = {"loss_before": 1.0, "loss_after": 0.9, "train_loss": 0.95, "peak_memory_mb": 1.0}
-    values |= {"adapter_importance": 0.1, **changes}
-    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S)
-    counts = {"num_examples": 4, "steps": 10, "bytes_down": 100, "bytes_up": 50}
-    return DeviceReport(**values, **counts, phase_s=phases)  # type: ignore[arg-type]
+    metrics = TrainingMetrics(
+        loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1
+    )
+    return DeviceReport(
+        metrics=replace(metrics, **changes),
+        phase_s=dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S),
+        num_examples=4,
+        steps=10,
+        bytes_down=100,
+        bytes_up=50,
+    )
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.core.codec.chain import encode
-from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
+from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
@@ -73,23 +73,18 @@ def engine_of(place: Path, works: dict[str, Work]) -> EdgeEngine:
     return engine
 
 
-def tally_of(engine: EdgeEngine) -> RoundSum:
-    """Return the open round's tally."""
-    if engine.tally is None:
+def sum_of(engine: EdgeEngine) -> RoundSum:
+    """Return the open round's sum."""
+    if engine.sum is None:
         raise ValueError("no round is open")
-    return engine.tally
+    return engine.sum
 
 
-def root_tally(place: Path, works: dict[str, Work]) -> RoundSum:
-    """Return a tally as the coordinator has one: it knows every device of the round."""
-    tally = tally_of(engine_of(place, works))
-    tally.strangers = False
-    return tally
-
-
-def assignment_of(tally: RoundSum, device: str) -> Assignment:
-    """Return a device's assignment."""
-    return tally.assignments[device]
+def root_sum(place: Path, works: dict[str, Work]) -> RoundSum:
+    """Return a sum as the coordinator has one: it knows every device of the round."""
+    round_sum = sum_of(engine_of(place, works))
+    round_sum.terms = replace(round_sum.terms, unassigned=False)
+    return round_sum
 
 
 def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
@@ -117,13 +112,13 @@ def submitted(
     engine = engine_of(place, works)
     devices = tuple(sorted(set(works) - set(failed)))
     for device in devices:
-        engine.verify(device, answer(device, works[device]))
-        engine.fold(device)
+        sum_of(engine).verify(device, answer(device, works[device]))
+        sum_of(engine).fold(device)
     below: list[PartialId] = []
     for child, each in parts:
-        engine.verify_part(child, each)
+        sum_of(engine).verify_partial(child, each)
         below.append(PartialId(child=child, number=each.number))
-        engine.merge_part(below[-1])
+        sum_of(engine).merge_partial(below[-1])
         devices = tuple(sorted({*devices, *each.counted}))
     round_index = next(iter(works.values())).round
     order = Send(number=number, round=round_index, devices=devices, failed=tuple(sorted(failed)), parts=tuple(below))

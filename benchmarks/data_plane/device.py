@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data_plane.case import LABELS, MAX_LENGTH, spec_of
 from fedcore.core.codec.chain import encode_chunks
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry, geometry_from_config
@@ -101,12 +101,14 @@ class LightDevice:
         ref, sent = await self._delivered(update, work)
         uploaded = time.monotonic()
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0,
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0,
+                train_loss=1.0,
+                peak_memory_mb=1.0,
+                adapter_importance=0.0,
+            ),
             phase_s={"download": fetched - begin, "encode": made - fetched, "upload": uploaded - made},
-            peak_memory_mb=1.0,
-            adapter_importance=0.0,
             num_examples=1,
             steps=0,
             bytes_down=received,

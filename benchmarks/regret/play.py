@@ -26,7 +26,7 @@ from benchmarks.regret.truth import (
 from fedcore.core.bandit.lattice import grid
 from fedcore.core.bandit.reward import reward_parts, rewards_of
 from fedcore.core.config.tables import Config
-from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, Bandit, Json
 from fedcore.core.pruning.criteria import CRITERIA
@@ -191,12 +191,14 @@ class Game:
         }
         importance = float(worths.importance[0]) + IMPORTANCE_NOISE * self._luck("importance", t, name)
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0 - drop,
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0 - drop,
+                train_loss=1.0,
+                peak_memory_mb=0.0,
+                adapter_importance=reach * math.exp(importance),
+            ),
             phase_s=phases,
-            peak_memory_mb=0.0,
-            adapter_importance=reach * math.exp(importance),
             num_examples=choice.profile.num_examples,
             steps=choice.arm.steps,
             bytes_down=0,

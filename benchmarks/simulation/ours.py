@@ -23,7 +23,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.model.adapter import initial_adapter
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.seeds import generator
-from fedcore.server.aggregate.assemble import held_run, make_engine
+from fedcore.server.aggregate.assemble import make_engine, stored_run
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.process.collector import collect_seldom
 from fedcore.server.run.ledger import Ledger
@@ -82,7 +82,7 @@ def run(folder: Path) -> None:
             tensors = _small(case, config, folder, runs, ledger, RoundTimes(record))
         else:
             simulate(set_scene(config), runs, ledger, observers=(RoundTimes(record),))
-            tensors = held_run(runs, config, Path(case.model)).tensors
+            tensors = stored_run(runs, config, Path(case.model)).tensors
     record.write(tensors, version=version("fedcore"))
 
 

@@ -176,9 +176,9 @@ class Agent:
         trained: Trained = await loop.run_in_executor(
             self._worker, self._trainer.run, work, received, self._training, on_step
         )
-        if self.memory_mb and trained.result.peak_memory_mb > self.memory_mb:
+        if self.memory_mb and trained.result.metrics.peak_memory_mb > self.memory_mb:
             self.say(
-                f"round {work.round}: training held {trained.result.peak_memory_mb:.0f} MiB, "
+                f"round {work.round}: training held {trained.result.metrics.peak_memory_mb:.0f} MiB, "
                 f"more than the class's limit of {self.memory_mb:.0f}"
             )
         encoding = self.clock()
@@ -236,11 +236,12 @@ class Agent:
         submission, sent = await self._send_blobs(work, submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
         report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=self._repushed)
+        metrics = report.metrics
         self._check_pushed()
         await self._tell(replace(submission, report=report))
         self.say(
             f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
-            f"loss {report.loss_before:.3f} -> {report.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
+            f"loss {metrics.loss_before:.3f} -> {metrics.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
         )
 
     async def _send_blobs(self, work: Work, submission: UpdateSubmission) -> tuple[UpdateSubmission, int]:

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,18 +136,11 @@ class Evaluator:
         keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
-            made = await self._run(judge.export, handout, keep_set, task.lora_scale, out)
+            outcome = await self._run(judge.export, handout, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
-        self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
-        return ExportOutcome(
-            metrics=made.metrics,
-            files=files,
-            parameters=made.parameters,
-            dense_parameters=made.dense_parameters,
-            latency_s=made.latency_s,
-            dense_latency_s=made.dense_latency_s,
-            dense_size_bytes=made.dense_size_bytes,
-        )
+        accuracy, parameters = outcome.metrics.accuracy, outcome.parameters
+        self.say(f"exported {task.device_class}: accuracy {accuracy:.3f}, {parameters} parameters")
+        return replace(outcome, files=files)
 
     async def _send(self, path: Path, name: str) -> BlobRef:
         data = path.read_bytes()

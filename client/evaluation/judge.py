@@ -30,7 +30,7 @@ from fedcore.nn.training.evaluate import evaluate, predict
 from fedcore.nn.training.latency import interleaved_latency
 from fedcore.nn.training.moments import Moments
 from fedcore.nn.training.train import TrainingAids, train
-from fedcore.protos.values import ReferenceTask
+from fedcore.protos.values import ExportOutcome, ReferenceTask
 
 EVALUATION_BATCH = 32
 LATENCY_ROWS = 16
@@ -39,18 +39,6 @@ PROBE_ROWS = 8
 REFERENCE_PARTS = 10  # stretches of one learning rate
 
 Handout = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """An export's figures; its files lie in the folder that was named."""
-
-    metrics: Metrics
-    parameters: int
-    dense_parameters: int
-    latency_s: float
-    dense_latency_s: float
-    dense_size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +77,8 @@ class ModelEvaluator:
             parameters=classifier.count_parameters(),
         )
 
-    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
-        """Merge the adapter into a model pruned to `keep_set`, write it to `out`, and measure it."""
+    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
+        """Merge the adapter into a model pruned to `keep_set`, write its files to `out`, and measure it."""
         use_all_cores()
         dense = merged_model(self.source, handout, KeepSet.full, scale)
         pruned = merged_model(self.source, handout, lambda _: keep_set, scale)
@@ -100,13 +88,13 @@ class ModelEvaluator:
         report = export_classifier(pruned, out, self.source.folder, probe)
         batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
         latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
-        return Exported(
+        return ExportOutcome(
             metrics=evaluate(pruned, rows, EVALUATION_BATCH),
             parameters=report.parameters,
             dense_parameters=dense.count_parameters(),
             latency_s=latency["pruned"],
             dense_latency_s=latency["dense"],
-            dense_size_bytes=sum(each.numel() * 4 for each in dense.model.parameters()),
+            dense_size_bytes=sum(value.numel() * 4 for value in dense.model.parameters()),
         )
 
     def reference(self, handout: Handout, task: ReferenceTask) -> Metrics:

@@ -9,19 +9,14 @@ def device_report(
     work: Work, trained: Trained, *, num_examples: int, download_s: float, encode_s: float, bytes_down: int
 ) -> DeviceReport:
     """Return the report on one assignment, before anything of it was sent."""
-    result = trained.result
     return DeviceReport(
-        loss_before=result.loss_before,
-        loss_after=result.loss_after,
-        train_loss=result.train_loss,
+        metrics=trained.result.metrics,
         phase_s={
             "download": download_s,
             "prune": trained.prune_s,
             "train": trained.train_s,
             "encode": encode_s,
         },
-        peak_memory_mb=result.peak_memory_mb,
-        adapter_importance=result.adapter_importance,
         num_examples=num_examples,
         steps=work.local_steps,
         bytes_down=bytes_down,

@@ -10,7 +10,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
-from fedcore.server.aggregate.assemble import held_run
+from fedcore.server.aggregate.assemble import stored_run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.model_source import model_folder
 
@@ -28,7 +28,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
     config = parse_config(folder.config.read_text())
     model = model_folder(config.model.path)
-    held = held_run(folder, config, model)
+    held = stored_run(folder, config, model)
     keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])
     # Only now: torch takes seconds, and mistakes shall be told at once.
     from fedcore.client.evaluation.judge import merged_model

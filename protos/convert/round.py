@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
@@ -202,12 +202,12 @@ def verdict_value(number: int, round_index: int) -> Verdict:
 def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
     """DeviceReport value -> message."""
     return pb.DeviceReport(
-        loss_before=value.loss_before,
-        loss_after=value.loss_after,
-        train_loss=value.train_loss,
+        loss_before=value.metrics.loss_before,
+        loss_after=value.metrics.loss_after,
+        train_loss=value.metrics.train_loss,
         phases=pb.PhaseTimes(**{f"{phase}_s": value.phase_s.get(phase, 0.0) for phase in PHASES}),
-        peak_memory_mb=value.peak_memory_mb,
-        adapter_importance=value.adapter_importance,
+        peak_memory_mb=value.metrics.peak_memory_mb,
+        adapter_importance=value.metrics.adapter_importance,
         num_examples=value.num_examples,
         steps=value.steps,
         bytes_down=value.bytes_down,
@@ -219,12 +219,14 @@ def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
 def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
     """DeviceReport message -> value."""
     return DeviceReport(
-        loss_before=message.loss_before,
-        loss_after=message.loss_after,
-        train_loss=message.train_loss,
+        metrics=TrainingMetrics(
+            loss_before=message.loss_before,
+            loss_after=message.loss_after,
+            train_loss=message.train_loss,
+            peak_memory_mb=message.peak_memory_mb,
+            adapter_importance=message.adapter_importance,
+        ),
         phase_s={phase: getattr(message.phases, f"{phase}_s") for phase in PHASES},
-        peak_memory_mb=message.peak_memory_mb,
-        adapter_importance=message.adapter_importance,
         num_examples=message.num_examples,
         steps=message.steps,
         bytes_down=message.bytes_down,

@@ -1,4 +1,4 @@
-"""From uploads to a new global model: verify, fold, finish, and what devices fetch of it.
+"""What a round computes: dispatching its plan, verifying and summing up what comes back, making the next global model.
 
-Its engine works on one worker thread and knows no session.
+For one worker thread at a time; nothing here knows of streams. An edge sums up with the same modules as the root.
 """

@@ -73,8 +73,8 @@ def store_rings(
     """
     blocks: list[BlobRef] = []
     for index, outer in enumerate(keep_sets):
-        held = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
-        blocks += _rank_blocks(blobs, spec, held, held, ranks=ranks, downlink=downlink, index=index)
+        part = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
+        blocks += _rank_blocks(blobs, spec, part, part, ranks=ranks, downlink=downlink, index=index)
     return replace(adapter, rank_blocks=_light(blocks))
 
 

@@ -30,7 +30,7 @@ from fedcore.strategies.table import make_strategy, resolve_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRun:
+class StoredRun:
     """A run as its folder holds it: strategy and state after the last closed round, and the global adapter."""
 
     labels: tuple[str, ...]
@@ -59,16 +59,16 @@ def make_engine(
     """
     strategy = _strategy(config, model, labels) if strategy is None else strategy
     config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
-    held = ledger.load()
-    if held.labels != labels:
+    committed = ledger.load()
+    if committed.labels != labels:
         ledger.set_meta("labels", list(labels))
-    round_index, digest = _held_global(held)
+    round_index, digest = _committed_global(committed)
     if round_index:
         read_global(folder.globals, round_index, digest)  # what is mapped below is what was committed
     else:
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
-    velocity, velocity_digest = _held_velocity(folder, held)
+    velocity, velocity_digest = _committed_velocity(folder, committed)
     leftovers = blobs.names()
     return Engine(
         config=config,
@@ -77,7 +77,7 @@ def make_engine(
         blobs=blobs,
         ledger=ledger,
         log=log,
-        state=strategy.start() if held.strategy_state is None else held.strategy_state,
+        state=strategy.start() if committed.strategy_state is None else committed.strategy_state,
         model=GlobalModel(
             spec=strategy.spec,
             ranks=config.strategy.ranks,
@@ -90,27 +90,29 @@ def make_engine(
             velocity=velocity,
             velocity_digest=velocity_digest,
         ),
-        counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
+        counted={
+            device: closed.round for closed in ledger.each_round() if not closed.void for device in closed.accepted
+        },
         leftovers=leftovers,
         clock=clock,
     )
 
 
-def held_run(folder: RunFolder, config: Config, model: Path) -> HeldRun:
+def stored_run(folder: RunFolder, config: Config, model: Path) -> StoredRun:
     """Read a run that is not being served; raises RunError where no round has closed yet."""
     ledger = Ledger.open(folder.ledger, read_only=True)
     try:
-        held = ledger.load()
+        committed = ledger.load()
     finally:
         ledger.close()
-    round_index, digest = _held_global(held)
-    if held.strategy_state is None or not round_index:
+    round_index, digest = _committed_global(committed)
+    if committed.strategy_state is None or not round_index:
         raise RunError(f"{folder.root} has no closed round yet; there is nothing to export")
-    strategy = _strategy(config, model, held.labels)
-    return HeldRun(
-        labels=held.labels,
+    strategy = _strategy(config, model, committed.labels)
+    return StoredRun(
+        labels=committed.labels,
         strategy=strategy,
-        state=held.strategy_state,
+        state=committed.strategy_state,
         tensors=read_global(folder.globals, round_index, digest),
     )
 
@@ -138,33 +140,33 @@ def _checkpoint_head(
     shapes = {name: entry.shape for name, entry in index.items()}
     kind = resolve_head(description, config.model.head, len(labels), shapes).kind
     rows = list(checkpoint_rows(description, labels))
-    held: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, NDArray[np.float32]] = {}
     for name, shape in spec.head:
         entry = index.get(checkpoint_head(kind, name) or "")
         if entry is not None and tuple(entry.shape) == shape:
             value = read_tensor(entry)
-            held[name] = value[rows] if has_label_rows(name) else value
-    return held
+            tensors[name] = value[rows] if has_label_rows(name) else value
+    return tensors
 
 
-def _held_global(held: LedgerState) -> tuple[int, str]:
+def _committed_global(committed: LedgerState) -> tuple[int, str]:
     """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
-    return _held_file(held, ADAPTER) or (0, "")
+    return _committed_file(committed, ADAPTER) or (0, "")
 
 
-def _held_velocity(folder: RunFolder, held: LedgerState) -> tuple[Tensors | None, str]:
+def _committed_velocity(folder: RunFolder, committed: LedgerState) -> tuple[Tensors | None, str]:
     """The server optimiser's memory as committed with the adapter, checked and mapped; None where there is none."""
-    found = _held_file(held, VELOCITY)
-    if found is None:
+    file = _committed_file(committed, VELOCITY)
+    if file is None:
         return None, ""
-    round_index, digest = found
+    round_index, digest = file
     read_global(folder.globals, round_index, digest, kind=VELOCITY)
     return map_global(folder.globals, round_index, kind=VELOCITY), digest
 
 
-def _held_file(held: LedgerState, kind: str) -> tuple[int, str] | None:
+def _committed_file(committed: LedgerState, kind: str) -> tuple[int, str] | None:
     """Round and file hash of the committed global of a kind."""
-    for name, digest in held.global_blobs:
+    for name, digest in committed.global_blobs:
         if name.startswith(f"{kind}-"):
             return int(name.removeprefix(f"{kind}-")), digest
     return None

@@ -1,10 +1,12 @@
 """A plan as it travels: every assignment with the blobs it names; what equal devices share is made once."""
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedcore.core.contract.assignment import Assignment
+from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, GlobalAdapter, Work
@@ -14,8 +16,30 @@ from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import put_blob
 
 
+class LabelCensus:
+    """Training rows by label over every device that has joined, kept up to date by looking at newcomers only."""
+
+    def __init__(self) -> None:
+        """Begin without a device."""
+        self._rows: Counter[str] = Counter()
+        self._counted: dict[str, DeviceProfile] = {}
+
+    def rows(self, profiles: Mapping[str, DeviceProfile], labels: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the rows of all of `profiles` by label; a profile that is another than before counts anew."""
+        for name in self._counted.keys() - profiles.keys():
+            self._rows.subtract(dict(self._counted.pop(name).label_counts))
+        for name, profile in profiles.items():
+            before = self._counted.get(name)
+            if before is not profile:
+                if before is not None:
+                    self._rows.subtract(dict(before.label_counts))
+                self._rows.update(dict(profile.label_counts))
+                self._counted[name] = profile
+        return tuple(self._rows[label] for label in labels)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Handout:
+class _Download:
     """What devices of equal keep-set, rank and codec share in a round."""
 
     keep_set: BlobRef
@@ -39,24 +63,33 @@ class Dispatcher:
     def works(self, assignments: Iterable[Assignment]) -> dict[str, Work]:
         """Return every device's work, in order; keep-sets are put where devices fetch them."""
         works: dict[str, Work] = {}
-        shared: dict[tuple[str, int, str], _Handout] = {}
-        packed = [put_blob(self.blobs, each.to_bits(self.strategy.spec.geometry), "ring") for each in self.rings]
-        for each in assignments:
-            key = each.keep_set.blob_id, each.arm.rank, each.training.codec
-            if key not in shared:
-                shared[key] = self._handout(each, packed)
-            works[each.device] = self._work(each, shared[key])
+        downloads: dict[tuple[str, int, str], _Download] = {}
+        packed = [put_blob(self.blobs, ring.to_bits(self.strategy.spec.geometry), "ring") for ring in self.rings]
+        for assignment in assignments:
+            key = assignment.keep_set.blob_id, assignment.arm.rank, assignment.training.codec
+            if key not in downloads:
+                downloads[key] = self._download(assignment, packed)
+            works[assignment.device] = self._work(assignment, downloads[key])
         return works
 
-    def _handout(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Handout:
+    @property
+    def _basis(self) -> str:
+        """Names the basis of the factors' coordinates, which optimiser moments belong to.
+
+        Coordinates persist under a reducing aggregator; a new decomposition is a new basis.
+        """
+        persistent = self.strategy.aggregator.kind == "reducing"
+        return "persistent" if persistent else self.adapter.rank_blocks[0].id
+
+    def _download(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Download:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda each: each.counts)  # all of them nest
+        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda ring: ring.counts)  # all of them nest
         rings, inside = tuple(packed[: last + 1]), None
         if rings and keep_set != self.rings[last]:
             inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")
         data = keep_set.to_bytes()
         named = BlobRef(id=keep_set.blob_id, size=len(data), name="keep-set")
-        return _Handout(
+        return _Download(
             keep_set=named if rings else put_blob(self.blobs, data, "keep-set"),
             rings=rings,
             inside=inside,
@@ -64,15 +97,14 @@ class Dispatcher:
             max_upload_bytes=upload_bound(assignment, self.strategy.spec),
         )
 
-    def _work(self, assignment: Assignment, handout: _Handout) -> Work:
-        reducing = self.strategy.aggregator.kind == "reducing"
+    def _work(self, assignment: Assignment, download: _Download) -> Work:
         return Work(
             round=assignment.round,
             arm=assignment.arm,
-            keep_set=handout.keep_set,
-            rings=handout.rings,
-            inside=handout.inside,
-            rank_blocks=handout.rank_blocks,
+            keep_set=download.keep_set,
+            rings=download.rings,
+            inside=download.inside,
+            rank_blocks=download.rank_blocks,
             head=self.adapter.head,
             local_steps=assignment.local_steps,
             weight=assignment.weight,
@@ -80,10 +112,9 @@ class Dispatcher:
             deadline_s=assignment.deadline_s,
             score=assignment.score,
             training=assignment.training,
-            max_upload_bytes=handout.max_upload_bytes,
+            max_upload_bytes=download.max_upload_bytes,
             label_counts=self.label_counts,
             counted_round=self.counted.get(assignment.device, 0),
             base_shift=self.adapter.base_shift,
-            # Factor coordinates persist under a reducing aggregator; a new decomposition is a new basis.
-            basis="persistent" if reducing else self.adapter.rank_blocks[0].id,
+            basis=self._basis,
         )

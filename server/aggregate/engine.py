@@ -6,32 +6,31 @@ The event loop never waits for this code's arithmetic or disk; it awaits one cal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm, Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores, Outcome, Status
+from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, Strategy
-from fedcore.core.contract.update_stack import Refused, UpdateStack
 from fedcore.core.errors import RunError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
-from fedcore.core.rounds.tier.state import PartialId
-from fedcore.protos.tier_values import PartialSubmission, TierSpec
-from fedcore.protos.values import GlobalAdapter, UpdateSubmission, Work
-from fedcore.server.aggregate.dispatch import Dispatcher
+from fedcore.protos.tier_values import TierSpec
+from fedcore.protos.values import GlobalAdapter, Work
+from fedcore.server.aggregate.dispatch import Dispatcher, LabelCensus
 from fedcore.server.aggregate.global_model import GlobalModel
-from fedcore.server.aggregate.label_census import LabelCensus
-from fedcore.server.aggregate.open_round import OpenRound
 from fedcore.server.aggregate.round_sum import RoundSum
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import clock_events, outcome_record, round_record
 from fedcore.server.run.run_log import RunLog, close_key
 from fedcore.server.run.turn_record import TurnRecord
 from fedcore.storage.blobs.store import BlobStore
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,30 @@ class Turned:
 
     works: Mapping[str, Work]
     adapter: GlobalAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRound:
+    """The round under way at the coordinator: what it hands out, and what has come of it so far."""
+
+    works: Mapping[str, Work]
+    sum: RoundSum
+    events: tuple[Json, ...] = ()
+
+    @property
+    def round(self) -> int:
+        """Its number."""
+        return self.sum.terms.round
+
+    @property
+    def keep_sets(self) -> set[str]:
+        """Blobs that say what devices keep."""
+        return {ref.id for work in self.works.values() for ref in work.keep_sets}
+
+    @property
+    def assignments(self) -> Mapping[str, Assignment]:
+        """By device."""
+        return self.sum.terms.assignments
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,44 +85,13 @@ class Engine:
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _census: LabelCensus = field(default_factory=LabelCensus)
 
-    def verify(self, device: str, submission: UpdateSubmission) -> None:
-        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
-        if self.open is not None:
-            self.open.tally.verify(device, submission)
+    def with_sum(self, action: Callable[Concatenate[RoundSum, P], None], *arguments: P.args, **named: P.kwargs) -> None:
+        """Do `action` to the open round's sum; nothing where no round is open.
 
-    def fold(self, device: str) -> None:
-        """Count a device's verified update."""
-        if self.open is not None:
-            self.open.tally.fold(device)
-
-    def fold_stack(
-        self, stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None]
-    ) -> Refused:
-        """Verify and count many updates made in this process at once; returns (device, what is wrong) of the others.
-
-        The round machine must accept everybody who is not returned.
+        For work that is queued for the worker: the sum is that of the round which is open once its turn has come.
         """
-        return () if self.open is None else self.open.tally.fold_stack(stack, reports, scores)
-
-    def count(self, devices: Sequence[str], reports: Sequence[DeviceReport]) -> None:
-        """Count updates that have figures and no tensors: a simulation that trains nothing."""
         if self.open is not None:
-            self.open.tally.count(devices, reports)
-
-    def verify_part(self, edge: str, submission: PartialSubmission) -> None:
-        """Check an edge's partial and hold it ready; raises UpdateRejected where it does not fit."""
-        if self.open is not None:
-            self.open.tally.verify_part(edge, submission)
-
-    def merge_part(self, part: PartialId) -> None:
-        """Count an edge's verified partial."""
-        if self.open is not None:
-            self.open.tally.merge_part(part)
-
-    def drop_part(self, part: PartialId) -> None:
-        """Forget an edge's partial that does not count."""
-        if self.open is not None:
-            self.open.tally.drop_part(part)
+            action(self.open.sum, *arguments, **named)
 
     @property
     def tier_spec(self) -> TierSpec:
@@ -129,9 +121,7 @@ class Engine:
                 void_streak=void_streak,
                 global_blobs=self.model.files(),
                 next_round=command.next_round,
-                assignments=()
-                if plan is None
-                else tuple(_assignment_record(each) for each in plan.assignments.values()),
+                assignments=() if plan is None else tuple(map(_assignment_record, plan.assignments.values())),
             )
         )
         if record is not None:
@@ -143,23 +133,15 @@ class Engine:
         return Turned(works={} if plan is None else plan.works, adapter=self.model.adapter)
 
     def _timed_close(self, number: int, close_s: float) -> None:
-        """Tell how long closing a round took; known after its commit, so its record cannot hold it."""
+        """Note how long closing a round took; known after its commit, so its record cannot hold it."""
         self.ledger.note(close_key(number), close_s)
         self.log.event("committed", round=number, close_s=close_s)
 
     def _close(self, closed: RoundResult, profiles: Mapping[str, DeviceProfile]) -> tuple[Json, list[Json], list[Json]]:
         if self.open is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
-        current = self.open.tally
-        accepted = set(closed.accepted)
-        for what, devices in (
-            ("accepted but not counted", accepted - current.folded),
-            ("counted but not accepted", current.folded - accepted),
-        ):
-            if devices:
-                raise RunError(
-                    f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round"
-                )
+        current = self.open.sum
+        _check_counted(closed, current.folded)
         begin = self.clock()
         report = AggregateReport(weight=0, leaves=0)
         if not closed.void:
@@ -170,7 +152,7 @@ class Engine:
         outcomes = self._outcomes(closed, current, profiles)
         self.state, learned = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
         rows = [
-            outcome_record(outcome, learned.rewards.get(outcome.device), current.assignments[outcome.device].weight)
+            outcome_record(outcome, learned.rewards.get(outcome.device), self.open.assignments[outcome.device].weight)
             for outcome in outcomes
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
@@ -178,7 +160,7 @@ class Engine:
 
     def _advance(self, current: RoundSum) -> AggregateReport:
         """Make the next adapter, in memory: the aggregator's, or where the server optimiser goes from there."""
-        after, report = self.strategy.aggregator.finish(current.finished(), self.model.tensors)
+        after, report = self.strategy.aggregator.finish(current.total(), self.model.tensors)
         velocity, optimizer = self.model.velocity, self.strategy.server_optimizer
         if optimizer is not None:
             after, velocity = optimizer.step(self.model.tensors, after, velocity)
@@ -189,8 +171,8 @@ class Engine:
         outcomes = []
         sparsities: dict[tuple[int, int], float] = {}
         for member in closed.members:
-            assignment, profile = current.assignments[member.device], profiles[member.device]
-            arrived = current.arrived.get(member.device) if member.status is Status.ACCEPTED else None
+            assignment, profile = current.terms.assignments[member.device], profiles[member.device]
+            update = current.updates.get(member.device) if member.status is Status.ACCEPTED else None
             ended = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
             counts = assignment.keep_set.counts
             if counts not in sparsities:
@@ -203,10 +185,10 @@ class Engine:
                     arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank, steps=assignment.arm.steps),
                     status=member.status,
                     time_s=ended - member.pushed_at_s,
-                    report=arrived.report if arrived else None,
-                    fold_s=current.fold_s.get(member.device) if arrived else None,
+                    report=update.report if update else None,
+                    fold_s=current.fold_s.get(member.device) if update else None,
                     network=profile.network,
-                    scores=arrived.scores if arrived else None,
+                    scores=update.scores if update else None,
                 )
             )
         return outcomes
@@ -219,7 +201,7 @@ class Engine:
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
         rings = self._rings(plan.assignments)
-        sender = Dispatcher(
+        dispatcher = Dispatcher(
             strategy=self.strategy,
             blobs=self.blobs,
             adapter=self.model.in_rings(rings),
@@ -227,23 +209,22 @@ class Engine:
             counted=self.counted,
             label_counts=self._label_counts(profiles),
         )
-        works = sender.works(plan.assignments)
-        tally = RoundSum(
+        works = dispatcher.works(plan.assignments)
+        terms = RoundTerms(
             round=command.next_round,
             spec=self.strategy.spec,
             aggregator=self.strategy.aggregator,
             blobs=self.blobs,
-            assignments={each.device: each for each in plan.assignments},
+            assignments={assignment.device: assignment for assignment in plan.assignments},
             adapter=self.model.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
-            clock=self.clock,
         )
-        return OpenRound(works=works, tally=tally, events=tuple(plan.events))
+        return OpenRound(works=works, sum=RoundSum(terms=terms, clock=self.clock), events=tuple(plan.events))
 
     def _rings(self, assignments: Sequence[Assignment]) -> tuple[KeepSet, ...]:
-        """Return the round's nested keep-sets where devices fetch what they keep; none while nobody is cut."""
+        """Return the round's nested keep-sets where devices fetch what they keep; none while no device is cut."""
         if self.config.training.handout != "kept":
             return ()
-        rings = nested(each.keep_set for each in assignments)
+        rings = nested(assignment.keep_set for assignment in assignments)
         return () if rings[:1] == (KeepSet.full(self.strategy.spec.geometry),) else rings
 
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
@@ -257,12 +238,23 @@ class Engine:
         spent = self.uploaded | self.leftovers  # also those that were late, refused or never finished
         self.leftovers = set()
         if self.open is not None:
-            spent |= self.open.tally.spool | self.open.keep_sets
+            spent |= self.open.sum.spool | self.open.keep_sets
         return spent | self.model.retire(self.pinned)
 
     def _needed(self, plan: OpenRound | None) -> set[str]:
         """Blobs that stay: what the next round hands out may well be, to the byte, what an earlier one did."""
         return self.pinned | self.model.needed | (set() if plan is None else plan.keep_sets)
+
+
+def _check_counted(closed: RoundResult, folded: set[str]) -> None:
+    """Raise RunError where the round machine and the sum do not agree on the devices that count."""
+    accepted = set(closed.accepted)
+    for what, devices in (
+        ("accepted but not counted", accepted - folded),
+        ("counted but not accepted", folded - accepted),
+    ):
+        if devices:
+            raise RunError(f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round")
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

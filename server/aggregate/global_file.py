@@ -7,7 +7,6 @@ The adapter is read out of this file too, mapped: between rounds a coordinator h
 """
 
 import hashlib
-import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from fedcore.core.codec.chain import decode, encode_chunks
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.server.aggregate.mapped_tensors import MappedTensors
+from fedcore.server.aggregate.mapped_tensors import MappedTensors, map_file
 from fedcore.storage.atomic import Buffer, write_atomic
 
 KEPT = 2  # globals that stay
@@ -39,17 +38,16 @@ def read_global(folder: Path, round_index: int, digest: str, *, kind: str = ADAP
         data = path.read_bytes()
     except OSError as cause:
         raise RunError(f"cannot read the global adapter {path}: {cause}; restore the run folder from a copy") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {found[:16]}; restore it from a copy")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != digest:
+        raise RunError(f"{path} is damaged: expected sha256 {digest[:16]}, found {actual[:16]}; restore it from a copy")
     tensors = decode(data)
     return {name: np.array(tensors[name]) for name in tensors}
 
 
 def map_global(folder: Path, round_index: int, *, kind: str = ADAPTER) -> MappedTensors:
     """Return the adapter after a round, which this process wrote or has verified, as views of its file."""
-    with _path(folder, round_index, kind).open("rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    data = map_file(_path(folder, round_index, kind))
     return MappedTensors(decode(data), data)
 
 

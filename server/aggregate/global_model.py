@@ -99,13 +99,13 @@ class GlobalModel:
         return set[str]().union(*map(blob_ids, (*self._recent, *self._parted)))
 
     def retire(self, pinned: set[str]) -> set[str]:
-        """Let go of adapters that no round hands out any more; returns their blobs, some of which may be `needed`.
+        """Forget adapters that no round hands out any more; return their blobs, some of which may be `needed`.
 
         One whose blobs are `pinned` stays until they are not.
         """
         old, recent = self._recent[:-HANDED_OUT], self._recent[-HANDED_OUT:]
-        waiting = [each for each in old if blob_ids(each) & pinned]
-        gone = [*(each for each in old if not blob_ids(each) & pinned), *self._parted[:-1]]
+        waiting = [adapter for adapter in old if blob_ids(adapter) & pinned]
+        gone = [*(adapter for adapter in old if not blob_ids(adapter) & pinned), *self._parted[:-1]]
         self._recent, self._parted = [*waiting, *recent], self._parted[-1:]
         return set[str]().union(*map(blob_ids, gone))
 

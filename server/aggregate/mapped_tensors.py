@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ class MappedTensors(Mapping[str, NDArray[np.float32]]):
         self._data = data
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Return a tensor, having let go of the pages read before."""
-        self.let_go()
+        """Return a tensor, having released the pages read before."""
+        self.release_pages()
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -31,12 +32,18 @@ class MappedTensors(Mapping[str, NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def let_go(self) -> None:
-        """Let go of the pages read so far; for whoever has read all it wants."""
-        let_go(self._data)
+    def release_pages(self) -> None:
+        """Release the pages read so far; call it once everything wanted has been read."""
+        release_pages(self._data)
 
 
-def let_go(data: memoryview) -> None:
-    """Let go of the pages read of `data`, where that is a mapped file; what is touched again is mapped again."""
+def map_file(path: Path) -> memoryview:
+    """Return a file's bytes, mapped: they are read when they are touched. Raises ValueError for an empty file."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def release_pages(data: memoryview) -> None:
+    """Release the pages read of `data`, where that is a mapped file; what is touched again is mapped again."""
     if isinstance(data.obj, mmap.mmap):
         data.obj.madvise(mmap.MADV_DONTNEED)

@@ -1,9 +1,8 @@
 """From an uploaded blob to a verified update: nothing is counted before all of it was checked."""
 
 import math
-import mmap
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 
@@ -12,21 +11,22 @@ from numpy.typing import NDArray
 
 from fedcore.core.codec.chain import decode, encoded_bytes_bound
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores
+from fedcore.core.contract.outcome import DeviceReport, GroupScores, TrainingMetrics
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, UpdateSubmission
-from fedcore.server.aggregate.mapped_tensors import MappedTensors
+from fedcore.server.aggregate.mapped_tensors import MappedTensors, map_file
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
 Verified = tuple[Update, GroupScores | None, UpdateSubmission]
 _KNOWN = 64  # bounds remembered: every update of a round is held against one of a few
-_FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
-_figures_of = attrgetter(*_FIGURES)
+_METRICS = tuple(field.name for field in fields(TrainingMetrics))
+_metrics_of = attrgetter(*_METRICS)
 
 
 def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
@@ -58,26 +58,24 @@ def _bound(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
     return encoded_bytes_bound(dict(shapes), codec)
 
 
-def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Verified:
-    """Return the update behind a submission, its scores, and the submission without scores nobody asked for.
+def verify_upload(submission: UpdateSubmission, assignment: Assignment, terms: RoundTerms) -> Verified:
+    """Return the update behind a submission, its scores, and the submission without scores that were not asked for.
 
     Raises UpdateRejected, naming device and round, where it does not fit.
     """
     who = f"update of {assignment.device} for round {assignment.round}"
     try:
-        return _verified(submission, assignment, spec, blobs, who)
+        return _verified(submission, assignment, terms, who)
     except (UpdateRejected, ProtocolError) as error:
         raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
 
 
-def _verified(
-    submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore, who: str
-) -> Verified:
+def _verified(submission: UpdateSubmission, assignment: Assignment, terms: RoundTerms, who: str) -> Verified:
     if submission.keep_set != assignment.keep_set.blob_id:
         raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
     check_report(submission.report, who)
-    data = _payload(blobs, submission.update, assignment, spec)
-    shapes = _sent_shapes(assignment, spec)
+    data = _payload(submission.update, assignment, terms)
+    shapes = _sent_shapes(assignment, terms.spec)
     update = Update(
         device=assignment.device,
         round=assignment.round,
@@ -87,12 +85,12 @@ def _verified(
         tensors=MappedTensors(decode(data, shapes=shapes), data),
         trains=assignment.training.trains,
     )
-    update = verify_update(update, spec)
+    update = verify_update(update, terms.spec)
     scores = None
     if assignment.score:
         if submission.scores is None:
             raise UpdateRejected(f"{who}: group importances were asked for and are missing")
-        scores = read_scores(_payload(blobs, submission.scores, assignment, spec), assignment.keep_set, who)
+        scores = read_scores(_payload(submission.scores, assignment, terms), assignment.keep_set, who)
     elif submission.scores is not None:
         submission = replace(submission, scores=None)  # not asked for: neither read nor, at close, deleted
     return update, scores, submission
@@ -100,10 +98,10 @@ def _verified(
 
 def check_report(report: DeviceReport, who: str) -> None:
     """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
-    values = (*_figures_of(report), *report.phase_s.values())
+    values = (*_metrics_of(report.metrics), *report.phase_s.values())
     if min(values) >= 0 and sum(values) < math.inf:
         return  # a NaN or an infinity would be in the sum, and its place need not be known
-    names = (*_FIGURES, *(f"{phase}_s" for phase in report.phase_s))
+    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s))
     for name, value in zip(names, values, strict=True):
         if not 0 <= value < math.inf:
             raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
@@ -119,16 +117,15 @@ def blob_payload(blobs: BlobStore, ref: BlobRef, limit: int) -> memoryview:
     return inline_payload(ref, limit) if ref.inline else _mapped(blobs, ref.id)
 
 
-def _payload(blobs: BlobStore, ref: BlobRef, assignment: Assignment, spec: AdapterSpec) -> memoryview:
-    return blob_payload(blobs, ref, upload_bound(assignment, spec))
+def _payload(ref: BlobRef, assignment: Assignment, terms: RoundTerms) -> memoryview:
+    return blob_payload(terms.blobs, ref, upload_bound(assignment, terms.spec))
 
 
 def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:
     path = blobs.path(blob_id)
     if path.stat().st_size == 0:
         raise UpdateRejected(f"blob {blob_id} is empty; send the encoded tensors")
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return map_file(path)
 
 
 def _scores(tensors: Mapping[str, NDArray[np.float32]], keep_set: KeepSet, who: str) -> GroupScores:

@@ -33,7 +33,7 @@ from fedcore.protos.values import (
     UpdateSubmission,
     Welcome,
 )
-from fedcore.server.aggregate.partials import part_bound
+from fedcore.server.aggregate.partials import partial_bound
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -122,7 +122,7 @@ class Edge:
             self._guard.begin(self.tasks, self._lease_s)
         self._uplink.up(welcome, stream)
         for session in self._seats:
-            self._uplink.tell(LeafJoin(join=session.join))
+            self._uplink.send(LeafJoin(join=session.join))
         self._tell_holding()
         self._rounds.feed(events.Reconnected(now_s=self._clock()))
 
@@ -143,7 +143,7 @@ class Edge:
                 self._rounds.closed(message.round)
             case LeafJoined():
                 if not self._uplink.answered(message) and self._seats.find(message.device) is None:
-                    self._uplink.tell(LeafLeft(device=message.device))  # it went before it was let in
+                    self._uplink.send(LeafLeft(device=message.device))  # it went before it was let in
             case LeafRefused():
                 if not self._uplink.answered(message):
                     self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
@@ -179,7 +179,7 @@ class Edge:
 
     def _tell_holding(self) -> None:
         """Tell the tier above what newcomers would find here."""
-        self._uplink.tell(Holding(blobs=self._cache.held()))
+        self._uplink.send(Holding(blobs=self._cache.held()))
 
     def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
         session = self._seats.find(message.device)
@@ -254,7 +254,7 @@ class Edge:
                 self._seat(leaf, number)
                 self._edges.put(leaf)
             elif self._seats.find(join.name) is None:
-                self._uplink.tell(LeafLeft(device=join.name))
+                self._uplink.send(LeafLeft(device=join.name))
         except FedcoreError as error:
             child.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
 
@@ -287,7 +287,7 @@ class Edge:
         held = self._rounds.machine.holds(session.name)
         self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
         if tell:
-            self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held, revoked=revoked))
+            self._uplink.send(LeafLeft(device=session.name, lost=lost and not held, revoked=revoked))
 
     def vouch(self, identity: Identity | None) -> None:
         """Raise CertificateError where this certificate has been revoked; None came without TLS."""
@@ -345,10 +345,11 @@ class Edge:
         if session.join.role is not Role.EDGE:
             work = self._rounds.works.get(session.name)
             return None if work is None or work.round != round_index else work.max_upload_bytes
-        tally = self._engine.tally  # the worker's: it may be behind, and the child tries again
-        if tally is None or tally.round != round_index:
+        current = self._engine.sum  # the worker's: it may be behind, and the child tries again
+        if current is None or current.terms.round != round_index:
             return None
-        return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
+        terms = current.terms
+        return partial_bound(terms, max(1, len(self._edges.leaves(session)), len(terms.assignments)))
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it goes when its round is behind us."""

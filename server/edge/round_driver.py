@@ -12,6 +12,7 @@ from fedcore.core.rounds.tier.machine import step
 from fedcore.core.rounds.tier.state import PartialId, TierState, Word
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
 from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -105,9 +106,9 @@ class EdgeRounds:
             case commands.Push():
                 pass  # all of a step's together
             case commands.Hold():
-                self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
+                self._tasks.hand_over(self._engine.with_sum, RoundSum.fold, order.device, failing=_unsummed)
             case commands.HoldPart():
-                self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
+                self._tasks.hand_over(self._engine.with_sum, RoundSum.merge_partial, order.part, failing=_unsummed)
             case commands.Acknowledge():
                 session = self._seats.find(order.device)
                 if isinstance(session, Session):
@@ -118,7 +119,7 @@ class EdgeRounds:
                     verdict = Verdict(str(order.word))
                     number, devices = order.part.number, order.devices
                     child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
-                self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
+                self._tasks.hand_over(self._engine.with_sum, RoundSum.drop_partial, order.part, failing=_unsummed)
             case commands.Send():
                 self._flights.begin(order)
             case commands.SendAgain():
@@ -189,7 +190,7 @@ class EdgeRounds:
                 await self._cache.bring(blob_id)
         except FedcoreError as error:  # a device that asks for it tries again
             self._say(f"cannot bring a blob ahead: {error}")
-        self._uplink.tell(Holding(blobs=self._cache.held()))
+        self._uplink.send(Holding(blobs=self._cache.held()))
 
     def _push(self, devices: list[str]) -> None:
         below: dict[Session, dict[str, Work]] = {}
@@ -199,7 +200,7 @@ class EdgeRounds:
             work = self.works[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.Gone(device=device, now_s=now_s))
-                self._uplink.tell(LeafLeft(device=device))
+                self._uplink.send(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[device] = work
             else:
@@ -216,7 +217,7 @@ class EdgeRounds:
         """Verify a device's update and have it counted."""
         device, number = session.name, submission.round
         try:
-            await self._tasks.in_worker(self._engine.verify, device, submission)
+            await self._tasks.in_worker(self._engine.with_sum, RoundSum.verify, device, submission)
         except Exception as error:  # whatever a device's bytes do to the decoder, the others' round goes on
             text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
             session.send(UpdateVerdict(round=number, verdict=Verdict.REJECTED, message=text))
@@ -242,7 +243,7 @@ class EdgeRounds:
                 del self._early[next(iter(self._early))]
             return
         try:
-            await self._tasks.in_worker(self._engine.verify_part, child, submission)
+            await self._tasks.in_worker(self._engine.with_sum, RoundSum.verify_partial, child, submission)
         except Exception as error:
             text = str(error) if isinstance(error, UpdateRejected) else f"the partial cannot be read: {error!r}"
             session = self._edges.find(child)

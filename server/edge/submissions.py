@@ -115,7 +115,7 @@ class EdgeSubmissions:
             await asyncio.sleep(PAUSE_S)
             return False
         if self._wanted(flight):
-            self.uplink.tell(submission)
+            self.uplink.send(submission)
         return True
 
     async def _bring_up(self, flight: _Flight, ref: BlobRef, number: int) -> None:

@@ -44,8 +44,8 @@ class EdgeUplink:
             if not waiting.done():
                 waiting.set_exception(TransportError("this edge has lost the tier above; join again, or elsewhere"))
 
-    def tell(self, message: TierUpward) -> None:
-        """Say something, after everything said before."""
+    def send(self, message: TierUpward) -> None:
+        """Send a message, after all that were sent before; while the stream is down it is dropped."""
         if self.connected:
             self._queue.put_nowait(message)
 
@@ -63,7 +63,7 @@ class EdgeUplink:
         older, self._asked[join.name] = self._asked.get(join.name), answer
         if older is not None and not older.done():
             older.set_exception(TransportError(f"{join.name} has joined again meanwhile"))
-        self.tell(LeafJoin(join=join))
+        self.send(LeafJoin(join=join))
         try:
             return await asyncio.wait_for(answer, self.answer_s)
         except TimeoutError:

@@ -30,6 +30,7 @@ from fedcore.protos.values import (
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.members.admission import check_labels, check_model, check_protocol
 from fedcore.server.run.journal import write_summary
 from fedcore.server.run.ledger import Ledger
@@ -172,7 +173,7 @@ class FlowerRun:
         """Verify an update and count it, or refuse it with the reason."""
         number = submission.round
         try:
-            self._ready().verify(device, submission)
+            self._ready().with_sum(RoundSum.verify, device, submission)
         except FedcoreError as error:
             self.rejected(device, number, str(error))
             return
@@ -246,7 +247,7 @@ class FlowerRun:
             case commands.Push():
                 self._push(order.device, order.round)
             case commands.Accept():
-                self._ready().fold(order.device)
+                self._ready().with_sum(RoundSum.fold, order.device)
                 self.log.event("accepted", device=order.device, round=order.round)
             case commands.AckDuplicate():
                 self.log.event("duplicate", device=order.device, round=order.round)

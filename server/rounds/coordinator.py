@@ -32,7 +32,7 @@ from fedcore.protos.values import (
     Welcome,
 )
 from fedcore.server.aggregate.engine import Engine
-from fedcore.server.aggregate.partials import part_bound
+from fedcore.server.aggregate.partials import partial_bound
 from fedcore.server.members.admission import check_device
 from fedcore.server.members.edge_registry import EdgeRegistry, session_of
 from fedcore.server.members.parent_offer import rank_parents
@@ -378,7 +378,8 @@ class Coordinator:
         if current is None or current.round != round_index:
             return None
         if session.join.role is Role.EDGE:
-            return part_bound(current.tally, len(current.works))  # who has left the edge is in its partial all the same
+            terms = current.sum.terms
+            return partial_bound(terms, len(current.works))  # who has left the edge is in its partial all the same
         return current.works[session.name].max_upload_bytes if session.name in current.works else None
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:

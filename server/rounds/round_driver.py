@@ -14,6 +14,7 @@ from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict
 from fedcore.protos.values import AssignmentFailure, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
@@ -164,7 +165,7 @@ class RoundDriver:
     async def _take_update(self, device: str, submission: UpdateSubmission) -> None:
         number = submission.round
         try:
-            await self.tasks.in_worker(self.ready().verify, device, submission)
+            await self.tasks.in_worker(self.ready().with_sum, RoundSum.verify, device, submission)
         except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
             text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
             self._verdict(device, number, Verdict.REJECTED, text)
@@ -183,7 +184,9 @@ class RoundDriver:
 
     def _accept(self, device: str, number: int) -> None:
         # Not awaited: the worker works in order, so the fold comes before the close of its round.
-        self.tasks.hand_over(self.ready().fold, device, failing=lambda cause: _uncounted(device, number, cause))
+        self.tasks.hand_over(
+            self.ready().with_sum, RoundSum.fold, device, failing=lambda cause: _uncounted(device, number, cause)
+        )
         self.log.event("accepted", device=device, round=number)
         self._verdict(device, number, Verdict.ACCEPTED)
 
@@ -202,7 +205,7 @@ class RoundDriver:
         part, number = PartialId(child=edge.name, number=submission.number), submission.round
         try:
             if not self._counts(part):
-                await self.tasks.in_worker(self.ready().verify_part, edge.name, submission)
+                await self.tasks.in_worker(self.ready().with_sum, RoundSum.verify_partial, edge.name, submission)
         except Exception as error:  # as with an update: whatever its bytes do, the run goes on
             text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
             self.log.event("rejected", device=edge.name, round=number, message=text)
@@ -235,7 +238,10 @@ class RoundDriver:
         part = PartialId(child=order.edge, number=order.number)
         self._merged.add(part)
         self.tasks.hand_over(
-            self.ready().merge_part, part, failing=lambda cause: _uncounted(order.edge, order.round, cause)
+            self.ready().with_sum,
+            RoundSum.merge_partial,
+            part,
+            failing=lambda cause: _uncounted(order.edge, order.round, cause),
         )
         for device in order.devices:
             self.log.event("accepted", device=device, round=order.round)
@@ -250,7 +256,8 @@ class RoundDriver:
     ) -> None:
         self.log.event("partial_refused", device=order.edge, round=order.round, reason=str(verdict))
         self.tasks.hand_over(
-            self.ready().drop_part,
+            self.ready().with_sum,
+            RoundSum.drop_partial,
             PartialId(child=order.edge, number=order.number),
             failing=lambda cause: _uncounted(order.edge, order.round, cause),
         )

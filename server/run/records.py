@@ -10,8 +10,9 @@ from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.tier_values import LeafOutcome
 
 TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
-_FIGURES = ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps")
-_figures_of = attrgetter(*_FIGURES)
+_METRICS = ("loss_before", "loss_after", "train_loss", "peak_memory_mb")
+_FIGURES = ("bytes_down", "bytes_up", *_METRICS, "steps")
+_figures_of = attrgetter("bytes_down", "bytes_up", *(f"metrics.{name}" for name in _METRICS), "steps")
 _MEASURED = (*(f"{phase}_s" for phase in PHASES), *_FIGURES)
 _NOT_REPORTED: Json = dict.fromkeys(_MEASURED)
 

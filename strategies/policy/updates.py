@@ -31,11 +31,12 @@ def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[O
     """Return each class's largest ratio of measured to estimated peak memory so far, within SCALE_BOUNDS."""
     learned = dict(scales)
     for each in outcomes:
-        if each.report is None or not (math.isfinite(each.report.peak_memory_mb) and each.report.peak_memory_mb > 0):
+        measured_mb = 0.0 if each.report is None else each.report.metrics.peak_memory_mb
+        if not 0 < measured_mb < math.inf:
             continue
         heads, channels = opened[each.device]["counts"]
         trains = trains_of(opened[each.device])
-        ratio = each.report.peak_memory_mb / cost.memory_mb((heads, channels), each.arm.rank, trains)
+        ratio = measured_mb / cost.memory_mb((heads, channels), each.arm.rank, trains)
         bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
         learned[each.device_class] = max(learned.get(each.device_class, bounded), bounded)
     return learned

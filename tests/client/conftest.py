@@ -17,6 +17,7 @@ from fedcore.client.training.trainer import Cancelled, Trained
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.adapter import initial_adapter
 from fedcore.core.model.geometry import geometry_from_config
@@ -126,11 +127,13 @@ class FakeTrainer:
         return Trained(
             increment={name: value * np.float32(self.scale) for name, value in update.items()},
             result=TrainResult(
-                train_loss=0.5,
-                loss_before=0.7,
-                loss_after=0.4,
-                adapter_importance=0.1,
-                peak_memory_mb=2.0,
+                metrics=TrainingMetrics(
+                    loss_before=0.7,
+                    loss_after=0.4,
+                    train_loss=0.5,
+                    peak_memory_mb=2.0,
+                    adapter_importance=0.1,
+                ),
                 moments=moments,
                 scores=None,
             ),

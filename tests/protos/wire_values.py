@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import AdapterSpec
@@ -95,12 +95,15 @@ PROFILES = st.builds(
 )
 REPORTS = st.builds(
     DeviceReport,
-    loss_before=FLOATS,
-    loss_after=FLOATS,
-    train_loss=FLOATS,
+    metrics=st.builds(
+        TrainingMetrics,
+        loss_before=FLOATS,
+        loss_after=FLOATS,
+        train_loss=FLOATS,
+        peak_memory_mb=FLOATS,
+        adapter_importance=FLOATS,
+    ),
     phase_s=st.fixed_dictionaries(dict.fromkeys(PHASES, FLOATS)),
-    peak_memory_mb=FLOATS,
-    adapter_importance=FLOATS,
     num_examples=U64,
     steps=U32,
     bytes_down=U64,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.rounds.result import RoundResult
 from fedcore.server.aggregate.assemble import make_engine
@@ -26,7 +27,7 @@ from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult
+from fedcore.simulation.workload.workload import Group, GroupResult
 from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import tiny_config, write_model
 
@@ -49,7 +50,7 @@ class NamedWorkload:
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
         return GroupResult(
-            figures=tuple("no memory" if part.device in self.failing else figures() for part in group.parts),
+            metrics=tuple("no memory" if part.device in self.failing else metrics() for part in group.parts),
             increments={
                 name: np.stack([np.full(shape, value, dtype=np.float32) for value in values])
                 for name, shape in shapes.items()
@@ -80,8 +81,8 @@ class Stopping:
         pass
 
 
-def figures() -> Figures:
-    return Figures(loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1)
+def metrics() -> TrainingMetrics:
+    return TrainingMetrics(loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1)
 
 
 def spec_shapes(group: Group) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,5 @@
-"""Aggregators: how the updates of a round become one step of the global adapter.
+"""Aggregators: how the updates of a round become the next global adapter. Pure, and the same at edges and at the root.
 
-Reducing ones add integers (`sums`), bundling ones keep stacks (`bundle`) and combine them by a rule (`rules`).
+Reducing ones (`factor_mean`, `layer_mean`) add integers (`sums`); bundling ones keep updates apart (`bundle`) until a
+rule (`rules`, a paper a file) combines them at the root. `table` names them all.
 """

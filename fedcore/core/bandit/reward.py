@@ -84,7 +84,7 @@ def reward_parts(
 def _loss_drop(outcome: Outcome) -> float:
     if outcome.report is None:
         return -math.inf
-    return _finite(outcome.report.loss_before - outcome.report.loss_after)
+    return _finite(outcome.report.metrics.loss_before - outcome.report.metrics.loss_after)
 
 
 def _rate(drop: float, time_s: float, reference_s: float) -> float:
@@ -93,7 +93,7 @@ def _rate(drop: float, time_s: float, reference_s: float) -> float:
 
 
 def _importance(outcome: Outcome) -> float:
-    return -math.inf if outcome.report is None else _finite(outcome.report.adapter_importance)
+    return -math.inf if outcome.report is None else _finite(outcome.report.metrics.adapter_importance)
 
 
 def _finite(value: float) -> float:

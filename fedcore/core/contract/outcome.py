@@ -22,15 +22,22 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingMetrics:
+    """What a device measures in local training. Losses are mean cross-entropies in nats."""
+
+    loss_before: float  # on one fixed local probe batch
+    loss_after: float  # on the same
+    train_loss: float  # mean over the local steps
+    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
+    adapter_importance: float  # mean |factor x gradient| of the adapter over the local steps, >= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReport:
     """What the device measured itself; explains a round, never decides its time."""
 
-    loss_before: float  # mean cross-entropy on one fixed local probe batch
-    loss_after: float
-    train_loss: float  # mean over the local steps
+    metrics: TrainingMetrics
     phase_s: Mapping[str, float]  # seconds by PHASES
-    peak_memory_mb: float  # peak live tensor MiB in a training step
-    adapter_importance: float  # mean |factor x gradient| of the adapter over the local steps, >= 0
     num_examples: int
     steps: int
     bytes_down: int

@@ -28,12 +28,38 @@ class AggregateReport:
     weight: int
     leaves: int
     dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
-    basis_changed: bool = False  # True where optimiser moments of the factors no longer mean anything
     step: Tensors = field(default_factory=dict, compare=False, repr=False)  # of the base shift, where there is one
 
 
 class Aggregator(Protocol[P]):
-    """A monoid over updates: `start` is its zero, `merge` its sum, in any order and grouping."""
+    """A monoid over updates: `start` is its zero, `merge` its sum, in any order and grouping.
+
+    Example. Two edges fold a device each, and the root adds the mean increment to the adapter that it handed out:
+
+    >>> from fedcore.core.aggregation.factor_mean import FactorMean
+    >>> from fedcore.core.model.geometry import geometry_from_config
+    >>> sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size", "max_position_embeddings"), 2)
+    >>> ones = dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 1)
+    >>> geometry = geometry_from_config({"model_type": "bert", **sizes, **ones})
+    >>> spec = AdapterSpec(geometry=geometry, rank=1, targets=("up",), head=())
+    >>> handed_out = {name: np.zeros(shape, np.float32) for name, shape in spec.shapes().items()}
+    >>> def update(device, *, weight, channels, a, b):
+    ...     keep_set = KeepSet(heads=((0,),), channels=(channels,))
+    ...     tensors = {"layers.0.up.A": np.array(a, np.float32), "layers.0.up.B": np.array(b, np.float32)}
+    ...     return Update(device=device, round=1, weight=weight, rank=1, keep_set=keep_set, tensors=tensors)
+    >>> ada = update("ada", weight=1, channels=(0, 1), a=[[4, 0]], b=[[4], [4]])
+    >>> bob = update("bob", weight=3, channels=(1,), a=[[0, 4]], b=[[8]])  # pruned: of B it holds row 1 alone
+    >>> aggregator = FactorMean()
+    >>> north = aggregator.fold(aggregator.start(spec), ada)
+    >>> south = aggregator.fold(aggregator.start(spec), bob)
+    >>> after, report = aggregator.finish(aggregator.merge(north, south), handed_out)
+    >>> after["layers.0.up.A"].tolist()  # 4 x 1 / 4 and 4 x 3 / 4
+    [[1.0, 3.0]]
+    >>> after["layers.0.up.B"].tolist()  # (4 x 1 + 0 x 3) / 4: what bob does not hold counts as 0; (4 x 1 + 8 x 3) / 4
+    [[1.0], [7.0]]
+    >>> report.weight, report.leaves
+    (4, 2)
+    """
 
     @property
     def name(self) -> str:

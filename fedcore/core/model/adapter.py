@@ -12,7 +12,7 @@ rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -110,6 +110,18 @@ def initial_adapter(
         else:
             tensors[name] = np.zeros(shape, dtype=np.float32)
     return tensors
+
+
+def tensor_reader(adapter: Tensors, *, consume: bool) -> Callable[[str], NDArray[np.float32]]:
+    """Return how to read a tensor of `adapter` once: with `consume`, out of the dict `adapter`, which is emptied.
+
+    Raises ValueError where it is to be consumed and is no dict.
+    """
+    if not consume:
+        return adapter.__getitem__
+    if not isinstance(adapter, dict):
+        raise ValueError(f"an adapter to consume must be a dict, got {type(adapter).__name__}")
+    return adapter.pop
 
 
 def restrict(

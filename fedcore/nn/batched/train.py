@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import TrainingSpec
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.pruning.criteria import CRITERIA
@@ -223,11 +223,13 @@ class _Run:
             return self.failures[device]
         steps = max(1, self.steps)
         return TrainResult(
-            train_loss=float(self.losses[device]) / steps,
-            loss_before=float(self.before[device]),
-            loss_after=float(self.after[device]),
-            adapter_importance=float(self.importances[device]) / steps,
-            peak_memory_mb=peak_mb,
+            metrics=TrainingMetrics(
+                loss_before=float(self.before[device]),
+                loss_after=float(self.after[device]),
+                train_loss=float(self.losses[device]) / steps,
+                peak_memory_mb=peak_mb,
+                adapter_importance=float(self.importances[device]) / steps,
+            ),
             moments=self.state.moments(device) if keep_moments else {},
             scores=scores,
         )

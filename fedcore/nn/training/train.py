@@ -17,7 +17,7 @@ from torch import nn
 
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.seeds import generator
@@ -60,11 +60,7 @@ class TrainingAids:
 class TrainResult:
     """What a round of local training gave, beside the trained parameters themselves."""
 
-    train_loss: float  # mean cross-entropy over the steps, nats
-    loss_before: float  # on the probe batch
-    loss_after: float
-    adapter_importance: float  # mean over steps of the mean |factor x gradient| of the adapter, >= 0
-    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
+    metrics: TrainingMetrics
     moments: dict[str, Moment]
     scores: GroupScores | None
 
@@ -122,11 +118,13 @@ def _trained(
         if aids.scorer is not None and aids.score:
             scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
     return TrainResult(
-        train_loss=_mean(loop.losses),
-        loss_before=before,
-        loss_after=after,
-        adapter_importance=_mean(loop.importances),
-        peak_memory_mb=loop.peak_memory_mb,
+        metrics=TrainingMetrics(
+            loss_before=before,
+            loss_after=after,
+            train_loss=_mean(loop.losses),
+            peak_memory_mb=loop.peak_memory_mb,
+            adapter_importance=_mean(loop.importances),
+        ),
         moments=moments(optimizer, parameters),
         scores=scores,
     )

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
 from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part, Workload, in_groups
+from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workload, in_groups
 
 
 class Ending(StrEnum):
@@ -62,6 +63,16 @@ class _Plan:
         return self.pushed.now_s + self.download_s + self.train_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """An update that arrives in time: its row in the group's stack, and the device's report."""
+
+    row: int
+    device: str
+    at_s: float
+    report: DeviceReport
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class DispatchPlanner:
     """Carries waves out, group by group, so that memory grows with `chunk_devices` and not with the cohort."""
@@ -92,8 +103,8 @@ class DispatchPlanner:
             elif plan.trained_at_s < pushed.until_s:
                 doing[pushed.device] = plan
         groups = in_groups([plan.part for plan in doing.values()], self.engine.model.handed_out(), self.chunk_devices)
-        for group, lesson in zip(groups, self.workload.train(groups), strict=True):
-            yield from self._group(group, lesson, [doing[part.device] for part in group.parts])
+        for group, result in zip(groups, self.workload.train(groups), strict=True):
+            yield from self._group(group, result, [doing[part.device] for part in group.parts], current.sum)
 
     def _plan(self, part: Part, pushed: Pushed) -> _Plan:
         device = self.fleet.devices[part.device]
@@ -115,54 +126,28 @@ class DispatchPlanner:
             train_s=self.cost.seconds(part.assignment, device.profile),
         )
 
-    def _group(self, group: Group, lesson: GroupResult, plans: Sequence[_Plan]) -> Iterator[Ended]:
-        sent = self.traffic.up(group, lesson.increments)
-        counted: list[int] = []
-        reports: list[DeviceReport] = []
-        arrivals: dict[str, float] = {}
-        for row, (plan, figures) in enumerate(zip(plans, lesson.figures, strict=True)):
-            if isinstance(figures, str):
-                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=figures)
+    def _group(self, group: Group, result: GroupResult, plans: Sequence[_Plan], round_sum: RoundSum) -> Iterator[Ended]:
+        sent = self.traffic.up(group, result.increments)
+        arrivals: list[_Arrival] = []
+        for row, (plan, metrics) in enumerate(zip(plans, result.metrics, strict=True)):
+            if isinstance(metrics, str):
+                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=metrics)
                 continue
             upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.luck)
             at_s = plan.trained_at_s + upload_s
             if at_s < plan.pushed.until_s:
-                counted.append(row)
-                reports.append(self._report(plan, figures, upload_s, sent.sizes[row]))
-                arrivals[plan.part.device] = at_s
-        refused = self._fold(group, lesson, sent, counted, reports)
-        for device, at_s in arrivals.items():
-            if device in refused:
-                yield Ended(device=device, at_s=at_s, ending=Ending.FAILED, message=refused[device])
-            else:
-                yield Ended(device=device, at_s=at_s, ending=Ending.ARRIVED)
+                report = self._report(plan, metrics, upload_s, sent.sizes[row])
+                arrivals.append(_Arrival(row=row, device=plan.part.device, at_s=at_s, report=report))
+        refused = _counted(group, result, sent, arrivals, round_sum)
+        for arrival in arrivals:
+            message = refused.get(arrival.device)
+            ending = Ending.ARRIVED if message is None else Ending.FAILED
+            yield Ended(device=arrival.device, at_s=arrival.at_s, ending=ending, message=message or "")
 
-    def _fold(
-        self, group: Group, lesson: GroupResult, sent: Sent, rows: Sequence[int], reports: Sequence[DeviceReport]
-    ) -> dict[str, str]:
-        if not rows:
-            return {}
-        scores = [each.scores for each in (lesson.figures[row] for row in rows) if isinstance(each, Figures)]
-        if sent.increments is None:
-            self.engine.count([group.parts[row].device for row in rows], reports)
-            return {}
-        stack = UpdateStack(
-            round=group.round,
-            devices=tuple(part.device for part in group.parts),
-            weights=tuple(part.assignment.weight for part in group.parts),
-            rank=group.assignment.arm.rank,
-            keep_set=group.assignment.keep_set,
-            tensors=sent.increments,
-            trains=group.assignment.training.trains,
-        )
-        return dict(self.engine.fold_stack(stack.select(rows), reports, scores))
-
-    def _report(self, plan: _Plan, figures: Figures, upload_s: float, bytes_up: int) -> DeviceReport:
+    def _report(self, plan: _Plan, metrics: TrainingMetrics, upload_s: float, bytes_up: int) -> DeviceReport:
         asked = plan.part.assignment
         return DeviceReport(
-            loss_before=figures.loss_before,
-            loss_after=figures.loss_after,
-            train_loss=figures.train_loss,
+            metrics=metrics,
             phase_s={
                 "download": plan.download_s,
                 "prune": 0.0,
@@ -170,13 +155,35 @@ class DispatchPlanner:
                 "encode": 0.0,
                 "upload": upload_s,
             },
-            peak_memory_mb=figures.peak_memory_mb,
-            adapter_importance=figures.adapter_importance,
             num_examples=self.fleet.devices[plan.part.device].profile.num_examples,
             steps=asked.local_steps,
             bytes_down=plan.bytes_down,
             bytes_up=bytes_up,
         )
+
+
+def _counted(
+    group: Group, result: GroupResult, sent: Sent, arrivals: Sequence[_Arrival], round_sum: RoundSum
+) -> dict[str, str]:
+    """Have the updates that arrive counted, and return the devices whose update was refused, with the reason."""
+    if not arrivals:
+        return {}
+    reports = [arrival.report for arrival in arrivals]
+    if sent.increments is None:
+        round_sum.count([arrival.device for arrival in arrivals], reports)
+        return {}
+    stack = UpdateStack(
+        round=group.round,
+        devices=tuple(part.device for part in group.parts),
+        weights=tuple(part.assignment.weight for part in group.parts),
+        rank=group.assignment.arm.rank,
+        keep_set=group.assignment.keep_set,
+        tensors=sent.increments,
+        trains=group.assignment.training.trains,
+    )
+    rows = [arrival.row for arrival in arrivals]
+    scores = [result.scores[row] if result.scores else None for row in rows]
+    return dict(round_sum.fold_stack(stack.select(rows), reports, scores))
 
 
 def _cut_short(plan: _Plan) -> Ended | None:

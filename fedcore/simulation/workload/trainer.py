@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedcore.client.training.trainer import Arrays, ModelSource, kept_moments, local_round, own_label_plan, shift_id
 from fedcore.client.training.training_state import TrainingState
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
@@ -30,7 +31,6 @@ from fedcore.nn.training.train import TrainResult
 from fedcore.protos.values import Work
 from fedcore.simulation.fleet.rows import Indices
 from fedcore.simulation.workload.step_estimate import ModelKind, estimated
-from fedcore.simulation.workload.workload import Figures
 
 MOST_VARIANTS = 4  # pruned models kept beside the base model
 
@@ -61,10 +61,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Per device its figures or why it failed, its increments' rows (device first), and its next state."""
+    """Per device its metrics or why it failed, its group importances, its increments' rows, and its next state."""
 
-    figures: tuple[Figures | str, ...]
-    increments: Arrays
+    metrics: tuple[TrainingMetrics | str, ...]
+    scores: tuple[GroupScores | None, ...]
+    increments: Arrays  # name -> (devices, *shape)
     states: tuple[TrainingState, ...]
 
 
@@ -89,7 +90,8 @@ class VirtualTrainer:
         return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
 
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
-        figures: list[Figures | str] = []
+        metrics: list[TrainingMetrics | str] = []
+        scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         increments, teacher = _empty(order), self._teacher(order)
         for row, task in enumerate(order.tasks):
@@ -99,14 +101,16 @@ class VirtualTrainer:
                     classifier, self.rows.select(task.rows), task.work, order.before, task.state, teacher=teacher
                 )
             except FedcoreError as error:
-                figures.append(str(error))
+                metrics.append(str(error))
+                scores.append(None)
                 states.append(task.state)
                 continue
-            figures.append(_figures(local.result))
+            metrics.append(local.result.metrics)
+            scores.append(local.result.scores)
             states.append(local.state)
             for name, value in increments.items():
                 value[row] = local.increment[name]
-        return Answer(figures=tuple(figures), increments=increments, states=tuple(states))
+        return Answer(metrics=tuple(metrics), scores=tuple(scores), increments=increments, states=tuple(states))
 
     def _batched(self, classifier: Classifier, order: Order) -> Answer:
         work = order.tasks[0].work
@@ -124,20 +128,24 @@ class VirtualTrainer:
             keep_moments=work.training.keep_optimizer,
             memory=self._step_memory(order),
         )
-        figures: list[Figures | str] = []
+        metrics: list[TrainingMetrics | str] = []
+        scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         for task, result, groups in zip(order.tasks, trained.results, trained.smoothed, strict=True):
             if isinstance(result, TrainResult):
-                figures.append(_figures(result))
+                metrics.append(result.metrics)
+                scores.append(result.scores)
                 states.append(
                     TrainingState(
                         basis=work.basis, holding=holding, moments=result.moments, groups=groups or task.state.groups
                     )
                 )
             else:
-                figures.append(str(result))
+                metrics.append(str(result))
+                scores.append(None)
                 states.append(task.state)
-        return Answer(figures=tuple(figures), increments=dict(trained.increments), states=tuple(states))
+        increments = dict(trained.increments)
+        return Answer(metrics=tuple(metrics), scores=tuple(scores), increments=increments, states=tuple(states))
 
     def _virtual(self, task: Task, classifier: Classifier, holding: Holding, teacher: Teacher | None) -> VirtualTask:
         rows, work = self.rows.select(task.rows), task.work
@@ -227,14 +235,3 @@ def _empty(order: Order) -> dict[str, NDArray[np.float32]]:
     count = len(order.tasks)
     trained = order.tasks[0].work.training.trains.of(order.before)
     return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in trained.items()}
-
-
-def _figures(result: TrainResult) -> Figures:
-    return Figures(
-        loss_before=result.loss_before,
-        loss_after=result.loss_after,
-        train_loss=result.train_loss,
-        peak_memory_mb=result.peak_memory_mb,
-        adapter_importance=result.adapter_importance,
-        scores=result.scores,
-    )

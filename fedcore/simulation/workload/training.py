@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fedcore.client.training.training_state import TrainingState
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.model.adapter import AdapterSpec, restrict
 from fedcore.core.model.base_shift import shift_of
 from fedcore.core.model.keep_set import KeepSet
@@ -11,8 +11,8 @@ from fedcore.core.rounds.result import RoundResult
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.device_states import DeviceStates
 from fedcore.simulation.workload.pool import TrainerPool
-from fedcore.simulation.workload.trainer import Order, Task
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult
+from fedcore.simulation.workload.trainer import Answer, Order, Task
+from fedcore.simulation.workload.workload import Group, GroupResult
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class TrainingWorkload:
         """Train group by group; what their devices would keep is prepared until the round has closed."""
         answers = self.pool.run([self._order(group) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
-            self._prepare(group, answer.figures, answer.states)
-            yield GroupResult(figures=answer.figures, increments=answer.increments)
+            self._prepare(group, answer)
+            yield GroupResult(metrics=answer.metrics, scores=answer.scores, increments=answer.increments)
 
     def _order(self, group: Group) -> Order:
         asked = group.assignment
@@ -60,7 +60,7 @@ class TrainingWorkload:
         """End the training processes."""
         self.pool.close()
 
-    def _prepare(self, group: Group, figures: tuple[Figures | str, ...], states: tuple[TrainingState, ...]) -> None:
-        for part, told, state in zip(group.parts, figures, states, strict=True):
-            if isinstance(told, Figures):
+    def _prepare(self, group: Group, answer: Answer) -> None:
+        for part, metrics, state in zip(group.parts, answer.metrics, answer.states, strict=True):
+            if isinstance(metrics, TrainingMetrics):
                 self.states.prepare(part.device, group.round, state)

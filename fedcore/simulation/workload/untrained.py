@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from fedcore.core.contract.outcome import Status
+from fedcore.core.contract.outcome import Status, TrainingMetrics
 from fedcore.core.contract.protocols import Json
 from fedcore.core.rounds.result import RoundResult
 from fedcore.core.seeds import uniform
 from fedcore.simulation.workload.loss_curve import LossCurve, effective
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part
+from fedcore.simulation.workload.workload import Group, GroupResult, Part
 from fedcore.strategies.policy.cost import RoundCost
 
 _NORMAL = NormalDist()
@@ -31,7 +31,7 @@ class CurveWorkload:
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Yield the groups' losses; nothing is trained."""
         for group in groups:
-            yield GroupResult(figures=tuple(self._figures(part) for part in group.parts), increments=None)
+            yield GroupResult(metrics=tuple(map(self._metrics, group.parts)), increments=None)
 
     def settle(self, closed: RoundResult) -> None:
         """Let a counted round move the fleet on."""
@@ -52,7 +52,7 @@ class CurveWorkload:
     def _move(self, steps: Sequence[float]) -> None:
         self.progress += sum(steps) / len(steps) if steps else 0.0
 
-    def _figures(self, part: Part) -> Figures:
+    def _metrics(self, part: Part) -> TrainingMetrics:
         asked, geometry = part.assignment, self.cost.spec.geometry
         heads, channels = asked.keep_set.counts
         sparsity = geometry.sparsity(heads=heads, channels=channels)
@@ -61,7 +61,7 @@ class CurveWorkload:
         before = self.curve.level(self.progress, sparsity)
         after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck, effort=effort))
         self._steps[part.device] = effective(asked.local_steps, share)
-        return Figures(
+        return TrainingMetrics(
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,

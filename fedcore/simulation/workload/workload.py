@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.values import Work
@@ -41,27 +41,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What a device measures in local training, as in `fedcore.core.contract.outcome.DeviceReport`."""
-
-    loss_before: float
-    loss_after: float
-    train_loss: float
-    peak_memory_mb: float
-    adapter_importance: float
-    scores: GroupScores | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupResult:
-    """What a group's training came to: per device its figures, or why it failed.
+    """What a group's training came to: per device its metrics, or why it failed.
 
+    `scores` are the group importances by device, None of a device that has none; empty where no device has any.
     `increments` has a row for every device, in device coordinates and with the LoRA scale folded in; the rows of
     failed ones mean nothing. None where nothing is trained at all.
     """
 
-    figures: tuple[Figures | str, ...]
+    metrics: tuple[TrainingMetrics | str, ...]
     increments: Stacked | None
+    scores: tuple[GroupScores | None, ...] = ()
 
 
 class Workload(Protocol):

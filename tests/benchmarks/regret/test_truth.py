@@ -14,7 +14,7 @@ from benchmarks.regret.truth import (
 )
 from fedcore.core.bandit.reward import reward_parts, rewards_of
 from fedcore.core.contract.assignment import Arm
-from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 
 WEIGHTS = (0.5, 0.2, 0.1, 0.2)
 REACH = 0.8
@@ -43,12 +43,14 @@ def test_gains_are_concave_in_steps_and_fall_with_pruning_and_small_ranks():
 
 def outcome(name, drop, importance, seconds, sparsity):
     report = DeviceReport(
-        loss_before=1.0,
-        loss_after=1.0 - drop,
-        train_loss=1.0,
+        metrics=TrainingMetrics(
+            loss_before=1.0,
+            loss_after=1.0 - drop,
+            train_loss=1.0,
+            peak_memory_mb=0.0,
+            adapter_importance=importance,
+        ),
         phase_s={},
-        peak_memory_mb=0.0,
-        adapter_importance=importance,
         num_examples=1,
         steps=1,
         bytes_down=0,

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 
 from fedcore.client.evaluation.evaluator import Evaluator
-from fedcore.client.evaluation.judge import Exported
 from fedcore.core.codec.chain import encode
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
@@ -59,13 +58,13 @@ class FakeJudge:
         self._call(task)
         return METRICS
 
-    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
+    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
         """Write an export whose tokenizer is the base model's, byte by byte."""
         self._call(keep_set)
         out.mkdir(parents=True)
         (out / "model.safetensors").write_bytes(f"weights of {out.name}".encode())
         (out / "tokenizer.json").write_text("{}")
-        return Exported(
+        return ExportOutcome(
             metrics=METRICS,
             parameters=10,
             dense_parameters=20,

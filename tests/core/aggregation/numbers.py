@@ -4,7 +4,7 @@ import numpy as np
 
 from fedcore.core.aggregation.bundle.bundling import Layer
 from fedcore.core.aggregation.bundle.factor_stack import LeafFactors
-from fedcore.core.aggregation.sums.coordinates import Placement
+from fedcore.core.aggregation.sums.placing import Placement
 
 # What was handed out: rank 2, out 3, in 2.
 B = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])

@@ -74,11 +74,11 @@ def finished(aggregator, fleet, partial):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=SEEDS, family=FAMILIES, strata_bytes=st.sampled_from([0, 32 << 20]))
-def test_factor_mean_over_any_tree(seed, family, strata_bytes):
+@given(seed=SEEDS, family=FAMILIES, group_bytes=st.sampled_from([0, 32 << 20]))
+def test_factor_mean_over_any_tree(seed, family, group_bytes):
     rng, fleet = np.random.default_rng(seed), make_fleet(seed, family=family)
     flat, report = finished(FactorMean(), fleet, fold_all(FactorMean(), fleet.spec, fleet.updates))
-    aggregator = FactorMean(strata_bytes=strata_bytes)
+    aggregator = FactorMean(group_bytes=group_bytes)
     tree = grown(aggregator, fleet, fleet.updates, rng, adapter=None)
     after, tree_report = finished(aggregator, fleet, sent(aggregator, fleet, tree, rng))
     assert same_bits(flat, after) and report == tree_report

@@ -24,8 +24,9 @@ from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
 from fedcore.protos.values import BlobRef, UpdateSubmission, Work
-from fedcore.server.aggregate.assemble import held_run, make_engine
+from fedcore.server.aggregate.assemble import make_engine, stored_run
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
@@ -52,6 +53,12 @@ class Played:
     model: TinyModel
     folder: RunFolder
 
+    @property
+    def sum(self) -> RoundSum:
+        """The open round's."""
+        assert self.engine.open is not None
+        return self.engine.open.sum
+
     def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, Work]:
         return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
 
@@ -73,15 +80,23 @@ class Played:
 
     def count(self, works: Mapping[str, Work]) -> None:
         for device, work in works.items():
-            self.engine.verify(device, self.submission(device, work))
-            self.engine.fold(device)
+            self.sum.verify(device, self.submission(device, work))
+            self.sum.fold(device)
 
-    def close(self, number: int, *, void: bool = False, accepted: tuple[str, ...] = DEVICES, last: bool = False) -> Any:
+    def close(
+        self,
+        number: int,
+        *,
+        void: bool = False,
+        accepted: tuple[str, ...] = DEVICES,
+        last: bool = False,
+        pushed_at_s: float = 1.0,
+    ) -> Any:
         members = tuple(
             MemberResult(
                 device=device,
                 status=Status.ACCEPTED if device in accepted else Status.LOST,
-                pushed_at_s=1.0,
+                pushed_at_s=pushed_at_s,
                 accepted_at_s=2.0 if device in accepted else None,
             )
             for device in DEVICES
@@ -187,7 +202,7 @@ def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes
     works = played.engine.turn(command, PROFILES | {"a": newer}, 0).works
     assert {device: work.training.codec for device, work in works.items()} == {"a": "int4", "b": "bf16+zstd"}
     for device, work in works.items():
-        played.engine.verify(device, played.submission(device, work))
+        played.sum.verify(device, played.submission(device, work))
         sent = encode(
             small_update(tiny.geometry, work, read_keep_set(work, played.engine.blobs), device), work.training.codec
         )
@@ -236,8 +251,7 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
     for number in range(1, 7):
         handed = played.engine.model.handed_out()
         for device, work in works.items():
-            assert played.engine.open is not None
-            kept = played.engine.open.tally.assignments[device].keep_set
+            kept = played.sum.terms.assignments[device].keep_set
             assert bool(work.rings) == (number > 1), "the first round cuts nobody"
             assert read_keep_set(work, blobs) == kept
             held = read_received(work, blobs).tensors
@@ -246,8 +260,8 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
             deltas += sum(bool(ref.delta_id) for ref in work.rank_blocks if work.rings)
         offered.append({ref.id for work in works.values() if work.rings for ref in work.rank_blocks if not ref.inline})
         for device, work in works.items():
-            played.engine.verify(device, played.submission(device, work))
-            played.engine.fold(device)
+            played.sum.verify(device, played.submission(device, work))
+            played.sum.fold(device)
         works = played.close(number)
     assert offered[1] and offered[5]
     assert not any(blobs.has(each) for each in set[str]().union(*offered[:5]) - offered[5])
@@ -281,12 +295,12 @@ def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_pa
     works = played.begin()
     played.count(works)
     works = played.close(1)
-    assert played.engine.open is not None
-    known = played.engine.open.tally.adapter
+    known = played.sum.terms.adapter
     assert known is not None
     for name, value in read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head).items():
         first = tuple(slice(size) for size in value.shape)
         np.testing.assert_array_equal(known[name][first], value)
+    assert {work.basis for work in works.values()} == {works["a"].rank_blocks[0].id}, "every round is a new basis"
     played.engine.log.close()
     played.engine.ledger.close()
 
@@ -295,7 +309,7 @@ def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
     works = played.begin()
     played.count(works)
     played.count(works)
-    assert played.engine.open is not None and played.engine.open.tally.folded == set(DEVICES)
+    assert played.sum.folded == set(DEVICES)
     played.close(1)
     (report,) = played.engine.ledger.reports().values()
     assert report["weight"] == sum(work.weight for work in works.values())
@@ -305,8 +319,8 @@ def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
     works = played.begin()
     before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
     adapter = played.engine.model.adapter
-    played.engine.verify("a", played.submission("a", works["a"]))
-    played.engine.fold("a")
+    played.sum.verify("a", played.submission("a", works["a"]))
+    played.sum.fold("a")
     played.close(1, void=True, accepted=("a",))
     assert played.engine.model.adapter == adapter
     assert all(np.array_equal(value, before[name]) for name, value in played.engine.model.tensors.items())
@@ -316,7 +330,7 @@ def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
 
 def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Played) -> None:
     works = played.begin()
-    played.engine.verify("a", played.submission("a", works["a"]))
+    played.sum.verify("a", played.submission("a", works["a"]))
     with pytest.raises(RunError, match="round 1: accepted but not counted: a, b; resume from the last round"):
         played.close(1)
     assert played.engine.ledger.load().next_round == 1 and played.engine.ledger.rounds() == ()
@@ -324,10 +338,20 @@ def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Pla
 
 def test_what_nobody_asked_for_is_not_looked_at(played: Played) -> None:
     works = played.begin()
-    stranger = played.submission("a", works["a"])
-    played.engine.verify("stranger", stranger)
-    played.engine.verify("a", replace(stranger, round=7))
-    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
+    unasked = played.submission("a", works["a"])
+    played.sum.verify("stranger", unasked)
+    played.sum.verify("a", replace(unasked, round=7))
+    assert played.sum.updates == {}
+
+
+def test_an_update_that_comes_while_no_round_is_open_is_not_looked_at(played: Played) -> None:
+    unasked = UpdateSubmission(
+        round=1, update=BlobRef(id="../../x", size=3), scores=None, keep_set="", report=device_report()
+    )
+    played.engine.with_sum(RoundSum.verify, "a", unasked)
+    works = played.begin()
+    played.engine.with_sum(RoundSum.verify, "a", played.submission("a", works["a"]))
+    assert list(played.sum.updates) == ["a"]
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -345,10 +369,10 @@ def test_a_submission_that_does_not_fit_names_device_and_round(case: str, played
     works = played.begin()
     changes, words = CHANGES[case]
     with pytest.raises(UpdateRejected) as caught:
-        played.engine.verify("a", played.submission("a", works["a"], **changes))
+        played.sum.verify("a", played.submission("a", works["a"], **changes))
     assert str(caught.value).startswith("update of a for round 1") and words in str(caught.value)
     assert str(caught.value).count("update of a") == 1
-    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
+    assert played.sum.updates == {}
 
 
 def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
@@ -356,13 +380,13 @@ def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
     data = bytes(works["a"].max_upload_bytes + 1)
     ref = BlobRef(id=blob_name(data), size=len(data), inline=data)
     with pytest.raises(UpdateRejected, match="came inside a message, expected at most"):
-        played.engine.verify("a", played.submission("a", works["a"], update=ref))
+        played.sum.verify("a", played.submission("a", works["a"], update=ref))
 
 
 def test_an_empty_upload_is_refused(played: Played) -> None:
     works = played.begin()
     with pytest.raises(UpdateRejected, match="is empty; send the encoded tensors"):
-        played.engine.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
+        played.sum.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
 
 
 @pytest.mark.parametrize("damage", ["missing", "negative", "nan", "shape"])
@@ -382,7 +406,7 @@ def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyM
             scores[name] = scores[name][:1]
     ref = None if damage == "missing" else played.stored(encode(scores, "identity"))
     with pytest.raises(UpdateRejected, match="update of a for round 1"):
-        played.engine.verify("a", played.submission("a", work, scores=ref))
+        played.sum.verify("a", played.submission("a", work, scores=ref))
     played.engine.log.close()
     played.engine.ledger.close()
 
@@ -392,8 +416,8 @@ def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, t
     works = played.begin()
     precious = played.stored(b"a blob of somebody else's")
     for device in DEVICES:
-        played.engine.verify(device, played.submission(device, works[device], scores=precious))
-        played.engine.fold(device)
+        played.sum.verify(device, played.submission(device, works[device], scores=precious))
+        played.sum.fold(device)
     played.close(1)
     assert played.engine.blobs.has(precious.id)
     played.engine.log.close()
@@ -454,7 +478,7 @@ def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
     again.engine.log.close()
     again.engine.ledger.close()
     config = tiny_config(tiny.folder, PRUNING)
-    held = held_run(folder, config, tiny.folder)
+    held = stored_run(folder, config, tiny.folder)
     assert held.labels == LABELS
     assert all(np.array_equal(value, first.engine.model.tensors[name]) for name, value in held.tensors.items())
 
@@ -465,7 +489,7 @@ def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp
     played.engine.log.close()
     played.engine.ledger.close()
     with pytest.raises(RunError, match="has no closed round yet; there is nothing to export"):
-        held_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
+        stored_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
 
 
 def test_the_last_turn_plans_nothing(played: Played) -> None:
@@ -478,10 +502,10 @@ def test_the_last_turn_plans_nothing(played: Played) -> None:
 def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(played: Played) -> None:
     works = played.begin()
     report = replace(device_report(), phase_s={"train": 40.0})
-    played.engine.verify("a", played.submission("a", works["a"]))
-    played.engine.verify("b", played.submission("b", works["b"], report=report))
+    played.sum.verify("a", played.submission("a", works["a"]))
+    played.sum.verify("b", played.submission("b", works["b"], report=report))
     for device in DEVICES:
-        played.engine.fold(device)
+        played.sum.fold(device)
     played.close(1)
     (rows,) = played.engine.ledger.outcomes().values()
     assert [row["timing"] for row in rows] == ["ok", "clock"] and all(row["fold_s"] > 0 for row in rows)
@@ -490,6 +514,18 @@ def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(pl
     assert told["clock"]["device"] == "b" and told["clock"]["overrun_s"] == 39.0
     assert told["committed"]["round"] == 1 and told["committed"]["close_s"] > 0
     assert played.engine.ledger.get_meta("close/1") == told["committed"]["close_s"]
+
+
+def test_a_device_s_time_runs_from_its_push_to_its_acceptance_or_the_close(played: Played) -> None:
+    """Not from the opening of the round: a device that came later is not slower for that."""
+    works = played.begin()
+    played.count({"a": works["a"]})
+    played.close(1, accepted=("a",), pushed_at_s=1.75)
+    (rows,) = played.engine.ledger.outcomes().values()
+    assert {row["device"]: (row["status"], row["time_s"]) for row in rows} == {
+        "a": ("accepted", 0.25),
+        "b": ("lost", 1.25),
+    }
 
 
 def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyModel, tmp_path: Path) -> None:

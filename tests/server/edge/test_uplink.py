@@ -51,23 +51,23 @@ async def test_what_is_said_arrives_in_order() -> None:
     uplink = connected(line)
     said = [LeafLeft(device=f"d{number}") for number in range(9)]
     for each in said:
-        uplink.tell(each)
+        uplink.send(each)
     assert await line.until(9) == said and uplink.session == "s1" and uplink.connected
     uplink.down()
 
 
 async def test_what_is_said_without_a_stream_is_not_said_later() -> None:
     uplink = EdgeUplink(answer_s=1.0)
-    uplink.tell(Holding(blobs=("a",)))
+    uplink.send(Holding(blobs=("a",)))
     line = Line()
     uplink.up(WELCOME, cast(Stream, line))
-    uplink.tell(Holding(blobs=("b",)))
+    uplink.send(Holding(blobs=("b",)))
     assert await line.until(1) == [Holding(blobs=("b",))]
     uplink.down()
-    uplink.tell(Holding(blobs=("c",)))
+    uplink.send(Holding(blobs=("c",)))
     second = Line()
     uplink.up(replace(WELCOME, session="s2"), cast(Stream, second))
-    uplink.tell(Holding(blobs=("d",)))
+    uplink.send(Holding(blobs=("d",)))
     assert await second.until(1) == [Holding(blobs=("d",))] and len(line.sent) == 1 and uplink.session == "s2"
     uplink.down()
 
@@ -160,7 +160,7 @@ async def test_a_stream_that_breaks_under_a_message_is_the_readers_to_notice() -
     line = Line()
     uplink = connected(line)
     line.broken = True
-    uplink.tell(LeafLeft(device="ada"))
+    uplink.send(LeafLeft(device="ada"))
     for _ in range(5):
         await asyncio.sleep(0)
     assert uplink.connected and line.sent == []

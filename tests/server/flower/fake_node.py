@@ -75,7 +75,9 @@ def of_another_app(answer: Answer) -> Message:
 
 
 def not_finite(answer: Answer) -> Message:
-    report = replace(answer.submission.report, loss_after=float("nan"))
+    report = replace(
+        answer.submission.report, metrics=replace(answer.submission.report.metrics, loss_after=float("nan"))
+    )
     return answer.reply(replace(answer.submission, report=report), answer.arrays)
 
 

@@ -87,7 +87,7 @@ def test_memory_is_learned_for_the_part_that_was_trained(deep, roster, fleet):
     assert part.first_layer > 0
     estimate = deep.cost.memory_mb(plan.assignments[1].keep_set.counts, 8, part)
     outcomes = [
-        replace(each, report=replace(each.report, peak_memory_mb=1.25 * estimate))
+        replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=1.25 * estimate)))
         for each in fleet(failures=False).outcomes(deep, plan, slow)
     ]
     state, _ = deep.close(state, outcomes, 1)

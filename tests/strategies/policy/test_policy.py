@@ -162,12 +162,14 @@ def test_measured_peaks_scale_the_estimate_per_class_and_within_bounds(build, ro
     for each, assignment in zip(fleet(failures=False).outcomes(strategy, plan, roster), plan.assignments, strict=True):
         estimate = strategy.cost.memory_mb(assignment.keep_set.counts, each.arm.rank)
         peak = estimate * factors[each.device]
-        outcomes.append(replace(each, report=replace(each.report, peak_memory_mb=peak)))
+        outcomes.append(
+            replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=peak)))
+        )
     state, _ = strategy.close(state, outcomes, 1)
     assert state["memory_scale"] == pytest.approx({"agx": 1.5, "nx": 4.0, "tx2": 0.5})
     state, plan = strategy.plan(state, roster, 2)
     outcomes = [
-        replace(each, report=replace(each.report, peak_memory_mb=1e-6))
+        replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=1e-6)))
         for each in fleet(failures=False).outcomes(strategy, plan, roster)
     ]
     assert strategy.close(state, outcomes, 2)[0]["memory_scale"] == pytest.approx({"agx": 1.5, "nx": 4.0, "tx2": 0.5})

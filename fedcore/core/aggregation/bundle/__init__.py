@@ -1,1 +1,1 @@
-"""Stacks of updates, kept apart until the root combines them, and their dense form once that is smaller."""
+"""Updates kept one by one until the root combines them: how a bundle grows, turns dense, travels and joins."""

@@ -26,14 +26,13 @@ from fedcore.core.aggregation.bundle.bundle import (
 )
 from fedcore.core.aggregation.bundle.bundle_wire import bundle_bytes_bound, pack_bundle, unpack_bundle
 from fedcore.core.aggregation.bundle.factor_stack import LeafFactors
-from fedcore.core.aggregation.sums.coordinates import placement
 from fedcore.core.aggregation.sums.fixed_point import SCALE, stepped
 from fedcore.core.aggregation.sums.partial_wire import Buffer
-from fedcore.core.aggregation.sums.taking import taken
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.contract.protocols import AggregateReport
 from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
-from fedcore.core.model.adapter import AdapterSpec, Tensors
+from fedcore.core.model.adapter import AdapterSpec, Tensors, tensor_reader
 from fedcore.core.model.base_shift import SHIFT, shift_shapes, step_of, stepped_shift
 from fedcore.core.model.geometry import Side
 from fedcore.core.seeds import generator
@@ -85,14 +84,13 @@ class Bundling:
     """The bundling aggregator of a `rule`.
 
     `settles` says that the rule needs no more of the leaves than the mean of their products' increments, so that a
-    bundle may turn dense; `new_basis` that the factors' coordinates mean something else after every round;
-    `shifts_base` that every layer has a step of the base shift. `seed`, the run's, draws rows of fresh components.
+    bundle may turn dense; `shifts_base` that every layer has a step of the base shift. `seed`, the run's, draws rows of
+    fresh components.
     """
 
     name: str
     rule: Rule
     settles: bool
-    new_basis: bool
     shifts_base: bool = False
     rank_factor: int = 1  # server rank over the largest rank of a device
     server_lr: float = 1.0
@@ -150,7 +148,7 @@ class Bundling:
         """
         if ranks_of(partial.adapter) < ranks_of(adapter):
             partial = knowing(partial, adapter)
-        partial, before = settled(partial), taken(adapter, consume=consume)
+        partial, before = settled(partial), tensor_reader(adapter, consume=consume)
         weight, spec = partial.members.weight, partial.spec
         after = dict.fromkeys(spec.shapes(), np.empty(0, dtype=np.float32))  # canonical order
         shifts = [name for name in shift_shapes(spec) if name in adapter] if self.shifts_base else []
@@ -176,7 +174,6 @@ class Bundling:
             weight=weight,
             leaves=len(partial.members.keys),
             dropped_energy=dropped / energy if energy else 0.0,
-            basis_changed=self.new_basis,
             step=step,
         )
         return after | shift, report

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.aggregation.bundle.leaf import BundledUpdate
-from fedcore.core.aggregation.sums.coordinates import Placement, placement
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
 from fedcore.core.aggregation.sums.members import Key
+from fedcore.core.aggregation.sums.placing import Placement, placement
 from fedcore.core.contract.update import Update, peak
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.core.aggregation.sums.coordinates import Placement
+from fedcore.core.aggregation.sums.placing import Placement
 from fedcore.core.model.geometry import Side
 
 F = TypeVar("F", np.float32, np.float64)

@@ -22,7 +22,6 @@ def delta_stack(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
         name="delta-stack",
         rule=redistributed,
         settles=True,
-        new_basis=True,
         rank_factor=SERVER_RANK_FACTOR,
         server_lr=server_lr,
         seed=seed,

@@ -22,7 +22,6 @@ def fedex_lora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
         name="fedex-lora",
         rule=mean_and_residual,
         settles=False,
-        new_basis=False,
         shifts_base=True,
         server_lr=server_lr,
         seed=seed,

@@ -20,9 +20,7 @@ from fedcore.core.aggregation.rules.delta_stack import EMPTY_COMPONENT
 
 def flexlora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
     """Return FlexLoRA's aggregator."""
-    return Bundling(
-        name="flexlora", rule=mean_of_products, settles=False, new_basis=True, server_lr=server_lr, seed=seed
-    )
+    return Bundling(name="flexlora", rule=mean_of_products, settles=False, server_lr=server_lr, seed=seed)
 
 
 def mean_of_products(layer: Layer) -> Combined:

@@ -21,7 +21,6 @@ def flora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
         name="flora",
         rule=stacked_into_base,
         settles=False,
-        new_basis=True,
         shifts_base=True,
         server_lr=server_lr,
         seed=seed,

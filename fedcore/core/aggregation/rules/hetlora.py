@@ -20,9 +20,7 @@ from fedcore.core.aggregation.bundle.returned import Wide, returned_factors
 
 def hetlora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
     """Return HetLoRA's aggregator."""
-    return Bundling(
-        name="hetlora", rule=norm_weighted_mean, settles=False, new_basis=False, server_lr=server_lr, seed=seed
-    )
+    return Bundling(name="hetlora", rule=norm_weighted_mean, settles=False, server_lr=server_lr, seed=seed)
 
 
 def norm_weighted_mean(layer: Layer) -> Combined:

@@ -19,9 +19,7 @@ from fedcore.core.aggregation.rules.delta_stack import EMPTY_COMPONENT
 
 def raflora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
     """Return raFLoRA's aggregator."""
-    return Bundling(
-        name="raflora", rule=mean_over_holders, settles=False, new_basis=True, server_lr=server_lr, seed=seed
-    )
+    return Bundling(name="raflora", rule=mean_over_holders, settles=False, server_lr=server_lr, seed=seed)
 
 
 def mean_over_holders(layer: Layer) -> Combined:

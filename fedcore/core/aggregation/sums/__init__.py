@@ -1,1 +1,1 @@
-"""Integer sums that do not depend on the order of their terms: fixed point, rank groups, members, the wire."""
+"""Sums of increments as 64-bit integers: any order, grouping or retry gives the same bits. And their bytes."""

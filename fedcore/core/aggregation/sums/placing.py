@@ -1,7 +1,9 @@
-"""Adding what a device holds into sums of full coordinates: a rank prefix, and the rows or columns it keeps.
+"""Where a device's factors lie in full coordinates: a rank prefix, and the rows or columns that it keeps.
 
-Positions are worked out once for all modules of a layer that share them (q, k and v keep the same rows), and `add.at`
-on one-dimensional positions is a single pass, where fancy indexing would gather and scatter.
+Masks are one-sided: of a linear layer a device keeps rows of B (out, rank) or columns of A (rank, in), never both.
+`placement` says which; a `Placer` adds all of a device's tensors into sums of full coordinates. It works positions out
+once for all modules of a layer that share them (q, k and v keep the same rows). `add.at` on one-dimensional positions
+is a single pass, where fancy indexing would gather and scatter.
 """
 
 from collections.abc import Mapping
@@ -23,8 +25,28 @@ _UNCUT: _Units = ("", 0)
 _WHOLE_ROWS_FROM = 32  # values a row: from here on moving rows as a whole is faster than value by value (measured)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Kept rows of B or kept columns of A, ascending; None where all are kept."""
+
+    b_rows: Integers | None = None
+    a_columns: Integers | None = None
+
+
+def placement(spec: AdapterSpec, keep_set: KeepSet, layer: int, module: str) -> Placement:
+    """Return where a holder of `keep_set` has its rows or columns of `module` in `layer`."""
+    cut = spec.geometry.cut(module)
+    kept = keep_set.indices(spec.geometry, layer, module)
+    if cut is None or kept is None:
+        return Placement()
+    out, into = spec.geometry.shape(module)
+    if len(kept) == (out if cut.side == "out" else into):
+        return Placement()
+    return Placement(b_rows=kept) if cut.side == "out" else Placement(a_columns=kept)
+
+
 @dataclass(slots=True, kw_only=True)
-class Placing:
+class Placer:
     """Where a holder of `rank` and `keep_set` has its tensors in `totals`, C-contiguous arrays of full coordinates."""
 
     spec: AdapterSpec
@@ -39,7 +61,7 @@ class Placing:
     def add(self, name: str, first: int, block: Integers) -> None:
         """Add `block` (m, n), C-contiguous: rows from `first` of the device's tensor `name`, a head's as a column."""
         total, rows = as_matrix(self.totals[name]), slice(first, first + len(block))
-        units, kept = self._held(name)
+        units, kept = self._kept_of(name)
         if kept is None and block.shape[1] == total.shape[1]:
             total[rows] += block
         elif name.endswith(".B") and self.rank >= _WHOLE_ROWS_FROM:
@@ -51,7 +73,7 @@ class Placing:
             start = first * block.shape[1]
             np.add.at(total.reshape(-1), self._positions[key][start : start + block.size], block.reshape(-1))
 
-    def _held(self, name: str) -> tuple[_Units, Integers | None]:
+    def _kept_of(self, name: str) -> tuple[_Units, Integers | None]:
         """Return by which units the long side of a factor is cut, and what of it is kept; None where all of it is."""
         if not name.startswith("layers."):
             return _UNCUT, None

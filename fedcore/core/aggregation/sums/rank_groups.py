@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
-from fedcore.core.aggregation.sums.placing import Placing, as_matrix
+from fedcore.core.aggregation.sums.placing import Placer, as_matrix
 from fedcore.core.aggregation.sums.segments import Segment, add_biased, add_biased_stack, checked, empty_segments
 from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 
-StratumKey = tuple[int, str]  # (rank, keep-set's blob id)
+GroupKey = tuple[int, str]  # (rank, keep-set's blob id)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class RankGroup:
 
     @staticmethod
     def whole(spec: AdapterSpec) -> "RankGroup":
-        """Return the empty stratum of full coordinates."""
+        """Return the empty group of full coordinates."""
         return RankGroup(rank=spec.rank, keep_set=KeepSet.full(spec.geometry))
 
     def open(self, spec: AdapterSpec) -> None:
@@ -54,7 +54,7 @@ class RankGroup:
         self.biased += sum(stack.weights)
 
     def join(self, other: "RankGroup", spec: AdapterSpec) -> None:
-        """Add the sums of another stratum of the same coordinates."""
+        """Add the sums of another group of the same coordinates."""
         if not other.segments:
             return
         self.open(spec)
@@ -63,22 +63,22 @@ class RankGroup:
         self.biased += other.biased
 
     def exact(self) -> list[Segment]:
-        """Take the bias off and return the sums, which stay this stratum's."""
+        """Take the bias off and return the sums, which stay this group's."""
         for segment in self.segments if self.biased else ():
             unbias(segment.sums, self.biased)
         self.biased = 0
         return self.segments
 
 
-def place(stratum: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
-    """Add a stratum's sums into those of full coordinates; the stratum is used up, one array after the other."""
-    placing, segments = _placing(stratum, whole, spec), stratum.exact()
+def place(group: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
+    """Add a group's sums into those of full coordinates; the group is used up, one array after the other."""
+    placer, segments = _placer(group, whole, spec), group.exact()
     while segments:
         for name, sums in segments.pop(0).tensors():
             matrix = as_matrix(sums)
             step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
             for start in range(0, matrix.shape[0], step):
-                placing.add(name, start, matrix[start : start + step])
+                placer.add(name, start, matrix[start : start + step])
 
 
 def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
@@ -87,7 +87,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
     Raises UpdateRejected, with the sums spoilt, for another shape or a value out of bounds.
     """
     shapes = spec.shapes(rank=update.rank, keep_set=update.keep_set)
-    placing = _placing(update, whole, spec)
+    placer = _placer(update, whole, spec)
     widest = max((shape[-1] for shape in shapes.values() if len(shape) == 2), default=1)
     scratch, filled = np.empty(max(BLOCK_VALUES, widest)), 0
     pieces: list[tuple[str, int, tuple[int, ...]]] = []
@@ -96,7 +96,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
         integers, start = biased_integers(scratch[:filled], update.weight), 0
         unbias(integers, update.weight)
         for name, first, (count, width) in pieces:
-            placing.add(name, first, integers[start : start + count * width].reshape(count, width))
+            placer.add(name, first, integers[start : start + count * width].reshape(count, width))
             start += count * width
         pieces.clear()
 
@@ -114,7 +114,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
     flush()
 
 
-def _placing(what: RankGroup | Update, whole: RankGroup, spec: AdapterSpec) -> Placing:
+def _placer(source: RankGroup | Update, whole: RankGroup, spec: AdapterSpec) -> Placer:
     whole.open(spec)
     totals = {name: total for segment in whole.segments for name, total in segment.tensors()}
-    return Placing(spec=spec, rank=what.rank, keep_set=what.keep_set, totals=totals)
+    return Placer(spec=spec, rank=source.rank, keep_set=source.keep_set, totals=totals)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.core.aggregation.bundle.factor_stack import LeafFactors, stacked_factors
-from fedcore.core.aggregation.sums.coordinates import Placement, placement
+from fedcore.core.aggregation.sums.placing import Placement, placement
 from tests.core.aggregation.cohort import dense_products, make_cohort, make_spec, trained_adapter
 
 

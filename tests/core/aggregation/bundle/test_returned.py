@@ -1,7 +1,7 @@
 import numpy as np
 
 from fedcore.core.aggregation.bundle.returned import returned_factors, returned_product, stacked_mean
-from fedcore.core.aggregation.sums.coordinates import Placement
+from fedcore.core.aggregation.sums.placing import Placement
 from tests.core.aggregation.numbers import A_1, A_2, B_1, B_2, SHARES, A, B, leaf
 
 

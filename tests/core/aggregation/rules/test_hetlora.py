@@ -30,4 +30,4 @@ def test_a_server_rate_goes_part_of_the_way():
 
 
 def test_coordinates_persist():
-    assert not hetlora().new_basis and hetlora().server_rank(8) == 8
+    assert hetlora().server_rank(8) == 8

@@ -6,7 +6,6 @@ import pytest
 
 from fedcore.core.aggregation.factor_mean import FactorMean
 from fedcore.core.aggregation.rules.delta_stack import delta_stack
-from fedcore.core.aggregation.sums.taking import taken
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
@@ -24,11 +23,6 @@ def test_a_consumed_adapter_gives_the_same_bits_and_is_empty(aggregator, devices
     assert len(adapter) == len(spec.shapes())
     spent, _ = aggregator.finish(fold_all(aggregator, spec, updates), adapter, consume=True)
     assert same_bits(kept, spent) and list(kept) == list(spent) == list(spec.shapes()) and adapter == {}
-
-
-def test_only_a_dict_can_be_consumed():
-    with pytest.raises(ValueError, match="must be a dict, got mappingproxy"):
-        taken(MappingProxyType({}), consume=True)
 
 
 def test_finish_needs_no_more_than_is_held_already():
