@@ -1,4 +1,4 @@
-"""Whether a newcomer may join, and the words for why not; the label list that the first newcomer may bring."""
+"""Rules for newcomers, with the message for each refusal; and the label list, which the first newcomer may bring."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -43,10 +43,10 @@ class MembershipHooks:
     """The callables of one parent. All run on the event loop; only `describe` and `admit` may wait, and may raise.
 
     `describe` says what a newcomer must know (with the shard that it asks for) and which blobs it will fetch: bytes by
-    blob id. `admit` asks whoever must be asked about a newcomer and returns its welcome, without a session token;
+    blob id. `admit` decides about a newcomer, or asks the tier above, and returns its welcome, without a session token;
     `withdrawn` hears of a newcomer that was admitted and then got no session after all, `refused` of one that may not
-    join. Between `arrived` and the one `departed` of a session come `alive`, for every message and every part of an
-    upload, and `message`, for each message that is not about membership. `evicted` comes before the departure of a
+    join. Between `arrived` and the one `departed` of a session come `alive`, for every message and every part of
+    an upload, and `message`, for every message that is not about membership. `evicted` comes before the departure of a
     session whose certificate was revoked.
     """
 

@@ -1,4 +1,4 @@
-"""Leases: whoever gives no sign of life for a while is taken to be gone."""
+"""Leases: a member that gives no sign of life for a while is taken to be gone."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar

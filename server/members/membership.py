@@ -1,4 +1,4 @@
-"""The members of one parent: who may join, who is here, who has gone. The same for coordinator, edge and Flower host.
+"""The members of one parent: admission, sessions, departures. The same for coordinator, edge and Flower host.
 
 Theory of operation. A member is a device, an evaluator or an edge, known by its name. It asks what it must know
 (`describe`) and is told which edges it had best join. Then it opens a stream whose first message is its join. `join`
@@ -7,23 +7,25 @@ ask the tier above), checks once more what may have changed while it waited, and
 session is live: its messages count, each is a sign of life, and an upload names it by its token (`session_of`).
 
 At most one session of a name is live. A device counts its sessions: its epoch rises with every connect. A join with a
-newer epoch fences the older session, which may hang on a connection that nobody has noticed to be dead: the older
-stream is closed, and whatever still arrives on it is dropped. A join with an older epoch is refused, for ever. Another
-device (another uuid) gets a name only while the name is free.
+newer epoch fences the older session, whose connection may be dead without anybody knowing: the older stream is closed,
+and whatever still arrives on it is dropped. A join with an older epoch is refused. Another device (another uuid) gets a
+name only while the name is free.
 
 A device below an edge is a relayed device. Its stream ends at its edge, which presents it with LeafJoin, and with the
 same join again after the edge's own stream broke. Its session here is a `RelayedSession`: what is sent to it goes down
-the edge's stream with its name on it. It departs with its edge, or when the edge says so with LeafLeft. One name is
-live once, wherever it is: a device that moves to another parent fences its session at the old one through its epoch.
+the edge's stream with its name on it. It departs with its edge, or when the edge says so with LeafLeft. A name is live
+once, wherever it is: a device that moves to another parent fences its older session through its epoch.
 
-Every session that arrived departs exactly once: its stream closed, its lease ran out (the parent watches that, and
-calls `expire`), a newer session replaced it, the tier above dismissed it, or its certificate was revoked. After `close`
-nothing departs any more; the parent ends.
+Every session that arrived departs exactly once: its stream closed, its lease ran out (the parent keeps leases and calls
+`expire`), a newer session replaced it, the tier above dismissed it, or its certificate was revoked. What becomes of the
+work of a device that left is the parent's business: the device may be back within its lease. After `close` the
+departures of devices go unreported, because the parent itself ends.
 
-A list of revoked certificates comes into force when crl.pem changes or the tier above sends one. At once every live
-session is checked: those on the list are cut off with the reason and evicted, and the list goes on to every edge that
-takes lists, before anything else is asked of it. An edge checks the devices below it itself and reports whom it
-evicted. Devices below an edge that was revoked itself are not to blame; they turn to their other parents.
+A list of revoked certificates comes into force when crl.pem changes or when the tier above sends one. At once it goes
+to every edge that takes lists, and to an edge that joins later before anything else is asked of it. Then every live
+session is checked; a session on the list is cut off with the reason, and evicted. An edge checks the devices below it
+itself and reports which of them it evicted. The devices below an edge that was revoked itself are not lost: they turn
+to their other parents.
 """
 
 from collections.abc import Collection, Iterator

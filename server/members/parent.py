@@ -12,7 +12,7 @@ class Parent(Protocol):
 
     @property
     def membership(self) -> Membership:
-        """Who may join, who is here, who has gone."""
+        """Admission, sessions and departures of its members."""
         ...
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:

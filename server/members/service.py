@@ -164,7 +164,7 @@ class FleetService(FleetServicer):
                 value = stream_wire.request_value(message)
                 self._members.receive(session, value)
                 if isinstance(value, Heartbeat):
-                    session.send(value)  # so that the other side knows that somebody is here, too
+                    session.send(value)  # so that the member knows that its parent is alive, too
         finally:
             session.close()
 

@@ -122,8 +122,7 @@ class Coordinator:
     async def close(self, reason: str | None) -> None:
         """Say goodbye to every member and let the worker finish what it is at; nothing begins after that.
 
-        Without a reason no member is sent home: streams just close, and members come back for as long as they are told
-        to.
+        Without a reason no member is sent home: streams just close, and members try to come back.
         """
         self.membership.close(reason, refusal="the coordinator is stopping; join again once it is back")
         self._driver.close()
@@ -260,7 +259,9 @@ class Coordinator:
         if current is None or current.round != round_index:
             return None
         if session.join.role is Role.EDGE:
-            return part_bound(current.tally, len(current.works))  # who has left the edge is in its partial all the same
+            return part_bound(
+                current.tally, len(current.works)
+            )  # a device that has left the edge may be in its partial
         return current.works[session.name].max_upload_bytes if session.name in current.works else None
 
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:

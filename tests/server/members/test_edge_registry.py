@@ -34,11 +34,8 @@ def test_devices_are_found_below_their_edge_alone() -> None:
     ada, bob = relayed(north), relayed(south, "bob")
     for each in (ada, bob):
         edges.add_device(each)
-    assert (
-        edges.device_below(north, "ada") is ada
-        and edges.device_below(south, "ada") is None
-        and edges.device_below(north, "bob") is None
-    )
+    assert edges.device_below(north, "ada") is ada
+    assert edges.device_below(south, "ada") is None and edges.device_below(north, "bob") is None
     assert edges.devices_below(north) == (ada,) and edges.find("north") is north and edges.find("west") is None
     assert set(edges) == {north, south}
 
@@ -76,7 +73,7 @@ def test_two_edges_of_one_name_and_stale_sessions_are_refused() -> None:
     assert register(edges, edge_join(uuid="u2"))[1] == ()
 
 
-def test_only_the_same_leaf_is_dropped() -> None:
+def test_only_the_same_device_is_dropped() -> None:
     edges = EdgeRegistry()
     north, _ = register(edges, edge_join())
     older, newer = relayed(north, epoch=1), relayed(north, epoch=2)
@@ -110,7 +107,7 @@ def test_placement_sees_open_edges_with_an_address() -> None:
         st.tuples(st.sampled_from(["join", "leave", "put", "drop"]), st.sampled_from("ns"), st.integers(0, 2))
     )
 )
-def test_every_leaf_is_below_an_open_edge(moves: list[tuple[str, str, int]]) -> None:
+def test_every_relayed_device_is_below_an_open_edge(moves: list[tuple[str, str, int]]) -> None:
     edges, epochs = EdgeRegistry(), {"n": 0, "s": 0}
     for kind, name, number in moves:
         session = edges.find(name)

@@ -20,7 +20,7 @@ def register(sessions: SessionRegistry, epoch: int = 1, uuid: str = "uuid") -> S
     return session
 
 
-def test_a_newer_session_takes_the_seat_and_closes_the_older() -> None:
+def test_a_newer_session_replaces_and_closes_the_older() -> None:
     sessions = SessionRegistry()
     older, newer = register(sessions, 1), register(sessions, 2)
     assert sessions.is_current(newer) and not sessions.is_current(older) and sessions.find("agx-0") is newer
@@ -59,11 +59,11 @@ def test_profiles_outlive_their_sessions_and_evaluators_have_none() -> None:
     assert list(sessions) == []
 
 
-def test_an_edge_may_present_a_session_again_that_has_lost_its_seat() -> None:
+def test_an_edge_may_present_a_session_again_that_has_ended() -> None:
     sessions = SessionRegistry()
     session = register(sessions, 2)
     with pytest.raises(JoinRefused, match="this one is stale"):
-        sessions.next_number(session.join, presented=True)  # it is here: an echo must not take its own seat
+        sessions.next_number(session.join, presented=True)  # it is here: an echo must not replace the session itself
     sessions.remove(session)
     with pytest.raises(JoinRefused, match="this one is stale"):
         sessions.next_number(session.join)  # by itself a device comes with a new epoch
@@ -73,7 +73,7 @@ def test_an_edge_may_present_a_session_again_that_has_lost_its_seat() -> None:
             sessions.next_number(replace(JOIN, epoch=epoch), presented=True)
 
 
-def test_an_older_path_cannot_take_the_seat_from_a_newer_one() -> None:
+def test_an_older_path_cannot_replace_a_newer_one() -> None:
     sessions = SessionRegistry()
     older, edge = register(sessions, 1), Session(replace(JOIN, role=Role.EDGE, name="north", profile=None))
     newer = RelayedSession(replace(JOIN, epoch=2), edge)
