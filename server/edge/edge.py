@@ -127,14 +127,11 @@ class Edge:
                 self._rounds.answered(message)
             case RoundClosed():
                 self._rounds.closed(message.round)
-            case LeafJoined():
-                if not self._uplink.answered(message) and self.membership.sessions.find(message.device) is None:
-                    self._uplink.tell(LeafLeft(device=message.device))  # it went before it was let in
-            case LeafRefused():
+            case LeafJoined() | LeafRefused():
                 if not self._uplink.answered(message):
-                    self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
+                    self._answered_unasked(message)
             case LeafDismissed():
-                self._dismiss(message)
+                self._dismiss(message.device, epoch=message.epoch, goodbye=message.goodbye)
             case Revocations():
                 self.membership.guard.install(message.crl)
 
@@ -160,10 +157,18 @@ class Edge:
         """Tell the tier above what newcomers would find here."""
         self._uplink.tell(Holding(blobs=self._cache.held()))
 
-    def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
-        session = self.membership.sessions.find(message.device)
-        if session is not None and (any_epoch or session.join.epoch == message.epoch):
-            self.membership.dismiss(session, message.goodbye)
+    def _answered_unasked(self, message: LeafJoined | LeafRefused) -> None:
+        """Take the answer to a device that was presented again, or that has gone since its join was passed on."""
+        if isinstance(message, LeafRefused):
+            self._dismiss(message.device)
+        elif self.membership.sessions.find(message.device) is None:
+            self._uplink.tell(LeafLeft(device=message.device))
+
+    def _dismiss(self, device: str, *, epoch: int | None = None, goodbye: str = "") -> None:
+        """End the session of a device; with `epoch` only that one, for a newer session may be here by now."""
+        session = self.membership.sessions.find(device)
+        if session is not None and epoch in (None, session.join.epoch):
+            self.membership.dismiss(session, goodbye)
 
     # --- members below ---
 

@@ -7,8 +7,7 @@ are the round machine's and the strategy's.
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
 
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import DataError, FedcoreError
@@ -40,8 +39,6 @@ from fedcore.server.rounds.round_driver import MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.shards import Shards
 from fedcore.storage.pki.revocation import RevocationList
-
-T = TypeVar("T")
 
 
 class Coordinator:
@@ -131,10 +128,6 @@ class Coordinator:
             for blob_id in self._driver.uploads:
                 self.engine.blobs.delete(blob_id)  # sent again after a resume
 
-    async def in_worker(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run CPU or disk work on the engine's thread, after everything handed to it before."""
-        return await self._tasks.in_worker(work, *arguments)
-
     def _ready(self) -> Engine:
         """Return the engine; raises DataError while there are no labels yet."""
         if self.engine is None:
@@ -163,7 +156,7 @@ class Coordinator:
         )
 
     async def _describe(self, newcomer: Newcomer) -> tuple[RunDescription, dict[str, int]]:
-        shard = await self.in_worker(self._shards.of, newcomer) if newcomer.wants_shard else None
+        shard = await self._tasks.in_worker(self._shards.of, newcomer) if newcomer.wants_shard else None
         description = dataclasses.replace(self._admission.description, shard=shard)
         needs: dict[str, int] = {}
         if newcomer.needs_model:
@@ -185,7 +178,7 @@ class Coordinator:
         )
 
     async def _begin_engine(self, labels: tuple[str, ...]) -> None:
-        self.engine = await self.in_worker(self._make_engine, labels)
+        self.engine = await self._tasks.in_worker(self._make_engine, labels)
         if self._rows_per_round and self.engine.model.adapter.round == 0:
             self.evaluate(self._rows_per_round)
 
@@ -203,7 +196,7 @@ class Coordinator:
             self._driver.feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
         elif join.role is Role.EVALUATOR:
             if not self.desk.expected:
-                self._tasks.spawn(self.in_worker(self._log.evaluator_came))
+                self._tasks.spawn(self._tasks.in_worker(self._log.evaluator_came))
             self.desk.seat(session.stream, self._clock())
 
     def _departed(self, session: AnySession, departure: Departure) -> None:
@@ -224,8 +217,10 @@ class Coordinator:
         if session.join.role is Role.EVALUATOR:
             self.desk.last_sign_s = now_s
             return
-        below = self.membership.edges.devices_below(session)
-        for device in below if session.join.role is Role.EDGE else (session,):
+        devices: Iterable[AnySession] = (session,)
+        if session.join.role is Role.EDGE:
+            devices = self.membership.edges.devices_below(session)
+        for device in devices:
             number = self.membership.sessions.number(device.name)
             self._driver.feed(events.Alive(device=device.name, epoch=number, now_s=now_s))
 
@@ -290,4 +285,4 @@ class Coordinator:
             self.evaluate(self._rows_per_round)
 
     def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        self._tasks.spawn(self.in_worker(self._keep_result, kind, result))
+        self._tasks.spawn(self._tasks.in_worker(self._keep_result, kind, result))
