@@ -161,11 +161,6 @@ class FakeParent:
         devices = (self.membership.edges.device_below(edge, name) for name in names)
         return [device for device in devices if device is not None]
 
-    def close(self) -> None:
-        """Drop the joins that wait."""
-        for work in self.joining:
-            work.close()
-
 
 LEFT, LOST = Departure(cause=Cause.LEFT), Departure(cause=Cause.LEFT, lost=True)
 REPLACED, DISMISSED = Departure(cause=Cause.REPLACED), Departure(cause=Cause.DISMISSED)
