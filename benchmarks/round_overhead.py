@@ -38,7 +38,7 @@ from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import load_material
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.throttle import Throttle
 
@@ -99,7 +99,7 @@ class IdleDevice:
     async def run(self) -> str:
         """Stay until the run is over."""
         try:
-            return await Membership(
+            return await ParentConnection(
                 link=self.link,
                 make_join=self._join,
                 on_welcome=self._welcome,

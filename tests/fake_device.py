@@ -35,7 +35,7 @@ from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import TlsMaterial
 from fedcore.transport.download import read_keep_set
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.throttle import Throttle
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
@@ -109,7 +109,7 @@ class FakeDevice:
         """Stay until the run is over; a device that vanishes returns as well."""
         if self.fault is Fault.MUTE:
             return await self._mute()
-        member = Membership(
+        connection = ParentConnection(
             link=self.link,
             make_join=self.join,
             on_welcome=self._welcome,
@@ -118,7 +118,7 @@ class FakeDevice:
             reconnect_s=self.reconnect_s,
         )
         try:
-            return await member.run()
+            return await connection.run()
         except Vanished:
             return "vanished"
         finally:

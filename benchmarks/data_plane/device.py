@@ -31,7 +31,7 @@ from fedcore.protos.wire import INLINE_BYTES, PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import load_material
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.retry import retrying
 from fedcore.transport.throttle import Throttle
@@ -56,7 +56,7 @@ class LightDevice:
     async def run(self) -> str:
         """Stay until the run is over."""
         try:
-            return await Membership(
+            return await ParentConnection(
                 link=self.link,
                 make_join=self._join,
                 on_welcome=self._welcome,

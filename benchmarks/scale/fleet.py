@@ -9,7 +9,7 @@ from benchmarks.scale.costs import MB, UnitCosts
 from fedcore.core.aggregation.factor_mean import FactorMean
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import geometry_from_config
-from fedcore.transport.membership import BEATS_PER_LEASE
+from fedcore.transport.parent_connection import BEATS_PER_LEASE
 
 LEASE_S = 30.0
 ROUND_S = 120.0  # a round's deadline by default

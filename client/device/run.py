@@ -21,7 +21,7 @@ from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         held = state.keep_set()  # an evaluator never has one
         return replace(join, device_uuid=uuid, epoch=epoch, keep_set=held.blob_id if held is not None else "")
 
-    member = Membership(
+    connection = ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=worker.welcome,
@@ -189,7 +189,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await kept_alive(member.run(), link, options.alive)
+        return await kept_alive(connection.run(), link, options.alive)
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()

@@ -15,7 +15,7 @@ from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import TlsMaterial
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 
@@ -60,7 +60,7 @@ async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
         uuid, epoch = state.identity()
         return replace(join, device_uuid=uuid, epoch=epoch)
 
-    member = Membership(
+    connection = ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=agent.welcome,
@@ -69,7 +69,7 @@ async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await member.run()
+        return await connection.run()
     finally:
         await agent.close()
         await link.close()

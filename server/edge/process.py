@@ -26,7 +26,7 @@ from fedcore.storage.folder_lock import FolderLock
 from fedcore.storage.pki.authority import CRL
 from fedcore.storage.process.identity import next_session
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def _serve(options: EdgeOptions) -> str:
         facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
         write_atomic(endpoint, json.dumps(facts).encode())
         options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS"))
-        reason = await _stay(edge, _membership(edge, link, options, address))
+        reason = await _stay(edge, _connection(edge, link, options, address))
         return reason
     finally:
         edge.close(reason)
@@ -108,7 +108,7 @@ def _metrics(options: EdgeOptions) -> "tuple[MetricsServer | None, list[Any], li
     return endpoint, [MeterInterceptor(metrics.moved)], [metrics]
 
 
-def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> Membership:
+def _connection(edge: Edge, link: Link, options: EdgeOptions, address: str) -> ParentConnection:
     async def make_join() -> Join:
         edge.lost()
         uuid, epoch = next_session(options.state / "identity.json")
@@ -127,7 +127,7 @@ def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> M
             address=address if options.advertise is None else options.advertise,
         )
 
-    return Membership(
+    return ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=edge.welcome,
@@ -137,9 +137,9 @@ def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> M
     )
 
 
-async def _stay(edge: Edge, membership: Membership) -> str:
-    """Be a member until the run is over, or something here fails."""
-    staying = asyncio.ensure_future(membership.run())
+async def _stay(edge: Edge, connection: ParentConnection) -> str:
+    """Stay connected to the tier above until the run is over, or something here fails."""
+    staying = asyncio.ensure_future(connection.run())
     try:
         await asyncio.wait({staying, edge.tasks.over}, return_when=asyncio.FIRST_COMPLETED)
         return await (staying if staying.done() else edge.tasks.over)

@@ -1,4 +1,4 @@
-"""Messages of an app out at devices, and what became of each. Lives on the event loop; decides nothing else."""
+"""Messages of an app that are under way to devices, and what became of each. Lives on the event loop."""
 
 import asyncio
 from collections import Counter
@@ -50,12 +50,12 @@ class InFlight:
 
 @dataclass(slots=True, kw_only=True)
 class AppQueue:
-    """Every task by number; one leaves when its end is collected. `blobs` holds contents while a task needs them."""
+    """Every task by number, until its end is collected. `blobs` keeps contents while a task needs them."""
 
     blobs: BlobStore
     run_config: str
     clock: Callable[[], float]
-    on_end: Callable[[InFlight], None]  # told of every end, once
+    on_end: Callable[[InFlight], None]  # called at every end, once
     flights: dict[int, InFlight] = field(default_factory=dict)
     _open: dict[str, dict[int, InFlight]] = field(default_factory=dict)  # by device, oldest first
     _over: dict[str, InFlight] = field(default_factory=dict)  # by message id, until collected
@@ -83,7 +83,7 @@ class AppQueue:
 
     def open_of(self, device: str) -> list[AppTask]:
         """What a device has yet to answer, oldest first."""
-        return [each.task for each in self._open.get(device, {}).values()]
+        return [flight.task for flight in self._open.get(device, {}).values()]
 
     def limit(self, device: str, number: int) -> int | None:
         """Most bytes of a reply's content; None where this device has no such open task."""
@@ -93,10 +93,10 @@ class AppQueue:
         return flight.task.max_reply_bytes
 
     def reply(self, device: str, reply: AppReply) -> Verdict | AppTask:
-        """Take what a device answered; anything but an open task of its own is refused.
+        """Take the answer of a device; an answer to anything but an open task of its own is refused.
 
-        Returns the task where its content is here no more: another device sent the same bytes, and they went with its
-        task. To be asked again is to send them again.
+        Returns the task if the reply's content is not here any more, because another device sent the same bytes and
+        they were deleted with its task: a device that gets a task again sends its reply again.
         """
         flight = self.flights.get(reply.number)
         if flight is None or flight.instruction.device != device:
@@ -124,15 +124,15 @@ class AppQueue:
 
     def collect(self, message_ids: Iterable[str]) -> list[InFlight]:
         """Take out the tasks of these messages that are over."""
-        over = [self._over.pop(each) for each in message_ids if each in self._over]
+        over = [self._over.pop(message_id) for message_id in message_ids if message_id in self._over]
         for flight in over:
             del self.flights[flight.task.number]
         return over
 
     def forget(self, flight: InFlight) -> None:
-        """Delete what a collected task left in the store, but for what another one still needs."""
-        left = self.uploads.pop(flight.task.number, set()) | _content(flight)
-        for blob_id in left.difference(*map(_content, self.flights.values()), self._contents):
+        """Delete the blobs that a collected task left, except those that another task still needs."""
+        unused = self.uploads.pop(flight.task.number, set()) | _content(flight)
+        for blob_id in unused.difference(*map(_content, self.flights.values()), self._contents):
             self.blobs.delete(blob_id)
 
     def _end(self, flight: InFlight, end: AppReply | Failure) -> None:

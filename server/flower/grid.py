@@ -91,7 +91,7 @@ class CoordinatorGrid(Grid):
         record = message.content
         if id(record) not in contents:
             data = recorddict_to_proto(record).SerializeToString(deterministic=True)
-            contents[id(record)] = record, put_blob(self._host.desk.blobs, data, "content")
+            contents[id(record)] = record, put_blob(self._host.queue.blobs, data, "content")
         head = message_to_proto(make_message(metadata=metadata, content=RecordDict())).SerializeToString()
         instruction = Instruction(
             metadata=metadata,
@@ -107,7 +107,7 @@ class CoordinatorGrid(Grid):
         over = self._call(self._host.ended(message_ids, wait_s))
         replies = [self._reply(flight) for flight in over]
         for flight in over:
-            self._loop.call_soon_threadsafe(self._host.desk.forget, flight)
+            self._loop.call_soon_threadsafe(self._host.queue.forget, flight)
         return replies
 
     def _reply(self, flight: InFlight) -> Message:
@@ -127,7 +127,7 @@ class CoordinatorGrid(Grid):
     def _answer(self, reply: AppReply) -> RecordDict | Error:
         try:
             if reply.content is not None:
-                data = payload(reply.content, self._host.desk.blobs)
+                data = payload(reply.content, self._host.queue.blobs)
                 return recorddict_from_proto(ProtoRecordDict.FromString(data))
             head = message_from_proto(ProtoMessage.FromString(reply.head))
             return head.error if head.has_error() else Error(ErrorCode.UNKNOWN, "an empty reply")

@@ -70,7 +70,7 @@ async def serve_app(app: ServerApp, options: AppOptions) -> Context:
         blobs=blobs,
         run_config=json.dumps(dict(options.run_config)),
         lease_s=options.lease_s,
-        tell=lambda event, facts: log.append(time.time(), event, facts),
+        report=lambda event, facts: log.append(time.time(), event, facts),
         revocations=revocations,
     )
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])

@@ -1,12 +1,62 @@
-"""Whether somebody may join, and the words for why not."""
+"""Rules for newcomers, with the message for each refusal; and the label list, which the first newcomer may bring."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
+from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import CertificateError, JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
-from fedcore.protos.values import Join, Role
+from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import Identity
+
+
+class Admission:
+    """The rules of one run for its members. Lives on the event loop.
+
+    `on_labels` hears the label list once, before the first device is admitted: from the configuration, or else from the
+    rows of the first newcomer. `check_profile` raises JoinRefused for a device that cannot take part; it is called
+    after that.
+    """
+
+    def __init__(
+        self,
+        description: RunDescription,
+        *,
+        on_labels: Callable[[tuple[str, ...]], Awaitable[None]],
+        check_profile: Callable[[DeviceProfile], None],
+    ) -> None:
+        """Begin with the labels of the description, if there are any."""
+        self.description = description
+        self._on_labels = on_labels
+        self._check_profile = check_profile
+        self._lock = asyncio.Lock()
+        self._fixed = False
+
+    async def check(self, join: Join) -> None:
+        """Raise JoinRefused where a newcomer does not fit the run; an edge always does, for it has no model."""
+        if join.role is Role.EDGE:
+            return
+        check_model(join, self.description.fingerprint, self.description.max_length)
+        await self.fix_labels(self.description.labels or tuple(sorted(join.labels)))
+        check_labels(join, self.description.labels)
+        if join.profile is not None:
+            self._check_profile(join.profile)
+
+    async def fix_labels(self, labels: tuple[str, ...]) -> None:
+        """Fix the label list of the run, unless it is fixed; raises JoinRefused for fewer than two labels."""
+        async with self._lock:
+            if self._fixed:
+                return
+            if len(labels) < 2:
+                raise JoinRefused(
+                    f"the first shard has only the labels {list(labels)}, and the run names none; "
+                    'start the coordinator with --set \'data.labels=["a", "b"]\''
+                )
+            await self._on_labels(labels)
+            self.description = replace(self.description, labels=labels)
+            self._fixed = True
 
 
 def check_protocol(join: Join) -> None:
@@ -67,5 +117,5 @@ def _check_named(name: str, allowed: set[tuple[str, str]], identity: Identity | 
 
 
 def _some(labels: Sequence[str], count: int) -> list[str]:
-    """The first few, cut: where the wrong column was named, labels are whole texts."""
+    """Return the first few, cut: where the wrong column was named, labels are whole texts."""
     return [label[:40] for label in labels[:count]]

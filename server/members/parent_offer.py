@@ -1,4 +1,4 @@
-"""Which parent a newcomer should try first: one that is not crowded, and has to bring the fewest bytes for it."""
+"""Which parent a newcomer should try first: one that is not crowded and has to fetch the fewest bytes for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ def rank_parents(needs: Mapping[str, int], parents: Sequence[ParentOffer]) -> tu
 
     `needs` are the bytes of every blob the newcomer will ask for, by blob id. The fewest bytes missing at the parent
     come first, then the fewest devices, then the address: the order of `parents` does not matter. Parents with more
-    than twice the devices of the emptiest, and CROWD, come after all others: who holds something would be sent
-    everybody, and who holds nothing nobody, for ever.
+    than CROWD devices above twice those of the emptiest come after all others: otherwise a parent that has a blob would
+    get every newcomer, and a parent that has none would get no newcomer, for ever.
     """
     crowded = 2 * min((parent.devices for parent in parents), default=0) + CROWD
 

@@ -1,4 +1,4 @@
-"""Keeps revoked certificates out of one server: checks whoever comes, and cuts off whoever is here."""
+"""Keeps revoked certificates out of one server: checks every newcomer, and cuts off every member on the list."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ CHECKS_PER_LEASE = 3
 
 
 class RevocationGuard:
-    """Lives on the event loop. `sessions` are those on streams of their own; `expel` forgets one that was cut off.
+    """Lives on the event loop. `sessions` are those on streams of their own; `evict` ends one that was cut off.
 
-    `changed` hears that another list is in force, `refused` why one is not.
+    `changed` hears that another list is in force, `refused` why a list cannot be used.
     """
 
     def __init__(
@@ -24,19 +24,19 @@ class RevocationGuard:
         watch: RevocationWatch,
         *,
         sessions: Callable[[], Iterable[Session]],
-        expel: Callable[[Session], None],
+        evict: Callable[[Session], None],
         changed: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
         """Wire up; nothing is looked for by itself before `begin`."""
         self.watch = watch
-        self._sessions, self._expel, self._changed, self._refused = sessions, expel, changed, refused
+        self._sessions, self._evict, self._changed, self._refused = sessions, evict, changed, refused
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Look for a newer list, and for sessions it names."""
+        """Look for a newer list, and for sessions on it."""
         self._renew()
-        self._sweep()  # also without a newer list: somebody may have been let in while it changed
+        self._sweep()  # also without a newer list: a device may have been let in while it changed
 
     def begin(self, tasks: Tasks, lease_s: float) -> None:
         """Look three times a lease, until `close`."""
@@ -48,21 +48,21 @@ class RevocationGuard:
         if self._timer is not None:
             self._timer.cancel()
 
-    def vouch(self, identity: Identity | None) -> None:
+    def check_certificate(self, identity: Identity | None) -> None:
         """Raise CertificateError where this certificate has been revoked; a list that came this moment counts."""
         self._renew()
         self.watch.check(identity)
 
-    def take(self, crl: bytes) -> None:
+    def install(self, crl: bytes) -> None:
         """Put a list from the tier above in force."""
         try:
-            if self.watch.take(crl):
+            if self.watch.install(crl):
                 self._changed()
                 self._sweep()
         except (CertificateError, OSError) as error:
             self._refused(str(error))
 
-    def inform(self, edge: Session) -> None:
+    def send_list(self, edge: Session) -> None:
         """Send the list in force to an edge, where it takes lists."""
         current = self.watch.current
         if edge.join.takes_revocations and current.number:
@@ -79,4 +79,4 @@ class RevocationGuard:
     def _sweep(self) -> None:
         for session, fault in list(self.watch.revoked(self._sessions())):
             session.cut_off(fault)
-            self._expel(session)
+            self._evict(session)

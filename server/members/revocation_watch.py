@@ -16,7 +16,7 @@ class RevocationWatch:
     """Lives on the event loop. `ca` None, where there is no TLS, watches nothing."""
 
     def __init__(self, ca: bytes | None = None, file: Path | None = None) -> None:
-        """Begin with the empty list; `file` is read by `refresh` and written by `take`."""
+        """Begin with the empty list; `file` is read by `refresh` and written by `install`."""
         self._ca = None if ca is None else x509.load_pem_x509_certificate(ca)
         self._file = file
         self._seen: tuple[int, ...] | None = None  # of the file, as it was last looked at
@@ -46,7 +46,7 @@ class RevocationWatch:
         except CertificateError as error:
             raise CertificateError(f"{self._file}: {error}") from None
 
-    def take(self, crl: bytes) -> bool:
+    def install(self, crl: bytes) -> bool:
         """Put a list from above in force and keep it for the next start; False where there is a newer one already.
 
         Raises CertificateError where it is not one of this authority, OSError where the file cannot be written.
@@ -63,20 +63,20 @@ class RevocationWatch:
             self.current.check(identity)
 
     def revoked(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, CertificateError]]:
-        """Yield every session that came with a certificate that holds no more, and the words for it."""
+        """Yield every session whose certificate is revoked, and the error that says so."""
         for session in sessions:
             try:
                 self.check(session.identity)
             except CertificateError as error:
                 yield session, error
 
-    def _put_in_force(self, found: RevocationList) -> bool:
-        if found.number < self.current.number:
+    def _put_in_force(self, given: RevocationList) -> bool:
+        if given.number < self.current.number:
             raise CertificateError(
-                f"the revocation list has number {found.number}, older than {self.current.number}, which stays in force"
+                f"the revocation list has number {given.number}, older than {self.current.number}, which stays in force"
             )
-        newer = found.number > self.current.number
-        self.current = found if newer else self.current
+        newer = given.number > self.current.number
+        self.current = given if newer else self.current
         return newer
 
 

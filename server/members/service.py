@@ -31,6 +31,8 @@ class FleetService(FleetServicer):
     def __init__(self, parent: Parent, blobs: BlobStore, *, tls: bool, silence_s: float) -> None:
         """Serve `parent`, with blobs out of and into `blobs`."""
         self._parent = parent
+        self._members = parent.membership
+        self._guard = parent.membership.guard
         self._blobs = blobs
         self._tls = tls
         self._silence_s = silence_s
@@ -38,29 +40,29 @@ class FleetService(FleetServicer):
     async def DescribeRun(self, request: Any, context: Any) -> Any:
         """Tell a newcomer what it must know."""
         identity = self._identity(context)
-        self._parent.vouch(identity)
+        self._guard.check_certificate(identity)
         newcomer = device_wire.newcomer_from_pb(request)
-        return device_wire.description_to_pb(await self._parent.describe(newcomer, identity))
+        return device_wire.description_to_pb(await self._members.describe(newcomer, identity))
 
     async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
-        """Hold one stream: its messages go to the parent, its outbox comes back."""
+        """Serve one stream: its messages go to the membership, its outbox comes back."""
         identity = self._identity(context)
         join = await self._first(request_iterator)
-        session = await self._parent.join(join, identity)
+        session = await self._members.join(join, identity)
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
             last: AnyDownward | None = None
             while (message := await session.outbox.get()) is not None:
                 await self._bounded(context.write(stream_wire.response(message)))
                 last = message
-            self._parent.leave(session)
+            self._members.leave(session)
             if session.fault is not None:
                 raise session.fault
             if isinstance(last, Goodbye):
                 # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
                 await asyncio.wait({reader}, timeout=LINGER_S)
         finally:
-            self._parent.leave(session)
+            self._members.leave(session)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader  # raises what was wrong with the device's messages
@@ -68,21 +70,21 @@ class FleetService(FleetServicer):
     async def GetBlob(self, request: Any, context: Any) -> None:
         """Stream a blob from an offset on."""
         identity = self._identity(context)
-        self._parent.vouch(identity)
-        await self._parent.bring(request.id)
+        self._guard.check_certificate(identity)
+        await self._parent.ensure_blob(request.id)
         chunks = self._blobs.read_chunks(request.id, request.offset)
         ahead = _in_thread(next, chunks, None)  # the next chunk is read while this one is being sent
         try:
             while (chunk := await asyncio.shield(ahead)) is not None:
                 ahead = _in_thread(next, chunks, None)
                 await self._bounded(context.write(blob_wire.get_response(chunk)))
-                self._parent.vouch(identity)
+                self._guard.check_certificate(identity)
         finally:
             await _settled(ahead)
 
     async def StatBlob(self, request: Any, context: Any) -> Any:
         """Say how much of an upload has arrived."""
-        self._parent.vouch(self._identity(context))
+        self._guard.check_certificate(self._identity(context))
         complete = self._blobs.has(request.id)
         received = self._blobs.size(request.id) if complete else self._blobs.partial_size(request.id)
         return blob_wire.stat_response(complete=complete, received=received)
@@ -91,7 +93,9 @@ class FleetService(FleetServicer):
         """Take an upload into the spool; the partial stays for a resume where the stream breaks."""
         identity = self._identity(context)
         header = blob_wire.put_header_from_pb(await self._next(request_iterator))
-        self._parent.vouch(identity)  # after the header has come: a refusal that crosses it would lose its reason
+        self._guard.check_certificate(
+            identity
+        )  # after the header has come: a refusal that crosses it would lose its reason
         if header is None:
             raise ProtocolError("an upload must begin with a header; update the client")
         session = self._sender(header)
@@ -104,12 +108,12 @@ class FleetService(FleetServicer):
                     await asyncio.to_thread(writer.commit)
             return blob_wire.put_response(writer.offset)
         except ProtocolError as error:
-            self._parent.refused(session, header.round, error)
+            self._parent.upload_refused(session, header.round, error)
             raise
 
     async def _open(self, session: Session, header: UploadHeader) -> BlobWriter:
         blob = header.blob
-        self._parent.uploading(session, blob.id, new=not self._blobs.has(blob.id))
+        self._parent.upload_started(session, blob.id, new=not self._blobs.has(blob.id))
         # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
         try:
             return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
@@ -133,13 +137,13 @@ class FleetService(FleetServicer):
                     writer.write(chunk)
                 else:
                     writing = _in_thread(writer.write, chunk)
-                self._parent.sign_of_life(session)
+                self._members.sign_of_life(session)
             await asyncio.shield(writing)
         finally:
             await _settled(writing)
 
     def _sender(self, header: UploadHeader) -> Session:
-        session = self._parent.session_of(header.sender, header.session)
+        session = self._members.session_of(header.sender, header.session)
         if session is None:  # its stream broke, or this coordinator has begun anew: the device joins again by itself
             raise TransportError(f"upload by {header.sender[:80]!r}: no such session; join first, then send again")
         return session
@@ -158,9 +162,9 @@ class FleetService(FleetServicer):
         try:
             async for message in requests:
                 value = stream_wire.request_value(message)
-                self._parent.receive(session, value)
+                self._members.receive(session, value)
                 if isinstance(value, Heartbeat):
-                    session.send(value)  # so that the other side knows that somebody is here, too
+                    session.send(value)  # so that the member knows that its parent is alive, too
         finally:
             session.close()
 

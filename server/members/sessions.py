@@ -1,4 +1,4 @@
-"""One end of a conversation: who it is, and how to send to it, on a stream of its own or through an edge."""
+"""A member's session at its parent: its name, and how to send to it, on a stream of its own or through an edge."""
 
 import asyncio
 import secrets
@@ -19,8 +19,8 @@ class Session:
 
     join: Join
     token: str = field(default_factory=lambda: secrets.token_hex(16))
-    identity: Identity | None = None  # that its certificate gives; None without TLS
-    fault: FedcoreError | None = None  # why its stream is cut off: the last thing the peer hears
+    identity: Identity | None = None  # from its certificate; None without TLS
+    fault: FedcoreError | None = None  # why its stream is cut off: the last thing the peer is sent
     outbox: asyncio.Queue[AnyDownward | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -30,6 +30,11 @@ class Session:
     def name(self) -> str:
         """The name it joined under."""
         return self.join.name
+
+    @property
+    def serial(self) -> str:
+        """The serial number of its certificate in hexadecimal digits; empty without TLS."""
+        return "" if self.identity is None else f"{self.identity.serial:x}"
 
     @property
     def stream(self) -> "Session":
@@ -62,9 +67,9 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class RelayedSession:
-    """A device below an edge: what is said to it goes down the edge's stream, with its name on it.
+    """A device below an edge: what is sent to it goes down the edge's stream, with its name on it.
 
-    Only joining and parting travel this way. Work goes in shares, answers to updates are the edge's own.
+    Only welcomes and goodbyes travel this way. Work goes in shares, and an edge answers updates itself.
     """
 
     join: Join
@@ -78,7 +83,7 @@ class RelayedSession:
         return self.join.name
 
     def send(self, message: Downward) -> None:
-        """Say it through the edge; raises TypeError for what an edge says by itself."""
+        """Send through the edge; raises TypeError for a message that an edge makes itself."""
         match message:
             case Welcome():
                 self.stream.send(LeafJoined(device=self.name, welcome=message))

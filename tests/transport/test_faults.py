@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fedcore.transport.link
-import fedcore.transport.membership
+import fedcore.transport.parent_connection
 from fedcore.core.codec.chain import encode
 from fedcore.core.errors import TransportError
 from fedcore.core.model.geometry import Geometry
@@ -197,7 +197,7 @@ async def test_a_member_leaves_a_parent_that_swallows_everything(
     beats = {"grpc.keepalive_time_ms": 400, "grpc.http2.ping_timeout_ms": 400}
     options = [(key, beats.get(key, value)) for key, value in fedcore.transport.link.CHANNEL_OPTIONS]
     monkeypatch.setattr(fedcore.transport.link, "CHANNEL_OPTIONS", options)
-    monkeypatch.setattr(fedcore.transport.membership, "AGAIN_S", 0.5)
+    monkeypatch.setattr(fedcore.transport.parent_connection, "AGAIN_S", 0.5)
     dead, sibling = proxies
     device = device_behind(f"{dead.address},{sibling.address}", model, tmp_path)
     begun: list[float] = []

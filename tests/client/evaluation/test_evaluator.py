@@ -30,7 +30,7 @@ from fedcore.protos.values import (
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from tests.client.conftest import WELCOME, FakeLink, FakeStream, broken, inside
 from tests.fake_device import FakeDevice, open_link
 from tests.tiny_run import PATIENCE_S, serving, write_model
@@ -227,14 +227,14 @@ async def test_a_whole_run_is_measured_and_exported(tmp_path: Path) -> None:
                 labels=("a",),
             )
 
-        member = Membership(
+        connection = ParentConnection(
             link=link,
             make_join=make_join,
             on_welcome=bench.evaluator.welcome,
             on_message=bench.evaluator.message,
             say=lambda _: None,
         )
-        watching = asyncio.ensure_future(member.run())
+        watching = asyncio.ensure_future(connection.run())
         await served.until("joined")
         devices = [
             FakeDevice(

@@ -259,7 +259,7 @@ async def test_many_rounds_leave_nothing_behind(
         serving(tmp_path / "run", tiny.folder, settings) as served,
         edging(tmp_path, "north", [served.address]) as north,
     ):
-        assert edges[0]._seats.find("ada") is None
+        assert edges[0].membership.sessions.find("ada") is None
         devices = [tiny.device(served, name, tmp_path / "devices", inline=name == "bob") for name in NAMES[:3]]
         for device in devices:
             device.lead_to(north.address)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import fedcore.transport.membership as module
+import fedcore.transport.parent_connection as module
 from tests.fault_proxy import proxying
 from tests.server.conftest import TinyModel
 from tests.tiny_edge import edging

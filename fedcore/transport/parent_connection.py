@@ -1,8 +1,8 @@
-"""Staying a member: join, keep the lease, come back after every interruption, until the run is over.
+"""Stay connected to one of several parents: join, keep the lease, come back after every interruption, to the end.
 
-Where there are several targets, one that cannot be reached is left for the next at once; only after a pass over all of
-them is there a pause, twice as long every time. A target whose stream broke is tried once more, for it may have been
-the connection alone. So a member whose parent has died sits elsewhere within seconds.
+With several targets, a target that cannot be reached is left for the next one at once; a pause follows only after a
+pass over all of them, and doubles every time. A target whose stream broke is tried once more first, because the
+connection alone may have failed. So a client whose parent has died has another parent within seconds.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LEAST_SILENCE_S = 5.0  # however short the lease: a busy machine may hold both s
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 AGAIN_S = 2.0  # for a target whose stream broke, where there are others; alive, it takes a fraction of this
-SHORT_SEAT_S = 1.0  # who lost a seat sooner tries the next target first
+SHORT_STAY_S = 1.0  # a client that lost its parent sooner than this tries the next target first
 
 MakeJoin = Callable[[], Awaitable[Join]]
 OnWelcome = Callable[[Welcome, Stream], Awaitable[None]]
@@ -29,8 +29,8 @@ OnMessage = Callable[[AnyDownward, Stream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """Holds one member's place in a run. `reconnect_s` bounds how long it tries to come back."""
+class ParentConnection:
+    """Keeps one client connected to a parent. `reconnect_s` bounds how long it tries to come back."""
 
     link: Link
     make_join: MakeJoin
@@ -47,15 +47,15 @@ class Membership:
         """
         search = _Search(targets=len(self.link.targets), since_s=_now_s())
         while True:
-            seat = _Seat()
+            attempt = _Attempt()
             try:
-                reason = await self._once(seat, search.limit_s(self.link))
+                reason = await self._once(attempt, search.limit_s(self.link))
                 if reason is not None:
                     return reason
-                search = search.after(seat)
+                search = search.after(attempt)
                 self.say("connection closed by the coordinator; coming back")
             except TransportError as error:
-                search = search.after(seat)
+                search = search.after(attempt)
                 if search.given_up(self.reconnect_s):
                     raise TransportError(
                         f"{error}; gave up after {self.reconnect_s:g} s: is the coordinator running and reachable?"
@@ -65,7 +65,7 @@ class Membership:
                 await self.link.switch()
             await asyncio.sleep(search.pause_s)
 
-    async def _once(self, seat: "_Seat", limit_s: float) -> str | None:
+    async def _once(self, attempt: "_Attempt", limit_s: float) -> str | None:
         join = await self.make_join()
         async with self.link.connect() as stream:
             welcome = await self._welcomed(join, stream, limit_s)
@@ -73,14 +73,14 @@ class Membership:
                 return None
             if not isinstance(welcome, Welcome):
                 raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
-            seat.since_s = _now_s()
+            attempt.since_s = _now_s()
             await self.on_welcome(welcome, stream)
             beside = [asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))]
             if welcome.answers_beats:
                 limit_s = max(LEAST_SILENCE_S, SILENT_SHARE * welcome.lease_s)
-                beside.append(asyncio.create_task(_watch(self.link, stream, seat, limit_s)))
+                beside.append(asyncio.create_task(_watch(self.link, stream, attempt, limit_s)))
             try:
-                return await self._serve(stream, seat)
+                return await self._serve(stream, attempt)
             finally:
                 for task in beside:
                     task.cancel()
@@ -94,11 +94,11 @@ class Membership:
         except TimeoutError:
             raise TransportError(f"{self.link.target}: no answer to the join for {limit_s:g} s") from None
 
-    async def _serve(self, stream: Stream, seat: "_Seat") -> str | None:
+    async def _serve(self, stream: Stream, attempt: "_Attempt") -> str | None:
         while True:
-            seat.listens_since_s = _now_s()
+            attempt.listens_since_s = _now_s()
             message = await stream.receive()
-            seat.listens_since_s = None
+            attempt.listens_since_s = None
             if message is None:
                 return None
             if isinstance(message, Goodbye):
@@ -108,26 +108,28 @@ class Membership:
 
 
 @dataclass(slots=True)
-class _Seat:
-    since_s: float | None = None  # of its welcome
-    listens_since_s: float | None = None  # None while a message is being dealt with: nobody hears meanwhile
+class _Attempt:
+    """One connection to one target, and what came of it."""
+
+    since_s: float | None = None  # of its welcome; None while there was none
+    listens_since_s: float | None = None  # None while a message is being dealt with: nothing is read meanwhile
     hung: bool = False  # its parent was silent for too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """Looking for a seat: since when, and how many tries in a row have failed."""
+    """A search for a parent: since when, and how many tries in a row have failed."""
 
     targets: int
     since_s: float
     tries: int = 0
-    again: bool = False  # the target whose stream broke comes first
+    again: bool = False  # the target whose stream broke is tried first
 
-    def after(self, seat: _Seat) -> "_Search":
-        """The search once a try has ended: a new one where it had brought a seat."""
-        if seat.since_s is None:
+    def after(self, attempt: _Attempt) -> "_Search":
+        """The search after a try: a new one if the try had brought a welcome."""
+        if attempt.since_s is None:
             return replace(self, tries=self.tries + 1, again=False)
-        again = self.targets == 1 or (_now_s() - seat.since_s >= SHORT_SEAT_S and not seat.hung)
+        again = self.targets == 1 or (_now_s() - attempt.since_s >= SHORT_STAY_S and not attempt.hung)
         return _Search(targets=self.targets, since_s=_now_s(), again=again)
 
     @property
@@ -154,14 +156,14 @@ async def _beat(stream: Stream, interval_s: float) -> None:
             await stream.send(Heartbeat())
 
 
-async def _watch(link: Link, stream: Stream, seat: _Seat, limit_s: float) -> None:
-    """Give a stream up whose parent hangs: its kernel may still answer for it."""
+async def _watch(link: Link, stream: Stream, attempt: _Attempt, limit_s: float) -> None:
+    """Give up a stream whose parent hangs: the parent's kernel may still answer for it."""
     while True:
         left_s = limit_s
-        if seat.listens_since_s is not None:
-            left_s += max(link.heard_s, seat.listens_since_s) - _now_s()
+        if attempt.listens_since_s is not None:
+            left_s += max(link.heard_s, attempt.listens_since_s) - _now_s()
         if left_s <= 0:
-            seat.hung = True
+            attempt.hung = True
             stream.give_up()
             return
         await asyncio.sleep(left_s)

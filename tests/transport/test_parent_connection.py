@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import fedcore.transport.membership as module
+import fedcore.transport.parent_connection as module
 from fedcore.core.errors import CertificateError, FedcoreError, JoinRefused, ProtocolError, TransportError
 from fedcore.protos.values import Downward, Goodbye, Heartbeat, RoundClosed, Welcome
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from tests.client.conftest import WELCOME, broken
 from tests.tiny_run import PATIENCE_S
 
@@ -91,7 +91,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
 
 
-def member(link: ScriptedLink, seen: Watched, *, reconnect_s: float = 0.15) -> Membership:
+def member(link: ScriptedLink, seen: Watched, *, reconnect_s: float = 0.15) -> ParentConnection:
     async def make_join() -> Any:
         return "join"
 
@@ -101,7 +101,7 @@ def member(link: ScriptedLink, seen: Watched, *, reconnect_s: float = 0.15) -> M
     async def message(message: Downward, stream: Any) -> None:
         seen.messages.append(message)
 
-    return Membership(
+    return ParentConnection(
         link=link,  # type: ignore[arg-type]
         make_join=make_join,
         on_welcome=welcome,
@@ -217,7 +217,7 @@ async def test_there_is_a_pause_after_every_pass_and_it_doubles(monkeypatch: pyt
 
 
 async def test_a_target_whose_stream_broke_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHORT_SEAT_S", 0.01)
+    monkeypatch.setattr(module, "SHORT_STAY_S", 0.01)
     for interruption in (broken(), None):
         reason, link, _ = await run([WELCOME, 0.02, interruption], [broken()], HOME, targets=THREE)
         assert reason == "done" and link.tried == ["a:1", "a:1", "b:1"]
@@ -229,7 +229,7 @@ async def test_a_seat_lost_at_once_is_none() -> None:
 
 
 async def test_a_dead_target_that_swallows_everything_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHORT_SEAT_S", 0.01)
+    monkeypatch.setattr(module, "SHORT_STAY_S", 0.01)
     monkeypatch.setattr(module, "AGAIN_S", 0.02)
     monkeypatch.setattr(Settings, "silence_s", 60.0)
     loop = asyncio.get_running_loop()

@@ -1,0 +1,64 @@
+"""What one parent adds to the membership that all parents share: the answers it gives, and what it hears."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fedcore.core.errors import FedcoreError
+from fedcore.protos.tier_values import AnyUpward
+from fedcore.protos.values import Join, Newcomer, RunDescription, Welcome
+from fedcore.server.members.sessions import AnySession, Session
+from fedcore.storage.pki.revocation import RevocationList
+
+
+class Cause(StrEnum):
+    """Why a session ended."""
+
+    LEFT = "left"  # its stream closed, its lease ran out, or the edge above it left
+    REVOKED = "revoked"  # its certificate was revoked
+    REPLACED = "replaced"  # a newer session of its name was admitted
+    DISMISSED = "dismissed"  # the tier above ended it, and so knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """The end of a session. `lost`: nothing more will come of the work it was at."""
+
+    cause: Cause
+    lost: bool = False
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+def _without_edges(joining: Coroutine[Any, Any, None]) -> None:
+    joining.close()
+    raise RuntimeError("a device joined below an edge; a parent that admits edges must give `spawn`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipHooks:
+    """The callables of one parent. All run on the event loop; only `describe` and `admit` may wait, and may raise.
+
+    `describe` says what a newcomer must know (with the shard that it asks for) and which blobs it will fetch: bytes by
+    blob id. `admit` decides about a newcomer, or asks the tier above, and returns its welcome, without a session token;
+    `withdrawn` hears of a newcomer that was admitted and then got no session after all, `refused` of one that may not
+    join. Between `arrived` and the one `departed` of a session come `alive`, for every message and every part of
+    an upload, and `message`, for every message that is not about membership. `evicted` comes before the departure of a
+    session whose certificate was revoked.
+    """
+
+    describe: Callable[[Newcomer], Awaitable[tuple[RunDescription, Mapping[str, int]]]]
+    admit: Callable[[Join], Awaitable[Welcome]]
+    arrived: Callable[[AnySession], None]
+    departed: Callable[[AnySession, Departure], None]
+    alive: Callable[[Session], None]
+    message: Callable[[Session, AnyUpward], None]
+    evicted: Callable[[AnySession], None]
+    revocations_refused: Callable[[str], None]  # why a list of revoked certificates cannot be used
+    revocations_changed: Callable[[RevocationList], None] = _ignore  # the list in force from now on
+    withdrawn: Callable[[Join], None] = _ignore
+    refused: Callable[[str, FedcoreError], None] = _ignore  # by name
+    spawn: Callable[[Coroutine[Any, Any, None]], None] = _without_edges  # runs the join of a device below an edge
