@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
+from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
 from fedcore.core.rounds.tier.state import PartialId, TierState, Word
@@ -51,7 +52,21 @@ class EdgeRounds:
     ) -> None:
         """Wire up; nothing happens before the first share."""
         self.works: dict[str, Work] = {}
-        self.machine = TierState(number=number)
+        self._shell: RoundShell[TierState, events.Event, commands.Command] = RoundShell(
+            TierState(number=number),
+            step,
+            commands=commands.Command,
+            table=(
+                together(commands.Push, self._push),
+                in_order(commands.Hold, self._hold),
+                in_order(commands.HoldPart, self._hold_part),
+                in_order(commands.Acknowledge, self._acknowledge),
+                in_order(commands.AnswerChild, self._answer_child),
+                in_order(commands.Send, lambda order: self._flights.begin(order)),
+                in_order(commands.SendAgain, lambda order: self._flights.again(order.number)),
+                in_order(commands.Forget, self._forget),
+            ),
+        )
         self._engine, self._uplink, self._cache = engine, uplink, cache
         self._seats, self._edges, self._tasks = seats, edges, tasks
         self._say, self._notes, self._clock = say, notes, clock
@@ -65,6 +80,11 @@ class EdgeRounds:
         self._shares: asyncio.Queue[RoundShare] = asyncio.Queue()
         self._ticking: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
+
+    @property
+    def machine(self) -> TierState:
+        """What the tier machine knows now."""
+        return self._shell.state
 
     def shared(self, share: RoundShare) -> None:
         """The tier above has handed out work; taken in by `take_shares`, in order."""
@@ -93,39 +113,29 @@ class EdgeRounds:
 
     def feed(self, event: events.Event) -> None:
         """Tell the machine what happened, and do what it asks for."""
-        self.machine, orders = step(self.machine, event)
-        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
-        for order in orders:
-            self._obey(order)
-        if pushes:
-            self._push(pushes)
+        self._shell.feed(event)
 
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Push():
-                pass  # all of a step's together
-            case commands.Hold():
-                self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
-            case commands.HoldPart():
-                self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
-            case commands.Acknowledge():
-                session = self._seats.find(order.device)
-                if isinstance(session, Session):
-                    session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
-            case commands.AnswerChild():
-                child = self._edges.find(order.part.child)
-                if child is not None:
-                    verdict = Verdict(str(order.word))
-                    number, devices = order.part.number, order.devices
-                    child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
-                self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
-            case commands.Send():
-                self._flights.begin(order)
-            case commands.SendAgain():
-                self._flights.again(order.number)
-            case commands.Forget():
-                self._flights.forget()
-                self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
+    def _hold(self, order: commands.Hold) -> None:
+        self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
+
+    def _hold_part(self, order: commands.HoldPart) -> None:
+        self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
+
+    def _acknowledge(self, order: commands.Acknowledge) -> None:
+        session = self._seats.find(order.device)
+        if isinstance(session, Session):  # a child edge answers its devices itself
+            session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
+
+    def _answer_child(self, order: commands.AnswerChild) -> None:
+        child, number = self._edges.find(order.part.child), order.part.number
+        if child is not None:
+            verdict = Verdict(str(order.word))
+            child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=order.devices))
+        self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
+
+    def _forget(self, order: commands.Forget) -> None:
+        self._flights.forget()
+        self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
 
     async def take_shares(self) -> None:
         """Take shares in one after the other: a later one never overtakes the blobs of an earlier one."""
@@ -191,10 +201,11 @@ class EdgeRounds:
             self._say(f"cannot bring a blob ahead: {error}")
         self._uplink.tell(Holding(blobs=self._cache.held()))
 
-    def _push(self, devices: list[str]) -> None:
+    def _push(self, pushes: Sequence[commands.Push]) -> None:
+        """Hand assignments on; those for devices below one child edge together."""
         below: dict[Session, dict[str, Work]] = {}
         now_s = self._clock()
-        for device in devices:
+        for device in (order.device for order in pushes):
             session = self._seats.find(device)
             work = self.works[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost

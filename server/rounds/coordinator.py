@@ -82,7 +82,7 @@ class Coordinator:
         self._seats = SessionRegistry()
         self._edges = EdgeRegistry()
         self._driver = RoundDriver(
-            machine=machine,
+            state=machine,
             seats=self._seats,
             edges=self._edges,
             desk=self.desk,
