@@ -41,9 +41,9 @@ from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine, Turned
 from fedcore.server.process.collector import collect_seldom
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
-from fedcore.storage.blobs.store import BlobStore
 from fedcore.strategies.table import make_strategy
 
 REGISTERED, COHORT = 10_000, 1_000
@@ -255,21 +255,12 @@ def _coordinator(place: Path, rounds: int, watch: Stopwatch) -> Coordinator:
     config, folder = _config(rounds), RunFolder(place)
     strategy = make_strategy(config, GEOMETRY, HEAD)
     untrained = {name: np.zeros(shape, dtype=np.float32) for name, shape in strategy.spec.shapes().items()}
-    ledger = Ledger.create(folder.ledger, run_id="overhead", config_toml="", fingerprint="none")
+    run = Run.create(folder, config, place, base_model="none")
+    run.open_log()
     folder.globals.mkdir()
-    engine = make_engine(
-        config=config,
-        model=place,
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger),
-        strategy=strategy,
-        untrained=untrained,
-    )
+    engine = make_engine(run, LABELS, strategy=strategy, untrained=untrained)
     engine.strategy = watch.watching(strategy, {"plan": "plan", "close": "close"})
-    engine.ledger = cast(Ledger, watch.watching(ledger, {"commit_turn": "commit", "note": "commit"}))
+    engine.ledger = cast(Ledger, watch.watching(run.ledger, {"commit_turn": "commit", "note": "commit"}))
     engine.log = cast(RunLog, watch.watching(engine.log, {"turn": "turn's log"}))
     profiles = {
         name: DeviceProfile(

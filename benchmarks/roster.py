@@ -36,10 +36,9 @@ from fedcore.protos.convert.tier import partial_to_pb
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
 from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
-from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import outcome_record, round_record
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.turn_record import TurnRecord
 from fedcore.strategies.policy.sampler import sample_cohort
 from fedcore.strategies.table import make_strategy
@@ -74,9 +73,7 @@ class Fleet:
     machine: RoundState
     strategy: Strategy
     state: Json
-    folder: RunFolder
-    ledger: Ledger
-    log: RunLog
+    run: Run
     round: int = 0
     leaf_bytes: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -113,7 +110,8 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
     geometry = geometry_from_config(MINILM)
     committed = {each.name: [geometry.head_units, geometry.ffn] for each in profiles}
     folder = RunFolder.create("fleet", base=root)
-    ledger = Ledger.create(folder.ledger, run_id="roster", config_toml="", fingerprint="")
+    run = Run.create(folder, config, folder.root, base_model="none")
+    run.open_log()
     member = {profiles[0].name: Member(pushed_at_s=0.0)}  # one is pending: the round stays open
     machine = RoundState(policy=POLICY, phase=Phase.OPEN, sessions=sessions, connected=registered, wake_at_s=600.0)
     return Fleet(
@@ -121,9 +119,7 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
         machine=machine.with_members(member),
         strategy=strategy,
         state=strategy.start() | {"committed": committed},
-        folder=folder,
-        ledger=ledger,
-        log=RunLog(folder, ledger),
+        run=run,
     )
 
 
@@ -134,12 +130,11 @@ def measure(registered: int, cohort: int, repeats: int) -> dict[str, Any]:
         _membership(fleet, cohort, repeats)
         for _ in range(repeats):
             _round(fleet, cohort)
-        before = fleet.folder.events.stat().st_size
+        before = fleet.run.folder.events.stat().st_size
         _join_event(fleet)
-        joined_bytes = fleet.folder.events.stat().st_size - before
+        joined_bytes = fleet.run.folder.events.stat().st_size - before
         sizes = _sizes(fleet, cohort * repeats, before)
-        fleet.log.close()
-        fleet.ledger.close()
+        fleet.run.close()
     times = {f"{what}_s": fleet.median_s(what) for what in fleet.seconds}
     last = {"leaf_bytes": fleet.leaf_bytes, "joined_event_bytes": joined_bytes}
     return {"registered": registered, "cohort": cohort, **times, **sizes, **last}
@@ -181,10 +176,10 @@ def _round(fleet: Fleet, cohort: int) -> None:
     each = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 
     def write() -> None:
-        fleet.log.events("pushed", each)
+        fleet.run.log.events("pushed", each)
         for fields in each:
-            fleet.log.event("accepted", **fields)
-        fleet.log.turn(lines, rows)
+            fleet.run.log.event("accepted", **fields)
+        fleet.run.log.turn(lines, rows)
 
     fleet.timed("log", write)
     turn = TurnRecord(
@@ -197,7 +192,7 @@ def _round(fleet: Fleet, cohort: int) -> None:
         next_round=fleet.round + 1,
         assignments=tuple(_planned(each) for each in plan.assignments),
     )
-    fleet.timed("commit", lambda: fleet.ledger.commit_turn(turn))
+    fleet.timed("commit", lambda: fleet.run.ledger.commit_turn(turn))
     fleet.state = after
 
 
@@ -281,12 +276,12 @@ def _join_event(fleet: Fleet) -> None:
         max_length=64,
         labels=("0", "1"),
     )
-    fleet.log.joined(join, via="edge-000")
+    fleet.run.log.joined(join, via="edge-000")
 
 
 def _sizes(fleet: Fleet, client_rounds: int, events_bytes: int) -> dict[str, float]:
     """Bytes per client-round of text files and ledger, and of the strategy's state per registered device."""
-    with closing(sqlite3.connect(fleet.folder.ledger)) as ledger:
+    with closing(sqlite3.connect(fleet.run.folder.ledger)) as ledger:
         (state,) = ledger.execute("SELECT length(strategy_state) FROM head").fetchone()
         (rounds,) = ledger.execute(
             "SELECT sum(length(result) + length(outcomes) + length(report)) FROM rounds"
@@ -294,7 +289,7 @@ def _sizes(fleet: Fleet, client_rounds: int, events_bytes: int) -> dict[str, flo
         (plans,) = ledger.execute("SELECT sum(length(assignments)) FROM plans").fetchone()
     return {
         "event_bytes_per_client_round": events_bytes / client_rounds,
-        "row_bytes_per_client_round": fleet.folder.rounds.stat().st_size / client_rounds,
+        "row_bytes_per_client_round": fleet.run.folder.rounds.stat().st_size / client_rounds,
         "ledger_bytes_per_client_round": (rounds + plans) / client_rounds,
         "state_bytes_per_device": state / len(fleet.profiles),
     }

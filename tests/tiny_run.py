@@ -24,8 +24,9 @@ from fedcore.protos.values import Work
 from fedcore.server.observe.metrics import RunMetrics
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import ServeOptions, new_run, reopen_run, serve
+from fedcore.server.serve import ServeOptions, serve
 from fedcore.storage.pki.certificates import TlsMaterial
 
 PHASE_S = 2.0**-10  # of every phase a fake device reports: little enough to fit into any round
@@ -200,10 +201,7 @@ def begin(
     await_evaluator: bool = False,
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
-    if resume:
-        ledger, config = reopen_run(folder, model)
-    else:
-        ledger = new_run(folder, config, model)
+    run = Run.resume(folder, model) if resume else Run.create(folder, config, model)
     said: list[str] = []
 
     def say(text: str) -> None:
@@ -211,7 +209,6 @@ def begin(
         listening.set()  # its first words are where it listens
 
     options = ServeOptions(
-        model=model,
         tls=tls,
         reference=False,
         say=say,
@@ -221,8 +218,8 @@ def begin(
         enrol=enrol,
         await_evaluator=await_evaluator,
     )
-    task = asyncio.ensure_future(serve(folder, config, ledger, options))
-    return Served(folder=folder, config=config, task=task, said=said)
+    task = asyncio.ensure_future(serve(run, options))
+    return Served(folder=folder, config=run.config, task=task, said=said)
 
 
 @asynccontextmanager

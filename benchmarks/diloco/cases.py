@@ -7,8 +7,8 @@ from pathlib import Path
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run
 from fedcore.simulation.run import simulate
 from fedcore.simulation.setup import set_scene
 
@@ -124,7 +124,7 @@ def simulated(case: Case, overrides: tuple[str, ...] = ()) -> list[Point]:
     with tempfile.TemporaryDirectory() as place:
         scene = set_scene(case.config(overrides))
         folder = RunFolder.create("run", base=Path(place))
-        return points(simulate(scene, folder, new_run(folder, scene.config, scene.model)))
+        return points(simulate(scene, Run.create(folder, scene.config, scene.model)))
 
 
 def points(summary: Json) -> list[Point]:

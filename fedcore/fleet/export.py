@@ -10,7 +10,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
-from fedcore.server.aggregate.assemble import stored_run
+from fedcore.server.aggregate.assemble import read_snapshot
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.model_source import model_folder
 
@@ -28,8 +28,8 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
     config = parse_config(folder.config.read_text())
     model = model_folder(config.model.path)
-    held = stored_run(folder, config, model)
-    keep_set = _keep_set(held.strategy, held.state, request, [each.name for each in config.classes])
+    snapshot = read_snapshot(folder, config, model)
+    keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
     # Only now: torch takes seconds, and mistakes shall be told at once.
     from fedcore.client.evaluation.judge import merged_model
     from fedcore.client.training.trainer import ModelSource
@@ -37,16 +37,16 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
 
     source = ModelSource(
         folder=model,
-        labels=held.labels,
+        labels=snapshot.labels,
         head=config.model.head,
         dtype=config.model.dtype,
         max_length=config.model.max_length,
-        targets=held.strategy.spec.targets,
+        targets=snapshot.strategy.spec.targets,
     )
-    classifier = merged_model(source, held.tensors, lambda _: keep_set, config.training.lora_scale)
+    classifier = merged_model(source, snapshot.tensors, lambda _: keep_set, config.training.lora_scale)
     report = export_classifier(classifier, request.out, model, None)
     return {
-        "sparsity": keep_set.sparsity(held.strategy.spec.geometry),
+        "sparsity": keep_set.sparsity(snapshot.strategy.spec.geometry),
         "parameters": report.parameters,
         "size_bytes": report.size_bytes,
         "out": str(request.out),

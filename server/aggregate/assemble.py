@@ -19,10 +19,9 @@ from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
 from fedcore.server.aggregate.global_model import GlobalModel
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.turn_record import LedgerState
-from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import read_config
 from fedcore.storage.models.magnitudes import weight_magnitudes
 from fedcore.storage.models.tensor_file import read_tensor, tensor_index
@@ -30,8 +29,8 @@ from fedcore.strategies.table import make_strategy, resolve_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRun:
-    """A run as its folder holds it: strategy and state after the last closed round, and the global adapter."""
+class RunSnapshot:
+    """What a run folder says of its model: strategy and state after the last closed round, and the global adapter."""
 
     labels: tuple[str, ...]
     strategy: Strategy
@@ -40,23 +39,19 @@ class StoredRun:
 
 
 def make_engine(
-    *,
-    config: Config,
-    model: Path,
+    run: Run,
     labels: tuple[str, ...],
-    folder: RunFolder,
-    blobs: BlobStore,
-    ledger: Ledger,
-    log: RunLog,
+    *,
     strategy: Strategy | None = None,
     untrained: Tensors | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
     """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably.
 
-    `strategy` and the `untrained` adapter follow from `config` and `model` unless given; where both are, `model` is not
-    read. `clock` times arithmetic and disk, for figures only.
+    The log of `run` is open. `strategy` and the `untrained` adapter follow from its configuration and base model unless
+    given; where both are, the model is not read. `clock` times arithmetic and disk, for figures only.
     """
+    config, model, folder, ledger, blobs = run.config, run.model, run.folder, run.ledger, run.blobs
     strategy = _strategy(config, model, labels) if strategy is None else strategy
     config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
     committed = ledger.load()
@@ -76,7 +71,7 @@ def make_engine(
         strategy=strategy,
         blobs=blobs,
         ledger=ledger,
-        log=log,
+        log=run.log,
         state=strategy.start() if committed.strategy_state is None else committed.strategy_state,
         model=GlobalModel(
             spec=strategy.spec,
@@ -98,7 +93,7 @@ def make_engine(
     )
 
 
-def stored_run(folder: RunFolder, config: Config, model: Path) -> StoredRun:
+def read_snapshot(folder: RunFolder, config: Config, model: Path) -> RunSnapshot:
     """Read a run that is not being served; raises RunError where no round has closed yet."""
     ledger = Ledger.open(folder.ledger, read_only=True)
     try:
@@ -109,7 +104,7 @@ def stored_run(folder: RunFolder, config: Config, model: Path) -> StoredRun:
     if committed.strategy_state is None or not round_index:
         raise RunError(f"{folder.root} has no closed round yet; there is nothing to export")
     strategy = _strategy(config, model, committed.labels)
-    return StoredRun(
+    return RunSnapshot(
         labels=committed.labels,
         strategy=strategy,
         state=committed.strategy_state,

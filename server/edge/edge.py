@@ -110,7 +110,7 @@ class Edge:
         for session in self.membership.sessions:
             self._uplink.send(LeafJoin(join=session.join))
         self._send_blobs()
-        self._rounds.feed(events.Reconnected(now_s=self._clock()))
+        self._rounds.feed(events.UplinkRestored(now_s=self._clock()))
 
     def lost(self) -> None:
         """The stream to the tier above has closed. If it stays closed, members had better turn elsewhere."""
@@ -228,7 +228,7 @@ class Edge:
             return
         passed_on = self._rounds.machine.holds(session.name)  # its update is here: the device is not missed
         # What went down its stream may be lost; the root hands it out again.
-        self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
+        self._rounds.feed(events.DeviceLeft(device=session.name, now_s=self._clock()))
         if departure.cause in (Cause.LEFT, Cause.REVOKED):
             revoked = departure.cause is Cause.REVOKED
             self._uplink.send(LeafLeft(device=session.name, lost=departure.lost and not passed_on, revoked=revoked))

@@ -2,27 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
-from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
+from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
-from fedcore.core.rounds.tier.state import PartialId, TierState, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
 from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
+from fedcore.server.edge.share_contents import ShareContents, large_refs, shift_refs, unpack
 from fedcore.server.edge.submissions import EdgeSubmissions
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.server.rounds.edge_dispatch import filled, shares, shift_refs_of
+from fedcore.server.rounds.edge_dispatch import shares
 from fedcore.transport.link import Link
 
 CHILD_SHARE = 0.9  # of an edge's own time for a round, in which a child must have passed on what it holds
@@ -52,7 +52,21 @@ class EdgeRounds:
     ) -> None:
         """Wire up; nothing happens before the first share."""
         self.works: dict[str, Work] = {}
-        self.machine = TierState(number=number)
+        self._shell: RoundShell[TierState, events.Event, commands.Command] = RoundShell(
+            TierState(number=number),
+            step,
+            commands=commands.Command,
+            table=(
+                together(commands.Push, self._push),
+                in_order(commands.Fold, self._hold),
+                in_order(commands.MergePartial, self._hold_part),
+                in_order(commands.Acknowledge, self._acknowledge),
+                in_order(commands.AnswerChild, self._answer_child),
+                in_order(commands.Send, lambda order: self._flights.begin(order)),
+                in_order(commands.SendAgain, lambda order: self._flights.again(order.number)),
+                in_order(commands.Forget, self._forget),
+            ),
+        )
         self._engine, self._uplink, self._cache = engine, uplink, cache
         self._seats, self._edges, self._tasks = seats, edges, tasks
         self._say, self._notes, self._clock = say, notes, clock
@@ -67,6 +81,11 @@ class EdgeRounds:
         self._ticking: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
 
+    @property
+    def machine(self) -> TierState:
+        """What the tier machine knows now."""
+        return self._shell.state
+
     def shared(self, share: RoundShare) -> None:
         """The tier above has handed out work; taken in by `take_shares`, in order."""
         self._shares.put_nowait(share)
@@ -74,12 +93,16 @@ class EdgeRounds:
     def answered(self, verdict: PartialVerdict) -> None:
         """The tier above has answered a submission."""
         self._flights.landed(verdict.number)
-        word = Word(str(verdict.verdict))
-        self.feed(events.Answered(number=verdict.number, word=word, devices=verdict.devices, now_s=self._clock()))
+        decision = Decision(str(verdict.verdict))
+        self.feed(
+            events.SubmissionAnswered(
+                number=verdict.number, decision=decision, devices=verdict.devices, now_s=self._clock()
+            )
+        )
 
     def closed(self, number: int) -> None:
         """A round is durable at the root."""
-        self.feed(events.Closed(round=number, now_s=self._clock()))
+        self.feed(events.RoundClosed(round=number, now_s=self._clock()))
         _stop(self._closing)
         self._closing = self._tasks.later(CLOSING_S, lambda: self._tell_closed(number, {}))
 
@@ -94,39 +117,29 @@ class EdgeRounds:
 
     def feed(self, event: events.Event) -> None:
         """Tell the machine what happened, and do what it asks for."""
-        self.machine, orders = step(self.machine, event)
-        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
-        for order in orders:
-            self._obey(order)
-        if pushes:
-            self._push(pushes)
+        self._shell.feed(event)
 
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Push():
-                pass  # all of a step's together
-            case commands.Hold():
-                self._tasks.hand_over(self._engine.with_sum, RoundSum.fold, order.device, failing=_unsummed)
-            case commands.HoldPart():
-                self._tasks.hand_over(self._engine.with_sum, RoundSum.merge_partial, order.part, failing=_unsummed)
-            case commands.Acknowledge():
-                session = self._seats.find(order.device)
-                if isinstance(session, Session):
-                    session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
-            case commands.AnswerChild():
-                child = self._edges.find(order.part.child)
-                if child is not None:
-                    verdict = Verdict(str(order.word))
-                    number, devices = order.part.number, order.devices
-                    child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=devices))
-                self._tasks.hand_over(self._engine.with_sum, RoundSum.drop_partial, order.part, failing=_unsummed)
-            case commands.Send():
-                self._flights.begin(order)
-            case commands.SendAgain():
-                self._flights.again(order.number)
-            case commands.Forget():
-                self._flights.forget()
-                self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
+    def _hold(self, order: commands.Fold) -> None:
+        self._tasks.hand_over(self._engine.with_sum, RoundSum.fold, order.device, failing=_unsummed)
+
+    def _hold_part(self, order: commands.MergePartial) -> None:
+        self._tasks.hand_over(self._engine.with_sum, RoundSum.merge_partial, order.part, failing=_unsummed)
+
+    def _acknowledge(self, order: commands.Acknowledge) -> None:
+        session = self._seats.find(order.device)
+        if isinstance(session, Session):  # a child edge answers its devices itself
+            session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.decision))))
+
+    def _answer_child(self, order: commands.AnswerChild) -> None:
+        child, number = self._edges.find(order.part.child), order.part.number
+        if child is not None:
+            verdict = Verdict(str(order.decision))
+            child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=order.devices))
+        self._tasks.hand_over(self._engine.with_sum, RoundSum.drop_partial, order.part, failing=_unsummed)
+
+    def _forget(self, order: commands.Forget) -> None:
+        self._flights.forget()
+        self._tasks.hand_over(self._engine.forget, order.round, failing=_unsummed)
 
     async def take_shares(self) -> None:
         """Take shares in one after the other: a later one never overtakes the blobs of an earlier one."""
@@ -138,48 +151,60 @@ class EdgeRounds:
                 self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
 
     async def _take_share(self, share: RoundShare) -> None:
+        """Take one share in. Every step stands where it does for a reason:
+
+        1. Unpack. A share of a round that is behind us is of no use: its devices have newer work, or none.
+        2. Fetch what this edge reads itself. This may take seconds or fail, and until then nothing has changed: the
+           round before goes on, and a share that fails costs its own devices the round, nobody else.
+        3. End the round before, where this share begins another. Its uploads go before a device is pushed: the same
+           bytes may come again for the new round, and must not be deleted then.
+        4. Begin. The worker has the assignments, and the timer is set, before the machine is told: what the machine
+           asks for reaches devices at once, and the answer of the fastest finds both.
+        """
         if share.round < self.machine.round:
             return
-        small = {ref.id: ref.inline for ref in share.blobs}
-        if self._last_share is not None and self._last_share.round == share.round:
-            small = {ref.id: ref.inline for ref in self._last_share.blobs} | small
-            share = replace(
-                share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
-            )
-        works = {device: filled(work, small) for device, work in share.works}
-        refs = [ref for work in works.values() for ref in work.refs if not ref.inline]
-        before = [ref for work in self.works.values() for ref in work.refs if not ref.inline]
-        shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
-        self._cache.learn([*refs, *shifts])
-        for work in works.values():
-            if not work.kept.inline:
-                await self._cache.bring(work.kept.id)
-        if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
-            for ref in refs:
-                await self._cache.bring(ref.id)
+        contents = unpack(share, self._last_share)
+        await self._fetch(contents)
         if self.machine.round != share.round:
-            await self._tidy(share.round - 1)
-            _stop(self._closing)
-            self._tell_closed(share.round - 1, works)
-            self.works = {}
-            self._flights.forget()
-            self._cache.forget_all_but([*refs, *before, *shifts])
-        now_s = self._clock()
+            await self._end_round(share.round - 1, contents)
+        self._begin(contents)
+
+    async def _fetch(self, contents: ShareContents) -> None:
+        """Bring what is read here; what devices ask for is known from here on, and comes when one asks."""
+        self._cache.learn([*contents.large, *shift_refs((*contents.works.values(), *self.works.values()))])
+        for blob_id in contents.first:
+            await self._cache.bring(blob_id)
+
+    async def _end_round(self, number: int, contents: ShareContents) -> None:
+        """Forget round `number`, but for the blobs that a device may still be fetching of it."""
+        await self._tidy(number)
+        _stop(self._closing)  # what it would say is said now, to those whom the new round does not tell it
+        self._tell_closed(number, contents.works)
+        before, self.works = self.works, {}
+        self._flights.forget()
+        shifts = shift_refs((*contents.works.values(), *before.values()))
+        self._cache.forget_all_but([*contents.large, *large_refs(before.values()), *shifts])
+
+    def _begin(self, contents: ShareContents) -> None:
+        """Hand the assignments on, and then what has waited for them."""
+        share, works, now_s = contents.share, contents.works, self._clock()
         self._last_share = share
         self.works |= works
         self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
-        deadline_at_s = now_s + share.deadline_s
         _stop(self._ticking)
         self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
-        self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
+        deadline_at_s = now_s + share.deadline_s
+        self.feed(
+            events.ShareArrived(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s)
+        )
         early, self._early = self._early, {}
-        for part, submission in early.items():
+        for part, submission in early.items():  # of children that had their share of this round sooner
             self._tasks.spawn(self.take_part(part.child, submission))
-        self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
+        self._tasks.spawn(self._prefetch([ref.id for ref in contents.large]))  # last: devices' own requests come first
 
     async def _tidy(self, number: int) -> None:
-        """Delete what came for earlier rounds. Before anybody is pushed: the same bytes may come again, once only."""
-        self.feed(events.Closed(round=number, now_s=self._clock()))
+        """Delete what came for earlier rounds."""
+        self.feed(events.RoundClosed(round=number, now_s=self._clock()))
         spent = self._uploads | self._uploads_before
         self._uploads, self._uploads_before = set(), self._uploads
         await self._tasks.in_worker(self._engine.delete, spent)
@@ -192,14 +217,15 @@ class EdgeRounds:
             self._say(f"cannot bring a blob ahead: {error}")
         self._uplink.send(Holding(blobs=self._cache.held()))
 
-    def _push(self, devices: list[str]) -> None:
+    def _push(self, pushes: Sequence[commands.Push]) -> None:
+        """Hand assignments on; those for devices below one child edge together."""
         below: dict[Session, dict[str, Work]] = {}
         now_s = self._clock()
-        for device in devices:
+        for device in (order.device for order in pushes):
             session = self._seats.find(device)
             work = self.works[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
-                self.feed(events.Gone(device=device, now_s=now_s))
+                self.feed(events.DeviceLeft(device=device, now_s=now_s))
                 self._uplink.send(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[device] = work
@@ -227,13 +253,13 @@ class EdgeRounds:
         if number == self.machine.round:
             self._flights.arrived(device, self._clock())
         self._notes.event("accepted", device=device, round=number)
-        self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
+        self.feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
 
     def failed(self, device: str, number: int, message: str) -> None:
         """A device's part in the round does not count, and why."""
         if number == self.machine.round:
             self._flights.fault(device, message[:MAX_MESSAGE])
-        self.feed(events.Failed(device=device, round=number, now_s=self._clock()))
+        self.feed(events.AssignmentFailed(device=device, round=number, now_s=self._clock()))
 
     async def take_part(self, child: str, submission: PartialSubmission) -> None:
         """Verify a child's partial and have it counted, whole or not at all."""
@@ -256,7 +282,7 @@ class EdgeRounds:
                     self.failed(leaf.device, submission.round, f"through {child}: {text}")
             return
         self.feed(
-            events.PartArrived(
+            events.PartialArrived(
                 child=child,
                 number=submission.number,
                 round=submission.round,
@@ -279,7 +305,7 @@ class EdgeRounds:
         """The tier above does not take a submission's bytes any more: its round has closed, as a rule."""
         self._say(f"submission {number} was not taken: {message}")
         self._flights.landed(number)
-        self.feed(events.Answered(number=number, word=Word.LATE, now_s=self._clock()))
+        self.feed(events.SubmissionAnswered(number=number, decision=Decision.LATE, now_s=self._clock()))
 
     def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
         """Say that a round is durable to whom the next assignment will not say it."""

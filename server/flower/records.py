@@ -12,7 +12,7 @@ from fedcore.protos.convert.stream import request_from_bytes, response_to_bytes
 from fedcore.protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
 from fedcore.protos.tier_values import AnyUpward
 from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
-from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import payload
 
@@ -47,23 +47,23 @@ def said(content: RecordDict) -> AnyUpward:
     return request_from_bytes(messages[0])
 
 
-def submission(sent: UpdateSubmission, content: RecordDict, work: Work, run: FlowerRun) -> UpdateSubmission:
+def submission(sent: UpdateSubmission, content: RecordDict, work: Work, driver: FlowerDriver) -> UpdateSubmission:
     """Return what a device submitted with its payloads in the run's spool.
 
     Raises ProtocolError where one is missing or larger than the assignment allows, BlobCorrupt where it is another one.
     """
     arrays: ArrayRecord = content.array_records.get(BLOBS, ArrayRecord())
-    scores = None if sent.scores is None else _spooled(sent.scores, arrays, work, run)
-    return replace(sent, update=_spooled(sent.update, arrays, work, run), scores=scores)
+    scores = None if sent.scores is None else _spooled(sent.scores, arrays, work, driver)
+    return replace(sent, update=_spooled(sent.update, arrays, work, driver), scores=scores)
 
 
-def _spooled(ref: BlobRef, arrays: ArrayRecord, work: Work, run: FlowerRun) -> BlobRef:
+def _spooled(ref: BlobRef, arrays: ArrayRecord, work: Work, driver: FlowerDriver) -> BlobRef:
     array = arrays.get(ref.id)
     if array is None:
         raise ProtocolError(f"the payload {ref.name!r} is not in the reply; send it beside the message")
     if len(array.data) > work.max_upload_bytes:
         raise ProtocolError(f"{ref.name}: {len(array.data)} bytes, expected at most {work.max_upload_bytes}")
-    stored = run.stored(array.data, ref.name)
+    stored = driver.stored(array.data, ref.name)
     if stored.id != ref.id:
         raise BlobCorrupt(f"expected {ref.id}, the bytes that came are {stored.id}; send them again")
     return stored

@@ -13,7 +13,7 @@ from fedcore.protos.records import JOIN
 from fedcore.protos.values import Join, Role
 from fedcore.server.flower.records import join_content, said
 from fedcore.server.flower.replies import arrivals
-from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.round_driver import FlowerDriver
 
 ANSWER_S = 60.0  # for a node's join: it may have to start Python and read its rows
 TRIES = 3
@@ -23,7 +23,7 @@ TRIES = 3
 class Roster:
     """Lives as long as a ServerApp. A node that was refused, or keeps silent, is not asked again."""
 
-    run: FlowerRun
+    driver: FlowerDriver
     clock: Callable[[], float] = time.monotonic
     _nodes: dict[str, int] = field(default_factory=dict)  # by device
     _refused: dict[int, str] = field(default_factory=dict)  # node -> reason
@@ -47,22 +47,22 @@ class Roster:
         here = set(grid.get_node_ids())
         new = here - set(self._nodes.values()) - set(self._refused)
         joins = dict(self._asked(grid, sorted(new))) if new else {}
-        self.run.hold()  # asking took its time, and a round may be open already
+        self.driver.hold()  # asking took its time, and a round may be open already
         for device in [device for device, node in self._nodes.items() if node not in here]:
-            self.run.lost(device, "Flower lists its node no more")
+            self.driver.lost(device, "Flower lists its node no more")
             del self._nodes[device]
         for device in self._nodes:
-            self.run.alive(device)
+            self.driver.alive(device)
         if joins:
-            self.run.agree(sorted({label for join in joins.values() for label in join.labels}))
+            self.driver.agree(sorted({label for join in joins.values() for label in join.labels}))
         for node in sorted(
             joins, key=lambda node: joins[node].name
         ):  # the order is the same whatever Flower calls them
             self._seat(node, joins[node])
 
     def _asked(self, grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Join]]:
-        content = join_content(self.run.description)
-        limit_s = min(ANSWER_S, self.run.config.coordinator.join_deadline_s)
+        content = join_content(self.driver.description)
+        limit_s = min(ANSWER_S, self.driver.run.config.coordinator.join_deadline_s)
         messages = (Message(content, node, JOIN, ttl=limit_s) for node in nodes)
         silent = set(nodes)
         for node, reply in arrivals(grid, messages, self.clock() + limit_s, self.clock):
@@ -80,14 +80,14 @@ class Roster:
         try:
             if join.name in self._nodes:
                 raise JoinRefused(f"another node is the device {join.name}; give every node its own name")
-            self.run.join(join)
+            self.driver.join(join)
             self._nodes[join.name] = node
         except FedcoreError as error:
             self._refuse(node, str(error))
 
     def _refuse(self, node: int, reason: str) -> None:
         self._refused[node] = reason
-        self.run.log.event("refused", device=f"node {node}", message=reason)
+        self.driver.run.log.event("refused", device=f"node {node}", message=reason)
 
 
 def _join(reply: Message | None) -> Join:

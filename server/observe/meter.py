@@ -1,12 +1,22 @@
 """Counts the bytes of every gRPC message, in both directions, without touching the messages."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc import aio
 
+from fedcore.server.run.run_log import Observer
+
 Moved = Callable[[str, int], None]  # direction, "up" or "down", and bytes
+
+
+class Meter(Observer, Protocol):
+    """Hears of everything a run writes, and of the bytes its server moves; must not raise."""
+
+    def moved(self, direction: str, num_bytes: int) -> None:
+        """A message of `num_bytes` bytes went "up" or "down"."""
+        ...
 
 
 class MeterInterceptor(aio.ServerInterceptor):

@@ -71,7 +71,7 @@ class Coordinator:
         self._admission = Admission(description, on_labels=self._begin_engine, check_profile=self._check_profile)
         self.membership = Membership(self._hooks(), revocations)
         self._driver = RoundDriver(
-            machine=machine,
+            state=machine,
             seats=self.membership.sessions,
             edges=self.membership.edges,
             desk=self.desk,

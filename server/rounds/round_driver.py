@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import FedcoreError, RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
 from fedcore.core.rounds.result import RoundResult
+from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.state import RoundState
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict
@@ -31,7 +32,7 @@ EDGE_SHARE = 0.9  # of a round's deadline, in which an edge must have passed on 
 class RoundDriver:
     """Lives on the event loop. `ready` gives the engine, `on_closed` runs after every counted round."""
 
-    machine: RoundState
+    state: InitVar[RoundState]
     seats: SessionRegistry
     edges: EdgeRegistry
     desk: EvaluatorQueue
@@ -44,51 +45,44 @@ class RoundDriver:
     _merged: set[PartialId] = field(default_factory=set)  # of the open round
     _merged_before: set[PartialId] = field(default_factory=set)  # of the round before: their answers may have been lost
     _timer: asyncio.TimerHandle | None = None
+    _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
+
+    def __post_init__(self, state: RoundState) -> None:
+        """Say what is done for each command; a round that begins goes to its whole cohort together."""
+        self._shell = RoundShell(
+            state,
+            step,
+            commands=commands.Command,
+            table=(
+                in_order(commands.Turn, lambda order: self.tasks.spawn(self._turn(order))),
+                together(commands.Push, self._push),
+                in_order(commands.Accept, self._accept),
+                in_order(commands.AckDuplicate, self._ack_duplicate),
+                in_order(commands.RefuseLate, self._refuse_late),
+                in_order(commands.RefuseUnknown, self._refuse_unknown),
+                in_order(commands.AcceptPartial, self._accept_partial),
+                in_order(commands.RefuseOverlap, self._refuse_overlap),
+                in_order(commands.RefusePartial, self._refuse_closed),
+                in_order(commands.Fence, self._fence),
+                in_order(commands.WakeAt, self._wake_at),
+                in_order(commands.Pause, lambda order: self.tasks.end(RunError(order.reason))),
+                in_order(commands.Finish, lambda _: self.tasks.end("finished")),
+            ),
+        )
+
+    @property
+    def machine(self) -> RoundState:
+        """What the round machine knows now."""
+        return self._shell.state
 
     def feed(self, event: events.Event) -> None:
         """Tell the machine what happened, and do what it asks for."""
-        self.machine, orders = step(self.machine, event)
-        pushes = [order for order in orders if isinstance(order, commands.Push)]
-        for order in orders:
-            self._obey(order)
-        if pushes:
-            self._push(pushes)
+        self._shell.feed(event)
 
     def close(self) -> None:
         """No more wake-ups."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Turn():
-                self.tasks.spawn(self._turn(order))
-            case commands.Push():
-                pass  # all of a step's together
-            case commands.Accept():
-                self._accept(order.device, order.round)
-            case commands.AckDuplicate():
-                self.log.event("duplicate", device=order.device, round=order.round)
-                self._verdict(order.device, order.round, Verdict.ACCEPTED)
-            case commands.RefuseLate():
-                self.log.event("late", device=order.device, round=order.round)
-                self._verdict(order.device, order.round, Verdict.LATE, f"round {order.round} had closed")
-            case commands.RefuseUnknown():
-                self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
-            case commands.AcceptPartial():
-                self._accept_partial(order)
-            case commands.RefuseOverlap():
-                self._refuse_partial(order, Verdict.OVERLAP, order.devices)
-            case commands.RefusePartial():
-                self._refuse_partial(order, Verdict.LATE, message=f"round {order.round} is not open")
-            case commands.Fence():
-                self._fence(order)
-            case commands.WakeAt():
-                self._wake_at(order.at_s)
-            case commands.Pause():
-                self.tasks.end(RunError(order.reason))
-            case commands.Finish():
-                self.tasks.end("finished")
 
     def _push(self, pushes: Iterable[commands.Push]) -> None:
         """Send assignments down; those for devices below one edge together."""
@@ -117,9 +111,9 @@ class RoundDriver:
         if session is not None and self.seats.number(order.device) == order.epoch:
             session.close()
 
-    def _wake_at(self, at_s: float) -> None:
+    def _wake_at(self, order: commands.WakeAt) -> None:
         self.close()
-        delay = max(0.0, at_s - self.clock())
+        delay = max(0.0, order.at_s - self.clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
     def _tick(self) -> None:
@@ -182,13 +176,25 @@ class RoundDriver:
         self.log.event("rejected", device=device, round=number, message=text)
         self.feed(events.UpdateRefused(device=device, round=number, now_s=self.clock()))
 
-    def _accept(self, device: str, number: int) -> None:
+    def _accept(self, order: commands.Accept) -> None:
+        device, number = order.device, order.round
         # Not awaited: the worker works in order, so the fold comes before the close of its round.
         self.tasks.hand_over(
             self.ready().with_sum, RoundSum.fold, device, failing=lambda cause: _uncounted(device, number, cause)
         )
         self.log.event("accepted", device=device, round=number)
         self._verdict(device, number, Verdict.ACCEPTED)
+
+    def _ack_duplicate(self, order: commands.AckDuplicate) -> None:
+        self.log.event("duplicate", device=order.device, round=order.round)
+        self._verdict(order.device, order.round, Verdict.ACCEPTED)
+
+    def _refuse_late(self, order: commands.RefuseLate) -> None:
+        self.log.event("late", device=order.device, round=order.round)
+        self._verdict(order.device, order.round, Verdict.LATE, f"round {order.round} had closed")
+
+    def _refuse_unknown(self, order: commands.RefuseUnknown) -> None:
+        self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
 
     def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
         session = self.seats.find(device)
@@ -207,12 +213,7 @@ class RoundDriver:
             if not self._counts(part):
                 await self.tasks.in_worker(self.ready().with_sum, RoundSum.verify_partial, edge.name, submission)
         except Exception as error:  # as with an update: whatever its bytes do, the run goes on
-            text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
-            self.log.event("rejected", device=edge.name, round=number, message=text)
-            edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.REJECTED, message=text))
-            for leaf in submission.leaves:
-                if self._speaks_for(edge, leaf.device):
-                    self._rejected(leaf.device, number, f"through {edge.name}: {text}")
+            self._reject_partial(edge, submission, error)
             return
         if self._counts(part):  # its answer was lost on the way
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
@@ -222,9 +223,23 @@ class RoundDriver:
             events.PartialArrived(edge=edge.name, number=part.number, round=number, leaves=leaves, now_s=self.clock())
         )
         if self._counts(part):
-            for leaf in submission.leaves:
-                if not leaf.counted and self._speaks_for(edge, leaf.device):
-                    self.failed(leaf.device, AssignmentFailure(round=number, message=leaf.message))
+            self._report_failures(edge, submission)
+
+    def _reject_partial(self, edge: Session, submission: PartialSubmission, error: Exception) -> None:
+        """Tell the edge what is wrong with its partial; nobody in it has a part in the round any more."""
+        number = submission.round
+        text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
+        self.log.event("rejected", device=edge.name, round=number, message=text)
+        edge.send(PartialVerdict(round=number, number=submission.number, verdict=Verdict.REJECTED, message=text))
+        for leaf in submission.leaves:
+            if self._speaks_for(edge, leaf.device):
+                self._rejected(leaf.device, number, f"through {edge.name}: {text}")
+
+    def _report_failures(self, edge: Session, submission: PartialSubmission) -> None:
+        """Feed the failures that came with a partial, once it counts: a refused one comes again with them."""
+        for leaf in submission.leaves:
+            if not leaf.counted and self._speaks_for(edge, leaf.device):
+                self.failed(leaf.device, AssignmentFailure(round=submission.round, message=leaf.message))
 
     def _speaks_for(self, edge: Session, device: str) -> bool:
         """Whether an edge's word on a failure holds: not for a device that has another parent by now."""
@@ -246,6 +261,12 @@ class RoundDriver:
         for device in order.devices:
             self.log.event("accepted", device=device, round=order.round)
         self._answer(order, Verdict.ACCEPTED)
+
+    def _refuse_overlap(self, order: commands.RefuseOverlap) -> None:
+        self._refuse_partial(order, Verdict.OVERLAP, order.devices)
+
+    def _refuse_closed(self, order: commands.RefusePartial) -> None:
+        self._refuse_partial(order, Verdict.LATE, message=f"round {order.round} is not open")
 
     def _refuse_partial(
         self,

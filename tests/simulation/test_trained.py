@@ -9,8 +9,8 @@ from safetensors.numpy import load_file
 
 from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.simulation.run import simulate
 from fedcore.simulation.setup import set_scene
 from tests.simulation.virtual import Stopping
@@ -62,10 +62,9 @@ def run(text: str, root: Path, *overrides: str, stop_after: int = 0) -> Json:
     scene = set_scene(parse_config(text, overrides))
     root.mkdir(exist_ok=True)
     folder = RunFolder(root)
-    ledger = (
-        reopen_run(folder, scene.model)[0] if folder.ledger.exists() else new_run(folder, scene.config, scene.model)
-    )
-    return simulate(scene, folder, ledger, [Stopping(stop_after)])
+    resumed = folder.ledger.exists()
+    opened = Run.resume(folder, scene.model) if resumed else Run.create(folder, scene.config, scene.model)
+    return simulate(scene, opened, [Stopping(stop_after)])
 
 
 def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config, to_toml
 from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.rounds.result import RoundResult
 from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
-from fedcore.server.run.ledger import Ledger
-from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.simulation.fleet.availability import Traces
 from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
@@ -28,7 +24,6 @@ from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
 from fedcore.simulation.workload.workload import Group, GroupResult
-from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import tiny_config, write_model
 
 ROWS = 5  # of every device
@@ -136,27 +131,21 @@ def prepare(
     config = parse_config(to_toml(tiny_config(model)) + "\n" + classes, ("coordinator.min_devices=1", *overrides))
     folder = RunFolder(root)
     root.mkdir(exist_ok=True)
-    ledger = reopen_run(folder, model)[0] if resume else new_run(folder, config, model)
-    return assemble(folder, config, model, ledger, workload or NamedWorkload(), traces, fleet_of)
+    run = Run.resume(folder, model) if resume else Run.create(folder, config, model)
+    run.config = config
+    return assemble(run, workload or NamedWorkload(), traces, fleet_of)
 
 
 def assemble(
-    folder: RunFolder,
-    config: Config,
-    model: Path,
-    ledger: Ledger,
+    run: Run,
     workload: NamedWorkload,
     traces: Traces | None,
     fleet_of: Callable[[VirtualFleet], VirtualFleet],
 ) -> Simulated:
-    held, last = ledger.load(), ledger.last_round()
+    last, config, folder = run.ledger.last_round(), run.config, run.folder
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
-    log = RunLog(folder, ledger, wall=clock)
-    log.truncate_after((held.next_round or 1 << 62) - 1)
-    blobs = BlobStore(folder.blobs)
-    engine = make_engine(
-        config=config, model=model, labels=("a", "b"), folder=folder, blobs=blobs, ledger=ledger, log=log, clock=clock
-    )
+    log = run.open_log(wall=clock)
+    engine = make_engine(run, ("a", "b"), clock=clock)
     devices = sum(each.count for each in config.classes)
     rows = np.arange(ROWS)
     fleet = fleet_of(make_fleet(config, [rows] * devices, ["a", "b", "a", "b", "a"], traces))
@@ -170,7 +159,7 @@ def assemble(
         chunk_devices=config.simulation.chunk_devices,
     )
     driver = Driver(
-        machine=resumed_machine(config, held, lease_s=FOREVER_S),
+        state=run.round_state(lease_s=FOREVER_S),
         engine=engine,
         fleet=fleet,
         waves=waves,

@@ -32,8 +32,7 @@ RUNS = Path("runs")
 
 if TYPE_CHECKING:
     from fedcore.core.config.tables import Config
-    from fedcore.server.run.ledger import Ledger
-    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.run.run import Run
 
 
 def serve(
@@ -84,7 +83,6 @@ def serve(
     from fedcore.server.process.collector import collect_seldom
     from fedcore.server.serve import ServeOptions
     from fedcore.server.serve import serve as serve_run
-    from fedcore.storage.models.model_source import model_folder
     from fedcore.storage.process.orphan import parent_to_watch, watched
 
     if enrol:
@@ -102,20 +100,19 @@ def serve(
         going_on = resume
     if going_on is None:
         _check_port(settings)
-        folder, ledger = _new(settings, config, run_dir)
+        run = _new(settings, config, run_dir)
     else:
-        folder, settings, ledger = _earlier(going_on)
-        settings = _listening_at(listen, settings)
+        run = _earlier(going_on)
+        run.config = _listening_at(listen, run.config)
         console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
-    follower = Follower(folder.events, settings.run.rounds, PlainView(console))
+    folder = run.folder
+    follower = Follower(folder.events, run.config.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
 
-    model = model_folder(settings.model.path)
     options = ServeOptions(
-        model=model,
         tls=tls,
         reference=reference,
         say=say,
@@ -131,8 +128,7 @@ def serve(
     collect_seldom()
     parent = parent_to_watch()
     try:
-        run = watched(serve_run(folder, settings, ledger, options), parent)
-        summary = asyncio.run(follower.beside(run))
+        summary = asyncio.run(follower.beside(watched(serve_run(run, options), parent)))
     except RunError as error:
         if parent is not None or continue_:  # its fleet says how to go on with the whole of it, or it does so itself
             raise
@@ -177,10 +173,10 @@ def _check_enrolment(enrol: str, certs: Path | None) -> None:
     load_signer(certs)
 
 
-def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tuple[RunFolder, Ledger]":
+def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "Run":
     from fedcore.server.run.preflight import check_run
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import new_run
     from fedcore.storage.models.model_source import model_folder
 
     model = model_folder(settings.model.path)
@@ -190,7 +186,7 @@ def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tupl
         folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
     else:
         folder = RunFolder.create(settings.run.name, base=RUNS, chosen=run_dir)
-    return folder, new_run(folder, settings, model)
+    return Run.create(folder, settings, model)
 
 
 def _unfinished(name: str, run_dir: Path | None) -> Path | None:
@@ -204,12 +200,10 @@ def _unfinished(name: str, run_dir: Path | None) -> Path | None:
     return None if newest is None or has_finished(newest) else newest.root
 
 
-def _earlier(root: Path) -> "tuple[RunFolder, Config, Ledger]":
+def _earlier(root: Path) -> "Run":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import reopen_run
     from fedcore.storage.models.model_source import model_folder
 
     folder = RunFolder.existing(root)
-    model = model_folder(read_config(folder.config, None).model.path)
-    ledger, settings = reopen_run(folder, model)
-    return folder, settings, ledger
+    return Run.resume(folder, model_folder(read_config(folder.config, None).model.path))

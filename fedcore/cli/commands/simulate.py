@@ -18,8 +18,7 @@ from fedcore.cli.console.settings import (
 )
 
 if TYPE_CHECKING:
-    from fedcore.server.run.ledger import Ledger
-    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.run.run import Run
     from fedcore.simulation.setup import SimulationSetup
 
 
@@ -42,7 +41,7 @@ def simulate(
     from fedcore.fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
     from fedcore.simulation.progress import RoundLines
-    from fedcore.simulation.run import simulate as run
+    from fedcore.simulation.run import simulate as simulate_run
 
     console = Console(stderr=as_json)
 
@@ -51,16 +50,17 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        scene, folder, ledger = _new(config, set_, run_dir)
+        scene, run = _new(config, set_, run_dir)
     else:
         check_resume_alone(config, set_)
-        scene, folder, ledger = _earlier(resume)
+        scene, run = _earlier(resume)
+    folder = run.folder
     say(f"run folder: {folder.root}")
     say(f"{len(scene.fleet.devices)} virtual devices, training {scene.config.simulation.training}")
     lines = RoundLines(say=say, total_rounds=scene.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = run(scene, folder, ledger, [lines])
+        summary = simulate_run(scene, run, [lines])
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
         raise typer.Exit(1) from None
@@ -71,26 +71,23 @@ def simulate(
     say(f"summary: {folder.summary}")
 
 
-def _new(
-    config: Path | None, set_: list[str] | None, run_dir: Path | None
-) -> "tuple[SimulationSetup, RunFolder, Ledger]":
+def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import new_run
     from fedcore.simulation.setup import set_scene
 
     settings = read_config(config, set_)
     scene = set_scene(settings)
     say_overruled(settings)
     folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
-    return scene, folder, new_run(folder, scene.config, scene.model)
+    return scene, Run.create(folder, scene.config, scene.model)
 
 
-def _earlier(root: Path) -> "tuple[SimulationSetup, RunFolder, Ledger]":
+def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import reopen_run
     from fedcore.simulation.setup import set_scene
 
     folder = RunFolder.existing(root)
     scene = set_scene(read_config(folder.config, None))
-    ledger, _ = reopen_run(folder, scene.model)
-    return scene, folder, ledger
+    return scene, Run.resume(folder, scene.model)

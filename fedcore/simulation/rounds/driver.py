@@ -9,14 +9,15 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.shell import RoundShell, in_order, nothing, together
 from fedcore.core.rounds.state import RoundState
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_log import RunLog
@@ -30,9 +31,9 @@ FOREVER_S = 1e15  # the machine's lease: virtual devices need no heartbeat, thei
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Driver:
-    """One simulated run. `machine` has a policy whose lease is FOREVER_S; `lease_s` is the one that devices feel."""
+    """One simulated run. `state` has a policy whose lease is FOREVER_S; `lease_s` is the one that devices feel."""
 
-    machine: RoundState
+    state: InitVar[RoundState]
     engine: Engine
     fleet: VirtualFleet
     waves: DispatchPlanner
@@ -44,9 +45,41 @@ class Driver:
     _presence: dict[str, Presence] = field(default_factory=dict)
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-    _wake_at_s: float = math.inf
+    _alarm_at_s: float = math.inf
     _attempts: dict[str, int] = field(default_factory=dict)  # at the open round's assignments
-    _over: str = ""
+    _over: bool = False
+    _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
+
+    def __post_init__(self, state: RoundState) -> None:
+        """Say what is done for each command: virtual devices wait for no answer, and there are no streams and edges."""
+        self._shell = RoundShell(
+            state,
+            step,
+            commands=commands.Command,
+            table=(
+                in_order(commands.Turn, self._turn),
+                together(commands.Push, self._push),
+                in_order(commands.Accept, self._accept),
+                in_order(commands.WakeAt, self._wake_at),
+                in_order(commands.Pause, _pause),
+                in_order(commands.Finish, self._finish),
+                # answers that a virtual device does not wait for
+                nothing(commands.AckDuplicate),
+                nothing(commands.RefuseLate),
+                nothing(commands.RefuseUnknown),
+                # no edges
+                nothing(commands.AcceptPartial),
+                nothing(commands.RefuseOverlap),
+                nothing(commands.RefusePartial),
+                # no streams
+                nothing(commands.Fence),
+            ),
+        )
+
+    @property
+    def machine(self) -> RoundState:
+        """What the round machine knows now."""
+        return self._shell.state
 
     def run(self) -> None:
         """Drive the run to its end. Raises RunError where it pauses, or where nothing can happen any more."""
@@ -76,12 +109,12 @@ class Driver:
 
     def _next(self) -> None:
         """Let the next thing happen: somebody's doing, or the machine's alarm, the former first at one moment."""
-        if self._queue and self._queue[0][0] <= self._wake_at_s:
+        if self._queue and self._queue[0][0] <= self._alarm_at_s:
             at_s, _, action = heapq.heappop(self._queue)
             self.clock.advance(at_s)
             action()
-        elif self._wake_at_s < FOREVER_S / 2:
-            at_s, self._wake_at_s = self._wake_at_s, math.inf
+        elif self._alarm_at_s < FOREVER_S / 2:
+            at_s, self._alarm_at_s = self._alarm_at_s, math.inf
             self.clock.advance(at_s)
             self._feed(events.Tick(now_s=self.clock()))
         else:
@@ -136,29 +169,16 @@ class Driver:
     # --- rounds ---
 
     def _feed(self, event: events.Event) -> None:
-        self.machine, orders = step(self.machine, event)
-        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
-        for order in orders:
-            self._obey(order)
-        if pushes:
-            self._push(pushes)
+        self._shell.feed(event)
 
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Turn():
-                self._turn(order)
-            case commands.Accept():
-                self.log.event("accepted", device=order.device, round=order.round)
-            case commands.WakeAt():
-                self._wake_at_s = order.at_s
-            case commands.Pause():
-                raise RunError(order.reason)
-            case commands.Finish():
-                self._over = "finished"
-            case commands.Push():
-                pass  # all of a step's together
-            case _:
-                pass  # answers to devices and edges; a virtual device asks nothing
+    def _accept(self, order: commands.Accept) -> None:
+        self.log.event("accepted", device=order.device, round=order.round)  # it was folded when it was pushed
+
+    def _wake_at(self, order: commands.WakeAt) -> None:
+        self._alarm_at_s = order.at_s
+
+    def _finish(self, _: commands.Finish) -> None:
+        self._over = True
 
     def _turn(self, order: commands.Turn) -> None:
         turned = self.engine.turn(order, self.profiles, self.machine.void_streak)
@@ -173,10 +193,10 @@ class Driver:
         else:
             self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
 
-    def _push(self, devices: Iterable[str]) -> None:
+    def _push(self, pushes: Sequence[commands.Push]) -> None:
         number, now_s = self.machine.round, self.clock()
         wave = []
-        for name in devices:
+        for name in (order.device for order in pushes):
             attempt = self._attempts[name] = self._attempts.get(name, -1) + 1
             until_s = min(self.machine.deadline_at_s, self._presence[name].until_s)
             wave.append(Pushed(device=name, attempt=attempt, now_s=now_s, until_s=until_s))
@@ -196,6 +216,10 @@ class Driver:
                 self._feed(events.UpdateRefused(device=name, round=number, now_s=now_s))
             case _:
                 pass  # it had gone before it could say so, or its round had closed
+
+
+def _pause(order: commands.Pause) -> None:
+    raise RunError(order.reason)
 
 
 def _joined(profile: DeviceProfile, epoch: int) -> Json:

@@ -24,14 +24,13 @@ from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
 from fedcore.protos.values import BlobRef, UpdateSubmission, Work
-from fedcore.server.aggregate.assemble import make_engine, stored_run
+from fedcore.server.aggregate.assemble import make_engine, read_snapshot
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.journal import read_events
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.summary import build_summary
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.strategies.table import make_strategy
@@ -115,21 +114,10 @@ def open_engine(
     classes: tuple[ClassConfig, ...] = (),
     **options: Any,
 ) -> Played:
-    if resume:
-        ledger, config = reopen_run(folder, tiny.folder)
-    else:
-        config = replace(tiny_config(tiny.folder, overrides), classes=classes)
-        ledger = new_run(folder, config, tiny.folder)
-    engine = make_engine(
-        config=config,
-        model=tiny.folder,
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger, wall=options.pop("wall", time.time)),
-        **options,
-    )
+    config = replace(tiny_config(tiny.folder, overrides), classes=classes)
+    run = Run.resume(folder, tiny.folder) if resume else Run.create(folder, config, tiny.folder)
+    run.open_log(wall=options.pop("wall", time.time))
+    engine = make_engine(run, LABELS, **options)
     return Played(engine=engine, model=tiny, folder=folder)
 
 
@@ -478,7 +466,7 @@ def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
     again.engine.log.close()
     again.engine.ledger.close()
     config = tiny_config(tiny.folder, PRUNING)
-    held = stored_run(folder, config, tiny.folder)
+    held = read_snapshot(folder, config, tiny.folder)
     assert held.labels == LABELS
     assert all(np.array_equal(value, first.engine.model.tensors[name]) for name, value in held.tensors.items())
 
@@ -489,7 +477,7 @@ def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp
     played.engine.log.close()
     played.engine.ledger.close()
     with pytest.raises(RunError, match="has no closed round yet; there is nothing to export"):
-        stored_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
+        read_snapshot(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
 
 
 def test_the_last_turn_plans_nothing(played: Played) -> None:
@@ -562,23 +550,13 @@ def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel
     strategy = make_strategy(config, tiny.geometry, head)
     untrained = {name: np.full(shape, 0.5, np.float32) for name, shape in strategy.spec.shapes().items()}
     folder = RunFolder(tmp_path)
-    ledger = new_run(folder, config, tiny.folder)
-    engine = make_engine(
-        config=config,
-        model=tmp_path / "nowhere",
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger),
-        strategy=strategy,
-        untrained=untrained,
-    )
+    run = Run.create(folder, config, tmp_path / "nowhere", base_model="none")
+    run.open_log()
+    engine = make_engine(run, LABELS, strategy=strategy, untrained=untrained)
     works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
     assert works.keys() == set(DEVICES) and engine.strategy is strategy
     np.testing.assert_array_equal(engine.model.tensors["head.weight"], untrained["head.weight"])
-    engine.log.close()
-    ledger.close()
+    run.close()
 
 
 def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: Path) -> None:

@@ -204,9 +204,9 @@ async def test_a_join_while_the_engine_is_being_made_waits_for_it(
     gate = threading.Event()
     real = module.make_engine
 
-    def slow(**arguments: Any) -> Any:
+    def slow(*arguments: Any) -> Any:
         assert gate.wait(PATIENCE_S)
-        return real(**arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(module, "make_engine", slow)
     async with serving(tmp_path / "run", tiny.folder, ["run.rounds=1"]) as served:

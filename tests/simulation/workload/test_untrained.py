@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from fedcore.cli.main import app
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import ConfigError, JoinRefused
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run
 from fedcore.simulation.run import simulate as run
 from fedcore.simulation.setup import set_scene
 from fedcore.simulation.workload.loss_curve import LossCurve
@@ -120,7 +120,7 @@ def test_a_run_that_was_broken_off_goes_on_as_if_it_had_not_been(config: Path, t
     scene = set_scene(parse_config(config.read_text()))
     folder = RunFolder.create("broken", base=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(scene, folder, new_run(folder, scene.config, scene.model), [Stopping(3)])
+        run(scene, Run.create(folder, scene.config, scene.model), [Stopping(3)])
     simulate("--resume", folder.root)
     assert (folder.root / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
 

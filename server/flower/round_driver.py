@@ -1,12 +1,11 @@
-"""One run inside a Flower ServerApp: the round machine and the engine of a coordinator, driven by whoever calls.
+"""Rounds inside a Flower ServerApp: the round machine and the engine of a coordinator, driven by whoever calls.
 
 No event loop, no thread and no timer: time passes when somebody says so. The run folder is a coordinator's own.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import InitVar, dataclass, field, replace
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.profile import DeviceProfile
@@ -15,6 +14,7 @@ from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, JoinRefused, RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.shell import RoundShell, in_order, nothing, together
 from fedcore.core.rounds.state import Phase, RoundState
 from fedcore.protos.values import (
     AssignmentFailure,
@@ -32,32 +32,18 @@ from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.members.admission import check_labels, check_model, check_protocol
-from fedcore.server.run.journal import write_summary
-from fedcore.server.run.ledger import Ledger
-from fedcore.server.run.peft_folder import write_peft_folder
-from fedcore.server.run.resuming import resumed_machine
-from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
-from fedcore.server.run.summary import build_summary
-from fedcore.server.serve import describe_run
+from fedcore.server.run.run import Run
 from fedcore.storage.blobs.name import blob_name
-from fedcore.storage.blobs.store import BlobStore
-from fedcore.storage.models.checkpoint import fingerprint
 
 MAX_REPORT = 500  # characters of a device's own words in an event
 
 
 @dataclass(slots=True, kw_only=True)
-class FlowerRun:
-    """An open run; `close` gives its folder back. `clock` never goes back."""
+class FlowerDriver:
+    """Rounds of one run in an app; `close` gives its folder back. `clock` never goes back."""
 
-    folder: RunFolder
-    config: Config
-    model: Path
-    ledger: Ledger
-    log: RunLog
-    blobs: BlobStore
-    machine: RoundState
+    run: Run
+    state: InitVar[RoundState]
     description: RunDescription
     clock: Callable[[], float] = time.monotonic
     engine: Engine | None = None
@@ -68,29 +54,54 @@ class FlowerRun:
     _epochs: dict[str, int] = field(default_factory=dict)
     _away: set[str] = field(default_factory=set)  # lost, and not back yet
     _ahead_s: float = 0.0  # of the clock, where a round was closed before its deadline
+    _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
+
+    def __post_init__(self, state: RoundState) -> None:
+        """Say what is done for each command: Flower watches streams and time, and devices get no answers."""
+        self._shell = RoundShell(
+            state,
+            step,
+            commands=commands.Command,
+            table=(
+                in_order(commands.Accept, self._accept),
+                in_order(commands.AckDuplicate, self._ack_duplicate),
+                in_order(commands.RefuseLate, self._refuse_late),
+                in_order(commands.Pause, self._pause),
+                together(commands.Push, self._push),
+                # Last: whatever else a step asks for is of the round that its turn closes.
+                together(commands.Turn, self._turn),
+                # no answers
+                nothing(commands.RefuseUnknown),
+                # no edges
+                nothing(commands.AcceptPartial),
+                nothing(commands.RefuseOverlap),
+                nothing(commands.RefusePartial),
+                # no streams, and no timers: time passes in `tick` and `expire`
+                nothing(commands.Fence),
+                nothing(commands.WakeAt),
+                # `over` tells of the end
+                nothing(commands.Finish),
+            ),
+        )
 
     @staticmethod
-    def open(folder: RunFolder, config: Config, ledger: Ledger, model: Path) -> "FlowerRun":
-        """Begin a run, or go on with one, whose ledger is open."""
-        held = ledger.load()
-        blobs = BlobStore(folder.blobs)
-        log = RunLog(folder, ledger)
-        log.truncate_after((held.next_round or 1 << 62) - 1)
-        described = describe_run(held, config, model, fingerprint(model), blobs)
-        run = FlowerRun(
-            folder=folder,
-            config=config,
-            model=model,
-            ledger=ledger,
-            log=log,
-            blobs=blobs,
-            machine=resumed_machine(config, held, lease_s=_patience(config)),
-            description=replace(described, model_files=()),  # an app brings its model itself
+    def open(run: Run) -> "FlowerDriver":
+        """Begin the rounds of a run, or go on with them."""
+        run.open_log()
+        driver = FlowerDriver(
+            run=run,
+            state=run.round_state(lease_s=_patience(run.config)),
+            description=replace(run.describe(), model_files=()),  # an app brings its model itself
         )
-        if run.description.labels:
-            run.agree(run.description.labels)
-        run.feed(events.Started(now_s=run.now_s))
-        return run
+        if driver.description.labels:
+            driver.agree(driver.description.labels)
+        driver.feed(events.Started(now_s=driver.now_s))
+        return driver
+
+    @property
+    def machine(self) -> RoundState:
+        """What the round machine knows now."""
+        return self._shell.state
 
     @property
     def now_s(self) -> float:
@@ -126,11 +137,11 @@ class FlowerRun:
         try:
             self._check(join)
         except FedcoreError as error:
-            self.log.event("refused", device=join.name, message=str(error)[:MAX_REPORT])
+            self.run.log.event("refused", device=join.name, message=str(error)[:MAX_REPORT])
             raise
         if join.profile is not None:
             self.profiles[join.name] = join.profile
-        self.log.joined(join)
+        self.run.log.joined(join)
         self._seat(join.name)
 
     def alive(self, device: str) -> None:
@@ -142,7 +153,7 @@ class FlowerRun:
 
     def lost(self, device: str, reason: str) -> None:
         """A device is gone: its part in the open round says nothing about its arm."""
-        self.log.event("left", device=device, role="device", reason=reason[:MAX_REPORT])
+        self.run.log.event("left", device=device, role="device", reason=reason[:MAX_REPORT])
         self.pushed.pop(device, None)
         self._away.add(device)
         self.feed(events.Left(device=device, epoch=self._epochs[device], now_s=self.now_s, lost=True))
@@ -153,7 +164,7 @@ class FlowerRun:
         return Welcome(
             session="",
             labels=engine.labels,
-            lease_s=self.config.coordinator.lease_s,
+            lease_s=self.run.config.coordinator.lease_s,
             keep_set="",
             targets=engine.strategy.spec.targets,
         )
@@ -165,8 +176,8 @@ class FlowerRun:
         if len(data) <= INLINE_BYTES:
             return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
         ref = BlobRef(id=blob_name(data), size=len(data), name=name)
-        if not self.blobs.has(ref.id):
-            self._uploads.add(self.blobs.put_bytes(data))
+        if not self.run.blobs.has(ref.id):
+            self._uploads.add(self.run.blobs.put_bytes(data))
         return ref
 
     def take(self, device: str, submission: UpdateSubmission) -> None:
@@ -184,12 +195,12 @@ class FlowerRun:
 
     def failed(self, device: str, failure: AssignmentFailure) -> None:
         """A device could not carry out its assignment."""
-        self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
+        self.run.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
         self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.now_s))
 
     def rejected(self, device: str, number: int, reason: str) -> None:
         """What a device sent for round `number` does not fit."""
-        self.log.event("rejected", device=device, round=number, message=reason)
+        self.run.log.event("rejected", device=device, round=number, message=reason)
         self.feed(events.UpdateRefused(device=device, round=number, now_s=self.now_s))
 
     def tick(self) -> None:
@@ -205,74 +216,54 @@ class FlowerRun:
     def measured(self, metrics: Metrics, rows: int) -> None:
         """Keep what somebody measured of the current global adapter, on `rows` test rows (0: all)."""
         engine = self._ready()
-        kind = EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=self.config.training.lora_scale)
-        self.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
+        kind = EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=self.run.config.training.lora_scale)
+        self.run.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
 
     def finish(self) -> Json:
         """Write the summary and the adapter for peft, and return the summary."""
         engine = self._ready()
-        rows = [row for rows in self.ledger.outcomes().values() for row in rows]
-        classes = {each.name for each in self.config.classes} | {row["class"] for row in rows}
-        summary = build_summary(
-            config=self.config,
-            ledger=self.ledger,
-            strategy=engine.strategy,
-            state=engine.state,
-            classes=sorted(classes),
-            status="finished",
-        )
-        write_peft_folder(self.folder.adapter, engine.strategy.spec, engine.model.tensors, self.config.model.path)
-        write_summary(self.folder.summary, summary)
-        self.log.event("finished", next_round=None)
-        return summary
+        return self.run.finish(engine.strategy, engine.state, engine.model.tensors)
 
     def close(self) -> None:
         """Close the files of the run and unlock its folder."""
-        self.log.close()
-        self.ledger.close()
+        self.run.close()
 
     # --- the machine ---
 
     def feed(self, event: events.Event) -> None:
         """Tell the machine what happened and do what it asks for; raises RunError where the run pauses."""
-        self.machine, orders = step(self.machine, event)
-        for order in orders:
-            self._obey(order)
-        for order in orders:  # what was accepted is counted before its round closes
-            if isinstance(order, commands.Turn):
-                self._turn(order)
+        self._shell.feed(event)
 
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Push():
-                self._push(order.device, order.round)
-            case commands.Accept():
-                self._ready().with_sum(RoundSum.fold, order.device)
-                self.log.event("accepted", device=order.device, round=order.round)
-            case commands.AckDuplicate():
-                self.log.event("duplicate", device=order.device, round=order.round)
-            case commands.RefuseLate():
-                self.log.event("late", device=order.device, round=order.round)
-            case commands.Pause():
-                self.fault = RunError(order.reason)
-            case _:
-                pass  # turns come last; there is no stream to fence, no timer to set and nobody to tell of the end
+    def _accept(self, order: commands.Accept) -> None:
+        self._ready().with_sum(RoundSum.fold, order.device)
+        self.run.log.event("accepted", device=order.device, round=order.round)
 
-    def _push(self, device: str, number: int) -> None:
+    def _ack_duplicate(self, order: commands.AckDuplicate) -> None:
+        self.run.log.event("duplicate", device=order.device, round=order.round)
+
+    def _refuse_late(self, order: commands.RefuseLate) -> None:
+        self.run.log.event("late", device=order.device, round=order.round)
+
+    def _pause(self, order: commands.Pause) -> None:
+        self.fault = RunError(order.reason)
+
+    def _push(self, pushes: Sequence[commands.Push]) -> None:
         current = self._ready().open
-        if current is not None and current.round == number:
-            self.pushed[device] = current.works[device]
-            self.log.event("pushed", device=device, round=number)
+        for order in pushes:
+            if current is not None and current.round == order.round:
+                self.pushed[order.device] = current.works[order.device]
+                self.run.log.event("pushed", device=order.device, round=order.round)
 
-    def _turn(self, order: commands.Turn) -> None:
-        self.pushed.clear()
-        if order.closed is not None:
-            self._ready().uploaded, self._uploads = self._uploads, set()
-        turned = self._ready().turn(order, dict(self.profiles), self.machine.void_streak)
-        if order.next_round is None:
-            self.feed(events.TurnDone(now_s=self.now_s))
-        else:
-            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
+    def _turn(self, orders: Sequence[commands.Turn]) -> None:
+        for order in orders:
+            self.pushed.clear()
+            if order.closed is not None:
+                self._ready().uploaded, self._uploads = self._uploads, set()
+            turned = self._ready().turn(order, dict(self.profiles), self.machine.void_streak)
+            if order.next_round is None:
+                self.feed(events.TurnDone(now_s=self.now_s))
+            else:
+                self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
 
     def _seat(self, device: str) -> None:
         self._away.discard(device)
@@ -288,15 +279,7 @@ class FlowerRun:
 
     def _begin(self, labels: Sequence[str]) -> None:
         self.description = replace(self.description, labels=tuple(labels))
-        self.engine = make_engine(
-            config=self.config,
-            model=self.model,
-            labels=tuple(labels),
-            folder=self.folder,
-            blobs=self.blobs,
-            ledger=self.ledger,
-            log=self.log,
-        )
+        self.engine = make_engine(self.run, tuple(labels))
 
     def _ready(self) -> Engine:
         if self.engine is None:
