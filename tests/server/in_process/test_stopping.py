@@ -17,6 +17,7 @@ from fedcore.core.errors import RunError
 from fedcore.protos.values import EvaluatorTask, Role, Welcome
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.global_file import KEPT
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.inspect_run import replay_run, run_status
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
@@ -227,20 +228,26 @@ async def test_too_few_devices_pause_the_run_with_how_many_came(tiny: TinyModel,
 
 
 @pytest.mark.parametrize(
-    ("method", "fault", "words"),
+    ("owner", "method", "fault", "words"),
     [
-        ("turn", OSError(28, "No space left on device"), "No space left on device; free space, then resume"),
-        ("fold", ValueError("damaged"), "counting what lone sent for round 1 failed"),
+        (Engine, "turn", OSError(28, "No space left on device"), "No space left on device; free space, then resume"),
+        (RoundSum, "fold", ValueError("damaged"), "counting what lone sent for round 1 failed"),
     ],
 )
 async def test_a_fault_of_the_coordinator_ends_the_run_and_says_so(
-    method: str, fault: Exception, words: str, tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: type,
+    method: str,
+    fault: Exception,
+    words: str,
+    tiny: TinyModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: Any) -> None:
         raise fault
 
     async with serving(tmp_path / "run", tiny.folder, ["coordinator.min_devices=1"]) as served:
-        monkeypatch.setattr(Engine, method, broken)
+        monkeypatch.setattr(owner, method, broken)
         running = asyncio.ensure_future(tiny.device(served, "lone", tmp_path).run())
         assert words in await ended(served)
         await leave(running)
