@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
-from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.tier import commands, events
@@ -16,13 +14,14 @@ from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVer
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
+from fedcore.server.edge.share_contents import ShareContents, large_refs, shift_refs, unpack
 from fedcore.server.edge.submissions import EdgeSubmissions
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.server.rounds.edge_dispatch import filled, shares, shift_refs_of
+from fedcore.server.rounds.edge_dispatch import shares
 from fedcore.transport.link import Link
 
 CHILD_SHARE = 0.9  # of an edge's own time for a round, in which a child must have passed on what it holds
@@ -147,47 +146,57 @@ class EdgeRounds:
                 self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
 
     async def _take_share(self, share: RoundShare) -> None:
+        """Take one share in. Every step stands where it does for a reason:
+
+        1. Unpack. A share of a round that is behind us is of no use: its devices have newer work, or none.
+        2. Fetch what this edge reads itself. This may take seconds or fail, and until then nothing has changed: the
+           round before goes on, and a share that fails costs its own devices the round, nobody else.
+        3. End the round before, where this share begins another. Its uploads go before a device is pushed: the same
+           bytes may come again for the new round, and must not be deleted then.
+        4. Begin. The worker has the assignments, and the timer is set, before the machine is told: what the machine
+           asks for reaches devices at once, and the answer of the fastest finds both.
+        """
         if share.round < self.machine.round:
             return
-        small = {ref.id: ref.inline for ref in share.blobs}
-        if self._last_share is not None and self._last_share.round == share.round:
-            small = {ref.id: ref.inline for ref in self._last_share.blobs} | small
-            share = replace(
-                share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
-            )
-        works = {device: filled(work, small) for device, work in share.works}
-        refs = [ref for work in works.values() for ref in work.refs if not ref.inline]
-        before = [ref for work in self.works.values() for ref in work.refs if not ref.inline]
-        shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
-        self._cache.learn([*refs, *shifts])
-        for work in works.values():
-            if not work.kept.inline:
-                await self._cache.bring(work.kept.id)
-        if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
-            for ref in refs:
-                await self._cache.bring(ref.id)
+        contents = unpack(share, self._last_share)
+        await self._fetch(contents)
         if self.machine.round != share.round:
-            await self._tidy(share.round - 1)
-            _stop(self._closing)
-            self._tell_closed(share.round - 1, works)
-            self.works = {}
-            self._flights.forget()
-            self._cache.forget_all_but([*refs, *before, *shifts])
-        now_s = self._clock()
+            await self._end_round(share.round - 1, contents)
+        self._begin(contents)
+
+    async def _fetch(self, contents: ShareContents) -> None:
+        """Bring what is read here; what devices ask for is known from here on, and comes when one asks."""
+        self._cache.learn([*contents.large, *shift_refs((*contents.works.values(), *self.works.values()))])
+        for blob_id in contents.first:
+            await self._cache.bring(blob_id)
+
+    async def _end_round(self, number: int, contents: ShareContents) -> None:
+        """Forget round `number`, but for the blobs that a device may still be fetching of it."""
+        await self._tidy(number)
+        _stop(self._closing)  # what it would say is said now, to those whom the new round does not tell it
+        self._tell_closed(number, contents.works)
+        before, self.works = self.works, {}
+        self._flights.forget()
+        shifts = shift_refs((*contents.works.values(), *before.values()))
+        self._cache.forget_all_but([*contents.large, *large_refs(before.values()), *shifts])
+
+    def _begin(self, contents: ShareContents) -> None:
+        """Hand the assignments on, and then what has waited for them."""
+        share, works, now_s = contents.share, contents.works, self._clock()
         self._last_share = share
         self.works |= works
         self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
-        deadline_at_s = now_s + share.deadline_s
         _stop(self._ticking)
         self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
+        deadline_at_s = now_s + share.deadline_s
         self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
         early, self._early = self._early, {}
-        for part, submission in early.items():
+        for part, submission in early.items():  # of children that had their share of this round sooner
             self._tasks.spawn(self.take_part(part.child, submission))
-        self._tasks.spawn(self._prefetch([ref.id for ref in refs]))
+        self._tasks.spawn(self._prefetch([ref.id for ref in contents.large]))  # last: devices' own requests come first
 
     async def _tidy(self, number: int) -> None:
-        """Delete what came for earlier rounds. Before anybody is pushed: the same bytes may come again, once only."""
+        """Delete what came for earlier rounds."""
         self.feed(events.Closed(round=number, now_s=self._clock()))
         spent = self._uploads | self._uploads_before
         self._uploads, self._uploads_before = set(), self._uploads
