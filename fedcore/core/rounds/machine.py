@@ -3,19 +3,41 @@
     WAITING --enough devices--> PLANNING --Planned--> OPEN --all resolved, or deadline--> PLANNING ...
        ^------- empty plan --------'  '--TurnDone--> DONE            any --Stop, voids, nobody came--> PAUSED
 
+Theory of operation. A run is a sequence of numbered rounds, and a `Turn` is the only way from one to the next: the
+shell closes a round and plans its successor in one commit. While a Turn is out (PLANNING), nothing but its answer moves
+the run on, and device events only note which devices are here. So the machine is never further than the Turn under way
+from what is durable, and a run that is resumed begins in WAITING with the round after the last commit.
+
+In an OPEN round a member is pending until it is resolved: accepted, rejected, lost (its lease ran out) or, at the
+deadline, missed. Accepted is final. Rejected gives way to a partial that has the member's update after all, and a lost
+member that gives a sign of life is pending again: its update may be on its way.
+
+Every step has the same order, and its commands come in that order:
+
+1. Time never goes back: an event of an earlier moment happens now.
+2. Deadlines that are due are acted on before the event (`_check_deadline`). What comes at or after a deadline does not
+   count, however late the timer that should have announced it. No event answers a Turn that begins here.
+3. The event does what its rule says (`RULES`).
+4. The machine goes on where the event made it possible (`_settle`): leases expire, a round with no pending member
+   closes, enough devices are here to plan for. This stands in one place, so that no rule needs to think of it.
+5. The next wake-up is set (`schedule`), for the state that is left.
+
 Pure: no clock, no randomness, no I/O; equal arguments give equal results, and no order of events raises. Rules:
 
 - A round closes once every member is resolved, or at its deadline, when the unresolved have missed it. With fewer
   accepted updates than the quorum it is void. Rounds are numbered attempts: after any close, void or not, comes
   round + 1; a void round does not count towards `total_rounds`. `max_void_rounds` in a row pause the run.
-- A closed stream loses nobody, an expired lease does. Who comes back while the round is open is pending again.
-- An update is accepted at most once, only from a member of the open round and before its deadline. The leaves of a
+- A closed stream loses no device, an expired lease does. A device that comes back while the round is open is pending
+  again.
+- An update is accepted at most once, only from a member of the open round and before its deadline. The devices of a
   partial are accepted together: where one of them is counted already, none is, and the edge folds again without it.
-  A failed leaf counts after all: it failed below one parent, and another one had its update.
+  A failed device counts after all: it failed below one parent, and another one had its update.
 - Every time-out of the machine stands in `WakeAt`; while a `Turn` is out, it waits for the shell alone.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.closing import close, expire_leases
@@ -29,6 +51,7 @@ from fedcore.core.rounds.waking import schedule
 Step = tuple[RoundState, tuple[Command, ...]]
 
 _OVER = (Phase.DONE, Phase.PAUSED)
+_TURN_ANSWERS = (events.Planned, events.TurnDone)
 
 
 def resume(policy: RoundPolicy, next_round: int = 1, void_streak: int = 0, void_rounds: int = 0) -> RoundState:
@@ -50,39 +73,14 @@ def step(state: RoundState, event: events.Event) -> Step:
     """Return the state after `event` and what the shell has to do now. Never raises, whatever the order."""
     state = state.at(event.now_s)
     state, timed_out = _check_deadline(state)
-    state, answers = _handle(state, event)
+    rule = _ignore if timed_out and type(event) in _TURN_ANSWERS else RULES[type(event)]
+    state, answers = rule(state, event)
     state, settled = _settle(state)
     state, wake = schedule(state, event)
     return state, timed_out + answers + settled + wake
 
 
-def _handle(state: RoundState, event: events.Event) -> Step:
-    match event:
-        case events.Started():
-            return _started(state)
-        case events.Joined():
-            return _joined(state, event)
-        case events.Left():
-            return _left(state, event)
-        case events.Alive():
-            return _alive(state, event)
-        case events.UpdateArrived():
-            return _update_arrived(_renew(state, event.device), event)
-        case events.UpdateRefused():
-            return _update_rejected(_renew(state, event.device), event)
-        case events.PartialArrived():
-            return partial_arrived(state, event)
-        case events.Planned():
-            return _planned(state, event)
-        case events.TurnDone():
-            return _turn_done(state)
-        case events.Stop():
-            return _stop(state)
-        case events.Tick():
-            return state, ()
-
-
-def _started(state: RoundState) -> Step:
+def _started(state: RoundState, _: events.Started) -> Step:
     if state.phase is not Phase.WAITING or state.wait_until_s is not None:
         return state, ()
     state = replace(state, wait_until_s=state.now_s + state.policy.join_deadline_s)
@@ -141,6 +139,7 @@ def _renew(state: RoundState, device: str) -> RoundState:
 
 
 def _update_arrived(state: RoundState, event: events.UpdateArrived) -> Step:
+    state = _renew(state, event.device)
     device, index = event.device, event.round
     member = state.members.get(device) if index == state.round else None
     if member is not None and member.status in (None, MemberStatus.LOST):
@@ -168,7 +167,8 @@ def _refusal(state: RoundState, device: str, index: int) -> Command:
     return commands.RefuseLate(device=device, round=index)
 
 
-def _update_rejected(state: RoundState, event: events.UpdateRefused) -> Step:
+def _update_refused(state: RoundState, event: events.UpdateRefused) -> Step:
+    state = _renew(state, event.device)
     member = state.members.get(event.device)
     if event.round != state.round or member is None or member.status not in (None, MemberStatus.LOST):
         return state, ()
@@ -184,26 +184,45 @@ def _planned(state: RoundState, event: events.Planned) -> Step:
         until_s = state.now_s + state.policy.join_deadline_s
         return replace(state, phase=Phase.WAITING, wait_until_s=until_s, devices_needed=1), ()
     cohort = sorted(set(event.cohort))
-    # Who left meanwhile is pending as well, under its running lease, and gets the assignment when it comes back.
+    # One that left meanwhile is pending as well, under its running lease, and gets the assignment when it comes back.
     here = {device for device in cohort if device in state.sessions and state.sessions[device].connected}
     members = {device: Member(pushed_at_s=state.now_s if device in here else None) for device in cohort}
     state = replace(state, phase=Phase.OPEN, opened_at_s=state.now_s).with_members(members)
     return state, tuple(commands.Push(device=device, round=state.round) for device in cohort if device in here)
 
 
-def _turn_done(state: RoundState) -> Step:
+def _turn_done(state: RoundState, _: events.TurnDone) -> Step:
     if state.phase is not Phase.PLANNING or not state.is_last:
         return state, ()
     return replace(state, phase=Phase.DONE), (commands.Finish(),)
 
 
-def _stop(state: RoundState) -> Step:
+def _stop(state: RoundState, _: events.Stop) -> Step:
     if state.phase in _OVER:
         return state, ()
     reason = f"stopped on request in round {state.round}; this round starts anew when the run is resumed"
     if state.phase is Phase.PLANNING and state.pause_reason is None:
         return replace(state, pause_reason=reason), ()  # the commit under way ends first; a second Stop does not wait
     return _pause(state, reason)
+
+
+def _ignore(state: RoundState, _: events.Event) -> Step:
+    return state, ()
+
+
+RULES: Mapping[type[Any], Callable[[RoundState, Any], Step]] = {
+    events.Started: _started,
+    events.Joined: _joined,
+    events.Left: _left,
+    events.Alive: _alive,
+    events.UpdateArrived: _update_arrived,
+    events.UpdateRefused: _update_refused,
+    events.PartialArrived: partial_arrived,
+    events.Planned: _planned,
+    events.TurnDone: _turn_done,
+    events.Stop: _stop,
+    events.Tick: _ignore,  # the time alone matters
+}
 
 
 def _check_deadline(state: RoundState) -> Step:
