@@ -124,7 +124,7 @@ class Edge:
         for session in self._seats:
             self._uplink.tell(LeafJoin(join=session.join))
         self._tell_holding()
-        self._rounds.feed(events.Reconnected(now_s=self._clock()))
+        self._rounds.feed(events.UplinkRestored(now_s=self._clock()))
 
     def lost(self) -> None:
         """The stream to the tier above has closed. If it stays so, whoever is here had better turn elsewhere."""
@@ -261,7 +261,7 @@ class Edge:
     def _seat(self, session: AnySession, number: int) -> None:
         older = self._seats.take(session, number)
         if older is not None:  # what went down its stream may be lost; the root hands it out again
-            self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
+            self._rounds.feed(events.DeviceLeft(device=session.name, now_s=self._clock()))
         if isinstance(older, RelayedSession):
             self._edges.drop(older)
         self._seen_s[session.stream] = self._clock()
@@ -285,7 +285,7 @@ class Edge:
             self._edges.drop(session)
         self._notes.event("left", device=session.name, role="device")
         held = self._rounds.machine.holds(session.name)
-        self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
+        self._rounds.feed(events.DeviceLeft(device=session.name, now_s=self._clock()))
         if tell:
             self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held, revoked=revoked))
 

@@ -8,7 +8,7 @@ from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
-from fedcore.core.rounds.tier.state import PartialId, TierState, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
 from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
 from fedcore.server.edge.cache import EdgeCache
@@ -57,8 +57,8 @@ class EdgeRounds:
             commands=commands.Command,
             table=(
                 together(commands.Push, self._push),
-                in_order(commands.Hold, self._hold),
-                in_order(commands.HoldPart, self._hold_part),
+                in_order(commands.Fold, self._hold),
+                in_order(commands.MergePartial, self._hold_part),
                 in_order(commands.Acknowledge, self._acknowledge),
                 in_order(commands.AnswerChild, self._answer_child),
                 in_order(commands.Send, lambda order: self._flights.begin(order)),
@@ -92,12 +92,16 @@ class EdgeRounds:
     def answered(self, verdict: PartialVerdict) -> None:
         """The tier above has answered a submission."""
         self._flights.landed(verdict.number)
-        word = Word(str(verdict.verdict))
-        self.feed(events.Answered(number=verdict.number, word=word, devices=verdict.devices, now_s=self._clock()))
+        decision = Decision(str(verdict.verdict))
+        self.feed(
+            events.SubmissionAnswered(
+                number=verdict.number, decision=decision, devices=verdict.devices, now_s=self._clock()
+            )
+        )
 
     def closed(self, number: int) -> None:
         """A round is durable at the root."""
-        self.feed(events.Closed(round=number, now_s=self._clock()))
+        self.feed(events.RoundClosed(round=number, now_s=self._clock()))
         _stop(self._closing)
         self._closing = self._tasks.later(CLOSING_S, lambda: self._tell_closed(number, {}))
 
@@ -114,21 +118,21 @@ class EdgeRounds:
         """Tell the machine what happened, and do what it asks for."""
         self._shell.feed(event)
 
-    def _hold(self, order: commands.Hold) -> None:
+    def _hold(self, order: commands.Fold) -> None:
         self._tasks.hand_over(self._engine.fold, order.device, failing=_unsummed)
 
-    def _hold_part(self, order: commands.HoldPart) -> None:
+    def _hold_part(self, order: commands.MergePartial) -> None:
         self._tasks.hand_over(self._engine.merge_part, order.part, failing=_unsummed)
 
     def _acknowledge(self, order: commands.Acknowledge) -> None:
         session = self._seats.find(order.device)
         if isinstance(session, Session):  # a child edge answers its devices itself
-            session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.word))))
+            session.send(UpdateVerdict(round=order.round, verdict=Verdict(str(order.decision))))
 
     def _answer_child(self, order: commands.AnswerChild) -> None:
         child, number = self._edges.find(order.part.child), order.part.number
         if child is not None:
-            verdict = Verdict(str(order.word))
+            verdict = Verdict(str(order.decision))
             child.send(PartialVerdict(round=order.round, number=number, verdict=verdict, devices=order.devices))
         self._tasks.hand_over(self._engine.drop_part, order.part, failing=_unsummed)
 
@@ -189,7 +193,9 @@ class EdgeRounds:
         _stop(self._ticking)
         self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
         deadline_at_s = now_s + share.deadline_s
-        self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
+        self.feed(
+            events.ShareArrived(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s)
+        )
         early, self._early = self._early, {}
         for part, submission in early.items():  # of children that had their share of this round sooner
             self._tasks.spawn(self.take_part(part.child, submission))
@@ -197,7 +203,7 @@ class EdgeRounds:
 
     async def _tidy(self, number: int) -> None:
         """Delete what came for earlier rounds."""
-        self.feed(events.Closed(round=number, now_s=self._clock()))
+        self.feed(events.RoundClosed(round=number, now_s=self._clock()))
         spent = self._uploads | self._uploads_before
         self._uploads, self._uploads_before = set(), self._uploads
         await self._tasks.in_worker(self._engine.delete, spent)
@@ -218,7 +224,7 @@ class EdgeRounds:
             session = self._seats.find(device)
             work = self.works[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
-                self.feed(events.Gone(device=device, now_s=now_s))
+                self.feed(events.DeviceLeft(device=device, now_s=now_s))
                 self._uplink.tell(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
                 below.setdefault(session.stream, {})[device] = work
@@ -246,13 +252,13 @@ class EdgeRounds:
         if number == self.machine.round:
             self._flights.arrived(device, self._clock())
         self._notes.event("accepted", device=device, round=number)
-        self.feed(events.Arrived(device=device, round=number, now_s=self._clock()))
+        self.feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
 
     def failed(self, device: str, number: int, message: str) -> None:
         """A device's part in the round does not count, and why."""
         if number == self.machine.round:
             self._flights.fault(device, message[:MAX_MESSAGE])
-        self.feed(events.Failed(device=device, round=number, now_s=self._clock()))
+        self.feed(events.AssignmentFailed(device=device, round=number, now_s=self._clock()))
 
     async def take_part(self, child: str, submission: PartialSubmission) -> None:
         """Verify a child's partial and have it counted, whole or not at all."""
@@ -275,7 +281,7 @@ class EdgeRounds:
                     self.failed(leaf.device, submission.round, f"through {child}: {text}")
             return
         self.feed(
-            events.PartArrived(
+            events.PartialArrived(
                 child=child,
                 number=submission.number,
                 round=submission.round,
@@ -298,7 +304,7 @@ class EdgeRounds:
         """The tier above does not take a submission's bytes any more: its round has closed, as a rule."""
         self._say(f"submission {number} was not taken: {message}")
         self._flights.landed(number)
-        self.feed(events.Answered(number=number, word=Word.LATE, now_s=self._clock()))
+        self.feed(events.SubmissionAnswered(number=number, decision=Decision.LATE, now_s=self._clock()))
 
     def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
         """Say that a round is durable to whom the next assignment will not say it."""

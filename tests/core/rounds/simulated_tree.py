@@ -10,7 +10,7 @@ from random import Random
 from fedcore.core.rounds.result import MemberStatus, RoundResult
 from fedcore.core.rounds.state import Phase
 from fedcore.core.rounds.tier import events as up
-from fedcore.core.rounds.tier.state import Word
+from fedcore.core.rounds.tier.state import Decision
 from tests.core.rounds.tree_shells import LEASE_S, Device, Edge, Link, Parent, Root
 
 
@@ -179,8 +179,8 @@ class Tree:
 
     # --- what must hold ---
 
-    def check_word(self, number: int, word: Word, devices: tuple[str, ...]) -> None:
-        if word in (Word.ACCEPTED, Word.OVERLAP):
+    def check_decision(self, number: int, decision: Decision, devices: tuple[str, ...]) -> None:
+        if decision in (Decision.ACCEPTED, Decision.OVERLAP):
             assert set(devices) <= set(self.root.counted[number]), "acknowledged, and not counted at the root"
 
     def check_closed(self, closed: RoundResult, total: int) -> None:
@@ -204,5 +204,5 @@ class Tree:
     def check_empty(self) -> None:
         """After a close nothing of the round is left anywhere."""
         for edge in self.edges:
-            assert not edge.state.flights and not edge.state.parts
+            assert not edge.state.submissions and not edge.state.parts
             assert not edge.updates and not edge.parts and edge.total == 0

@@ -5,7 +5,7 @@ shell must know beside the machines' commands stands here in a few lines each:
 
 - The newest session of a device has its seat. New is told by the epochs along its path from the device upwards: an edge
   that moved presents its devices again, and its older path may still do so too.
-- Who loses its seat, also to a newer session, and who has none when its assignment comes, is `Gone`.
+- Who loses its seat, also to a newer session, and who has none when its assignment comes, is `DeviceLeft`.
 - A device is not reported lost while an update of it is here without an answer.
 """
 
@@ -21,7 +21,7 @@ from fedcore.core.rounds.state import RoundState
 from fedcore.core.rounds.tier import commands as down
 from fedcore.core.rounds.tier import events as up
 from fedcore.core.rounds.tier.machine import step as tier_step
-from fedcore.core.rounds.tier.state import PartialId, TierState, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 
 if TYPE_CHECKING:
     from tests.core.rounds.simulated_tree import Tree
@@ -190,19 +190,19 @@ class Root(Parent):
             case commands.Accept():
                 self.count(order.round, order.device)
                 self.total += self.tree.devices[order.device].value
-                self.verdict(order.device, order.round, Word.ACCEPTED)
+                self.verdict(order.device, order.round, Decision.ACCEPTED)
             case commands.AckDuplicate():
-                self.verdict(order.device, order.round, Word.ACCEPTED)
+                self.verdict(order.device, order.round, Decision.ACCEPTED)
             case commands.RefuseLate():
-                self.verdict(order.device, order.round, Word.LATE)
+                self.verdict(order.device, order.round, Decision.LATE)
             case commands.AcceptPartial():
                 self.count(order.round, *order.devices)
                 self.merged.add(PartialId(child=order.edge, number=order.number))
-                self.answer(order.edge, order.number, Word.ACCEPTED)
+                self.answer(order.edge, order.number, Decision.ACCEPTED)
             case commands.RefuseOverlap():
-                self.answer(order.edge, order.number, Word.OVERLAP, order.devices)
+                self.answer(order.edge, order.number, Decision.OVERLAP, order.devices)
             case commands.RefusePartial():
-                self.answer(order.edge, order.number, Word.LATE)
+                self.answer(order.edge, order.number, Decision.LATE)
             case commands.Turn():
                 self.turn = order
             case commands.Pause() | commands.Finish():
@@ -211,13 +211,13 @@ class Root(Parent):
     def count(self, number: int, *devices: str) -> None:
         self.counted[number] += devices
 
-    def verdict(self, device: str, number: int, word: Word) -> None:
+    def verdict(self, device: str, number: int, decision: Decision) -> None:
         if device in self.seats and isinstance(self.seats[device].link.child, Device):
-            self.seats[device].link.down("verdict", number, word)
+            self.seats[device].link.down("verdict", number, decision)
 
-    def answer(self, edge: str, number: int, word: Word, devices: tuple[str, ...] = ()) -> None:
+    def answer(self, edge: str, number: int, decision: Decision, devices: tuple[str, ...] = ()) -> None:
         if edge in self.edges:
-            self.edges[edge].down("answer", number, word, devices)
+            self.edges[edge].down("answer", number, decision, devices)
 
     def seated(self, device: str, path: Path) -> None:
         self.numbers[device] += 1
@@ -237,7 +237,7 @@ class Root(Parent):
         self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
     ) -> None:
         if self.tree.root_remembers and part in self.merged:
-            self.answer(part.child, part.number, Word.ACCEPTED)
+            self.answer(part.child, part.number, Decision.ACCEPTED)
             return
         before = set(self.merged)
         leaves = tuple((device, 1.0) for device in counted)
@@ -287,11 +287,11 @@ class Edge(Parent):
         self.link, self.epoch = self.tree.link(self, parent), self.epoch + 1
         self.link.up("edge", self.name)
         if not leaves_first:
-            self.feed(up.Reconnected(now_s=self.tree.now_s))
+            self.feed(up.UplinkRestored(now_s=self.tree.now_s))
         for device, seat in self.seats.items():
             self.link.up("join", device, (*seat.path, self.epoch))
         if leaves_first:
-            self.feed(up.Reconnected(now_s=self.tree.now_s))
+            self.feed(up.UplinkRestored(now_s=self.tree.now_s))
 
     def tell(self, *message: Any) -> None:
         if self.link is not None:
@@ -305,23 +305,23 @@ class Edge(Parent):
         if pushes:
             named = [order.device for order in pushes]
             for device in self.hand_out(pushes[0].round, named, self.state.deadline_at_s - 1.0):
-                self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+                self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
 
     def obey(self, order: down.Command) -> None:
         match order:
-            case down.Hold():
+            case down.Fold():
                 self.total += self.updates[order.round, order.device]
-            case down.HoldPart():
+            case down.MergePartial():
                 self.total += self.parts[order.part][1]
             case down.Acknowledge():
-                self.tree.check_word(order.round, order.word, (order.device,))
+                self.tree.check_decision(order.round, order.decision, (order.device,))
                 if order.device in self.seats and isinstance(self.seats[order.device].link.child, Device):
-                    self.seats[order.device].link.down("verdict", order.round, order.word)
+                    self.seats[order.device].link.down("verdict", order.round, order.decision)
             case down.AnswerChild():
-                self.tree.check_word(order.round, order.word, order.devices)
+                self.tree.check_decision(order.round, order.decision, order.devices)
                 self.parts.pop(order.part, None)
                 if order.part.child in self.edges:
-                    self.edges[order.part.child].down("answer", order.part.number, order.word, order.devices)
+                    self.edges[order.part.child].down("answer", order.part.number, order.decision, order.devices)
             case down.Send():
                 self.send(order)
             case down.SendAgain():
@@ -343,21 +343,21 @@ class Edge(Parent):
         self.tell("join", device, (*path, self.epoch))
 
     def replaced(self, device: str) -> None:
-        self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+        self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
 
     def unseated(self, device: str, path: Path, lost: bool) -> None:
-        self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+        self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
         self.tell("left", device, (*path, self.epoch), lost and not self.state.holds(device))
 
     def on_update(self, link: Link, device: str, number: int, value: int) -> None:
         self.updates[number, device] = value
-        self.feed(up.Arrived(device=device, round=number, now_s=self.tree.now_s))
-        leaf = self.state.leaves.get(device)
+        self.feed(up.UpdateArrived(device=device, round=number, now_s=self.tree.now_s))
+        leaf = self.state.devices.get(device)
         if number == self.state.round and self.state.holds(device) and leaf is not None and leaf.part is None:
             self.tree.reached[number, device].append(self)
 
     def on_failed(self, link: Link, device: str, number: int) -> None:
-        self.feed(up.Failed(device=device, round=number, now_s=self.tree.now_s))
+        self.feed(up.AssignmentFailed(device=device, round=number, now_s=self.tree.now_s))
 
     def on_part(
         self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
@@ -366,7 +366,7 @@ class Edge(Parent):
         if number > self.state.round:
             self.tree.unheard.update(counted)
         self.feed(
-            up.PartArrived(
+            up.PartialArrived(
                 child=part.child,
                 number=part.number,
                 round=number,
@@ -380,10 +380,10 @@ class Edge(Parent):
         now_s = self.tree.now_s
         if kind == "share":
             number, devices, deadline_at_s = rest
-            self.feed(up.Shared(round=number, devices=devices, deadline_at_s=deadline_at_s, now_s=now_s))
+            self.feed(up.ShareArrived(round=number, devices=devices, deadline_at_s=deadline_at_s, now_s=now_s))
         elif kind == "answer":
-            number, word, devices = rest
-            self.feed(up.Answered(number=number, word=word, devices=devices, now_s=now_s))
+            number, decision, devices = rest
+            self.feed(up.SubmissionAnswered(number=number, decision=decision, devices=devices, now_s=now_s))
         elif kind == "closed":
-            self.feed(up.Closed(round=rest[0], now_s=now_s))
+            self.feed(up.RoundClosed(round=rest[0], now_s=now_s))
             self.tell_closed(rest[0])

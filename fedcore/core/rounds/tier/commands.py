@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedcore.core.rounds.tier.state import PartialId, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Fold:
     """Fold this device's spooled update into what the next submission carries."""
 
     device: str
@@ -22,7 +22,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HoldPart:
+class MergePartial:
     """Merge this spooled submission of a child into what the next submission carries."""
 
     part: PartialId
@@ -34,7 +34,7 @@ class Acknowledge:
 
     device: str
     round: int
-    word: Word
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,13 @@ class AnswerChild:
 
     part: PartialId
     round: int
-    word: Word
+    decision: Decision
     devices: tuple[str, ...] = ()  # with OVERLAP: counted already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """Pass on everything held, under this number, and begin a new, empty sum."""
+    """Pass on everything folded, under this number, and begin a new, empty sum."""
 
     number: int
     round: int
@@ -72,4 +72,4 @@ class Forget:
     round: int
 
 
-Command = Push | Hold | HoldPart | Acknowledge | AnswerChild | Send | SendAgain | Forget
+Command = Push | Fold | MergePartial | Acknowledge | AnswerChild | Send | SendAgain | Forget

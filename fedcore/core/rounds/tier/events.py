@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from fedcore.core.rounds.tier.state import Word
+from fedcore.core.rounds.tier.state import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class ShareArrived:
     """The tier above handed out assignments of a round, in one share or several.
 
-    What is held at `deadline_at_s` is passed on as it is; the newest share's holds.
+    What is folded at `deadline_at_s` is passed on as it is; the newest share's deadline holds.
     """
 
     round: int
@@ -19,7 +19,7 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
+class UpdateArrived:
     """A device's update is here and was verified."""
 
     device: str
@@ -28,7 +28,7 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class AssignmentFailed:
     """A device could not carry out its assignment, or its update did not fit."""
 
     device: str
@@ -37,7 +37,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class DeviceLeft:
     """A device is not below this edge any more, or was not when its assignment came."""
 
     device: str
@@ -45,8 +45,8 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartArrived:
-    """A child edge's submission is here and was verified, as far as it can be: leaves may be unknown here."""
+class PartialArrived:
+    """A child edge's submission is here and was verified, as far as it can be: devices in it may be unknown here."""
 
     child: str
     number: int
@@ -57,24 +57,24 @@ class PartArrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class SubmissionAnswered:
     """The tier above has answered a submission; with OVERLAP, `devices` are counted already."""
 
     number: int
-    word: Word
+    decision: Decision
     devices: tuple[str, ...] = ()
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconnected:
+class UplinkRestored:
     """The stream to the tier above is back."""
 
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
+class RoundClosed:
     """A round is closed durably at the root."""
 
     round: int
@@ -88,4 +88,14 @@ class Tick:
     now_s: float
 
 
-Event = Shared | Arrived | Failed | Gone | PartArrived | Answered | Reconnected | Closed | Tick
+Event = (
+    ShareArrived
+    | UpdateArrived
+    | AssignmentFailed
+    | DeviceLeft
+    | PartialArrived
+    | SubmissionAnswered
+    | UplinkRestored
+    | RoundClosed
+    | Tick
+)

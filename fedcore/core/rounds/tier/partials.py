@@ -1,130 +1,155 @@
-"""Submissions of child edges at an edge's machine: held whole, let wait, or refused with the names counted already."""
+"""Partials at an edge's machine: those that child edges submit, and what becomes of them once they are passed on.
 
-from collections.abc import Iterable
+Theory of operation. A partial is a sum of the updates of many devices, and nothing can take it apart any more. So it
+counts whole or not at all, and a device must never be in two sums that both count. Devices do end up in two: one that
+loses its edge sends its update again through another edge. An edge sees this for devices that it knows, the root for
+all of them.
+
+A child's partial passes through these states:
+
+    PartialArrived -> claimed --nothing of it is here--> merged --sent up--> answered as the tier above answered
+                         |                                  '--OVERLAP above, with a device of it--> back to the child
+                         |--a device of it counts already--> answered OVERLAP
+                         '--its round is over--> answered LATE
+
+- Claimed (`state.claims`): it waits for its round to begin here, or for the answer on a copy of one of its devices that
+  is here already. That copy may yet be refused above, so the partial can neither be merged nor refused before. Nobody
+  waits for its devices meanwhile: they have answered.
+- Merged (`state.parts`): its devices are FOLDED and point to it, and it goes up with the next submission.
+- Answered (`state.answers`): the same number gets the same answer again, for the first one may be lost. What the tier
+  above answers is passed down unchanged; what was OVERLAP there is OVERLAP here, with only the devices that the child's
+  partial contains. The child then submits the rest under a new number.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fedcore.core.rounds.tier.commands import Acknowledge, AnswerChild, Command, Hold, HoldPart, Push
-from fedcore.core.rounds.tier.events import PartArrived
-from fedcore.core.rounds.tier.state import Claim, PartialId, RelayedDevice, Stage, Submission, TierState, Word
+from fedcore.core.rounds.tier.commands import Acknowledge, AnswerChild, Command, Fold, MergePartial, Push
+from fedcore.core.rounds.tier.events import PartialArrived
+from fedcore.core.rounds.tier.state import Claim, Decision, PartialId, RelayedDevice, Stage, Submission, TierState
 
 Step = tuple[TierState, tuple[Command, ...]]
 
-HERE = (Stage.HELD, Stage.FLYING)
-OPEN = (Stage.PENDING, Stage.GONE)
+HERE = (Stage.FOLDED, Stage.SENT)  # its update is here, without an answer from above
+AWAITED = (Stage.PENDING, Stage.ABSENT)  # its update may still come
 
 
-def part_arrived(state: TierState, event: PartArrived) -> Step:
-    """Let a submission wait that is of this round or a later one, until `review` looks at it; answer any other."""
+def partial_arrived(state: TierState, event: PartialArrived) -> Step:
+    """Claim a partial of this round or a later one, for `review` to look at; answer any other."""
     part = PartialId(child=event.child, number=event.number)
     if event.round < max(1, state.round):
-        return state, (AnswerChild(part=part, round=event.round, word=Word.LATE),)
+        return state, (AnswerChild(part=part, round=event.round, decision=Decision.LATE),)
     if event.round == state.round and part in state.answers:
-        word, devices = state.answers[part]
-        return state, (AnswerChild(part=part, round=event.round, word=word, devices=devices),)
-    if part in state.parts or part in state.waiting:
+        decision, devices = state.answers[part]
+        return state, (AnswerChild(part=part, round=event.round, decision=decision, devices=devices),)
+    if part in state.parts or part in state.claims:
         return state, ()  # the answer to the first copy answers this one
     claim = Claim(round=event.round, counted=event.counted, failed=event.failed)
-    return replace(state, waiting={**state.waiting, part: claim}), ()
+    return replace(state, claims={**state.claims, part: claim}), ()
 
 
 def review(state: TierState) -> Step:
-    """Judge what waits: refuse what overlaps with the counted, hold what overlaps with nothing here."""
+    """Decide on the claims of this round, in the order they came: each decision may settle the next."""
     out: tuple[Command, ...] = ()
-    for part, claim in state.waiting.items():
+    for part, claim in state.claims.items():
         if claim.round == state.round:
-            state, judged = _judge(state, part, claim)
-            out += judged
+            state, decided = _decide(state, part, claim)
+            out += decided
     return state, out
 
 
-def _judge(state: TierState, part: PartialId, claim: Claim) -> Step:
-    stages = {each: state.leaves[each].stage for each in claim.counted if each in state.leaves}
-    counted = tuple(sorted(each for each, stage in stages.items() if stage is Stage.COUNTED))
+def _decide(state: TierState, part: PartialId, claim: Claim) -> Step:
+    stages = {device: state.devices[device].stage for device in claim.counted if device in state.devices}
+    counted = tuple(sorted(device for device, stage in stages.items() if stage is Stage.COUNTED))
     if counted or state.over:
-        word = Word.OVERLAP if counted else Word.LATE
-        answer = AnswerChild(part=part, round=claim.round, word=word, devices=counted)
-        return answered(state, [answer]), (answer,)
+        decision = Decision.OVERLAP if counted else Decision.LATE
+        answer = AnswerChild(part=part, round=claim.round, decision=decision, devices=counted)
+        return with_answers(state, [answer]), (answer,)
     if any(stage in HERE for stage in stages.values()):
         return state, ()  # nothing is acknowledged below before it is acknowledged above
-    leaves = dict(state.leaves)
-    for each in claim.counted:
-        # Who was never shared here is its child's alone: nobody waits for it, should the part go back.
-        gone = each not in leaves or leaves[each].gone or leaves[each].stage is Stage.GONE
-        leaves[each] = RelayedDevice(stage=Stage.HELD, part=part, gone=gone)
-    for each in claim.failed:
-        if each not in leaves or leaves[each].stage in OPEN:
-            leaves[each] = RelayedDevice(stage=Stage.FAILED)
-    waiting = {other: kept for other, kept in state.waiting.items() if other != part}
-    return replace(state, leaves=leaves, parts={**state.parts, part: claim.counted}, waiting=waiting), (
-        HoldPart(part=part),
-    )
+    return _merged(state, part, claim), (MergePartial(part=part),)
 
 
-def landed(state: TierState, flight: Submission, word: Word) -> Step:
-    """Pass the word on a whole submission on to everybody in it."""
-    stage = Stage.COUNTED if word is Word.ACCEPTED else Stage.REFUSED
-    told = tell(state, flight.devices, word)
-    answers = [AnswerChild(part=part, round=state.round, word=word) for part in flight.parts]
-    return answered(at(state, flight.devices, stage), answers), (*told, *answers)
+def _merged(state: TierState, part: PartialId, claim: Claim) -> TierState:
+    devices = dict(state.devices)
+    for device in claim.counted:
+        # One that was never shared here is its child's alone: nobody waits for it, should the partial go back.
+        known = devices.get(device)
+        absent = known is None or known.absent or known.stage is Stage.ABSENT
+        devices[device] = RelayedDevice(stage=Stage.FOLDED, part=part, absent=absent)
+    for device in claim.failed:
+        if device not in devices or devices[device].stage in AWAITED:
+            devices[device] = RelayedDevice(stage=Stage.FAILED)
+    claims = {other: kept for other, kept in state.claims.items() if other != part}
+    return replace(state, devices=devices, parts={**state.parts, part: claim.counted}, claims=claims)
 
 
-def taken_apart(state: TierState, flight: Submission, counted: frozenset[str]) -> Step:
-    """Hold again what is not counted elsewhere; a child's part with such a leaf goes back to the child."""
-    back = [part for part in flight.parts if counted & set(state.parts[part])]
+def settle(state: TierState, submission: Submission, decision: Decision) -> Step:
+    """Pass the decision on a whole submission on to every device and child in it."""
+    stage = Stage.COUNTED if decision is Decision.ACCEPTED else Stage.REFUSED
+    acknowledged = acknowledgements(state, submission.devices, decision)
+    answers = [AnswerChild(part=part, round=state.round, decision=decision) for part in submission.parts]
+    return with_answers(with_stage(state, submission.devices, stage), answers), (*acknowledged, *answers)
+
+
+def take_apart(state: TierState, submission: Submission, counted: frozenset[str]) -> Step:
+    """Fold again what the root has not `counted`; a partial with a counted device goes back to its child.
+
+    What went back is waited for where its device is still here: one that moved here since has another parent now, which
+    does not know its assignment, so that is pushed again. A device that left is its child's to bring.
+    """
+    back = {part: counted & set(state.parts[part]) for part in submission.parts if counted & set(state.parts[part])}
     answers = [
-        AnswerChild(
-            part=part, round=state.round, word=Word.OVERLAP, devices=tuple(sorted(counted & set(state.parts[part])))
-        )
-        for part in back
+        AnswerChild(part=part, round=state.round, decision=Decision.OVERLAP, devices=tuple(sorted(overlap)))
+        for part, overlap in back.items()
     ]
     returned = sorted({device for part in back for device in state.parts[part]} - counted)
-    waited_for = tuple(each for each in returned if not state.leaves[each].gone)
-    known = tuple(each for each in flight.devices if each in counted)
-    told = tell(state, known, Word.ACCEPTED)
-    held = tuple(each for each in flight.devices if each not in counted and each not in returned)
-    own = tuple(each for each in held if state.leaves[each].part is None)
-    state = restaged(state, held, Stage.HELD)
-    state = at(state, known, Stage.COUNTED)
-    state = at(state, returned, Stage.GONE)
-    state = at(state, waited_for, Stage.PENDING)
-    state = replace(answered(state, answers), reported=state.reported - set(flight.failed))
-    return state, (
-        *told,
+    awaited = tuple(device for device in returned if not state.devices[device].absent)
+    known = tuple(device for device in submission.devices if device in counted)
+    again = tuple(device for device in submission.devices if device not in counted and device not in returned)
+    own = tuple(device for device in again if state.devices[device].part is None)
+    acknowledged = acknowledgements(state, known, Decision.ACCEPTED)
+    state = move(state, again, Stage.FOLDED)
+    state = with_stage(state, known, Stage.COUNTED)
+    state = with_stage(state, returned, Stage.ABSENT)
+    state = with_stage(state, awaited, Stage.PENDING)
+    failures = state.reported_failures - set(submission.failed)
+    return replace(with_answers(state, answers), reported_failures=failures), (
+        *acknowledged,
         *answers,
-        # Who moved here since is under another parent now, which was not told of its assignment.
-        *(Push(device=each, round=state.round) for each in waited_for),
-        *(Hold(device=each, round=state.round) for each in own),
-        *(HoldPart(part=part) for part in flight.parts if part not in back),
+        *(Push(device=device, round=state.round) for device in awaited),
+        *(Fold(device=device, round=state.round) for device in own),
+        *(MergePartial(part=part) for part in submission.parts if part not in back),
     )
 
 
-def tell(state: TierState, devices: Iterable[str], word: Word) -> tuple[Acknowledge, ...]:
-    """The word for those of these devices that sent their update here themselves."""
-    leaves = ((each, state.leaves[each]) for each in devices)
+def acknowledgements(state: TierState, devices: Iterable[str], decision: Decision) -> tuple[Acknowledge, ...]:
+    """Return the decision for those of these devices that sent their update here themselves."""
+    known = ((device, state.devices[device]) for device in devices)
     return tuple(
-        Acknowledge(device=each, round=state.round, word=word)
-        for each, leaf in leaves
-        if leaf.part is None or leaf.asked
+        Acknowledge(device=device, round=state.round, decision=decision)
+        for device, relayed in known
+        if relayed.part is None or relayed.offered_copy
     )
 
 
-def answered(state: TierState, answers: list[AnswerChild]) -> TierState:
-    """Remember these answers: what came in the parts is decided."""
-    given = {answer.part: (answer.word, answer.devices) for answer in answers}
+def with_answers(state: TierState, answers: Sequence[AnswerChild]) -> TierState:
+    """Return the state that remembers these answers; what came in their partials is decided."""
+    given = {answer.part: (answer.decision, answer.devices) for answer in answers}
     return replace(
         state,
         parts={part: devices for part, devices in state.parts.items() if part not in given},
-        waiting={part: claim for part, claim in state.waiting.items() if part not in given},
+        claims={part: claim for part, claim in state.claims.items() if part not in given},
         answers={**state.answers, **given},
     )
 
 
-def at(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
-    """Put leaves at a stage without an update here."""
-    return replace(state, leaves={**state.leaves, **{device: RelayedDevice(stage=stage) for device in devices}})
+def with_stage(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
+    """Return the state with these devices at a stage at which no update of theirs is here."""
+    return replace(state, devices={**state.devices, **{device: RelayedDevice(stage=stage) for device in devices}})
 
 
-def restaged(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
-    """Put leaves at another stage; where their updates came from stays."""
-    changed = {device: replace(state.leaves[device], stage=stage) for device in devices}
-    return replace(state, leaves={**state.leaves, **changed})
+def move(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
+    """Return the state with these devices at another stage; where their updates came from stays known."""
+    changed = {device: replace(state.devices[device], stage=stage) for device in devices}
+    return replace(state, devices={**state.devices, **changed})
