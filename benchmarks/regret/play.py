@@ -29,6 +29,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, Bandit, Json
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.core.seeds import generator, uniform
 from fedcore.strategies.composition.compose import compose
@@ -44,7 +45,7 @@ SCORING = CRITERIA["taylor"]  # whose cost does not depend on the steps
 CLOCK_NOISE = 0.03  # of the measured time of training, lognormal
 _NORMAL = NormalDist()
 
-_KNOWN: dict[tuple[tuple[int, int], int], tuple[float, float, float, float]] = {}
+_KNOWN: dict[tuple[Counts, int], tuple[float, float, float, float]] = {}
 _COSTS: dict[str, RoundCost] = {}  # one for all games of a fleet: it remembers what it has reckoned
 
 
@@ -137,7 +138,7 @@ class Game:
     def _arms(
         self,
         profile: DeviceProfile,
-        sizes: Sequence[tuple[tuple[int, int], int]],
+        sizes: Sequence[tuple[Counts, int]],
         choices: Sequence[int],
         ahead: Mapping[str, bool],
     ) -> Worths:
@@ -155,11 +156,11 @@ class Game:
             seconds=speed.compute * (steps + extra) * step_s + speed.down * down + speed.up * up,
         )
 
-    def _figures(self, counts: tuple[int, int], rank: int) -> tuple[float, float, float, float]:
+    def _figures(self, counts: Counts, rank: int) -> tuple[float, float, float, float]:
         """Return seconds of a step without slowdown, bytes down and up, and sparsity; the same in every game."""
         if (counts, rank) not in _KNOWN:
             one = self.cost.demand("", counts, rank, 1.0)
-            sparsity = GEOMETRY.sparsity(heads=counts[0], channels=counts[1])
+            sparsity = GEOMETRY.sparsity(counts)
             _KNOWN[counts, rank] = one.train_s, one.down_bytes, one.up_bytes, sparsity
         return _KNOWN[counts, rank]
 

@@ -14,8 +14,7 @@ def ranks_by_speed(config: Config, cost: RoundCost) -> Mapping[str, tuple[int, .
     spread evenly over `strategy.ranks`; equal times have equal ranks. Smaller ranks stay for devices whose memory does
     not hold the class's own.
     """
-    ranks, geometry = config.strategy.ranks, cost.spec.geometry
-    dense = geometry.head_units, geometry.ffn
+    ranks, dense = config.strategy.ranks, cost.spec.geometry.dense
     times = {each.name: cost.seconds(_profile(each), dense, ranks[-1]) for each in config.classes}
     levels = sorted(set(times.values()))  # fastest first
     last = len(ranks) - 1

@@ -8,6 +8,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Bandit, Json
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.schedule import Schedule
@@ -15,7 +16,7 @@ from fedcore.core.seeds import lazy_generator
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import Bounds, feasible_space
 
-_SpaceKey = tuple[str, float, tuple[int, int], float, int]  # class, memory, committed counts, memory scale, round
+_SpaceKey = tuple[str, float, Counts, float, int]  # class, memory, committed counts, memory scale, round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Offer:
 
     round: int
     profile: DeviceProfile
-    committed: tuple[int, int]  # (head units, channels) kept so far
+    committed: Counts  # kept so far
     space: ArmSpace
     within_memory: bool  # False where not even the target at the smallest rank fits the measured memory
 
@@ -39,12 +40,11 @@ class Choice:
     space: ArmSpace
     within_memory: bool
     arm: Arm
-    counts: tuple[int, int]  # (head units, channels) kept
+    counts: Counts  # kept
     realised: Arm
 
     def event(self, weight: int) -> Json:
         """Return the log's record; replay derives `arm` again from it."""
-        heads, channels = self.counts
         return {
             "event": "choice",
             "round": self.round,
@@ -54,7 +54,7 @@ class Choice:
             "space": arm_space_json(self.space),
             "within_memory": self.within_memory,
             "arm": arm_json(self.arm),
-            "realised": arm_json(self.realised) | {"heads": heads, "channels": channels},
+            "realised": arm_json(self.realised) | self.counts._asdict(),
             "weight": weight,
         }
 
@@ -72,16 +72,14 @@ class Chooser:
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
     trains: TrainedPart = EVERYTHING  # the part of the adapter whose training memory must hold
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _counts: dict[float, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _sparsities: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _arms: dict[tuple[tuple[int, int], int, int], Arm] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _counts: dict[float, Counts] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _sparsities: dict[Counts, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _arms: dict[tuple[Counts, int, int], Arm] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def offer(self, state: Json, profile: DeviceProfile, round_index: int) -> Offer:
         """Return what a device may be given under a policy's `state`."""
         geometry, held = self.cost.spec.geometry, state["committed"].get(profile.name)
-        committed = (geometry.head_units, geometry.ffn) if held is None else (held[0], held[1])
+        committed = geometry.dense if held is None else Counts(held[0], held[1])
         space, within = self._space(state, profile, committed, round_index)
         return Offer(round=round_index, profile=profile, committed=committed, space=space, within_memory=within)
 
@@ -104,15 +102,13 @@ class Chooser:
             realised=self._realised(counts, arm.rank, arm.steps),
         )
 
-    def counts(self, offer: Offer, sparsity: float) -> tuple[int, int]:
-        """Return the (head units, channels) that realise a sparsity on a device."""
+    def counts(self, offer: Offer, sparsity: float) -> Counts:
+        """Return the counts that realise a sparsity on a device."""
         # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
         wanted = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
-        return min(offer.committed[0], wanted[0]), min(offer.committed[1], wanted[1])
+        return Counts(min(offer.committed.heads, wanted.heads), min(offer.committed.channels, wanted.channels))
 
-    def _space(
-        self, state: Json, profile: DeviceProfile, committed: tuple[int, int], round_index: int
-    ) -> tuple[ArmSpace, bool]:
+    def _space(self, state: Json, profile: DeviceProfile, committed: Counts, round_index: int) -> tuple[ArmSpace, bool]:
         scale = state["memory_scale"].get(profile.device_class, 1.0)
         key = profile.device_class, profile.memory_mb, committed, scale, round_index
         if key not in self._spaces:
@@ -120,7 +116,7 @@ class Chooser:
         return self._spaces[key]
 
     def _feasible(
-        self, profile: DeviceProfile, committed: tuple[int, int], scale: float, round_index: int
+        self, profile: DeviceProfile, committed: Counts, scale: float, round_index: int
     ) -> tuple[ArmSpace, bool]:
         schedule = schedule_of(self.config, profile.device_class)
         bounds = Bounds(
@@ -137,19 +133,19 @@ class Chooser:
 
         return feasible_space(bounds, fits)
 
-    def _keep_counts(self, sparsity: float) -> tuple[int, int]:
+    def _keep_counts(self, sparsity: float) -> Counts:
         if sparsity not in self._counts:
             self._counts[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
         return self._counts[sparsity]
 
-    def _realised(self, counts: tuple[int, int], rank: int, steps: int) -> Arm:
+    def _realised(self, counts: Counts, rank: int, steps: int) -> Arm:
         if (counts, rank, steps) not in self._arms:
             self._arms[counts, rank, steps] = Arm(sparsity=self._sparsity(counts), rank=rank, steps=steps)
         return self._arms[counts, rank, steps]
 
-    def _sparsity(self, counts: tuple[int, int]) -> float:
+    def _sparsity(self, counts: Counts) -> float:
         if counts not in self._sparsities:
-            self._sparsities[counts] = self.cost.spec.geometry.sparsity(heads=counts[0], channels=counts[1])
+            self._sparsities[counts] = self.cost.spec.geometry.sparsity(counts)
         return self._sparsities[counts]
 
 

@@ -16,17 +16,11 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
     """
     training, geometry = config.training, cost.spec.geometry
     mix = mix_of(choice.round, warmup_rounds=config.strategy.warmup_rounds, rounds=config.run.rounds)
-    if training.distill == 0 or mix == 0 or choice.counts == (geometry.head_units, geometry.ffn):
+    if training.distill == 0 or mix == 0 or choice.counts == geometry.dense:
         return None
     limit = choice.profile.memory_mb
     if limit:
-        needed = teacher_memory_mb(
-            cost.spec,
-            choice.counts,
-            choice.arm.rank,
-            tokens=cost.batch_size * cost.max_length,
-            dtype_bytes=cost.dtype_bytes,
-        )
+        needed = teacher_memory_mb(cost.step(choice.counts, choice.arm.rank))
         if needed * memory_scale > limit:
             return None
     return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)

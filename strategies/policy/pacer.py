@@ -29,6 +29,7 @@ from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace, Json
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA, Criterion
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import Demand, RoundCost
@@ -106,7 +107,7 @@ class Pacer:
         """
         speeds = {each.profile.name: self._speed(state, each.profile) for each in offers}
         tables: dict[str, tuple[Menu, Timetable]] = {}
-        menus: dict[tuple[str, ArmSpace, tuple[int, int]], Menu] = {}  # the same for devices of a class and history
+        menus: dict[tuple[str, ArmSpace, Counts], Menu] = {}  # the same for devices of a class and history
         for offer, weight in zip(offers, weights, strict=True):
             speed = speeds[offer.profile.name]
             if speed is None:
@@ -184,7 +185,7 @@ class Pacer:
             worths.append(worth(steps, arm.sparsity, arm.rank / self.largest_rank))
         return Menu(arms, *(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
 
-    def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
+    def _demand(self, device_class: str, counts: Counts, rank: int, steps: int, *, score: bool) -> Demand:
         extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
         return self.cost.demand(device_class, counts, rank, steps + extra)
 

@@ -24,7 +24,7 @@ class Cohort:
 
     def seconds(self, choice: Choice, trains: TrainedPart) -> float:
         """Return the modelled time of the device's round."""
-        return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, trains=trains)
+        return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=trains)
 
     def fits(self, choice: Choice, trains: TrainedPart) -> bool:
         """Whether the device's memory holds a step, by the estimate and what its class has measured."""

@@ -25,11 +25,12 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport, ServerOptimizer
 from fedcore.core.errors import JoinRefused, RunError
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set
-from fedcore.core.pruning.scope import Removed, class_order, first_orders, frozen_orders, keep_sets_of, order_key
+from fedcore.core.pruning.scope import class_order, first_orders, frozen_orders, keep_sets_of, order_key
 from fedcore.core.seeds import derive_seed, generator
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer, schedule_of
 from fedcore.strategies.policy.codec_choice import codec_event, codec_of
@@ -198,14 +199,14 @@ class Policy:
     def _order_key(self, profile: DeviceProfile) -> str:
         return order_key(self.config.strategy.order, profile.device_class, profile.name)
 
-    def _cuts(self, choices: Sequence[Choice]) -> dict[str, Removed]:
+    def _cuts(self, choices: Sequence[Choice]) -> dict[str, Counts]:
         """Return how deep the deepest cut along each order goes."""
-        geometry, deepest = self.spec.geometry, dict[str, Removed]()
+        geometry, deepest = self.spec.geometry, dict[str, Counts]()
         for each in choices:
             key = self._order_key(each.profile)
             heads, channels = deepest.get(key, (0, 0))
-            removed = geometry.head_units - each.counts[0], geometry.ffn - each.counts[1]
-            deepest[key] = max(heads, removed[0]), max(channels, removed[1])
+            removed = geometry.head_units - each.counts.heads, geometry.ffn - each.counts.channels
+            deepest[key] = Counts(max(heads, removed[0]), max(channels, removed[1]))
         return deepest
 
     def _scored(self, present: set[str], round_index: int) -> dict[str, bool]:
@@ -264,9 +265,7 @@ class Policy:
             "weight": weight,
             "bandit_key": choice.bandit_key,
             "order": self._order_key(choice.profile),
-            "model_s": self.cost.seconds(
-                choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, trains=trains
-            ),
+            "model_s": self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=trains),
         } | trains_json(trains)
         return opened if self.pacer is None else opened | self.pacer.opened(choice, score)
 

@@ -8,8 +8,8 @@ from fedcore.core.bandit.reward import RewardParts
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.protocols import Bandit, Json
 from fedcore.core.errors import UpdateRejected
-from fedcore.core.model.geometry import Geometry
-from fedcore.core.pruning.ordering import Counts, ScoredGroups, absorb
+from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.pruning.ordering import ScoredGroups, absorb
 from fedcore.core.pruning.scope import keep_sets_of
 from fedcore.core.pruning.score_check import verify_scores
 from fedcore.strategies.policy.cost import RoundCost
@@ -34,9 +34,9 @@ def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[O
         measured_mb = 0.0 if each.report is None else each.report.metrics.peak_memory_mb
         if not 0 < measured_mb < math.inf:
             continue
-        heads, channels = opened[each.device]["counts"]
+        counts = Counts(*opened[each.device]["counts"])
         trains = trains_of(opened[each.device])
-        ratio = measured_mb / cost.memory_mb((heads, channels), each.arm.rank, trains)
+        ratio = measured_mb / cost.memory_mb(counts, each.arm.rank, trains)
         bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
         learned[each.device_class] = max(learned.get(each.device_class, bounded), bounded)
     return learned
@@ -67,8 +67,7 @@ def learn_orders(
 
 
 def _place(asked: Json) -> tuple[str, Counts]:
-    heads, channels = asked["counts"]
-    return asked["order"], (heads, channels)
+    return asked["order"], Counts(*asked["counts"])
 
 
 def learn_arms(

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, RunError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.score_check import verify_scores
 
 Vector = NDArray[np.float64]
-Counts = tuple[int, int]  # (head units, channels) kept in every layer
 Matrix = NDArray[np.float64]  # (layers, groups)
 Places = NDArray[np.int64]  # (layers, places) of groups
 
@@ -84,13 +83,13 @@ def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], sm
     return after
 
 
-def freeze(state: Json, geometry: Geometry, *, heads_removed: int, channels_removed: int) -> Json:
-    """Return the state whose frozen prefixes are at least so long; they never shrink."""
+def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
+    """Return the state whose frozen prefixes are at least as long as `removed` groups; they never shrink."""
     after = dict(state)
-    wanted = {"heads": heads_removed, "channels": channels_removed}
     for kind, (scores, frozen) in _read(state, geometry).items():
-        if wanted[kind] > frozen.shape[1]:
-            after[kind] = _written(scores, _order(scores, frozen)[:, : wanted[kind]])
+        length: int = getattr(removed, kind)
+        if length > frozen.shape[1]:
+            after[kind] = _written(scores, _order(scores, frozen)[:, :length])
     return after
 
 
@@ -106,15 +105,15 @@ def keep_sets(state: Json, geometry: Geometry, wanted: Iterable[Counts]) -> dict
     """Return the keep-set of every one of `wanted`; raises as `keep_set` does."""
     order = removal_order(state, geometry)
     found: dict[Counts, KeepSet] = {}
-    for heads, channels in wanted:
-        if not (1 <= heads <= geometry.head_units and 1 <= channels <= geometry.ffn):
+    for counts in wanted:
+        if not (1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn):
             raise ConfigError(
-                f"keep counts {(heads, channels)}: expected 1-{geometry.head_units} head units and"
+                f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
                 f" 1-{geometry.ffn} channels"
             )
-        found[heads, channels] = KeepSet(
-            heads=_kept(order["heads"], geometry.head_units - heads),
-            channels=_kept(order["channels"], geometry.ffn - channels),
+        found[counts] = KeepSet(
+            heads=_kept(order["heads"], geometry.head_units - counts.heads),
+            channels=_kept(order["channels"], geometry.ffn - counts.channels),
         )
     return found
 
@@ -130,10 +129,10 @@ def known_scores(state: Json, geometry: Geometry) -> GroupScores:
     return GroupScores(heads=tuple(read["heads"]), channels=tuple(read["channels"]))
 
 
-def frozen_counts(state: Json, geometry: Geometry) -> tuple[int, int]:
-    """Return how many (head units, channels) of every layer's order never change places again."""
+def frozen_counts(state: Json, geometry: Geometry) -> Counts:
+    """Return how many groups of every layer's order never change places again."""
     read = _read(state, geometry)
-    return read["heads"][1].shape[1], read["channels"][1].shape[1]
+    return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1])
 
 
 def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.pruning.ordering import Counts, freeze, initial_order, keep_sets, mean_order
+from fedcore.core.pruning.ordering import freeze, initial_order, keep_sets, mean_order
 
 SCOPES = ("fleet", "class", "device")
 
 Orders = Mapping[str, Json]
-Removed = tuple[int, int]  # (head units, channels) of every layer
 
 
 def order_key(scope: str, device_class: str, device: str) -> str:
@@ -29,13 +28,13 @@ def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> d
 
 
 def frozen_orders(
-    orders: Orders, cuts: Mapping[str, Removed], geometry: Geometry, prior: GroupScores | None
+    orders: Orders, cuts: Mapping[str, Counts], geometry: Geometry, prior: GroupScores | None
 ) -> dict[str, Json]:
-    """Return the orders with those of `cuts` frozen as far as anybody who shares them is cut; new ones from `prior`."""
+    """Return the orders with those of `cuts` frozen to the groups removed by the deepest cut; new ones from `prior`."""
     after = dict(orders)
-    for key, (heads, channels) in cuts.items():
+    for key, removed in cuts.items():
         order = after[key] if key in after else initial_order(geometry, prior)
-        after[key] = freeze(order, geometry, heads_removed=heads, channels_removed=channels)
+        after[key] = freeze(order, geometry, removed)
     return after
 
 

@@ -21,7 +21,7 @@ def test_the_slowest_class_has_the_smallest_rank_and_nobody_is_pruned(build, ros
 @MIXED
 def test_memory_may_force_a_smaller_rank(build, roster, name):
     strategy = build(name=name)
-    dense = strategy.spec.geometry.head_units, strategy.spec.geometry.ffn
+    dense = strategy.spec.geometry.dense
     tight = replace(roster[0], memory_mb=strategy.cost.memory_mb(dense, 2) + 1e-3)
     _, plan = strategy.plan(strategy.start(), (tight, *roster[1:]), 1)
     assert [each.arm.rank for each in plan.assignments][:2] == [2, 8]

@@ -27,10 +27,10 @@ def test_depths_follow_the_formula(deep, roster):
     speeds = dict(zip([each.name for each in roster], (1.0, 1.0, 2.0, 2.5, 4.0, 40.0), strict=True))
     fleet = [replace(each, slowdown=speeds[each.name]) for each in roster]
     plan = planned(deep, fleet)
-    counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
+    counts = deep.spec.geometry.dense
 
     def time(profile, depth):
-        return deep.cost.seconds(profile, counts, 8, trains=TrainedPart(first_layer=12 - depth))
+        return deep.cost.seconds(profile, counts, 8, part=TrainedPart(first_layer=12 - depth))
 
     limit = sum(time(each, 12) for each in fleet) / len(fleet)
     for profile in fleet:
@@ -71,7 +71,7 @@ def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devi
 
 
 def test_memory_bounds_depth_and_one_layer_is_enough_to_be_let_in(deep, roster):
-    counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
+    counts = deep.spec.geometry.dense
     four, one = (deep.cost.memory_mb(counts, 8, TrainedPart(first_layer=12 - depth)) for depth in (4, 1))
     limited = [replace(roster[0], memory_mb=four), replace(roster[4], slowdown=9.0)]
     assert planned(deep, limited)["a1"].training.trains == TrainedPart(first_layer=8)

@@ -23,7 +23,7 @@ def test_round_one_is_the_planners_best_under_the_true_costs(build, linked):
     """Dense in warm-up: the arms are ranks x steps, few enough to plan by hand."""
     strategy = build(name="oracle", local_steps_choices=STEPS)
     arms = [(rank, steps) for rank in (2, 4, 8) for steps in STEPS]
-    dense, tables = (8, 64), []
+    dense, tables = strategy.spec.geometry.dense, []
     for profile in linked:
         speed = told_speed(profile)
         demands = [strategy.cost.demand(profile.device_class, dense, rank, steps + 2.5) for rank, steps in arms]

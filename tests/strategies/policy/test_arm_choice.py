@@ -19,7 +19,7 @@ def test_whatever_is_committed_is_kept_from_growing_and_from_overshooting(build,
     assert choice.counts[1] <= channels
     assert choice.counts[0] >= min(heads, least[0])  # nobody is cut beyond the class's target
     assert choice.counts[1] >= min(channels, least[1])
-    assert choice.realised.sparsity == geometry.sparsity(heads=choice.counts[0], channels=choice.counts[1])
+    assert choice.realised.sparsity == geometry.sparsity(choice.counts)
 
 
 def test_a_class_without_a_table_has_the_strategys_target(config):

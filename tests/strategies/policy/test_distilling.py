@@ -4,6 +4,7 @@ import pytest
 
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.cost.teacher import teacher_flops, teacher_memory_mb
+from fedcore.core.model.geometry import Counts
 from fedcore.strategies.policy.cost import round_cost
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import GEOMETRY, HEAD
@@ -37,7 +38,7 @@ def test_off_is_off(config, roster, play):
 def test_who_has_no_room_for_two_models_goes_without(taught, roster, play):
     spec = make_strategy(taught, GEOMETRY, HEAD).spec
     counts = min(each.keep_set.counts for each in told(taught, roster, play))
-    needed = teacher_memory_mb(spec, counts, 4, tokens=4 * 16, dtype_bytes=4)
+    needed = teacher_memory_mb(round_cost(taught, spec).step(counts, 4))
     for share, expected in ((0.5, False), (4.0, True)):
         limited = tuple(replace(each, memory_mb=needed * share) for each in roster)
         given = [each for each in told(taught, limited, play) if each.keep_set.counts == counts]
@@ -47,7 +48,7 @@ def test_who_has_no_room_for_two_models_goes_without(taught, roster, play):
 def test_the_cost_model_charges_cut_devices_for_the_teacher(taught, config, roster):
     spec = make_strategy(taught, GEOMETRY, HEAD).spec
     with_teacher, without = round_cost(taught, spec), round_cost(config, spec)
-    assert with_teacher.seconds(roster[0], (8, 64), 4) == without.seconds(roster[0], (8, 64), 4)
-    difference = with_teacher.seconds(roster[0], (4, 32), 4) - without.seconds(roster[0], (4, 32), 4)
-    flops = teacher_flops(spec, 4, batch_size=4, max_length=16)
+    assert with_teacher.seconds(roster[0], Counts(8, 64), 4) == without.seconds(roster[0], Counts(8, 64), 4)
+    difference = with_teacher.seconds(roster[0], Counts(4, 32), 4) - without.seconds(roster[0], Counts(4, 32), 4)
+    flops = teacher_flops(with_teacher.step(Counts(4, 32), 4))
     assert difference == pytest.approx(10 * flops / without.flops_per_s * roster[0].slowdown)
