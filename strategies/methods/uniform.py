@@ -31,7 +31,7 @@ def settings(config: Config) -> Config:
         context=False,
         recovery_rounds=config.run.rounds,
     )
-    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
+    classes = tuple(replace(kind, target_sparsity=None) for kind in config.classes)
     return replace(config, strategy=strategy, classes=classes)
 
 

@@ -22,8 +22,7 @@ _CODECS = 64  # codecs whose bytes are remembered
 _KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(NamedTuple):
     """A device's work in one round."""
 
     train_s: float  # of a device without slowdown

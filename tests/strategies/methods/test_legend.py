@@ -7,7 +7,7 @@ import pytest
 from fedcore.core.errors import JoinRefused
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.methods.legend import depths
-from fedcore.strategies.policy.part_choice import Cohort
+from fedcore.strategies.policy.part_choice import CohortCosts
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import HEAD
 
@@ -43,7 +43,7 @@ def test_depths_follow_the_formula(deep, roster):
 def test_a_depth_by_hand(deep, roster):
     """Times 12 + d and 2 (12 + d): the mean at full depth is (24 + 48) / 2 = 36, and 2 (12 + 6) = 36."""
 
-    class Timed(Cohort):
+    class Timed(CohortCosts):
         def seconds(self, choice, trains):
             return (2 if choice == "slow" else 1) * (12 + 12 - trains.first_layer)
 
@@ -59,7 +59,7 @@ def test_a_depth_by_hand(deep, roster):
 
 @pytest.mark.parametrize("devices", [1, 6, 10, 30])
 def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devices):
-    class Timed(Cohort):
+    class Timed(CohortCosts):
         def seconds(self, choice, trains):
             return 1.3 * (1 - trains.first_layer / 24)
 

@@ -14,7 +14,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import frozen_counts
 from fedcore.core.seeds import derive_seed
-from fedcore.strategies.policy.weights import cohort_weights
+from fedcore.strategies.policy.cohort import cohort_weights
 
 
 def memory(strategy, sparsity, rank):

@@ -4,7 +4,7 @@ import pytest
 
 from fedcore.core.config.tables import ClassConfig
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
+from fedcore.strategies.composition.unpruned import ranks_by_speed
 
 MIXED = pytest.mark.parametrize("name", ["hetlora", "flexlora", "raflora", "flora"])
 
