@@ -15,7 +15,7 @@ importance from gradients, weighted aggregation of different ranks. Reconstructe
   (fedcore.strategies.policy.cohort, "effective") unless `strategy.weights` says otherwise.
 
 A round is four steps: `plan` is the first three, `close` the fourth. Between them the devices train, and the aggregator
-adds up what they send. The other methods take these steps too, with parts that leave nothing to choose.
+adds up what they send. The other methods take these steps too, with other parts.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def close(
     opened = state.planned(round_index, [outcome.device for outcome in outcomes])
     ordered = sorted(outcomes, key=lambda outcome: outcome.device)
 
-    # 4. Reward every arm that was played for loss drop, pruning progress and adapter importance, less lateness.
+    # 4. Reward every arm that was played for loss drop, pruning progress and adapter importance, less lateness;
     parts = reward_parts(
         ordered,
         {outcome.device: policy.config.target_sparsity(outcome.device_class) for outcome in ordered},
@@ -84,8 +84,8 @@ def close(
     )
     rewards = rewards_of(ordered, parts, policy.reward_weights(state))
 
-    #    Learn: the orders from the devices' scores, the bandits from the rewards of arms as realised, what devices have
-    #    committed, how much memory classes really take, and how fast devices are.
+    #    then learn: the orders from the devices' scores, the bandits from the rewards of the arms as realised, what
+    #    devices have committed, how much memory classes really take, and how fast devices are.
     orders, refused = learn_orders(state.orders, policy.spec.geometry, opened.devices, ordered)
     after = PolicyState(
         orders=orders,

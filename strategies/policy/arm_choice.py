@@ -74,7 +74,7 @@ class Choice:
 class Chooser:
     """Asks the bandit for an arm that schedule, history and memory of a device allow.
 
-    A helper of one round's plan, no value: it remembers the spaces that devices of one class and history share.
+    A helper of one round's plan, no value: it remembers what devices of one class and history share.
     """
 
     config: Config
@@ -85,6 +85,8 @@ class Chooser:
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
     part: TrainedPart = EVERYTHING  # of the adapter, whose training memory must hold
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[float, Counts] = field(default_factory=dict, init=False, repr=False)  # by sparsity
+    _realised: dict[tuple[Counts, int, int], Arm] = field(default_factory=dict, init=False, repr=False)
 
     def offer(self, member: Member) -> Offer:
         """Return what a device may be given."""
@@ -112,15 +114,14 @@ class Chooser:
             within_memory=offer.within_memory,
             arm=arm,
             counts=counts,
-            realised=Arm(sparsity=self.cost.spec.geometry.sparsity(counts), rank=arm.rank, steps=arm.steps),
+            realised=self._realise(counts, arm),
         )
 
     def counts(self, offer: Offer, sparsity: float) -> Counts:
         """Return the counts that realise a sparsity on a device."""
         # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
-        target = self.config.target_sparsity(offer.profile.device_class)
-        wanted = keep_counts(self.cost.spec.geometry, min(sparsity, target))
-        return Counts(*map(min, offer.committed, wanted))
+        wanted = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
+        return Counts(min(offer.committed.heads, wanted.heads), min(offer.committed.channels, wanted.channels))
 
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
         schedule, geometry = schedule_of(self.config, profile.device_class), self.cost.spec.geometry
@@ -134,7 +135,19 @@ class Chooser:
         )
 
         def fits(sparsity: float, rank: int) -> bool:
-            needed = self.cost.memory_mb(keep_counts(geometry, sparsity), rank, self.part) * scale
+            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank, self.part) * scale
             return profile.memory_mb == 0 or needed <= profile.memory_mb
 
         return feasible_space(bounds, fits)
+
+    def _keep_counts(self, sparsity: float) -> Counts:
+        if sparsity not in self._kept:
+            self._kept[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
+        return self._kept[sparsity]
+
+    def _realise(self, counts: Counts, arm: Arm) -> Arm:
+        key = counts, arm.rank, arm.steps
+        if key not in self._realised:
+            sparsity = self.cost.spec.geometry.sparsity(counts)
+            self._realised[key] = Arm(sparsity=sparsity, rank=arm.rank, steps=arm.steps)
+        return self._realised[key]

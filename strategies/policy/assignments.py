@@ -1,4 +1,4 @@
-"""From arms to assignments: cuts along removal orders, what each device is asked to do, and what is kept of that."""
+"""From arms to assignments: keep-sets along removal orders, what each device is asked to do, and a record of that."""
 
 from collections.abc import Mapping, Sequence
 
@@ -68,7 +68,7 @@ def assign(
 def planned_devices(
     policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart]
 ) -> dict[str, PlannedDevice]:
-    """Return what the open round keeps of each device, for the day it closes."""
+    """Return what the open round keeps of each device until it closes."""
     return {
         choice.profile.name: PlannedDevice(
             counts=choice.counts,

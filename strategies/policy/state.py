@@ -15,12 +15,14 @@
                                            "trains" where not everything does,
                                            with a pace "demand" and "tried", and where they matter "told", "context"}}}}
 
+The records of devices are named tuples: one is made for every device of every round, and they cost half as much.
 Removal orders and bandits' states stay JSON here: they belong to `fedcore.core.pruning.ordering` and to the bandit,
 which alone know what is in them.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
@@ -31,8 +33,7 @@ from fedcore.strategies.policy.device_table import DeviceTable
 from fedcore.strategies.policy.speed import SelfMeasured, Speed, Speeds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacedWork:
+class PacedWork(NamedTuple):
     """What a pacer wants to know of a device's work once its round has closed."""
 
     demand: Demand
@@ -62,8 +63,7 @@ class PacedWork:
         return record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedDevice:
+class PlannedDevice(NamedTuple):
     """What a device was asked to do in the open round."""
 
     counts: Counts  # that it keeps
@@ -76,7 +76,7 @@ class PlannedDevice:
 
     @property
     def context(self) -> tuple[float, ...]:
-        """What the bandit was told of the device; empty where it is told nothing."""
+        """What the bandit knew of the device; empty where it knew nothing."""
         return () if self.pace is None or self.pace.context is None else self.pace.context
 
     @staticmethod
@@ -94,14 +94,15 @@ class PlannedDevice:
 
     def to_json(self) -> Json:
         """Return the JSON form."""
-        record: Json = {
+        return {
             "counts": list(self.counts),
             "weight": self.weight,
             "bandit_key": self.bandit_key,
             "order": self.order_key,
             "model_s": self.model_s,
+            **part_json(self.part),
+            **({} if self.pace is None else self.pace.to_json()),
         }
-        return record | part_json(self.part) | ({} if self.pace is None else self.pace.to_json())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

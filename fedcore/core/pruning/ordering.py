@@ -9,7 +9,7 @@ The state is
 with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
 The order of a layer is its frozen groups, then all others by ascending score, ties by index. A keep-set is the
 complement of a prefix, so a sparser one always lies inside a denser one. Whatever was removed anywhere is frozen: every
-group behind the frozen prefix is held by all devices that share the order, so all of them can score it.
+group behind the frozen prefix is kept by all devices that share the order, so all of them can score it.
 """
 
 import base64
@@ -59,26 +59,28 @@ def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
 def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
     """Return the state after a round's scores, with everything behind the frozen prefix ordered anew.
 
-    Per layer and group: the mean over the devices that hold it, by weight, then a moving average over rounds,
+    Per layer and group: the mean over the devices that keep it, by weight, then a moving average over rounds,
     S <- a S + (1 - a) mean, with a = min(`smoothing`, n / (n + 1)) after n rounds: a plain mean over the first
     rounds, in which the first measurement replaces the prior. A device normalises each layer to L2 norm 1 over
-    the groups it holds, so one that holds fewer scores each of them higher; its vector is therefore scaled to
-    the norm the known scores have over the same groups. Groups nobody scored keep their score. Raises
+    the groups it keeps, so one that keeps fewer scores each of them higher; its vector is therefore scaled to
+    the norm the known scores have over the same groups. Groups that no device scored keep their score. Raises
     ConfigError unless 0 <= `smoothing` < 1 and UpdateRejected where scores do not fit their keep-set.
     """
     if not 0.0 <= smoothing < 1.0:
         raise ConfigError(f"smoothing must be in [0, 1), got {smoothing}")
     if not measured:
         return state
-    for each in measured:
-        verify_scores(each.scores, each.keep_set)
+    for scored in measured:
+        verify_scores(scored.scores, scored.keep_set)
     keep = min(smoothing, state["rounds"] / (state["rounds"] + 1))
     after: Json = {"rounds": state["rounds"] + 1}
     for kind, (scores, frozen) in _read(state, geometry).items():
         rows = []
         for layer in range(geometry.layers):
-            told = [(getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured]
-            rows.append(_absorb(scores[layer], told, keep))
+            scored_rows = [
+                (getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured
+            ]
+            rows.append(_absorb(scores[layer], scored_rows, keep))
         after[kind] = _written(np.stack(rows), frozen)
     return after
 
@@ -146,7 +148,7 @@ def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
         raise ValueError("no order to average; give at least one")
     read = [_read(state, geometry) for state in states]
     return {
-        **{kind: _written(np.mean([each[kind][0] for each in read], axis=0), _nothing(geometry)) for kind in read[0]},
+        **{kind: _written(np.mean([order[kind][0] for order in read], axis=0), _nothing(geometry)) for kind in read[0]},
         "rounds": max(state["rounds"] for state in states),
     }
 
@@ -160,13 +162,13 @@ def _initial(layers: int, size: int, prior: Sequence[NDArray[np.float32]] | None
 def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.float32], int]], keep: float) -> Vector:
     total, weights = np.zeros_like(known), np.zeros_like(known)
     for kept, scores, weight in measured:
-        held = np.asarray(kept, dtype=np.int64)
+        places = np.asarray(kept, dtype=np.int64)
         norm = float(np.linalg.norm(scores.astype(np.float64)))
         if norm == 0.0:
             continue  # a layer without any signal says nothing about the order
-        share = float(np.linalg.norm(known[held])) or np.sqrt(len(held) / len(known))
-        total[held] += weight * scores.astype(np.float64) * (share / norm)
-        weights[held] += weight
+        share = float(np.linalg.norm(known[places])) or np.sqrt(len(places) / len(known))
+        total[places] += weight * scores.astype(np.float64) * (share / norm)
+        weights[places] += weight
     scored = weights > 0
     mean = np.divide(total, weights, out=known.copy(), where=scored)
     return _unit_norm(np.where(scored, keep * known + (1.0 - keep) * mean, known))

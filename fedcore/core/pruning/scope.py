@@ -1,4 +1,4 @@
-"""Whose removal order is whose: one for the fleet, one per class, or one per device.
+"""Which devices share a removal order: one for the fleet, one per class, or one per device.
 
 A policy's orders are a mapping from scope key to order (`fedcore.core.pruning.ordering`). A key is "fleet", a class, or
 "class/device". Keep-sets nest along every order by itself; keep-sets of two orders need not.
@@ -23,7 +23,7 @@ def order_key(scope: str, device_class: str, device: str) -> str:
 
 
 def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> dict[str, Json]:
-    """Return the orders before the first round: those of classes and devices begin when somebody is asked."""
+    """Return the orders before the first round: those of classes and devices begin with their first cut."""
     return {"fleet": initial_order(geometry, prior)} if scope == "fleet" else {}
 
 
@@ -52,7 +52,7 @@ def keep_sets_of(
 def class_order(orders: Orders, scope: str, device_class: str, geometry: Geometry, prior: GroupScores | None) -> Json:
     """Return the order that a class is exported by: the fleet's, its own, or the mean of its devices' scores.
 
-    Where nobody of the class has been asked yet, the one from `prior`.
+    Where no device of the class has taken part yet, the one from `prior`.
     """
     if scope == "device":
         own = [order for key, order in sorted(orders.items()) if key.startswith(f"{device_class}/")]

@@ -68,14 +68,14 @@ class Noting:
 
 def test_accepted_updates_commit_their_counts_and_no_others():
     before = DeviceTable(Counts, {"n1": [8, 64]})
-    planned = {name: replace(PLANNED, counts=Counts(6, 40)) for name in ("n1", "n2", "n3")}
+    planned = {name: PLANNED._replace(counts=Counts(6, 40)) for name in ("n1", "n2", "n3")}
     ended = [outcome("n1", Status.REJECTED), outcome("n2"), outcome("n3", Status.LOST)]
     assert learn_committed(before, planned, ended).to_json() == {"n1": [8, 64], "n2": [6, 40]}
 
 
 def test_a_class_remembers_its_largest_excess_of_memory_within_bounds(build):
     cost, part = build().cost, TrainedPart(factors=Factors.B)
-    planned = {"n1": replace(PLANNED, part=part)}
+    planned = {"n1": PLANNED._replace(part=part)}
     estimate = cost.memory_mb(Counts(8, 64), 4, part)
 
     def learned(scales, peak_mb):
@@ -95,7 +95,7 @@ def test_orders_learn_from_accepted_scores_by_weight(geometry):
         heads[first] = 1.0
         return GroupScores(heads=(heads,) * 2, channels=(np.ones(64, dtype=np.float32),) * 2)
 
-    planned = {"n1": replace(PLANNED, weight=3), "n2": replace(PLANNED, weight=1), "n3": PLANNED}
+    planned = {"n1": PLANNED._replace(weight=3), "n2": PLANNED._replace(weight=1), "n3": PLANNED}
     ended = [outcome("n1", scores=scores(0)), outcome("n2", scores=scores(1)), outcome("n3", Status.LOST)]
     orders, refused = learn_orders({"fleet": initial_order(geometry)}, geometry, planned, ended)
     heads = known_scores(orders["fleet"], geometry).heads[0]
@@ -115,7 +115,7 @@ def test_scores_that_do_not_fit_are_an_event_and_leave_the_order_alone(geometry)
 
 
 def test_bandits_observe_rewards_in_order_with_the_context_they_were_shown():
-    planned = {"n1": PLANNED, "n2": replace(PLANNED, pace=WORK), "t1": replace(PLANNED, bandit_key="tx2")}
+    planned = {"n1": PLANNED, "n2": PLANNED._replace(pace=WORK), "t1": PLANNED._replace(bandit_key="tx2")}
     rewards = {"n1": 0.5, "n2": 0.75}  # t1 was lost
     ended = [outcome("n1"), outcome("n2"), outcome("t1", Status.LOST)]
     before = {"tx2": {"seen": []}}
@@ -139,5 +139,5 @@ def test_a_reward_event_says_what_replay_needs():
         "status": "accepted",
         "parts": {"loss_rank": 1.0, "progress": 0.5, "importance_rank": 0.25, "lateness": 0.0},
     }
-    seen = reward_event(outcome(status=Status.LOST), replace(PLANNED, pace=WORK), None, None)
+    seen = reward_event(outcome(status=Status.LOST), PLANNED._replace(pace=WORK), None, None)
     assert (seen["context"], seen["reward"], seen["parts"]) == ([0.5, 0.25], None, None)
