@@ -25,8 +25,8 @@ def export(
 
     The folder loads with plain transformers; the run may still be going on.
     """
-    from fedcore.fleet.client_extra import require_client
-    from fedcore.fleet.export import ExportRequest, export_run
+    from fedcore.local_fleet.client_extra import require_client
+    from fedcore.local_fleet.export import ExportRequest, export_run
     from fedcore.server.run.run_folder import RunFolder
 
     if out.exists():

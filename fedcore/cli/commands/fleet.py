@@ -42,9 +42,9 @@ def fleet(
     """
     from rich.console import Console
 
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.run import FleetOptions, run_fleet
-    from fedcore.fleet.view import open_view
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.run import FleetOptions, run_fleet
+    from fedcore.local_fleet.view import open_view
 
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464")
@@ -80,7 +80,7 @@ def fleet(
 
 def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
@@ -92,7 +92,7 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]"
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 

@@ -77,9 +77,9 @@ def serve(
     """
     from rich.console import Console
 
-    from fedcore.fleet.event_tail import Follower
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.view import PlainView
+    from fedcore.local_fleet.event_tail import Follower
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.view import PlainView
     from fedcore.server.process.allocator import give_memory_back
     from fedcore.server.process.collector import collect_seldom
     from fedcore.server.serve import ServeOptions

@@ -16,9 +16,9 @@ def show(
     """Show a finished, paused or running run; --replay checks its choices against its events."""
     from rich.console import Console
 
-    from fedcore.fleet.progress import RunProgress, advance
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.view import draw
+    from fedcore.local_fleet.progress import RunProgress, advance
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.view import draw
     from fedcore.server.run.inspect_run import replay_run, run_status
     from fedcore.server.run.journal import read_events
     from fedcore.server.run.run_folder import RunFolder

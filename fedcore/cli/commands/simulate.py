@@ -38,8 +38,8 @@ def simulate(
     """
     from rich.console import Console
 
-    from fedcore.fleet.client_extra import require_client
-    from fedcore.fleet.report import print_report
+    from fedcore.local_fleet.client_extra import require_client
+    from fedcore.local_fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
     from fedcore.simulation.progress import RoundLines
     from fedcore.simulation.run import simulate as run

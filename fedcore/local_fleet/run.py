@@ -8,11 +8,11 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.data.partition import partition_seed
 from fedcore.core.errors import RunError
-from fedcore.fleet.edges import Tree, listening_at, start_edges
-from fedcore.fleet.processes import Processes
-from fedcore.fleet.tiers import tier_names
-from fedcore.fleet.view import View
-from fedcore.fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
+from fedcore.local_fleet.edges import Tree, listening_at, start_edges
+from fedcore.local_fleet.processes import Processes
+from fedcore.local_fleet.tiers import tier_names
+from fedcore.local_fleet.view import View
+from fedcore.local_fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.pki.authority import create_authority, issue
 
@@ -28,8 +28,8 @@ class FleetOptions:
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
     """Run a fleet to its end, from its beginning or from where its ledger stands, and return the summary.
 
-    `config` has passed `fedcore.fleet.preflight.checked`. Raises RunError where the coordinator ended early or too few
-    devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
+    `config` has passed `fedcore.local_fleet.preflight.checked`. Raises RunError where the coordinator ended early or
+    too few devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
     """
     _certificates(folder, config)
     with Processes(folder.logs) as processes:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcore.core.errors import RunError
-from fedcore.fleet.processes import Child, Processes
-from fedcore.fleet.tiers import parents, tier_names
-from fedcore.fleet.watch import COORDINATOR
+from fedcore.local_fleet.processes import Child, Processes
+from fedcore.local_fleet.tiers import parents, tier_names
+from fedcore.local_fleet.watch import COORDINATOR
 from fedcore.server.run.run_folder import RunFolder
 
 START_DEADLINE_S = 60.0
