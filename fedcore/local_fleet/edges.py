@@ -32,15 +32,17 @@ class Tree:
         return ",".join(self.addresses[name] for name in parents(self.edges, tier, index))
 
 
-def start_edges(folder: RunFolder, edges: Sequence[int], processes: Processes, coordinator: str) -> Tree:
-    """Start every edge and wait until all listen; `coordinator` is where that one does.
+def start_edges(
+    folder: RunFolder, edges: Sequence[int], processes: Processes, coordinator: str, words: Sequence[str] = ()
+) -> Tree:
+    """Start every edge and wait until all listen; `coordinator` is where that one does, `words` go with the command.
 
     Raises RunError where an edge ends or does not listen in time.
     """
     tree = Tree(edges=edges, children={}, addresses={COORDINATOR: coordinator})
     for tier, names in enumerate(tier_names(edges), start=1):
         started = {
-            name: processes.start(name, _arguments(folder, name, tree._listed(tier, index)))
+            name: processes.start(name, [*_arguments(folder, name, tree._listed(tier, index)), *words])
             for index, name in enumerate(names)
         }
         listening = {name: listening_at(folder.edges / name / "edge.json", child) for name, child in started.items()}

@@ -23,6 +23,12 @@ class FleetOptions:
 
     reference: bool
     metrics: str = ""  # HOST:PORT where the coordinator answers Prometheus; empty: nowhere
+    plugins: tuple[str, ...] = ()  # modules that coordinator and edges import, by name or absolute path
+
+    @property
+    def plugin_words(self) -> list[str]:
+        """The plugins as a command line names them."""
+        return [word for plugin in self.plugins for word in ("--plugin", plugin)]
 
 
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
@@ -36,14 +42,15 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
             address = listening_at(folder.endpoint, coordinator)
-            tree = start_edges(folder, config.fleet.edges, processes, address)
+            tree = start_edges(folder, config.fleet.edges, processes, address, options.plugin_words)
             children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
-        raise RunError(f"{coordinator.last_words()}; go on with: fedcore fleet --resume {folder.root}")
+        onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
+        raise RunError(f"{coordinator.last_words()}; go on with: {onward}")
     summary: Json = json.loads(folder.summary.read_text())
     return summary
 
@@ -66,7 +73,8 @@ def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
     place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
     metrics = ["--metrics", options.metrics] if options.metrics else []
-    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *reference, *metrics]
+    extra = [*reference, *metrics, *options.plugin_words]
+    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *extra]
 
 
 def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedcore.cli.console.settings import JsonOption, RunArgument
+from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
 from fedcore.core.errors import RunError
 
 
@@ -19,6 +19,7 @@ def export(
     sparsity: Annotated[
         float | None, typer.Option("--sparsity", help="Prune to this sparsity instead, in [0, 1).")
     ] = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a pruned and merged model out of a run's last global adapter, at a class's or any other sparsity.

@@ -14,11 +14,13 @@ from fedcore.cli.console.settings import (
     InsecureOption,
     JsonOption,
     MetricsOption,
+    PluginOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_overruled,
     serving_metrics,
@@ -47,6 +49,7 @@ def serve(
     insecure: InsecureOption = False,
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     enrol: Annotated[
         str,
@@ -139,6 +142,7 @@ def serve(
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
         material += f" --listen {listen}" if listen else ""
+        material += plugin_words(plugin)
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         typer.echo(folder.summary.read_text())

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from fedcore.cli.console.settings import JsonOption, RunArgument
+from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
 
 
 def show(
     run: RunArgument,
     replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice anew and compare.")] = False,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a finished, paused or running run; --replay checks its choices against its events."""
