@@ -16,7 +16,7 @@ from fedcore.local_fleet.progress import RunProgress
 from fedcore.local_fleet.run import FleetOptions, run_fleet
 from fedcore.local_fleet.view import View, open_view
 from fedcore.storage.atomic import write_atomic
-from fedcore.storage.process.quiet import silence_telemetry
+from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 
 class Silent:
@@ -50,6 +50,7 @@ def fleet(
     before a process is started, RunError where the run stops.
     """
     silence_telemetry()
+    wait_passively()
     found = load_plugins(plugins)
     settings = run_config(config, overrides, strategy=strategy, rounds=rounds)
     data = run_data(settings, train=train, test=test)

@@ -2,7 +2,8 @@
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -18,7 +19,7 @@ from fedcore.server.serve import new_run
 from fedcore.simulation.progress import RoundLines
 from fedcore.simulation.run import simulate as run_simulation
 from fedcore.simulation.setup import set_scene
-from fedcore.storage.process.quiet import silence_telemetry
+from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 
 def simulate(
@@ -44,6 +45,7 @@ def simulate(
     Raises ConfigError, DataError, ModelError or JoinRefused before a folder is made, RunError where the run stops.
     """
     silence_telemetry()
+    wait_passively()
     require_client("fedcore.simulate")
     _refuse_in_workers()
     settings = run_config(config, overrides, strategy=strategy, rounds=rounds)
@@ -56,8 +58,21 @@ def simulate(
     if progress:
         print(f"run folder: {folder.root}")  # noqa: T201
         observers = [RoundLines(say=print, total_rounds=scene.config.run.rounds, now_s=time.monotonic)]
-    run_simulation(scene, folder, new_run(folder, scene.config, scene.model), observers)
+    with _same_threads() if scene.training is not None else nullcontext():
+        run_simulation(scene, folder, new_run(folder, scene.config, scene.model), observers)
     return Run(folder.root)
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Leave the caller's torch as it was: training may take one thread, and measuring takes every core."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _refuse_in_workers() -> None:
