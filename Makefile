@@ -39,6 +39,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/own_strategy.py examples/toy.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m fedcore.protos.generate --check
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

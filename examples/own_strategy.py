@@ -21,10 +21,10 @@ from fedcore.core.aggregation.bundle.returned import returned_factors
 State = dict[str, Any]  # of a bandit: a JSON value, kept in the run's ledger
 
 CONFIG = {
-    "run": {"name": "own-strategy", "rounds": 6},
+    "run": {"name": "own-strategy", "rounds": 8},
     "model": {"max_length": 16},
     "strategy": {"ranks": [2, 4, 8], "warmup_rounds": 1, "recovery_rounds": 1, "target_sparsity": 0.4},
-    "training": {"local_steps": 8, "batch_size": 8, "learning_rate": 1e-2},
+    "training": {"local_steps": 10, "batch_size": 8, "learning_rate": 1e-2},
     "coordinator": {"min_devices": 6},
     "simulation": {"exports": False, "gflops": 1.0},
     "fleet": {

@@ -7,11 +7,16 @@ after `fedcore fetch minilm movies`.
 import random
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+torch.set_num_threads(1)  # so small a model trains fastest on one
+logging.disable_progress_bar()
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 PRAISE, BLAME = ("good", "great", "warm", "witty"), ("bad", "dull", "cold", "flat")
@@ -38,6 +43,7 @@ def toy_model(folder: Path) -> Path:
         pad_token_id=0,
         initializer_range=0.2,
     )
+    torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     return folder
 
