@@ -10,9 +10,9 @@ import pytest
 
 from fedcore.core.config.tables import ClassConfig, Config, CoordinatorConfig, RunConfig
 from fedcore.core.errors import RunError
-from fedcore.fleet.processes import Child
-from fedcore.fleet.progress import RunProgress
-from fedcore.fleet.watch import EVALUATOR, Crew, watch
+from fedcore.local_fleet.processes import Child
+from fedcore.local_fleet.progress import RunProgress
+from fedcore.local_fleet.watch import EVALUATOR, Crew, watch
 from fedcore.server.run.run_folder import RunFolder
 
 STAY = "import time; time.sleep(60)"

@@ -5,7 +5,7 @@ Tiers count from 1, just below the coordinator; devices are one tier below the l
 
 from collections.abc import Sequence
 
-from fedcore.fleet.watch import COORDINATOR
+from fedcore.local_fleet.watch import COORDINATOR
 
 
 def tier_names(edges: Sequence[int]) -> list[list[str]]:

@@ -5,9 +5,9 @@ from functools import reduce
 import pytest
 from rich.console import Console
 
-from fedcore.fleet.progress import DeviceLine, RunProgress, advance
-from fedcore.fleet.view import LiveView, PlainView, draw, headline, megabytes, open_view, quality
-from tests.fleet.finished_run import events
+from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
+from fedcore.local_fleet.view import LiveView, PlainView, draw, headline, megabytes, open_view, quality
+from tests.local_fleet.finished_run import events
 
 BEGIN = RunProgress(total_rounds=4)
 DONE = reduce(advance, events(), BEGIN)

@@ -8,11 +8,11 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.data.partition import partition_seed
 from fedcore.core.errors import RunError
-from fedcore.fleet.edges import Tree, listening_at, start_edges
-from fedcore.fleet.processes import Processes
-from fedcore.fleet.tiers import tier_names
-from fedcore.fleet.view import View
-from fedcore.fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
+from fedcore.local_fleet.edges import Tree, listening_at, start_edges
+from fedcore.local_fleet.processes import Processes
+from fedcore.local_fleet.tiers import tier_names
+from fedcore.local_fleet.view import View
+from fedcore.local_fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.pki.authority import create_authority, issue
 
@@ -23,27 +23,34 @@ class FleetOptions:
 
     reference: bool
     metrics: str = ""  # HOST:PORT where the coordinator answers Prometheus; empty: nowhere
+    plugins: tuple[str, ...] = ()  # modules that coordinator and edges import, by name or absolute path
+
+    @property
+    def plugin_words(self) -> list[str]:
+        """The plugins as a command line names them."""
+        return [word for plugin in self.plugins for word in ("--plugin", plugin)]
 
 
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
     """Run a fleet to its end, from its beginning or from where its ledger stands, and return the summary.
 
-    `config` has passed `fedcore.fleet.preflight.checked`. Raises RunError where the coordinator ended early or too few
-    devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
+    `config` has passed `fedcore.local_fleet.preflight.checked`. Raises RunError where the coordinator ended early or
+    too few devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
     """
     _certificates(folder, config)
     with Processes(folder.logs) as processes:
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
             address = listening_at(folder.endpoint, coordinator)
-            tree = start_edges(folder, config.fleet.edges, processes, address)
+            tree = start_edges(folder, config.fleet.edges, processes, address, options.plugin_words)
             children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
-        raise RunError(f"{coordinator.last_words()}; go on with: fedcore fleet --resume {folder.root}")
+        onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
+        raise RunError(f"{coordinator.last_words()}; go on with: {onward}")
     summary: Json = json.loads(folder.summary.read_text())
     return summary
 
@@ -66,7 +73,8 @@ def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
     place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
     metrics = ["--metrics", options.metrics] if options.metrics else []
-    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *reference, *metrics]
+    extra = [*reference, *metrics, *options.plugin_words]
+    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *extra]
 
 
 def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:

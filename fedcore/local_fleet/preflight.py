@@ -3,7 +3,7 @@
 from fedcore.client.data.labels import with_labels
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError, DataError
-from fedcore.fleet.client_extra import require_client
+from fedcore.local_fleet.client_extra import require_client
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.storage.models.model_source import model_folder
 

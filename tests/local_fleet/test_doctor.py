@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.fleet import doctor
-from fedcore.fleet.doctor import Finding, examine
+from fedcore.local_fleet import doctor
+from fedcore.local_fleet.doctor import Finding, examine
 
 
 def findings(listen: str = "127.0.0.1:0") -> dict[str, Finding]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.fleet.progress import DeviceLine, RunProgress, advance
-from tests.fleet.finished_run import events, metrics, round_of
+from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
+from tests.local_fleet.finished_run import events, metrics, round_of
 
 BEGIN = RunProgress(total_rounds=4)
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from fedcore.core.errors import ConfigError
-from fedcore.fleet.client_extra import CLIENT_MODULES, missing_client_modules, require_client
+from fedcore.local_fleet.client_extra import CLIENT_MODULES, missing_client_modules, require_client
 
 
 def test_here_everything_is_installed() -> None:

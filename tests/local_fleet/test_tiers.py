@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.fleet.tiers import parents, tier_names
+from fedcore.local_fleet.tiers import parents, tier_names
 
 TIERS = st.lists(st.integers(1, 5), max_size=4)
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedcore.fleet.report import print_report
-from tests.fleet.finished_run import class_of, metrics, network_of, result, round_of, summary_of
+from fedcore.local_fleet.report import print_report
+from tests.local_fleet.finished_run import class_of, metrics, network_of, result, round_of, summary_of
 
 WHOLE = summary_of(
     [round_of(number) for number in range(1, 4)],

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedcore.fleet.progress import RunProgress
+from fedcore.local_fleet.progress import RunProgress
 
 NOTES_SHOWN = 3
 SEPARATOR = "  |  "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.fleet.processes import Child, Processes
+from fedcore.local_fleet.processes import Child, Processes
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"

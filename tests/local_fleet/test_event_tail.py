@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.fleet.event_tail import EventTail, Follower
-from fedcore.fleet.progress import RunProgress
+from fedcore.local_fleet.event_tail import EventTail, Follower
+from fedcore.local_fleet.progress import RunProgress
 
 EVENTS = [{"t": 1.0, "event": "started"}, {"t": 2.0, "event": "refused", "message": "no room"}]
 

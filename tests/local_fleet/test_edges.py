@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import fedcore.fleet.edges as module
+import fedcore.local_fleet.edges as module
 from fedcore.core.errors import RunError
-from fedcore.fleet.edges import listening_at, start_edges
-from fedcore.fleet.processes import Child
+from fedcore.local_fleet.edges import listening_at, start_edges
+from fedcore.local_fleet.processes import Child
 from fedcore.server.run.run_folder import RunFolder
 
 EDGE = """

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import RunError
-from fedcore.fleet.event_tail import POLL_S, EventTail
-from fedcore.fleet.processes import Child
-from fedcore.fleet.progress import DeviceLine, RunProgress, advance
-from fedcore.fleet.view import View
+from fedcore.local_fleet.event_tail import POLL_S, EventTail
+from fedcore.local_fleet.processes import Child
+from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
+from fedcore.local_fleet.view import View
 from fedcore.server.run.run_folder import RunFolder
 
 COORDINATOR = "coordinator"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcore.core.errors import RunError
-from fedcore.fleet.processes import Child, Processes
-from fedcore.fleet.tiers import parents, tier_names
-from fedcore.fleet.watch import COORDINATOR
+from fedcore.local_fleet.processes import Child, Processes
+from fedcore.local_fleet.tiers import parents, tier_names
+from fedcore.local_fleet.watch import COORDINATOR
 from fedcore.server.run.run_folder import RunFolder
 
 START_DEADLINE_S = 60.0
@@ -32,15 +32,17 @@ class Tree:
         return ",".join(self.addresses[name] for name in parents(self.edges, tier, index))
 
 
-def start_edges(folder: RunFolder, edges: Sequence[int], processes: Processes, coordinator: str) -> Tree:
-    """Start every edge and wait until all listen; `coordinator` is where that one does.
+def start_edges(
+    folder: RunFolder, edges: Sequence[int], processes: Processes, coordinator: str, words: Sequence[str] = ()
+) -> Tree:
+    """Start every edge and wait until all listen; `coordinator` is where that one does, `words` go with the command.
 
     Raises RunError where an edge ends or does not listen in time.
     """
     tree = Tree(edges=edges, children={}, addresses={COORDINATOR: coordinator})
     for tier, names in enumerate(tier_names(edges), start=1):
         started = {
-            name: processes.start(name, _arguments(folder, name, tree._listed(tier, index)))
+            name: processes.start(name, [*_arguments(folder, name, tree._listed(tier, index)), *words])
             for index, name in enumerate(names)
         }
         listening = {name: listening_at(folder.edges / name / "edge.json", child) for name, child in started.items()}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedcore.core.contract.protocols import Json
-from fedcore.fleet.progress import RunProgress, advance
-from fedcore.fleet.view import View
+from fedcore.local_fleet.progress import RunProgress, advance
+from fedcore.local_fleet.view import View
 
 T = TypeVar("T")
 
