@@ -5,7 +5,7 @@
     run = fedcore.simulate("examples/simulation.toml", strategy="hetlora", rounds=3)
     run.summary["global"]["final"]["accuracy"]
 
-The public names are those of `__all__`, described in docs/api.md. Each is loaded when it is first used: importing
+The public names are those of `__all__`, described in docs/reference/api.md. Each is loaded when it is first used: importing
 fedcore itself loads no library.
 """
 
