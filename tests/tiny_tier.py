@@ -1,4 +1,4 @@
-"""One round as an edge sees it, without streams: work, a share of it, what devices answer, submissions of edges."""
+"""One round as an edge sees it, without streams: assignments, a share, what devices answer, what edges submit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.name import blob_name
@@ -39,7 +39,7 @@ def small(data: bytes, name: str = "") -> BlobRef:
     return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
 
 
-def work(number: int = 1, **changes: Any) -> Work:
+def assignment(number: int = 1, **changes: Any) -> WireAssignment:
     """Return an assignment of the dense tiny model at rank 1."""
     values: dict[str, Any] = {
         "round": number,
@@ -56,20 +56,23 @@ def work(number: int = 1, **changes: Any) -> Work:
         "max_upload_bytes": 1 << 20,
         "basis": "",
     }
-    return Work(**(values | changes))
+    return WireAssignment(**(values | changes))
 
 
-def share(works: dict[str, Work]) -> RoundShare:
-    """Return the share that goes with `works`."""
+def share(assignments: dict[str, WireAssignment]) -> RoundShare:
+    """Return the share that goes with `assignments`."""
     return RoundShare(
-        round=next(iter(works.values())).round, deadline_s=9.0, spec=TIER, works=tuple(sorted(works.items()))
+        round=next(iter(assignments.values())).round,
+        deadline_s=9.0,
+        spec=TIER,
+        assignments=tuple(sorted(assignments.items())),
     )
 
 
-def engine_of(place: Path, works: dict[str, Work]) -> EdgeEngine:
+def engine_of(place: Path, assignments: dict[str, WireAssignment]) -> EdgeEngine:
     """Return an edge's engine that has taken the share in."""
     engine = EdgeEngine(blobs=BlobStore(place))
-    engine.share(share(works), works)
+    engine.share(share(assignments), assignments)
     return engine
 
 
@@ -80,9 +83,9 @@ def tally_of(engine: EdgeEngine) -> RoundSum:
     return engine.tally
 
 
-def root_tally(place: Path, works: dict[str, Work]) -> RoundSum:
+def root_tally(place: Path, assignments: dict[str, WireAssignment]) -> RoundSum:
     """Return a tally as the coordinator has one: it knows every device of the round."""
-    tally = tally_of(engine_of(place, works))
+    tally = tally_of(engine_of(place, assignments))
     tally.strangers = False
     return tally
 
@@ -92,7 +95,7 @@ def assignment_of(tally: RoundSum, device: str) -> Assignment:
     return tally.assignments[device]
 
 
-def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
+def answer(device: str, given: WireAssignment, **changes: Any) -> UpdateSubmission:
     """Return the update of a device, inside its message."""
     scores = small(encode(score_vectors(KEPT, device), "identity")) if given.score else None
     submission = UpdateSubmission(
@@ -107,17 +110,17 @@ def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
 
 def submitted(
     place: Path,
-    works: dict[str, Work],
+    assignments: dict[str, WireAssignment],
     *,
     number: int = 1,
     failed: Sequence[str] = (),
     parts: Sequence[tuple[str, PartialSubmission]] = (),
 ) -> PartialSubmission:
     """Return what an edge passes up for these devices: who is not in `failed` answered."""
-    engine = engine_of(place, works)
-    devices = tuple(sorted(set(works) - set(failed)))
+    engine = engine_of(place, assignments)
+    devices = tuple(sorted(set(assignments) - set(failed)))
     for device in devices:
-        engine.verify(device, answer(device, works[device]))
+        engine.verify(device, answer(device, assignments[device]))
         engine.fold(device)
     below: list[PartialId] = []
     for child, each in parts:
@@ -125,7 +128,7 @@ def submitted(
         below.append(PartialId(child=child, number=each.number))
         engine.merge_part(below[-1])
         devices = tuple(sorted({*devices, *each.counted}))
-    round_index = next(iter(works.values())).round
+    round_index = next(iter(assignments.values())).round
     order = Send(number=number, round=round_index, devices=devices, failed=tuple(sorted(failed)), parts=tuple(below))
     return engine.pack(order, dict.fromkeys(devices, 0.5), {})
 

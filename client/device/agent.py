@@ -16,7 +16,7 @@ from fedcore.client.training.trainer import Cancelled, Trained, Trainer
 from fedcore.client.training.training_state import TrainingState, load_training_state, save_training_state
 from fedcore.core.errors import BlobCorrupt, FedcoreError, TransportError, UpdateLate
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.convert.round import work_key
+from fedcore.protos.convert.round import assignment_key
 from fedcore.protos.tier_values import AnyDownward
 from fedcore.protos.values import (
     AssignmentFailure,
@@ -28,7 +28,7 @@ from fedcore.protos.values import (
     UploadHeader,
     Verdict,
     Welcome,
-    Work,
+    WireAssignment,
 )
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.transport.download import Received, read_received
@@ -90,7 +90,7 @@ class Agent:
     async def message(self, message: AnyDownward, stream: Stream) -> None:
         """React to one message of the coordinator."""
         match message:
-            case Work():
+            case WireAssignment():
                 await self._begin(message, stream)
             case UpdateVerdict():
                 self._judged(message)
@@ -104,15 +104,15 @@ class Agent:
 
     # --- one assignment ---
 
-    async def _begin(self, work: Work, stream: Stream) -> None:
-        key = work_key(work)
+    async def _begin(self, assignment: WireAssignment, stream: Stream) -> None:
+        key = assignment_key(assignment)
         self._pushed = stream
         if self._job is not None and not self._job.done() and key == self._job_key:
             self._repushed = True
             return  # pushed again after a reconnect: the job under way answers it
         await self._stop_job()
         self._job_key, self._repushed = key, True  # until work on it begins here
-        self._job = asyncio.create_task(self._carry_out(work, key))
+        self._job = asyncio.create_task(self._carry_out(assignment, key))
 
     async def _stop_job(self) -> None:
         if self._job is None or self._job.done():
@@ -125,68 +125,68 @@ class Agent:
         if self._trainer is not None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._trainer.cancel.clear)
 
-    async def _carry_out(self, work: Work, key: str) -> None:
+    async def _carry_out(self, assignment: WireAssignment, key: str) -> None:
         try:
-            while not await self._tried(work, key):
+            while not await self._tried(assignment, key):
                 pass
         except (Cancelled, UpdateLate) as error:
             self.say(str(error))
         except FedcoreError as error:
-            await self._fail(work, str(error))
+            await self._fail(assignment, str(error))
         except Exception as error:  # out of memory, a driver's fault: this round is lost, the device is not
-            await self._fail(work, f"{type(error).__name__}: {error}")
+            await self._fail(assignment, f"{type(error).__name__}: {error}")
             if self._welcome is not None:  # the model may have been left half pruned
                 self._trainer = self.make_trainer(self._welcome)
 
-    async def _tried(self, work: Work, key: str) -> bool:
+    async def _tried(self, assignment: WireAssignment, key: str) -> bool:
         """Produce and deliver; False where that failed and the work was pushed again meanwhile: this job answers it."""
         pushed = self._pushed
         try:
             spooled = self.state.spooled()
-            if spooled is None or spooled.work != key:
-                self.state.residuals.settle(work.counted_round)
+            if spooled is None or spooled.assignment != key:
+                self.state.residuals.settle(assignment.counted_round)
                 self.state.clear_spool()
-                spooled = await self._produce(work, key)
-            await self._deliver(work, spooled)
+                spooled = await self._produce(assignment, key)
+            await self._deliver(assignment, spooled)
         except TransportError as error:
-            self.say(f"round {work.round}: {error}; the update is kept and sent once the work is pushed again")
+            self.say(f"round {assignment.round}: {error}; the update is kept and sent once the work is pushed again")
             return self._pushed is pushed
         return True
 
-    async def _fail(self, work: Work, message: str) -> None:
-        self.say(f"round {work.round} failed: {message}")
+    async def _fail(self, assignment: WireAssignment, message: str) -> None:
+        self.say(f"round {assignment.round} failed: {message}")
         with contextlib.suppress(FedcoreError):  # unheard, the lease or the deadline says as much
-            await self._tell(AssignmentFailure(round=work.round, message=message[:MAX_REPORT]))
+            await self._tell(AssignmentFailure(round=assignment.round, message=message[:MAX_REPORT]))
 
-    async def _produce(self, work: Work, key: str) -> Spooled:
+    async def _produce(self, assignment: WireAssignment, key: str) -> Spooled:
         if self._trainer is None:
             raise TransportError("an assignment came before the welcome")
         self._repushed = False
         begin = self.clock()
-        received, bytes_down = await self._receive(work)
+        received, bytes_down = await self._receive(assignment)
         keep_set = received.keep_set
         downloaded = self.clock()
         loop = asyncio.get_running_loop()
 
         def on_step(step: int) -> None:
-            progress = Progress(round=work.round, step=step, steps=work.local_steps)
+            progress = Progress(round=assignment.round, step=step, steps=assignment.local_steps)
             # Unheard progress is no loss: nobody looks at the future, and its exception goes with it.
             asyncio.run_coroutine_threadsafe(self._tell(progress), loop)
 
         trained: Trained = await loop.run_in_executor(
-            self._worker, self._trainer.run, work, received, self._training, on_step
+            self._worker, self._trainer.run, assignment, received, self._training, on_step
         )
         if self.memory_mb and trained.result.peak_memory_mb > self.memory_mb:
             self.say(
-                f"round {work.round}: training held {trained.result.peak_memory_mb:.0f} MiB, "
+                f"round {assignment.round}: training held {trained.result.peak_memory_mb:.0f} MiB, "
                 f"more than the class's limit of {self.memory_mb:.0f}"
             )
         encoding = self.clock()
-        update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained, keep_set)
+        update, scores = await loop.run_in_executor(self._worker, self._encode, assignment, trained, keep_set)
         encoded = self.clock()
-        self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
+        self._pending = _Pending(round=assignment.round, keep_set=keep_set, training=trained.state)
         report = device_report(
-            work,
+            assignment,
             trained,
             num_examples=self.num_examples,
             download_s=downloaded - begin,
@@ -194,31 +194,31 @@ class Agent:
             bytes_down=bytes_down,
         )
         submission = UpdateSubmission(
-            round=work.round, update=update, scores=scores, keep_set=work.keep_set.id, report=report
+            round=assignment.round, update=update, scores=scores, keep_set=assignment.keep_set.id, report=report
         )
-        spooled = Spooled(work=key, submission=submission)
+        spooled = Spooled(assignment=key, submission=submission)
         self.state.spool(spooled, keep_set)
         return spooled
 
-    async def _receive(self, work: Work) -> tuple[Received, int]:
+    async def _receive(self, assignment: WireAssignment) -> tuple[Received, int]:
         """Bring and read what the work hands out, and tell how many bytes came.
 
         What a power cut has spoilt here is brought once more.
         """
-        bytes_down = await self._fetch(work)
+        bytes_down = await self._fetch(assignment)
         try:
-            received = read_received(work, self.state.blobs)
+            received = read_received(assignment, self.state.blobs)
         except BlobCorrupt as error:
-            self.say(f"round {work.round}: {error}; all of the hand-out is fetched again")
-            for ref in work.refs:
+            self.say(f"round {assignment.round}: {error}; all of the hand-out is fetched again")
+            for ref in assignment.refs:
                 self.state.blobs.delete(ref.id)
-            bytes_down += await self._fetch(work)
-            received = read_received(work, self.state.blobs)
-        self._shift.take(work.base_shift, self.state.blobs)
+            bytes_down += await self._fetch(assignment)
+            received = read_received(assignment, self.state.blobs)
+        self._shift.take(assignment.base_shift, self.state.blobs)
         return received.with_shift(self._shift.tensors), bytes_down
 
-    async def _fetch(self, work: Work) -> int:
-        refs = (*work.refs, *self._shift.lacks(work.base_shift))
+    async def _fetch(self, assignment: WireAssignment) -> int:
+        refs = (*assignment.refs, *self._shift.lacks(assignment.base_shift))
         bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
         self._forget_older(refs)
         return bytes_down
@@ -230,20 +230,22 @@ class Agent:
             self.state.blobs.delete(blob_id)
         self._handout = current
 
-    async def _deliver(self, work: Work, spooled: Spooled) -> None:
+    async def _deliver(self, assignment: WireAssignment, spooled: Spooled) -> None:
         begin = self.clock()
         submission = spooled.submission
-        submission, sent = await self._send_blobs(work, submission)
+        submission, sent = await self._send_blobs(assignment, submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
         report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=self._repushed)
         self._check_pushed()
         await self._tell(replace(submission, report=report))
         self.say(
-            f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
+            f"round {assignment.round}: sparsity {assignment.arm.sparsity:.2f}, rank {assignment.arm.rank}, "
             f"loss {report.loss_before:.3f} -> {report.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
         )
 
-    async def _send_blobs(self, work: Work, submission: UpdateSubmission) -> tuple[UpdateSubmission, int]:
+    async def _send_blobs(
+        self, assignment: WireAssignment, submission: UpdateSubmission
+    ) -> tuple[UpdateSubmission, int]:
         """Send update and scores: inside the submission where they are small, else as uploads."""
         sent, refs = 0, []
         for ref in (submission.update, submission.scores):
@@ -251,7 +253,7 @@ class Agent:
                 refs.append(await self.link.pack(ref, self.state.blobs.read_bytes(ref.id)))
                 sent += ref.size
             elif ref is not None:
-                sent += await retrying(functools.partial(self._upload, ref, work.round), pause_s=self.retry_s)
+                sent += await retrying(functools.partial(self._upload, ref, assignment.round), pause_s=self.retry_s)
                 refs.append(ref)
         scores = refs[1] if submission.scores is not None else None
         return replace(submission, update=refs[0], scores=scores), sent
@@ -265,9 +267,11 @@ class Agent:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
         return await self.link.upload(self.state.blobs.view(ref.id), header)  # the receiver hashes it
 
-    def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
+    def _encode(
+        self, assignment: WireAssignment, trained: Trained, keep_set: KeepSet
+    ) -> tuple[BlobRef, BlobRef | None]:
         pieces = encoded_update(
-            work, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=self.state.residuals
+            assignment, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=self.state.residuals
         )
         update = self._put(pieces, "update")
         scores = trained.result.scores

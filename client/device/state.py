@@ -18,7 +18,7 @@ from fedcore.storage.process.identity import next_session, own_uuid
 class Spooled:
     """An encoded update that the coordinator has not yet closed a round with."""
 
-    work: str  # key of the assignment it answers
+    assignment: str  # key of the assignment it answers
     submission: UpdateSubmission
 
 
@@ -73,7 +73,7 @@ class StateFolder:
         """
         write_atomic(self._spooled_keep_set_path, keep_set.to_bytes())
         self._sound.update(ref.id for ref in _blobs_of(spooled.submission))
-        write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
+        write_atomic(self._spool_path, spooled.assignment.encode() + b"\n" + submission_to_bytes(spooled.submission))
 
     def spooled(self) -> Spooled | None:
         """The unsent or unacknowledged update, None where there is none or any part of it is damaged or gone."""
@@ -111,8 +111,8 @@ class StateFolder:
 
     def _read_spool(self) -> Spooled | None:
         try:
-            work, _, data = self._spool_path.read_bytes().partition(b"\n")
-            return Spooled(work=work.decode(), submission=submission_from_bytes(data))
+            assignment, _, data = self._spool_path.read_bytes().partition(b"\n")
+            return Spooled(assignment=assignment.decode(), submission=submission_from_bytes(data))
         except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
             return None
 

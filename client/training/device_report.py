@@ -2,11 +2,17 @@
 
 from fedcore.client.training.trainer import Trained
 from fedcore.core.contract.outcome import DeviceReport
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 
 def device_report(
-    work: Work, trained: Trained, *, num_examples: int, download_s: float, encode_s: float, bytes_down: int
+    assignment: WireAssignment,
+    trained: Trained,
+    *,
+    num_examples: int,
+    download_s: float,
+    encode_s: float,
+    bytes_down: int,
 ) -> DeviceReport:
     """Return the report on one assignment, before anything of it was sent."""
     result = trained.result
@@ -23,7 +29,7 @@ def device_report(
         peak_memory_mb=result.peak_memory_mb,
         adapter_importance=result.adapter_importance,
         num_examples=num_examples,
-        steps=work.local_steps,
+        steps=assignment.local_steps,
         bytes_down=bytes_down,
         bytes_up=0,
     )

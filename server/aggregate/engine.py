@@ -21,7 +21,7 @@ from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, TierSpec
-from fedcore.protos.values import GlobalAdapter, UpdateSubmission, Work
+from fedcore.protos.values import GlobalAdapter, UpdateSubmission, WireAssignment
 from fedcore.server.aggregate.dispatch import Dispatcher
 from fedcore.server.aggregate.global_model import GlobalModel
 from fedcore.server.aggregate.label_census import LabelCensus
@@ -38,7 +38,7 @@ from fedcore.storage.blobs.store import BlobStore
 class Turned:
     """What a turn leaves behind for the event loop."""
 
-    works: Mapping[str, Work]
+    assignments: Mapping[str, WireAssignment]
     adapter: GlobalAdapter
 
 
@@ -140,7 +140,7 @@ class Engine:
             self.blobs.delete(blob_id)
         self.model.drop_older_files()
         self.open = plan
-        return Turned(works={} if plan is None else plan.works, adapter=self.model.adapter)
+        return Turned(assignments={} if plan is None else plan.wire_assignments, adapter=self.model.adapter)
 
     def _timed_close(self, number: int, close_s: float) -> None:
         """Tell how long closing a round took; known after its commit, so its record cannot hold it."""
@@ -219,7 +219,7 @@ class Engine:
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
         rings = self._rings(plan.assignments)
-        sender = Dispatcher(
+        dispatcher = Dispatcher(
             strategy=self.strategy,
             blobs=self.blobs,
             adapter=self.model.in_rings(rings),
@@ -227,7 +227,7 @@ class Engine:
             counted=self.counted,
             label_counts=self._label_counts(profiles),
         )
-        works = sender.works(plan.assignments)
+        sendable = dispatcher.dispatch(plan.assignments)
         tally = RoundSum(
             round=command.next_round,
             spec=self.strategy.spec,
@@ -237,7 +237,7 @@ class Engine:
             adapter=self.model.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
             clock=self.clock,
         )
-        return OpenRound(works=works, tally=tally, events=tuple(plan.events))
+        return OpenRound(wire_assignments=sendable, tally=tally, events=tuple(plan.events))
 
     def _rings(self, assignments: Sequence[Assignment]) -> tuple[KeepSet, ...]:
         """Return the round's nested keep-sets where devices fetch what they keep; none while nobody is cut."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcore.core.contract.assignment import Assignment
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 
 
@@ -12,7 +12,7 @@ from fedcore.server.aggregate.round_sum import RoundSum
 class OpenRound:
     """Mutable by the engine's one worker thread only."""
 
-    works: dict[str, Work]
+    wire_assignments: dict[str, WireAssignment]
     tally: RoundSum
     events: tuple[dict[str, Any], ...] = ()
 
@@ -24,7 +24,7 @@ class OpenRound:
     @property
     def keep_sets(self) -> set[str]:
         """Blobs that say what devices keep."""
-        return {ref.id for work in self.works.values() for ref in work.keep_sets}
+        return {ref.id for assignment in self.wire_assignments.values() for ref in assignment.keep_sets}
 
     @property
     def assignments(self) -> dict[str, Assignment]:

@@ -9,8 +9,9 @@ from fedcore.core.contract.assignment import Assignment
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
+from fedcore.protos.convert.assignment import from_wire
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import blob_payload
@@ -25,13 +26,13 @@ class EdgeEngine:
 
     blobs: BlobStore
     tally: RoundSum | None = None
-    works: dict[str, Work] = field(default_factory=dict)
+    wire_assignments: dict[str, WireAssignment] = field(default_factory=dict)
     _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
     _blocks_known: int = 0  # rank blocks of the adapter in the tally
     _sent: set[str] = field(default_factory=set)  # packed blobs, kept until their round is behind us
 
-    def share(self, share: RoundShare, works: Mapping[str, Work]) -> None:
-        """Take a share in, its blobs being here: `works` with the bytes of small blobs inside."""
+    def share(self, share: RoundShare, assignments: Mapping[str, WireAssignment]) -> None:
+        """Take a share in, its blobs being here: `assignments` with the bytes of small blobs inside."""
         if self.tally is None or self.tally.round != share.round:
             if self.tally is not None:
                 self.forget(self.tally.round)
@@ -44,11 +45,11 @@ class EdgeEngine:
                 assignments={},
                 strangers=True,
             )
-        for device, work in works.items():
-            self.works[device] = work
-            self.tally.assignments[device] = self._assignment(device, work)
+        for device, assignment in assignments.items():
+            self.wire_assignments[device] = assignment
+            self.tally.assignments[device] = self._assignment(device, assignment)
         if self.tally.aggregator.kind == "bundling":
-            self._know(self.tally, max(works.values(), key=lambda work: len(work.rank_blocks)))
+            self._know(self.tally, max(assignments.values(), key=lambda wide: len(wide.rank_blocks)))
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
@@ -110,7 +111,7 @@ class EdgeEngine:
         self.tally.delete_spool()
         for blob_id in self._sent:
             self.blobs.delete(blob_id)
-        self.tally, self.works, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
+        self.tally, self.wire_assignments, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
 
     def delete(self, blob_ids: set[str]) -> None:
         """Delete uploads, whole or broken off."""
@@ -122,28 +123,17 @@ class EdgeEngine:
         held = None if self.tally is None else self.tally.parts.get(part)
         return set() if held is None else {leaf.device for leaf in held.leaves}
 
-    def _know(self, tally: RoundSum, widest: Work) -> None:
+    def _know(self, tally: RoundSum, widest: WireAssignment) -> None:
         """Read the adapter that was handed out, or more ranks of it than an earlier share brought."""
         if len(widest.rank_blocks) > self._blocks_known:
             tally.know(read_handout(self.blobs, widest.rank_blocks, widest.head))
             self._blocks_known = len(widest.rank_blocks)
 
-    def _assignment(self, device: str, work: Work) -> Assignment:
-        kept = self._keep_sets.get(work.keep_set.id)
+    def _assignment(self, device: str, assignment: WireAssignment) -> Assignment:
+        kept = self._keep_sets.get(assignment.keep_set.id)
         if kept is None:
-            kept = self._keep_sets[work.keep_set.id] = read_keep_set(work, self.blobs)
-        return Assignment(
-            round=work.round,
-            device=device,
-            arm=work.arm,
-            keep_set=kept,
-            local_steps=work.local_steps,
-            weight=work.weight,
-            seed=work.seed,
-            deadline_s=work.deadline_s,
-            score=work.score,
-            training=work.training,
-        )
+            kept = self._keep_sets[assignment.keep_set.id] = read_keep_set(assignment, self.blobs)
+        return from_wire(assignment, device=device, keep_set=kept)
 
     def _outcome(self, tally: RoundSum, device: str, time_s: float) -> LeafOutcome:
         arrived = tally.arrived[device]

@@ -1,4 +1,4 @@
-"""Rounds at an edge as they happen: shares in, work down, updates and partials in, what the tier machine asks for."""
+"""Rounds at an edge as they happen: shares in, assignments out, updates and partials in."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
 from fedcore.core.rounds.tier.state import PartialId, TierState, Word
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
-from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -50,7 +50,7 @@ class EdgeRounds:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing happens before the first share."""
-        self.works: dict[str, Work] = {}
+        self.assignments: dict[str, WireAssignment] = {}
         self.machine = TierState(number=number)
         self._engine, self._uplink, self._cache = engine, uplink, cache
         self._seats, self._edges, self._tasks = seats, edges, tasks
@@ -67,7 +67,7 @@ class EdgeRounds:
         self._closing: asyncio.TimerHandle | None = None
 
     def shared(self, share: RoundShare) -> None:
-        """The tier above has handed out work; taken in by `take_shares`, in order."""
+        """The tier above has handed out assignments; taken in by `take_shares`, in order."""
         self._shares.put_nowait(share)
 
     def answered(self, verdict: PartialVerdict) -> None:
@@ -134,7 +134,7 @@ class EdgeRounds:
             try:
                 await self._take_share(share)
             except FedcoreError as error:  # of another version, or its blobs cannot be had: its devices miss the round
-                self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
+                self._say(f"round {share.round}: the work for {len(share.assignments)} devices is of no use: {error}")
 
     async def _take_share(self, share: RoundShare) -> None:
         if share.round < self.machine.round:
@@ -145,32 +145,38 @@ class EdgeRounds:
             share = replace(
                 share, blobs=tuple({ref.id: ref for ref in (*self._last_share.blobs, *share.blobs)}.values())
             )
-        works = {device: filled(work, small) for device, work in share.works}
-        refs = [ref for work in works.values() for ref in work.refs if not ref.inline]
-        before = [ref for work in self.works.values() for ref in work.refs if not ref.inline]
-        shifts = [ref for work in (*works.values(), *self.works.values()) for ref in shift_refs_of(work)]
+        assignments = {device: filled(assignment, small) for device, assignment in share.assignments}
+        refs = [ref for assignment in assignments.values() for ref in assignment.refs if not ref.inline]
+        before = [ref for assignment in self.assignments.values() for ref in assignment.refs if not ref.inline]
+        shifts = [
+            ref
+            for assignment in (*assignments.values(), *self.assignments.values())
+            for ref in shift_refs_of(assignment)
+        ]
         self._cache.learn([*refs, *shifts])
-        for work in works.values():
-            if not work.kept.inline:
-                await self._cache.bring(work.kept.id)
+        for assignment in assignments.values():
+            if not assignment.kept.inline:
+                await self._cache.bring(assignment.kept.id)
         if make_aggregator(share.spec.aggregator).kind == "bundling":  # it needs what was handed out
             for ref in refs:
                 await self._cache.bring(ref.id)
         if self.machine.round != share.round:
             await self._tidy(share.round - 1)
             _stop(self._closing)
-            self._tell_closed(share.round - 1, works)
-            self.works = {}
+            self._tell_closed(share.round - 1, assignments)
+            self.assignments = {}
             self._flights.forget()
             self._cache.forget_all_but([*refs, *before, *shifts])
         now_s = self._clock()
         self._last_share = share
-        self.works |= works
-        self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
+        self.assignments |= assignments
+        self._tasks.hand_over(self._engine.share, share, assignments, failing=_unsummed)
         deadline_at_s = now_s + share.deadline_s
         _stop(self._ticking)
         self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
-        self.feed(events.Shared(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s))
+        self.feed(
+            events.Shared(round=share.round, devices=tuple(assignments), deadline_at_s=deadline_at_s, now_s=now_s)
+        )
         early, self._early = self._early, {}
         for part, submission in early.items():
             self._tasks.spawn(self.take_part(part.child, submission))
@@ -192,24 +198,24 @@ class EdgeRounds:
         self._uplink.tell(Holding(blobs=self._cache.held()))
 
     def _push(self, devices: list[str]) -> None:
-        below: dict[Session, dict[str, Work]] = {}
+        below: dict[Session, dict[str, WireAssignment]] = {}
         now_s = self._clock()
         for device in devices:
             session = self._seats.find(device)
-            work = self.works[device]
+            assignment = self.assignments[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.Gone(device=device, now_s=now_s))
                 self._uplink.tell(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
-                below.setdefault(session.stream, {})[device] = work
+                below.setdefault(session.stream, {})[device] = assignment
             else:
                 self._flights.pushed(device, now_s)
-                self._notes.event("pushed", device=device, round=work.round)
-                session.send(work)
+                self._notes.event("pushed", device=device, round=assignment.round)
+                session.send(assignment)
         if self._last_share is not None:
             left_s = CHILD_SHARE * max(0.0, self.machine.deadline_at_s - now_s)
-            for child, works in below.items():
-                for share in shares(works, spec=self._last_share.spec, deadline_s=left_s):
+            for child, assignments in below.items():
+                for share in shares(assignments, spec=self._last_share.spec, deadline_s=left_s):
                     child.send(share)
 
     async def take_update(self, session: Session, submission: UpdateSubmission) -> None:
@@ -280,10 +286,10 @@ class EdgeRounds:
         self._flights.landed(number)
         self.feed(events.Answered(number=number, word=Word.LATE, now_s=self._clock()))
 
-    def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
+    def _tell_closed(self, number: int, assignments: Mapping[str, WireAssignment]) -> None:
         """Say that a round is durable to whom the next assignment will not say it."""
         for session in {each.stream for each in self._seats}:
-            if session.join.role is Role.EDGE or session.name not in works:
+            if session.join.role is Role.EDGE or session.name not in assignments:
                 session.send(RoundClosed(round=number))
 
 

@@ -1,4 +1,4 @@
-"""Between our messages and Flower's: work into a message's content, a reply's content into what a device sent."""
+"""Between our messages and Flower's: assignments into messages' content, replies' content into what devices sent."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from fedcore.protos.convert.device import description_to_bytes
 from fedcore.protos.convert.stream import request_from_bytes, response_to_bytes
 from fedcore.protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
 from fedcore.protos.tier_values import AnyUpward
-from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.server.flower.run import FlowerRun
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import payload
@@ -22,14 +22,16 @@ def join_content(description: RunDescription) -> RecordDict:
     return RecordDict({RECORD: ConfigRecord({RUN: description_to_bytes(description)})})
 
 
-def work_content(work: Work, welcome: Welcome, description: RunDescription, blobs: BlobStore) -> RecordDict:
-    """Return one device's work: every payload an array of its own, so that Flower's store holds equal ones once."""
-    refs = work.refs
+def assignment_content(
+    assignment: WireAssignment, welcome: Welcome, description: RunDescription, blobs: BlobStore
+) -> RecordDict:
+    """Return one device's assignment, every payload an array of its own: Flower's store holds equal ones once."""
+    refs = assignment.refs
     # Whole: a node keeps nothing between messages, and steps would be of no use to it.
-    shift = None if work.base_shift is None else replace(work.base_shift, steps=())
+    shift = None if assignment.base_shift is None else replace(assignment.base_shift, steps=())
     if shift is not None:
         refs = (*refs, shift.whole)
-    bare = replace(work, base_shift=shift).with_refs(_bare)
+    bare = replace(assignment, base_shift=shift).with_refs(_bare)
     messages = [response_to_bytes(welcome), response_to_bytes(bare)]
     return RecordDict(
         {
@@ -47,22 +49,24 @@ def said(content: RecordDict) -> AnyUpward:
     return request_from_bytes(messages[0])
 
 
-def submission(sent: UpdateSubmission, content: RecordDict, work: Work, run: FlowerRun) -> UpdateSubmission:
+def submission(
+    sent: UpdateSubmission, content: RecordDict, assignment: WireAssignment, run: FlowerRun
+) -> UpdateSubmission:
     """Return what a device submitted with its payloads in the run's spool.
 
     Raises ProtocolError where one is missing or larger than the assignment allows, BlobCorrupt where it is another one.
     """
     arrays: ArrayRecord = content.array_records.get(BLOBS, ArrayRecord())
-    scores = None if sent.scores is None else _spooled(sent.scores, arrays, work, run)
-    return replace(sent, update=_spooled(sent.update, arrays, work, run), scores=scores)
+    scores = None if sent.scores is None else _spooled(sent.scores, arrays, assignment, run)
+    return replace(sent, update=_spooled(sent.update, arrays, assignment, run), scores=scores)
 
 
-def _spooled(ref: BlobRef, arrays: ArrayRecord, work: Work, run: FlowerRun) -> BlobRef:
+def _spooled(ref: BlobRef, arrays: ArrayRecord, assignment: WireAssignment, run: FlowerRun) -> BlobRef:
     array = arrays.get(ref.id)
     if array is None:
         raise ProtocolError(f"the payload {ref.name!r} is not in the reply; send it beside the message")
-    if len(array.data) > work.max_upload_bytes:
-        raise ProtocolError(f"{ref.name}: {len(array.data)} bytes, expected at most {work.max_upload_bytes}")
+    if len(array.data) > assignment.max_upload_bytes:
+        raise ProtocolError(f"{ref.name}: {len(array.data)} bytes, expected at most {assignment.max_upload_bytes}")
     stored = run.stored(array.data, ref.name)
     if stored.id != ref.id:
         raise BlobCorrupt(f"expected {ref.id}, the bytes that came are {stored.id}; send them again")

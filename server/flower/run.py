@@ -25,7 +25,7 @@ from fedcore.protos.values import (
     RunDescription,
     UpdateSubmission,
     Welcome,
-    Work,
+    WireAssignment,
 )
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.assemble import make_engine
@@ -61,7 +61,7 @@ class FlowerRun:
     clock: Callable[[], float] = time.monotonic
     engine: Engine | None = None
     profiles: dict[str, DeviceProfile] = field(default_factory=dict)
-    pushed: dict[str, Work] = field(default_factory=dict)  # to be sent: by device
+    pushed: dict[str, WireAssignment] = field(default_factory=dict)  # to be sent: by device
     fault: RunError | None = None  # why the run paused
     _uploads: set[str] = field(default_factory=set)  # blobs devices sent since the last turn
     _epochs: dict[str, int] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class FlowerRun:
         return max(0.0, self.machine.deadline_at_s - self.now_s)
 
     def hold(self) -> None:
-        """Leave out the time since anything happened: a planned round begins when its work is sent."""
+        """Leave out the time since anything happened: a planned round begins when its assignments are sent."""
         self._ahead_s += self.machine.now_s - self.now_s
 
     # --- devices ---
@@ -147,7 +147,7 @@ class FlowerRun:
         self.feed(events.Left(device=device, epoch=self._epochs[device], now_s=self.now_s, lost=True))
 
     def welcome(self) -> Welcome:
-        """What every device is told with its work."""
+        """What every device is told with its assignment."""
         engine = self._ready()
         return Welcome(
             session="",
@@ -260,7 +260,7 @@ class FlowerRun:
     def _push(self, device: str, number: int) -> None:
         current = self._ready().open
         if current is not None and current.round == number:
-            self.pushed[device] = current.works[device]
+            self.pushed[device] = current.wire_assignments[device]
             self.log.event("pushed", device=device, round=number)
 
     def _turn(self, order: commands.Turn) -> None:
@@ -271,7 +271,9 @@ class FlowerRun:
         if order.next_round is None:
             self.feed(events.TurnDone(now_s=self.now_s))
         else:
-            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
+            self.feed(
+                events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=self.now_s)
+            )
 
     def _seat(self, device: str) -> None:
         self._away.discard(device)

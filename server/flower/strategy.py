@@ -17,8 +17,8 @@ from flwr.supercore import log
 
 from fedcore.core.errors import ConfigError, ProtocolError, RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.protos.values import AssignmentFailure, UpdateSubmission, Work
-from fedcore.server.flower.records import arrays_of, said, submission, work_content
+from fedcore.protos.values import AssignmentFailure, UpdateSubmission, WireAssignment
+from fedcore.server.flower.records import arrays_of, assignment_content, said, submission
 from fedcore.server.flower.replies import arrivals
 from fedcore.server.flower.roster import Roster
 from fedcore.server.flower.run import FlowerRun
@@ -42,13 +42,13 @@ class FedcoreStrategy(Strategy):
         self._run = run
         self._roster = Roster(run)
         self._clock = clock
-        self._open: dict[int, Work] = {}  # by node
-        self._number = 0  # of the round whose work was last sent
+        self._open: dict[int, WireAssignment] = {}  # by node
+        self._number = 0  # of the round whose assignments were last sent
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterator[Message]:
-        """Yield the next round's work, another message for every node; waits for devices where too few are here.
+        """Yield the next round's assignments, another message for every node; waits for devices where too few are here.
 
         The engine holds the global adapter, so `arrays` and `config` are not looked at. Raises RunError where the run
         pauses: fewer devices than coordinator.min_devices came in time, or too many rounds in a row were void.
@@ -62,11 +62,11 @@ class FedcoreStrategy(Strategy):
             run.tick()
             self._roster.refresh(grid)
         self._number = run.machine.round
-        self._open = {self._roster.node(device): work for device, work in run.pushed.items()}
+        self._open = {self._roster.node(device): assignment for device, assignment in run.pushed.items()}
         run.pushed.clear()
-        for node, work in self._open.items():
-            content = work_content(work, run.welcome(), run.description, run.blobs)
-            yield Message(content, node, MessageType.TRAIN, ttl=work.deadline_s, group_id=str(work.round))
+        for node, assignment in self._open.items():
+            content = assignment_content(assignment, run.welcome(), run.description, run.blobs)
+            yield Message(content, node, MessageType.TRAIN, ttl=assignment.deadline_s, group_id=str(assignment.round))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -134,35 +134,35 @@ class FedcoreStrategy(Strategy):
     # --- replies ---
 
     def _take(self, node: int, reply: Message | None) -> None:
-        device, work = self._roster.device(node), self._open.get(node)
-        if device is None or work is None:
+        device, assignment = self._roster.device(node), self._open.get(node)
+        if device is None or assignment is None:
             return  # of an earlier round, or of a node that joined under another name since
         if reply is None:
             self._run.lost(device, "its work could not be sent")
         elif reply.has_error():
-            self._failed(device, work, reply)
+            self._failed(device, assignment, reply)
         else:
-            self._answered(device, work, reply)
+            self._answered(device, assignment, reply)
 
-    def _failed(self, device: str, work: Work, reply: Message) -> None:
+    def _failed(self, device: str, assignment: WireAssignment, reply: Message) -> None:
         reason = reply.error.reason or f"error {reply.error.code}"
         if reply.error.code in GONE:
             self._run.lost(device, reason)
         else:
-            self._run.failed(device, AssignmentFailure(round=work.round, message=reason))
+            self._run.failed(device, AssignmentFailure(round=assignment.round, message=reason))
 
-    def _answered(self, device: str, work: Work, reply: Message) -> None:
+    def _answered(self, device: str, assignment: WireAssignment, reply: Message) -> None:
         try:
             answer = said(reply.content)
             match answer:
                 case UpdateSubmission():
-                    self._run.take(device, submission(answer, reply.content, work, self._run))
+                    self._run.take(device, submission(answer, reply.content, assignment, self._run))
                 case AssignmentFailure():
                     self._run.failed(device, answer)
                 case _:
                     raise ProtocolError(f"expected an update, got {type(answer).__name__}")
         except ProtocolError as error:
-            self._run.rejected(device, work.round, str(error))
+            self._run.rejected(device, assignment.round, str(error))
 
     # --- the end of a round ---
 

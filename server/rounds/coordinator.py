@@ -378,8 +378,10 @@ class Coordinator:
         if current is None or current.round != round_index:
             return None
         if session.join.role is Role.EDGE:
-            return part_bound(current.tally, len(current.works))  # who has left the edge is in its partial all the same
-        return current.works[session.name].max_upload_bytes if session.name in current.works else None
+            # A device that has left the edge is in its partial all the same.
+            return part_bound(current.tally, len(current.wire_assignments))
+        assignment = current.wire_assignments.get(session.name)
+        return None if assignment is None else assignment.max_upload_bytes
 
     def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it goes when its round closes; what was here before it stays."""

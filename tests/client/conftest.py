@@ -24,7 +24,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import ring
 from fedcore.nn.training.moments import Holding, Moment
 from fedcore.nn.training.train import TrainResult
-from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
+from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import Received
@@ -92,7 +92,7 @@ class FakeTrainer:
     fault: Exception | None = None
     gate: threading.Event | None = None
     scale: float = 1.0
-    runs: list[tuple[Work, TrainingState]] = field(default_factory=list)
+    runs: list[tuple[WireAssignment, TrainingState]] = field(default_factory=list)
     cancel: threading.Event = field(default_factory=threading.Event)
     prepared: int = 0
     entered: threading.Event = field(default_factory=threading.Event)
@@ -103,13 +103,13 @@ class FakeTrainer:
 
     def run(
         self,
-        work: Work,
+        assignment: WireAssignment,
         received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
     ) -> Trained:
         """Carry out an assignment without a model."""
-        self.runs.append((work, state))
+        self.runs.append((assignment, state))
         self.entered.set()
         end_s = time.monotonic() + PATIENCE_S
         while self.gate is not None and not self.gate.wait(0.002):
@@ -119,7 +119,7 @@ class FakeTrainer:
         if self.fault is not None:
             raise self.fault
         on_step(1)
-        update = small_update(GEOMETRY, work, received.keep_set, "device")
+        update = small_update(GEOMETRY, assignment, received.keep_set, "device")
         moments = {
             "head.bias": Moment(first=np.ones(2, np.float32), second=np.ones(2, np.float32), step=len(self.runs))
         }
@@ -137,7 +137,9 @@ class FakeTrainer:
             prune_s=0.1,
             train_s=0.2,
             state=TrainingState(
-                basis=work.basis, holding=Holding(keep_set=received.keep_set, rank=work.arm.rank), moments=moments
+                basis=assignment.basis,
+                holding=Holding(keep_set=received.keep_set, rank=assignment.arm.rank),
+                moments=moments,
             ),
             geometry=GEOMETRY,
         )
@@ -183,7 +185,7 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
     return make
 
 
-def make_work(
+def make_assignment(
     round_index: int = 1,
     *,
     rank: int = 1,
@@ -191,7 +193,7 @@ def make_work(
     codec: str = "identity",
     inline: bool = True,
     rings: bool = False,
-) -> Work:
+) -> WireAssignment:
     """Return an assignment whose blobs travel inside it, or by name; its one ring, if any, is what is kept."""
     keep_set = KeepSet(heads=(tuple(range(heads)),), channels=(tuple(range(16)),))
     spec = spec_of(GEOMETRY, rank)
@@ -200,7 +202,7 @@ def make_work(
     factors = {name: value for name, value in tensors.items() if name not in head}
     if rings:
         factors = ring(spec, tensors, None, keep_set)
-    return Work(
+    return WireAssignment(
         round=round_index,
         arm=Arm(sparsity=0.0, rank=rank),
         keep_set=inside(keep_set.to_bytes(), inline),

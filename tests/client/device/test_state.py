@@ -27,7 +27,7 @@ def spooled_in(state: StateFolder, scores: bytes | None = None) -> Spooled:
         keep_set=KEEP_SET.blob_id,
         report=device_report(),
     )
-    spooled = Spooled(work="key", submission=submission)
+    spooled = Spooled(assignment="key", submission=submission)
     state.spool(spooled, KEEP_SET)
     return spooled
 

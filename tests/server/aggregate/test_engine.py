@@ -23,7 +23,7 @@ from fedcore.core.model.adapter import restrict
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
 from fedcore.server.aggregate.assemble import held_run, make_engine
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.journal import read_events
@@ -52,18 +52,18 @@ class Played:
     model: TinyModel
     folder: RunFolder
 
-    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, Work]:
-        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
+    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, WireAssignment]:
+        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).assignments
 
-    def submission(self, device: str, work: Work, **changes: Any) -> UpdateSubmission:
-        keep_set = read_keep_set(work, self.engine.blobs)
-        data = encode(small_update(self.model.geometry, work, keep_set, device), work.training.codec)
-        scores = encode(score_vectors(keep_set, device), "identity") if work.score else None
+    def submission(self, device: str, assignment: WireAssignment, **changes: Any) -> UpdateSubmission:
+        keep_set = read_keep_set(assignment, self.engine.blobs)
+        data = encode(small_update(self.model.geometry, assignment, keep_set, device), assignment.training.codec)
+        scores = encode(score_vectors(keep_set, device), "identity") if assignment.score else None
         submission = UpdateSubmission(
-            round=work.round,
+            round=assignment.round,
             update=self.stored(data),
             scores=None if scores is None else self.stored(scores),
-            keep_set=work.keep_set.id,
+            keep_set=assignment.keep_set.id,
             report=device_report(),
         )
         return replace(submission, **changes)
@@ -71,9 +71,9 @@ class Played:
     def stored(self, data: bytes) -> BlobRef:
         return BlobRef(id=self.engine.blobs.put_bytes(data), size=len(data))
 
-    def count(self, works: Mapping[str, Work]) -> None:
-        for device, work in works.items():
-            self.engine.verify(device, self.submission(device, work))
+    def count(self, assignments: Mapping[str, WireAssignment]) -> None:
+        for device, assignment in assignments.items():
+            self.engine.verify(device, self.submission(device, assignment))
             self.engine.fold(device)
 
     def close(self, number: int, *, void: bool = False, accepted: tuple[str, ...] = DEVICES, last: bool = False) -> Any:
@@ -88,7 +88,9 @@ class Played:
         )
         closed = RoundResult(round=number, void=void, members=members, opened_at_s=1.0, closed_at_s=3.0)
         following = None if last else number + 1
-        return self.engine.turn(Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)).works
+        return self.engine.turn(
+            Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)
+        ).assignments
 
 
 def open_engine(
@@ -128,30 +130,30 @@ def played(request: pytest.FixtureRequest, tiny: TinyModel, tmp_path: Path) -> I
 
 
 def test_a_plan_hands_every_device_what_its_arm_needs(played: Played) -> None:
-    works = played.begin()
-    assert works.keys() == set(DEVICES) and played.engine.ledger.load().next_round == 1
-    for work in works.values():
-        assert work.round == 1 and work.weight >= 1 and work.basis == "persistent"
-        for ref in (work.keep_set, work.head, *work.rank_blocks):
+    assignments = played.begin()
+    assert assignments.keys() == set(DEVICES) and played.engine.ledger.load().next_round == 1
+    for assignment in assignments.values():
+        assert assignment.round == 1 and assignment.weight >= 1 and assignment.basis == "persistent"
+        for ref in (assignment.keep_set, assignment.head, *assignment.rank_blocks):
             assert blob_name(ref.inline) == ref.id and played.engine.blobs.size(ref.id) == ref.size
         data = encode(
-            small_update(played.model.geometry, work, read_keep_set(work, played.engine.blobs), "a"),
-            work.training.codec,
+            small_update(played.model.geometry, assignment, read_keep_set(assignment, played.engine.blobs), "a"),
+            assignment.training.codec,
         )
-        assert len(data) <= work.max_upload_bytes
+        assert len(data) <= assignment.max_upload_bytes
 
 
 def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
-    works = played.begin()
+    assignments = played.begin()
     before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
-    played.count(works)
+    played.count(assignments)
     played.close(1)
-    weights = {device: work.weight for device, work in works.items()}
+    weights = {device: assignment.weight for device, assignment in assignments.items()}
     increments = {
-        device: small_update(played.model.geometry, work, read_keep_set(work, played.engine.blobs), device)
-        for device, work in works.items()
+        device: small_update(played.model.geometry, assignment, read_keep_set(assignment, played.engine.blobs), device)
+        for device, assignment in assignments.items()
     }
-    mean = sum(weights[device] * increments[device]["head.bias"] for device in works) / sum(weights.values())
+    mean = sum(weights[device] * increments[device]["head.bias"] for device in assignments) / sum(weights.values())
     np.testing.assert_allclose(played.engine.model.tensors["head.bias"], before["head.bias"] + mean, atol=2e-9)
     assert played.engine.model.adapter.round == 1
     assert len(played.engine.ledger.outcomes()[1]) == 2
@@ -159,21 +161,21 @@ def test_a_round_adds_the_weighted_mean_of_its_updates(played: Played) -> None:
 
 def test_a_device_hears_with_its_next_work_which_of_its_updates_counts(tiny: TinyModel, tmp_path: Path) -> None:
     played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9"])
-    works = played.begin()
-    assert {work.counted_round for work in works.values()} == {0}
+    assignments = played.begin()
+    assert {assignment.counted_round for assignment in assignments.values()} == {0}
     for number, accepted, void, expected in (
         (1, ("a", "b"), False, {"a": 1, "b": 1}),
         (2, ("a",), False, {"a": 2, "b": 1}),
         (3, ("a", "b"), True, {"a": 2, "b": 1}),
     ):
-        played.count({device: works[device] for device in accepted})
-        works = played.close(number, accepted=accepted, void=void)
-        assert {device: work.counted_round for device, work in works.items()} == expected
+        played.count({device: assignments[device] for device in accepted})
+        assignments = played.close(number, accepted=accepted, void=void)
+        assert {device: assignment.counted_round for device, assignment in assignments.items()} == expected
     played.engine.log.close()
     played.engine.ledger.close()
     resumed = open_engine(RunFolder(tmp_path), tiny, [], resume=True)
-    works = resumed.begin(4)
-    assert {device: work.counted_round for device, work in works.items()} == {"a": 2, "b": 1}
+    assignments = resumed.begin(4)
+    assert {device: assignment.counted_round for device, assignment in assignments.items()} == {"a": 2, "b": 1}
     resumed.engine.log.close()
     resumed.engine.ledger.close()
 
@@ -184,28 +186,32 @@ def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes
     played = open_engine(RunFolder(tmp_path), tiny, ["training.codec=int4"])
     newer = replace(PROFILES["a"], codecs=PARTS)
     command = Turn(closed=None, next_round=1, roster=DEVICES)
-    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).works
-    assert {device: work.training.codec for device, work in works.items()} == {"a": "int4", "b": "bf16+zstd"}
-    for device, work in works.items():
-        played.engine.verify(device, played.submission(device, work))
+    assignments = played.engine.turn(command, PROFILES | {"a": newer}, 0).assignments
+    assert {device: assignment.training.codec for device, assignment in assignments.items()} == {
+        "a": "int4",
+        "b": "bf16+zstd",
+    }
+    for device, assignment in assignments.items():
+        played.engine.verify(device, played.submission(device, assignment))
         sent = encode(
-            small_update(tiny.geometry, work, read_keep_set(work, played.engine.blobs), device), work.training.codec
+            small_update(tiny.geometry, assignment, read_keep_set(assignment, played.engine.blobs), device),
+            assignment.training.codec,
         )
-        assert len(sent) <= work.max_upload_bytes
-    assert works["a"].max_upload_bytes < works["b"].max_upload_bytes
+        assert len(sent) <= assignment.max_upload_bytes
+    assert assignments["a"].max_upload_bytes < assignments["b"].max_upload_bytes
     played.engine.log.close()
     played.engine.ledger.close()
 
 
 def test_a_downlink_of_deltas_offers_them_while_they_are_of_use(tiny: TinyModel, tmp_path: Path) -> None:
     played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9", "training.downlink=delta", "strategy.ranks=[600]"])
-    works, offered = played.begin(), []
-    assert not any(ref.delta_id for ref in works["a"].rank_blocks)
+    assignments, offered = played.begin(), []
+    assert not any(ref.delta_id for ref in assignments["a"].rank_blocks)
     for number in (1, 2, 3, 4):
-        held = {ref.id for ref in works["a"].rank_blocks}
-        played.count(works)
-        works = played.close(number)
-        deltas = [ref for ref in works["a"].rank_blocks if ref.delta_id]
+        held = {ref.id for ref in assignments["a"].rank_blocks}
+        played.count(assignments)
+        assignments = played.close(number)
+        deltas = [ref for ref in assignments["a"].rank_blocks if ref.delta_id]
         assert deltas and all(ref.delta_base in held and not ref.inline for ref in deltas)
         for ref in deltas:
             made = apply_delta(
@@ -232,23 +238,31 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
     changes += ["training.handout=kept", f"training.downlink={downlink}"]
     played = open_engine(RunFolder(tmp_path), wide, changes)
     blobs, spec = played.engine.blobs, played.engine.strategy.spec
-    works, offered, deltas = played.begin(), [], 0
+    assignments, offered, deltas = played.begin(), [], 0
     for number in range(1, 7):
         handed = played.engine.model.handed_out()
-        for device, work in works.items():
+        for device, assignment in assignments.items():
             assert played.engine.open is not None
             kept = played.engine.open.tally.assignments[device].keep_set
-            assert bool(work.rings) == (number > 1), "the first round cuts nobody"
-            assert read_keep_set(work, blobs) == kept
-            held = read_received(work, blobs).tensors
+            assert bool(assignment.rings) == (number > 1), "the first round cuts nobody"
+            assert read_keep_set(assignment, blobs) == kept
+            held = read_received(assignment, blobs).tensors
             for name, value in restrict(spec, handed, rank=8, keep_set=kept).items():
                 np.testing.assert_array_equal(held[name], value)
-            deltas += sum(bool(ref.delta_id) for ref in work.rank_blocks if work.rings)
-        offered.append({ref.id for work in works.values() if work.rings for ref in work.rank_blocks if not ref.inline})
-        for device, work in works.items():
-            played.engine.verify(device, played.submission(device, work))
+            deltas += sum(bool(ref.delta_id) for ref in assignment.rank_blocks if assignment.rings)
+        offered.append(
+            {
+                ref.id
+                for assignment in assignments.values()
+                if assignment.rings
+                for ref in assignment.rank_blocks
+                if not ref.inline
+            }
+        )
+        for device, assignment in assignments.items():
+            played.engine.verify(device, played.submission(device, assignment))
             played.engine.fold(device)
-        works = played.close(number)
+        assignments = played.close(number)
     assert offered[1] and offered[5]
     assert not any(blobs.has(each) for each in set[str]().union(*offered[:5]) - offered[5])
     assert (deltas > 0) == (downlink == "delta")
@@ -258,11 +272,11 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
 
 def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel, tmp_path: Path) -> None:
     played = open_engine(RunFolder(tmp_path), tiny, ["run.rounds=9", "training.downlink=bf16"])
-    works = played.begin()
+    assignments = played.begin()
     for number in (1, 2):
-        played.count(works)
-        works = played.close(number)
-        read = read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head)
+        played.count(assignments)
+        assignments = played.close(number)
+        read = read_handout(played.engine.blobs, assignments["a"].rank_blocks, assignments["a"].head)
         handed, exact = played.engine.model.handed_out(), played.engine.model.tensors
         for name, value in read.items():
             axis = 0 if name.endswith(".A") else -1
@@ -278,13 +292,13 @@ def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel
 def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_path: Path, downlink: str) -> None:
     changes = ["run.rounds=9", f"training.downlink={downlink}", "strategy.aggregator=delta-stack"]
     played = open_engine(RunFolder(tmp_path), tiny, changes)
-    works = played.begin()
-    played.count(works)
-    works = played.close(1)
+    assignments = played.begin()
+    played.count(assignments)
+    assignments = played.close(1)
     assert played.engine.open is not None
     known = played.engine.open.tally.adapter
     assert known is not None
-    for name, value in read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head).items():
+    for name, value in read_handout(played.engine.blobs, assignments["a"].rank_blocks, assignments["a"].head).items():
         first = tuple(slice(size) for size in value.shape)
         np.testing.assert_array_equal(known[name][first], value)
     played.engine.log.close()
@@ -292,20 +306,20 @@ def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_pa
 
 
 def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
-    works = played.begin()
-    played.count(works)
-    played.count(works)
+    assignments = played.begin()
+    played.count(assignments)
+    played.count(assignments)
     assert played.engine.open is not None and played.engine.open.tally.folded == set(DEVICES)
     played.close(1)
     (report,) = played.engine.ledger.reports().values()
-    assert report["weight"] == sum(work.weight for work in works.values())
+    assert report["weight"] == sum(assignment.weight for assignment in assignments.values())
 
 
 def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
-    works = played.begin()
+    assignments = played.begin()
     before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
     adapter = played.engine.model.adapter
-    played.engine.verify("a", played.submission("a", works["a"]))
+    played.engine.verify("a", played.submission("a", assignments["a"]))
     played.engine.fold("a")
     played.close(1, void=True, accepted=("a",))
     assert played.engine.model.adapter == adapter
@@ -315,16 +329,16 @@ def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
 
 
 def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Played) -> None:
-    works = played.begin()
-    played.engine.verify("a", played.submission("a", works["a"]))
+    assignments = played.begin()
+    played.engine.verify("a", played.submission("a", assignments["a"]))
     with pytest.raises(RunError, match="round 1: accepted but not counted: a, b; resume from the last round"):
         played.close(1)
     assert played.engine.ledger.load().next_round == 1 and played.engine.ledger.rounds() == ()
 
 
 def test_what_nobody_asked_for_is_not_looked_at(played: Played) -> None:
-    works = played.begin()
-    stranger = played.submission("a", works["a"])
+    assignments = played.begin()
+    stranger = played.submission("a", assignments["a"])
     played.engine.verify("stranger", stranger)
     played.engine.verify("a", replace(stranger, round=7))
     assert played.engine.open is not None and played.engine.open.tally.arrived == {}
@@ -342,36 +356,36 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", CHANGES)
 def test_a_submission_that_does_not_fit_names_device_and_round(case: str, played: Played) -> None:
-    works = played.begin()
+    assignments = played.begin()
     changes, words = CHANGES[case]
     with pytest.raises(UpdateRejected) as caught:
-        played.engine.verify("a", played.submission("a", works["a"], **changes))
+        played.engine.verify("a", played.submission("a", assignments["a"], **changes))
     assert str(caught.value).startswith("update of a for round 1") and words in str(caught.value)
     assert str(caught.value).count("update of a") == 1
     assert played.engine.open is not None and played.engine.open.tally.arrived == {}
 
 
 def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
-    works = played.begin()
-    data = bytes(works["a"].max_upload_bytes + 1)
+    assignments = played.begin()
+    data = bytes(assignments["a"].max_upload_bytes + 1)
     ref = BlobRef(id=blob_name(data), size=len(data), inline=data)
     with pytest.raises(UpdateRejected, match="came inside a message, expected at most"):
-        played.engine.verify("a", played.submission("a", works["a"], update=ref))
+        played.engine.verify("a", played.submission("a", assignments["a"], update=ref))
 
 
 def test_an_empty_upload_is_refused(played: Played) -> None:
-    works = played.begin()
+    assignments = played.begin()
     with pytest.raises(UpdateRejected, match="is empty; send the encoded tensors"):
-        played.engine.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
+        played.engine.verify("a", played.submission("a", assignments["a"], update=played.stored(b"")))
 
 
 @pytest.mark.parametrize("damage", ["missing", "negative", "nan", "shape"])
 def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyModel, tmp_path: Path) -> None:
     played = open_engine(RunFolder(tmp_path), tiny, PRUNING)
-    works = played.begin()
-    work = works["a"]
-    assert work.score
-    scores = score_vectors(read_keep_set(work, played.engine.blobs), "a")
+    assignments = played.begin()
+    assignment = assignments["a"]
+    assert assignment.score
+    scores = score_vectors(read_keep_set(assignment, played.engine.blobs), "a")
     name = "layers.0.heads"
     match damage:
         case "negative":
@@ -382,17 +396,17 @@ def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyM
             scores[name] = scores[name][:1]
     ref = None if damage == "missing" else played.stored(encode(scores, "identity"))
     with pytest.raises(UpdateRejected, match="update of a for round 1"):
-        played.engine.verify("a", played.submission("a", work, scores=ref))
+        played.engine.verify("a", played.submission("a", assignment, scores=ref))
     played.engine.log.close()
     played.engine.ledger.close()
 
 
 def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, tmp_path: Path) -> None:
     played = open_engine(RunFolder(tmp_path), tiny, [])
-    works = played.begin()
+    assignments = played.begin()
     precious = played.stored(b"a blob of somebody else's")
     for device in DEVICES:
-        played.engine.verify(device, played.submission(device, works[device], scores=precious))
+        played.engine.verify(device, played.submission(device, assignments[device], scores=precious))
         played.engine.fold(device)
     played.close(1)
     assert played.engine.blobs.has(precious.id)
@@ -402,12 +416,12 @@ def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, t
 
 def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) -> None:
     adapters = [played.engine.model.adapter]
-    works = played.begin()
+    assignments = played.begin()
     for number in range(1, 5):
-        updates = {played.submission(device, work).update.id for device, work in works.items()}
+        updates = {played.submission(device, assignment).update.id for device, assignment in assignments.items()}
         played.engine.uploaded = {played.stored(f"late {number}".encode()).id}
-        played.count(works)
-        works = played.close(number)
+        played.count(assignments)
+        assignments = played.close(number)
         adapters.append(played.engine.model.adapter)
         assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded)
         for adapter in adapters[-2:]:
@@ -422,13 +436,13 @@ def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
     first = played.engine.model.adapter
     needed = {ref.id for ref in (*first.rank_blocks, first.head)}
     played.engine.pinned = needed
-    works = played.begin()
+    assignments = played.begin()
     for number in (1, 2, 3):
-        played.count(works)
-        works = played.close(number)
+        played.count(assignments)
+        assignments = played.close(number)
         assert all(played.engine.blobs.has(blob_id) for blob_id in needed)
     played.engine.pinned = set()
-    played.count(works)
+    played.count(assignments)
     played.close(4)
     assert not any(played.engine.blobs.has(ref.id) for ref in first.rank_blocks)
 
@@ -440,8 +454,8 @@ def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
     folder = RunFolder(tmp_path)
     first = open_engine(folder, tiny, PRUNING)
     first.engine.model.large_bytes = large_bytes
-    works = first.begin()
-    first.count(works)
+    assignments = first.begin()
+    first.count(assignments)
     planned = first.close(1)
     first.engine.log.close()
     first.engine.ledger.close()
@@ -469,17 +483,17 @@ def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp
 
 
 def test_the_last_turn_plans_nothing(played: Played) -> None:
-    works = played.begin()
-    played.count(works)
+    assignments = played.begin()
+    played.count(assignments)
     assert played.close(1, last=True) == {}
     assert played.engine.ledger.load().finished and played.engine.open is None
 
 
 def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(played: Played) -> None:
-    works = played.begin()
+    assignments = played.begin()
     report = replace(device_report(), phase_s={"train": 40.0})
-    played.engine.verify("a", played.submission("a", works["a"]))
-    played.engine.verify("b", played.submission("b", works["b"], report=report))
+    played.engine.verify("a", played.submission("a", assignments["a"]))
+    played.engine.verify("b", played.submission("b", assignments["b"], report=report))
     for device in DEVICES:
         played.engine.fold(device)
     played.close(1)
@@ -499,10 +513,10 @@ def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyMode
         ticks = iter(range(1000))
         folder = RunFolder(place)
         played = open_engine(folder, tiny, PRUNING, wall=lambda: 5.0, clock=lambda ticks=ticks: next(ticks) / 8)
-        works = played.begin()
+        assignments = played.begin()
         for number in (1, 2, 3):
-            played.count(works)
-            works = played.close(number, last=number == 3)
+            played.count(assignments)
+            assignments = played.close(number, last=number == 3)
         engine = played.engine
         engine.log.close()
         summary = build_summary(
@@ -538,8 +552,8 @@ def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel
         strategy=strategy,
         untrained=untrained,
     )
-    works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
-    assert works.keys() == set(DEVICES) and engine.strategy is strategy
+    assignments = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).assignments
+    assert assignments.keys() == set(DEVICES) and engine.strategy is strategy
     np.testing.assert_array_equal(engine.model.tensors["head.weight"], untrained["head.weight"])
     engine.log.close()
     ledger.close()
@@ -549,13 +563,13 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     (tmp_path / "run").mkdir()
     folder = RunFolder(tmp_path / "run")
     played = open_engine(folder, tiny, ["run.rounds=9", "strategy.name=flora", "strategy.ranks=[1]"])
-    works = played.begin()
-    assert works["a"].base_shift is None
+    assignments = played.begin()
+    assert assignments["a"].base_shift is None
     always, seldom, store = HeldShift(), HeldShift(), played.engine.blobs
     for number in (1, 2, 3):
-        played.count(works)
-        works = played.close(number)
-        shift = works["a"].base_shift
+        played.count(assignments)
+        assignments = played.close(number)
+        shift = assignments["a"].base_shift
         assert shift is not None and shift.round == number and shift.steps[-1].name == f"{number - 1}-{number}"
         assert always.lacks(shift) == shift.steps[-1:]
         for name, held in {"always": always, "seldom": seldom}.items():
@@ -570,11 +584,11 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     played.engine.log.close()
     played.engine.ledger.close()
     resumed = open_engine(folder, tiny, [], resume=True)
-    works = resumed.begin(4)
-    assert works["a"].base_shift == replace(shift, steps=()), "steps are known to one process alone"
-    resumed.count(works)
-    works = resumed.close(4)
-    following = works["a"].base_shift
+    assignments = resumed.begin(4)
+    assert assignments["a"].base_shift == replace(shift, steps=()), "steps are known to one process alone"
+    resumed.count(assignments)
+    assignments = resumed.close(4)
+    following = assignments["a"].base_shift
     assert following is not None and always.lacks(following) == following.steps, "and begin again where it went on"
     resumed.engine.log.close()
     resumed.engine.ledger.close()

@@ -17,16 +17,16 @@ from fedcore.server.aggregate.partials import part_bound, verify_part
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import device_report, score_vectors
-from tests.tiny_tier import KEPT, failure, root_tally, small, submitted, with_leaf, work
+from tests.tiny_tier import KEPT, assignment, failure, root_tally, small, submitted, with_leaf
 
-WORKS = {name: work(score=True, weight=4) for name in ("ada", "bob")}
-PLAIN = {name: work() for name in ("ada", "bob", "cyd")}
+ASSIGNMENTS = {name: assignment(score=True, weight=4) for name in ("ada", "bob")}
+PLAIN = {name: assignment() for name in ("ada", "bob", "cyd")}
 
 
 @pytest.fixture
 def scored(tmp_path: Path) -> tuple[RoundSum, PartialSubmission]:
     """A round that asks for importances, and a whole answer of an edge."""
-    return root_tally(tmp_path / "root", WORKS), submitted(tmp_path / "edge", WORKS)
+    return root_tally(tmp_path / "root", ASSIGNMENTS), submitted(tmp_path / "edge", ASSIGNMENTS)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_whole_answer_is_taken_apart(scored: tuple[RoundSum, PartialSubmission
     part = verify_part("north", submission, tally)
     assert part.weight == 8 and part.leaves == submission.leaves and part.partial is not None
     assert part.partial().members.keys == {("ada", 1), ("bob", 1)}
-    for name in WORKS:
+    for name in ASSIGNMENTS:
         read, expected = part.scores[name].scores, score_vectors(KEPT, name)
         assert read is not None
         np.testing.assert_array_equal(read.heads[0], expected["layers.0.heads"])
@@ -111,14 +111,14 @@ def test_importances_nobody_asked_for_are_refused(plain: tuple[RoundSum, Partial
 
 def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[RoundSum, PartialSubmission]) -> None:
     tally, _ = plain
-    heavy = submitted(tmp_path / "heavy", {"ada": work(weight=5), "bob": work(weight=4)})
+    heavy = submitted(tmp_path / "heavy", {"ada": assignment(weight=5), "bob": assignment(weight=4)})
     with pytest.raises(UpdateRejected, match="expected a total weight of 8 as assigned, got 9"):
         verify_part("north", heavy, tally)
 
 
 def test_members_of_another_round_are_refused(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path / "root", {"ada": work(2)})
-    other = submitted(tmp_path / "edge", {"ada": work(1)})
+    tally = root_tally(tmp_path / "root", {"ada": assignment(2)})
+    other = submitted(tmp_path / "edge", {"ada": assignment(1)})
     with pytest.raises(UpdateRejected, match="it holds other updates than it says"):
         verify_part("north", replace(other, round=2), tally)
 
@@ -146,12 +146,12 @@ def test_more_than_fits_into_a_message_is_refused(plain: tuple[RoundSum, Partial
 
 
 def test_an_edge_lets_strangers_through_as_long_as_sums_stay_within_bounds(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path / "edge", {"ada": work(weight=4)})
+    tally = root_tally(tmp_path / "edge", {"ada": assignment(weight=4)})
     tally.strangers = True
-    strange = submitted(tmp_path / "deep", {"bob": work(weight=4), "cyd": work(weight=4)})
+    strange = submitted(tmp_path / "deep", {"bob": assignment(weight=4), "cyd": assignment(weight=4)})
     part = verify_part("deep", strange, tally)
     assert part.weight == 8 and part.strange_weight(tally.assignments) == 8
-    heavy = submitted(tmp_path / "heavy", {"bob": work(weight=2**24 - 3)})
+    heavy = submitted(tmp_path / "heavy", {"bob": assignment(weight=2**24 - 3)})
     with pytest.raises(UpdateRejected, match="at most of devices unknown here"):
         verify_part("deep", heavy, tally)
 

@@ -10,13 +10,15 @@ import pytest
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.core.rounds.tier.state import PartialId
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import upload_bound
 from tests.tiny_run import device_report
-from tests.tiny_tier import SPEC, TRAINING, answer, root_tally, small, submitted, with_leaf, work
+from tests.tiny_tier import SPEC, TRAINING, answer, assignment, root_tally, small, submitted, with_leaf
 
-WORKS = {name: work(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
+ASSIGNMENTS = {
+    name: assignment(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))
+}
 
 
 def packed(tally: RoundSum) -> bytes:
@@ -24,16 +26,16 @@ def packed(tally: RoundSum) -> bytes:
 
 
 def folded(place: Path, *devices: str, edge: bool = False) -> RoundSum:
-    tally = root_tally(place, WORKS)
+    tally = root_tally(place, ASSIGNMENTS)
     tally.strangers = edge
     for device in devices:
-        tally.verify(device, answer(device, WORKS[device]))
+        tally.verify(device, answer(device, ASSIGNMENTS[device]))
         tally.fold(device)
     return tally
 
 
 def below(place: Path, *devices: str, **options: Any) -> Any:
-    return submitted(place, {device: WORKS[device] for device in devices}, **options)
+    return submitted(place, {device: ASSIGNMENTS[device] for device in devices}, **options)
 
 
 def test_a_partial_and_an_update_give_the_sum_of_three_updates(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_a_tier_between_changes_no_bit(tmp_path: Path) -> None:
     deep = below(tmp_path / "deep", "ada", "cyd")
     north = below(tmp_path / "north", "bob", parts=[("deep", deep)])
     assert north.counted == ("ada", "bob", "cyd")
-    tally = root_tally(tmp_path / "root", WORKS)
+    tally = root_tally(tmp_path / "root", ASSIGNMENTS)
     tally.verify_part("north", north)
     tally.merge_part(PartialId(child="north", number=1))
     assert packed(tally) == packed(folded(tmp_path / "flat", "cyd", "ada", "bob"))
@@ -62,24 +64,24 @@ def test_a_tier_between_changes_no_bit(tmp_path: Path) -> None:
 def test_an_update_is_verified_and_folded_once(tmp_path: Path) -> None:
     tally = folded(tmp_path, "bob")
     before = packed(tally)
-    tally.verify("bob", answer("bob", WORKS["bob"], report=device_report(loss_after=float("nan"))))
+    tally.verify("bob", answer("bob", ASSIGNMENTS["bob"], report=device_report(loss_after=float("nan"))))
     tally.fold("bob")
     assert packed(tally) == before and tally.arrived["bob"].report == device_report()
 
 
 def test_what_no_assignment_asks_for_is_not_looked_at(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path, WORKS)
-    tally.verify("eve", answer("eve", WORKS["bob"]))
-    tally.verify("bob", answer("bob", WORKS["bob"], round=2, update=small(b"garbage")))
+    tally = root_tally(tmp_path, ASSIGNMENTS)
+    tally.verify("eve", answer("eve", ASSIGNMENTS["bob"]))
+    tally.verify("bob", answer("bob", ASSIGNMENTS["bob"], round=2, update=small(b"garbage")))
     tally.verify_part("north", replace(below(tmp_path / "edge", "ada"), round=9))
     assert tally.arrived == {} and tally.parts == {}
 
 
 def test_a_refused_update_may_come_again(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path, WORKS)
+    tally = root_tally(tmp_path, ASSIGNMENTS)
     with pytest.raises(UpdateRejected, match="update of bob for round 1"):
-        tally.verify("bob", answer("bob", WORKS["bob"], update=small(b"garbage")))
-    tally.verify("bob", answer("bob", WORKS["bob"]))
+        tally.verify("bob", answer("bob", ASSIGNMENTS["bob"], update=small(b"garbage")))
+    tally.verify("bob", answer("bob", ASSIGNMENTS["bob"]))
     tally.fold("bob")
     assert packed(tally) == packed(folded(tmp_path / "flat", "bob"))
 
@@ -96,12 +98,12 @@ def test_what_was_passed_on_can_be_folded_again(tmp_path: Path) -> None:
 def test_the_root_lets_go_of_what_it_has_folded(tmp_path: Path) -> None:
     tally = folded(tmp_path, "ada", "bob")
     assert [tally.arrived[device].update for device in ("ada", "bob")] == [None, None]
-    tally.verify("ada", answer("ada", WORKS["ada"]))  # sent again: it is not looked at
+    tally.verify("ada", answer("ada", ASSIGNMENTS["ada"]))  # sent again: it is not looked at
     assert tally.arrived["ada"].update is None
 
 
 def test_a_part_passed_on_can_be_merged_again(tmp_path: Path) -> None:
-    tally, part = root_tally(tmp_path, WORKS), PartialId(child="north", number=1)
+    tally, part = root_tally(tmp_path, ASSIGNMENTS), PartialId(child="north", number=1)
     tally.verify_part("north", below(tmp_path / "edge", "ada", "cyd"))
     tally.merge_part(part)
     first = b"".join(bytes(chunk) for chunk in tally.aggregator.pack(tally.unfold()))
@@ -110,18 +112,18 @@ def test_a_part_passed_on_can_be_merged_again(tmp_path: Path) -> None:
 
 
 def test_a_device_whose_part_went_back_is_verified_here(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path, WORKS)
+    tally = root_tally(tmp_path, ASSIGNMENTS)
     tally.verify_part("north", below(tmp_path / "edge", "bob", "cyd"))
     tally.merge_part(PartialId(child="north", number=1))
     tally.unfold()
     tally.drop_part(PartialId(child="north", number=1))
-    tally.verify("bob", answer("bob", WORKS["bob"]))
+    tally.verify("bob", answer("bob", ASSIGNMENTS["bob"]))
     tally.fold("bob")
     assert packed(tally) == packed(folded(tmp_path / "flat", "bob"))
 
 
 def test_a_number_stands_for_one_partial(tmp_path: Path) -> None:
-    tally, submission = root_tally(tmp_path, WORKS), below(tmp_path / "edge", "bob")
+    tally, submission = root_tally(tmp_path, ASSIGNMENTS), below(tmp_path / "edge", "bob")
     tally.verify_part("north", submission)
     tally.verify_part("north", submission)
     with pytest.raises(UpdateRejected, match="north, round 1: number 1 came with other leaves before"):
@@ -132,7 +134,7 @@ def test_a_number_stands_for_one_partial(tmp_path: Path) -> None:
 
 
 def test_a_dropped_part_leaves_nothing(tmp_path: Path) -> None:
-    tally, part = root_tally(tmp_path, WORKS), PartialId(child="north", number=1)
+    tally, part = root_tally(tmp_path, ASSIGNMENTS), PartialId(child="north", number=1)
     tally.verify_part("north", below(tmp_path / "edge", "bob"))
     tally.drop_part(part)
     tally.drop_part(part)
@@ -140,8 +142,8 @@ def test_a_dropped_part_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_spool_goes_with_the_round(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path / "root", WORKS)
-    submission = answer("bob", WORKS["bob"])
+    tally = root_tally(tmp_path / "root", ASSIGNMENTS)
+    submission = answer("bob", ASSIGNMENTS["bob"])
     stored = tally.blobs.put_bytes(submission.update.inline)
     tally.verify("bob", replace(submission, update=replace(submission.update, inline=b"")))
     assert tally.spool == {stored} and tally.blobs.has(stored)
@@ -150,7 +152,7 @@ def test_the_spool_goes_with_the_round(tmp_path: Path) -> None:
 
 
 def test_an_update_folded_at_an_edge_is_not_folded_here(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path, WORKS)
+    tally = root_tally(tmp_path, ASSIGNMENTS)
     tally.verify_part("north", below(tmp_path / "edge", "bob"))
     tally.merge_part(PartialId(child="north", number=1))
     tally.unfold()
@@ -159,7 +161,7 @@ def test_an_update_folded_at_an_edge_is_not_folded_here(tmp_path: Path) -> None:
 
 
 PART = replace(TRAINING, trains=TrainedPart(factors=Factors.B))
-PARTS = {name: replace(each, training=PART) for name, each in WORKS.items()}
+PARTS = {name: replace(each, training=PART) for name, each in ASSIGNMENTS.items()}
 
 
 def test_updates_of_a_part_are_half_and_their_sum_is_the_same_in_a_tree(tmp_path: Path) -> None:
@@ -177,9 +179,9 @@ def test_updates_of_a_part_are_half_and_their_sum_is_the_same_in_a_tree(tmp_path
     assert upload_bound(flat.assignments["bob"], SPEC) < 0.7 * upload_bound(folded(tmp_path).assignments["bob"], SPEC)
 
 
-@pytest.mark.parametrize(("asked", "sent"), [(PARTS, WORKS), (WORKS, PARTS)])
+@pytest.mark.parametrize(("asked", "sent"), [(PARTS, ASSIGNMENTS), (ASSIGNMENTS, PARTS)])
 def test_an_update_of_another_part_than_asked_for_is_refused(
-    asked: dict[str, Work], sent: dict[str, Work], tmp_path: Path
+    asked: dict[str, WireAssignment], sent: dict[str, WireAssignment], tmp_path: Path
 ) -> None:
     tally = root_tally(tmp_path, asked)
     with pytest.raises(UpdateRejected, match="update of bob for round 1"):

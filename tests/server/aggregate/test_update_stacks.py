@@ -19,19 +19,19 @@ from tests.tiny_run import device_report, score_vectors, small_update
 DENSE = ["run.rounds=5", "training.codec=identity"]
 
 
-def stack_of(played: Played, works: Any) -> tuple[UpdateStack, list[GroupScores | None]]:
-    work = next(iter(works.values()))
-    keep_set = read_keep_set(work, played.engine.blobs)
-    updates = [small_update(played.model.geometry, works[each], keep_set, each) for each in works]
+def stack_of(played: Played, assignments: Any) -> tuple[UpdateStack, list[GroupScores | None]]:
+    assignment = next(iter(assignments.values()))
+    keep_set = read_keep_set(assignment, played.engine.blobs)
+    updates = [small_update(played.model.geometry, assignments[each], keep_set, each) for each in assignments]
     stack = UpdateStack(
-        round=work.round,
-        devices=tuple(works),
-        weights=tuple(each.weight for each in works.values()),
-        rank=work.arm.rank,
+        round=assignment.round,
+        devices=tuple(assignments),
+        weights=tuple(each.weight for each in assignments.values()),
+        rank=assignment.arm.rank,
         keep_set=keep_set,
         tensors={name: np.stack([each[name] for each in updates]) for name in updates[0]},
     )
-    drawn = [score_vectors(keep_set, each) for each in works]
+    drawn = [score_vectors(keep_set, each) for each in assignments]
     layers = range(len(keep_set.heads))
     scores = [
         GroupScores(
@@ -57,13 +57,13 @@ def shut(engine: Engine) -> None:
 def test_a_stack_leaves_what_updates_one_by_one_leave(aggregator: str, tiny: TinyModel, tmp_path: Path) -> None:
     overrides = [*PRUNING, f"strategy.aggregator={aggregator}", "training.codec=identity"]
     plain, stacked = (opened(tmp_path / name, tiny, overrides) for name in ("plain", "stacked"))
-    works, same = plain.begin(), stacked.begin()
+    assignments, same = plain.begin(), stacked.begin()
     for number in (1, 2, 3, 4):
-        plain.count(works)
+        plain.count(assignments)
         stack, scores = stack_of(stacked, same)
         assert stacked.engine.fold_stack(stack, [device_report()] * 2, scores) == ()
-        works, same = plain.close(number), stacked.close(number)
-        assert works == same
+        assignments, same = plain.close(number), stacked.close(number)
+        assert assignments == same
     for name, value in plain.engine.model.tensors.items():
         np.testing.assert_array_equal(value, stacked.engine.model.tensors[name])
     shut(plain.engine)

@@ -20,10 +20,10 @@ from fedcore.server.aggregate.partials import verify_part
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import spec_of
-from tests.tiny_tier import GEOMETRY, answer, engine_of, failure, root_tally, share, submitted, tally_of, work
+from tests.tiny_tier import GEOMETRY, answer, assignment, engine_of, failure, root_tally, share, submitted, tally_of
 
-WORKS = {name: work(score=True) for name in ("ada", "bob", "cyd")}
-TIMES = dict.fromkeys(WORKS, 0.5)
+ASSIGNMENTS = {name: assignment(score=True) for name in ("ada", "bob", "cyd")}
+TIMES = dict.fromkeys(ASSIGNMENTS, 0.5)
 
 
 def order(*devices: str, **changes: Any) -> Send:
@@ -32,9 +32,9 @@ def order(*devices: str, **changes: Any) -> Send:
 
 
 def holding(place: Path, *devices: str) -> EdgeEngine:
-    engine = engine_of(place, WORKS)
+    engine = engine_of(place, ASSIGNMENTS)
     for device in devices:
-        engine.verify(device, answer(device, WORKS[device]))
+        engine.verify(device, answer(device, ASSIGNMENTS[device]))
         engine.fold(device)
     return engine
 
@@ -46,36 +46,36 @@ def test_what_is_packed_passes_the_root(tmp_path: Path) -> None:
     assert [leaf.device for leaf in submission.leaves] == ["ada", "bob", "cyd"]
     assert submission.counted == ("ada", "bob") and submission.leaves[2] == failure("cyd", "?")
     assert {leaf.time_s for leaf in submission.leaves[:2]} == {0.5}
-    part = verify_part("north", submission, root_tally(tmp_path / "root", WORKS))
-    assert set(part.scores) == set(WORKS) and part.weight == 8
+    part = verify_part("north", submission, root_tally(tmp_path / "root", ASSIGNMENTS))
+    assert set(part.scores) == set(ASSIGNMENTS) and part.weight == 8
 
 
 def test_an_answer_here_outweighs_a_failure_below(tmp_path: Path) -> None:
     """Who failed below a child and moved here answered here."""
-    below = submitted(tmp_path / "deep", WORKS, failed=["ada"])
+    below = submitted(tmp_path / "deep", ASSIGNMENTS, failed=["ada"])
     engine = holding(tmp_path / "edge", "ada")
     engine.verify_part("deep", below)
     engine.merge_part(PartialId(child="deep", number=1))
     submission = engine.pack(order("ada", "bob", "cyd", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.counted == ("ada", "bob", "cyd") and len(submission.leaves) == 3
-    assert verify_part("north", submission, root_tally(tmp_path / "root", WORKS)).weight == 12
+    assert verify_part("north", submission, root_tally(tmp_path / "root", ASSIGNMENTS)).weight == 12
 
 
 def test_importances_of_a_part_are_those_that_came_in_it(tmp_path: Path) -> None:
     """Also where the device has sent a copy here meanwhile."""
-    below = submitted(tmp_path / "deep", {"bob": WORKS["bob"]})
-    engine = engine_of(tmp_path / "edge", WORKS)
+    below = submitted(tmp_path / "deep", {"bob": ASSIGNMENTS["bob"]})
+    engine = engine_of(tmp_path / "edge", ASSIGNMENTS)
     engine.verify_part("deep", below)
     engine.merge_part(PartialId(child="deep", number=1))
-    other = answer("cyd", WORKS["bob"])
-    engine.verify("bob", replace(answer("bob", WORKS["bob"]), scores=other.scores))
+    other = answer("cyd", ASSIGNMENTS["bob"])
+    engine.verify("bob", replace(answer("bob", ASSIGNMENTS["bob"]), scores=other.scores))
     submission = engine.pack(order("bob", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.scores is not None and below.scores is not None
     assert submission.scores.inline == below.scores.inline
 
 
 def test_failures_alone_carry_no_partial(tmp_path: Path) -> None:
-    submission = engine_of(tmp_path, WORKS).pack(order(failed=("ada",)), {}, {"ada": "out of memory"})
+    submission = engine_of(tmp_path, ASSIGNMENTS).pack(order(failed=("ada",)), {}, {"ada": "out of memory"})
     assert submission.partial is None and submission.scores is None
     assert submission.leaves == (failure("ada"),)
 
@@ -83,44 +83,44 @@ def test_failures_alone_carry_no_partial(tmp_path: Path) -> None:
 def test_what_was_passed_on_is_not_in_the_next_submission(tmp_path: Path) -> None:
     engine = holding(tmp_path / "edge", "ada")
     engine.pack(order("ada"), TIMES, {})
-    engine.verify("bob", answer("bob", WORKS["bob"]))
+    engine.verify("bob", answer("bob", ASSIGNMENTS["bob"]))
     engine.fold("bob")
     second = engine.pack(order("bob", number=2), TIMES, {})
     assert second.counted == ("bob",)
-    assert verify_part("north", second, root_tally(tmp_path / "root", WORKS)).weight == 4
+    assert verify_part("north", second, root_tally(tmp_path / "root", ASSIGNMENTS)).weight == 4
 
 
 def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine = holding(tmp_path / "edge", "ada")
-    update = answer("bob", WORKS["bob"])
+    update = answer("bob", ASSIGNMENTS["bob"])
     blob = engine.blobs.put_bytes(update.update.inline)
     engine.verify("bob", replace(update, update=replace(update.update, inline=b"")))
     engine.forget(2)
     assert engine.tally is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
-    assert (engine.tally, engine.works, engine.blobs.names()) == (None, {}, set())
+    assert (engine.tally, engine.wire_assignments, engine.blobs.names()) == (None, {}, set())
     for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(PartialId(child="deep", number=1))):
         act()  # came too late: no error, nothing to do
-    engine.verify("ada", answer("ada", WORKS["ada"]))
+    engine.verify("ada", answer("ada", ASSIGNMENTS["ada"]))
     engine.drop_part(PartialId(child="deep", number=1))
     assert engine.tally is None and engine.leaves(PartialId(child="deep", number=1)) == set()
 
 
 def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    later = {"bob": work(2)}
+    later = {"bob": assignment(2)}
     engine.share(share(later), later)
     engine.forget(1)  # said when the new round is here already
-    assert tally_of(engine).round == 2 and list(engine.works) == ["bob"] and tally_of(engine).arrived == {}
+    assert tally_of(engine).round == 2 and list(engine.wire_assignments) == ["bob"] and tally_of(engine).arrived == {}
     with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
         engine.pack(order("ada"), TIMES, {})
 
 
 def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    more = {"dan": work()}
+    more = {"dan": assignment()}
     engine.share(share(more), more)
-    assert set(tally_of(engine).assignments) == {*WORKS, "dan"} and "ada" in tally_of(engine).arrived
+    assert set(tally_of(engine).assignments) == {*ASSIGNMENTS, "dan"} and "ada" in tally_of(engine).arrived
 
 
 def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     given = {"ada": (1, stored.rank_blocks[:1]), "bob": (2, stored.rank_blocks)}
     flat = make_aggregator("delta-stack").start(spec, tensors)
     for device, (rank, blocks) in given.items():
-        works = {device: work(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
-        engine.share(replace(share(works), spec=tier), works)
-        engine.verify(device, answer(device, works[device]))
+        assignments = {device: assignment(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
+        engine.share(replace(share(assignments), spec=tier), assignments)
+        engine.verify(device, answer(device, assignments[device]))
         update = tally_of(engine).arrived[device].update
         assert update is not None
         flat = make_aggregator("delta-stack").fold(flat, update)
@@ -149,8 +149,8 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     aggregator = make_aggregator("delta-stack")
     assert b"".join(aggregator.pack(tally_of(engine).partial)) == b"".join(aggregator.pack(flat))
     engine.forget(1)
-    works = {"ada": work(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
-    engine.share(replace(share(works), spec=tier), works)
+    assignments = {"ada": assignment(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    engine.share(replace(share(assignments), spec=tier), assignments)
     assert tally_of(engine).adapter is not None, "the next round begins anew"
 
 
@@ -161,7 +161,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     engine = EdgeEngine(blobs=BlobStore(tmp_path / "edge"))
     stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
     tier = TierSpec(aggregator="delta-stack", adapter=spec)
-    narrow = {"ada": work(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    narrow = {"ada": assignment(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
     engine.share(replace(share(narrow), spec=tier), narrow)
     tally, aggregator = tally_of(engine), make_aggregator("delta-stack")
     wild = Update(
@@ -175,7 +175,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     tally.partial = aggregator.merge(
         aggregator.start(spec, tally.adapter), aggregator.fold(aggregator.start(spec), wild)
     )
-    wide = {"bob": work(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
+    wide = {"bob": assignment(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
     engine.share(replace(share(wide), spec=tier), wide)
     assert "bob" in tally.assignments and ("eve", 1) in tally.partial.members.keys
     with pytest.raises(UpdateRejected, match="eve for round 1: its product"):
@@ -196,8 +196,8 @@ def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(
 
 def test_what_a_device_sent_stays_though_the_same_bytes_go_up(tmp_path: Path) -> None:
     """One device's importances are all importances; they are needed again where the submission is refused."""
-    engine = engine_of(tmp_path, WORKS)
-    update = answer("ada", WORKS["ada"])
+    engine = engine_of(tmp_path, ASSIGNMENTS)
+    update = answer("ada", ASSIGNMENTS["ada"])
     assert update.scores is not None
     engine.blobs.put_bytes(update.scores.inline)
     engine.verify("ada", replace(update, scores=replace(update.scores, inline=b"")))

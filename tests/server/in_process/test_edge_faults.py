@@ -43,8 +43,8 @@ async def test_a_line_that_breaks_around_a_partial_costs_a_reconnect(
     ):
         healing: list[asyncio.Task[None]] = []
 
-        async def trip(work: Any) -> None:
-            if work.round != 2:
+        async def trip(assignment: Any) -> None:
+            if assignment.round != 2:
                 return
             if fault == "the partial is swallowed":
                 proxy.stall()
@@ -75,8 +75,8 @@ async def test_devices_of_an_edge_that_lost_its_upstream_move_on(
         edging(tmp_path, "north", [proxy.address]) as north,
     ):
 
-        async def trip(work: Any) -> None:
-            if work.round == 2 and not proxy.refusing:
+        async def trip(assignment: Any) -> None:
+            if assignment.round == 2 and not proxy.refusing:
                 proxy.refusing = True
                 proxy.cut_now()
 
@@ -129,8 +129,8 @@ async def test_devices_stay_below_their_edge_while_the_coordinator_is_resumed(
             proxy.target = served.address
             slow = asyncio.Event()
 
-            async def hold(work: Any) -> None:
-                if work.round == 2:
+            async def hold(assignment: Any) -> None:
+                if assignment.round == 2:
                     await slow.wait()
 
             edge = edging(tmp_path, "north", [proxy.address], reconnect_s=PATIENCE_S)
@@ -160,8 +160,8 @@ async def test_an_edge_that_comes_back_under_its_name_goes_on(
     async with serving(tmp_path / "tree", tiny.folder, SETTINGS) as served, proxying("127.0.0.1:1") as door:
         slow = asyncio.Event()
 
-        async def hold(work: Any) -> None:
-            if work.round == 2:
+        async def hold(assignment: Any) -> None:
+            if assignment.round == 2:
                 await slow.wait()
 
         async with edging(tmp_path, "north", [served.address]) as first:
@@ -195,7 +195,7 @@ async def test_a_large_partial_goes_on_where_the_uplink_broke(
     ):
         tripped: list[int] = []
 
-        async def trip(work: Any) -> None:
+        async def trip(assignment: Any) -> None:
             tripped.append(proxy.carried[Way.UP])
             if len(tripped) == len(NAMES):
                 proxy.cut(Way.UP, 1_100_000)  # the partial has 1.18 MB, its first chunk 1 MiB
@@ -224,9 +224,9 @@ async def test_a_device_that_moves_to_another_edge_and_back_counts_once(
         async with proxying(north.address) as left, proxying(south.address) as right:
             moves = iter([left, right, None, left, right, None])
 
-            async def move(work: Any) -> None:
+            async def move(assignment: Any) -> None:
                 proxy = next(moves, None)
-                if work.round <= 2 and proxy is not None:
+                if assignment.round <= 2 and proxy is not None:
                     proxy.cut_now()
 
             ada = tiny.device(served, "ada", tmp_path / "devices", hold=move)
@@ -265,7 +265,7 @@ async def test_many_rounds_leave_nothing_behind(
             device.lead_to(north.address)
         sizes: list[int] = []
 
-        async def look(work: Any) -> None:
+        async def look(assignment: Any) -> None:
             sizes.append(len(BlobStore(tmp_path / "north" / "blobs").names()))
 
         devices[0].hold = look
@@ -279,4 +279,4 @@ async def test_many_rounds_leave_nothing_behind(
     rounds = edge._rounds
     assert len(edge._cache._known) <= 3 + 2 * 4 and not edge._cache._coming
     assert not rounds._early and not rounds._flights._flights and not rounds._flights._times_s
-    assert len(rounds.works) <= 3 and len(rounds.machine.leaves) <= 3 and not edge._uplink._asked
+    assert len(rounds.assignments) <= 3 and len(rounds.machine.leaves) <= 3 and not edge._uplink._asked
