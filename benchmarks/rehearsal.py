@@ -17,7 +17,7 @@ from fedcore.client.data.shards import device_rows, test_rows
 from fedcore.client.evaluation.judge import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
-from fedcore.client.training.trainer import ModelSource, Trained, Trainer
+from fedcore.client.training.trainer import ModelSource, Trainer, TrainingOutcome
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm, Assignment
@@ -110,7 +110,7 @@ class Rehearsal:
         # by their number: 0 would mean the end of a run, from which on torch takes every core
         return self.judge.evaluate(self.tensors, len(self.judge.test), self.config.training.lora_scale)
 
-    def _trained(self, assignment: Assignment) -> Trained:
+    def _trained(self, assignment: Assignment) -> TrainingOutcome:
         device = self.devices[assignment.device]
         received = Received(keep_set=assignment.keep_set, tensors=self.tensors)
         trained = device.trainer.run(self._wire(assignment), received, device.state, on_step=lambda _: None)
@@ -120,7 +120,7 @@ class Rehearsal:
     def _wire(self, assignment: Assignment) -> WireAssignment:
         return to_wire(assignment, _NO_BLOBS, basis="", label_counts=self.label_counts)
 
-    def _outcome(self, assignment: Assignment, trained: Trained) -> Outcome:
+    def _outcome(self, assignment: Assignment, trained: TrainingOutcome) -> Outcome:
         profile, result = self.devices[assignment.device].profile, trained.result
         sparsity = assignment.keep_set.sparsity(self.strategy.spec.geometry)
         report = DeviceReport(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import FedcoreError, TransportError
@@ -95,7 +95,7 @@ class FakeDevice:
     sent: list[int] = field(default_factory=list)  # bytes of every upload
     epoch: int = 0
     dropped: bool = False
-    shift: HeldShift = field(default_factory=HeldShift)
+    shift: BaseShiftCache = field(default_factory=BaseShiftCache)
 
     def __post_init__(self) -> None:
         self.blobs = BlobStore(self.place / self.name)
@@ -185,9 +185,9 @@ class FakeDevice:
             self.errors.append(error)
 
     async def _submissions(self, assignment: WireAssignment) -> Sequence[UpdateSubmission]:
-        refs = (*assignment.refs, *self.shift.lacks(assignment.base_shift))
+        refs = (*assignment.refs, *self.shift.missing(assignment.base_shift))
         await fetch_all(self.link, self.blobs, refs)
-        self.shift.take(assignment.base_shift, self.blobs)
+        self.shift.advance(assignment.base_shift, self.blobs)
         keep_set = read_keep_set(assignment, self.blobs)
         data = self._encoded(assignment, keep_set)
         update = await self._sent(assignment, data)

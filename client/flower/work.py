@@ -11,9 +11,9 @@ from flwr.app import Array, ArrayRecord
 from fedcore.client.flower.device import rows_of, warm_trainer
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.flower.state import NodeState
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
-from fedcore.client.training.held_shift import HeldShift
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.errors import BlobCorrupt
 from fedcore.protos.records import CONTAINER, encoding
@@ -42,8 +42,8 @@ def carry_out(
     begin = clock()
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
         blobs = _held(arrays, Path(scratch))
-        received, shift = read_received(assignment, blobs), HeldShift()
-        shift.take(assignment.base_shift, blobs)
+        received, shift = read_received(assignment, blobs), BaseShiftCache()
+        shift.advance(assignment.base_shift, blobs)
         received = received.with_shift(shift.tensors)
         downloaded = clock()
         trained = warm_trainer(source, settings).run(assignment, received, training, on_step=lambda step: None)

@@ -1,13 +1,13 @@
 """What a device says it measured."""
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
 from fedcore.protos.values import WireAssignment
 
 
 def device_report(
     assignment: WireAssignment,
-    trained: Trained,
+    trained: TrainingOutcome,
     *,
     num_examples: int,
     download_s: float,

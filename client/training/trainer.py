@@ -59,7 +59,7 @@ class LocalRound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingOutcome:
     """The increment (device coordinates, scale folded in) and what was measured on the way."""
 
     increment: Arrays
@@ -98,7 +98,7 @@ class Trainer:
         received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
-    ) -> Trained:
+    ) -> TrainingOutcome:
         """Carry out `assignment` from the adapter received for it.
 
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
@@ -119,7 +119,7 @@ class Trainer:
             pace=Pace(clock=self.cpu_clock, pause=self._pause),
             teacher=lambda rows, wanted: self._taught(rows, wanted, assignment, received.tensors),
         )
-        return Trained(
+        return TrainingOutcome(
             increment=local.increment,
             result=local.result,
             prune_s=pruned - begin,

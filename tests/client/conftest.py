@@ -13,7 +13,7 @@ import pytest
 
 from fedcore.client.device.agent import Agent
 from fedcore.client.device.state import StateFolder
-from fedcore.client.training.trainer import Cancelled, Trained
+from fedcore.client.training.trainer import Cancelled, TrainingOutcome
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.assignment import Arm, TrainingSpec
@@ -107,7 +107,7 @@ class FakeTrainer:
         received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
-    ) -> Trained:
+    ) -> TrainingOutcome:
         """Carry out an assignment without a model."""
         self.runs.append((assignment, state))
         self.entered.set()
@@ -123,7 +123,7 @@ class FakeTrainer:
         moments = {
             "head.bias": Moment(first=np.ones(2, np.float32), second=np.ones(2, np.float32), step=len(self.runs))
         }
-        return Trained(
+        return TrainingOutcome(
             increment={name: value * np.float32(self.scale) for name, value in update.items()},
             result=TrainResult(
                 train_loss=0.5,
@@ -146,6 +146,50 @@ class FakeTrainer:
 
 
 @dataclass
+class FakeTime:
+    """A clock that stands still, and timers that ring when it is moved on."""
+
+    now_s: float = 100.0
+    timers: list["FakeTimer"] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> "FakeTimer":
+        """Call back once the clock was moved on by `delay_s`."""
+        timer = FakeTimer(self.now_s + delay_s, callback)
+        self.timers.append(timer)
+        return timer
+
+    def pass_by(self, seconds: float) -> None:
+        """Move the clock on, and ring what is due."""
+        self.now_s += seconds
+        due = [timer for timer in self.timers if timer.at_s <= self.now_s]
+        self.timers = [timer for timer in self.timers if timer.at_s > self.now_s]
+        for timer in due:
+            timer.ring()
+
+
+@dataclass
+class FakeTimer:
+    """One call to come."""
+
+    at_s: float
+    callback: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Never call."""
+        self.cancelled = True
+
+    def ring(self) -> None:
+        """Call, unless it was cancelled."""
+        if not self.cancelled:
+            self.callback()
+
+
+@dataclass
 class Bench:
     """One agent and everything around it."""
 
@@ -157,16 +201,17 @@ class Bench:
     said: list[str]
 
     async def settled(self) -> None:
-        """Wait for the job under way."""
-        if self.agent._job is not None:
-            await asyncio.wait_for(asyncio.shield(self.agent._job), PATIENCE_S)
+        """Wait for the job under way, and for what it reports."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.agent.machine.job is not None or self.agent._sends:  # noqa: ASYNC110, as short as it gets
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Callable[..., Bench]:
     """Make an agent on this test's state folder; a second call is the device's next process."""
 
-    def make(**trainer: Any) -> Bench:
+    def make(time: FakeTime | None = None, **trainer: Any) -> Bench:
         link, stream, fake = FakeLink(), FakeStream(), FakeTrainer(**trainer)
         said: list[str] = []
         state = StateFolder.open(tmp_path / "state")
@@ -179,6 +224,7 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
             memory_mb=0.0,
             say=said.append,
             retry_s=0.001,
+            **({} if time is None else {"clock": time, "call_later": time.call_later}),  # type: ignore[arg-type]
         )
         return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said)
 

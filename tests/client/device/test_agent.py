@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fedcore.client.device.state import StateFolder
 from fedcore.client.training.training_state import load_training_state
 from fedcore.core.errors import BlobCorrupt, DataError, ProtocolError, UpdateLate
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.rounds.device.state import Stage
 from fedcore.protos.values import (
     AssignmentFailure,
     Progress,
@@ -118,12 +120,12 @@ async def test_an_accepted_update_is_committed_and_kept_until_its_round_closes(m
     await tell(bench, Verdict.ACCEPTED)
     assert bench.state.keep_set() == KeepSet.from_bytes(make_assignment().keep_set.inline)
     assert load_training_state(bench.state.training_state).moments["head.bias"].step == 1
-    spooled = bench.state.spooled()
+    spooled = bench.state.spooled_update()
     assert spooled is not None
     await bench.agent.message(RoundClosed(round=0), bench.stream)  # type: ignore[arg-type]
-    assert bench.state.spooled() == spooled
+    assert bench.state.spooled_update() == spooled
     await bench.agent.message(RoundClosed(round=1), bench.stream)  # type: ignore[arg-type]
-    assert bench.state.spooled() is None and not bench.state.blobs.has(spooled.submission.update.id)
+    assert bench.state.spooled_update() is None and not bench.state.blobs.has(spooled.submission.update.id)
     await bench.agent.close()
 
 
@@ -133,7 +135,7 @@ async def test_what_was_not_counted_is_rolled_back_and_dropped(verdict: Verdict,
     await push(bench, make_assignment(1))
     await bench.settled()
     await tell(bench, verdict)
-    assert bench.state.spooled() is None and bench.state.keep_set() is None
+    assert bench.state.spooled_update() is None and bench.state.keep_set() is None
     assert f"round 1: update {verdict}: why" in bench.said
     await push(bench, make_assignment(2))
     await bench.settled()
@@ -147,7 +149,7 @@ async def test_a_word_on_an_earlier_round_leaves_the_newer_update_alone(make_ben
     await bench.settled()
     for verdict in (Verdict.LATE, Verdict.ACCEPTED):
         await tell(bench, verdict, number=1)
-        assert bench.state.spooled() is not None and bench.state.keep_set() is None
+        assert bench.state.spooled_update() is not None and bench.state.keep_set() is None
     await tell(bench, Verdict.ACCEPTED, number=2)
     assert bench.state.keep_set() == KeepSet.from_bytes(make_assignment(2, heads=1).keep_set.inline)
     await bench.agent.close()
@@ -260,7 +262,9 @@ async def test_a_new_parent_hears_of_an_update_once_it_has_pushed_the_work_itsel
     await bench.agent.welcome(WELCOME, newer)  # type: ignore[arg-type]
     gate.set()
     await bench.settled()
-    assert newer.of(UpdateSubmission) == [] and bench.state.spooled() is not None, "an edge may not know the work yet"
+    assert newer.of(UpdateSubmission) == [] and bench.state.spooled_update() is not None, (
+        "an edge may not know the work yet"
+    )
     await bench.agent.message(make_assignment(), newer)  # type: ignore[arg-type]
     await bench.settled()
     assert len(newer.of(UpdateSubmission)) == 1 and len(bench.trainer.runs) == 1
@@ -279,7 +283,7 @@ async def test_a_stream_that_breaks_without_a_new_one_leaves_the_update_for_the_
     bench.stream.then = then  # type: ignore[attr-defined]
     await push(await joined(bench), make_assignment())
     await bench.settled()
-    assert bench.state.spooled() is not None and any("pushed again" in words for words in bench.said)
+    assert bench.state.spooled_update() is not None and any("pushed again" in words for words in bench.said)
     await bench.agent.close()
 
 
@@ -374,6 +378,64 @@ async def test_a_device_over_its_memory_limit_says_so(make_bench: MakeBench) -> 
     await push(bench, make_assignment())
     await bench.settled()
     assert any("training held 2 MiB, more than the class's limit of 1" in words for words in bench.said)
+    await bench.agent.close()
+
+
+async def test_a_verdict_that_comes_while_a_job_stops_is_heard(make_bench: MakeBench) -> None:
+    bench = await joined(make_bench())
+    await push(bench, make_assignment(1))
+    await bench.settled()
+    bench.trainer.gate = threading.Event()
+    bench.trainer.entered.clear()
+    await push(bench, make_assignment(2))
+    assert await asyncio.to_thread(bench.trainer.entered.wait, PATIENCE_S)
+    await push(bench, make_assignment(3, heads=1))
+    assert bench.agent.machine.job is not None and bench.agent.machine.job.stage is Stage.STOPPING
+    await tell(bench, Verdict.ACCEPTED)
+    assert bench.state.keep_set() == KeepSet.from_bytes(make_assignment().keep_set.inline)
+    bench.trainer.gate.set()
+    await bench.settled()
+    assert [submission.round for submission in bench.stream.of(UpdateSubmission)] == [1, 3]
+    assert bench.trainer.runs[2][1].moments["head.bias"].step == 1, "it starts from what was committed meanwhile"
+    await bench.agent.close()
+
+
+async def test_an_update_refused_and_then_accepted_is_not_committed(make_bench: MakeBench) -> None:
+    bench = await joined(make_bench())
+    await push(bench, make_assignment())
+    await bench.settled()
+    for verdict in (Verdict.REJECTED, Verdict.ACCEPTED):
+        await tell(bench, verdict)
+    assert bench.state.keep_set() is None and not bench.state.training_state.exists()
+    await bench.agent.close()
+
+
+async def test_a_spooled_update_that_was_spoilt_is_made_again(make_bench: MakeBench) -> None:
+    bench = await joined(make_bench())
+    await push(bench, make_assignment())
+    await bench.settled()
+    (first,) = bench.stream.of(UpdateSubmission)
+    bench.state.blobs.delete(first.update.id)
+    await push(bench, make_assignment())
+    await bench.settled()
+    first, second = bench.stream.of(UpdateSubmission)
+    assert len(bench.trainer.runs) == 2 and second.update == first.update and not second.report.repushed
+    await bench.agent.close()
+
+
+async def test_a_spool_that_cannot_be_deleted_does_not_end_the_device(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await joined(make_bench())
+
+    def full(_: StateFolder) -> None:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(StateFolder, "clear_spool", full)
+    await push(bench, make_assignment())
+    await bench.settled()
+    assert "the spooled update cannot be deleted: [Errno 28] no space left on device" in bench.said
+    assert len(bench.stream.of(UpdateSubmission)) == 1
     await bench.agent.close()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.codec.chain import decode
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.keep_set import KeepSet
@@ -191,7 +191,7 @@ async def test_importances_and_keep_sets_are_never_lossy(make_bench: MakeBench) 
     )
     run = bench.trainer.run
 
-    def scored(*arguments: Any) -> Trained:
+    def scored(*arguments: Any) -> TrainingOutcome:
         trained = run(*arguments)
         return replace(trained, result=replace(trained.result, scores=scores))
 
