@@ -145,9 +145,8 @@ class Agent:
         if spooled is not None:
             answered = AssignmentId(key=spooled.key, round=spooled.submission.round)
             self.machine = replace(self.machine, spool=answered)
-        current = blobs.names() - self.state.spooled_blobs()
         self._maker = UpdateMaker(
-            downloads=Downloads(link=self.link, blobs=blobs, say=self.say, retry_s=self.retry_s, current=current),
+            downloads=Downloads(link=self.link, blobs=blobs, say=self.say, retry_s=self.retry_s, current=blobs.names()),
             residuals=self.state.residuals,
             worker=self._worker,
             num_examples=self.num_examples,
@@ -224,7 +223,7 @@ class Agent:
 
     async def _delivery(self, key: str) -> events.Ending:
         assignment, spooled = self._assignment, self.state.spooled_update()
-        if assignment is None or spooled is None or spooled.key != key:
+        if assignment is None or spooled is None:
             return events.SpoolDamaged(key=key)
         begin = self.clock()
         uploads = Uploads(

@@ -15,7 +15,7 @@ from fedcore.transport.retry import retrying
 
 @dataclass(slots=True, kw_only=True)
 class Downloads:
-    """One device's downloads. `current` names the blobs of the last one, which may be an earlier process's."""
+    """One device's downloads. `current` names the blobs that the next one replaces, also an earlier process's."""
 
     link: Link
     blobs: BlobStore

@@ -111,6 +111,8 @@ class FakeTrainer:
         """Carry out an assignment without a model."""
         self.runs.append((assignment, state))
         self.entered.set()
+        if self.cancel.is_set():
+            raise Cancelled("training stopped at step 0: the assignment was taken back")
         end_s = time.monotonic() + PATIENCE_S
         while self.gate is not None and not self.gate.wait(0.002):
             if self.cancel.is_set():
@@ -199,6 +201,7 @@ class Bench:
     trainer: FakeTrainer
     state: StateFolder
     said: list[str]
+    trainers: list[Welcome]  # what every trainer was made for
 
     async def settled(self) -> None:
         """Wait for the job under way, and for what it reports."""
@@ -214,19 +217,25 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
     def make(time: FakeTime | None = None, **trainer: Any) -> Bench:
         link, stream, fake = FakeLink(), FakeStream(), FakeTrainer(**trainer)
         said: list[str] = []
+        trainers: list[Welcome] = []
+
+        def make_trainer(welcome: Welcome) -> FakeTrainer:
+            trainers.append(welcome)
+            return fake
+
         state = StateFolder.open(tmp_path / "state")
         agent = Agent(
             name="device",
             link=link,  # type: ignore[arg-type]
             state=state,
-            make_trainer=lambda _: fake,  # type: ignore[arg-type,return-value]
+            make_trainer=make_trainer,  # type: ignore[arg-type]
             num_examples=4,
             memory_mb=0.0,
             say=said.append,
             retry_s=0.001,
             **({} if time is None else {"clock": time, "call_later": time.call_later}),  # type: ignore[arg-type]
         )
-        return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said)
+        return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said, trainers=trainers)
 
     return make
 
