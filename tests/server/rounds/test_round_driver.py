@@ -14,7 +14,7 @@ from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import Phase
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict, RoundShare
-from fedcore.protos.values import AssignmentFailure, Role, RoundClosed, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import AssignmentFailure, Role, RoundClosed, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
@@ -46,8 +46,8 @@ class FakeEngine:
         self.do("turn", order.next_round, sorted(self.uploaded))
         number = order.next_round
         works = {} if number is None else {device: work(number) for device in order.roster}
-        self.open = None if number is None else SimpleNamespace(round=number, works=works, sum=self)
-        return SimpleNamespace(works=works)
+        self.open = None if number is None else SimpleNamespace(round=number, wire_assignments=works, sum=self)
+        return SimpleNamespace(assignments=works)
 
     def verify(self, device: str, submission: Any) -> None:
         self.do("verify", device)
@@ -162,7 +162,7 @@ async def test_a_round_goes_to_devices_one_by_one_and_to_an_edge_in_one_share(dr
     sessions = await driven.open("ab", relayed="xy")
     assert [heard(sessions[name]) for name in "ab"] == [[work()], [work()]]
     (share,) = heard(driven.edge)
-    assert isinstance(share, RoundShare) and [device for device, _ in share.works] == ["x", "y"]
+    assert isinstance(share, RoundShare) and [device for device, _ in share.assignments] == ["x", "y"]
     assert share.deadline_s == EDGE_SHARE * 100.0 and share.spec == TIER
     assert driven.log.of("pushed") == [("pushed", name, 1) for name in "abxy"]
 
@@ -172,7 +172,7 @@ async def test_a_device_that_comes_back_gets_its_work_again_and_its_older_stream
 ) -> None:
     sessions = await driven.open("ab")
     newer = driven.seat("a")
-    assert [type(each) for each in heard(newer)] == [Work], "not fenced: it has the seat by now"
+    assert [type(each) for each in heard(newer)] == [WireAssignment], "not fenced: it has the seat by now"
     assert heard(sessions["a"])[-1] is None
     driven.driver.feed(events.Joined(device="a", epoch=2, now_s=0.0))  # a second stream of that epoch
     assert heard(newer)[-1] is None

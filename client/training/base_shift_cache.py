@@ -1,4 +1,4 @@
-"""The base shift as a device holds it over the rounds: whole once, then step by step."""
+"""A device's copy of the base shift: fetched whole once, then advanced step by step over the rounds."""
 
 from dataclasses import dataclass, field
 
@@ -10,31 +10,31 @@ from fedcore.transport.payload import payload_view
 
 
 @dataclass(slots=True, kw_only=True)
-class HeldShift:
+class BaseShiftCache:
     """What is to be added to the base weights as of closed round `round`; 0: nothing yet. Lives in memory only."""
 
     round: int = 0
     tensors: Arrays = field(default_factory=dict)
 
-    def lacks(self, shift: BaseShift | None) -> tuple[BlobRef, ...]:
-        """Return the blobs to bring before `take`."""
+    def missing(self, shift: BaseShift | None) -> tuple[BlobRef, ...]:
+        """Return the blobs to fetch before `advance`."""
         return () if shift is None else shift.since(self.round)
 
-    def take(self, shift: BaseShift | None, blobs: BlobStore) -> None:
-        """Come up to `shift`; the blobs it lacks are here, and are deleted: they are the largest a device fetches.
+    def advance(self, shift: BaseShift | None, blobs: BlobStore) -> None:
+        """Become `shift`; the missing blobs are in `blobs`, and are deleted: no device fetches larger ones.
 
-        Raises ProtocolError where a step does not fit; what is held stays then.
+        Raises ProtocolError where a step does not fit; the copy stays as it was then.
         """
         if shift is None:
             self.round, self.tensors = 0, {}
             return
-        held, lacked = self.tensors, self.lacks(shift)
-        for ref in lacked:
+        tensors, missing = self.tensors, self.missing(shift)
+        for ref in missing:
             carried = decode(payload_view(ref, blobs))
             if ref == shift.whole:
-                held = {name: value.copy() for name, value in shift_of(carried).items()}
+                tensors = {name: value.copy() for name, value in shift_of(carried).items()}
             else:
-                held = after_step(held, carried)
-        self.round, self.tensors = shift.round, held
-        for ref in lacked:
+                tensors = after_step(tensors, carried)
+        self.round, self.tensors = shift.round, tensors
+        for ref in missing:
             blobs.delete(ref.id)
