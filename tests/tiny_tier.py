@@ -39,7 +39,7 @@ def small(data: bytes, name: str = "") -> BlobRef:
     return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
 
 
-def work(number: int = 1, **changes: Any) -> WireAssignment:
+def assignment(number: int = 1, **changes: Any) -> WireAssignment:
     """Return an assignment of the dense tiny model at rank 1."""
     values: dict[str, Any] = {
         "round": number,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.codec.cast import from_bf16, to_bf16
 from fedcore.core.codec.chain import encode
 from fedcore.core.codec.delta import apply_delta
@@ -567,21 +567,21 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     played = open_engine(folder, tiny, ["run.rounds=9", "strategy.name=flora", "strategy.ranks=[1]"])
     works = played.begin()
     assert works["a"].base_shift is None
-    always, seldom, store = HeldShift(), HeldShift(), played.engine.blobs
+    always, seldom, store = BaseShiftCache(), BaseShiftCache(), played.engine.blobs
     for number in (1, 2, 3):
         played.count(works)
         works = played.close(number)
         shift = works["a"].base_shift
         assert shift is not None and shift.round == number and shift.steps[-1].name == f"{number - 1}-{number}"
-        assert always.lacks(shift) == shift.steps[-1:]
+        assert always.missing(shift) == shift.steps[-1:]
         for name, held in {"always": always, "seldom": seldom}.items():
             copied = BlobStore(tmp_path / f"{name}-{number}")
             for ref in shift.refs:
                 copied.put_bytes(store.read_bytes(ref.id))
             if name == "always" or number != 2:
-                held.take(shift, copied)
+                held.advance(shift, copied)
     for held in (always, seldom):
-        assert held.lacks(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
+        assert held.missing(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
         assert all(np.array_equal(value, played.engine.model.tensors[name]) for name, value in held.tensors.items())
     played.engine.log.close()
     played.engine.ledger.close()
@@ -591,6 +591,6 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     resumed.count(works)
     works = resumed.close(4)
     following = works["a"].base_shift
-    assert following is not None and always.lacks(following) == following.steps, "and begin again where it went on"
+    assert following is not None and always.missing(following) == following.steps, "and begin again where it went on"
     resumed.engine.log.close()
     resumed.engine.ledger.close()

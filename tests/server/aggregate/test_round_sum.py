@@ -14,9 +14,9 @@ from fedcore.protos.values import WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import upload_bound
 from tests.tiny_run import device_report
-from tests.tiny_tier import SPEC, TRAINING, answer, root_sum, small, submitted, with_leaf, work
+from tests.tiny_tier import SPEC, TRAINING, answer, assignment, root_sum, small, submitted, with_leaf
 
-WORKS = {name: work(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
+WORKS = {name: assignment(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
 
 
 def packed(round_sum: RoundSum) -> bytes:
