@@ -1,4 +1,4 @@
-"""What a device says it measured."""
+"""What a device reports of one assignment."""
 
 from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
@@ -14,7 +14,7 @@ def device_report(
     encode_s: float,
     bytes_down: int,
 ) -> DeviceReport:
-    """Return the report on one assignment, before anything of it was sent."""
+    """Return the report as it is before anything was sent: `bytes_up` is 0, `phase_s` has no upload."""
     result = trained.result
     return DeviceReport(
         loss_before=result.loss_before,
