@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import device_rows, test_rows
-from fedcore.client.evaluation.judge import ModelEvaluator
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.trainer import ModelSource, Trainer, TrainingOutcome
@@ -69,12 +69,12 @@ class _Device:
 
 @dataclass(slots=True, kw_only=True)
 class Rehearsal:
-    """One run. Use `rounds` once, to its end; then `metrics` judges the global adapter."""
+    """One run. Use `rounds` once, to its end; then `metrics` measures the global adapter."""
 
     config: Config
     strategy: Strategy
     devices: Mapping[str, _Device]
-    judge: ModelEvaluator
+    evaluator: ModelEvaluator
     tensors: Arrays
     label_counts: tuple[int, ...]
 
@@ -108,7 +108,7 @@ class Rehearsal:
     def metrics(self) -> Metrics:
         """Measure the global adapter on the dense model and all held-back rows."""
         # by their number: 0 would mean the end of a run, from which on torch takes every core
-        return self.judge.evaluate(self.tensors, len(self.judge.test), self.config.training.lora_scale)
+        return self.evaluator.evaluate(self.tensors, len(self.evaluator.test), self.config.training.lora_scale)
 
     def _trained(self, assignment: Assignment) -> TrainingOutcome:
         device = self.devices[assignment.device]
@@ -164,7 +164,7 @@ def rehearse(config: Config) -> Rehearsal:
         config=config,
         strategy=strategy,
         devices=devices,
-        judge=ModelEvaluator(source=source, test=test, train=test),
+        evaluator=ModelEvaluator(source=source, test=test, train=test),
         tensors=untrained_adapter(config, folder, labels, strategy.spec),
         label_counts=tuple(held[label] for label in labels) if config.training.label_skew != "ignore" else (),
     )

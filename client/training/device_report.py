@@ -1,4 +1,4 @@
-"""What a device says it measured."""
+"""What a device reports of one assignment."""
 
 from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
@@ -14,9 +14,10 @@ def device_report(
     encode_s: float,
     bytes_down: int,
 ) -> DeviceReport:
-    """Return the report on one assignment, before anything of it was sent."""
+    """Return the report as it is before anything was sent: `bytes_up` is 0, `phase_s` has no upload."""
+    result = trained.result
     return DeviceReport(
-        metrics=trained.result.metrics,
+        metrics=result.metrics,
         phase_s={
             "download": download_s,
             "prune": trained.prune_s,

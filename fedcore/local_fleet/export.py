@@ -31,7 +31,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     snapshot = read_snapshot(folder, config, model)
     keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
     # Only now: torch takes seconds, and mistakes shall be told at once.
-    from fedcore.client.evaluation.judge import merged_model
+    from fedcore.client.evaluation.model_evaluator import merged_model
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.client.training.trainer import Arrays, ModelSource, kept_moments, local_round, own_label_plan, shift_id
+from fedcore.client.training.trainer import Arrays, ModelSource, local_round, own_label_plan, resumed_moments, shift_id
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.errors import FedcoreError
@@ -162,7 +162,7 @@ class VirtualTrainer:
             rows=rows,
             seed=task.assignment.seed,
             labels=labels,
-            moments=kept_moments(task.assignment, task.state, classifier.geometry, holding),
+            moments=resumed_moments(task.assignment, task.state, classifier.geometry, holding),
             smoothed=task.state.groups,
             teacher=taught,
         )

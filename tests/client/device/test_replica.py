@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.client.device.slots import claim_slot
+from fedcore.client.device.replica import claim_replica
 from fedcore.client.device.state import StateFolder
 from fedcore.core.errors import ConfigError
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from fedcore.client.device.slots import claim_slot
+from fedcore.client.device.replica import claim_replica
 from fedcore.client.device.state import StateFolder
-slot = claim_slot(Path(sys.argv[1]), "nx")
+slot = claim_replica(Path(sys.argv[1]), "nx")
 print(slot.name, *StateFolder.open(slot.folder).identity(), flush=True)
 time.sleep(60)
 """
@@ -64,12 +64,12 @@ def test_processes_that_start_at_once_get_different_names(tmp_path: Path) -> Non
 
 
 def test_prefixes_share_a_folder(tmp_path: Path) -> None:
-    slots = [claim_slot(tmp_path, prefix) for prefix in ("nx", "agx", "nx")]
+    slots = [claim_replica(tmp_path, prefix) for prefix in ("nx", "agx", "nx")]
     assert [slot.name for slot in slots] == ["nx-0", "agx-0", "nx-1"]
     assert [slot.folder for slot in slots] == [tmp_path / slot.name for slot in slots]
     assert slots[0].folder.stat().st_mode & 0o777 == 0o700
     slots[0].release()
-    assert claim_slot(tmp_path, "nx").name == "nx-0"
+    assert claim_replica(tmp_path, "nx").name == "nx-0"
 
 
 def test_a_uuid_can_be_told_without_a_session(tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ def test_a_uuid_can_be_told_without_a_session(tmp_path: Path) -> None:
 
 def test_a_prefix_must_begin_a_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'N X-0'"):
-        claim_slot(tmp_path, "N X")
+        claim_replica(tmp_path, "N X")
     with pytest.raises(ConfigError, match="1-63 characters"):
-        claim_slot(tmp_path, "n" * 62)
+        claim_replica(tmp_path, "n" * 62)

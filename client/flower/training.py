@@ -26,7 +26,7 @@ from fedcore.transport.download import read_received
 Answer = tuple[UpdateSubmission, ArrayRecord]
 
 
-def carry_out(
+def train_assignment(
     assignment: WireAssignment,
     arrays: ArrayRecord,
     source: ModelSource,
@@ -34,14 +34,14 @@ def carry_out(
     state: NodeState,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Answer:
-    """Train as the assignment says and return what answers it, with its payloads beside it.
+    """Train as the assignment says; return the submission and its payloads.
 
     Raises BlobCorrupt where an array is not what its name says, FedcoreError where training diverges.
     """
     training = state.settle(assignment.counted_round)
     begin = clock()
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
-        blobs = _held(arrays, Path(scratch))
+        blobs = _stored(arrays, Path(scratch))
         received, shift = read_received(assignment, blobs), BaseShiftCache()
         shift.advance(assignment.base_shift, blobs)
         received = received.with_shift(shift.tensors)
@@ -58,7 +58,7 @@ def carry_out(
         )
         update = payloads.add(pieces, "update", assignment)
         scores = trained.result.scores
-        scored = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
+        scores_ref = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
     state.keep(trained.state, assignment.round)
     report = device_report(
         assignment,
@@ -70,12 +70,12 @@ def carry_out(
     )
     report = replace(report, bytes_up=payloads.size)
     submission = UpdateSubmission(
-        round=assignment.round, update=update, scores=scored, keep_set=assignment.keep_set.id, report=report
+        round=assignment.round, update=update, scores=scores_ref, keep_set=assignment.keep_set.id, report=report
     )
     return submission, payloads.record
 
 
-def source_of(welcome: Welcome, description: RunDescription, settings: NodeSettings) -> ModelSource:
+def model_source_of(welcome: Welcome, description: RunDescription, settings: NodeSettings) -> ModelSource:
     """Return which model the run trains, and how it is read."""
     return ModelSource(
         folder=model_folder(settings.model),
@@ -95,7 +95,7 @@ class _Payloads:
         self.size = 0
 
     def add(self, chunks: Iterable[bytes | memoryview], name: str, assignment: WireAssignment | None) -> BlobRef:
-        """Put a payload in, said to be encoded as `assignment` asks, or not encoded."""
+        """Add a payload, marked as encoded with the codec of `assignment`, or as not encoded for None."""
         data = b"".join(chunks)
         ref = BlobRef(id=blob_name(data), size=len(data), name=name)
         stype = CONTAINER if assignment is None else encoding(assignment.training.codec)
@@ -104,10 +104,10 @@ class _Payloads:
         return ref
 
 
-def _held(arrays: ArrayRecord, scratch: Path) -> BlobStore:
+def _stored(arrays: ArrayRecord, scratch: Path) -> BlobStore:
     blobs = BlobStore(scratch)
     for name, array in arrays.items():
-        found = blobs.put_bytes(array.data)
-        if found != name:
-            raise BlobCorrupt(f"expected {name}, the array that came is {found}; have the round sent again")
+        blob_id = blobs.put_bytes(array.data)
+        if blob_id != name:
+            raise BlobCorrupt(f"expected {name}, the array that came is {blob_id}; have the round sent again")
     return blobs
