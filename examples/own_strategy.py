@@ -78,7 +78,7 @@ def equal_mean(layer: Layer) -> Combined:
 @fedcore.aggregator("equal-mean")
 def equal_mean_aggregator(server_lr: float, seed: int) -> fedcore.Aggregator[Any]:
     """Return the aggregator of a run."""
-    return Bundling(name="equal-mean", rule=equal_mean, settles=False, new_basis=False, server_lr=server_lr, seed=seed)
+    return Bundling(name="equal-mean", rule=equal_mean, settles=False, server_lr=server_lr, seed=seed)
 
 
 @fedcore.strategy("greedy-ranks", cites="Sutton and Barto, Reinforcement Learning, 2nd edition, section 2.4")

@@ -5,8 +5,8 @@
     run = fedcore.simulate("examples/simulation.toml", strategy="hetlora", rounds=3)
     run.summary["global"]["final"]["accuracy"]
 
-The public names are those of `__all__`, described in docs/reference/api.md. Each is loaded when it is first used: importing
-fedcore itself loads no library.
+The public names are those of `__all__`, described in docs/reference/api.md. Each is loaded when it is first used:
+importing fedcore itself loads no library.
 """
 
 TYPE_CHECKING = False  # true to type checkers; importing typing takes longer than all the rest here
