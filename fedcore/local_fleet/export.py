@@ -25,11 +25,15 @@ class ExportRequest:
 
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
-    """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
+    """Write a pruned, merged model; raises RunError where no round has closed yet, or nothing was trained."""
     config = parse_config(folder.config.read_text())
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
     keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
+    if not snapshot.tensors.keys() >= snapshot.strategy.spec.shapes().keys():
+        raise RunError(
+            f'{folder.root} trained nothing, as simulation.training = "none" says; there is no model to export'
+        )
     # Only now: torch takes seconds, and mistakes shall be told at once.
     from fedcore.client.evaluation.model_evaluator import merged_model
     from fedcore.client.training.trainer import ModelSource

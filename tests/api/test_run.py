@@ -126,6 +126,11 @@ def test_an_export_is_asked_for_in_one_way(run: fedcore.Run) -> None:
         run.export("big", out=run.path / "taken")
 
 
+def test_what_was_never_trained_is_not_exported(run: fedcore.Run) -> None:
+    with pytest.raises(RunError, match=r'^runs/none trained nothing, as simulation.training = "none" says'):
+        run.export("big")
+
+
 def test_a_finished_run_s_export_is_returned_as_it_is(run: fedcore.Run) -> None:
     (run.path / "exports" / "big").mkdir(parents=True)
     assert run.export("big") == run.path / "exports" / "big"
