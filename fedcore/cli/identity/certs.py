@@ -79,11 +79,11 @@ def _list(folder: Path) -> None:
     import datetime
 
     from fedcore.storage.pki.authority import load_signer, utc_now
-    from fedcore.storage.pki.authority_record import recording
+    from fedcore.storage.pki.authority_record import record_transaction
 
     load_signer(folder)  # a folder without an authority shall not get a record
     now_s = utc_now().timestamp()
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         certificates, tokens = record.certificates(), record.open_tokens(now_s)
 
     def day(time_s: float) -> str:

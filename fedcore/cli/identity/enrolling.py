@@ -70,13 +70,13 @@ def enrol_first(
     `fitting`: KIND:NAME of every certificate that would do. Raises ConfigError where something is not said,
     CertificateError where the token is for somebody else or will not do, TransportError where nobody answers.
     """
-    from fedcore.storage.pki.device_key import enrolled
+    from fedcore.storage.pki.device_key import is_enrolled
 
     if token is None:
         return
     if certs is None:
         raise ConfigError("a join token needs --certs FOLDER, where the certificate it brings is kept")
-    if enrolled(certs, name):
+    if is_enrolled(certs, name):
         return  # a restart: the token has done its work
     if str(token.identity) not in fitting:
         raise CertificateError(f"the join token is for {token.identity}, expected {' or '.join(fitting)}")
