@@ -31,7 +31,7 @@ _VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number 
 
 
 def work_to_pb(value: Work) -> pb.Assignment:
-    """Work value -> Assignment message; an arm's steps travel as the assignment's alone."""
+    """Work value -> Assignment message; the steps of the arm travel only as the assignment's `local_steps`."""
     training = value.training
     return pb.Assignment(
         round=value.round,
@@ -125,8 +125,8 @@ def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:
 def _distillation(message: pb.TrainingSpec) -> Distillation | None:
     if not message.HasField("distillation"):
         return None
-    told = message.distillation
-    return Distillation(weight=told.weight, temperature=told.temperature, mix=told.mix)
+    settings = message.distillation
+    return Distillation(weight=settings.weight, temperature=settings.temperature, mix=settings.mix)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
