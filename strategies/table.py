@@ -8,7 +8,8 @@ from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Bandit, Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
-from fedcore.strategies.composition.method import HeadShapes, Method
+from fedcore.strategies.compose import HeadShapes, compose
+from fedcore.strategies.composition.method import Method
 from fedcore.strategies.methods import (
     diloco,
     fedavg_lora,
@@ -28,8 +29,8 @@ from fedcore.strategies.methods import (
 )
 
 STRATEGIES: Mapping[str, Method] = {
-    each.name: each
-    for each in (
+    method.name: method
+    for method in (
         fedspine.METHOD,
         fedavg_lora.METHOD,
         uniform.METHOD,
@@ -57,7 +58,8 @@ def make_strategy(
     `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` scores the dense model's
     groups before any device did. Raises ConfigError naming the known strategies.
     """
-    return _method(config).policy(config, geometry, head_shapes, prior)
+    method = _method(config)
+    return compose(method, method.resolved(config), geometry, head_shapes, prior)
 
 
 def resolve_settings(config: Config) -> Config:

@@ -13,9 +13,6 @@ from fedcore.core.codec.cast import Cast
 from fedcore.core.codec.chain import decode, encode
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.cost.training_step import trained_values
-from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.protos.values import BlobRef
 from fedcore.server.aggregate.uploads import SCORE_CODEC, score_shapes
 from fedcore.simulation.workload.workload import Group, Part, Stacked
@@ -114,16 +111,15 @@ class ModelledTraffic:
 
     def down(self, part: Part) -> int:
         """Return the bytes of the adapter's factors at the assigned rank: all rows, or those that come down."""
-        spec, asked = self.cost.spec, part.assignment
-        dense = spec.geometry.head_units, spec.geometry.ffn
-        counts = asked.keep_set.counts if self.cost.kept_rows else dense
-        return FLOAT_BYTES * _values(spec, asked.arm.rank, *counts, EVERYTHING)
+        asked = part.assignment
+        factors = self.cost.estimate(asked.keep_set.counts, asked.arm.rank).down_values
+        return FLOAT_BYTES * (factors + _head_values(self.cost))
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Return the bytes of as many values as a device of this rank, keep-set and trained part sends."""
         asked = group.assignment
-        values = _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts, asked.training.trains)
-        size = round(value_bytes(asked.training.codec) * values)
+        factors = self.cost.estimate(asked.keep_set.counts, asked.arm.rank, asked.training.trains).up_values
+        size = round(value_bytes(asked.training.codec) * (factors + _head_values(self.cost)))
         return Sent(increments=None, sizes=[size] * len(group.parts))
 
 
@@ -154,9 +150,5 @@ def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> 
     return len(encode({name: np.zeros(shape, dtype=np.float32) for name, shape in shapes}, codec))
 
 
-@lru_cache(1 << 12)
-def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: TrainedPart) -> int:
-    factors = trained_values(
-        spec.geometry, heads=heads, channels=channels, rank=rank, targets=spec.targets, trains=trains
-    )
-    return factors + sum(math.prod(shape) for _, shape in spec.head)
+def _head_values(cost: RoundCost) -> int:
+    return sum(math.prod(shape) for _, shape in cost.spec.head)

@@ -54,8 +54,8 @@ class CurveWorkload:
 
     def _metrics(self, part: Part) -> TrainingMetrics:
         asked, geometry = part.assignment, self.cost.spec.geometry
-        heads, channels = asked.keep_set.counts
-        sparsity = geometry.sparsity(heads=heads, channels=channels)
+        counts = asked.keep_set.counts
+        sparsity = geometry.sparsity(counts)
         share, effort = asked.arm.rank / self.largest_rank, asked.local_steps / self.usual_steps
         luck = _NORMAL.inv_cdf(uniform(self.seed, "loss", asked.round, part.device))
         before = self.curve.level(self.progress, sparsity)
@@ -65,6 +65,6 @@ class CurveWorkload:
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb((heads, channels), asked.arm.rank, asked.training.trains),
+            peak_memory_mb=self.cost.memory_mb(counts, asked.arm.rank, asked.training.trains),
             adapter_importance=max(0.0, before - after) * share,
         )

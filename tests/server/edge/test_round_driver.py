@@ -91,7 +91,7 @@ class Surroundings:
     # uplink
     connected = True
 
-    def tell(self, message: TierUpward) -> None:
+    def send(self, message: TierUpward) -> None:
         self.done.append(("tell", message))
 
     # engine
@@ -101,21 +101,24 @@ class Surroundings:
     def delete(self, blob_ids: set[str]) -> None:
         self.done.append(("delete", blob_ids))
 
+    def with_sum(self, action: Callable[..., None], *arguments: Any) -> None:
+        getattr(self, action.__name__)(*arguments)
+
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         if self.fault is not None:
             raise self.fault
 
-    def verify_part(self, child: str, submission: PartialSubmission) -> None:
+    def verify_partial(self, child: str, submission: PartialSubmission) -> None:
         if self.fault is not None:
             raise self.fault
 
     def fold(self, device: str) -> None:
         self.done.append(("fold", device))
 
-    def merge_part(self, part: PartialId) -> None:
+    def merge_partial(self, part: PartialId) -> None:
         self.done.append(("merge", part))
 
-    def drop_part(self, part: PartialId) -> None:
+    def drop_partial(self, part: PartialId) -> None:
         self.done.append(("drop", part))
 
     def pack(self, order: Any, times_s: dict[str, float], faults: dict[str, str]) -> None:
@@ -158,13 +161,14 @@ class Driven:
         self.seats, self.edges = SessionRegistry(), EdgeRegistry()
         self.sessions = {name: self.session(name) for name in devices}
         for session in self.sessions.values():
-            self.seats.take(session, 1)
+            self.seats.register(session)
         if relayed:
-            self.child, _ = self.edges.seat(replace(JOIN, name="child", role=Role.EDGE, profile=None))
+            self.child = Session(replace(JOIN, name="child", role=Role.EDGE, profile=None))
+            self.edges.register(self.child)
             for name in relayed:
                 leaf = RelayedSession(replace(JOIN, name=name), self.child)
-                self.seats.take(leaf, 1)
-                self.edges.put(leaf)
+                self.seats.register(leaf)
+                self.edges.add_device(leaf)
         around = cast(Any, self.around)
         self.rounds = EdgeRounds(
             name="edge",

@@ -1,12 +1,11 @@
-"""What parts do not go together, by the model and all classes."""
+"""What a method makes of a configuration before anything is composed: its own settings, and hand-outs settled."""
 
 from dataclasses import replace
 
 import pytest
 
-from fedcore.core.config.tables import ClassConfig
 from fedcore.core.errors import ConfigError
-from fedcore.core.model.trained_part import Factors
+from fedcore.strategies.composition.method import Method, with_handout
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import HEAD
 
@@ -20,41 +19,6 @@ def made(config, geometry):
         return make_strategy(changed, geometry, HEAD)
 
     return make
-
-
-@pytest.mark.parametrize(
-    ("target", "classes", "who"),
-    [
-        (0.5, (), "strategy"),
-        (0.0, (ClassConfig(name="tx2", target_sparsity=0.5),), "fleet.class tx2"),
-        (0.5, (ClassConfig(name="tx2", target_sparsity=0.0),), "strategy"),  # whoever joins of no known class
-    ],
-)
-def test_pruning_needs_a_round_of_warm_up(made, target, classes, who):
-    with pytest.raises(ConfigError, match=f"warmup_rounds must be at least 1: .*target_sparsity of {who} is above 0"):
-        made(classes, name="fedspine", target_sparsity=target, warmup_rounds=0)
-    assert made(classes, name="fedspine", target_sparsity=target, warmup_rounds=1)
-
-
-def test_what_never_prunes_needs_none(made):
-    assert made(name="fedspine", target_sparsity=0.0, warmup_rounds=0)
-    assert made(name="fedavg-lora", target_sparsity=0.5, warmup_rounds=0)
-
-
-@pytest.mark.parametrize("name", ["fedspine", "uniform"])
-def test_factors_may_take_turns_under_pruning(config, geometry, name, roster, play):
-    def turns(factors):
-        changed = replace(
-            config,
-            strategy=replace(config.strategy, name=name, factors=factors),
-            training=replace(config.training, keep_optimizer=False),
-        )
-        _, plans, _ = play(make_strategy(changed, geometry, HEAD), roster, 4)
-        return [{each.training.trains.factors for each in plan.assignments} for plan, _ in plans]
-
-    assert turns("alternating") == [{Factors.B}, {Factors.A}, {Factors.B}, {Factors.A}]
-    assert turns("b") == [{Factors.B}] * 4
-    assert turns("both") == [{Factors.BOTH}] * 4
 
 
 @pytest.mark.parametrize(
@@ -109,3 +73,12 @@ def test_rows_that_somebody_needs_are_not_left_out_of_hand_outs(config, geometry
 def test_devices_fetch_what_they_keep_where_nobody_needs_more(made):
     assert {made(name=name).config.training.handout for name in ("fedspine", "uniform", "fedavg-lora")} == {"kept"}
     assert made(name="flexlora").config.training.handout == "whole"
+
+
+def test_a_method_reads_the_configuration_its_own_way_and_settles_the_hand_out(config):
+    method = Method(name="mine", settings=lambda run: replace(run, strategy=replace(run.strategy, ranks=(2,))))
+    resolved = method.resolved(config)
+    assert resolved.strategy.ranks == (2,) and resolved.training.handout == "kept"
+    assert config.strategy.ranks == (2, 4, 8) and config.training.handout is None
+    assert with_handout(resolved) == resolved, "what is settled stays"
+    assert method.adapt("any policy") == "any policy"

@@ -4,7 +4,7 @@ import pytest
 
 from fedcore.core.config.tables import ClassConfig
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
+from fedcore.strategies.composition.unpruned import ranks_by_speed
 
 MIXED = pytest.mark.parametrize("name", ["hetlora", "flexlora", "raflora", "flora"])
 
@@ -21,7 +21,7 @@ def test_the_slowest_class_has_the_smallest_rank_and_nobody_is_pruned(build, ros
 @MIXED
 def test_memory_may_force_a_smaller_rank(build, roster, name):
     strategy = build(name=name)
-    dense = strategy.spec.geometry.head_units, strategy.spec.geometry.ffn
+    dense = strategy.spec.geometry.dense
     tight = replace(roster[0], memory_mb=strategy.cost.memory_mb(dense, 2) + 1e-3)
     _, plan = strategy.plan(strategy.start(), (tight, *roster[1:]), 1)
     assert [each.arm.rank for each in plan.assignments][:2] == [2, 8]

@@ -1,6 +1,6 @@
-"""Put a policy together from the parts that a configuration names."""
+"""Put a policy together from the parts that a configuration and a method name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
@@ -10,29 +10,24 @@ from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.server_optimizer.table import aggregator_lr, make_server_optimizer
-from fedcore.strategies.policy.cost import RoundCost, round_cost
+from fedcore.strategies.composition.method import Method
+from fedcore.strategies.methods import fedspine
+from fedcore.strategies.policy.cost import round_cost
 from fedcore.strategies.policy.pacer import make_pacer
-from fedcore.strategies.policy.part_choice import PARTS, PartChoice
+from fedcore.strategies.policy.part_choice import PARTS
 from fedcore.strategies.policy.policy import Policy
+
+HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
 
 def compose(
-    name: str,
-    config: Config,
-    geometry: Geometry,
-    head_shapes: Sequence[tuple[str, tuple[int, ...]]],
-    prior: GroupScores | None = None,
-    *,
-    class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None,
-    part: PartChoice | None = None,
+    method: Method, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
 ) -> Policy:
-    """Return the policy whose parts `config` names, for a model of `geometry` with a task head of `head_shapes`.
+    """Return the policy of `method`, for a model of `geometry` with a task head of `head_shapes`.
 
-    `class_ranks` says which of `strategy.ranks` each class may have, all where it is not given; `part` what of the
-    adapter each device trains, as `strategy.factors` says where it is not given.
-
-    Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, for parts that do not go
-    together, and for a cut before anything was scored.
+    `config` is what the method makes of the run's (`Method.resolved`); `prior` scores the dense model's groups before
+    any device did. Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, for parts
+    that do not go together, and for a cut before anything was scored.
     """
     strategy = config.strategy
     _check_warmup(config)
@@ -51,8 +46,8 @@ def compose(
         head=tuple(sorted((head, tuple(shape)) for head, shape in head_shapes)),
     )
     cost = round_cost(config, spec)
-    return Policy(
-        name=name,
+    policy = Policy(
+        name=method.name,
         config=config,
         spec=spec,
         aggregator=aggregator,
@@ -60,15 +55,17 @@ def compose(
         pacer=make_pacer(strategy, cost, config.training.importance),
         bandit=make_bandit(strategy),
         cost=cost,
-        class_ranks={} if class_ranks is None else class_ranks(config, cost),
-        part=part or PARTS[strategy.factors],
+        algorithm=fedspine.ALGORITHM,
+        class_ranks={} if method.class_ranks is None else method.class_ranks(config, cost),
+        part=PARTS[strategy.factors] if method.part is None else method.part(geometry),
         prior=prior,
     )
+    return method.adapt(policy)
 
 
 def _check_warmup(config: Config) -> None:
-    targets = {f"fleet.class {each.name}": config.target_sparsity(each.name) for each in config.classes}
-    pruned = [who for who, target in ({"strategy": config.strategy.target_sparsity} | targets).items() if target > 0]
+    targets = {f"fleet.class {kind.name}": config.target_sparsity(kind.name) for kind in config.classes}
+    pruned = [name for name, target in ({"strategy": config.strategy.target_sparsity} | targets).items() if target > 0]
     if config.strategy.warmup_rounds < 1 and pruned:
         raise ConfigError(
             "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut, and "
@@ -78,13 +75,13 @@ def _check_warmup(config: Config) -> None:
 
 def _check_factors(config: Config, kind: str) -> None:
     """Refuse what would move, or remember, a factor that does not train."""
-    strategy, told = config.strategy, f"strategy.factors = {config.strategy.factors!r}"
+    strategy, setting = config.strategy, f"strategy.factors = {config.strategy.factors!r}"
     if strategy.factors == "both":
         return
     if kind != "reducing":
-        raise ConfigError(f'{told} keeps a mean of factors exact: take aggregator "factor-mean" or "layer-mean"')
+        raise ConfigError(f'{setting} keeps a mean of factors exact: take aggregator "factor-mean" or "layer-mean"')
     if strategy.factors == "alternating" and (config.training.keep_optimizer or strategy.server_optimizer != "sgd"):
         raise ConfigError(
-            f"{told}: moments would be two rounds old when a factor's turn comes; take training.keep_optimizer = false "
-            'and strategy.server_optimizer = "sgd"'
+            f"{setting}: moments would be two rounds old when a factor's turn comes; take training.keep_optimizer = "
+            'false and strategy.server_optimizer = "sgd"'
         )

@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from fedcore.core.codec.negotiation import PARTS
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.cost.teacher import teacher_flops, teacher_memory_mb
+from fedcore.core.model.geometry import Counts
 from fedcore.strategies.policy.cost import round_cost
+from fedcore.strategies.policy.training_spec import codec_event, codec_of
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import GEOMETRY, HEAD
 
@@ -37,7 +40,7 @@ def test_off_is_off(config, roster, play):
 def test_who_has_no_room_for_two_models_goes_without(taught, roster, play):
     spec = make_strategy(taught, GEOMETRY, HEAD).spec
     counts = min(each.keep_set.counts for each in told(taught, roster, play))
-    needed = teacher_memory_mb(spec, counts, 4, tokens=4 * 16, dtype_bytes=4)
+    needed = teacher_memory_mb(round_cost(taught, spec).step(counts, 4))
     for share, expected in ((0.5, False), (4.0, True)):
         limited = tuple(replace(each, memory_mb=needed * share) for each in roster)
         given = [each for each in told(taught, limited, play) if each.keep_set.counts == counts]
@@ -47,7 +50,40 @@ def test_who_has_no_room_for_two_models_goes_without(taught, roster, play):
 def test_the_cost_model_charges_cut_devices_for_the_teacher(taught, config, roster):
     spec = make_strategy(taught, GEOMETRY, HEAD).spec
     with_teacher, without = round_cost(taught, spec), round_cost(config, spec)
-    assert with_teacher.seconds(roster[0], (8, 64), 4) == without.seconds(roster[0], (8, 64), 4)
-    difference = with_teacher.seconds(roster[0], (4, 32), 4) - without.seconds(roster[0], (4, 32), 4)
-    flops = teacher_flops(spec, 4, batch_size=4, max_length=16)
+    assert with_teacher.seconds(roster[0], Counts(8, 64), 4) == without.seconds(roster[0], Counts(8, 64), 4)
+    difference = with_teacher.seconds(roster[0], Counts(4, 32), 4) - without.seconds(roster[0], Counts(4, 32), 4)
+    flops = teacher_flops(with_teacher.step(Counts(4, 32), 4))
     assert difference == pytest.approx(10 * flops / without.flops_per_s * roster[0].slowdown)
+
+
+def with_codecs(config, codec, **classes):
+    made = tuple(replace(each, codec=classes.get(each.name)) for each in config.classes)
+    return replace(config, training=replace(config.training, codec=codec), classes=made)
+
+
+def test_a_device_gets_its_classes_codec_or_what_it_can_encode(config, roster):
+    chosen = with_codecs(config, "int8+zstd", tx2="topk:0.05+int4")
+    newest = replace(roster[0], device_class="nx", codecs=PARTS)
+    assert codec_of(chosen, newest) == "int8+zstd" and codec_event(chosen, newest, 3) is None
+    assert codec_of(chosen, replace(newest, device_class="tx2")) == "topk:0.05+int4"
+    first = replace(newest, codecs=())
+    assert codec_of(chosen, first) == "bf16+zstd"
+    assert codec_event(chosen, first, 3) == {
+        "event": "codec",
+        "round": 3,
+        "device": first.name,
+        "wanted": "int8+zstd",
+        "codec": "bf16+zstd",
+    }
+    assert codec_of(chosen, replace(newest, codecs=("int4",))) == "identity"
+
+
+def test_a_plan_gives_every_device_its_own_codec_and_tells_who_got_another(build, roster, config):
+    classes = (replace(config.classes[0], codec="int8"), *config.classes[1:])
+    strategy = replace(build(), config=replace(config, classes=classes))
+    able = [replace(each, device_class="agx", codecs=PARTS if each.name == "a1" else ()) for each in roster]
+    _, plan = strategy.plan(strategy.start(), able, 1)
+    codecs = {each.device: each.training.codec for each in plan.assignments}
+    assert codecs.pop("a1") == "int8" and set(codecs.values()) == {"bf16+zstd"}
+    told = [each["device"] for each in plan.events if each["event"] == "codec"]
+    assert told == sorted(codecs)

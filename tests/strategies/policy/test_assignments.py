@@ -1,16 +1,22 @@
-"""Whose keep-sets nest under one removal order for the fleet, one per class, or one per device."""
+"""From arms to assignments; which keep-sets nest under an order for the fleet, one per class, or one per device."""
 
 import itertools
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.counts import keep_counts
-from fedcore.core.pruning.ordering import removal_order
+from fedcore.core.pruning.ordering import frozen_counts, removal_order
 from fedcore.core.pruning.scope import SCOPES, class_order
+from fedcore.core.seeds import derive_seed
+from fedcore.strategies.policy.assignments import cut_models
+from fedcore.strategies.policy.cohort import Member
+from fedcore.strategies.policy.state import PolicyState
 
 
 def handed_out(plans):
@@ -71,3 +77,31 @@ def test_a_class_without_a_cut_ahead_is_not_asked_for_scores_unless_the_order_is
     assert all(asked["fleet"].values())
     for order in ("class", "device"):
         assert asked[order] == {"a1": True, "a2": True, "n1": False, "n2": False, "t1": True, "t2": True}
+
+
+def test_an_order_is_frozen_as_far_as_its_deepest_cut_in_either_kind(build, roster, geometry):
+    strategy = build(order="class")
+    chooser = strategy.chooser(PolicyState(orders={}), 1)
+    offers = [chooser.offer(Member(profile=profile, weight=1, score=False)) for profile in roster[:3]]
+    counts = (Counts(8, 60), Counts(6, 64), Counts(7, 63))  # two of one class, one of another
+    choices = [replace(chooser.choose(offer), counts=kept) for offer, kept in zip(offers, counts, strict=True)]
+    orders, keep_sets = cut_models(strategy, {}, choices)
+    assert [kept.counts for kept in keep_sets] == list(counts)
+    frozen = {key: frozen_counts(order, geometry) for key, order in orders.items()}
+    assert frozen == {"agx": Counts(2, 4), "nx": Counts(1, 1)}
+
+
+def test_an_open_round_keeps_what_its_assignments_say(build, roster, config):
+    strategy = build(local_steps_choices=(5, 20))
+    state, plan = strategy.plan(strategy.start(), roster, 3)
+    opened = PolicyState.from_json(state).open
+    assert opened.round == 3 and set(opened.devices) == {each.name for each in roster}
+    for assignment in plan.assignments:
+        planned = opened.devices[assignment.device]
+        assert (planned.counts, planned.weight) == (assignment.keep_set.counts, assignment.weight)
+        assert (planned.order_key, planned.part) == ("fleet", assignment.training.trains)
+        profile = next(each for each in roster if each.name == assignment.device)
+        arm = assignment.arm
+        assert planned.model_s == strategy.cost.seconds(profile, planned.counts, arm.rank, arm.steps)
+        assert (assignment.local_steps, assignment.deadline_s) == (arm.steps, config.coordinator.round_deadline_s)
+        assert assignment.seed == derive_seed(3, "train", 3, assignment.device)
