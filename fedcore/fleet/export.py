@@ -1,4 +1,4 @@
-"""Exports made after a run, from its folder alone."""
+"""Export a model after a run, from the run folder alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from fedcore.storage.models.model_source import model_folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What to export: as a class prunes, or to a sparsity."""
+    """The sparsity of an export, either that of a device class or a number, and the folder to write."""
 
     device_class: str | None
     sparsity: float | None
@@ -25,12 +25,14 @@ class ExportRequest:
 
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
-    """Write a pruned, merged model; raises RunError where the run has no closed round yet."""
+    """Write a pruned, merged model and return its figures; raises RunError before the first closed round."""
     config = parse_config(folder.config.read_text())
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
-    keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
-    # Only now: torch takes seconds, and mistakes shall be told at once.
+    keep_set = _keep_set(
+        snapshot.strategy, snapshot.state, request, [device_class.name for device_class in config.classes]
+    )
+    # Import torch only now: it takes seconds, and the errors above should appear at once.
     from fedcore.client.evaluation.judge import merged_model
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier

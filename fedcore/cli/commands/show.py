@@ -10,7 +10,7 @@ from fedcore.cli.console.settings import JsonOption, RunArgument
 
 def show(
     run: RunArgument,
-    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice anew and compare.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice again and compare.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a finished, paused or running run; --replay checks its choices against its events."""
