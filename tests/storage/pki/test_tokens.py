@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import create_authority, issue, load_signer
 from fedcore.storage.pki.authority_record import RECORD, record_transaction
-from fedcore.storage.pki.certificates import Identity, Kind, certified_identity, load_material, signed_by
+from fedcore.storage.pki.certificates import Identity, Kind, certified_identity, signed_by
 from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.revocation import revoke
 from fedcore.storage.pki.signing import new_signer, sign_leaf
@@ -253,22 +253,6 @@ def test_a_key_of_the_authority_that_others_may_read_is_refused(folder: Path) ->
     (folder / "ca.key").chmod(0o644)
     with pytest.raises(CertificateError, match=r"chmod 600 .*ca\.key"):
         make_tokens(folder, CAM, valid=DAY)
-
-
-def test_a_damaged_record_is_named(folder: Path) -> None:
-    (folder / RECORD).write_bytes(b"not a database, whatever one makes of it" * 100)
-    with pytest.raises(CertificateError, match=r"authority\.sqlite: file is not a database"):
-        make_tokens(folder, CAM, valid=DAY)
-
-
-def test_certificates_of_folders_older_than_the_record_are_taken_in(folder: Path) -> None:
-    issue(folder, "old", kind="device")
-    issue(folder, "main", kind="coordinator")
-    (folder / "stray.pem").write_text("hello")
-    (folder / RECORD).unlink()
-    with record_transaction(folder) as record:
-        assert {str(each.identity) for each in record.certificates()} == {"device:old", "coordinator:main"}
-    assert load_material(folder, "old")
 
 
 def test_a_new_authority_knows_nothing_of_the_old_one(folder: Path) -> None:
