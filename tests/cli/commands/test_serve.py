@@ -1,8 +1,12 @@
 """fedcore serve: ports, run folders, going on, and what a coordinator says."""
 
+import asyncio
 import socket
 from pathlib import Path
 
+import pytest
+
+from fedcore.core.errors import RunError
 from tests.cli.conftest import Fedcore
 
 
@@ -65,3 +69,38 @@ def test_a_paused_run_goes_on_until_it_is_paused_again(place: Path, fedcore: Fed
     fedcore("serve", "cfg.toml", "--insecure", "--run-dir", "run", "--set", "coordinator.join_deadline_s=0.1")
     said = fedcore("serve", "--resume", "run", "--insecure")
     assert (said.code, "round 1 needs 3 device(s)" in said.err) == (1, True)
+
+
+def test_continue_finds_the_run_by_itself(place: Path, fedcore: Fedcore) -> None:
+    words = ("serve", "cfg.toml", "--insecure", "--continue", "--set", "coordinator.join_deadline_s=0.1")
+    first, second = fedcore(*words), fedcore(*words)
+    assert first.out.startswith("run folder: runs/tiny\n")
+    assert second.out.startswith("going on with runs/tiny, by its own configuration\nrun folder: runs/tiny\n")
+    assert not (place / "runs" / "tiny-2").exists()
+    assert "go on with" not in second.err, "the supervisor starts it again"
+    both = fedcore(*words, "--resume", "runs/tiny")
+    assert both.code == 1 and "leave out --resume, or --continue" in both.err
+
+
+def test_a_run_that_cannot_be_resumed_is_named(place: Path, fedcore: Fedcore) -> None:
+    said = fedcore("serve", "--resume", "runs/none", "--insecure")
+    assert said.code == 1 and "runs/none" in said.err and "Traceback" not in said.err
+
+
+def test_advice_repeats_the_options_of_this_machine(
+    place: Path, fedcore: Fedcore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fedcore("certs", "certs")
+
+    async def serve(run: object, options: object) -> None:
+        await asyncio.sleep(0)
+        raise RunError("round 1 has too few devices")
+
+    monkeypatch.setattr("fedcore.server.serve.serve", serve)
+    words = ("--certs", "certs", "--enrol", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--run-dir", "run")
+    said = fedcore("serve", "cfg.toml", *words)
+    assert said.code == 1
+    assert said.err == (
+        "error: round 1 has too few devices; go on with: fedcore serve --resume run --certs certs "
+        "--enrol 127.0.0.1:0 --listen 127.0.0.1:0\n"
+    )

@@ -67,3 +67,19 @@ def test_certs_that_run_again_make_only_what_is_missing(fedcore: Fedcore, tmp_pa
     (tmp_path / "tls" / "tx2.pem").unlink()  # killed between its two files: the key alone is worth nothing
     assert fedcore(*words, "--class", "tx2").code == 0
     assert load_material(tmp_path / "tls", "tx2")
+
+
+def test_a_list_says_what_is_in_force_and_what_is_revoked(fedcore: Fedcore, tmp_path: Path) -> None:
+    folder = tmp_path / "certs"
+    fedcore("certs", folder, "--device", "cam-1")
+    assert fedcore("revoke", folder, "cam-1").code == 0
+    coordinator, camera = (line.split("  ") for line in fedcore("certs", folder, "--list").out.splitlines())
+    assert coordinator[1] == "coordinator:coordinator" and coordinator[2].startswith("until 20")
+    assert camera[1] == "device:cam-1" and camera[2].startswith("revoked 20")
+    assert len(camera[0]) == 40 and int(camera[0], 16) > 0
+
+
+def test_missing_and_force_contradict_each_other(fedcore: Fedcore, tmp_path: Path) -> None:
+    said = fedcore("certs", tmp_path / "certs", "--missing", "--force")
+    assert said.code == 1 and "--missing keeps certificates that exist, --force replaces them" in said.err
+    assert not (tmp_path / "certs").exists()
