@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with a local fleet, told before the first process starts."""
+"""Check everything about a local fleet that can be checked before its first process starts."""
 
 from fedcore.client.data.labels import with_labels
 from fedcore.core.config.tables import Config
@@ -9,12 +9,12 @@ from fedcore.storage.models.model_source import model_folder
 
 
 def checked(config: Config) -> Config:
-    """Return the configuration of a fleet that can begin, with its labels written out.
+    """Check the configuration of a fleet and return it with its labels filled in.
 
-    Raises what each part is told to raise: ConfigError, DataError, ModelError, JoinRefused.
+    Raises ConfigError, DataError, ModelError or JoinRefused, with the remedy, where the fleet could not run.
     """
     require_client("fedcore fleet")
-    devices = sum(each.count for each in config.classes)
+    devices = sum(device_class.count for device_class in config.classes)
     if not devices:
         raise ConfigError("a fleet needs devices: add [[fleet.class]] tables to the configuration")
     shards = config.data.shards or devices

@@ -1,4 +1,4 @@
-"""The processes of a local fleet: started together, watched, and never left behind."""
+"""The processes of a local fleet: start them, wait for them, and leave none running."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ ERROR = "error: "  # how the command line begins its errors
 
 @dataclass(slots=True)
 class Child:
-    """One process, its name, and where its output goes."""
+    """One process, its name, and the log file of its output."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -25,11 +25,11 @@ class Child:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended, and not as it should."""
+        """Whether the process has ended with an error."""
         return bool(self.process.poll())
 
     def last_words(self) -> str:
-        """Why it ended: the signal that killed it, else the last error it wrote, else its last line."""
+        """Return why the process ended: the signal that killed it, else the last error, or line, in its log."""
         code = self.process.poll()
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"
@@ -40,13 +40,13 @@ class Child:
 
 @dataclass(slots=True)
 class Processes:
-    """All processes of one fleet. Use as a context manager: leaving it stops every one of them."""
+    """All processes of one fleet. Use as a context manager, which stops all of them on exit."""
 
     logs: Path
     children: list[Child] = field(default_factory=list)
 
     def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Start `fedcore ARGUMENTS` in its own session, one torch thread, output to a log file."""
+        """Start `fedcore ARGUMENTS` in its own session, with one torch thread and its output in a log file."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
         # One thread per process: several processes share the cores, and oversubscription costs two to five times.
@@ -58,28 +58,28 @@ class Processes:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # Ctrl-C reaches the fleet alone, which stops the others in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which stops the children in order
             )
         child = Child(name, process, log)
         self.children.append(child)
         return child
 
     def ended(self) -> list[Child]:
-        """Children that have exited."""
+        """Return the children that have exited."""
         return [child for child in self.children if child.process.poll() is not None]
 
     def wait(self, seconds: float, children: Sequence[Child] | None = None) -> bool:
-        """Wait for `children` (all) to exit; False where some still run after `seconds`."""
+        """Wait for `children` (None: all) to exit; return False where one still runs after `seconds`."""
         deadline = time.monotonic() + seconds
-        watched = self.children if children is None else children
-        while any(child.process.poll() is None for child in watched):
+        awaited = self.children if children is None else children
+        while any(child.process.poll() is None for child in awaited):
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_S)
         return True
 
     def stop(self, *, first: Child | None = None, grace_s: float = 10.0) -> None:
-        """Ask `first` to end, then the rest; whoever has not after `grace_s` is killed."""
+        """Terminate `first`, then the other children; kill a child that still runs after `grace_s`."""
         if first is not None and first.process.poll() is None:
             first.process.send_signal(signal.SIGTERM)
             self.wait(grace_s, [first])

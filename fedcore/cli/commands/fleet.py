@@ -38,10 +38,10 @@ def fleet(
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
+    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that use mutual TLS.
 
-    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
-    --resume goes on after the last closed round.
+    The fleet.class tables of the configuration set the number of devices of every class. Ctrl-C stops all processes;
+    --resume continues the run after the last closed round.
     """
     from rich.console import Console
 
@@ -67,7 +67,7 @@ def fleet(
         with open_view(console, plain) as view:
             summary = run_fleet(folder, settings, options, view)
     except KeyboardInterrupt:
-        finished = folder.summary.is_file()  # in the very moment
+        finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
         onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
             f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
