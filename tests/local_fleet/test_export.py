@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import fedcore.fleet.export as module
+import fedcore.local_fleet.export as module
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.fleet.export import ExportRequest
+from fedcore.local_fleet.export import ExportRequest
 from tests.tiny_run import MODEL
 
 GEOMETRY = geometry_from_config(MODEL)  # one layer of 2 heads and 16 channels
