@@ -138,9 +138,7 @@ class Evaluator:
             out = Path(folder) / task.device_class
             made = await self._in_worker(models.export, adapter, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
-        self.say(
-            f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters"
-        )
+        self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
         return replace(made, files=files)
 
     async def _send(self, path: Path, name: str) -> BlobRef:
