@@ -73,7 +73,8 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
             shard = shard_given(description.shard)
             options.say(f"its rows are shard {shard.index} of {shard.count}")
             rows = await asyncio.to_thread(cut, rows, shard)
-            profile = _profile(options.name, limits, rows)
+        rows = rows.under(description.labels)
+        profile = _profile(options.name, limits, rows)
         arrival = _Arrival(link=link, description=description, model=model)
         return await _join_as_device(options, profile, rows, state, arrival)
     finally:
@@ -103,6 +104,7 @@ async def run_evaluator(options: ClientOptions) -> str:
     link = _link(options, 0.0, 0.0)
     try:
         description, model = await arrive(link, options)
+        test = test.under(description.labels)
         arrival = _Arrival(link=link, description=description, model=model)
         return await _join_as_evaluator(options, test, train, arrival)
     finally:
@@ -116,6 +118,7 @@ async def _join_as_device(
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
+    await _check_model(arrival)
     profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
     join = await _join(options.name, arrival, role=Role.DEVICE, labels=label_list(rows), profile=profile)
 
@@ -134,6 +137,16 @@ async def _join_as_device(
     return await _stay(options, arrival.link, state, join, agent)
 
 
+async def _check_model(arrival: _Arrival) -> None:
+    """Raise ModelError before the join: a device that cannot load the model would fail in every round."""
+    from fedcore.nn.training.trial_load import check_loadable
+
+    description = arrival.description
+    await asyncio.to_thread(
+        check_loadable, arrival.model, labels=description.labels, head=description.head, dtype=description.dtype
+    )
+
+
 async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
     """Measure this device, so that its first round need not find out how fast it is.
 
@@ -150,6 +163,7 @@ async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, ar
     from fedcore.client.evaluation.evaluator import Evaluator
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
+    await _check_model(arrival)
     join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=label_list(test))
 
     def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:
