@@ -30,7 +30,10 @@ OnMessage = Callable[[AnyDownward, Stream], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """Holds one member's place in a run. `reconnect_s` bounds how long it tries to come back."""
+    """Holds one member's place in a run. `reconnect_s` bounds how long it tries to come back.
+
+    `on_lost` is called whenever a session that `on_welcome` heard of has ended.
+    """
 
     link: Link
     make_join: MakeJoin
@@ -38,6 +41,7 @@ class Membership:
     on_message: OnMessage
     say: Callable[[str], None]
     reconnect_s: float = 300.0
+    on_lost: Callable[[], None] = lambda: None
 
     async def run(self) -> str:
         """Return the parent's reason for ending the run.
@@ -82,6 +86,7 @@ class Membership:
             try:
                 return await self._serve(stream, seat)
             finally:
+                self.on_lost()
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
