@@ -97,7 +97,7 @@ class Agent:
         if self._trainer is None:
             self._load(self.make_trainer(welcome))
             self.say(f"joined; labels {', '.join(welcome.labels)}")
-        self.feed(events.Welcomed(parent=self.machine.parent + 1))
+        self.feed(events.Welcomed(parent=self.machine.parent + 1, now_s=self.clock()))
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
         """React to one message of a parent."""
@@ -118,6 +118,10 @@ class Agent:
                 self.feed(events.VerdictArrived(round=number, accepted=accepted, reason=reason))
             case RoundClosed(round=number):
                 self.feed(events.RoundClosed(round=number))
+
+    def session_lost(self) -> None:
+        """Note that the session has ended; the next welcome begins another one."""
+        self.feed(events.SessionLost())
 
     async def close(self) -> None:
         """Stop what is being worked on, and wait until it has stopped."""

@@ -210,6 +210,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         make_join=make_join,
         on_welcome=worker.welcome,
         on_message=worker.message,
+        on_lost=worker.session_lost,
         say=options.say,
         reconnect_s=options.reconnect_s,
     )

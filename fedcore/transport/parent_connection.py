@@ -40,6 +40,7 @@ class ParentConnection:
     on_message: OnMessage
     say: Callable[[str], None]
     reconnect_s: float = 300.0
+    on_lost: Callable[[], None] = lambda: None
 
     async def run(self) -> str:
         """Return the parent's reason for ending the run.

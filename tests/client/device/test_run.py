@@ -64,6 +64,7 @@ class FakeMembership:
     on_message: Callable[[Any, Any], Any]
     say: Callable[[str], None]
     reconnect_s: float
+    on_lost: Callable[[], None] = lambda: None
     joins: list[Join] = field(default_factory=list)
 
     async def run(self) -> str:
@@ -187,6 +188,7 @@ async def test_an_agent_works_for_the_device(world: World) -> None:
     await run_device(world.options, LIMITS)
     agent = world.member.worker
     assert isinstance(agent, Agent) and agent.machine.shut_down, "it is closed"
+    assert world.member.on_lost == agent.session_lost
     assert (agent.name, agent.num_examples, agent.memory_mb, agent.link) == ("cam", 8, 512.0, world.link)
     trainer = agent.make_trainer(WELCOME)
     assert trainer.source == ModelSource(

@@ -19,7 +19,8 @@ Rules:
   update that an earlier process spooled commits its keep-set; its training state died with that process.
 - `deadline_s` counts from the last push, on the device's clock. The coordinator counts the same duration from an
   earlier moment, the opening of the round, so the device stops only after no update can count. It then stops its job
-  but keeps a spooled update: a coordinator that was started again may open the round anew, and pushes again.
+  but keeps a spooled update. A coordinator that was started again may have opened the round anew: without a session a
+  device works on, and after a welcome it gives the parent PUSH_WAIT_S to push the assignment again.
 - The close of a round stops a job for it too. Nothing is refused because of a close or a deadline in the past: what a
   parent pushes, it wants.
 """
@@ -48,6 +49,7 @@ from fedcore.core.rounds.device.events import (
     Event,
     JobStopped,
     RoundClosed,
+    SessionLost,
     SpoolDamaged,
     Stop,
     Tick,
@@ -61,6 +63,8 @@ from fedcore.core.rounds.device.state import AssignmentId, DeviceState, Job, Sta
 
 Step = tuple[DeviceState, tuple[Command, ...]]
 
+PUSH_WAIT_S = 30.0  # a parent pushes what it still wants at once; this is a lease, as configured by default
+
 _KEPT = "the update is kept and sent once the work is pushed again"
 
 
@@ -68,7 +72,9 @@ def step(state: DeviceState, event: Event) -> Step:
     """Return the state after `event` and what the shell has to do, in order. Never raises, whatever the order."""
     match event:
         case Welcomed():
-            return replace(state, parent=event.parent), ()
+            return _welcomed(state, event)
+        case SessionLost():
+            return replace(state, connected=False), ()
         case AssignmentPushed():
             return _assignment_pushed(state, event)
         case VerdictArrived():
@@ -99,6 +105,12 @@ def _assignment_pushed(state: DeviceState, event: AssignmentPushed) -> Step:
     else:
         state, orders = _stop_job(replace(state, next_assignment=assignment))
     return state, (*orders, *_wake(state))
+
+
+def _welcomed(state: DeviceState, event: Welcomed) -> Step:
+    deadline_at_s = max(state.deadline_at_s, event.now_s + PUSH_WAIT_S)
+    state = replace(state, parent=event.parent, connected=True, deadline_at_s=deadline_at_s)
+    return state, _wake(state)
 
 
 def _begin(state: DeviceState, assignment: AssignmentId) -> Step:
@@ -206,6 +218,8 @@ def _clear_spool(state: DeviceState) -> Step:
 def _time_passed(state: DeviceState, event: Tick) -> Step:
     if event.now_s < state.deadline_at_s:
         return state, _wake(state)  # the timer that sent this is spent
+    if not state.connected:
+        return state, ()  # the round may be opened anew meanwhile: the next welcome sets the timer
     return _stop_job(replace(state, next_assignment=None), "has passed its deadline")
 
 
