@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
 from fedcore.client.device.alive import run_with_alive_file
@@ -57,6 +58,8 @@ class _Arrival:
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
     rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
+    for doubt in label_doubts(rows.labels, options.data.label):
+        options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)

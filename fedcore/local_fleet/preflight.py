@@ -1,6 +1,9 @@
 """Check everything about a local fleet that can be checked before its first process starts."""
 
-from fedcore.client.data.labels import with_labels
+from collections.abc import Callable
+
+from fedcore.client.data.label_doubts import label_doubts
+from fedcore.client.data.labels import labelled_rows
 from fedcore.client.device.model_check import check_model
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError, DataError
@@ -9,8 +12,8 @@ from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.storage.models.model_source import model_folder
 
 
-def checked(config: Config) -> Config:
-    """Check the configuration of a fleet and return it with its labels filled in.
+def checked(config: Config, say: Callable[[str], object] = lambda _: None) -> Config:
+    """Return the configuration of a fleet that can begin, with its labels written out, and `say` what is doubtful.
 
     Raises ConfigError, DataError, ModelError or JoinRefused, with the remedy, where the fleet could not run.
     """
@@ -23,10 +26,12 @@ def checked(config: Config) -> Config:
         raise ConfigError(f"data.shards is {shards}, fewer than the {devices} devices; raise it or use 0")
     model = model_folder(config.model.path)
     check_run(config, model)
-    labelled, rows = with_labels(config)
-    if rows < shards:
+    labelled, training, test = labelled_rows(config)
+    for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
+        say(f"warning: {doubt}")
+    if len(training) < shards:
         raise DataError(
-            f"{config.data.train}: {rows} training rows are too few for {shards} devices of one row or more; "
+            f"{config.data.train}: {len(training)} training rows are too few for {shards} devices of one row or more; "
             "take fewer devices, or more rows"
         )
     check_fleet_fits(labelled, check_run(labelled, model))

@@ -1,11 +1,12 @@
 """Everything a simulation needs before its first round, read and checked before a run folder is made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.tables import Config
@@ -40,8 +41,11 @@ class SimulationSetup:
     curve: LossCurve | None = None
 
 
-def set_scene(config: Config) -> SimulationSetup:
-    """Read and check; raises ConfigError, DataError, ModelError or JoinRefused for what would end a run later."""
+def set_scene(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:
+    """Read and check, and `say` what is doubtful.
+
+    Raises ConfigError, DataError, ModelError or JoinRefused for what would end a run later.
+    """
     devices = sum(each.count for each in config.classes)
     if not devices:
         raise ConfigError("a simulation needs devices: add [[fleet.class]] tables to the configuration")
@@ -66,6 +70,8 @@ def set_scene(config: Config) -> SimulationSetup:
             curve=curve,
         )
     config, training, test = labelled_rows(config)
+    for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
+        say(f"warning: {doubt}")
     keys = dealt_by(config.data.partition, training.texts, training.labels)
     dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)

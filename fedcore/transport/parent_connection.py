@@ -32,7 +32,10 @@ OnMessage = Callable[[AnyDownward, Stream], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentConnection:
-    """Keeps one client connected to a parent. `reconnect_s` bounds how long it tries to reconnect."""
+    """Keeps one client connected to a parent. `reconnect_s` bounds how long it tries to reconnect.
+
+    `on_lost` is called whenever a session that `on_welcome` heard of has ended.
+    """
 
     link: Link
     make_join: MakeJoin
@@ -85,6 +88,7 @@ class ParentConnection:
             try:
                 return await self._serve(stream, attempt)
             finally:
+                self.on_lost()
                 for task in helpers:
                     task.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)

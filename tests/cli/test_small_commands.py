@@ -29,6 +29,21 @@ def test_fetch_tells_where_a_thing_lies_that_is_there(
     assert json.loads(fedcore("fetch", "movies", "--json").out) == {"movies": str(entry / "movies.csv")}
 
 
+def test_fetch_converts_a_file_of_ones_own(fedcore: Fedcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedcore.cli.commands import fetch
+
+    def convert(file: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(fetch, "_convert", convert)
+    monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "q4.gguf"
+    assert f"{file}: cannot be read: No such file" in fedcore("fetch", file).err
+    file.write_bytes(b"GGUF")
+    folder = Path(json.loads(fedcore("fetch", file, "--json").out)[str(file)])
+    assert folder.parent == tmp_path / "cache" and (folder / "config.json").is_file()
+
+
 def test_a_healthy_machine(fedcore: Fedcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path))
     said = fedcore("doctor")

@@ -18,6 +18,7 @@ from fedcore.cli.console.settings import (
     check_resume_alone,
     plugin_words,
     read_config,
+    say_aside,
     say_overruled,
 )
 from fedcore.cli.console.standard_streams import echo_json
@@ -90,7 +91,7 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]"
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
-    settings = checked(settings)
+    settings = checked(settings, say_aside)
     say_overruled(settings)
     there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
@@ -107,6 +108,6 @@ def _earlier(root: Path) -> "tuple[RunFolder, Config]":
 
     folder = RunFolder.existing(root)
     check_unfinished(folder)
-    settings = checked(read_config(folder.config, None))
+    settings = checked(read_config(folder.config, None), say_aside)
     try_model(settings)
     return folder, settings

@@ -16,6 +16,7 @@ from fedcore.cli.console.settings import (
     check_resume_alone,
     plugin_words,
     read_config,
+    say_aside,
     say_overruled,
 )
 from fedcore.cli.console.standard_streams import echo_json
@@ -81,7 +82,7 @@ def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "
     from fedcore.simulation.setup import set_scene
 
     settings = read_config(config, set_)
-    setup = set_scene(settings)
+    setup = set_scene(settings, say_aside)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
     return setup, Run.create(folder, setup.config, setup.model)

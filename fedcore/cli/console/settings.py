@@ -104,6 +104,11 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     return read_config_file(path, overrides or ())
 
 
+def say_aside(text: str) -> None:
+    """Say something on stderr that is no error."""
+    typer.echo(text, err=True)
+
+
 def say_overruled(config: Config) -> None:
     """Print on stderr the keys of a new run's configuration that its strategy overrules."""
     from fedcore.strategies.overruled import overruled

@@ -169,7 +169,9 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
 
     Raises ModelError for a family that cannot be pruned, naming those that can, and for missing or impossible sizes.
     """
-    model_type = str(config.get("model_type", "missing"))
+    if "model_type" not in config:
+        raise ModelError(_without_type(config))
+    model_type = str(config["model_type"])
     if model_type not in (*BERT_TYPES, *LLAMA_TYPES):
         known = ", ".join((*BERT_TYPES, *LLAMA_TYPES))
         raise ModelError(f"cannot prune a model of type {model_type!r}; expected one of: {known}")
@@ -202,3 +204,15 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
         ) from None
     except (TypeError, ValueError, ZeroDivisionError) as cause:
         raise ModelError(f"model config of type {model_type!r} has a size that cannot be: {cause}") from None
+
+
+def _without_type(config: Mapping[str, Any]) -> str:
+    """What to do about a config of before transformers 3.1, which names its type by its architectures alone."""
+    listed = config.get("architectures")
+    names = ", ".join(map(str, listed)) if isinstance(listed, list) else ""
+    known = (*BERT_TYPES, *LLAMA_TYPES)
+    # A class such as XLMRobertaModel begins with its type's name, without the hyphen.
+    guess = max((each for each in known if names.lower().startswith(each.replace("-", ""))), key=len, default=None)
+    said = f", but architectures of {names}" if names else ""
+    value = f'"{guess}"' if guess else f"one of {', '.join(known)}"
+    return f'config.json has no model_type{said}: add "model_type": {value}, or save the model anew with transformers'

