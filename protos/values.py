@@ -277,7 +277,7 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class WireAssignment:
     """An assignment as it travels: the decisions, and references to the blobs."""
 
     round: int
@@ -316,7 +316,7 @@ class Work:
         """The blobs of the keep-set and of the rings around it."""
         return (*(self.rings or (self.keep_set,)), *(() if self.inside is None else (self.inside,)))
 
-    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "Work":
+    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "WireAssignment":
         """Return a copy with `change` applied to every reference except those of the base shift."""
         return replace(
             self,
@@ -373,4 +373,4 @@ class Goodbye:
 
 
 Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult | AppReply
-Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat
+Downward = Welcome | WireAssignment | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat

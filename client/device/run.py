@@ -1,4 +1,4 @@
-"""A device or evaluator process: put it together, hold its place in the run, leave nothing behind."""
+"""A device or evaluator process: assemble it, keep it in the run to its end, close what was opened."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
-from fedcore.client.device.alive import kept_alive
+from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.state import StateFolder
 from fedcore.client.options import ClientOptions, DeviceLimits
@@ -33,8 +33,8 @@ BITS_PER_MEGABIT = 1e6
 
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
-    """Be a device until the run is over; returns the coordinator's parting words."""
-    rows = await asyncio.to_thread(device_rows, options.data)  # before anybody is asked: they may not be readable
+    """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
+    rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -48,11 +48,11 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     try:
         description, model = await arrive(link, options, newcomer)
         if options.data.ask_shard:
-            given = shard_given(description.shard)
-            options.say(f"its rows are shard {given.index} of {given.count}")
-            rows = await asyncio.to_thread(cut, rows, given)
+            shard = shard_given(description.shard)
+            options.say(f"its rows are shard {shard.index} of {shard.count}")
+            rows = await asyncio.to_thread(cut, rows, shard)
             profile = _profile(options.name, limits, rows)
-        return await _device(options, profile, rows, link, state, description, model)
+        return await _join_as_device(options, profile, rows, link, state, description, model)
     finally:
         await link.close()
 
@@ -73,19 +73,19 @@ def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
 
 
 async def run_evaluator(options: ClientOptions) -> str:
-    """Be the evaluator until the run is over; returns the coordinator's parting words."""
+    """Take part in a run as its evaluator until it is over; return the coordinator's reason for the end."""
     check_name(options.name, "evaluator name")
     test = await asyncio.to_thread(test_rows, options.data)
     train = await asyncio.to_thread(training_rows, options.data)
     link = _link(options, 0.0, 0.0)
     try:
         description, model = await arrive(link, options)
-        return await _evaluator(options, test, train, link, description, model)
+        return await _join_as_evaluator(options, test, train, link, description, model)
     finally:
         await link.close()
 
 
-async def _device(
+async def _join_as_device(
     options: ClientOptions,
     profile: DeviceProfile,
     rows: Rows,
@@ -94,11 +94,11 @@ async def _device(
     description: RunDescription,
     model: Path,
 ) -> str:
-    # Imported here: torch takes seconds, and a wrong address or a missing row is told without it.
+    # Imported here: torch takes seconds, and a wrong address or a missing row is reported without it.
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
-    profile = replace(profile, trial=await _trial(description, model, link, profile.slowdown))
+    profile = replace(profile, trial=await _measure(description, model, link, profile.slowdown))
     join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
 
     def make_trainer(welcome: Welcome) -> Trainer:
@@ -116,10 +116,10 @@ async def _device(
     return await _stay(options, link, state, join, agent)
 
 
-async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
+async def _measure(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
     """Measure this device, so that its first round need not find out how fast it is.
 
-    A link is known where the base model came down it.
+    The downlink is known where the base model came over it.
     """
     from fedcore.nn.training.self_measurement import training_gflops
 
@@ -127,22 +127,22 @@ async def _trial(description: RunDescription, model: Path, link: Link, slowdown:
     return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
 
 
-async def _evaluator(
+async def _join_as_evaluator(
     options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
 ) -> str:
     from fedcore.client.evaluation.evaluator import Evaluator
-    from fedcore.client.evaluation.judge import ModelEvaluator
+    from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
     join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
 
-    def make_judge(welcome: Welcome) -> ModelEvaluator:
+    def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:
         return ModelEvaluator(source=_source(model, description, welcome), test=test, train=train)
 
     evaluator = Evaluator(
         name=options.name,
         link=link,
         blobs=BlobStore(options.state / "blobs"),
-        make_judge=make_judge,
+        make_model_evaluator=make_model_evaluator,
         say=options.say,
     )
     return await _stay(options, link, StateFolder.open(options.state), join, evaluator)
@@ -157,7 +157,7 @@ async def _join(
     labels: tuple[str, ...],
     profile: DeviceProfile | None = None,
 ) -> Join:
-    """What every join of this process says; whose it is, and of which session, `_stay` fills in."""
+    """Return what every join of this process says; `_stay` fills in the identity, the session and the keep-set."""
     return Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
@@ -173,12 +173,12 @@ async def _join(
 
 
 async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Join, worker: "Agent | Evaluator") -> str:
-    """Hold a place in the run to its end, in one session after the other; returns the parting words."""
+    """Stay in the run to its end, in one session after the other; return the coordinator's reason for the end."""
 
     async def make_join() -> Join:
         uuid, epoch = state.identity()
-        held = state.keep_set()  # an evaluator never has one
-        return replace(join, device_uuid=uuid, epoch=epoch, keep_set=held.blob_id if held is not None else "")
+        keep_set = state.keep_set()  # an evaluator never has one
+        return replace(join, device_uuid=uuid, epoch=epoch, keep_set="" if keep_set is None else keep_set.blob_id)
 
     connection = ParentConnection(
         link=link,
@@ -189,7 +189,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await kept_alive(connection.run(), link, options.alive)
+        return await run_with_alive_file(connection.run(), link, options.alive)
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()

@@ -12,11 +12,10 @@ from importlib.metadata import version
 import typer
 
 from fedcore.core.errors import FedcoreError
-from fedcore.storage.process.quiet import silence_telemetry
+from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 silence_telemetry()  # before any library that reports home is imported
-# Torch's threads spin while they wait for each other; with another process on one of the cores that takes far longer.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_passively()
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else every client without a certificate prints a line here
 
 from fedcore.cli.commands import (  # noqa: E402

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
 from fedcore.strategies.policy.cost import RoundCost
@@ -19,14 +20,15 @@ class Method:
     `settings` returns the configuration as the strategy reads it: what it ignores is set to what it does.
     `class_ranks` says which of `strategy.ranks` each class may have, all where it is None; `part` what of the adapter
     devices train, of a model of some geometry, as `strategy.factors` says where it is None; `adapt` has the last word
-    on the policy.
+    on the policy, and may put another strategy around it or in its place. `cites` names the source, as text.
     """
 
     name: str
     settings: Callable[[Config], Config]
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
     part: Callable[[Geometry], PartChoice] | None = None
-    adapt: Callable[[Policy], Policy] = lambda policy: policy
+    adapt: Callable[[Policy], Strategy] = lambda policy: policy
+    cites: str = ""
 
     def resolved(self, config: Config) -> Config:
         """Return the configuration as the strategy reads it, `training.handout` settled."""

@@ -138,7 +138,7 @@ def join(
 
     For replicas, such as containers that share a volume, use --name auto --shard auto: each gets its own name and rows.
     """
-    from fedcore.fleet.client_extra import require_client
+    from fedcore.local_fleet.client_extra import require_client
 
     if name == AUTO and role == "evaluator":
         raise ConfigError("--name auto is for devices; give the evaluator a name")
@@ -147,8 +147,8 @@ def join(
     check_network(network)
     targets = addresses(target, "coordinator address")
     require_client("fedcore join")
+    from fedcore.client.device.replica import claim_replica
     from fedcore.client.device.run import run_device, run_evaluator
-    from fedcore.client.device.slots import claim_slot
     from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from fedcore.storage.folder_lock import FolderLock
     from fedcore.storage.models.model_source import model_folder
@@ -157,9 +157,9 @@ def join(
     keep_going_without_output()
     if state is None:
         state = Path.home() / ".fedcore" / ("" if name == AUTO else name)
-    slot = claim_slot(state, device_class) if name == AUTO else None
-    if slot is not None:
-        name, state, lock = slot.name, slot.folder, slot.lock
+    replica = claim_replica(state, device_class) if name == AUTO else None
+    if replica is not None:
+        name, state, lock = replica.name, replica.folder, replica.lock
     else:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = FolderLock(state, role=role, remedy="--state")
