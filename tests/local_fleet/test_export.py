@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import fedcore.fleet.export as module
+import fedcore.local_fleet.export as module
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import initial_order
-from fedcore.fleet.export import ExportRequest
+from fedcore.local_fleet.export import ExportRequest
 from tests.tiny_run import MODEL
 
 GEOMETRY = geometry_from_config(MODEL)  # one layer of 2 heads and 16 channels

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import fedcore.fleet.run as module
+import fedcore.local_fleet.run as module
 from fedcore.core.config.tables import ClassConfig, Config, DataConfig, FleetConfig, ModelConfig, RunConfig
 from fedcore.core.errors import RunError
-from fedcore.fleet.run import FleetOptions, run_fleet
-from fedcore.fleet.watch import Crew
+from fedcore.local_fleet.run import FleetOptions, run_fleet
+from fedcore.local_fleet.watch import Crew
 from fedcore.server.run.run_folder import RunFolder
 
 OPTIONS = FleetOptions(reference=False)
@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolde
     monkeypatch.setattr(module, "Processes", FakeProcesses)
     monkeypatch.setattr(module, "watch", watch)
     monkeypatch.setattr(module, "listening_at", lambda path, child: f"{child.name}:1")
-    monkeypatch.setattr("fedcore.fleet.edges.listening_at", lambda path, child: f"{child.name}:1")
+    monkeypatch.setattr("fedcore.local_fleet.edges.listening_at", lambda path, child: f"{child.name}:1")
     yield folder
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
-from fedcore.protos.values import BaseShift, BlobRef, EnrolmentRequest, Work
+from fedcore.protos.values import BaseShift, BlobRef, EnrolmentRequest, WireAssignment
 
 
 def ref(name: str, size: int = 1) -> BlobRef:
@@ -45,7 +45,7 @@ TRAINING = TrainingSpec(
     keep_optimizer=False,
     codec="bf16",
 )
-WORK = Work(
+WORK = WireAssignment(
     round=6,
     arm=Arm(sparsity=0.5, rank=2),
     keep_set=ref("keep"),
@@ -69,7 +69,9 @@ WITHIN = dataclasses.replace(IN_RINGS, inside=ref("kept"))
     ("work", "kept", "keep_sets"),
     [(WORK, "keep", ["keep"]), (IN_RINGS, "outer", ["inner", "outer"]), (WITHIN, "kept", ["inner", "outer", "kept"])],
 )
-def test_the_keep_set_comes_from_the_innermost_blob_that_has_it(work: Work, kept: str, keep_sets: list[str]) -> None:
+def test_the_keep_set_comes_from_the_innermost_blob_that_has_it(
+    work: WireAssignment, kept: str, keep_sets: list[str]
+) -> None:
     assert work.kept.name == kept
     assert [blob.name for blob in work.keep_sets] == keep_sets
     assert [blob.name for blob in work.refs] == [*keep_sets, "head", "0-2", "2-4"]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import fedcore.fleet.run as fleet_run
+import fedcore.local_fleet.run as fleet_run
 from fedcore.core.config.tables import Config
-from fedcore.fleet.run import FleetOptions
-from fedcore.fleet.view import PlainView, View
+from fedcore.local_fleet.run import FleetOptions
+from fedcore.local_fleet.view import PlainView, View
 from fedcore.server.run.run_folder import RunFolder
 from tests.cli.conftest import Fedcore
-from tests.fleet.finished_run import Json, class_of, round_of, summary_of
+from tests.local_fleet.finished_run import Json, class_of, round_of, summary_of
 
 SUMMARY = summary_of([round_of(1)], {"agx": class_of()})
 

@@ -11,7 +11,7 @@ import fedcore.simulation.run as simulation_run
 from fedcore.server.run.run import Run
 from fedcore.simulation.setup import SimulationSetup
 from tests.cli.conftest import Fedcore
-from tests.fleet.finished_run import Json, class_of, round_of, summary_of
+from tests.local_fleet.finished_run import Json, class_of, round_of, summary_of
 
 SUMMARY = summary_of([round_of(1)], {"agx": class_of()})
 UNTRAINED = ("--set", "simulation.training=none")
