@@ -61,8 +61,8 @@ def write_model(folder: Path) -> Geometry:
     """Write a base model of a few hundred parameters; no device ever loads it."""
     folder.mkdir(parents=True)
     geometry = geometry_from_config(MODEL)
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     rng = np.random.default_rng(0)
     paths = {
         "q": "attention.self.query",
@@ -176,8 +176,8 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
     run = folder / "run"
     run.mkdir()
     config = run / "config.toml"
-    config.write_text(_config(folder / "model", devices, rounds))
-    parse_config(config.read_text())
+    config.write_text(_config(folder / "model", devices, rounds), encoding="utf-8")
+    parse_config(config.read_text(encoding="utf-8"))
     command = [
         sys.executable,
         "-m",
@@ -220,7 +220,7 @@ async def _all(
 async def _address(path: Path, process: "subprocess.Popen[bytes]") -> str:
     for _ in range(300):
         if path.is_file():
-            return str(json.loads(path.read_text())["address"])
+            return str(json.loads(path.read_text(encoding="utf-8"))["address"])
         if process.poll() is not None:
             break
         await asyncio.sleep(0.1)

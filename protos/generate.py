@@ -15,7 +15,7 @@ def generate(target: Path) -> None:
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     common = ["protoc", f"-I{ROOT}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}"]
-    services = [source for source in SOURCES if "\nservice " in (ROOT / source).read_text()]
+    services = [source for source in SOURCES if "\nservice " in (ROOT / source).read_text(encoding="utf-8")]
     if protoc.main([*common, *SOURCES]) or protoc.main([*common, f"--grpc_python_out={target}", *services]):
         raise SystemExit("protoc failed; see its message above")
 

@@ -28,4 +28,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Every link has its own connection, even where devices share a process: a broken link then affects no other.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.so_reuseport", 0),  # a port in use must be an error, not shared
+    # Straight to the target whatever http_proxy says: a proxy for the web knows nothing of a fleet's own machines.
+    ("grpc.enable_http_proxy", 0),
 )

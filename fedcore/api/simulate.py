@@ -77,9 +77,7 @@ def _same_threads() -> Iterator[None]:
 
 def _refuse_in_workers() -> None:
     """Refuse where a process that trains imports the very script that started it."""
-    if multiprocessing.parent_process() is not None and getattr(
-        multiprocessing.current_process(), "_inheriting", False
-    ):
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
         raise RunError(
             'put the call of fedcore.simulate under `if __name__ == "__main__":`: processes import the script'
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fedcore.core.errors import ConfigError
 from fedcore.storage.models.cache import cache_folder
 from fedcore.storage.process.free_port import check_free
 
@@ -57,7 +58,10 @@ def _packages(check: str, names: tuple[str, ...], remedy: str) -> Finding:
 
 
 def _cache() -> Finding:
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except ConfigError as error:
+        return Finding("cache", False, str(error))
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{folder}, {free / 2**30:.1f} GiB free"

@@ -61,7 +61,7 @@ def listening_at(path: Path, child: Child) -> str:
         if child.process.poll() is not None:
             raise RunError(f"{child.name}: {child.last_words()}")
         if path.is_file():
-            endpoint = json.loads(path.read_text())
+            endpoint = json.loads(path.read_text(encoding="utf-8"))
             if endpoint["pid"] == child.process.pid:  # else the file is that of an earlier process
                 return str(endpoint["address"])
         time.sleep(POLL_S)

@@ -26,7 +26,7 @@ class ExportRequest:
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where no round has closed yet, or nothing was trained."""
-    config = parse_config(folder.config.read_text())
+    config = parse_config(folder.config.read_text(encoding="utf-8"))
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
     keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])

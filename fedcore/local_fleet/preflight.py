@@ -1,6 +1,7 @@
 """Check everything about a local fleet that can be checked before its first process starts."""
 
 from fedcore.client.data.labels import with_labels
+from fedcore.client.device.model_check import check_model
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError, DataError
 from fedcore.local_fleet.client_extra import require_client
@@ -30,3 +31,16 @@ def checked(config: Config) -> Config:
         )
     check_fleet_fits(labelled, check_run(labelled, model))
     return labelled
+
+
+def try_model(config: Config) -> None:
+    """Load the base model's tokenizer and first layer as every device will; takes seconds, in another process.
+
+    `config` has passed `checked`. Raises ModelError with the remedy.
+    """
+    check_model(
+        model_folder(config.model.path),
+        labels=config.data.labels,
+        head=config.model.head,
+        dtype=config.model.dtype,
+    )

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedcore.local_fleet.complaints import ERROR
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 POLL_S = 0.1
-ERROR = "error: "  # how the command line begins its errors
+OUTPUT_BYTES = 1 << 18
+LOGGED = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}  # a log is UTF-8 in every locale
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class Child:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    begin: int = 0  # bytes of its log that an earlier process of the name wrote
 
     @property
     def failed(self) -> bool:
@@ -33,9 +36,15 @@ class Child:
         code = self.process.poll()
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+        lines = self.output().strip().splitlines() or ["no output"]
         errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
         return errors[-1] if errors else lines[-1]
+
+    def output(self) -> str:
+        """What it has written so far, the last OUTPUT_BYTES of it."""
+        with self.log.open("rb") as file:
+            file.seek(max(self.begin, self.log.stat().st_size - OUTPUT_BYTES))
+            return file.read().decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -50,8 +59,10 @@ class Processes:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
         # One thread per process: several processes share the cores, and oversubscription costs two to five times.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", PARENT_VARIABLE: str(os.getpid())}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", PARENT_VARIABLE: str(os.getpid()), **LOGGED}
+        environment.pop("PYTHONINSPECT", None)  # a prompt at the end of a process would be its end's success
         with log.open("ab") as output:
+            begin = output.tell()
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fedcore.cli.main", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -60,7 +71,7 @@ class Processes:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches only the parent, which stops the children in order
             )
-        child = Child(name, process, log)
+        child = Child(name, process, log, begin)
         self.children.append(child)
         return child
 

@@ -38,6 +38,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
     too few devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
     """
     _certificates(folder, config)
+    causes = ""
     with Processes(folder.logs) as processes:
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
@@ -46,12 +47,13 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
             children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
+            causes = crew.causes() if coordinator.failed else ""  # before all are told to stop, and say so
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
         onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
-        raise RunError(f"{coordinator.last_words()}; go on with: {onward}")
-    summary: Json = json.loads(folder.summary.read_text())
+        raise RunError(f"{coordinator.last_words()}{causes}; go on with: {onward}")
+    summary: Json = json.loads(folder.summary.read_text(encoding="utf-8"))
     return summary
 
 

@@ -60,8 +60,8 @@ class LiveView:
 
 @contextmanager
 def open_view(console: Console, plain: bool) -> Iterator[View]:
-    """Open a live view on a terminal, else a plain one; `plain` forces the plain one."""
-    if plain or not console.is_terminal:
+    """Open a live view on a terminal that can move its cursor, else a plain one; `plain` forces the plain one."""
+    if plain or not console.is_terminal or console.is_dumb_terminal:
         yield PlainView(console)
         return
     with Live(console=console, refresh_per_second=4, transient=False) as live:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import RunError
+from fedcore.local_fleet.complaints import ERROR, told_by
 from fedcore.local_fleet.event_tail import POLL_S, EventTail
 from fedcore.local_fleet.processes import Child
 from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
@@ -39,6 +40,14 @@ class Crew:
         """Return the members and edges that have failed, with their last messages."""
         children = (*self.members.items(), *self.edges.items())
         return {name: child.last_words() for name, child in children if child.failed}
+
+    def causes(self) -> str:
+        """What members and edges say is wrong, as the end of the coordinator's last words."""
+        logs = {
+            name: f"{ERROR}{child.last_words()}" if child.failed else child.output()
+            for name, child in (*self.members.items(), *self.edges.items())
+        }
+        return told_by(logs, known=self.coordinator.last_words())
 
     def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
         """Raise RunError where too few devices are left for the run to begin, or none for it to continue."""

@@ -8,12 +8,13 @@ import grpc
 
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.protos.convert import enrolment as wire
-from fedcore.protos.faults import error_of
 from fedcore.protos.service import EnrolmentStub
 from fedcore.protos.values import EnrolmentRequest
+from fedcore.protos.wire import CHANNEL_OPTIONS
 from fedcore.storage.pki.device_key import begin_enrolment, finish_enrolment, signing_request
 from fedcore.storage.pki.pem_files import certificate_pem
 from fedcore.storage.pki.token_text import JoinToken
+from fedcore.transport.reaching import fault_error
 
 ANSWER_S = 15.0  # for one try, including the connection
 FIRST_PAUSE_S = 0.5
@@ -64,7 +65,7 @@ async def _answered(
 
 async def _ask(target: str, ca: bytes, request: EnrolmentRequest) -> bytes:
     credentials = grpc.ssl_channel_credentials(root_certificates=ca)
-    async with grpc.aio.secure_channel(target, credentials) as channel:
+    async with grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS) as channel:
         try:
             return wire.response_from_pb(
                 await EnrolmentStub(channel).Enrol(wire.request_to_pb(request), timeout=ANSWER_S)
@@ -76,4 +77,4 @@ async def _ask(target: str, ca: bytes, request: EnrolmentRequest) -> bytes:
 def _fault(fault: grpc.aio.AioRpcError, target: str) -> FedcoreError:
     if fault.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TransportError(f"{target}: too many machines enrol at once")
-    return error_of(fault, target)
+    return fault_error(fault, target)

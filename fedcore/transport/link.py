@@ -11,13 +11,13 @@ from fedcore.core.errors import BlobCorrupt, ConfigError, TransportError
 from fedcore.protos.convert import blob as blob_wire
 from fedcore.protos.convert import device as device_wire
 from fedcore.protos.convert import stream as stream_wire
-from fedcore.protos.faults import error_of
 from fedcore.protos.service import FleetStub
 from fedcore.protos.tier_values import AnyDownward, AnyUpward
 from fedcore.protos.values import BlobRef, Newcomer, RunDescription, UploadHeader
 from fedcore.protos.wire import ACCEPT_KEY, CHANNEL_OPTIONS, CHUNK_BYTES
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import TlsMaterial
+from fedcore.transport.reaching import fault_error, unreached
 from fedcore.transport.throttle import Throttle
 
 T = TypeVar("T")
@@ -182,9 +182,9 @@ class Link:
         try:
             return await asyncio.wait_for(step, self.settings.silence_s)
         except TimeoutError:
-            raise TransportError(f"{target}: no answer for {self.settings.silence_s:g} s") from None
+            raise unreached(f"{target}: no answer for {self.settings.silence_s:g} s", target) from None
         except grpc.aio.AioRpcError as fault:
-            raise error_of(fault, target) from None
+            raise fault_error(fault, target) from None
         except asyncio.CancelledError:
             if _asked_to_stop():
                 raise
@@ -244,7 +244,7 @@ class Stream:
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as fault:
-            raise error_of(fault, self._target) from None
+            raise fault_error(fault, self._target) from None
         except asyncio.CancelledError:
             if _asked_to_stop():
                 raise

@@ -18,6 +18,7 @@ from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
 from fedcore.core.config.address import check_address
 from fedcore.core.contract.profile import check_name
+from fedcore.storage.places import home_folder
 
 WILDCARDS = ("0.0.0.0", "::", "[::]", "*")
 
@@ -91,7 +92,7 @@ def edge(
         listen=listen,
         advertise="" if advertise is None and everywhere else advertise,
         tls=tls,
-        state=state or Path.home() / ".fedcore" / name,
+        state=state or home_folder("give --state DIR") / ".fedcore" / name,
         reconnect_s=reconnect_s,
         metrics=metrics,
         say=lambda message: typer.echo(f"{name}: {message}"),

@@ -9,6 +9,7 @@ from fedcore.cli.console.settings import CertsOption, InsecureOption, ReconnectO
 from fedcore.core.config.address import check_address
 from fedcore.core.contract.profile import check_name
 from fedcore.core.errors import ConfigError
+from fedcore.storage.places import home_folder
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="APP", help="Folder of a Flower app, with its pyproject.toml.")]
 
@@ -114,7 +115,7 @@ def join(
     options = AppDeviceOptions(
         targets=targets,
         name=name,
-        state=state or Path.home() / ".fedcore" / name,
+        state=state or home_folder("give --state DIR") / ".fedcore" / name,
         tls=tls,
         say=lambda message: typer.echo(f"{name}: {message}"),
         device_class=device_class,

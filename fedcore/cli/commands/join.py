@@ -10,6 +10,7 @@ from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
 from fedcore.core.contract.profile import check_name, check_network
 from fedcore.core.errors import ConfigError
+from fedcore.storage.places import home_folder
 
 RUN = "The run"
 DATA = "Private data"
@@ -156,7 +157,7 @@ def join(
 
     keep_going_without_output()
     if state is None:
-        state = Path.home() / ".fedcore" / ("" if name == AUTO else name)
+        state = home_folder("give --state DIR") / ".fedcore" / ("" if name == AUTO else name)
     replica = claim_replica(state, device_class) if name == AUTO else None
     if replica is not None:
         name, state, lock = replica.name, replica.folder, replica.lock

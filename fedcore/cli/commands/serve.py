@@ -26,6 +26,7 @@ from fedcore.cli.console.settings import (
     serving_metrics,
     tls_material,
 )
+from fedcore.cli.console.standard_streams import echo_json
 from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.core.config.address import check_address
 from fedcore.core.errors import ConfigError, RunError
@@ -141,7 +142,7 @@ def serve(
         material += plugin_words(plugin)
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        echo_json(folder.summary.read_text(encoding="utf-8"))
     else:
         print_report(console, summary)
 

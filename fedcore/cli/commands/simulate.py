@@ -18,6 +18,7 @@ from fedcore.cli.console.settings import (
     read_config,
     say_overruled,
 )
+from fedcore.cli.console.standard_streams import echo_json
 
 if TYPE_CHECKING:
     from fedcore.server.run.run import Run
@@ -68,7 +69,7 @@ def simulate(
         typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        echo_json(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     say(f"summary: {folder.summary}")

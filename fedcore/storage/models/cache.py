@@ -6,11 +6,21 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from fedcore.storage.places import home_folder, local_path
+
 
 def cache_folder() -> Path:
-    """Return the cache folder: `FEDCORE_CACHE`, or ~/.cache/fedcore. It may not exist yet."""
-    configured = os.environ.get("FEDCORE_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "fedcore"
+    """Return the cache folder: `FEDCORE_CACHE`, or ~/.cache/fedcore. It may not exist yet.
+
+    Raises ConfigError where neither is known.
+    """
+    instead = "set FEDCORE_CACHE to a folder for fetched models and data"
+    chosen = os.environ.get("FEDCORE_CACHE")
+    if not chosen:
+        return home_folder(instead) / ".cache" / "fedcore"
+    if chosen.split("/")[0] == "~":
+        home_folder(instead)
+    return local_path(chosen)
 
 
 def build_entry(target: Path, build: Callable[[Path], None]) -> Path:

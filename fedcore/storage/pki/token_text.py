@@ -63,7 +63,7 @@ def read_token(text: str) -> JoinToken:
 def read_token_file(path: Path) -> JoinToken:
     """Read a token from a file of one line; raises CertificateError naming the file."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
         raise CertificateError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from None
     try:

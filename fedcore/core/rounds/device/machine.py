@@ -93,12 +93,12 @@ def _assignment_pushed(state: DeviceState, event: AssignmentPushed) -> Step:
     state = replace(state, pushed_by=event.parent, deadline_at_s=deadline_at_s)
     assignment, job = AssignmentId(key=event.key, round=event.round), state.job
     if job is None:
-        state, begun = _begin(state, assignment)
+        state, orders = _begin(state, assignment)
     elif job.stage is not Stage.STOPPING and job.answers == assignment:
-        state, begun = replace(state, job=replace(job, pushed_again=True, repushed=True)), ()
+        state, orders = replace(state, job=replace(job, pushed_again=True, repushed=True)), ()
     else:
-        state, begun = _stop_job(replace(state, next_assignment=assignment))
-    return state, (*begun, *_wake(state))
+        state, orders = _stop_job(replace(state, next_assignment=assignment))
+    return state, (*orders, *_wake(state))
 
 
 def _begin(state: DeviceState, assignment: AssignmentId) -> Step:
@@ -124,8 +124,8 @@ def _stop_job(state: DeviceState, reason: str = "") -> Step:
         return state, ()
     what = "work on it stops" if job.stage is Stage.WORKING else "it is not sent"
     text = f"round {job.answers.round} {reason}: its update can no longer count, so {what}"
-    said = (Say(text=text),) if reason else ()
-    return replace(state, job=replace(job, stage=Stage.STOPPING)), (*said, StopJob(key=job.answers.key))
+    words = (Say(text=text),) if reason else ()
+    return replace(state, job=replace(job, stage=Stage.STOPPING)), (*words, StopJob(key=job.answers.key))
 
 
 def _job_ended(state: DeviceState, event: Ending) -> Step:
@@ -151,9 +151,9 @@ def _go_on(state: DeviceState, job: Job, event: Ending) -> Step:
             failure = ReportFailure(round=assignment.round, message=event.message)
             return idle, (Say(text=f"round {assignment.round} failed: {event.message}"), failure)
         case TransferBroke():
-            said = Say(text=f"round {assignment.round}: {event.message}; {_KEPT}")
+            words = Say(text=f"round {assignment.round}: {event.message}; {_KEPT}")
             idle, again = _begin(idle, assignment) if job.pushed_again else (idle, ())
-            return idle, (said, *again)
+            return idle, (words, *again)
         case DeliveryRefused():
             return idle, (Say(text=event.message),)
         case SpoolDamaged():
@@ -167,20 +167,20 @@ def _go_on(state: DeviceState, job: Job, event: Ending) -> Step:
 
 def _verdict_arrived(state: DeviceState, event: VerdictArrived) -> Step:
     number = event.round
-    trained = state.uncommitted_round == number
-    spooled = state.spool is not None and state.spool.round == number
-    if trained:
+    in_memory = state.uncommitted_round == number
+    on_disk = state.spool is not None and state.spool.round == number
+    if in_memory:
         state = replace(state, uncommitted_round=None)  # committed or rolled back: a second verdict finds nothing
     if event.accepted:
-        if trained:
+        if in_memory:
             return state, (Commit(round=number),)
-        return state, (CommitSpooled(round=number),) if spooled else ()
+        return state, (CommitSpooled(round=number),) if on_disk else ()
     out: list[Command] = [Say(text=f"round {number}: update {event.reason}")]
-    if trained:
+    if in_memory:
         out.append(RollBack(round=number))
-    if spooled:
-        state, cleared = _clear_spool(state)
-        out += cleared
+    if on_disk:
+        state, orders = _clear_spool(state)
+        out += orders
     return state, tuple(out)
 
 
@@ -191,8 +191,8 @@ def _round_closed(state: DeviceState, event: RoundClosed) -> Step:
     if state.job is not None and state.job.answers.round <= event.round:
         state, out = _stop_job(state, "has closed")
     if state.spool is not None and state.spool.round <= event.round:
-        state, cleared = _clear_spool(state)
-        out += cleared
+        state, orders = _clear_spool(state)
+        out += orders
     return state, out
 
 
