@@ -11,6 +11,8 @@ import fedcore.local_fleet.export as module
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import initial_order
 from fedcore.local_fleet.export import ExportRequest
 from tests.tiny_run import MODEL
 
@@ -56,3 +58,11 @@ def test_a_sparsity_is_below_1(sparsity: float | None) -> None:
 def test_a_strategy_without_an_order_exports_by_class_only() -> None:
     with pytest.raises(RunError, match="strategy fake keeps no removal order; export by --class"):
         keep_set(ExportRequest(device_class=None, sparsity=0.5, out=OUT))
+
+
+def test_a_sparsity_prunes_by_the_fleet_s_order() -> None:
+    state = {"order": {"fleet": initial_order(GEOMETRY, None)}}
+    dense = keep_set(ExportRequest(device_class=None, sparsity=0.0, out=OUT), state)
+    half = keep_set(ExportRequest(device_class=None, sparsity=0.5, out=OUT), state)
+    assert dense == FULL
+    assert half.is_subset_of(FULL) and half.counts == keep_counts(GEOMETRY, 0.5)

@@ -92,7 +92,7 @@ def test_a_run_that_has_begun_goes_on_with_the_rest(cast: Cast, tmp_path: Path) 
     assert [note.split(":")[0] for note in shown.last.notes] == ["b ended", "evaluator ended"]
 
 
-def test_nobody_left_ends_a_run_that_has_begun(cast: Cast, tmp_path: Path) -> None:
+def test_a_run_that_has_begun_ends_without_devices(cast: Cast, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write(folder, {"event": "started"}, CHOICE)
     with pytest.raises(RunError, match="2 of 2 devices have ended, and the run needs 1 to go on; the last one, b: "):

@@ -64,7 +64,7 @@ def test_expired_and_premature_are_told_apart(tmp_path: Path) -> None:
         load_material(tmp_path, "agx", now=NOW - datetime.timedelta(days=1))
 
 
-def test_the_authority_is_nobody(folder: Path) -> None:
+def test_the_authority_has_no_identity(folder: Path) -> None:
     with pytest.raises(CertificateError, match="names 'fedcore authority'"):
         read_identity((folder / "ca.pem").read_bytes())
 

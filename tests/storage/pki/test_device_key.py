@@ -69,7 +69,7 @@ def test_the_key_is_nowhere_but_here(authority: Path, mine: Path) -> None:
         assert key not in path.read_bytes() and secret not in path.read_bytes()
 
 
-def test_who_broke_off_goes_on_with_the_same_key(authority: Path, mine: Path) -> None:
+def test_an_interrupted_machine_continues_with_the_same_key(authority: Path, mine: Path) -> None:
     token = token_for(authority)
     first = begin_enrolment(mine, "cam-1", token)
     assert names(mine) == ["cam-1.key.new"] and not is_enrolled(mine, "cam-1")
@@ -81,7 +81,7 @@ def test_who_broke_off_goes_on_with_the_same_key(authority: Path, mine: Path) ->
     assert is_enrolled(mine, "cam-1")
 
 
-def test_who_died_between_two_files_goes_on(authority: Path, mine: Path) -> None:
+def test_a_machine_that_died_between_two_files_continues(authority: Path, mine: Path) -> None:
     token = token_for(authority)
     enrol(authority, mine, token_for(authority))
     key = begin_enrolment(mine, "cam-1", token, replace=True)
@@ -159,7 +159,7 @@ def test_a_pair_that_issue_made_counts_as_enrolled(authority: Path) -> None:
 
 
 def test_replicas_that_share_a_folder_share_a_key_and_a_token(authority: Path, mine: Path) -> None:
-    """All containers of a class may hold one token: whoever comes second brings the same certificate."""
+    """All containers of a class may hold one token: the second one gets the same certificate."""
     token = token_for(authority, Identity(kind="class", name="agx"))
     keys: list[ec.EllipticCurvePrivateKey] = []
     ready = threading.Barrier(6)
