@@ -15,7 +15,7 @@ from fedcore.core.seeds import generator
 from fedcore.nn.training.batches import encode_for
 from fedcore.server.aggregate.assemble import untrained_adapter
 from fedcore.server.run.preflight import check_run
-from fedcore.simulation.fleet.rows import deal_rows
+from fedcore.simulation.fleet.rows import assign_rows
 from fedcore.storage.models.fetch import resolve
 from fedcore.storage.models.model_source import model_folder
 
@@ -61,7 +61,7 @@ def _language(case: Case, folder: Path) -> dict[str, NDArray[np.generic]]:
     model, labels = Path(case.model), config.data.labels
     targets = label_ids(training, labels)
     encoded = encode_for(model, training.texts, targets.tolist(), language.MAX_LENGTH)
-    dealt = np.stack(deal_rows(config, training.labels, case.clients))  # (clients, rows)
+    dealt = np.stack(assign_rows(config, training.labels, case.clients))  # (clients, rows)
     ids = np.full((*dealt.shape, max(encoded.lengths)), encoded.pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
     for place, row in np.ndenumerate(dealt):

@@ -81,7 +81,7 @@ class LoraLearner:
                 adapted: Any = base.get_submodule(f"encoder.layer.{layer}.{path}")
                 found[f"layers.{layer}.{name}.A"] = adapted.lora_A["default"].weight
                 found[f"layers.{layer}.{name}.B"] = adapted.lora_B["default"].weight
-        return found | {f"head.{name}": each for name, each in head.named_parameters()}
+        return found | {f"head.{name}": parameter for name, parameter in head.named_parameters()}
 
     def rows(self, client: int) -> Batch:
         """A client's (ids, mask, labels)."""
@@ -90,6 +90,6 @@ class LoraLearner:
     def tensors(self) -> Arrays:
         """Factors, with the scale in B, and head."""
         return {
-            name: each.detach().numpy() * np.float32(SCALE if name.endswith(".B") else 1.0)
-            for name, each in self.trainable().items()
+            name: parameter.detach().numpy() * np.float32(SCALE if name.endswith(".B") else 1.0)
+            for name, parameter in self.trainable().items()
         }

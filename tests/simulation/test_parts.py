@@ -1,4 +1,4 @@
-"""Whole simulations of the methods that freeze a part of the adapter: what moves, what travels, either way to train."""
+"""Whole simulations of methods that freeze a part of the adapter: trained values, traffic, both ways to train."""
 
 from pathlib import Path
 

@@ -50,17 +50,17 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        scene, run = _new(config, set_, run_dir)
+        setup, run = _new(config, set_, run_dir)
     else:
         check_resume_alone(config, set_)
-        scene, run = _earlier(resume)
+        setup, run = _earlier(resume)
     folder = run.folder
     say(f"run folder: {folder.root}")
-    say(f"{len(scene.fleet.devices)} virtual devices, training {scene.config.simulation.training}")
-    lines = RoundLines(say=say, total_rounds=scene.config.run.rounds, now_s=time.monotonic)
+    say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
+    lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = simulate_run(scene, run, [lines])
+        summary = simulate_run(setup, run, [lines])
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
         raise typer.Exit(1) from None
@@ -74,20 +74,20 @@ def simulate(
 def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     settings = read_config(config, set_)
-    scene = set_scene(settings)
+    setup = read_setup(settings)
     say_overruled(settings)
-    folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
-    return scene, Run.create(folder, scene.config, scene.model)
+    folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
+    return setup, Run.create(folder, setup.config, setup.model)
 
 
 def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     folder = RunFolder.existing(root)
-    scene = set_scene(read_config(folder.config, None))
-    return scene, Run.resume(folder, scene.model)
+    setup = read_setup(read_config(folder.config, None))
+    return setup, Run.resume(folder, setup.model)
