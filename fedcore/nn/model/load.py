@@ -120,11 +120,11 @@ def _words(cause: Exception) -> str:
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     """Refuse what transformers only reports: weights that were missing, misshapen, or of layers left out."""
     missing = sorted(name for name in report["missing_keys"] if not name.endswith(_BUFFERS))
-    shapes = sorted(str(each) for each in report["mismatched_keys"])
+    shapes = sorted(str(mismatch) for mismatch in report["mismatched_keys"])
     surplus = sorted(
         name
         for name in report["unexpected_keys"]
-        if any(part in f".{name}" for part in (f".{each}" for each in _LAYERS)) and not name.endswith(_BUFFERS)
+        if any(part in f".{name}" for part in (f".{layer}" for layer in _LAYERS)) and not name.endswith(_BUFFERS)
     )
     for what, names in (("has no", missing), ("has other shapes for", shapes), ("has more than the config:", surplus)):
         if names:

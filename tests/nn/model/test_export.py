@@ -125,7 +125,7 @@ def test_the_tokenizer_comes_along(strangers, name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_pruned_export_is_smaller_than_its_base(strangers, name: str) -> None:
     root = strangers[0]
-    pruned, base = ((root / each / "model.safetensors").stat().st_size for each in (name, f"base/{name}"))
+    pruned, base = ((root / folder / "model.safetensors").stat().st_size for folder in (name, f"base/{name}"))
     assert pruned < base
 
 
@@ -160,7 +160,7 @@ def test_a_llama_type_is_a_plain_config(strangers, name: str, cls: str, heads: i
 def test_every_weight_is_saved_in_float32(strangers) -> None:
     for name in ("bert-bf16", "llama-bf16"):
         tensors = load_file(strangers[0] / name / "model.safetensors")
-        assert {each.dtype for each in tensors.values()} == {torch.float32}
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
         assert json.loads((strangers[0] / name / "config.json").read_text())["dtype"] == "float32"
 
 
@@ -214,7 +214,7 @@ def test_an_export_replaces_an_older_one_whole(tmp_path: Path) -> None:
     (tmp_path / "out" / "stale.txt").write_text("old")
     export_classifier(classifier, tmp_path / "out", base)
     assert not (tmp_path / "out" / "stale.txt").exists()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["base", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "out"]
 
 
 def test_a_failed_export_leaves_the_older_one(tmp_path: Path) -> None:
@@ -240,7 +240,8 @@ def test_layers_may_keep_different_widths() -> None:
     config = FedcoreBertConfig(backbone=backbone, kept_heads=[1, 3], ffn_sizes=[5, 48], num_labels=3)
     model = FedcoreBertForSequenceClassification(config).eval()
     widths = [
-        (each.attention.self.query.out_features, each.output.dense.in_features) for each in model.backbone.encoder.layer
+        (layer.attention.self.query.out_features, layer.output.dense.in_features)
+        for layer in model.backbone.encoder.layer
     ]
     assert widths == [(8, 5), (24, 48)]
     assert model(**tiny_batch(), return_dict=False)[0].shape == (3, 3)
