@@ -16,9 +16,8 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.load import load_classifier, load_tokenizer
 from fedcore.nn.model.lora import attach, load_adapter, merge, read_adapter
-from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
 from fedcore.nn.model.surgery import shrink
-from tests.tiny_models import KINDS, random_keep_set, tiny_batch, tiny_model
+from tests.tiny_models import random_keep_set, tiny_batch, tiny_model
 
 LABELS = ("neg", "pos")
 TEXTS = ["a great film", "the plot was not good and the actor dull"]
@@ -233,17 +232,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match=r"cannot write the export to .*free space or choose another folder"):
         export_classifier(load_classifier(base, labels=LABELS), tmp_path / "file" / "out", base)
-
-
-def test_layers_may_keep_different_widths() -> None:
-    backbone = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64} | KINDS["bert"]
-    config = FedcoreBertConfig(backbone=backbone, kept_heads=[1, 3], ffn_sizes=[5, 48], num_labels=3)
-    model = FedcoreBertForSequenceClassification(config).eval()
-    widths = [
-        (layer.attention.self.query.out_features, layer.output.dense.in_features)
-        for layer in model.backbone.encoder.layer
-    ]
-    assert widths == [(8, 5), (24, 48)]
-    assert model(**tiny_batch(), return_dict=False)[0].shape == (3, 3)
-    with pytest.raises(ValueError, match="shorter"):
-        FedcoreBertForSequenceClassification(FedcoreBertConfig(backbone=backbone, kept_heads=[1]))
