@@ -142,14 +142,14 @@ class Coordinator:
         turned: Turned = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
         number, names = self.machine.round, tuple(sorted(turned.works))
         self.watch.timed("planned", self.feed, Planned(round=number, cohort=names, now_s=self.now_s))
-        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": each, "round": number} for each in names])
+        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": name, "round": number} for name in names])
         if self.engine.open is None:
             raise RuntimeError("the turn opened no round")
         asked = self.engine.open.assignments[names[0]]
         stack = UpdateStack(
             round=number,
             devices=names,
-            weights=tuple(turned.works[each].weight for each in names),
+            weights=tuple(turned.works[name].weight for name in names),
             rank=asked.arm.rank,
             keep_set=asked.keep_set,
             tensors=tensors,
@@ -161,7 +161,7 @@ class Coordinator:
             raise RuntimeError(f"{len(refused)} updates were refused, the first for: {refused[0]}")
         orders = self.watch.timed("arrivals", self._arrive, names, number)
         self.watch.timed(
-            "log", self.engine.log.events, "accepted", [{"device": each, "round": number} for each in names]
+            "log", self.engine.log.events, "accepted", [{"device": name, "round": number} for name in names]
         )
         self.watch.end_round()
         return _turn(orders)
@@ -195,7 +195,7 @@ def measure_rounds(rounds: int) -> list[Row]:
             turn = coordinator.round(turn, reports, tensors)
         coordinator.engine.log.close()
         coordinator.engine.ledger.close()
-    parts = {part: [each / COHORT * MICRO for each in seconds] for part, seconds in watch.rounds.items()}
+    parts = {part: [spent / COHORT * MICRO for spent in seconds] for part, seconds in watch.rounds.items()}
     together = ("turn", "planned", "arrivals", "verify + fold", "log")
     total = [np.sum(figures, axis=0) for figures in zip(*(parts[part] for part in together), strict=True)]
     rest = [

@@ -184,7 +184,7 @@ def _strategy(config: Config, folder: Path, labels: tuple[str, ...]) -> Strategy
 
 
 def _devices(config: Config, source: ModelSource) -> Iterator[_Device]:
-    names = [(each, f"{each.name}-{index}") for each in config.classes for index in range(1, each.count + 1)]
+    names = [(kind, f"{kind.name}-{index}") for kind in config.classes for index in range(1, kind.count + 1)]
     for index, (kind, name) in enumerate(names, start=1):
         rows = device_rows(_data(config, (index, len(names))))
         profile = DeviceProfile(

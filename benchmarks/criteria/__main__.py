@@ -79,9 +79,9 @@ def agreement_rows(found: Sequence[Agreement]) -> list[dict[str, Any]]:
     return [
         {
             "criterion": f"LoRA gradients against |w g|, rank {rank}",
-            "agreement": [dataclasses.asdict(each) for each in found if each.rank == rank],
+            "agreement": [dataclasses.asdict(agreement) for agreement in found if agreement.rank == rank],
         }
-        for rank in sorted({each.rank for each in found})
+        for rank in sorted({agreement.rank for agreement in found})
     ]
 
 
@@ -96,7 +96,7 @@ def _columns(plan: Plan) -> list[str]:
 def _mean(points: Sequence[Point], case: str, sparsity: float, steps: int) -> float:
     chosen = (case, sparsity, steps)
     return float(
-        np.mean([each.accuracy for each in points if (each.case, each.sparsity, each.recovery_steps) == chosen])
+        np.mean([point.accuracy for point in points if (point.case, point.sparsity, point.recovery_steps) == chosen])
     )
 
 

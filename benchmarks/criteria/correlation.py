@@ -62,7 +62,7 @@ def agreements(stage: Stage, plan: Checkpoints, seed: int, say: Say) -> Iterator
 
 def spearman(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Return the rank correlation of two vectors without ties (ties rank by index)."""
-    ranks = [np.argsort(np.argsort(each, kind="stable"), kind="stable") for each in (one, other)]
+    ranks = [np.argsort(np.argsort(vector, kind="stable"), kind="stable") for vector in (one, other)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 

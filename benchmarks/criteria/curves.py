@@ -104,8 +104,8 @@ def observed(scorer: Scorer, classifier: Classifier, batch: Batch) -> None:
 def mean_scores(measured: Sequence[GroupScores]) -> GroupScores:
     """Return the plain mean of scores over the same groups."""
     return GroupScores(
-        heads=tuple(np.mean(rows, axis=0) for rows in zip(*(each.heads for each in measured), strict=True)),
-        channels=tuple(np.mean(rows, axis=0) for rows in zip(*(each.channels for each in measured), strict=True)),
+        heads=tuple(np.mean(rows, axis=0) for rows in zip(*(scores.heads for scores in measured), strict=True)),
+        channels=tuple(np.mean(rows, axis=0) for rows in zip(*(scores.channels for scores in measured), strict=True)),
     )
 
 

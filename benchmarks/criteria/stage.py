@@ -88,7 +88,7 @@ def fork(classifier: Classifier) -> Classifier:
     """
     changed = (".lora_", "head.", "score.", ".bias")
     named = [*classifier.model.named_parameters(), *classifier.model.named_buffers()]
-    shared = {id(each): each for name, each in named if not any(mark in f".{name}" for mark in changed)}
+    shared = {id(tensor): tensor for name, tensor in named if not any(mark in f".{name}" for mark in changed)}
     return copy.deepcopy(classifier, shared)
 
 

@@ -92,34 +92,39 @@ class Game:
         rosters = [self.fleet.roster(self.seed, t) for t in (1, ROUNDS)]
         for t in range(1, ROUNDS + 1):
             roster = rosters[0 < self.fleet.drift_round <= t]
-            for each, figure in zip(played, self._round(roster, t), strict=True):
-                each.append(figure)
+            for series, figure in zip(played, self._round(roster, t), strict=True):
+                series.append(figure)
         return played
 
     def _round(self, roster: Sequence[DeviceProfile], t: int) -> tuple[float, float, float]:
         cohort = sample_cohort(roster, COHORT, generator(self.seed, "cohort", t))
-        ahead = {each.device_class: schedule_of(self.config, each.device_class).cuts_ahead(t) for each in cohort}
+        ahead = {
+            profile.device_class: schedule_of(self.config, profile.device_class).cuts_ahead(t) for profile in cohort
+        }
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost)
-        offers = [chooser.offer(self.state, each, t) for each in cohort]
+        offers = [chooser.offer(self.state, profile, t) for profile in cohort]
         budget_s, offered = None, tuple(offers)
         if self.pacer:
-            weights = [each.num_examples for each in cohort]
+            weights = [profile.num_examples for profile in cohort]
             paced = self.pacer.pace(self.state["pace"], chooser, offers, weights, ahead)
             budget_s, offered = paced.budget_s, paced.offers
-        choices = [chooser.choose(self.state, each) for each in offered]
+        choices = [chooser.choose(self.state, offer) for offer in offered]
         reach = math.exp(-self.progress / PROGRESS_SCALE)
-        table = [self._arms(each.profile, [(each.counts, each.arm.rank)], [each.arm.steps], ahead) for each in choices]
-        regrets = [self._regret(place, chooser, each, table, ahead, reach) for place, each in enumerate(offers)]
+        table = [
+            self._arms(choice.profile, [(choice.counts, choice.arm.rank)], [choice.arm.steps], ahead)
+            for choice in choices
+        ]
+        regrets = [self._regret(place, chooser, offer, table, ahead, reach) for place, offer in enumerate(offers)]
         opened = {
-            each.profile.name: {"counts": list(each.counts), "bandit_key": each.bandit_key}
-            | self.clerk.opened(each, ahead[each.profile.device_class])
-            for each in choices
+            choice.profile.name: {"counts": list(choice.counts), "bandit_key": choice.bandit_key}
+            | self.clerk.opened(choice, ahead[choice.profile.device_class])
+            for choice in choices
         }
-        outcomes = [self._outcome(*each, reach, opened) for each in zip(choices, table, strict=True)]
+        outcomes = [self._outcome(*pair, reach, opened) for pair in zip(choices, table, strict=True)]
         self._learn(opened, outcomes, budget_s)
-        gained = STEPS_SCALE * float(np.mean([each.gain[0] for each in table]))
+        gained = STEPS_SCALE * float(np.mean([worths.gain[0] for worths in table]))
         self.progress += gained * reach
-        return float(np.mean(regrets)), max(float(each.seconds[0]) for each in table), gained
+        return float(np.mean(regrets)), max(float(worths.seconds[0]) for worths in table), gained
 
     def _learn(self, opened: Json, outcomes: Sequence[Outcome], budget_s: float | None) -> None:
         targets, weights = dict.fromkeys(opened, self.fleet.target), self.config.strategy.reward_weights
@@ -176,7 +181,7 @@ class Game:
         space = replace(offer.space, steps=NO_STEPS)
         sizes = [(chooser.counts(offer, arm.sparsity), arm.rank) for arm in grid(space)]
         mine = joined([table[place], self._arms(offer.profile, sizes, offer.space.steps, ahead)])
-        others = joined([each for other, each in enumerate(table) if other != place])
+        others = joined([worths for other, worths in enumerate(table) if other != place])
         rewards = expected_rewards(mine, others, reach=reach, weights=self.config.strategy.reward_weights)
         return float(rewards.max() - rewards[0])
 

@@ -56,7 +56,7 @@ class UnitCosts:
 
     def seating_s(self, devices: float) -> float:
         """Seconds of the round machine until so many have joined, the first among nobody and the last among all."""
-        sizes = np.unique([0.0, *(each.registered for each in self.roster if each.registered < devices), devices])
+        sizes = np.unique([0.0, *(fleet.registered for fleet in self.roster if fleet.registered < devices), devices])
         return float(np.trapezoid([self.joined_s(size) for size in sizes], sizes))
 
     def turn_s(self, registered: float, cohort: float) -> float:
@@ -68,8 +68,8 @@ class UnitCosts:
 
     def _between(self, name: str, registered: float) -> float:
         """Interpolate between measured fleets; beyond them cost is taken to grow in proportion."""
-        sizes = [each.registered for each in self.roster]
-        values = [float(getattr(each, name)) for each in self.roster]
+        sizes = [fleet.registered for fleet in self.roster]
+        values = [float(getattr(fleet, name)) for fleet in self.roster]
         if registered > sizes[-1]:
             return values[-1] * registered / sizes[-1]
         return float(np.interp(registered, sizes, values))
@@ -109,7 +109,7 @@ def _roster(row: Row) -> RosterCosts:
         cohort=row["cohort"],
         alive_s=row["alive_s"],
         joined_s=row["joined_s"],
-        turn_s=sum(row[each] for each in steps),
+        turn_s=sum(row[step] for step in steps),
     )
 
 

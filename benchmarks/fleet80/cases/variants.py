@@ -155,4 +155,4 @@ _ALL = (
     _spine("length-order-device", "domain", "data.partition=length", "data.alpha=0.3", "strategy.order=device"),
 )
 
-VARIANTS = {each.name: each for each in _ALL}
+VARIANTS = {variant.name: variant for variant in _ALL}

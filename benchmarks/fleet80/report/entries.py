@@ -65,13 +65,13 @@ def entries(plan: Plan) -> tuple[list[Entry], int]:
 
 def delivered(final: Mapping[str, Any], key: str) -> float:
     """Return a figure of the final models, weighted by the share of the fleet each is for."""
-    return float(sum(each["share"] * each[key] for each in final.values()))
+    return float(sum(model["share"] * model[key] for model in final.values()))
 
 
 def _delivered_scores(final: Mapping[str, Any]) -> Scores:
     rows = next(iter(final.values()))["rows"]
     scores: Scores = np.zeros(rows)
-    for each in final.values():
-        if each["share"]:
-            scores = scores + each["share"] * unpacked(each["right"], rows)
+    for model in final.values():
+        if model["share"]:
+            scores = scores + model["share"] * unpacked(model["right"], rows)
     return scores
