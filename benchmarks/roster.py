@@ -40,7 +40,7 @@ from fedcore.server.run.records import outcome_record, round_record
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.turn_record import TurnRecord
-from fedcore.strategies.policy.sampler import sample_cohort
+from fedcore.strategies.policy.cohort import sample_cohort
 from fedcore.strategies.table import make_strategy
 
 FLEETS = (1_000, 10_000, 100_000, 1_000_000)

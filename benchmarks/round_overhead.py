@@ -30,7 +30,7 @@ from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.tier_values import AnyDownward
-from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, WireAssignment
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import read_events
 from fedcore.storage.blobs.store import BlobStore
@@ -127,7 +127,7 @@ class IdleDevice:
         pass
 
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
-        if not isinstance(message, Work):
+        if not isinstance(message, WireAssignment):
             return
         refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
@@ -154,15 +154,15 @@ class IdleDevice:
             UpdateSubmission(round=message.round, update=ref, scores=None, keep_set=message.keep_set.id, report=report)
         )
 
-    def _zeros(self, work: Work) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _zeros(self, assignment: WireAssignment) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         spec = AdapterSpec(
             geometry=self.geometry,
-            rank=work.arm.rank,
+            rank=assignment.arm.rank,
             targets=self.geometry.modules,
             head=(("head.bias", (len(LABELS),)), ("head.weight", (len(LABELS), self.geometry.hidden))),
         )
         shapes = spec.shapes(keep_set=KeepSet.full(self.geometry))
-        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{work.round}".encode()) % 1000)
+        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{assignment.round}".encode()) % 1000)
         return {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()}
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fedcore.core.contract.outcome import DeviceReport
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, Work
+from fedcore.protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, WireAssignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,12 @@ class TierSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundShare:
-    """Work of one round for devices below an edge; the blobs in `works` carry no bytes, those in `blobs` do."""
+    """Assignments of a round for devices below an edge; blobs in `assignments` carry no bytes, those in `blobs` do."""
 
     round: int
     deadline_s: float
     spec: TierSpec
-    works: tuple[tuple[str, Work], ...]  # (device, its work)
+    assignments: tuple[tuple[str, WireAssignment], ...]  # (device, its assignment)
     blobs: tuple[BlobRef, ...] = ()
 
 

@@ -277,7 +277,7 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class WireAssignment:
     """An assignment as it travels: decisions, and blobs by name."""
 
     round: int
@@ -308,7 +308,7 @@ class Work:
 
     @property
     def refs(self) -> tuple[BlobRef, ...]:
-        """Every blob that whoever carries it out needs, but the base shift's."""
+        """Every blob that the device needs, but the base shift's."""
         return (*self.keep_sets, self.head, *self.rank_blocks)
 
     @property
@@ -316,8 +316,8 @@ class Work:
         """The blobs of what is kept, and of the rings around it."""
         return (*(self.rings or (self.keep_set,)), *(() if self.inside is None else (self.inside,)))
 
-    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "Work":
-        """Return this work with `change` done to every reference but the base shift's."""
+    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "WireAssignment":
+        """Return this assignment with `change` done to every reference but the base shift's."""
         return replace(
             self,
             keep_set=change(self.keep_set),
@@ -373,4 +373,4 @@ class Goodbye:
 
 
 Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult | AppReply
-Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat
+Downward = Welcome | WireAssignment | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat

@@ -1,4 +1,4 @@
-"""What somebody set that the named strategy reads otherwise: no mistake, but no secret either."""
+"""Settings that the named strategy reads otherwise than they were given: no mistake, but no secret either."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,19 +16,19 @@ def overruled(config: Config) -> list[str]:
     resolved = resolve_settings(config)
     pairs = [(f"{name}.", getattr(config, name), getattr(resolved, name)) for name in TABLES]
     classes = zip(config.classes, resolved.classes, strict=True)
-    pairs += [(f"fleet.class.{each.name}.", each, other) for each, other in classes]
+    pairs += [(f"fleet.class.{given.name}.", given, taken) for given, taken in classes]
     return [
-        f"{key} is {_shown(taken)}, not {_shown(told)}"
-        for where, *both in pairs
-        for key, told, taken in _told(where, *both)
+        f"{key} is {_shown(taken)}, not {_shown(given)}"
+        for prefix, *tables in pairs
+        for key, given, taken in _differing(prefix, *tables)
     ]
 
 
-def _told(where: str, table: Any, resolved: Any) -> Iterator[tuple[str, Any, Any]]:
-    for each in fields(table):
-        told, taken = getattr(table, each.name), getattr(resolved, each.name)
-        if told not in (each.default, taken):
-            yield where + each.name, told, taken
+def _differing(prefix: str, table: Any, resolved: Any) -> Iterator[tuple[str, Any, Any]]:
+    for setting in fields(table):
+        given, taken = getattr(table, setting.name), getattr(resolved, setting.name)
+        if given not in (setting.default, taken):
+            yield prefix + setting.name, given, taken
 
 
 def _shown(value: Any) -> str:

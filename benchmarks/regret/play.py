@@ -28,23 +28,28 @@ from fedcore.core.bandit.reward import reward_parts, rewards_of
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
-from fedcore.core.contract.protocols import NO_STEPS, Bandit, Json
+from fedcore.core.contract.protocols import NO_STEPS, Bandit
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.core.seeds import generator, uniform
-from fedcore.strategies.composition.compose import compose
-from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer, schedule_of
+from fedcore.strategies.compose import make_policy
+from fedcore.strategies.composition.method import Method
+from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
+from fedcore.strategies.policy.cohort import Member, sample_cohort
 from fedcore.strategies.policy.cost import RoundCost
-from fedcore.strategies.policy.pacer import PROBE_STEPS, Pacer
-from fedcore.strategies.policy.sampler import sample_cohort
-from fedcore.strategies.policy.speed import told_speed
+from fedcore.strategies.policy.feasible import schedule_of
+from fedcore.strategies.policy.pacer import PROBE_STEPS, ArmFilter, Pacer
+from fedcore.strategies.policy.speed import SpeedSource, declared_speed
+from fedcore.strategies.policy.state import PacedWork, PlannedDevice, PlannedRound, PolicyState
 from fedcore.strategies.policy.updates import learn_arms, learn_committed
 
 TALENT_SPREAD = 0.1  # of devices' talents, lognormal
 SCORING = CRITERIA["taylor"]  # whose cost does not depend on the steps
 CLOCK_NOISE = 0.03  # of the measured time of training, lognormal
+METHOD = Method(name="regret", settings=lambda config: config)
 _NORMAL = NormalDist()
 
-_KNOWN: dict[tuple[tuple[int, int], int], tuple[float, float, float, float]] = {}
+_KNOWN: dict[tuple[Counts, int], tuple[float, float, float, float]] = {}
 _COSTS: dict[str, RoundCost] = {}  # one for all games of a fleet: it remembers what it has reckoned
 
 
@@ -73,18 +78,22 @@ class Game:
         config = fleet.config(**player.strategy)
         self.config: Config = replace(config, run=replace(config.run, seed=seed))
         self.fleet, self.seed = fleet, seed
-        policy = compose("regret", self.config, GEOMETRY, HEAD)
+        policy = make_policy(METHOD, self.config, GEOMETRY, HEAD)
         self.bandit, self.cost = player.bandit or policy.bandit, _COSTS.setdefault(fleet.name, policy.cost)
         self.pacer = replace(policy.pacer, cost=self.cost) if policy.pacer else None
         if player.oracle:
             self.pacer = Pacer(
-                cost=self.cost, largest_rank=RANKS[-1], narrows=True, criterion=SCORING, told=True, single=True
+                cost=self.cost,
+                largest_rank=RANKS[-1],
+                criterion=SCORING,
+                arm_filter=ArmFilter.BEST,
+                speed_source=SpeedSource.EXACT,
             )
         self.clerk = self.pacer or Pacer(  # reckons demands
-            cost=self.cost, largest_rank=RANKS[-1], narrows=False, criterion=SCORING
+            cost=self.cost, largest_rank=RANKS[-1], criterion=SCORING, arm_filter=ArmFilter.NONE
         )
         self.progress = 0.0
-        self.state: Json = {"committed": {}, "bandits": {}, "memory_scale": {}, "pace": self.clerk.start()}
+        self.state = PolicyState(orders={}, pace=self.clerk.start())
 
     def play(self) -> Played:
         """Return the figures of all rounds."""
@@ -101,53 +110,54 @@ class Game:
         ahead = {
             profile.device_class: schedule_of(self.config, profile.device_class).cuts_ahead(t) for profile in cohort
         }
-        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost)
-        offers = [chooser.offer(self.state, profile, t) for profile in cohort]
+        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, state=self.state, round=t)
+        members = [
+            Member(profile=profile, weight=profile.num_examples, score=ahead[profile.device_class])
+            for profile in cohort
+        ]
+        offers = [chooser.offer(member) for member in members]
         budget_s, offered = None, tuple(offers)
-        if self.pacer:
-            weights = [profile.num_examples for profile in cohort]
-            paced = self.pacer.pace(self.state["pace"], chooser, offers, weights, ahead)
+        if self.pacer and self.state.pace:
+            paced = self.pacer.pace(self.state.pace, chooser, offers)
             budget_s, offered = paced.budget_s, paced.offers
-        choices = [chooser.choose(self.state, offer) for offer in offered]
+        choices = [chooser.choose(offer) for offer in offered]
         reach = math.exp(-self.progress / PROGRESS_SCALE)
         table = [
             self._arms(choice.profile, [(choice.counts, choice.arm.rank)], [choice.arm.steps], ahead)
             for choice in choices
         ]
         regrets = [self._regret(place, chooser, offer, table, ahead, reach) for place, offer in enumerate(offers)]
-        opened = {
-            choice.profile.name: {"counts": list(choice.counts), "bandit_key": choice.bandit_key}
-            | self.clerk.opened(choice, ahead[choice.profile.device_class])
-            for choice in choices
-        }
-        outcomes = [self._outcome(*pair, reach, opened) for pair in zip(choices, table, strict=True)]
-        self._learn(opened, outcomes, budget_s)
+        works = [self.clerk.work(choice) for choice in choices]
+        outcomes = [self._outcome(*figures, reach) for figures in zip(choices, table, works, strict=True)]
+        devices = {choice.profile.name: _planned(choice, work) for choice, work in zip(choices, works, strict=True)}
+        self._learn(PlannedRound(round=t, budget_s=budget_s, devices=devices), outcomes)
         gained = STEPS_SCALE * float(np.mean([worths.gain[0] for worths in table]))
         self.progress += gained * reach
         return float(np.mean(regrets)), max(float(worths.seconds[0]) for worths in table), gained
 
-    def _learn(self, opened: Json, outcomes: Sequence[Outcome], budget_s: float | None) -> None:
-        targets, weights = dict.fromkeys(opened, self.fleet.target), self.config.strategy.reward_weights
-        parts = reward_parts(outcomes, targets, budget_s=budget_s, per_second=True)
-        if self.pacer and not self.pacer.narrows:
-            weights = (*weights[:3], self.state["pace"]["multiplier"])
+    def _learn(self, opened: PlannedRound, outcomes: Sequence[Outcome]) -> None:
+        targets, weights = dict.fromkeys(opened.devices, self.fleet.target), self.config.strategy.reward_weights
+        parts = reward_parts(outcomes, targets, budget_s=opened.budget_s, per_second=True)
+        pace = self.state.pace or self.clerk.start()
+        if self.pacer:
+            weights = self.pacer.reward_weights(pace, weights)
         rewards = rewards_of(outcomes, parts, weights)
-        open_round = {"devices": opened, "budget_s": budget_s}
-        self.state |= {
-            "committed": learn_committed(self.state["committed"], opened, outcomes),
-            "bandits": learn_arms(self.state["bandits"], self.bandit, opened, outcomes, rewards),
-            "pace": self.clerk.learn(self.state["pace"], open_round, outcomes, None),
-        }
+        self.state = replace(
+            self.state,
+            committed=learn_committed(self.state.committed, opened.devices, outcomes),
+            bandits=learn_arms(self.state.bandits, self.bandit, opened.devices, outcomes, rewards),
+            pace=self.clerk.learn(pace, opened, outcomes, None),
+        )
 
     def _arms(
         self,
         profile: DeviceProfile,
-        sizes: Sequence[tuple[tuple[int, int], int]],
+        sizes: Sequence[tuple[Counts, int]],
         choices: Sequence[int],
         ahead: Mapping[str, bool],
     ) -> Worths:
         """Return the truth about every (counts, rank) of `sizes` with each number of steps."""
-        speed = told_speed(profile)
+        speed = declared_speed(profile)
         rows = np.repeat([(*self._figures(*size), size[1] / RANKS[-1]) for size in sizes], len(choices), axis=0)
         step_s, down, up, sparsity, share = rows.T
         steps = np.tile(np.array(choices, dtype=np.float64), len(sizes))
@@ -160,11 +170,11 @@ class Game:
             seconds=speed.compute * (steps + extra) * step_s + speed.down * down + speed.up * up,
         )
 
-    def _figures(self, counts: tuple[int, int], rank: int) -> tuple[float, float, float, float]:
+    def _figures(self, counts: Counts, rank: int) -> tuple[float, float, float, float]:
         """Return seconds of a step without slowdown, bytes down and up, and sparsity; the same in every game."""
         if (counts, rank) not in _KNOWN:
             one = self.cost.demand("", counts, rank, 1.0)
-            sparsity = GEOMETRY.sparsity(heads=counts[0], channels=counts[1])
+            sparsity = GEOMETRY.sparsity(counts)
             _KNOWN[counts, rank] = one.train_s, one.down_bytes, one.up_bytes, sparsity
         return _KNOWN[counts, rank]
 
@@ -185,10 +195,10 @@ class Game:
         rewards = expected_rewards(mine, others, reach=reach, weights=self.config.strategy.reward_weights)
         return float(rewards.max() - rewards[0])
 
-    def _outcome(self, choice: Choice, worths: Worths, reach: float, opened: Json) -> Outcome:
-        name, t, speed = choice.profile.name, choice.round, told_speed(choice.profile)
+    def _outcome(self, choice: Choice, worths: Worths, work: PacedWork, reach: float) -> Outcome:
+        name, t, speed = choice.profile.name, choice.round, declared_speed(choice.profile)
         drop = reach * float(worths.gain[0]) + NOISE * self._luck("drop", t, name)
-        train_s, down_bytes, up_bytes = opened[name]["demand"]
+        train_s, down_bytes, up_bytes = work.demand
         phases = {
             "train": speed.compute * train_s * math.exp(CLOCK_NOISE * self._luck("clock", t, name)),
             "download": speed.down * down_bytes * math.exp(LINK_SPREAD * self._luck("down", t, name)),
@@ -221,3 +231,14 @@ class Game:
 
     def _luck(self, what: str, t: int, device: str) -> float:
         return _NORMAL.inv_cdf(uniform(self.seed, what, t, device))
+
+
+def _planned(choice: Choice, work: PacedWork) -> PlannedDevice:
+    return PlannedDevice(
+        counts=choice.counts,
+        weight=choice.member.weight,
+        bandit_key=choice.bandit_key,
+        order_key="fleet",
+        model_s=0.0,
+        pace=work,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.client.data.hub_table import hub_columns
-from fedcore.client.data.table_file import UNTYPED, read_columns
+from fedcore.client.data.table_file import UNTYPED, Cells, read_columns
 from fedcore.core.errors import DataError
 
 _WHOLE_FLOAT = re.compile(r"[+-]?\d+\.0*", re.ASCII)
@@ -57,12 +57,20 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     columns = (*text, label)
     local = Path(path).expanduser()
     cells = read_columns(local, columns) if local.is_file() else hub_columns(source, columns, cache)
+    return checked_rows(cells, text=text, label=label, source=source, typed=local.suffix.lower() not in UNTYPED)
+
+
+def checked_rows(cells: Iterable[Cells], *, text: Sequence[str], label: str, source: str, typed: bool = True) -> Rows:
+    """Return rows of raw cells, those of the `text` columns and last that of `label`, whatever they came from.
+
+    `source` names them in messages; `typed` says that numbers came as numbers. Raises DataError as `read_rows`.
+    """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
     for number, row in enumerate(cells, start=1):
         where = f"{source}: row {number}"
         texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
-        labels.append(_label(where, label, row[-1], typed=local.suffix.lower() not in UNTYPED))
+        labels.append(_label(where, label, row[-1], typed=typed))
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
     return Rows(texts=tuple(texts), labels=tuple(labels), source=source)

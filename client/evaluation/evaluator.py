@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.client.evaluation.judge import ModelEvaluator
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.keep_set import KeepSet
@@ -55,7 +55,7 @@ class Evaluator:
     _job: asyncio.Task[None] | None = None
     _task: EvaluatorTask | None = None  # the last one begun
     _result: EvaluatorResult | None = None  # of that one, once there is one
-    _shift: HeldShift = field(default_factory=HeldShift)
+    _shift: BaseShiftCache = field(default_factory=BaseShiftCache)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
@@ -153,9 +153,9 @@ class Evaluator:
         return UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
 
     async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
-        refs = [*adapter.rank_blocks, adapter.head, *self._shift.lacks(adapter.base_shift)]
+        refs = [*adapter.rank_blocks, adapter.head, *self._shift.missing(adapter.base_shift)]
         await retrying(lambda: fetch_all(self.link, self.blobs, refs))
-        self._shift.take(adapter.base_shift, self.blobs)
+        self._shift.advance(adapter.base_shift, self.blobs)
         return read_handout(self.blobs, adapter.rank_blocks, adapter.head) | self._shift.tensors
 
     async def _run(self, work: Callable[..., T], *arguments: object) -> T:

@@ -12,7 +12,7 @@ from fedcore.core.errors import FedcoreError, ProtocolError
 from fedcore.protos.convert.device import description_from_bytes
 from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
 from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, RUN
-from fedcore.protos.values import AssignmentFailure, RunDescription, Upward, Welcome, Work
+from fedcore.protos.values import AssignmentFailure, RunDescription, Upward, Welcome, WireAssignment
 
 MAX_REPORT = 500  # characters of an error that travel to the server
 
@@ -30,15 +30,15 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
     def train(message: Message, context: Context) -> Message:
         from fedcore.client.flower.work import carry_out, source_of  # torch takes seconds, and a join needs none
 
-        welcome, work = _told(message)
+        welcome, assignment = _told(message)
         settings = settings_of(context)
         arrays = message.content.array_records.get(BLOBS, ArrayRecord())
         try:
             source = source_of(welcome, _description(message), settings)
             with node_folder(context, settings.state) as folder:
-                submission, payloads = carry_out(work, arrays, source, settings, NodeState(folder))
+                submission, payloads = carry_out(assignment, arrays, source, settings, NodeState(folder))
         except FedcoreError as error:
-            return _reply(message, AssignmentFailure(round=work.round, message=str(error)[:MAX_REPORT]))
+            return _reply(message, AssignmentFailure(round=assignment.round, message=str(error)[:MAX_REPORT]))
         return _reply(message, submission, payloads)
 
     return app
@@ -65,11 +65,11 @@ def _description(message: Message) -> RunDescription:
     return description_from_bytes(data)
 
 
-def _told(message: Message) -> tuple[Welcome, Work]:
+def _told(message: Message) -> tuple[Welcome, WireAssignment]:
     told = [response_from_bytes(each) for each in _messages(message)]
     match told:
-        case [Welcome() as welcome, Work() as work]:
-            return welcome, work
+        case [Welcome() as welcome, WireAssignment() as assignment]:
+            return welcome, assignment
     raise ProtocolError(f"expected a welcome and an assignment, got {[type(each).__name__ for each in told]}")
 
 

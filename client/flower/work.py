@@ -11,13 +11,13 @@ from flwr.app import Array, ArrayRecord
 from fedcore.client.flower.device import rows_of, warm_trainer
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.flower.state import NodeState
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
-from fedcore.client.training.held_shift import HeldShift
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.errors import BlobCorrupt
 from fedcore.protos.records import CONTAINER, encoding
-from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.model_source import model_folder
@@ -27,7 +27,7 @@ Answer = tuple[UpdateSubmission, ArrayRecord]
 
 
 def carry_out(
-    work: Work,
+    assignment: WireAssignment,
     arrays: ArrayRecord,
     source: ModelSource,
     settings: NodeSettings,
@@ -38,30 +38,30 @@ def carry_out(
 
     Raises BlobCorrupt where an array is not what its name says, FedcoreError where training diverges.
     """
-    training = state.settle(work.counted_round)
+    training = state.settle(assignment.counted_round)
     begin = clock()
     with tempfile.TemporaryDirectory(prefix="fedcore-") as scratch:
         blobs = _held(arrays, Path(scratch))
-        received, shift = read_received(work, blobs), HeldShift()
-        shift.take(work.base_shift, blobs)
+        received, shift = read_received(assignment, blobs), BaseShiftCache()
+        shift.advance(assignment.base_shift, blobs)
         received = received.with_shift(shift.tensors)
         downloaded = clock()
-        trained = warm_trainer(source, settings).run(work, received, training, on_step=lambda step: None)
+        trained = warm_trainer(source, settings).run(assignment, received, training, on_step=lambda step: None)
         encoding_s = clock()
         payloads = _Payloads()
         pieces = encoded_update(
-            work,
+            assignment,
             trained.increment,
             keep_set=received.keep_set,
             geometry=trained.geometry,
             residuals=state.folder.residuals,
         )
-        update = payloads.add(pieces, "update", work)
+        update = payloads.add(pieces, "update", assignment)
         scores = trained.result.scores
         scored = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
-    state.keep(trained.state, work.round)
+    state.keep(trained.state, assignment.round)
     report = device_report(
-        work,
+        assignment,
         trained,
         num_examples=len(rows_of(settings.data)),
         download_s=downloaded - begin,
@@ -70,7 +70,7 @@ def carry_out(
     )
     report = replace(report, bytes_up=payloads.size)
     submission = UpdateSubmission(
-        round=work.round, update=update, scores=scored, keep_set=work.keep_set.id, report=report
+        round=assignment.round, update=update, scores=scored, keep_set=assignment.keep_set.id, report=report
     )
     return submission, payloads.record
 
@@ -94,11 +94,11 @@ class _Payloads:
         self.record = ArrayRecord()
         self.size = 0
 
-    def add(self, chunks: Iterable[bytes | memoryview], name: str, work: Work | None) -> BlobRef:
-        """Put a payload in, said to be encoded as `work` asks, or not encoded."""
+    def add(self, chunks: Iterable[bytes | memoryview], name: str, assignment: WireAssignment | None) -> BlobRef:
+        """Put a payload in, said to be encoded as `assignment` asks, or not encoded."""
         data = b"".join(chunks)
         ref = BlobRef(id=blob_name(data), size=len(data), name=name)
-        stype = CONTAINER if work is None else encoding(work.training.codec)
+        stype = CONTAINER if assignment is None else encoding(assignment.training.codec)
         self.record[ref.id] = Array(dtype="uint8", shape=(len(data),), stype=stype, data=data)
         self.size += len(data)
         return ref

@@ -1,12 +1,18 @@
 """What a device says it measured."""
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 
 def device_report(
-    work: Work, trained: Trained, *, num_examples: int, download_s: float, encode_s: float, bytes_down: int
+    assignment: WireAssignment,
+    trained: TrainingOutcome,
+    *,
+    num_examples: int,
+    download_s: float,
+    encode_s: float,
+    bytes_down: int,
 ) -> DeviceReport:
     """Return the report on one assignment, before anything of it was sent."""
     return DeviceReport(
@@ -18,7 +24,7 @@ def device_report(
             "encode": encode_s,
         },
         num_examples=num_examples,
-        steps=work.local_steps,
+        steps=assignment.local_steps,
         bytes_down=bytes_down,
         bytes_up=0,
     )

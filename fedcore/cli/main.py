@@ -12,11 +12,10 @@ from importlib.metadata import version
 import typer
 
 from fedcore.core.errors import FedcoreError
-from fedcore.storage.process.quiet import silence_telemetry
+from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 silence_telemetry()  # before any library that reports home is imported
-# Torch's threads wait for each other spinning; where another process has one of the cores, that takes a multiple.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_passively()
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
 
 from fedcore.cli.commands import (  # noqa: E402

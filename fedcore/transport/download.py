@@ -13,7 +13,7 @@ from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import joined
 from fedcore.protos.block_name import BlockName
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import payload, payload_view
 
@@ -33,34 +33,36 @@ class Received:
         return replace(self, tensors={**self.tensors, **shift})
 
 
-def read_received(work: Work, blobs: BlobStore) -> Received:
-    """Return what `work` hands out, but for the base shift; its blobs are here.
+def read_received(assignment: WireAssignment, blobs: BlobStore) -> Received:
+    """Return what `assignment` hands out, but for the base shift; its blobs are here.
 
     Raises ProtocolError where blocks of a ring do not carry the same tensors, or rings are not what their keep-sets
     say, or do not lie around what is kept.
     """
-    keep_set = read_keep_set(work, blobs)
-    if not work.rings:
-        return Received(keep_set=keep_set, tensors=read_handout(blobs, work.rank_blocks, work.head))
-    rings = [KeepSet.from_bits(payload(ref, blobs)) for ref in work.rings]
+    keep_set = read_keep_set(assignment, blobs)
+    if not assignment.rings:
+        return Received(keep_set=keep_set, tensors=read_handout(blobs, assignment.rank_blocks, assignment.head))
+    rings = [KeepSet.from_bits(payload(ref, blobs)) for ref in assignment.rings]
     for inner, outer in itertools.pairwise(rings):
-        _check_inside(inner, outer, work.round)
-    _check_inside(keep_set, rings[-1], work.round)
-    parts = [_ranks_joined(blobs, own) for own in _by_ring(work.rank_blocks, len(rings))]
+        _check_inside(inner, outer, assignment.round)
+    _check_inside(keep_set, rings[-1], assignment.round)
+    parts = [_ranks_joined(blobs, own) for own in _by_ring(assignment.rank_blocks, len(rings))]
     try:
         factors = joined(parts, rings)
     except ValueError as cause:
         raise ProtocolError(f"the adapter's rings are not what their keep-sets say: {cause}") from None
-    return Received(keep_set=keep_set, tensors=factors | _head(blobs, work.head), within=rings[-1])
+    return Received(keep_set=keep_set, tensors=factors | _head(blobs, assignment.head), within=rings[-1])
 
 
-def read_keep_set(work: Work, blobs: BlobStore) -> KeepSet:
-    """Return what `work` keeps; raises ProtocolError where that is another keep-set than it names."""
-    if not work.rings:
-        return KeepSet.from_bytes(payload(work.keep_set, blobs))
-    keep_set = KeepSet.from_bits(payload(work.kept, blobs))
-    if keep_set.blob_id != work.keep_set.id:
-        raise ProtocolError(f"round {work.round}: another keep-set came than was named; update coordinator and device")
+def read_keep_set(assignment: WireAssignment, blobs: BlobStore) -> KeepSet:
+    """Return what `assignment` keeps; raises ProtocolError where that is another keep-set than it names."""
+    if not assignment.rings:
+        return KeepSet.from_bytes(payload(assignment.keep_set, blobs))
+    keep_set = KeepSet.from_bits(payload(assignment.kept, blobs))
+    if keep_set.blob_id != assignment.keep_set.id:
+        raise ProtocolError(
+            f"round {assignment.round}: another keep-set came than was named; update coordinator and device"
+        )
     return keep_set
 
 

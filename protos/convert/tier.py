@@ -82,7 +82,8 @@ def share_to_pb(value: RoundShare) -> pb.RoundShare:
         deadline_s=value.deadline_s,
         spec=_spec_to_pb(value.spec),
         assignments=[
-            pb.LeafAssignment(device=device, assignment=round_wire.work_to_pb(work)) for device, work in value.works
+            pb.LeafAssignment(device=device, assignment=round_wire.assignment_to_pb(assignment))
+            for device, assignment in value.assignments
         ],
         blobs=[ref_to_pb(ref) for ref in value.blobs],
     )
@@ -94,7 +95,9 @@ def share_from_pb(message: pb.RoundShare) -> RoundShare:
         round=message.round,
         deadline_s=message.deadline_s,
         spec=_spec_from_pb(message.spec),
-        works=tuple((each.device, round_wire.work_from_pb(each.assignment)) for each in message.assignments),
+        assignments=tuple(
+            (each.device, round_wire.assignment_from_pb(each.assignment)) for each in message.assignments
+        ),
         blobs=tuple(ref_from_pb(ref) for ref in message.blobs),
     )
 

@@ -118,6 +118,11 @@ class RunFolder:
         return self.root / "logs"
 
     @property
+    def data(self) -> Path:
+        """Rows that a program handed over in memory."""
+        return self.root / "data"
+
+    @property
     def devices(self) -> Path:
         """State folders of a local fleet's devices."""
         return self.root / "devices"

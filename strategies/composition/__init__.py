@@ -1,1 +1,1 @@
-"""How a method is put together: its statement, the policy out of its parts, what several methods share."""
+"""What a method states, and what several methods share; `fedcore.strategies.compose` builds the policy of it."""

@@ -1,7 +1,7 @@
 """FFA-LoRA: the factor A stays frozen at its random initialisation, only B and the task head are trained and sent.
 
 Sun et al., "Improving LoRA in privacy-preserving federated learning", ICLR 2024, arXiv 2403.12313. With one A for
-everybody the mean of the products is the product of the mean,
+all devices the mean of the products is the product of the mean,
 
     sum_k p_k (B_k A) = (sum_k p_k B_k) A
 

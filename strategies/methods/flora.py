@@ -2,13 +2,12 @@
 
 Wang et al., "FLoRA: federated fine-tuning large language models with heterogeneous low-rank adaptations", NeurIPS 2024,
 arXiv 2409.05976. The formula stands in `fedcore.core.aggregation.rules.flora`. The whole model on every device; a class
-has the rank its speed allows (`fedcore.strategies.composition.speed_ranks`).
+has the rank its speed allows (`fedcore.strategies.composition.unpruned`).
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

@@ -2,14 +2,13 @@
 
 Cho et al., "Heterogeneous LoRA for federated fine-tuning of on-device foundation models", EMNLP 2024, arXiv 2401.06432.
 The formula, and what is left out (self-pruning of ranks), stand in `fedcore.core.aggregation.rules.hetlora`. The whole
-model on every device; a class has the rank its speed allows (`fedcore.strategies.composition.speed_ranks`), where the
+model on every device; a class has the rank its speed allows (`fedcore.strategies.composition.unpruned`), where the
 paper draws ranks at random.
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

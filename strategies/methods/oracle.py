@@ -15,9 +15,10 @@ from dataclasses import replace
 from fedcore.core.config.tables import Config
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.policy.pacer import Pacer
+from fedcore.strategies.policy.cohort import weighted
+from fedcore.strategies.policy.pacer import ArmFilter, Pacer
 from fedcore.strategies.policy.policy import Policy
-from fedcore.strategies.policy.weights import weighted
+from fedcore.strategies.policy.speed import SpeedSource
 
 
 def settings(config: Config) -> Config:
@@ -26,17 +27,16 @@ def settings(config: Config) -> Config:
     return replace(config, strategy=strategy)
 
 
-def _told(policy: Policy) -> Policy:
+def _all_knowing(policy: Policy) -> Policy:
     """Let the planner go by the profiles alone, and offer every device its best arm."""
     pacer = Pacer(
         cost=policy.cost,
         largest_rank=policy.config.strategy.ranks[-1],
-        narrows=True,
         criterion=CRITERIA[policy.config.training.importance],
-        told=True,
-        single=True,
+        arm_filter=ArmFilter.BEST,
+        speed_source=SpeedSource.EXACT,
     )
     return replace(policy, pacer=pacer)
 
 
-METHOD = Method(name="oracle", settings=settings, adapt=_told)
+METHOD = Method(name="oracle", settings=settings, adapt=_all_knowing)

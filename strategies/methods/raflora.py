@@ -2,13 +2,12 @@
 
 Wu et al., "Preventing rank collapse in federated low-rank adaptation with client heterogeneity", 2026, arXiv
 2602.13486. The formula stands in `fedcore.core.aggregation.rules.raflora`. The whole model on every device; a class has
-the rank its speed allows (`fedcore.strategies.composition.speed_ranks`).
+the rank its speed allows (`fedcore.strategies.composition.unpruned`).
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.policy.weights import weighted
+from fedcore.strategies.policy.cohort import weighted
 
 
 def settings(config: Config) -> Config:

@@ -1,8 +1,8 @@
 """RoLoRA: in odd rounds all devices train B with A frozen, in even rounds A with B frozen; the head always.
 
 Chen et al., "Robust federated finetuning of LLMs via alternating optimization of LoRA", NeurIPS 2025, arXiv 2502.01755,
-algorithm 1 (first as arXiv 2409.02346). The frozen factor is the same for everybody, so that in every round the mean of
-the products is the product of the means,
+algorithm 1 (first as arXiv 2409.02346). The frozen factor is the same for all devices, so that in every round the mean
+of the products is the product of the means,
 
     odd:  sum_k p_k (B_k A) = (sum_k p_k B_k) A        even:  sum_k p_k (B A_k) = B (sum_k p_k A_k)
 

@@ -1,4 +1,4 @@
-"""Uniform structured pruning and LoRA: one ratio and one rank for everybody, cut once, then tuned.
+"""Uniform structured pruning and LoRA: one ratio and one rank for all devices, cut once, then tuned.
 
 The recipe of Ma, Fang, Wang, "LLM-Pruner: on the structural pruning of large language models", NeurIPS 2023, arXiv
 2305.11627: prune, then recover with LoRA; here federated, with the fleet's own importance scores and removal order:
@@ -31,7 +31,7 @@ def settings(config: Config) -> Config:
         context=False,
         recovery_rounds=config.run.rounds,
     )
-    classes = tuple(replace(each, target_sparsity=None) for each in config.classes)
+    classes = tuple(replace(kind, target_sparsity=None) for kind in config.classes)
     return replace(config, strategy=strategy, classes=classes)
 
 

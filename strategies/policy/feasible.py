@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace
+from fedcore.core.pruning.schedule import Schedule
 
 RESOLUTION = 1e-3  # of sparsity, when searching the least one that fits
 
@@ -19,6 +21,16 @@ class Bounds:
     target: float
     ranks: tuple[int, ...]  # ascending
     steps: tuple[int, ...] = NO_STEPS  # ascending; memory does not depend on them
+
+
+def schedule_of(config: Config, device_class: str) -> Schedule:
+    """Return the sparsity schedule of a class."""
+    return Schedule(
+        target=config.target_sparsity(device_class),
+        warmup_rounds=config.strategy.warmup_rounds,
+        recovery_rounds=config.strategy.recovery_rounds,
+        rounds=config.run.rounds,
+    )
 
 
 def feasible_space(bounds: Bounds, fits: Fits) -> tuple[ArmSpace, bool]:
@@ -37,9 +49,9 @@ def feasible_space(bounds: Bounds, fits: Fits) -> tuple[ArmSpace, bool]:
         return ArmSpace(sparsity_low=least, sparsity_high=high, ranks=ranks, steps=bounds.steps), True
     last = max(high, bounds.target)
     smallest = bounds.ranks[0]
-    found = fits(last, smallest)
-    point = _least(high, last, lambda sparsity: fits(sparsity, smallest)) if found else last
-    return ArmSpace(sparsity_low=point, sparsity_high=point, ranks=(smallest,), steps=bounds.steps), found
+    within = fits(last, smallest)
+    point = _least(high, last, lambda sparsity: fits(sparsity, smallest)) if within else last
+    return ArmSpace(sparsity_low=point, sparsity_high=point, ranks=(smallest,), steps=bounds.steps), within
 
 
 def _least(low: float, high: float, fits: Callable[[float], bool]) -> float:

@@ -70,7 +70,7 @@ def best_budget(tables: Sequence[Timetable]) -> float:
     longest = max(float(table.seconds.max()) for table in tables)
     if not 0.0 < shortest < longest:
         return shortest
-    budgets = np.maximum(shortest, np.geomspace(shortest, longest, GRID))  # rounding leaves nobody without an arm
+    budgets = np.maximum(shortest, np.geomspace(shortest, longest, GRID))  # rounding leaves no device without an arm
     worths, lasts = np.zeros(GRID), np.zeros(GRID)
     for table in tables:
         seconds, best = table.best_of_each(budgets)

@@ -15,7 +15,7 @@ def doctor(
     ] = "127.0.0.1:0",
 ) -> None:
     """Check this machine: Python, packages, cores, memory, cache, port. Exit code 1 where something must be mended."""
-    from fedcore.fleet.doctor import examine
+    from fedcore.local_fleet.doctor import examine
 
     findings = examine(listen)
     if as_json:

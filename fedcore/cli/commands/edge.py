@@ -9,6 +9,7 @@ from fedcore.cli.console.settings import (
     CertsOption,
     InsecureOption,
     MetricsOption,
+    PluginOption,
     ReconnectOption,
     addresses,
     tls_material,
@@ -52,6 +53,7 @@ def edge(
     ] = None,
     reconnect_s: ReconnectOption = 300.0,
     metrics: MetricsOption = "",
+    plugin: PluginOption = None,
 ) -> None:
     """Run an edge aggregator (no torch needed) between devices and a coordinator, or between tiers of edges.
 

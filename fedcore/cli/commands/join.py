@@ -131,7 +131,7 @@ def join(
 
     Replicas, such as containers that share a volume, tell themselves apart by --name auto --shard auto.
     """
-    from fedcore.fleet.client_extra import require_client
+    from fedcore.local_fleet.client_extra import require_client
 
     if name == AUTO and role == "evaluator":
         raise ConfigError("--name auto is for devices; give the evaluator a name")

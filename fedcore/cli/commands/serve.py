@@ -14,11 +14,13 @@ from fedcore.cli.console.settings import (
     InsecureOption,
     JsonOption,
     MetricsOption,
+    PluginOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_overruled,
     serving_metrics,
@@ -46,6 +48,7 @@ def serve(
     insecure: InsecureOption = False,
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     enrol: Annotated[
         str,
@@ -76,9 +79,9 @@ def serve(
     """
     from rich.console import Console
 
-    from fedcore.fleet.event_tail import Follower
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.view import PlainView
+    from fedcore.local_fleet.event_tail import Follower
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.view import PlainView
     from fedcore.server.process.allocator import give_memory_back
     from fedcore.server.process.collector import collect_seldom
     from fedcore.server.serve import ServeOptions
@@ -135,6 +138,7 @@ def serve(
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
         material += f" --listen {listen}" if listen else ""
+        material += plugin_words(plugin)
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         typer.echo(folder.summary.read_text())

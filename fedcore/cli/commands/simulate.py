@@ -9,10 +9,12 @@ import typer
 from fedcore.cli.console.settings import (
     ConfigArgument,
     JsonOption,
+    PluginOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_overruled,
 )
@@ -27,6 +29,7 @@ def simulate(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a fleet of virtual devices on a virtual clock: the same strategies, rounds and training, no processes.
@@ -37,8 +40,8 @@ def simulate(
     """
     from rich.console import Console
 
-    from fedcore.fleet.client_extra import require_client
-    from fedcore.fleet.report import print_report
+    from fedcore.local_fleet.client_extra import require_client
+    from fedcore.local_fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
     from fedcore.simulation.progress import RoundLines
     from fedcore.simulation.run import simulate as simulate_run
@@ -62,7 +65,7 @@ def simulate(
     try:
         summary = simulate_run(setup, run, [lines])
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
+        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
         raise typer.Exit(1) from None
     if as_json:
         typer.echo(folder.summary.read_text())

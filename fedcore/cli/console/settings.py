@@ -3,17 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedcore.api.configuration import read_config_file
 from fedcore.core.config.address import check_address
 from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import ConfigError
-from fedcore.storage.models.fetch import rooted
 
 if TYPE_CHECKING:
     from fedcore.server.observe.metrics import RunMetrics
@@ -62,6 +60,26 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
 
 
+def _load_plugins(given: list[str] | None) -> list[str]:
+    """Import what --plugin names before the command begins; return it as other processes find it."""
+    if not given:
+        return []
+    from fedcore.api.plugins import load_plugins
+
+    return list(load_plugins(given))
+
+
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        callback=_load_plugins,
+        help="Import this module (on PYTHONPATH) or .py file first: it registers own strategies; may be repeated.",
+    ),
+]
+
+
 def finite_seconds(value: float) -> float:
     """Return a time that an option gave; raises BadParameter for one that never ends or has passed."""
     if not 0 <= value < math.inf:
@@ -78,18 +96,7 @@ def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
     """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
     if path is None:
         raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; examples/quickstart.toml is one to copy") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"cannot read {path}: {cause}") from None
-    try:
-        config = parse_config(text, overrides or ())
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
-    return replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
+    return read_config_file(path, overrides or ())
 
 
 def say_overruled(config: Config) -> None:
@@ -105,6 +112,11 @@ def addresses(text: str, where: str) -> tuple[str, ...]:
     """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
     listed = (each.strip() for each in text.split(","))
     return tuple(dict.fromkeys(check_address(each, where, example="coord.example:8443") for each in listed))
+
+
+def plugin_words(plugins: Sequence[str] | None) -> str:
+    """Return " --plugin MODULE" for each, for advice on how to go on."""
+    return "".join(f" --plugin {plugin}" for plugin in plugins or ())
 
 
 def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:

@@ -158,7 +158,7 @@ class FactorMean:
         often (all devices of one sparsity share a keep-set); personal keep-sets never return.
         """
         spec, geometry = partial.spec, partial.spec.geometry
-        if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
+        if update.rank == spec.rank and update.keep_set.counts == geometry.dense:
             return partial.whole
         key = update.rank, update.keep_set.blob_id
         if key not in partial.known:

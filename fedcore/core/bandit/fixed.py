@@ -38,4 +38,4 @@ class FixedArm:
 
 
 def _at_most(wanted: int, choices: tuple[int, ...]) -> int:
-    return max((each for each in choices if each <= wanted), default=min(choices))
+    return max((choice for choice in choices if choice <= wanted), default=min(choices))

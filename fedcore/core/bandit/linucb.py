@@ -68,8 +68,8 @@ class LinUcb:
 
     def _features(self, arm: Arm, context: tuple[float, ...]) -> Floats:
         places = place(arm, self.ranks, self.steps)
-        crossed = [each * factor for each in context for factor in (1.0, *places)]
-        return np.array([1.0, *places, *(each**2 for each in places), *crossed])
+        crossed = [known * factor for known in context for factor in (1.0, *places)]
+        return np.array([1.0, *places, *(share**2 for share in places), *crossed])
 
 
 def _sums(state: Json, size: int) -> tuple[Floats, Floats]:

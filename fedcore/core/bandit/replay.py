@@ -62,7 +62,7 @@ def committed(events: Iterable[Json]) -> list[Json]:
         if event.get("event") not in ("choice", "reward"):
             continue
         if event["event"] == "choice" and kept and _replayed(kept[-1], event["round"]):
-            kept = [each for each in kept if each["round"] < event["round"]]
+            kept = [earlier for earlier in kept if earlier["round"] < event["round"]]
         kept.append(event)
     return kept
 

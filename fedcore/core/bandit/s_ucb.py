@@ -14,11 +14,11 @@ over a leaf per observation they made every leaf look unexplored, no better than
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from fedcore.core.bandit.tree import SPLIT_COUNT, Box, Partition
+from fedcore.core.bandit.tree import SPLIT_COUNT, Box, Partition, partition
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Json
 from fedcore.core.errors import ConfigError
@@ -28,7 +28,7 @@ UNSEEN = 1e-9  # a count this small is no knowledge
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SUcb:
-    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Leaf`, ...]}."""
+    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Box`, ...]}."""
 
     ranks: tuple[int, ...]  # ascending
     steps: tuple[int, ...] = NO_STEPS  # ascending
@@ -37,19 +37,15 @@ class SUcb:
     min_width: float = 0.1  # in (0, 1], share of an axis
     split_count: float = SPLIT_COUNT
     name: str = "s-ucb"
-    _tree: Partition = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.exploration >= 0:
             raise ConfigError(f"s-ucb: expected exploration >= 0, got {self.exploration}")
-        tree = Partition(
-            ranks=self.ranks,
-            steps=self.steps,
-            discount=self.discount,
-            min_width=self.min_width,
-            split_count=self.split_count,
-        )
-        object.__setattr__(self, "_tree", tree)
+        _ = self._tree  # raises ConfigError
+
+    @property
+    def _tree(self) -> Partition:
+        return partition(self.ranks, self.steps, self.discount, self.min_width, self.split_count)
 
     def start(self) -> Json:
         """Return one unseen leaf that holds every arm."""

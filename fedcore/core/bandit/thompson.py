@@ -7,18 +7,18 @@ discounted pulls N and reward sum S (fedcore.core.bandit.tree),
     theta(l) ~ Beta(1 + S(l), 1 + N(l) - S(l)),   play argmax theta(l)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from fedcore.core.bandit.tree import SPLIT_COUNT, Partition
+from fedcore.core.bandit.tree import SPLIT_COUNT, Partition, partition
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thompson:
-    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Leaf`, ...]}."""
+    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Box`, ...]}."""
 
     ranks: tuple[int, ...]  # ascending
     steps: tuple[int, ...] = NO_STEPS  # ascending
@@ -26,17 +26,13 @@ class Thompson:
     min_width: float = 0.1  # in (0, 1], share of an axis
     split_count: float = SPLIT_COUNT
     name: str = "thompson"
-    _tree: Partition = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        tree = Partition(
-            ranks=self.ranks,
-            steps=self.steps,
-            discount=self.discount,
-            min_width=self.min_width,
-            split_count=self.split_count,
-        )
-        object.__setattr__(self, "_tree", tree)
+        _ = self._tree  # raises ConfigError
+
+    @property
+    def _tree(self) -> Partition:
+        return partition(self.ranks, self.steps, self.discount, self.min_width, self.split_count)
 
     def start(self) -> Json:
         """Return one unseen leaf that holds every arm."""
@@ -46,7 +42,7 @@ class Thompson:
         """Return a uniform arm of the leaf inside `space` that draws highest."""
         leaves = self._tree.inside(state["leaves"], space)
         # Rounding may leave a sum a hair above its count.
-        drawn = [float(rng.beta(1.0 + each.total, 1.0 + max(0.0, each.pulls - each.total))) for each in leaves]
+        drawn = [float(rng.beta(1.0 + leaf.total, 1.0 + max(0.0, leaf.pulls - leaf.total))) for leaf in leaves]
         return self._tree.draw(leaves[int(np.argmax(drawn))], space, rng)
 
     def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from fedcore.core.contract.protocols import NO_STEPS, ArmSpace
 from fedcore.core.errors import ConfigError
 
 SPLIT_COUNT = 3.0  # discounted observations a leaf needs before it may split
+_PARTITIONS = 64  # a run has one; benchmarks compare some
 
 
 class Box(NamedTuple):
@@ -88,8 +90,8 @@ class Partition:
         sparsity = min(high, max(low, float(rng.uniform(low, high))))
         if sparsity == leaf.high:
             sparsity = low  # rounding must not leave the half-open leaf
-        ranks = [each for each in space.ranks if leaf.first <= _bin(self.ranks, each) < leaf.last]
-        steps = tuple(each for each in space.steps if leaf.early <= _bin(self.steps, each) < leaf.late)
+        ranks = [rank for rank in space.ranks if leaf.first <= _bin(self.ranks, rank) < leaf.last]
+        steps = tuple(count for count in space.steps if leaf.early <= _bin(self.steps, count) < leaf.late)
         return Arm(sparsity=sparsity, rank=ranks[int(rng.integers(len(ranks)))], steps=one_of(steps, rng))
 
     def observe(self, leaves: Leaves, arm: Arm, reward: float) -> Leaves:
@@ -102,8 +104,8 @@ class Partition:
         for values in leaves:
             low, high, first, last, count, total, *rest = values
             count, total = count * self.discount, total * self.discount
-            held = low <= arm.sparsity < high and first <= rank_bin < last
-            if held and (not rest or rest[0] <= step_bin < rest[1]):
+            inside = low <= arm.sparsity < high and first <= rank_bin < last
+            if inside and (not rest or rest[0] <= step_bin < rest[1]):
                 hit = Box(*values)._replace(pulls=count + 1, total=total + reward)
                 after += [self._json(leaf) for leaf in self._split(hit, arm.sparsity, rank_bin, step_bin)]
             else:
@@ -120,7 +122,7 @@ class Partition:
         if max(widths) <= self.min_width or leaf.pulls < self.split_count:
             return [leaf]
         half = leaf._replace(pulls=leaf.pulls / 2, total=leaf.total / 2)
-        for axis in sorted(range(3), key=lambda each: -widths[each]):  # stable: sparsity first where equally wide
+        for axis in sorted(range(3), key=lambda index: -widths[index]):  # stable: sparsity first where equally wide
             if axis == 0 and sparsity > leaf.low:
                 return [half._replace(high=sparsity), half._replace(low=sparsity)]
             if axis == 1 and leaf.last - leaf.first > 1:
@@ -136,6 +138,14 @@ class Partition:
 
     def _json(self, leaf: Box) -> list[Any]:
         return list(leaf[:6] if len(self.steps) == 1 else leaf)
+
+
+@lru_cache(_PARTITIONS)
+def partition(
+    ranks: tuple[int, ...], steps: tuple[int, ...], discount: float, min_width: float, split_count: float
+) -> Partition:
+    """Return the partition of a bandit's settings, made and checked once; raises ConfigError as `Partition` does."""
+    return Partition(ranks=ranks, steps=steps, discount=discount, min_width=min_width, split_count=split_count)
 
 
 def _bin(axis: tuple[int, ...], value: int) -> int:

@@ -68,6 +68,13 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
 def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     """Return the container of float32 `tensors` under `codec`; equal tensors give equal bytes.
 
+    >>> tensors = {"layers.0.q.B": np.array([[0.5, -1.0]], dtype=np.float32)}
+    >>> data = encode(tensors, "bf16+zstd")
+    >>> len(data) <= encoded_bytes_bound({"layers.0.q.B": (1, 2)}, "bf16+zstd")
+    True
+    >>> decode(data)["layers.0.q.B"].tolist()
+    [[0.5, -1.0]]
+
     Error feedback is the caller's: "ef+int8" gives the bytes of "int8".
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """

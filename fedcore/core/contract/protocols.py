@@ -172,7 +172,20 @@ class ArmSpace:
 
 
 class Bandit(Protocol):
-    """Picks arms and learns from rewards; its state is a JSON value, equal after a round trip."""
+    """Picks arms and learns from rewards; its state is a JSON value, equal after a round trip.
+
+    Strategies call it, for every device of a cohort: `select` as they plan a round, `observe` as they close it.
+
+    >>> from fedcore.core.bandit.linucb import LinUcb
+    >>> bandit, rng = LinUcb(ranks=(4, 8)), np.random.default_rng(0)
+    >>> space = ArmSpace(sparsity_low=0.0, sparsity_high=0.5, ranks=(4, 8))
+    >>> state = bandit.start()
+    >>> for _ in range(20):
+    ...     arm = bandit.select(state, space, rng)
+    ...     state = bandit.observe(state, arm, reward=arm.sparsity if arm.rank == 8 else 0.0)
+    >>> bandit.select(state, space, rng)
+    Arm(sparsity=0.5, rank=8, steps=0)
+    """
 
     @property
     def name(self) -> str:
@@ -209,7 +222,32 @@ class RoundReport:
 
 
 class Strategy(Protocol):
-    """A policy: pure decisions about who does what. State is a JSON value; tensors travel beside it."""
+    """A policy: pure decisions about what each device does. State is a JSON value; tensors travel beside it.
+
+    The engine calls it, on the coordinator as in a simulation, and commits the state that `close` returns.
+
+    >>> from fedcore.core.config.toml import parse_config
+    >>> from fedcore.core.contract.outcome import Status
+    >>> from fedcore.core.model.geometry import geometry_from_config
+    >>> from fedcore.strategies.table import make_strategy
+    >>> model = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
+    >>> model |= {"intermediate_size": 64, "vocab_size": 100, "max_position_embeddings": 16}
+    >>> config = parse_config("", ["strategy.name=fedspine", "strategy.target_sparsity=0.5", "run.rounds=6"])
+    >>> strategy = make_strategy(config, geometry_from_config(model), [("head.weight", (2, 32))])
+    >>> roster = [DeviceProfile(name=name, device_class="nx", num_examples=10) for name in ("n1", "n2")]
+    >>> state, plan = strategy.plan(strategy.start(), roster, 1)
+    >>> [(task.device, task.arm.sparsity, task.weight) for task in plan.assignments]
+    [('n1', 0.0, 10), ('n2', 0.0, 10)]
+    >>> outcomes = [
+    ...     Outcome(
+    ...         device=task.device, device_class="nx", round=1, arm=task.arm, status=Status.ACCEPTED, time_s=time_s
+    ...     )
+    ...     for task, time_s in zip(plan.assignments, (1.0, 3.0), strict=True)
+    ... ]
+    >>> state, report = strategy.close(state, outcomes, 1)
+    >>> report.rewards["n1"] > report.rewards["n2"]  # n2 is late
+    True
+    """
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ConfigError, ModelError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -64,28 +64,28 @@ class AdapterSpec:
 
         Raises ProtocolError where the keep-set's counts differ between layers.
         """
-        counts = (None, None) if keep_set is None else keep_set.counts
-        return dict(_shapes(self, self.rank if rank is None else rank, *counts))
+        kept = None if keep_set is None else keep_set.counts
+        return dict(_shapes(self, self.rank if rank is None else rank, kept))
 
     def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
         """Number of float values a holder of `rank` and `keep_set` uploads."""
-        counts = (None, None) if keep_set is None else keep_set.counts
-        return _num_values(self, self.rank if rank is None else rank, *counts)
+        kept = None if keep_set is None else keep_set.counts
+        return _num_values(self, self.rank if rank is None else rank, kept)
 
 
 @lru_cache(_KNOWN)
-def _shapes(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> Mapping[str, tuple[int, ...]]:
+def _shapes(spec: AdapterSpec, rank: int, kept: Counts | None) -> Mapping[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in spec.modules():
-        out, into = spec.geometry.shape(module, heads=heads, channels=channels)
+        out, into = spec.geometry.shape(module, kept)
         shapes[f"layers.{layer}.{module}.A"] = (rank, into)
         shapes[f"layers.{layer}.{module}.B"] = (out, rank)
     return MappingProxyType(shapes | dict(spec.head))
 
 
 @lru_cache(_KNOWN)
-def _num_values(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> int:
-    return sum(math.prod(shape) for shape in _shapes(spec, rank, heads, channels).values())
+def _num_values(spec: AdapterSpec, rank: int, kept: Counts | None) -> int:
+    return sum(math.prod(shape) for shape in _shapes(spec, rank, kept).values())
 
 
 def initial_adapter(

@@ -8,7 +8,7 @@ one query head under multi-query attention (the single key/value head stays).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fedcore.core.errors import ModelError
 
@@ -21,6 +21,13 @@ ATTENTION_MODULES = ("q", "k", "v", "o")
 READERS = ("o", "down")  # read what heads and channels give: cut on their inputs, all others on their outputs
 
 _KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
+
+
+class Counts(NamedTuple):
+    """How many groups every layer keeps (or loses); a plain pair in JSON."""
+
+    heads: int  # head units
+    channels: int  # FFN channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +109,17 @@ class Geometry:
                 return Cut(unit="channel", side="in", width=1)
         raise ValueError(f"unknown module {module!r}; expected one of {self.modules}")
 
-    def shape(self, module: str, *, heads: int | None = None, channels: int | None = None) -> tuple[int, int]:
-        """Return (out, in) of a module with `heads` head units and `channels` FFN channels kept (defaults: all).
+    @property
+    def dense(self) -> Counts:
+        """All groups of a layer."""
+        return Counts(heads=self.head_units, channels=self.ffn)
+
+    def shape(self, module: str, kept: Counts | None = None) -> tuple[int, int]:
+        """Return (out, in) of a module with `kept` groups in its layer, all where it is None.
 
         Raises KeyError on a name that is no module.
         """
-        units = self.head_units if heads is None else heads
-        wide = self.ffn if channels is None else channels
+        units, wide = self.dense if kept is None else kept
         query = units * self.queries_per_unit * self.head_dim
         kv = units * self.kv_per_unit * self.head_dim if self.kv_per_unit else self.kv_heads * self.head_dim
         shapes = {
@@ -139,18 +150,18 @@ class Geometry:
         """Parameters of all prunable groups of the dense model: the denominator of sparsity."""
         return self.layers * (self.head_units * self.head_unit_params + self.ffn * self.channel_params)
 
-    def kept_params(self, *, heads: int, channels: int) -> int:
-        """Parameters of the prunable groups with uniform counts kept in every layer."""
-        return self.layers * (heads * self.head_unit_params + channels * self.channel_params)
+    def kept_params(self, kept: Counts) -> int:
+        """Parameters of the prunable groups with `kept` groups in every layer."""
+        return self.layers * (kept.heads * self.head_unit_params + kept.channels * self.channel_params)
 
-    def sparsity(self, *, heads: int, channels: int) -> float:
+    def sparsity(self, kept: Counts) -> float:
         """Return 1 - kept / dense parameters of the prunable groups, in [0, 1)."""
-        return _sparsity(self, heads, channels)
+        return _sparsity(self, kept)
 
 
 @lru_cache(_KNOWN)
-def _sparsity(geometry: Geometry, heads: int, channels: int) -> float:
-    return 1.0 - geometry.kept_params(heads=heads, channels=channels) / geometry.prunable_params
+def _sparsity(geometry: Geometry, kept: Counts) -> float:
+    return 1.0 - geometry.kept_params(kept) / geometry.prunable_params
 
 
 def geometry_from_config(config: Mapping[str, Any]) -> Geometry:

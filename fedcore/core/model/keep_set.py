@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ProtocolError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 
 _SHAPE_BYTES = 12  # of a packed keep-set: layers, head units, channels
 
@@ -37,17 +37,16 @@ class KeepSet:
         )
 
     @cached_property
-    def counts(self) -> tuple[int, int]:
-        """(head units, channels) kept in every layer; raises ProtocolError where layers differ."""
+    def counts(self) -> Counts:
+        """What every layer keeps; raises ProtocolError where layers differ."""
         shapes = {(len(heads), len(channels)) for heads, channels in zip(self.heads, self.channels, strict=True)}
         if len(shapes) != 1:
             raise ProtocolError(f"keep-set is not uniform over layers: (heads, channels) are {sorted(shapes)}")
-        return next(iter(shapes))
+        return Counts(*next(iter(shapes)))
 
     def sparsity(self, geometry: Geometry) -> float:
         """Realised sparsity: 1 - kept / dense parameters of the prunable groups, in [0, 1); raises like `counts`."""
-        heads, channels = self.counts
-        return geometry.sparsity(heads=heads, channels=channels)
+        return geometry.sparsity(self.counts)
 
     def is_subset_of(self, other: "KeepSet") -> bool:
         """Whether every group kept here is kept in `other` (pruning never goes back); False for other layer counts."""

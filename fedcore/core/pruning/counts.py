@@ -7,15 +7,15 @@ keep-sets of one removal order nest, whatever two sparsities they belong to.
 import math
 
 from fedcore.core.errors import ConfigError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 
 CHANNEL_MULTIPLE = 8  # vectorised matrix kernels like widths that divide by 8
 WIDE_FFN = 256  # narrower FFNs are cut by single channels
 LEAST_CHANNELS = 0.25  # of an FFN, before head units of several query heads leave
 
 
-def keep_counts(geometry: Geometry, sparsity: float) -> tuple[int, int]:
-    """Return (head units, channels) that every layer keeps at `sparsity` in [0, 1).
+def keep_counts(geometry: Geometry, sparsity: float) -> Counts:
+    """Return what every layer keeps at `sparsity` in [0, 1).
 
     Where a head unit is one query head, units follow (1 - sparsity) x head units and channels make up the rest. Where
     it is a key/value head with all its query heads, channels go first, down to a quarter, then head units, then the
@@ -37,7 +37,7 @@ def keep_counts(geometry: Geometry, sparsity: float) -> tuple[int, int]:
     return _in_proportion(geometry, unit, dense, sparsity)
 
 
-def _channels_first(geometry: Geometry, unit: float, kept: float) -> tuple[int, int]:
+def _channels_first(geometry: Geometry, unit: float, kept: float) -> Counts:
     units, least = geometry.head_units, LEAST_CHANNELS * geometry.ffn
     heads = max(1, min(units, math.floor((kept - least) / unit + 0.5)))
     channels = least
@@ -45,20 +45,20 @@ def _channels_first(geometry: Geometry, unit: float, kept: float) -> tuple[int, 
         channels = max(least, kept - heads * unit)  # no unit has left yet
     elif heads == 1:
         channels = min(least, kept - heads * unit)  # all that may have left
-    return heads, _whole(channels, geometry.ffn)
+    return Counts(heads, _whole(channels, geometry.ffn))
 
 
-def _in_proportion(geometry: Geometry, unit: float, dense: float, sparsity: float) -> tuple[int, int]:
+def _in_proportion(geometry: Geometry, unit: float, dense: float, sparsity: float) -> Counts:
     units, kept = geometry.head_units, (1.0 - sparsity) * dense
     heads = max(1, min(units, math.floor((1.0 - sparsity) * units + 0.5)))
     channels = kept - heads * unit
     if heads < units:
         tie = (heads + 0.5) / units * dense  # where one unit more was as near
-        held = tie - (heads + 1) * unit  # channels kept there, and on all of the gap that follows
+        at_tie = tie - (heads + 1) * unit  # channels kept there, and on all of the gap that follows
         if kept > tie - unit / 2:
-            return heads + 1, _whole(held, geometry.ffn)
-        channels = min(channels, held)
-    return heads, _whole(channels, geometry.ffn)
+            return Counts(heads + 1, _whole(at_tie, geometry.ffn))
+        channels = min(channels, at_tie)
+    return Counts(heads, _whole(channels, geometry.ffn))
 
 
 def _whole(channels: float, ffn: int) -> int:

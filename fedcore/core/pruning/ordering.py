@@ -9,7 +9,7 @@ The state is
 with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
 The order of a layer is its frozen groups, then all others by ascending score, ties by index. A keep-set is the
 complement of a prefix, so a sparser one always lies inside a denser one. Whatever was removed anywhere is frozen: every
-group behind the frozen prefix is held by all devices that share the order, so all of them can score it.
+group behind the frozen prefix is kept by all devices that share the order, so all of them can score it.
 """
 
 import base64
@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, RunError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.score_check import verify_scores
 
 Vector = NDArray[np.float64]
-Counts = tuple[int, int]  # (head units, channels) kept in every layer
 Matrix = NDArray[np.float64]  # (layers, groups)
 Places = NDArray[np.int64]  # (layers, places) of groups
 
@@ -60,37 +59,39 @@ def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
 def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
     """Return the state after a round's scores, with everything behind the frozen prefix ordered anew.
 
-    Per layer and group: the mean over the devices that hold it, by weight, then a moving average over rounds,
+    Per layer and group: the mean over the devices that keep it, by weight, then a moving average over rounds,
     S <- a S + (1 - a) mean, with a = min(`smoothing`, n / (n + 1)) after n rounds: a plain mean over the first
     rounds, in which the first measurement replaces the prior. A device normalises each layer to L2 norm 1 over
-    the groups it holds, so one that holds fewer scores each of them higher; its vector is therefore scaled to
-    the norm the known scores have over the same groups. Groups nobody scored keep their score. Raises
+    the groups it keeps, so one that keeps fewer scores each of them higher; its vector is therefore scaled to
+    the norm the known scores have over the same groups. Groups that no device scored keep their score. Raises
     ConfigError unless 0 <= `smoothing` < 1 and UpdateRejected where scores do not fit their keep-set.
     """
     if not 0.0 <= smoothing < 1.0:
         raise ConfigError(f"smoothing must be in [0, 1), got {smoothing}")
     if not measured:
         return state
-    for each in measured:
-        verify_scores(each.scores, each.keep_set)
+    for scored in measured:
+        verify_scores(scored.scores, scored.keep_set)
     keep = min(smoothing, state["rounds"] / (state["rounds"] + 1))
     after: Json = {"rounds": state["rounds"] + 1}
     for kind, (scores, frozen) in _read(state, geometry).items():
         rows = []
         for layer in range(geometry.layers):
-            told = [(getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured]
-            rows.append(_absorb(scores[layer], told, keep))
+            scored_rows = [
+                (getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured
+            ]
+            rows.append(_absorb(scores[layer], scored_rows, keep))
         after[kind] = _written(np.stack(rows), frozen)
     return after
 
 
-def freeze(state: Json, geometry: Geometry, *, heads_removed: int, channels_removed: int) -> Json:
-    """Return the state whose frozen prefixes are at least so long; they never shrink."""
+def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
+    """Return the state whose frozen prefixes are at least as long as `removed` groups; they never shrink."""
     after = dict(state)
-    wanted = {"heads": heads_removed, "channels": channels_removed}
     for kind, (scores, frozen) in _read(state, geometry).items():
-        if wanted[kind] > frozen.shape[1]:
-            after[kind] = _written(scores, _order(scores, frozen)[:, : wanted[kind]])
+        length: int = getattr(removed, kind)
+        if length > frozen.shape[1]:
+            after[kind] = _written(scores, _order(scores, frozen)[:, :length])
     return after
 
 
@@ -106,15 +107,15 @@ def keep_sets(state: Json, geometry: Geometry, wanted: Iterable[Counts]) -> dict
     """Return the keep-set of every one of `wanted`; raises as `keep_set` does."""
     order = removal_order(state, geometry)
     found: dict[Counts, KeepSet] = {}
-    for heads, channels in wanted:
-        if not (1 <= heads <= geometry.head_units and 1 <= channels <= geometry.ffn):
+    for counts in wanted:
+        if not (1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn):
             raise ConfigError(
-                f"keep counts {(heads, channels)}: expected 1-{geometry.head_units} head units and"
+                f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
                 f" 1-{geometry.ffn} channels"
             )
-        found[heads, channels] = KeepSet(
-            heads=_kept(order["heads"], geometry.head_units - heads),
-            channels=_kept(order["channels"], geometry.ffn - channels),
+        found[counts] = KeepSet(
+            heads=_kept(order["heads"], geometry.head_units - counts.heads),
+            channels=_kept(order["channels"], geometry.ffn - counts.channels),
         )
     return found
 
@@ -130,10 +131,10 @@ def known_scores(state: Json, geometry: Geometry) -> GroupScores:
     return GroupScores(heads=tuple(read["heads"]), channels=tuple(read["channels"]))
 
 
-def frozen_counts(state: Json, geometry: Geometry) -> tuple[int, int]:
-    """Return how many (head units, channels) of every layer's order never change places again."""
+def frozen_counts(state: Json, geometry: Geometry) -> Counts:
+    """Return how many groups of every layer's order never change places again."""
     read = _read(state, geometry)
-    return read["heads"][1].shape[1], read["channels"][1].shape[1]
+    return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1])
 
 
 def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
@@ -147,7 +148,7 @@ def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
         raise ValueError("no order to average; give at least one")
     read = [_read(state, geometry) for state in states]
     return {
-        **{kind: _written(np.mean([each[kind][0] for each in read], axis=0), _nothing(geometry)) for kind in read[0]},
+        **{kind: _written(np.mean([order[kind][0] for order in read], axis=0), _nothing(geometry)) for kind in read[0]},
         "rounds": max(state["rounds"] for state in states),
     }
 
@@ -161,13 +162,13 @@ def _initial(layers: int, size: int, prior: Sequence[NDArray[np.float32]] | None
 def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.float32], int]], keep: float) -> Vector:
     total, weights = np.zeros_like(known), np.zeros_like(known)
     for kept, scores, weight in measured:
-        held = np.asarray(kept, dtype=np.int64)
+        places = np.asarray(kept, dtype=np.int64)
         norm = float(np.linalg.norm(scores.astype(np.float64)))
         if norm == 0.0:
             continue  # a layer without any signal says nothing about the order
-        share = float(np.linalg.norm(known[held])) or np.sqrt(len(held) / len(known))
-        total[held] += weight * scores.astype(np.float64) * (share / norm)
-        weights[held] += weight
+        share = float(np.linalg.norm(known[places])) or np.sqrt(len(places) / len(known))
+        total[places] += weight * scores.astype(np.float64) * (share / norm)
+        weights[places] += weight
     scored = weights > 0
     mean = np.divide(total, weights, out=known.copy(), where=scored)
     return _unit_norm(np.where(scored, keep * known + (1.0 - keep) * mean, known))

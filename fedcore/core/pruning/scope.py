@@ -1,4 +1,4 @@
-"""Whose removal order is whose: one for the fleet, one per class, or one per device.
+"""Which devices share a removal order: one for the fleet, one per class, or one per device.
 
 A policy's orders are a mapping from scope key to order (`fedcore.core.pruning.ordering`). A key is "fleet", a class, or
 "class/device". Keep-sets nest along every order by itself; keep-sets of two orders need not.
@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.pruning.ordering import Counts, freeze, initial_order, keep_sets, mean_order
+from fedcore.core.pruning.ordering import freeze, initial_order, keep_sets, mean_order
 
 SCOPES = ("fleet", "class", "device")
 
 Orders = Mapping[str, Json]
-Removed = tuple[int, int]  # (head units, channels) of every layer
 
 
 def order_key(scope: str, device_class: str, device: str) -> str:
@@ -24,18 +23,18 @@ def order_key(scope: str, device_class: str, device: str) -> str:
 
 
 def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> dict[str, Json]:
-    """Return the orders before the first round: those of classes and devices begin when somebody is asked."""
+    """Return the orders before the first round: those of classes and devices begin with their first cut."""
     return {"fleet": initial_order(geometry, prior)} if scope == "fleet" else {}
 
 
 def frozen_orders(
-    orders: Orders, cuts: Mapping[str, Removed], geometry: Geometry, prior: GroupScores | None
+    orders: Orders, cuts: Mapping[str, Counts], geometry: Geometry, prior: GroupScores | None
 ) -> dict[str, Json]:
-    """Return the orders with those of `cuts` frozen as far as anybody who shares them is cut; new ones from `prior`."""
+    """Return the orders with those of `cuts` frozen to the groups removed by the deepest cut; new ones from `prior`."""
     after = dict(orders)
-    for key, (heads, channels) in cuts.items():
+    for key, removed in cuts.items():
         order = after[key] if key in after else initial_order(geometry, prior)
-        after[key] = freeze(order, geometry, heads_removed=heads, channels_removed=channels)
+        after[key] = freeze(order, geometry, removed)
     return after
 
 
@@ -53,7 +52,7 @@ def keep_sets_of(
 def class_order(orders: Orders, scope: str, device_class: str, geometry: Geometry, prior: GroupScores | None) -> Json:
     """Return the order that a class is exported by: the fleet's, its own, or the mean of its devices' scores.
 
-    Where nobody of the class has been asked yet, the one from `prior`.
+    Where no device of the class has taken part yet, the one from `prior`.
     """
     if scope == "device":
         own = [order for key, order in sorted(orders.items()) if key.startswith(f"{device_class}/")]

@@ -103,7 +103,7 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
         source = Path(modeling_fedcore.__file__).read_bytes()
         (folder / MODELING_FILE).write_bytes(source)
     else:
-        units = _loadable_units(classifier.geometry, classifier.keep_set.counts[0])
+        units = _loadable_units(classifier.geometry, classifier.keep_set.counts.heads)
         config = _llama_config(classifier, units)
         _pad_heads(classifier, state, units)
     config.architectures = [type(classifier.model).__name__]
@@ -121,10 +121,10 @@ def _write_tokenizer(source: Path, folder: Path) -> None:
 
 
 def _bert_config(classifier: Classifier) -> Any:
-    heads, channels = classifier.keep_set.counts
+    kept = classifier.keep_set.counts
     config: Any = copy.deepcopy(classifier.model.config)
-    config.kept_heads = [heads] * classifier.geometry.layers
-    config.ffn_sizes = [channels] * classifier.geometry.layers
+    config.kept_heads = [kept.heads] * classifier.geometry.layers
+    config.ffn_sizes = [kept.channels] * classifier.geometry.layers
     module = MODELING_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
@@ -140,7 +140,7 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
         "num_attention_heads": units * geometry.queries_per_unit,
         "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
         "head_dim": geometry.head_dim,
-        "intermediate_size": classifier.keep_set.counts[1],
+        "intermediate_size": classifier.keep_set.counts.channels,
     }
     values.pop("_name_or_path", None)  # a path of this machine
     values.pop("auto_map", None)  # names code that is not here
@@ -162,7 +162,7 @@ def _loadable_units(geometry: Geometry, kept: int) -> int:
 def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: int) -> None:
     """Append all-zero heads, which add exactly nothing, until every layer has `units` head units."""
     geometry = classifier.geometry
-    missing = units - classifier.keep_set.counts[0]
+    missing = units - classifier.keep_set.counts.heads
     for layer in range(geometry.layers if missing else 0):
         for module in ("q", "k", "v", "o"):
             cut = geometry.cut(module)

@@ -17,9 +17,6 @@ from fedcore.core.codec.cast import Cast
 from fedcore.core.codec.chain import decode, encode
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.cost.training_step import trained_values
-from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.protos.values import BlobRef
 from fedcore.server.aggregate.uploads import SCORE_CODEC, score_shapes
 from fedcore.simulation.workload.workload import Group, Part, Stacked
@@ -68,7 +65,7 @@ class RealTraffic:
 
     def down(self, part: Part) -> int:
         """Count the blobs that the device lacks, as a delta where there is one; inline blobs are always sent."""
-        refs = part.work.refs
+        refs = part.wire_assignment.refs
         before = self._held.get(part.device, frozenset())
         ids = tuple([ref.id for ref in refs])
         self._held[part.device] = _names(ids)
@@ -81,7 +78,7 @@ class RealTraffic:
 
     def _shift_down(self, part: Part) -> int:
         """Count the base shift that a device lacks: as steps where these are fewer bytes, else whole."""
-        shift = part.work.base_shift
+        shift = part.wire_assignment.base_shift
         if shift is None:
             return 0
         before, self._shifts[part.device] = self._shifts.get(part.device, 0), shift.round
@@ -118,17 +115,16 @@ class ModelledTraffic:
 
     def down(self, part: Part) -> int:
         """Return the float32 bytes of the adapter at the assigned rank: of all rows, or of the kept ones."""
-        spec, assignment = self.cost.spec, part.assignment
-        dense = spec.geometry.head_units, spec.geometry.ffn
-        counts = assignment.keep_set.counts if self.cost.kept_rows else dense
-        return FLOAT_BYTES * _values(spec, assignment.arm.rank, *counts, EVERYTHING)
+        assignment = part.assignment
+        factors = self.cost.estimate(assignment.keep_set.counts, assignment.arm.rank).down_values
+        return FLOAT_BYTES * (factors + _head_values(self.cost))
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
         """Return the bytes of the values that a device of this rank, keep-set and trained part sends."""
         assignment = group.assignment
         counts, trains = assignment.keep_set.counts, assignment.training.trains
-        values = _values(self.cost.spec, assignment.arm.rank, *counts, trains)
-        size = round(value_bytes(assignment.training.codec) * values)
+        factors = self.cost.estimate(counts, assignment.arm.rank, trains).up_values
+        size = round(value_bytes(assignment.training.codec) * (factors + _head_values(self.cost)))
         return Sent(increments=None, sizes=[size] * len(group.parts))
 
 
@@ -159,9 +155,5 @@ def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> 
     return len(encode({name: np.zeros(shape, dtype=np.float32) for name, shape in shapes}, codec))
 
 
-@lru_cache(1 << 12)
-def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: TrainedPart) -> int:
-    factors = trained_values(
-        spec.geometry, heads=heads, channels=channels, rank=rank, targets=spec.targets, trains=trains
-    )
-    return factors + sum(math.prod(shape) for _, shape in spec.head)
+def _head_values(cost: RoundCost) -> int:
+    return sum(math.prod(shape) for _, shape in cost.spec.head)

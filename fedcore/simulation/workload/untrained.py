@@ -58,8 +58,8 @@ class CurveWorkload:
 
     def _metrics(self, part: Part) -> TrainingMetrics:
         assignment, geometry = part.assignment, self.cost.spec.geometry
-        heads, channels = assignment.keep_set.counts
-        sparsity = geometry.sparsity(heads=heads, channels=channels)
+        counts = assignment.keep_set.counts
+        sparsity = geometry.sparsity(counts)
         share, effort = assignment.arm.rank / self.largest_rank, assignment.local_steps / self.usual_steps
         deviate = _NORMAL.inv_cdf(uniform(self.seed, "loss", assignment.round, part.device))
         before = self.curve.level(self.progress, sparsity)
@@ -69,6 +69,6 @@ class CurveWorkload:
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb((heads, channels), assignment.arm.rank, assignment.training.trains),
+            peak_memory_mb=self.cost.memory_mb(counts, assignment.arm.rank, assignment.training.trains),
             adapter_importance=max(0.0, before - after) * share,
         )

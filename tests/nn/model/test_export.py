@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedcore.core.errors import ModelError
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
@@ -131,7 +132,7 @@ def test_a_pruned_export_is_smaller_than_its_base(strangers, name: str) -> None:
 @pytest.mark.parametrize("name", DENSE)
 def test_parameters_that_load_are_what_the_geometry_says(strangers, name: str) -> None:
     told, geometry = strangers[1], load_classifier(strangers[0] / "base" / name, labels=LABELS).geometry
-    kept = geometry.kept_params(heads=CASES[name][3], channels=24)
+    kept = geometry.kept_params(Counts(heads=CASES[name][3], channels=24))
     assert told[f"{name}-dense"]["parameters"] - told[name]["parameters"] == geometry.prunable_params - kept
 
 

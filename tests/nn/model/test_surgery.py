@@ -87,13 +87,12 @@ def test_shapes_shrink_and_parameters_follow_the_geometry(dense, kind: str) -> N
     geometry, before = classifier.geometry, classifier.count_parameters()
     keep_set = halved(classifier)
     shrink(classifier, keep_set)
-    heads, channels = keep_set.counts
     assert classifier.keep_set == keep_set
-    removed = geometry.prunable_params - geometry.kept_params(heads=heads, channels=channels)
+    removed = geometry.prunable_params - geometry.kept_params(keep_set.counts)
     assert before - classifier.count_parameters() == removed
     for layer in range(geometry.layers):
         for module in geometry.modules:
-            expected = geometry.shape(module, heads=heads, channels=channels)
+            expected = geometry.shape(module, keep_set.counts)
             base, outer = classifier.base_linear(layer, module), classifier.linear(layer, module)
             assert tuple(base.weight.shape) == (base.out_features, base.in_features) == expected
             assert base.bias is None or tuple(base.bias.shape) == expected[:1]

@@ -99,7 +99,7 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine.forget(2)
     assert engine.sum is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
-    assert (engine.sum, engine.works, engine.blobs.names()) == (None, {}, set())
+    assert (engine.sum, engine.wire_assignments, engine.blobs.names()) == (None, {}, set())
     deep = PartialId(child="deep", number=1)
     engine.with_sum(RoundSum.fold, "ada")  # came too late: no error, nothing to do
     engine.with_sum(RoundSum.merge_partial, deep)
@@ -113,7 +113,7 @@ def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
     later = {"bob": work(2)}
     engine.share(share(later), later)
     engine.forget(1)  # said when the new round is here already
-    assert sum_of(engine).terms.round == 2 and list(engine.works) == ["bob"] and sum_of(engine).updates == {}
+    assert sum_of(engine).terms.round == 2 and list(engine.wire_assignments) == ["bob"] and sum_of(engine).updates == {}
     with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
         engine.pack(order("ada"), TIMES, {})
 

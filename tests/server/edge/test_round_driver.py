@@ -11,7 +11,7 @@ import pytest
 from fedcore.core.errors import TransportError, UpdateRejected
 from fedcore.core.rounds.tier.state import PartialId, Stage
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare, TierUpward
-from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -91,31 +91,34 @@ class Surroundings:
     # uplink
     connected = True
 
-    def tell(self, message: TierUpward) -> None:
+    def send(self, message: TierUpward) -> None:
         self.done.append(("tell", message))
 
     # engine
-    def share(self, share: RoundShare, works: dict[str, Work]) -> None:
+    def share(self, share: RoundShare, works: dict[str, WireAssignment]) -> None:
         self.done.append(("share", share.round, sorted(works)))
 
     def delete(self, blob_ids: set[str]) -> None:
         self.done.append(("delete", blob_ids))
 
+    def with_sum(self, action: Callable[..., None], *arguments: Any) -> None:
+        getattr(self, action.__name__)(*arguments)
+
     def verify(self, device: str, submission: UpdateSubmission) -> None:
         if self.fault is not None:
             raise self.fault
 
-    def verify_part(self, child: str, submission: PartialSubmission) -> None:
+    def verify_partial(self, child: str, submission: PartialSubmission) -> None:
         if self.fault is not None:
             raise self.fault
 
     def fold(self, device: str) -> None:
         self.done.append(("fold", device))
 
-    def merge_part(self, part: PartialId) -> None:
+    def merge_partial(self, part: PartialId) -> None:
         self.done.append(("merge", part))
 
-    def drop_part(self, part: PartialId) -> None:
+    def drop_partial(self, part: PartialId) -> None:
         self.done.append(("drop", part))
 
     def pack(self, order: Any, times_s: dict[str, float], faults: dict[str, str]) -> None:
@@ -158,13 +161,14 @@ class Driven:
         self.seats, self.edges = SessionRegistry(), EdgeRegistry()
         self.sessions = {name: self.session(name) for name in devices}
         for session in self.sessions.values():
-            self.seats.take(session, 1)
+            self.seats.register(session)
         if relayed:
-            self.child, _ = self.edges.seat(replace(JOIN, name="child", role=Role.EDGE, profile=None))
+            self.child = Session(replace(JOIN, name="child", role=Role.EDGE, profile=None))
+            self.edges.register(self.child)
             for name in relayed:
                 leaf = RelayedSession(replace(JOIN, name=name), self.child)
-                self.seats.take(leaf, 1)
-                self.edges.put(leaf)
+                self.seats.register(leaf)
+                self.edges.add_device(leaf)
         around = cast(Any, self.around)
         self.rounds = EdgeRounds(
             name="edge",
@@ -209,7 +213,7 @@ def nothing_left() -> Iterator[None]:
         Driven.made.pop().around.drop()
 
 
-def share_of(works: dict[str, Work], deadline_s: float = 9.0) -> RoundShare:
+def share_of(works: dict[str, WireAssignment], deadline_s: float = 9.0) -> RoundShare:
     (share,) = shares(works, spec=TIER, deadline_s=deadline_s)
     return share
 
@@ -253,17 +257,17 @@ async def test_a_share_of_an_earlier_round_is_of_no_use() -> None:
     driven = Driven("a")
     await driven.take(share_of({"a": work(3)}))
     assert await driven.take(share_of({"a": work(2)})) == []
-    assert driven.rounds.machine.round == 3 and driven.rounds.works["a"].round == 3
+    assert driven.rounds.machine.round == 3 and driven.rounds.assignments["a"].round == 3
 
 
 async def test_a_share_that_cannot_be_fetched_leaves_the_round_before_as_it_was() -> None:
     driven = Driven("ab")
     await driven.take(share_of({"a": work(1)}))
-    before, works = driven.rounds.machine, dict(driven.rounds.works)
+    before, works = driven.rounds.machine, dict(driven.rounds.assignments)
     driven.around.missing = {KEPT.id}
     done = await driven.take(share_of({"b": work(2, keep_set=KEPT)}))
     assert kinds(done) == ["learn"]
-    assert driven.rounds.machine == before and driven.rounds.works == works
+    assert driven.rounds.machine == before and driven.rounds.assignments == works
     assert driven.around.said == ["round 2: the work for 1 devices is of no use: it broke"]
     driven.around.missing.clear()
     assert "share" in kinds(await driven.take(share_of({"b": work(2, keep_set=KEPT)}))), "it may come again"
@@ -274,10 +278,10 @@ async def test_shares_of_one_round_complete_each_other() -> None:
     driven = Driven("ab")
     works = {name: work() for name in "ab"}
     first = share_of(works)
-    await driven.take(replace(first, works=first.works[:1]))
-    done = await driven.take(replace(first, works=first.works[1:], blobs=(), deadline_s=4.0))
+    await driven.take(replace(first, assignments=first.assignments[:1]))
+    done = await driven.take(replace(first, assignments=first.assignments[1:], blobs=(), deadline_s=4.0))
     assert done == [("learn", set()), ("share", 1, ["b"]), ("send", "b", works["b"])]
-    assert driven.rounds.works == works
+    assert driven.rounds.assignments == works
     assert driven.around.timers[0].cancelled and not driven.around.timers[1].cancelled
     assert driven.rounds.machine.deadline_at_s == 14.0, "the newest share's deadline holds"
 
@@ -289,7 +293,7 @@ async def test_uploads_of_rounds_before_are_deleted_before_a_device_is_pushed() 
     driven.rounds.uploading("one")
     done = await driven.take(share_of({"a": work(2)}))
     assert ("delete", {"one"}) in done
-    assert done.index(("delete", {"one"})) < done.index(("send", "a", driven.rounds.works["a"]))
+    assert done.index(("delete", {"one"})) < done.index(("send", "a", driven.rounds.assignments["a"]))
     driven.rounds.uploading("two")
     assert ("delete", {"one", "two"}) in await driven.take(share_of({"a": work(3)})), "an upload may end late"
     assert ("delete", {"two"}) in await driven.take(share_of({"a": work(4)}))
@@ -326,12 +330,12 @@ async def test_without_another_share_everybody_hears_that_a_round_is_durable() -
 def test_a_small_blob_comes_from_whichever_share_of_its_round_had_it() -> None:
     works = {name: work(rank_blocks=(small(name.encode()), LARGE)) for name in "ab"}
     whole = share_of(works)
-    first = unpack(replace(whole, works=whole.works[:1]), None)
-    second = unpack(replace(whole, works=whole.works[1:], blobs=()), first.share)
-    assert {**first.works, **second.works} == works
+    first = unpack(replace(whole, assignments=whole.assignments[:1]), None)
+    second = unpack(replace(whole, assignments=whole.assignments[1:], blobs=()), first.share)
+    assert {**first.assignments, **second.assignments} == works
     assert second.share.blobs == whole.blobs and first.first == [] and second.large == [LARGE]
-    other = unpack(replace(whole, round=2, works=whole.works[1:], blobs=()), first.share)
-    assert not any(ref.inline for given in other.works.values() for ref in given.refs), "of another round"
+    other = unpack(replace(whole, round=2, assignments=whole.assignments[1:], blobs=()), first.share)
+    assert not any(ref.inline for given in other.assignments.values() for ref in given.refs), "of another round"
 
 
 # --- assignments down ---
