@@ -1,4 +1,4 @@
-"""What bandits lose where the truth is known: python -m benchmarks.bandit_regret [--quick] [--json [FILE]]
+"""The regret of bandits where the truth is known: python -m benchmarks.bandit_regret [--quick] [--json [FILE]]
 
 No model: losses, importances and times by formula (benchmarks.regret.truth), everything that decides is real. Regret is
 one-step: the expected reward of the best arm that schedule and memory allow a device, given what the others of its
@@ -66,17 +66,17 @@ def rows_of(fleet: str, games: Mapping[str, Sequence[Played]]) -> list[dict[str,
 
 def goals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return for every policy in GOALS where its regret is below half of random's and below the best fixed arm's."""
-    told = {}
+    notes = {}
     for name in GOALS:
         worst = {
             key: max(row[key] for row in rows if row["policy"] == name) for key in ("of_half_random", "of_best_fixed")
         }
         reached = "reached" if max(worst.values()) < 1.0 else "missed"
-        told[f"goal, {name}"] = (
+        notes[f"goal, {name}"] = (
             f"{reached}: at worst {worst['of_half_random']} of half of random's regret and "
             f"{worst['of_best_fixed']} of the best fixed arm's"
         )
-    return told
+    return notes
 
 
 def _regret(played: Sequence[Played]) -> float:
@@ -88,7 +88,7 @@ def _rate(played: Sequence[Played]) -> float:
 
 
 def main() -> None:
-    """Play everybody on every fleet and report."""
+    """Play every policy on every fleet and report."""
     arguments = parser("bandit_regret", "What bandits lose against the best arm.").parse_args()
     seeds = SEEDS[:SCREENED] if arguments.quick else SEEDS
     rows: list[dict[str, Any]] = []

@@ -5,7 +5,7 @@ rows of 48 random tokens where every row shall be as long. Both ways take turns 
 the machine meets both alike; one by one, a sample of the devices is timed. Times are the fastest repeat's, per
 device, with everything a round takes: load the adapter, train, take the increment; those of the processors hold also
 on a busy machine. Adam turns a gradient that is
-nothing but rounding into a step of full length, so a few values always differ: their number is told.
+nothing but rounding into a step of full length, so a few values always differ: their share is reported.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 For fleets of 1,000 to 1,000,000 registered devices, of which 1,000 take part in a round: one device joining, one sign
 of life, drawing a cohort, planning and closing a round, its log and its commit, and the bytes that files grow by. The
-round machine, the strategy, the log and the ledger are the coordinator's own; nobody trains, nothing crosses a wire.
+round machine, the strategy, the log and the ledger are the coordinator's own; no device trains, nothing crosses a wire.
 """
 
 import math
@@ -141,7 +141,7 @@ def measure(registered: int, cohort: int, repeats: int) -> dict[str, Any]:
 
 
 def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
-    """Signs of life, joins, the list of who is here and the draw of a cohort."""
+    """Measure signs of life, joins, the list of present devices and the draw of a cohort."""
     alive = [events.Alive(device=profile.name, epoch=1, now_s=1.0) for profile in fleet.profiles]
     joined = [events.Joined(device=f"newcomer-{number}", epoch=1, now_s=1.0) for number in range(len(alive))]
     fleet.seconds["alive"] = [_stepped(fleet.machine, alive)]
@@ -151,13 +151,13 @@ def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
         fleet.timed("sample", partial(sample_cohort, fleet.profiles, cohort, generator(0, "cohort", number)))
 
 
-def _stepped(machine: RoundState, told: Sequence[events.Event]) -> float:
+def _stepped(machine: RoundState, sequence: Sequence[events.Event]) -> float:
     """Seconds a step takes on average, over steps enough for what the machine does once in a while."""
-    told = told[: STEPS + 3 * math.isqrt(len(told))]
+    sequence = sequence[: STEPS + 3 * math.isqrt(len(sequence))]
     begin = time.perf_counter()
-    for event in told:
+    for event in sequence:
         machine, _ = step(machine, event)
-    return (time.perf_counter() - begin) / len(told)
+    return (time.perf_counter() - begin) / len(sequence)
 
 
 def _round(fleet: Fleet, cohort: int) -> None:
@@ -175,11 +175,11 @@ def _round(fleet: Fleet, cohort: int) -> None:
     ]
     record = round_record(closed, AggregateReport(weight=1, leaves=cohort), 0.01, rows)
     lines = [*plan.events, *report.events, {"event": "round_closed", **record}]
-    each = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
+    addressees = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 
     def write() -> None:
-        fleet.run.log.events("pushed", each)
-        for fields in each:
+        fleet.run.log.events("pushed", addressees)
+        for fields in addressees:
             fleet.run.log.event("accepted", **fields)
         fleet.run.log.turn(lines, rows)
 
@@ -199,7 +199,7 @@ def _round(fleet: Fleet, cohort: int) -> None:
 
 
 def _outcomes(plan: RoundPlan) -> list[Outcome]:
-    """Everybody's answer: plausible figures, no importances (their bytes are arithmetic)."""
+    """Return the outcomes of all devices: plausible figures, no importances (their bytes are arithmetic)."""
     report = DeviceReport(
         metrics=TrainingMetrics(
             loss_before=0.6931471805599453,

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.criteria.correlation import Agreement, Checkpoints, agreements
 from benchmarks.criteria.curves import CASES, Plan, Point, curves
-from benchmarks.criteria.stage import set_stage
+from benchmarks.criteria.setup import load_setup
 from benchmarks.report import emit, parser
 from fedcore.core.errors import FedcoreError
 
@@ -38,16 +38,16 @@ def main() -> None:
     points: list[Point] = []
     found: list[Agreement] = []
     try:
-        stage = set_stage(test_count=QUICK_TEST_ROWS if args.quick else TEST_ROWS, dtype=args.dtype)
+        setup = load_setup(test_count=QUICK_TEST_ROWS if args.quick else TEST_ROWS, dtype=args.dtype)
         for seed in range(1 if args.quick else args.seeds):
-            points += curves(stage, plan, args.cases, seed, _say)
+            points += curves(setup, plan, args.cases, seed, _say)
             if seed == 0:  # a mean over layers already; more seeds would cost more than they tell
-                found += agreements(stage, checkpoints, seed, _say)
+                found += agreements(setup, checkpoints, seed, _say)
     except FedcoreError as error:
         sys.exit(f"error: {error}")
     notes = {
         "plan": dataclasses.asdict(plan),
-        "test rows": len(stage.test),
+        "test rows": len(setup.test),
         "dtype": args.dtype,
         "accuracy not pruned": _mean(points, "dense", 0.0, 0),
     }

@@ -1,6 +1,6 @@
 """Which models a strategy would deliver, and for how many of the fleet's devices each.
 
-A pruning strategy delivers the model cut as its devices hold it now: at the mean realised sparsity of the round's
+A pruning strategy delivers the model as its devices have cut it: at the mean realised sparsity of the round's
 counted devices, and after the last round at each class's target. Any other strategy delivers the dense model.
 """
 
@@ -30,10 +30,10 @@ def prunes(config: Config) -> bool:
     return any(config.target_sparsity(kind.name) > 0 for kind in config.classes)
 
 
-def held_sparsity(outcomes: Sequence[Json]) -> float:
+def current_sparsity(outcomes: Sequence[Json]) -> float:
     """Return the mean realised sparsity of a round's counted devices; 0 where none counted."""
-    held = [row["sparsity"] for row in outcomes if row["status"] == Status.ACCEPTED]
-    return sum(held) / len(held) if held else 0.0
+    sparsities = [row["sparsity"] for row in outcomes if row["status"] == Status.ACCEPTED]
+    return sum(sparsities) / len(sparsities) if sparsities else 0.0
 
 
 def delivered(config: Config, model: Path, state: Json, sparsity: float | None) -> list[Share]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fleet80.bits import packed
-from benchmarks.fleet80.delivery import Share, delivered, held_sparsity, prunes
+from benchmarks.fleet80.delivery import Share, current_sparsity, delivered, prunes
 from fedcore.client.evaluation.judge import Answers
 from fedcore.core.config.tables import Config
 from fedcore.core.data.metrics import measure
@@ -72,7 +72,7 @@ class Examiner:
             return [self._dense_share]
         if number == self.config.run.rounds:
             return delivered(self.config, self.model, self._evaluation.engine.state, None)
-        return self._cut(held_sparsity(self._evaluation.engine.ledger.outcomes()[number]))
+        return self._cut(current_sparsity(self._evaluation.engine.ledger.outcomes()[number]))
 
     def _cut(self, sparsity: float) -> list[Share]:
         return delivered(self.config, self.model, self._evaluation.engine.state, sparsity)

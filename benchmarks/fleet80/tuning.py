@@ -1,8 +1,8 @@
 """The learning rate of every strategy: the same search and the same rule for all of them, FedSpine included.
 
-Three rates, one seed that no result is told of, a third of the rounds. The rule: the lowest cross-entropy on the
+Three rates, one seed that no reported result uses, a third of the rounds. The rule: the lowest cross-entropy on the
 rows measured every round, of the model the strategy would deliver after the last round (docs/benchmarks/fleet80.md).
-The loss and not the accuracy, since 400 rows tell losses apart that they cannot tell accuracies apart.
+The loss and not the accuracy, since 400 rows separate losses that accuracies do not separate.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The fleets on which bandits are compared: who takes part, how fast everybody is, and when that changes."""
+"""The fleets on which bandits are compared: their devices, the speed of each, and when it changes."""
 
 import math
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ GFLOPS = REFERENCE_FLOPS_PER_S / 1e9  # of a device without slowdown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A class: slowdowns of its power modes, dealt in turn, and WiFi speeds, drawn evenly in the logarithm."""
+    """A class: slowdowns of its power modes, which devices take in turn, and WiFi speeds, log-uniform."""
 
     name: str
     count: int

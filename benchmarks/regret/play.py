@@ -162,7 +162,7 @@ class Game:
         step_s, down, up, sparsity, share = rows.T
         steps = np.tile(np.array(choices, dtype=np.float64), len(sizes))
         extra = PROBE_STEPS + SCORING.once * ahead[profile.device_class]
-        talent = math.exp(TALENT_SPREAD * self._luck("talent", 0, profile.name))
+        talent = math.exp(TALENT_SPREAD * self._deviate("talent", 0, profile.name))
         return Worths(
             gain=gains(steps, sparsity, share) * talent,
             importance=IMPORTANCE_POWER * np.log(share),
@@ -197,14 +197,14 @@ class Game:
 
     def _outcome(self, choice: Choice, worths: Worths, work: PacedWork, reach: float) -> Outcome:
         name, t, speed = choice.profile.name, choice.round, declared_speed(choice.profile)
-        drop = reach * float(worths.gain[0]) + NOISE * self._luck("drop", t, name)
+        drop = reach * float(worths.gain[0]) + NOISE * self._deviate("drop", t, name)
         train_s, down_bytes, up_bytes = work.demand
         phases = {
-            "train": speed.compute * train_s * math.exp(CLOCK_NOISE * self._luck("clock", t, name)),
-            "download": speed.down * down_bytes * math.exp(LINK_SPREAD * self._luck("down", t, name)),
-            "upload": speed.up * up_bytes * math.exp(LINK_SPREAD * self._luck("up", t, name)),
+            "train": speed.compute * train_s * math.exp(CLOCK_NOISE * self._deviate("clock", t, name)),
+            "download": speed.down * down_bytes * math.exp(LINK_SPREAD * self._deviate("down", t, name)),
+            "upload": speed.up * up_bytes * math.exp(LINK_SPREAD * self._deviate("up", t, name)),
         }
-        importance = float(worths.importance[0]) + IMPORTANCE_NOISE * self._luck("importance", t, name)
+        importance = float(worths.importance[0]) + IMPORTANCE_NOISE * self._deviate("importance", t, name)
         report = DeviceReport(
             metrics=TrainingMetrics(
                 loss_before=1.0,
@@ -229,7 +229,7 @@ class Game:
             report=report,
         )
 
-    def _luck(self, what: str, t: int, device: str) -> float:
+    def _deviate(self, what: str, t: int, device: str) -> float:
         return _NORMAL.inv_cdf(uniform(self.seed, what, t, device))
 
 

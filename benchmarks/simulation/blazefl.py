@@ -39,7 +39,7 @@ class Server(BaseServerHandler[Package, torch.Tensor]):
         return self.parameters
 
     def sample_clients(self) -> list[int]:
-        """Everybody."""
+        """All clients."""
         return list(range(self._case.clients))
 
     def if_stop(self) -> bool:

@@ -1,6 +1,6 @@
 """The rounds on Flower's simulation engine: PYTHON -m benchmarks.simulation.flower FOLDER
 
-Its Ray backend with one worker for every core, and its FedAvg over everybody.
+Its Ray backend with one worker for every core, and its FedAvg over all clients.
 """
 
 import os

@@ -63,7 +63,7 @@ class LoraLearner:
         with np.load(folder / "task.npz") as stored:
             ids, mask, labels = (torch.from_numpy(stored[name]) for name in ("ids", "mask", "labels"))
             first = {name: torch.from_numpy(stored[name]) for name in stored.files if "." in name}
-        longest = mask.sum(-1).amax(-1)  # (clients,): nobody pays for another one's padding
+        longest = mask.sum(-1).amax(-1)  # (clients,): every client is padded to its own longest row
         self._rows = [(ids[k, :, : longest[k]], mask[k, :, : longest[k]], labels[k]) for k in range(len(ids))]
         self._module = LoraModule(case.model, len(first["head.bias"]))
         self.module: torch.nn.Module = self._module

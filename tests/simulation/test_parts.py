@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.protocols import Json
-from tests.simulation.test_trained import run, text
+from tests.simulation.test_run import run, text
 
 __all__ = ["text"]  # a fixture
 

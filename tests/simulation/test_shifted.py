@@ -17,7 +17,7 @@ from fedcore.nn.training.batches import encode_rows
 from fedcore.protos.values import BaseShift, BlobRef
 from fedcore.simulation.workload.trainer import Order, Task, VirtualTrainer
 from fedcore.transport.download import Received
-from tests.simulation.test_taught import LABELS, TEXTS, assignment_with
+from tests.simulation.workload.test_trainer import LABELS, TEXTS, assignment_with
 from tests.tiny_models import random_keep_set, tiny_model
 
 PLAIN = assignment_with(None)

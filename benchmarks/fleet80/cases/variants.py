@@ -21,7 +21,7 @@ class Variant:
     group: str = "strategies"
 
 
-UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device for itself
+UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device chooses alone
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
 KEPT = "training.handout=kept"

@@ -25,14 +25,14 @@ class Entry:
     results: Mapping[int, Result]
 
     @property
-    def each(self) -> Sequence[Result]:
+    def runs(self) -> Sequence[Result]:
         """The results, in the order of their seeds."""
         return list(self.results.values())
 
     @property
     def prunes(self) -> bool:
         """Whether its devices are cut."""
-        return bool(self.each[0]["prunes"])
+        return bool(self.runs[0]["prunes"])
 
     def scores(self, seeds: Sequence[int]) -> Scores:
         """Return (seeds, rows): the share of the fleet whose delivered model has a row right."""

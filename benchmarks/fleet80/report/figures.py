@@ -63,7 +63,7 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
 
 def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
     """Accuracy over virtual time, the running mean that decides when a target is reached."""
-    lines = {entry.name: _mean_line([_accuracy_points(run) for run in entry.each]) for entry in entries}
+    lines = {entry.name: _mean_line([_accuracy_points(run) for run in entry.runs]) for entry in entries}
     for axes in _lines("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds", lines):
         axes.set_xscale("log")
         plain_log(axes.xaxis)
@@ -74,7 +74,7 @@ def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
 
 def _waiting(entries: Sequence[Entry]) -> bool:
     """Mean seconds a counted device waits for the slowest of its round."""
-    lines = {entry.name: _mean_line([_waiting_points(run) for run in entry.each]) for entry in entries}
+    lines = {entry.name: _mean_line([_waiting_points(run) for run in entry.runs]) for entry in entries}
     for axes in _lines("round", "waiting per round, mean over devices (s)", lines):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yscale("log")
@@ -94,7 +94,7 @@ def _arms(entries: Sequence[Entry]) -> bool:
         for row, (key, label) in enumerate(kinds.items()):
             axes = grid[row][column]
             for name, colour in CLASS_COLOURS.items():
-                points = _mean_line([_arm_points(run, name, key) for run in entry.each])
+                points = _mean_line([_arm_points(run, name, key) for run in entry.runs])
                 axes.plot(*_xy(points), color=colour, marker="o", markersize=3, linewidth=1.4, label=name.upper())
             axes.set_ylabel(label if column == 0 else "")
             axes.grid(color="#EEEEEE")
@@ -110,7 +110,7 @@ def _speedup(track: Track, entries: Sequence[Entry]) -> bool:
     reference = next((entry for entry in entries if entry.name == REFERENCE), None)
     if reference is None:
         return False
-    known = [target for target in track.targets if any(crossing(run["rounds"], target) for run in reference.each)]
+    known = [target for target in track.targets if any(crossing(run["rounds"], target) for run in reference.runs)]
     if not known:
         return False
     target = max(known)

@@ -33,7 +33,7 @@ def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
 def final_table(entries: Sequence[Entry]) -> str:
     """Return what every variant ends with."""
     reference = next((entry for entry in entries if entry.name == REFERENCE), None)
-    memory = None if reference is None else fmean(map(_memory, reference.each))
+    memory = None if reference is None else fmean(map(_memory, reference.runs))
     head = [
         "variant",
         "seeds",
@@ -50,21 +50,21 @@ def final_table(entries: Sequence[Entry]) -> str:
     ]
     rows = []
     for entry in entries:
-        finals = [result["final"] for result in entry.each]
+        finals = [result["final"] for result in entry.runs]
         rows.append(
             [
                 entry.name,
                 str(len(finals)),
-                str(len(entry.each[0]["rounds"])),
-                spread([result["rounds"][-1]["closed_s"] for result in entry.each], _whole),
-                f"{entry.each[0]['learning_rate']:g}",
+                str(len(entry.runs[0]["rounds"])),
+                spread([result["rounds"][-1]["closed_s"] for result in entry.runs], _whole),
+                f"{entry.runs[0]['learning_rate']:g}",
                 spread([delivered(final, "accuracy") for final in finals], _percent),
                 spread([delivered(final, "auc") for final in finals if _has_auc(final)], _three),
                 spread([final["dense"]["accuracy"] for final in finals], _percent),
                 spread([delivered(final, "sparsity") for final in finals], _two),
                 spread([delivered(final, "parameters") / 1e6 for final in finals], _two),
-                spread([_memory(result) for result in entry.each], _whole),
-                NONE if memory is None else _two(fmean(map(_memory, entry.each)) / memory),
+                spread([_memory(result) for result in entry.runs], _whole),
+                NONE if memory is None else _two(fmean(map(_memory, entry.runs)) / memory),
             ]
         )
     return table(head, rows)
@@ -137,8 +137,8 @@ def model_table(entries: Sequence[Entry]) -> str:
     """Return every measured model of the variants that prune: exported classes and cuts of one removal order."""
     rows = []
     for entry in entries:
-        for name in entry.each[0]["final"] if entry.prunes else ():
-            models: list[dict[str, Any]] = [result["final"][name] for result in entry.each if name in result["final"]]
+        for name in entry.runs[0]["final"] if entry.prunes else ():
+            models: list[dict[str, Any]] = [result["final"][name] for result in entry.runs if name in result["final"]]
             rows.append(
                 [
                     entry.name,

@@ -38,7 +38,7 @@ def write_report(plan: Plan) -> list[Path]:
 def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
     strategies = [entry for entry in found if entry.group == "strategies"]
     questions = [entry for entry in found if entry.group != "strategies"]
-    first = found[0].each[0]
+    first = found[0].runs[0]
     yield f"# Fleet of 80, {plan.track.name} track"
     yield (
         f"Written by `python -m benchmarks.fleet80 --track {plan.track.name} --report` from "
@@ -88,7 +88,7 @@ def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> fl
     """The highest target that a line of FedSpine's and the reference both reach on a seed."""
 
     def reached(names: Sequence[str], target: float) -> bool:
-        runs = [run for entry in strategies if entry.name in names for run in entry.each]
+        runs = [run for entry in strategies if entry.name in names for run in entry.runs]
         return any(crossing(run["rounds"], target) for run in runs)
 
     return max((target for target in targets if reached(LINES, target) and reached((REFERENCE,), target)), default=None)
