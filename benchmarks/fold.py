@@ -66,7 +66,7 @@ def measure_fold(case: FoldCase, repeats: int) -> Row:
         return float(statistics.median(getattr(timing, name) for timing in timings))
 
     blob_mb = timings[0].blob_bytes / 1e6
-    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * each:.0f}" for each in case.sparsities)
+    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * sparsity:.0f}" for sparsity in case.sparsities)
     kind = f"rank {ranks}, {cuts} % removed{', personal' if case.personal else ''}"
     return {
         "model": case.model,

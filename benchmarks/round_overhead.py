@@ -1,4 +1,4 @@
-"""What a round costs when nobody trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
+"""What a round costs when no device trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
 
 A real coordinator process (mutual TLS, default durability), and 2, 10 and 100 devices that answer every assignment
 at once with an update of about 1 kB. They fetch the hand-out and upload like any device; only the training is left
@@ -86,7 +86,7 @@ class IdleDevice:
     def __init__(self, name: str, target: str, certs: Path, mark: Fingerprint, geometry: Geometry, place: Path) -> None:
         self.name, self.mark, self.geometry = name, mark, geometry
         self.blobs = BlobStore(place / name)
-        self.held: set[str] = set()
+        self.fetched: set[str] = set()
         self.link = Link(
             LinkSettings(
                 targets=(target,),
@@ -131,9 +131,9 @@ class IdleDevice:
             return
         refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
-        for blob_id in self.held - {ref.id for ref in refs}:
+        for blob_id in self.fetched - {ref.id for ref in refs}:
             self.blobs.delete(blob_id)
-        self.held = {ref.id for ref in refs}
+        self.fetched = {ref.id for ref in refs}
         data = encode(self._zeros(message), message.training.codec)
         ref = BlobRef(id="sha256:" + hashlib.sha256(data).hexdigest(), size=len(data), inline=data)
         report = DeviceReport(

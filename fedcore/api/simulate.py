@@ -18,7 +18,7 @@ from fedcore.server.run.run import Run as OpenRun
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.progress import RoundLines
 from fedcore.simulation.run import simulate as run_simulation
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 
@@ -51,15 +51,15 @@ def simulate(
     settings = run_config(config, overrides, strategy=strategy, rounds=rounds)
     data = run_data(settings, train=train, test=test)
     with data.readable(settings) as readable:
-        scene = set_scene(readable)
+        setup = read_setup(readable)
     folder = new_folder(settings, run_dir)
-    scene = replace(scene, config=data.write(scene.config, folder.data))
+    setup = replace(setup, config=data.write(setup.config, folder.data))
     observers: Sequence[Observer] = ()
     if progress:
         print(f"run folder: {folder.root}")  # noqa: T201
-        observers = [RoundLines(say=print, total_rounds=scene.config.run.rounds, now_s=time.monotonic)]
-    with _same_threads() if scene.training is not None else nullcontext():
-        run_simulation(scene, OpenRun.create(folder, scene.config, scene.model), observers)
+        observers = [RoundLines(say=print, total_rounds=setup.config.run.rounds, now_s=time.monotonic)]
+    with _same_threads() if setup.training is not None else nullcontext():
+        run_simulation(setup, OpenRun.create(folder, setup.config, setup.model), observers)
     return Run(folder.root)
 
 

@@ -79,10 +79,10 @@ def simulate(
 def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     settings = read_config(config, set_)
-    setup = set_scene(settings, say_aside)
+    setup = read_setup(settings, say_aside)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
     return setup, Run.create(folder, setup.config, setup.model)
@@ -91,8 +91,8 @@ def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "
 def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     folder = RunFolder.existing(root)
-    setup = set_scene(read_config(folder.config, None))
+    setup = read_setup(read_config(folder.config, None))
     return setup, Run.resume(folder, setup.model)

@@ -182,7 +182,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
     """Return the probe's inputs and the logits of the run's own model, its base in float32 as it is saved."""
     model = classifier.model
     was_training = model.training
-    if any(each.dtype != torch.float32 for each in model.parameters()):
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(model).float()
     model.eval()
     device = next(model.parameters()).device

@@ -14,7 +14,7 @@ from fedcore.core.errors import ConfigError, JoinRefused
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate as run
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 from fedcore.simulation.workload.loss_curve import LossCurve
 from tests.simulation.virtual import Stopping
 from tests.tiny_run import write_model
@@ -70,7 +70,7 @@ def test_a_run_without_training_leaves_the_folder_of_a_run(config: Path, tmp_pat
     assert summary["run"]["status"] == "finished"
     assert summary["totals"]["rounds"] == 5
     assert summary["global"]["final"] is None
-    losses = [row["loss_before"] for each in summary["rounds"] for row in each["results"] if row["class"] == "big"]
+    losses = [row["loss_before"] for record in summary["rounds"] for row in record["results"] if row["class"] == "big"]
     assert losses[0] == pytest.approx(LossCurve().level(0, 0))
     assert min(losses) < losses[0]
     assert summary["classes"]["small"]["realised_sparsity"] == pytest.approx(0.5, abs=0.15)
@@ -90,7 +90,7 @@ def test_equal_seeds_leave_equal_summaries(config: Path, tmp_path: Path) -> None
 def test_a_curve_may_come_from_an_earlier_run(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "one", "--set", "run.rounds=8")
     simulate(config, "--run-dir", tmp_path / "two", "--set", f"simulation.curve={tmp_path / 'one'}")
-    fitted = set_scene(parse_config(config.read_text(), [f"simulation.curve={tmp_path / 'one'}"])).curve
+    fitted = read_setup(parse_config(config.read_text(), [f"simulation.curve={tmp_path / 'one'}"])).curve
     assert fitted is not None
     assert fitted.start == pytest.approx(LossCurve().start, abs=0.1)
 
@@ -115,17 +115,17 @@ def test_torch_is_not_loaded_where_nothing_is_trained(config: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_that_was_broken_off_goes_on_as_if_it_had_not_been(config: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_interrupted_resumes_to_the_same_rows(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "whole")
-    scene = set_scene(parse_config(config.read_text()))
+    setup = read_setup(parse_config(config.read_text()))
     folder = RunFolder.create("broken", base=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(scene, Run.create(folder, scene.config, scene.model), [Stopping(3)])
+        run(setup, Run.create(folder, setup.config, setup.model), [Stopping(3)])
     simulate("--resume", folder.root)
     assert (folder.root / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
 
 
-def test_a_finished_run_is_not_gone_on_with(config: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "run")
     result = CliRunner().invoke(app, ["simulate", "--resume", str(tmp_path / "run")])
     assert result.exit_code != 0
@@ -144,22 +144,22 @@ def test_a_finished_run_is_not_gone_on_with(config: Path, tmp_path: Path) -> Non
         ("fleet.class.big.dropout=1.5", ConfigError, "dropout"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(
+def test_mistakes_are_reported_before_anything_is_written(
     config: Path, override: str, error: type[Exception] | None, words: str
 ) -> None:
     if error is None:  # some devices are refused, the others run
-        assert set(set_scene(parse_config(config.read_text(), [override])).refused) == {"small"}
+        assert set(read_setup(parse_config(config.read_text(), [override])).refused) == {"small"}
         return
     with pytest.raises(error, match=words):
-        set_scene(parse_config(config.read_text(), [override]))
+        read_setup(parse_config(config.read_text(), [override]))
 
 
-def test_a_fleet_nobody_of_which_may_join_is_refused(config: Path) -> None:
+def test_a_fleet_in_which_no_device_may_join_is_refused(config: Path) -> None:
     overrides = [f"fleet.class.{name}.memory_mb=0.0001" for name in ("big", "small")]
     with pytest.raises(JoinRefused, match="0 of 6 devices would be left"):
-        set_scene(parse_config(config.read_text(), overrides))
+        read_setup(parse_config(config.read_text(), overrides))
 
 
-def test_a_configuration_without_devices_is_told(tmp_path: Path) -> None:
+def test_a_configuration_without_devices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[\[fleet\.class\]\]"):
-        set_scene(parse_config(""))
+        read_setup(parse_config(""))
