@@ -171,7 +171,7 @@ def _round(fleet: Fleet, cohort: int) -> None:
     closed = _closed(plan, fleet.round)
     weights = {each.device: each.weight for each in plan.assignments}
     rows = [outcome_record(each, report.rewards.get(each.device), weights[each.device]) for each in outcomes]
-    record = round_record(closed, AggregateReport(weight=1, leaves=cohort), 0.01, rows)
+    record = round_record(closed, AggregateReport(weight=1, updates=cohort), 0.01, rows)
     lines = [*plan.events, *report.events, {"event": "round_closed", **record}]
     each = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 

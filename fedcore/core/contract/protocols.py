@@ -23,10 +23,10 @@ NO_STEPS = (0,)  # an arm space's steps where they are no choice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateReport:
-    """What closing an aggregate did: total weight, leaves folded, and what truncation dropped."""
+    """What closing an aggregate did: total weight, number of updates, and what truncation dropped."""
 
     weight: int
-    leaves: int
+    updates: int
     dropped_energy: float = 0.0  # share of the squared Frobenius norm that truncation dropped, in [0, 1]
     step: Tensors = field(default_factory=dict, compare=False, repr=False)  # of the base shift, where there is one
 
@@ -57,7 +57,7 @@ class Aggregator(Protocol[P]):
     [[1.0, 3.0]]
     >>> after["layers.0.up.B"].tolist()  # (4 x 1 + 0 x 3) / 4: what bob does not hold counts as 0; (4 x 1 + 8 x 3) / 4
     [[1.0], [7.0]]
-    >>> report.weight, report.leaves
+    >>> report.weight, report.updates
     (4, 2)
     """
 

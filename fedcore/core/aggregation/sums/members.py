@@ -1,4 +1,4 @@
-"""Whose updates a partial aggregate holds: the rule that nothing is counted twice, and the weight limit."""
+"""The updates that a partial aggregate holds: the rule that none is counted twice, and the weight limit."""
 
 from dataclasses import dataclass, field
 
@@ -37,10 +37,10 @@ class Members:
         return Members(keys=self.keys | keys, weight=_within_limit(self.weight + sum(stack.weights)))
 
     def with_members(self, other: "Members") -> "Members":
-        """Return both sides' members; raises UpdateRejected naming the keys they share."""
-        shared = sorted(self.keys & other.keys)
-        if shared:
-            names = ", ".join(f"{device} (round {round_})" for device, round_ in shared)
+        """Return both sides' members; raises UpdateRejected naming the common keys."""
+        overlap = sorted(self.keys & other.keys)
+        if overlap:
+            names = ", ".join(f"{device} (round {round_})" for device, round_ in overlap)
             raise UpdateRejected(f"partials overlap: {names} counted on both sides; refold one side without them")
         return Members(keys=self.keys | other.keys, weight=_within_limit(self.weight + other.weight))
 
