@@ -14,18 +14,18 @@ from fedcore.core.errors import ConfigError
 
 # Widths of the confidence bound where the configuration names none (python -m benchmarks.bandit_regret): a regression's
 # bound is narrower than that of counts.
-COUNTED, REGRESSED = 0.1, 0.3
+COUNT_WIDTH, REGRESSION_WIDTH = 0.1, 0.3
 
 
-def _width(config: StrategyConfig, own: float) -> float:
-    return own if config.exploration is None else config.exploration
+def _width(config: StrategyConfig, default: float) -> float:
+    return default if config.exploration is None else config.exploration
 
 
 BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
     "s-ucb": lambda config: SUcb(
         ranks=config.ranks,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
         min_width=config.min_width,
         steps=config.local_steps_choices or NO_STEPS,
     ),
@@ -33,7 +33,7 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
     ),
     "thompson": lambda config: Thompson(
         ranks=config.ranks,
@@ -45,7 +45,7 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, REGRESSED),
+        exploration=_width(config, REGRESSION_WIDTH),
     ),
     "fixed": lambda config: FixedArm(
         sparsity=config.target_sparsity,
