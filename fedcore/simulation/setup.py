@@ -10,7 +10,7 @@ from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
-from fedcore.core.data.partition import dealt_by
+from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.server.run.preflight import check_fleet_fits, check_run
@@ -66,7 +66,7 @@ def set_scene(config: Config) -> SimulationSetup:
             curve=curve,
         )
     config, training, test = labelled_rows(config)
-    keys = dealt_by(config.data.partition, training.texts, training.labels)
+    keys = partition_keys(config.data.partition, training.texts, training.labels)
     dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
     return SimulationSetup(

@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 def deal_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Indices]:
     """Return the ascending row indices of every device, in the order of `Config.devices`.
 
-    `keys` are what rows are dealt out by (fedcore.core.data.partition.dealt_by). With `simulation.rows_per_device` 0
+    `keys` are those of `fedcore.core.data.partition.partition_keys`. With `simulation.rows_per_device` 0
     these are the shards of a real fleet: every row is dealt out once. Otherwise each device draws so many rows for
     itself, whoever else holds them, with a mix of keys of its own but under "iid".
     Raises DataError where there are fewer rows than shards.
