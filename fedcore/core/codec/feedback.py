@@ -76,7 +76,7 @@ def compensated(increment: Tensors, residual: Tensors) -> dict[str, NDArray[np.f
 
 
 def left_over(target: Tensors, decoded: Tensors) -> dict[str, NDArray[np.float32]]:
-    """Return e' of every tensor of `target` = x + e; one that is not finite is left out: it would spoil later updates."""
+    """Return e' of every tensor of `target` = x + e, except those that are not finite, which would spoil later ones."""
     with np.errstate(invalid="ignore", over="ignore"):
         losses = {name: target[name] - decoded[name] for name in target}
     return {name: value for name, value in losses.items() if np.isfinite(value).all()}

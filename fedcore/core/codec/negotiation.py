@@ -14,7 +14,7 @@ __all__ = ["FIRST_PARTS", "KNOWN_GOOD", "PARTS", "agreed_codec"]
 
 
 def agreed_codec(preferred: str, supported: Collection[str]) -> str:
-    """Return `preferred` for a device that can encode it with the parts `supported`, else the best codec that it can encode.
+    """Return `preferred` if a device with the parts `supported` can encode it, else the best codec that it can encode.
 
     An empty `supported` means the parts of the first version.
 
