@@ -35,7 +35,7 @@ from fedcore.core.seeds import generator, uniform
 from fedcore.strategies.compose import compose
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
-from fedcore.strategies.policy.cohort import Member, sample_cohort
+from fedcore.strategies.policy.cohort import CohortMember, sample_cohort
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import schedule_of
 from fedcore.strategies.policy.pacer import PROBE_STEPS, ArmFilter, Pacer
@@ -109,7 +109,9 @@ class Game:
         cohort = sample_cohort(roster, COHORT, generator(self.seed, "cohort", t))
         ahead = {each.device_class: schedule_of(self.config, each.device_class).cuts_ahead(t) for each in cohort}
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, state=self.state, round=t)
-        members = [Member(profile=each, weight=each.num_examples, score=ahead[each.device_class]) for each in cohort]
+        members = [
+            CohortMember(profile=each, weight=each.num_examples, score=ahead[each.device_class]) for each in cohort
+        ]
         offers = [chooser.offer(member) for member in members]
         budget_s, offered = None, tuple(offers)
         if self.pacer and self.state.pace:

@@ -14,7 +14,7 @@ NAMES = {str: "text in quotes", bool: "true or false", int: "a whole number", fl
 
 
 def coerce(value: Any, kind: Any, where: str) -> Any:
-    """Return a value from TOML as a value of type `kind`: lists become tuples, and whole numbers floats where `kind` is float.
+    """Return a value from TOML as a value of type `kind`: lists become tuples, whole numbers floats if `kind` is float.
 
     Raises ConfigError, naming `where`, for a value of another type.
     """

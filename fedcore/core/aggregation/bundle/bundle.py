@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fedcore.core.aggregation.bundle.bundled_update import BundledUpdate, stacked_bytes
 from fedcore.core.aggregation.bundle.densify import add_dense, check_products, dense_bytes, empty_dense
 from fedcore.core.aggregation.sums.fixed_point import add_weighted
-from fedcore.core.aggregation.sums.members import Key, Members
+from fedcore.core.aggregation.sums.members import Members, UpdateKey
 from fedcore.core.aggregation.sums.narrow_sums import accumulator, add_sums
 from fedcore.core.aggregation.sums.placing import as_matrix
 from fedcore.core.contract.update import Update
@@ -46,7 +46,7 @@ class StackPartial:
     has_dense_form: bool = True
     adapter: Tensors | None = None
     dense: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    updates: dict[Key, BundledUpdate] = field(default_factory=dict)
+    updates: dict[UpdateKey, BundledUpdate] = field(default_factory=dict)
     bytes_stacked: int = 0
     members: Members = field(default_factory=Members)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedcore.core.aggregation.bundle.bundle import StackPartial
 from fedcore.core.aggregation.bundle.bundled_update import BundledUpdate, factor_shapes, stacked_bytes
 from fedcore.core.aggregation.bundle.densify import dense_bytes
-from fedcore.core.aggregation.sums.members import Key, Members
+from fedcore.core.aggregation.sums.members import Members, UpdateKey
 from fedcore.core.aggregation.sums.narrow_sums import NarrowSums
 from fedcore.core.aggregation.sums.partial_wire import (
     FRAME_BYTES,
@@ -108,10 +108,10 @@ def bundle_bytes_bound(spec: AdapterSpec, devices: int, *, has_dense_form: bool 
     return FRAME_BYTES + stacks + head + manifest
 
 
-def _updates(manifest: Manifest, entries: Mapping[str, Entry], spec: AdapterSpec) -> dict[Key, BundledUpdate]:
+def _updates(manifest: Manifest, entries: Mapping[str, Entry], spec: AdapterSpec) -> dict[UpdateKey, BundledUpdate]:
     rows, keys = manifest.get("leaves"), keys_of(manifest.get("leaves"))
     keep_sets = _keep_sets(manifest.get("keep_sets"), spec)
-    updates: dict[Key, BundledUpdate] = {}
+    updates: dict[UpdateKey, BundledUpdate] = {}
     for index, (key, row) in enumerate(zip(keys, rows if isinstance(rows, list) else (), strict=True)):
         if len(row) != 5:
             raise ProtocolError("partial's manifest: expected leaves as [device, round, weight, rank, keep-set]")
@@ -155,7 +155,7 @@ def _keep_sets(values: object, spec: AdapterSpec) -> list[KeepSet]:
     return keep_sets
 
 
-def _reduced(members: Members, updates: Mapping[Key, BundledUpdate]) -> Members:
+def _reduced(members: Members, updates: Mapping[UpdateKey, BundledUpdate]) -> Members:
     """Return the members in the dense sums; raises UpdateRejected where "leaves" and members do not add up."""
     keys = members.keys - updates.keys()
     weight = members.weight - sum(update.weight for update in updates.values())

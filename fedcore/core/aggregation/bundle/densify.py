@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.aggregation.bundle.bundled_update import BundledUpdate
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
-from fedcore.core.aggregation.sums.members import Key
+from fedcore.core.aggregation.sums.members import UpdateKey
 from fedcore.core.aggregation.sums.placing import Placement, placement
 from fedcore.core.contract.update import Update, peak
 from fedcore.core.errors import UpdateRejected
@@ -58,7 +58,7 @@ def add_dense(
         total[slice(start, stop) if at.b_rows is None else at.b_rows[start:stop]] += integers
 
 
-def check_products(key: Key, update: BundledUpdate | Update, spec: AdapterSpec, adapter: Tensors) -> None:
+def check_products(key: UpdateKey, update: BundledUpdate | Update, spec: AdapterSpec, adapter: Tensors) -> None:
     """Raise UpdateRejected, naming the layer, where an entry of an update's product increment reaches 2**6.
 
     The peaks of the factors decide nearly every case. The product is computed only where their bound is too loose.

@@ -7,14 +7,14 @@ from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.errors import UpdateRejected
 
-Key = tuple[str, int]  # (device, round)
+UpdateKey = tuple[str, int]  # (device, round)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
     """The keys folded so far and the sum of their integer weights, at most 2**24."""
 
-    keys: frozenset[Key] = field(default_factory=frozenset)
+    keys: frozenset[UpdateKey] = field(default_factory=frozenset)
     weight: int = 0
 
     def with_update(self, update: Update) -> "Members":

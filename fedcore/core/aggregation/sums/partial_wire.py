@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
-from fedcore.core.aggregation.sums.members import Key, Members
+from fedcore.core.aggregation.sums.members import Members, UpdateKey
 from fedcore.core.aggregation.sums.narrow_sums import outlines_of, plane, width_of
 from fedcore.core.codec.container import MAX_HEADER_BYTES, TAG_BYTES, Entry, Outline, opening, parse_object, unpack
 from fedcore.core.errors import ProtocolError, UpdateRejected
@@ -109,7 +109,7 @@ def members_of(manifest: Manifest) -> Members:
     return Members(keys=frozenset(keys), weight=weight)
 
 
-def keys_of(rows: object) -> list[Key]:
+def keys_of(rows: object) -> list[UpdateKey]:
     """Return (device, round) of every row; raises ProtocolError unless they are sorted and unique."""
     if not isinstance(rows, list):
         raise ProtocolError("partial's manifest: expected a list of members")
@@ -126,7 +126,7 @@ def count(value: object, what: str) -> int:
     return value
 
 
-def _key(row: object) -> Key:
+def _key(row: object) -> UpdateKey:
     if not isinstance(row, list) or len(row) < 2 or not isinstance(row[0], str) or not 1 <= len(row[0]) <= MAX_NAME:
         raise ProtocolError(f"partial's manifest: expected [device, round], got {str(row)[:80]}")
     return row[0], count(row[1], "a round")
