@@ -12,7 +12,7 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all docs e2e images wheelhouse check-arm64 clean
+.PHONY: help setup links demo test test-all docs e2e images wheelhouse check-arm64 clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
@@ -28,6 +28,14 @@ help:
 
 setup: $(STAMP)
 
+links:
+	@for name in server client strategies protos; do \
+		[ -f fedcore/$$name/__init__.py ] && continue; \
+		echo "fedcore/$$name is not a link to ../$$name: this copy was made without symbolic links (a zip on Windows, or" \
+			"git with core.symlinks=false); clone it with: git clone -c core.symlinks=true" >&2; \
+		exit 1; \
+	done
+
 demo: setup
 	$(BIN)/fedcore fetch minilm movies
 	$(BIN)/fedcore fleet examples/quickstart.toml
@@ -39,6 +47,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/own_strategy.py examples/toy.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m fedcore.protos.generate --check
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
@@ -79,7 +88,7 @@ clean:
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt | links
 	@found=; old=; bare=; \
 	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 		"$$python" -c pass >/dev/null 2>&1 || continue; \

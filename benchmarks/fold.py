@@ -178,7 +178,7 @@ def _grow(case: FoldCase) -> float:
 
 def _peak_rss_mb() -> float:
     """This process's own peak; ru_maxrss would include the parent's at the time of the fork."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
 
 

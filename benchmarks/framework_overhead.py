@@ -140,7 +140,7 @@ class Coordinator:
     def round(self, turn: Turn, reports: Sequence[DeviceReport], tensors: dict[str, Any]) -> Turn:
         """Carry out a turn and the round that it begins, and return the next turn."""
         turned: Turned = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
-        number, names = self.machine.round, tuple(sorted(turned.works))
+        number, names = self.machine.round, tuple(sorted(turned.assignments))
         self.watch.timed("planned", self.feed, Planned(round=number, cohort=names, now_s=self.now_s))
         self.watch.timed("log", self.engine.log.events, "pushed", [{"device": each, "round": number} for each in names])
         if self.engine.open is None:
@@ -149,7 +149,7 @@ class Coordinator:
         stack = UpdateStack(
             round=number,
             devices=names,
-            weights=tuple(turned.works[each].weight for each in names),
+            weights=tuple(turned.assignments[each].weight for each in names),
             rank=asked.arm.rank,
             keep_set=asked.keep_set,
             tensors=tensors,

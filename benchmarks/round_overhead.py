@@ -30,7 +30,7 @@ from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.tier_values import AnyDownward
-from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, WireAssignment
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import read_events
 from fedcore.storage.blobs.store import BlobStore
@@ -61,8 +61,8 @@ def write_model(folder: Path) -> Geometry:
     """Write a base model of a few hundred parameters; no device ever loads it."""
     folder.mkdir(parents=True)
     geometry = geometry_from_config(MODEL)
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     rng = np.random.default_rng(0)
     paths = {
         "q": "attention.self.query",
@@ -127,7 +127,7 @@ class IdleDevice:
         pass
 
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
-        if not isinstance(message, Work):
+        if not isinstance(message, WireAssignment):
             return
         refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
@@ -154,15 +154,15 @@ class IdleDevice:
             UpdateSubmission(round=message.round, update=ref, scores=None, keep_set=message.keep_set.id, report=report)
         )
 
-    def _zeros(self, work: Work) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _zeros(self, assignment: WireAssignment) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         spec = AdapterSpec(
             geometry=self.geometry,
-            rank=work.arm.rank,
+            rank=assignment.arm.rank,
             targets=self.geometry.modules,
             head=(("head.bias", (len(LABELS),)), ("head.weight", (len(LABELS), self.geometry.hidden))),
         )
         shapes = spec.shapes(keep_set=KeepSet.full(self.geometry))
-        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{work.round}".encode()) % 1000)
+        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{assignment.round}".encode()) % 1000)
         return {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()}
 
 
@@ -176,8 +176,8 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
     run = folder / "run"
     run.mkdir()
     config = run / "config.toml"
-    config.write_text(_config(folder / "model", devices, rounds))
-    parse_config(config.read_text())
+    config.write_text(_config(folder / "model", devices, rounds), encoding="utf-8")
+    parse_config(config.read_text(encoding="utf-8"))
     command = [
         sys.executable,
         "-m",
@@ -220,7 +220,7 @@ async def _all(
 async def _address(path: Path, process: "subprocess.Popen[bytes]") -> str:
     for _ in range(300):
         if path.is_file():
-            return str(json.loads(path.read_text())["address"])
+            return str(json.loads(path.read_text(encoding="utf-8"))["address"])
         if process.poll() is not None:
             break
         await asyncio.sleep(0.1)

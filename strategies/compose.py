@@ -6,6 +6,7 @@ from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry
@@ -21,6 +22,13 @@ HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
 
 def compose(
+    method: Method, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
+) -> Strategy:
+    """Return the strategy of `method`: its policy (`make_policy`), with the method's last word on it."""
+    return method.adapt(make_policy(method, config, geometry, head_shapes, prior))
+
+
+def make_policy(
     method: Method, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
 ) -> Policy:
     """Return the policy of `method`, for a model of `geometry` with a task head of `head_shapes`.
@@ -46,7 +54,7 @@ def compose(
         head=tuple(sorted((head, tuple(shape)) for head, shape in head_shapes)),
     )
     cost = round_cost(config, spec)
-    policy = Policy(
+    return Policy(
         name=method.name,
         config=config,
         spec=spec,
@@ -60,7 +68,6 @@ def compose(
         part=PARTS[strategy.factors] if method.part is None else method.part(geometry),
         prior=prior,
     )
-    return method.adapt(policy)
 
 
 def _check_warmup(config: Config) -> None:

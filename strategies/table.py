@@ -1,6 +1,4 @@
-"""Every strategy, by the name used in the configuration."""
-
-from collections.abc import Mapping
+"""Every strategy, by the name used in the configuration; `STRATEGIES.add` takes further ones."""
 
 from fedcore.core.bandit.table import make_bandit
 from fedcore.core.config.tables import Config
@@ -8,6 +6,7 @@ from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Bandit, Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.open_table import OpenTable
 from fedcore.strategies.compose import HeadShapes, compose
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.methods import (
@@ -28,26 +27,29 @@ from fedcore.strategies.methods import (
     uniform,
 )
 
-STRATEGIES: Mapping[str, Method] = {
-    method.name: method
-    for method in (
-        fedspine.METHOD,
-        fedavg_lora.METHOD,
-        uniform.METHOD,
-        random_arms.METHOD,
-        fedmp.METHOD,
-        oracle.METHOD,
-        diloco.METHOD,
-        hetlora.METHOD,
-        flexlora.METHOD,
-        raflora.METHOD,
-        ffa_lora.METHOD,
-        rolora.METHOD,
-        legend.METHOD,
-        flora.METHOD,
-        fedex_lora.METHOD,
-    )
-}
+STRATEGIES = OpenTable(
+    "strategy",
+    {
+        method.name: method
+        for method in (
+            fedspine.METHOD,
+            fedavg_lora.METHOD,
+            uniform.METHOD,
+            random_arms.METHOD,
+            fedmp.METHOD,
+            oracle.METHOD,
+            diloco.METHOD,
+            hetlora.METHOD,
+            flexlora.METHOD,
+            raflora.METHOD,
+            ffa_lora.METHOD,
+            rolora.METHOD,
+            legend.METHOD,
+            flora.METHOD,
+            fedex_lora.METHOD,
+        )
+    },
+)
 
 
 def make_strategy(

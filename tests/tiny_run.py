@@ -20,7 +20,7 @@ from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.observe.metrics import RunMetrics
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.ledger import Ledger
@@ -110,12 +110,14 @@ def drawn_adapter(spec: AdapterSpec, seed: int = 0) -> dict[str, NDArray[np.floa
 
 
 def small_update(
-    geometry: Geometry, work: Work, keep_set: KeepSet, device: str, labels: int = 2
+    geometry: Geometry, assignment: WireAssignment, keep_set: KeepSet, device: str, labels: int = 2
 ) -> dict[str, NDArray[np.float32]]:
-    """Return increments that fit `work`, different for every device and round."""
-    value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{work.round}".encode()) % 1000)
-    shapes = spec_of(geometry, work.arm.rank, labels).shapes(keep_set=keep_set)
-    return {name: np.full(shape, value, dtype=np.float32) for name, shape in work.training.trains.of(shapes).items()}
+    """Return increments that fit `assignment`, different for every device and round."""
+    value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{assignment.round}".encode()) % 1000)
+    shapes = spec_of(geometry, assignment.arm.rank, labels).shapes(keep_set=keep_set)
+    return {
+        name: np.full(shape, value, dtype=np.float32) for name, shape in assignment.training.trains.of(shapes).items()
+    }
 
 
 def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float32]]:

@@ -33,7 +33,7 @@ def merged(earlier: Sequence[Row], later: Sequence[Row]) -> list[Row]:
 
 def stored(path: Path) -> list[Row]:
     """Return the rows of an earlier result; none where there is no such file."""
-    return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.is_file() else []
 
 
 def _key(row: Row) -> tuple[Any, ...]:

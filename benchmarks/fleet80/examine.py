@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.fleet80.bits import packed
 from benchmarks.fleet80.delivery import Share, delivered, held_sparsity, prunes
-from fedcore.client.evaluation.judge import Answers
+from fedcore.client.evaluation.model_evaluator import Predictions
 from fedcore.core.config.tables import Config
 from fedcore.core.data.metrics import measure
 from fedcore.core.model.keep_set import KeepSet
@@ -104,12 +104,12 @@ class Examiner:
             "right": packed(np.asarray(right, dtype=np.bool_)),
         }
 
-    def _answers(self, keep_set: KeepSet, rows: int) -> Answers:
+    def _answers(self, keep_set: KeepSet, rows: int) -> Predictions:
         judging = self._held
         scale = judging.engine.config.training.lora_scale
-        return judging.judge.answers(dict(judging.engine.model.tensors), keep_set, rows, scale)
+        return judging.evaluator.predict(dict(judging.engine.model.tensors), keep_set, rows, scale)
 
-    def _figures(self, answers: Answers, keep_set: KeepSet) -> Figures:
+    def _figures(self, answers: Predictions, keep_set: KeepSet) -> Figures:
         metrics = measure(answers.logits, answers.labels)
         figures: Mapping[str, float | None] = {name: getattr(metrics, name) for name in FIGURES}
         sparsity = keep_set.sparsity(self._held.engine.strategy.spec.geometry)

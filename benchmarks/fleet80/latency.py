@@ -46,5 +46,5 @@ def measure_latency(plan: Plan) -> Path:
         "batch": ROWS,
         "tokens": model.max_length,
     }
-    path.write_text(json.dumps({**heading, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({**heading, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return path

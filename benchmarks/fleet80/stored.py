@@ -14,7 +14,7 @@ Result = dict[str, Any]
 def load(case: Case, base: Path = FOLDER) -> Result | None:
     """Return a case's result, None where it has not been run."""
     path = case.path(base)
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def store(case: Case, result: Result, base: Path = FOLDER) -> Path:

@@ -32,7 +32,7 @@ from fedcore.core.contract.protocols import NO_STEPS, Bandit
 from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.core.seeds import generator, uniform
-from fedcore.strategies.compose import compose
+from fedcore.strategies.compose import make_policy
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cohort import CohortMember, sample_cohort
@@ -78,7 +78,7 @@ class Game:
         config = fleet.config(**player.strategy)
         self.config: Config = replace(config, run=replace(config.run, seed=seed))
         self.fleet, self.seed = fleet, seed
-        policy = compose(METHOD, self.config, GEOMETRY, HEAD)
+        policy = make_policy(METHOD, self.config, GEOMETRY, HEAD)
         self.bandit, self.cost = player.bandit or policy.bandit, _COSTS.setdefault(fleet.name, policy.cost)
         self.pacer = replace(policy.pacer, cost=self.cost) if policy.pacer else None
         if player.oracle:

@@ -117,7 +117,7 @@ def _rows(results: Path, name: str) -> list[Row]:
     path = results / f"{name}.json"
     if not path.is_file():
         raise MeasurementFailed(f"{path} is missing; measure it: python -m benchmarks.{name} --json")
-    return list(json.loads(path.read_text())["rows"])
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"])
 
 
 def _row(rows: Sequence[Row], name: str, **wanted: Any) -> Row:

@@ -49,7 +49,7 @@ def _chosen(count: int) -> Rows:
 
 
 def _write_rows(rows: Rows, path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
         writer.writerows((text, label) for (text,), label in zip(rows.texts, rows.labels, strict=True))

@@ -44,12 +44,12 @@ class Case:
         """Write what `read_case` reads."""
         content = {name: getattr(self, name) for name in ("task", "clients", "rounds", "model")}
         recipe = {name: getattr(self.recipe, name) for name in Recipe.__dataclass_fields__}
-        (folder / "case.json").write_text(json.dumps({**content, "recipe": recipe}))
+        (folder / "case.json").write_text(json.dumps({**content, "recipe": recipe}), encoding="utf-8")
 
 
 def read_case(folder: Path) -> Case:
     """Read the case of a folder."""
-    content = json.loads((folder / "case.json").read_text())
+    content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     return Case(**{**content, "recipe": Recipe(**content["recipe"])})
 
 
@@ -119,5 +119,5 @@ class Record:
         write_arrays(self.folder / f"{self.name}.npz", tensors)
         path = self.folder / f"{self.name}.json"
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps({"ends": self.ends, "cpu": self.cpu, **notes}))
+        draft.write_text(json.dumps({"ends": self.ends, "cpu": self.cpu, **notes}), encoding="utf-8")
         draft.replace(path)

@@ -1,16 +1,23 @@
-"""What a device says it measured."""
+"""What a device reports of one assignment."""
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 
 def device_report(
-    work: Work, trained: Trained, *, num_examples: int, download_s: float, encode_s: float, bytes_down: int
+    assignment: WireAssignment,
+    trained: TrainingOutcome,
+    *,
+    num_examples: int,
+    download_s: float,
+    encode_s: float,
+    bytes_down: int,
 ) -> DeviceReport:
-    """Return the report on one assignment, before anything of it was sent."""
+    """Return the report as it is before anything was sent: `bytes_up` is 0, `phase_s` has no upload."""
+    result = trained.result
     return DeviceReport(
-        metrics=trained.result.metrics,
+        metrics=result.metrics,
         phase_s={
             "download": download_s,
             "prune": trained.prune_s,
@@ -18,7 +25,7 @@ def device_report(
             "encode": encode_s,
         },
         num_examples=num_examples,
-        steps=work.local_steps,
+        steps=assignment.local_steps,
         bytes_down=bytes_down,
         bytes_up=0,
     )

@@ -56,7 +56,7 @@ def _training(
 ) -> SimulationBackend:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     from fedcore.client.data.rows import label_ids
-    from fedcore.client.evaluation.judge import ModelEvaluator
+    from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.training.batches import encode_for
     from fedcore.simulation.rounds.evaluation import RunEvaluation
@@ -87,9 +87,9 @@ def _training(
         states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
-    judge = ModelEvaluator(source=source, test=test, train=training)
+    evaluator = ModelEvaluator(source=source, test=test, train=training)
     return SimulationBackend(
         workload=workload,
         traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=scene.spec.geometry)),
-        judging=RunEvaluation(judge=judge, engine=engine, folder=folder, log=log),
+        judging=RunEvaluation(evaluator=evaluator, engine=engine, folder=folder, log=log),
     )

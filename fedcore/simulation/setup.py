@@ -69,6 +69,7 @@ def set_scene(config: Config) -> SimulationSetup:
     keys = partition_keys(config.data.partition, training.texts, training.labels)
     dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
+    _check_loadable(config, model)
     return SimulationSetup(
         config=config,
         model=model,
@@ -79,6 +80,13 @@ def set_scene(config: Config) -> SimulationSetup:
         training=training,
         test=test,
     )
+
+
+def _check_loadable(config: Config, model: Path) -> None:
+    # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
+    from fedcore.nn.training.trial_load import check_loadable
+
+    check_loadable(model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype)
 
 
 def _joining(config: Config, fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:

@@ -12,7 +12,7 @@ from fedcore.core.errors import ProtocolError
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from fedcore.protos.v1 import round_pb2 as pb
-from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 
 VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
@@ -30,8 +30,8 @@ _FACTORS_VALUES: dict[int, Factors] = {int(number): factors for factors, number 
 _VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number in VERDICTS.items()}
 
 
-def work_to_pb(value: Work) -> pb.Assignment:
-    """Work value -> Assignment message; an arm's steps travel as the assignment's alone."""
+def assignment_to_pb(value: WireAssignment) -> pb.Assignment:
+    """WireAssignment value -> Assignment message; an arm's steps travel as the assignment's alone."""
     training = value.training
     return pb.Assignment(
         round=value.round,
@@ -68,13 +68,13 @@ def work_to_pb(value: Work) -> pb.Assignment:
     )
 
 
-def work_from_pb(message: pb.Assignment) -> Work:
-    """Assignment message -> Work value.
+def assignment_from_pb(message: pb.Assignment) -> WireAssignment:
+    """Assignment message -> WireAssignment value.
 
     Raises ConfigError on an arm or a distillation out of range, ProtocolError on unknown factors.
     """
     training = message.training
-    return Work(
+    return WireAssignment(
         round=message.round,
         arm=Arm(sparsity=message.sparsity, rank=message.rank),
         keep_set=ref_from_pb(message.keep_set),
@@ -125,8 +125,8 @@ def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:
 def _distillation(message: pb.TrainingSpec) -> Distillation | None:
     if not message.HasField("distillation"):
         return None
-    told = message.distillation
-    return Distillation(weight=told.weight, temperature=told.temperature, mix=told.mix)
+    settings = message.distillation
+    return Distillation(weight=settings.weight, temperature=settings.temperature, mix=settings.mix)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
@@ -164,13 +164,13 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
         raise ProtocolError(f"not a spooled update: {cause}") from None
 
 
-def work_key(value: Work) -> str:
-    """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
+def assignment_key(value: WireAssignment) -> str:
+    """A hash of everything an assignment asks for: equal ones have equal keys, whichever parent hands them on.
 
     Neither how its blobs are brought (inside the message, as deltas, step by step) nor the time left nor word of
     earlier rounds count.
     """
-    bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
+    bare = assignment_to_pb(replace(value, deadline_s=0.0, counted_round=0))
     inside = (bare.inside,) if bare.HasField("inside") else ()
     for ref in (bare.keep_set, bare.head, *bare.rank_blocks, *bare.rings, *inside):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):

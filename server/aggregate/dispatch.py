@@ -9,7 +9,8 @@ from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import BlobRef, GlobalAdapter, Work
+from fedcore.protos.convert.assignment import AssignmentBlobs, to_wire
+from fedcore.protos.values import BlobRef, GlobalAdapter, WireAssignment
 from fedcore.server.aggregate.adapter_blobs import blocks_below
 from fedcore.server.aggregate.uploads import upload_bound
 from fedcore.storage.blobs.store import BlobStore
@@ -39,19 +40,8 @@ class LabelCensus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Download:
-    """What devices of equal keep-set, rank and codec share in a round."""
-
-    keep_set: BlobRef
-    rings: tuple[BlobRef, ...]
-    inside: BlobRef | None
-    rank_blocks: tuple[BlobRef, ...]
-    max_upload_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher:
-    """Turns the assignments of one round into work."""
+    """Makes the assignments of one round ready to send."""
 
     strategy: Strategy
     blobs: BlobStore
@@ -60,17 +50,23 @@ class Dispatcher:
     counted: Mapping[str, int]  # by device, the last round whose result holds its update
     label_counts: tuple[int, ...]  # of the fleet, by agreed label; empty where label skew is ignored
 
-    def works(self, assignments: Iterable[Assignment]) -> dict[str, Work]:
-        """Return every device's work, in order; keep-sets are put where devices fetch them."""
-        works: dict[str, Work] = {}
-        downloads: dict[tuple[str, int, str], _Download] = {}
+    def dispatch(self, assignments: Iterable[Assignment]) -> dict[str, WireAssignment]:
+        """Return what to send, by device, in order; keep-sets are put where devices fetch them."""
+        sendable: dict[str, WireAssignment] = {}
+        shared: dict[tuple[str, int, str], AssignmentBlobs] = {}
         packed = [put_blob(self.blobs, ring.to_bits(self.strategy.spec.geometry), "ring") for ring in self.rings]
         for assignment in assignments:
             key = assignment.keep_set.blob_id, assignment.arm.rank, assignment.training.codec
-            if key not in downloads:
-                downloads[key] = self._download(assignment, packed)
-            works[assignment.device] = self._work(assignment, downloads[key])
-        return works
+            if key not in shared:
+                shared[key] = self._blobs(assignment, packed)
+            sendable[assignment.device] = to_wire(
+                assignment,
+                shared[key],
+                basis=self._basis,
+                label_counts=self.label_counts,
+                counted_round=self.counted.get(assignment.device, 0),
+            )
+        return sendable
 
     @property
     def _basis(self) -> str:
@@ -81,7 +77,7 @@ class Dispatcher:
         persistent = self.strategy.aggregator.kind == "reducing"
         return "persistent" if persistent else self.adapter.rank_blocks[0].id
 
-    def _download(self, assignment: Assignment, packed: Sequence[BlobRef]) -> _Download:
+    def _blobs(self, assignment: Assignment, packed: Sequence[BlobRef]) -> AssignmentBlobs:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
         last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda ring: ring.counts)  # all of them nest
         rings, inside = tuple(packed[: last + 1]), None
@@ -89,32 +85,12 @@ class Dispatcher:
             inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")
         data = keep_set.to_bytes()
         named = BlobRef(id=keep_set.blob_id, size=len(data), name="keep-set")
-        return _Download(
+        return AssignmentBlobs(
             keep_set=named if rings else put_blob(self.blobs, data, "keep-set"),
             rings=rings,
             inside=inside,
             rank_blocks=blocks_below(self.adapter, rank, rings=len(rings)),
-            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
-        )
-
-    def _work(self, assignment: Assignment, download: _Download) -> Work:
-        return Work(
-            round=assignment.round,
-            arm=assignment.arm,
-            keep_set=download.keep_set,
-            rings=download.rings,
-            inside=download.inside,
-            rank_blocks=download.rank_blocks,
             head=self.adapter.head,
-            local_steps=assignment.local_steps,
-            weight=assignment.weight,
-            seed=assignment.seed,
-            deadline_s=assignment.deadline_s,
-            score=assignment.score,
-            training=assignment.training,
-            max_upload_bytes=download.max_upload_bytes,
-            label_counts=self.label_counts,
-            counted_round=self.counted.get(assignment.device, 0),
             base_shift=self.adapter.base_shift,
-            basis=self._basis,
+            max_upload_bytes=upload_bound(assignment, self.strategy.spec),
         )

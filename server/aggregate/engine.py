@@ -19,7 +19,7 @@ from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.tier_values import TierSpec
-from fedcore.protos.values import GlobalAdapter, Work
+from fedcore.protos.values import GlobalAdapter, WireAssignment
 from fedcore.server.aggregate.dispatch import Dispatcher, LabelCensus
 from fedcore.server.aggregate.global_model import GlobalModel
 from fedcore.server.aggregate.round_sum import RoundSum
@@ -37,7 +37,7 @@ P = ParamSpec("P")
 class Turned:
     """What a turn leaves behind for the event loop."""
 
-    works: Mapping[str, Work]
+    assignments: Mapping[str, WireAssignment]
     adapter: GlobalAdapter
 
 
@@ -45,7 +45,7 @@ class Turned:
 class OpenRound:
     """The round under way at the coordinator: what it hands out, and what has come of it so far."""
 
-    works: Mapping[str, Work]
+    wire_assignments: Mapping[str, WireAssignment]
     sum: RoundSum
     events: tuple[Json, ...] = ()
 
@@ -57,7 +57,7 @@ class OpenRound:
     @property
     def keep_sets(self) -> set[str]:
         """Blobs that say what devices keep."""
-        return {ref.id for work in self.works.values() for ref in work.keep_sets}
+        return {ref.id for assignment in self.wire_assignments.values() for ref in assignment.keep_sets}
 
     @property
     def assignments(self) -> Mapping[str, Assignment]:
@@ -130,7 +130,7 @@ class Engine:
             self.blobs.delete(blob_id)
         self.model.drop_older_files()
         self.open = plan
-        return Turned(works={} if plan is None else plan.works, adapter=self.model.adapter)
+        return Turned(assignments={} if plan is None else plan.wire_assignments, adapter=self.model.adapter)
 
     def _timed_close(self, number: int, close_s: float) -> None:
         """Note how long closing a round took; known after its commit, so its record cannot hold it."""
@@ -209,7 +209,7 @@ class Engine:
             counted=self.counted,
             label_counts=self._label_counts(profiles),
         )
-        works = dispatcher.works(plan.assignments)
+        wire_assignments = dispatcher.dispatch(plan.assignments)
         terms = RoundTerms(
             round=command.next_round,
             spec=self.strategy.spec,
@@ -218,7 +218,9 @@ class Engine:
             assignments={assignment.device: assignment for assignment in plan.assignments},
             adapter=self.model.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
         )
-        return OpenRound(works=works, sum=RoundSum(terms=terms, clock=self.clock), events=tuple(plan.events))
+        return OpenRound(
+            wire_assignments=wire_assignments, sum=RoundSum(terms=terms, clock=self.clock), events=tuple(plan.events)
+        )
 
     def _rings(self, assignments: Sequence[Assignment]) -> tuple[KeepSet, ...]:
         """Return the round's nested keep-sets where devices fetch what they keep; none while no device is cut."""

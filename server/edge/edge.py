@@ -192,7 +192,12 @@ class Edge:
         if newcomer.wants_shard:
             description = await self._link.describe(newcomer)
         needs = {ref.id: ref.size for ref in description.model_files} if newcomer.needs_model else {}
-        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in work.refs if not ref.inline}
+        needs |= {
+            ref.id: ref.size
+            for assignment in self._rounds.assignments.values()
+            for ref in assignment.refs
+            if not ref.inline
+        }
         return description, needs
 
     async def _run_description(self) -> RunDescription:
@@ -258,8 +263,8 @@ class Edge:
     def upload_limit(self, session: Session, round_index: int) -> int | None:
         """Most bytes `session` may upload now; None where it has nothing to upload."""
         if session.join.role is not Role.EDGE:
-            work = self._rounds.works.get(session.name)
-            return None if work is None or work.round != round_index else work.max_upload_bytes
+            assignment = self._rounds.assignments.get(session.name)
+            return None if assignment is None or assignment.round != round_index else assignment.max_upload_bytes
         current = self._engine.sum  # the worker's: it may be behind, and the child tries again
         if current is None or current.terms.round != round_index:
             return None

@@ -10,8 +10,9 @@ from fedcore.core.contract.assignment import Assignment
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
+from fedcore.protos.convert.assignment import from_wire
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.round_terms import RoundTerms
@@ -29,18 +30,20 @@ class EdgeEngine:
 
     blobs: BlobStore
     sum: RoundSum | None = None  # of the open round
-    works: dict[str, Work] = field(default_factory=dict)
+    wire_assignments: dict[str, WireAssignment] = field(default_factory=dict)
     _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
     _blocks_known: int = 0  # rank blocks of the adapter in the terms of `sum`
     _sent: set[str] = field(default_factory=set)  # packed blobs, kept until their round is behind us
 
-    def share(self, share: RoundShare, works: Mapping[str, Work]) -> None:
+    def share(self, share: RoundShare, wire_assignments: Mapping[str, WireAssignment]) -> None:
         """Take a share in, its blobs being here: `works` with the bytes of small blobs inside."""
         opened = self._opened(share)
-        self.works |= works
-        opened.assign({device: self._assignment(device, work) for device, work in works.items()})
+        self.wire_assignments |= wire_assignments
+        opened.assign({device: self._assignment(device, assignment) for device, assignment in wire_assignments.items()})
         if opened.terms.aggregator.kind == "bundling":
-            self._read_adapter(opened, max(works.values(), key=lambda work: len(work.rank_blocks)))
+            self._read_adapter(
+                opened, max(wire_assignments.values(), key=lambda assignment: len(assignment.rank_blocks))
+            )
 
     def with_sum(self, action: Callable[Concatenate[RoundSum, P], None], *arguments: P.args, **named: P.kwargs) -> None:
         """Do `action` to the open round's sum; nothing where no round is open.
@@ -85,7 +88,7 @@ class EdgeEngine:
         self.sum.delete_spool()
         for blob_id in self._sent:
             self.blobs.delete(blob_id)
-        self.sum, self.works, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
+        self.sum, self.wire_assignments, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
 
     def delete(self, blob_ids: set[str]) -> None:
         """Delete uploads, whole or broken off."""
@@ -114,28 +117,17 @@ class EdgeEngine:
         self.sum = RoundSum(terms=terms)
         return self.sum
 
-    def _read_adapter(self, current: RoundSum, widest: Work) -> None:
+    def _read_adapter(self, current: RoundSum, widest: WireAssignment) -> None:
         """Read the adapter that was handed out, or more ranks of it than an earlier share brought."""
         if len(widest.rank_blocks) > self._blocks_known:
             current.set_adapter(read_handout(self.blobs, widest.rank_blocks, widest.head))
             self._blocks_known = len(widest.rank_blocks)
 
-    def _assignment(self, device: str, work: Work) -> Assignment:
-        kept = self._keep_sets.get(work.keep_set.id)
+    def _assignment(self, device: str, assignment: WireAssignment) -> Assignment:
+        kept = self._keep_sets.get(assignment.keep_set.id)
         if kept is None:
-            kept = self._keep_sets[work.keep_set.id] = read_keep_set(work, self.blobs)
-        return Assignment(
-            round=work.round,
-            device=device,
-            arm=work.arm,
-            keep_set=kept,
-            local_steps=work.local_steps,
-            weight=work.weight,
-            seed=work.seed,
-            deadline_s=work.deadline_s,
-            score=work.score,
-            training=work.training,
-        )
+            kept = self._keep_sets[assignment.keep_set.id] = read_keep_set(assignment, self.blobs)
+        return from_wire(assignment, device=device, keep_set=kept)
 
     def _outcome(self, current: RoundSum, device: str, time_s: float) -> LeafOutcome:
         update = current.updates[device]

@@ -10,7 +10,7 @@ from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
 from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
-from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
@@ -51,7 +51,7 @@ class EdgeRounds:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing happens before the first share."""
-        self.works: dict[str, Work] = {}
+        self.assignments: dict[str, WireAssignment] = {}
         self._shell: RoundShell[TierState, events.Event, commands.Command] = RoundShell(
             TierState(number=number),
             step,
@@ -148,7 +148,7 @@ class EdgeRounds:
             try:
                 await self._take_share(share)
             except FedcoreError as error:  # of another version, or its blobs cannot be had: its devices miss the round
-                self._say(f"round {share.round}: the work for {len(share.works)} devices is of no use: {error}")
+                self._say(f"round {share.round}: the work for {len(share.assignments)} devices is of no use: {error}")
 
     async def _take_share(self, share: RoundShare) -> None:
         """Take one share in. Every step stands where it does for a reason:
@@ -171,7 +171,7 @@ class EdgeRounds:
 
     async def _fetch(self, contents: ShareContents) -> None:
         """Bring what is read here; what devices ask for is known from here on, and comes when one asks."""
-        self._cache.learn([*contents.large, *shift_refs((*contents.works.values(), *self.works.values()))])
+        self._cache.learn([*contents.large, *shift_refs((*contents.assignments.values(), *self.assignments.values()))])
         for blob_id in contents.first:
             await self._cache.bring(blob_id)
 
@@ -179,23 +179,23 @@ class EdgeRounds:
         """Forget round `number`, but for the blobs that a device may still be fetching of it."""
         await self._tidy(number)
         _stop(self._closing)  # what it would say is said now, to those whom the new round does not tell it
-        self._tell_closed(number, contents.works)
-        before, self.works = self.works, {}
+        self._tell_closed(number, contents.assignments)
+        before, self.assignments = self.assignments, {}
         self._flights.forget()
-        shifts = shift_refs((*contents.works.values(), *before.values()))
+        shifts = shift_refs((*contents.assignments.values(), *before.values()))
         self._cache.forget_all_but([*contents.large, *large_refs(before.values()), *shifts])
 
     def _begin(self, contents: ShareContents) -> None:
         """Hand the assignments on, and then what has waited for them."""
-        share, works, now_s = contents.share, contents.works, self._clock()
+        share, assignments, now_s = contents.share, contents.assignments, self._clock()
         self._last_share = share
-        self.works |= works
-        self._tasks.hand_over(self._engine.share, share, works, failing=_unsummed)
+        self.assignments |= assignments
+        self._tasks.hand_over(self._engine.share, share, assignments, failing=_unsummed)
         _stop(self._ticking)
         self._ticking = self._tasks.later(share.deadline_s, lambda: self.feed(events.Tick(now_s=self._clock())))
         deadline_at_s = now_s + share.deadline_s
         self.feed(
-            events.ShareArrived(round=share.round, devices=tuple(works), deadline_at_s=deadline_at_s, now_s=now_s)
+            events.ShareArrived(round=share.round, devices=tuple(assignments), deadline_at_s=deadline_at_s, now_s=now_s)
         )
         early, self._early = self._early, {}
         for part, submission in early.items():  # of children that had their share of this round sooner
@@ -219,24 +219,24 @@ class EdgeRounds:
 
     def _push(self, pushes: Sequence[commands.Push]) -> None:
         """Hand assignments on; those for devices below one child edge together."""
-        below: dict[Session, dict[str, Work]] = {}
+        below: dict[Session, dict[str, WireAssignment]] = {}
         now_s = self._clock()
         for device in (order.device for order in pushes):
             session = self._seats.find(device)
-            work = self.works[device]
+            assignment = self.assignments[device]
             if session is None:  # the tier above believes it here: its word for that, or ours, has been lost
                 self.feed(events.DeviceLeft(device=device, now_s=now_s))
                 self._uplink.send(LeafLeft(device=device))
             elif isinstance(session, RelayedSession):
-                below.setdefault(session.stream, {})[device] = work
+                below.setdefault(session.stream, {})[device] = assignment
             else:
                 self._flights.pushed(device, now_s)
-                self._notes.event("pushed", device=device, round=work.round)
-                session.send(work)
+                self._notes.event("pushed", device=device, round=assignment.round)
+                session.send(assignment)
         if self._last_share is not None:
             left_s = CHILD_SHARE * max(0.0, self.machine.deadline_at_s - now_s)
-            for child, works in below.items():
-                for share in shares(works, spec=self._last_share.spec, deadline_s=left_s):
+            for child, assignments in below.items():
+                for share in shares(assignments, spec=self._last_share.spec, deadline_s=left_s):
                     child.send(share)
 
     async def take_update(self, session: Session, submission: UpdateSubmission) -> None:
@@ -307,10 +307,10 @@ class EdgeRounds:
         self._flights.landed(number)
         self.feed(events.SubmissionAnswered(number=number, decision=Decision.LATE, now_s=self._clock()))
 
-    def _tell_closed(self, number: int, works: Mapping[str, Work]) -> None:
+    def _tell_closed(self, number: int, assignments: Mapping[str, WireAssignment]) -> None:
         """Say that a round is durable to whom the next assignment will not say it."""
         for session in {each.stream for each in self._seats}:
-            if session.join.role is Role.EDGE or session.name not in works:
+            if session.join.role is Role.EDGE or session.name not in assignments:
                 session.send(RoundClosed(round=number))
 
 

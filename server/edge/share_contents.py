@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.protos.tier_values import RoundShare
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.server.rounds.edge_dispatch import filled, shift_refs_of
 
 
@@ -14,12 +14,12 @@ class ShareContents:
     """One share, unpacked. `share` has every small blob that the round's shares have brought so far."""
 
     share: RoundShare
-    works: Mapping[str, Work]  # by device, small blobs inside
+    assignments: Mapping[str, WireAssignment]  # by device, small blobs inside
 
     @property
     def large(self) -> list[BlobRef]:
         """Blobs that its devices will ask this edge for."""
-        return large_refs(self.works.values())
+        return large_refs(self.assignments.values())
 
     @property
     def first(self) -> list[str]:
@@ -28,7 +28,7 @@ class ShareContents:
         Every update is verified against its keep-set. An aggregator that bundles works on the adapter handed out.
         Raises ConfigError for an aggregator that this version does not know.
         """
-        keep_sets = [work.kept.id for work in self.works.values() if not work.kept.inline]
+        keep_sets = [assignment.kept.id for assignment in self.assignments.values() if not assignment.kept.inline]
         bundling = make_aggregator(self.share.spec.aggregator).kind == "bundling"
         return [*keep_sets, *(ref.id for ref in self.large)] if bundling else keep_sets
 
@@ -40,15 +40,15 @@ def unpack(share: RoundShare, earlier: RoundShare | None) -> ShareContents:
     small = {blob_id: ref.inline for blob_id, ref in blobs.items()}
     return ShareContents(
         share=replace(share, blobs=tuple(blobs.values())),
-        works={device: filled(work, small) for device, work in share.works},
+        assignments={device: filled(assignment, small) for device, assignment in share.assignments},
     )
 
 
-def large_refs(works: Iterable[Work]) -> list[BlobRef]:
+def large_refs(assignments: Iterable[WireAssignment]) -> list[BlobRef]:
     """Blobs of these assignments that do not travel inside a share."""
-    return [ref for work in works for ref in work.refs if not ref.inline]
+    return [ref for assignment in assignments for ref in assignment.refs if not ref.inline]
 
 
-def shift_refs(works: Iterable[Work]) -> list[BlobRef]:
+def shift_refs(assignments: Iterable[WireAssignment]) -> list[BlobRef]:
     """Blobs of the base shifts of these assignments, which a device fetches as far as it lacks them."""
-    return [ref for work in works for ref in shift_refs_of(work)]
+    return [ref for assignment in assignments for ref in shift_refs_of(assignment)]

@@ -11,7 +11,7 @@ from fedcore.protos.convert.device import description_to_bytes
 from fedcore.protos.convert.stream import request_from_bytes, response_to_bytes
 from fedcore.protos.records import BLOBS, CONTAINER, MESSAGES, RECORD, RUN
 from fedcore.protos.tier_values import AnyUpward
-from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import payload
@@ -22,7 +22,7 @@ def join_content(description: RunDescription) -> RecordDict:
     return RecordDict({RECORD: ConfigRecord({RUN: description_to_bytes(description)})})
 
 
-def work_content(work: Work, welcome: Welcome, description: RunDescription, blobs: BlobStore) -> RecordDict:
+def work_content(work: WireAssignment, welcome: Welcome, description: RunDescription, blobs: BlobStore) -> RecordDict:
     """Return one device's work: every payload an array of its own, so that Flower's store holds equal ones once."""
     refs = work.refs
     # Whole: a node keeps nothing between messages, and steps would be of no use to it.
@@ -47,7 +47,9 @@ def said(content: RecordDict) -> AnyUpward:
     return request_from_bytes(messages[0])
 
 
-def submission(sent: UpdateSubmission, content: RecordDict, work: Work, driver: FlowerDriver) -> UpdateSubmission:
+def submission(
+    sent: UpdateSubmission, content: RecordDict, work: WireAssignment, driver: FlowerDriver
+) -> UpdateSubmission:
     """Return what a device submitted with its payloads in the run's spool.
 
     Raises ProtocolError where one is missing or larger than the assignment allows, BlobCorrupt where it is another one.
@@ -57,7 +59,7 @@ def submission(sent: UpdateSubmission, content: RecordDict, work: Work, driver: 
     return replace(sent, update=_spooled(sent.update, arrays, work, driver), scores=scores)
 
 
-def _spooled(ref: BlobRef, arrays: ArrayRecord, work: Work, driver: FlowerDriver) -> BlobRef:
+def _spooled(ref: BlobRef, arrays: ArrayRecord, work: WireAssignment, driver: FlowerDriver) -> BlobRef:
     array = arrays.get(ref.id)
     if array is None:
         raise ProtocolError(f"the payload {ref.name!r} is not in the reply; send it beside the message")

@@ -25,7 +25,7 @@ from fedcore.protos.values import (
     RunDescription,
     UpdateSubmission,
     Welcome,
-    Work,
+    WireAssignment,
 )
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.assemble import make_engine
@@ -48,7 +48,7 @@ class FlowerDriver:
     clock: Callable[[], float] = time.monotonic
     engine: Engine | None = None
     profiles: dict[str, DeviceProfile] = field(default_factory=dict)
-    pushed: dict[str, Work] = field(default_factory=dict)  # to be sent: by device
+    pushed: dict[str, WireAssignment] = field(default_factory=dict)  # to be sent: by device
     fault: RunError | None = None  # why the run paused
     _uploads: set[str] = field(default_factory=set)  # blobs devices sent since the last turn
     _epochs: dict[str, int] = field(default_factory=dict)
@@ -251,7 +251,7 @@ class FlowerDriver:
         current = self._ready().open
         for order in pushes:
             if current is not None and current.round == order.round:
-                self.pushed[order.device] = current.works[order.device]
+                self.pushed[order.device] = current.wire_assignments[order.device]
                 self.run.log.event("pushed", device=order.device, round=order.round)
 
     def _turn(self, orders: Sequence[commands.Turn]) -> None:
@@ -263,7 +263,9 @@ class FlowerDriver:
             if order.next_round is None:
                 self.feed(events.TurnDone(now_s=self.now_s))
             else:
-                self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=self.now_s))
+                self.feed(
+                    events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=self.now_s)
+                )
 
     def _seat(self, device: str) -> None:
         self._away.discard(device)

@@ -17,7 +17,7 @@ from flwr.supercore import log
 
 from fedcore.core.errors import ConfigError, ProtocolError, RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.protos.values import AssignmentFailure, UpdateSubmission, Work
+from fedcore.protos.values import AssignmentFailure, UpdateSubmission, WireAssignment
 from fedcore.server.flower.records import arrays_of, said, submission, work_content
 from fedcore.server.flower.replies import arrivals
 from fedcore.server.flower.roster import Roster
@@ -42,7 +42,7 @@ class FedcoreStrategy(Strategy):
         self._driver = driver
         self._roster = Roster(driver)
         self._clock = clock
-        self._open: dict[int, Work] = {}  # by node
+        self._open: dict[int, WireAssignment] = {}  # by node
         self._number = 0  # of the round whose work was last sent
 
     def configure_train(
@@ -145,14 +145,14 @@ class FedcoreStrategy(Strategy):
         else:
             self._answered(device, work, reply)
 
-    def _failed(self, device: str, work: Work, reply: Message) -> None:
+    def _failed(self, device: str, work: WireAssignment, reply: Message) -> None:
         reason = reply.error.reason or f"error {reply.error.code}"
         if reply.error.code in GONE:
             self._driver.lost(device, reason)
         else:
             self._driver.failed(device, AssignmentFailure(round=work.round, message=reason))
 
-    def _answered(self, device: str, work: Work, reply: Message) -> None:
+    def _answered(self, device: str, work: WireAssignment, reply: Message) -> None:
         try:
             answer = said(reply.content)
             match answer:

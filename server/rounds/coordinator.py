@@ -255,8 +255,9 @@ class Coordinator:
             return None
         if session.join.role is Role.EDGE:
             # A device that has left the edge may be in its partial all the same.
-            return partial_bound(current.sum.terms, len(current.works))
-        return current.works[session.name].max_upload_bytes if session.name in current.works else None
+            return partial_bound(current.sum.terms, len(current.wire_assignments))
+        assignment = current.wire_assignments.get(session.name)
+        return None if assignment is None else assignment.max_upload_bytes
 
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it is deleted when its round closes; a blob that was here before stays."""

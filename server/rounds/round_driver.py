@@ -13,7 +13,14 @@ from fedcore.core.rounds.shell import RoundShell, in_order, together
 from fedcore.core.rounds.state import RoundState
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict
-from fedcore.protos.values import AssignmentFailure, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import (
+    AssignmentFailure,
+    RoundClosed,
+    UpdateSubmission,
+    UpdateVerdict,
+    Verdict,
+    WireAssignment,
+)
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.members.edge_registry import EdgeRegistry
@@ -87,22 +94,22 @@ class RoundDriver:
     def _push(self, pushes: Iterable[commands.Push]) -> None:
         """Send assignments down; those for devices below one edge together."""
         engine = self.ready()
-        below: dict[Session, dict[str, Work]] = {}
+        below: dict[Session, dict[str, WireAssignment]] = {}
         pushed: list[Json] = []
         for order in pushes:
             session = self.seats.find(order.device)
             if session is None or engine.open is None or engine.open.round != order.round:
                 continue
-            work = engine.open.works[order.device]
+            assignment = engine.open.wire_assignments[order.device]
             if isinstance(session, RelayedSession):
-                below.setdefault(session.stream, {})[order.device] = work
+                below.setdefault(session.stream, {})[order.device] = assignment
             else:
-                session.send(work)
+                session.send(assignment)
             pushed.append({"device": order.device, "round": order.round})
         self.log.events("pushed", pushed)
         left_s = max(0.0, self.machine.deadline_at_s - self.clock())
-        for edge, works in below.items():
-            for share in shares(works, spec=engine.tier_spec, deadline_s=EDGE_SHARE * left_s):
+        for edge, assignments in below.items():
+            for share in shares(assignments, spec=engine.tier_spec, deadline_s=EDGE_SHARE * left_s):
                 edge.send(share)
 
     def _fence(self, order: commands.Fence) -> None:
@@ -130,7 +137,7 @@ class RoundDriver:
         except OSError as cause:
             raise RunError(f"cannot write round {self.machine.round}: {cause}; free space, then resume") from cause
         if order.closed is not None:
-            self._tell_closed(order.closed, turned.works)
+            self._tell_closed(order.closed, turned.assignments)
             self._merged_before, self._merged = self._merged, set()
             if not order.closed.void:
                 self.on_closed()
@@ -138,14 +145,14 @@ class RoundDriver:
         if order.next_round is None:
             self.feed(events.TurnDone(now_s=now_s))
         else:
-            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=now_s))
 
-    def _tell_closed(self, closed: RoundResult, works: Mapping[str, Work]) -> None:
+    def _tell_closed(self, closed: RoundResult, assignments: Mapping[str, WireAssignment]) -> None:
         """Say that a round is durable to whom the next assignment will not say it."""
         told = set()
         for member in closed.members:
             session = self.seats.find(member.device)
-            if session is not None and (isinstance(session, RelayedSession) or member.device not in works):
+            if session is not None and (isinstance(session, RelayedSession) or member.device not in assignments):
                 told.add(session.stream)
         for stream in told:
             stream.send(RoundClosed(round=closed.round))

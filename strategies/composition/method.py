@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
 from fedcore.strategies.policy.cost import RoundCost
@@ -19,14 +20,15 @@ class Method:
     `settings` returns the configuration as the strategy reads it: a setting that it ignores has the value that it uses.
     `class_ranks` returns the `strategy.ranks` of each class; None allows all to all classes. `part` returns the rule of
     the trained part, for a model geometry; None follows `strategy.factors`. `adapt` makes the last changes to the
-    policy.
+    policy; it may also wrap or replace it by another strategy. `cites` names the source, as text.
     """
 
     name: str
     settings: Callable[[Config], Config]
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
     part: Callable[[Geometry], PartChoice] | None = None
-    adapt: Callable[[Policy], Policy] = lambda policy: policy
+    adapt: Callable[[Policy], Strategy] = lambda policy: policy
+    cites: str = ""
 
     def resolved(self, config: Config) -> Config:
         """Return the configuration as the strategy reads it, with `training.handout` resolved."""

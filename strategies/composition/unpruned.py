@@ -8,16 +8,17 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.strategies.policy.cost import RoundCost
 
 
-def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...]) -> Config:
-    """Return the configuration without pruning, with this aggregator and ranks; a device gets the largest feasible rank.
+def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...] | None = None) -> Config:
+    """Return the configuration without pruning, with this aggregator, these ranks, and no bandit.
 
+    Each device gets the largest feasible rank. `ranks` None leaves `strategy.ranks` unchanged.
     Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator`, `strategy.factors`,
     `strategy.pace` and `strategy.local_steps_choices` have no effect.
     """
     strategy = replace(
         config.strategy,
         target_sparsity=0.0,
-        ranks=ranks,
+        ranks=config.strategy.ranks if ranks is None else ranks,
         bandit="fixed",
         aggregator=aggregator,
         factors="both",

@@ -46,7 +46,7 @@ class Timetable:
         return int(equals[np.argmin(self.seconds[equals])])
 
     def best_of_each(self, budgets: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return seconds and worth of `best_within` for each budget, (budgets,) each; all budgets must fit the fastest arm."""
+        """Return seconds and worth of `best_within` for each budget, (budgets,) each; each must fit the fastest arm."""
         order = np.lexsort((-self.worths, self.seconds))
         seconds, best = self.seconds[order], np.maximum.accumulate(self.worths[order])
         first = np.searchsorted(best, best)  # the fastest arm that is as good as the best so far

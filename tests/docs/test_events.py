@@ -9,7 +9,7 @@ ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
 def test_every_event_stands_in_the_page() -> None:
-    folders = ("server", "strategies", "fedcore/simulation", "fedcore/fleet")
+    folders = ("server", "strategies", "fedcore/simulation", "fedcore/local_fleet")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     written = {one or other for path in files for one, other in WRITTEN.findall(path.read_text())}
     assert {"choice", "reward", "round_closed", "pace"} <= written

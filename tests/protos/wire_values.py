@@ -57,7 +57,7 @@ from fedcore.protos.values import (
     UploadHeader,
     Verdict,
     Welcome,
-    Work,
+    WireAssignment,
 )
 
 U32 = st.integers(0, 2**32 - 1)
@@ -210,8 +210,8 @@ DESCRIPTIONS = st.builds(
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS
 )
-WORK = st.builds(
-    Work,
+ASSIGNMENTS = st.builds(
+    WireAssignment,
     round=U64,
     arm=ARMS,
     keep_set=REFS,
@@ -302,7 +302,7 @@ UPWARD: dict[type, st.SearchStrategy[Any]] = {
 }
 DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     Welcome: WELCOMES,
-    Work: WORK,
+    WireAssignment: ASSIGNMENTS,
     UpdateVerdict: VERDICTS,
     RoundClosed: st.builds(
         RoundClosed,
@@ -328,7 +328,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
         round=U64,
         deadline_s=FLOATS,
         spec=st.builds(TierSpec, aggregator=TEXT, adapter=SPECS),
-        works=st.lists(st.tuples(NAMES, WORK), max_size=2).map(tuple),
+        assignments=st.lists(st.tuples(NAMES, ASSIGNMENTS), max_size=2).map(tuple),
         blobs=REF_LISTS,
     ),
     PartialVerdict: st.builds(

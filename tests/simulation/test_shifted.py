@@ -17,10 +17,10 @@ from fedcore.nn.training.batches import encode_rows
 from fedcore.protos.values import BaseShift, BlobRef
 from fedcore.simulation.workload.trainer import Order, Task, VirtualTrainer
 from fedcore.transport.download import Received
-from tests.simulation.test_taught import LABELS, TEXTS, work_with
+from tests.simulation.test_taught import LABELS, TEXTS, assignment_with
 from tests.tiny_models import random_keep_set, tiny_model
 
-PLAIN = work_with(None)
+PLAIN = assignment_with(None)
 SHIFTED = replace(PLAIN, base_shift=BaseShift(whole=BlobRef(id="sha256:" + "1" * 64, size=1, name="1")))
 
 
@@ -40,16 +40,16 @@ def test_weights_are_shifted_before_they_are_cut(tmp_path: Path) -> None:
     device = Trainer(source, rows, SlowCpu(1.0))
 
     def real(*, shifted: bool) -> Arrays:
-        work, held = (SHIFTED, handout | shift) if shifted else (PLAIN, handout)
+        assignment, held = (SHIFTED, handout | shift) if shifted else (PLAIN, handout)
         received = Received(keep_set=keep_set, tensors=held)
-        return device.run(work, received, TrainingState(), on_step=lambda _: None).increment
+        return device.run(assignment, received, TrainingState(), on_step=lambda _: None).increment
 
     ids = [source.labels.index(each) for each in LABELS]
     encoded = encode_rows(load_tokenizer(folder), rows.texts, ids, source.max_length)
     virtual = VirtualTrainer(source=source, rows=encoded, threads=None)
 
     def simulated(*, shifted: bool) -> Arrays:
-        task = Task(work=SHIFTED if shifted else PLAIN, rows=np.arange(len(TEXTS)), state=TrainingState())
+        task = Task(assignment=SHIFTED if shifted else PLAIN, rows=np.arange(len(TEXTS)), state=TrainingState())
         before, held = restrict(spec, handout, rank=2, keep_set=keep_set), shift if shifted else {}
         order = Order(keep_set=keep_set, before=before, shift=held, tasks=(task,), batched=False)
         return {name: value[0] for name, value in virtual.run(order).increments.items()}

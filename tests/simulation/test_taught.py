@@ -17,7 +17,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.model_folder import load_tokenizer
 from fedcore.nn.training.batches import encode_rows
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.simulation.workload.trainer import Order, Task, VirtualTrainer
 from fedcore.transport.download import Received
 from tests.tiny_models import random_keep_set, tiny_model
@@ -27,7 +27,7 @@ LABELS = tuple("pos" if n % 2 else "neg" for n in range(11))
 NOWHERE = BlobRef(id="sha256:" + "0" * 64, size=0)
 
 
-def work_with(how: Distillation | None) -> Work:
+def assignment_with(how: Distillation | None) -> WireAssignment:
     training = TrainingSpec(
         batch_size=3,
         learning_rate=1e-2,
@@ -38,7 +38,7 @@ def work_with(how: Distillation | None) -> Work:
         codec="identity",
         distillation=how,
     )
-    return Work(
+    return WireAssignment(
         round=2,
         arm=Arm(sparsity=0.5, rank=2),
         keep_set=NOWHERE,
@@ -76,10 +76,10 @@ def test_equal_works_give_equal_increments_on_both(kind: str, tmp_path: Path) ->
     handout = {
         name: value + rng.normal(size=value.shape, scale=0.1).astype(np.float32) for name, value in drawn.items()
     }
-    work = work_with(Distillation(weight=0.5, temperature=1.5, mix=0.7))
+    assignment = assignment_with(Distillation(weight=0.5, temperature=1.5, mix=0.7))
     rows = Rows(texts=tuple((each,) for each in TEXTS), labels=LABELS)
 
-    def real(asked: Work) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def real(asked: WireAssignment) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
         device, received = Trainer(source, rows, SlowCpu(1.0)), Received(keep_set=keep_set, tensors=handout)
         return device.run(asked, received, TrainingState(), on_step=lambda _: None).increment
 
@@ -90,11 +90,11 @@ def test_equal_works_give_equal_increments_on_both(kind: str, tmp_path: Path) ->
         keep_set=keep_set,
         before=restrict(spec, handout, rank=2, keep_set=keep_set),
         shift={},
-        tasks=(Task(work=work, rows=np.arange(len(TEXTS)), state=TrainingState()),),
+        tasks=(Task(assignment=assignment, rows=np.arange(len(TEXTS)), state=TrainingState()),),
         batched=False,
         dense=restrict(spec, handout, rank=2, keep_set=KeepSet.full(geometry)),
     )
-    taught, untaught = real(work), real(work_with(None))
+    taught, untaught = real(assignment), real(assignment_with(None))
     for name, value in virtual.run(order).increments.items():
         np.testing.assert_array_equal(value[0], taught[name])
     assert any(np.abs(value - untaught[name]).max() > 1e-4 for name, value in taught.items())

@@ -18,7 +18,11 @@ class Track:
 
     def text(self) -> str:
         """The track's configuration with the fleet's tables."""
-        return (HERE / f"{self.name}.toml").read_text() + "\n" + (HERE / "fleet.toml").read_text()
+        return (
+            (HERE / f"{self.name}.toml").read_text(encoding="utf-8")
+            + "\n"
+            + (HERE / "fleet.toml").read_text(encoding="utf-8")
+        )
 
 
 TRACKS = {

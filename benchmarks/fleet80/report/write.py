@@ -31,7 +31,7 @@ def write_report(plan: Plan) -> list[Path]:
         plan.say(f"nothing is stored of the {plan.track.name} track; run it first (--table)")
         return []
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join(_sections(plan, found, stale)) + "\n")
+    page.write_text("\n\n".join(_sections(plan, found, stale)) + "\n", encoding="utf-8")
     return [page, *draw_all(plan.track, found, plan.figures)]
 
 
@@ -81,7 +81,7 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
             )
     measured = plan.results / plan.track.name / LATENCY
     if measured.is_file():
-        yield "## Inference\n\n" + _latency_table(json.loads(measured.read_text()))
+        yield "## Inference\n\n" + _latency_table(json.loads(measured.read_text(encoding="utf-8")))
 
 
 def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> float | None:

@@ -11,13 +11,14 @@ from fedcore.cli.console.settings import JsonOption
 
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to fetch; none lists what there is.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Models or data to fetch; without a name, list them."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch models and data sets by pinned version and sha256 into the cache (FEDCORE_CACHE).
 
-    A configuration names them fetch:NAME.
+    In a configuration, write fetch:NAME.
     """
     from fedcore.storage.models.fetch import fetch as fetch_one
     from fedcore.storage.models.fetchables import FETCHABLES
@@ -36,7 +37,7 @@ def fetch(
 
 
 def _convert(file: Path, folder: Path) -> None:
-    from fedcore.fleet.client_extra import require_client
+    from fedcore.local_fleet.client_extra import require_client
 
     require_client("converting this model")
     from fedcore.client.data.gguf import convert_gguf

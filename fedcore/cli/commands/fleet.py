@@ -10,14 +10,17 @@ from fedcore.cli.console.settings import (
     ConfigArgument,
     JsonOption,
     MetricsOption,
+    PluginOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_overruled,
 )
+from fedcore.cli.console.standard_streams import echo_json
 from fedcore.core.config.address import check_address
 
 if TYPE_CHECKING:
@@ -33,18 +36,19 @@ def fleet(
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
+    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that use mutual TLS.
 
-    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
-    --resume goes on after the last closed round.
+    The fleet.class tables of the configuration set the number of devices of every class. Ctrl-C stops all processes;
+    --resume continues the run after the last closed round.
     """
     from rich.console import Console
 
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.run import FleetOptions, run_fleet
-    from fedcore.fleet.view import open_view
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.run import FleetOptions, run_fleet
+    from fedcore.local_fleet.view import open_view
 
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464")
@@ -57,20 +61,22 @@ def fleet(
     console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
     if metrics:
         console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
+    options = FleetOptions(reference=reference, metrics=metrics, plugins=tuple(plugin or ()))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
-        with open_view(console, plain) as view:
-            summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
+        # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
+        with open_view(console, plain or not console.file.isatty()) as view:
+            summary = run_fleet(folder, settings, options, view)
     except KeyboardInterrupt:
-        finished = folder.summary.is_file()  # in the very moment
-        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}"
+        finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
+        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
             f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
         )
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        echo_json(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     console.print(
@@ -80,22 +86,27 @@ def fleet(
 
 def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
     settings = checked(settings)
     say_overruled(settings)
+    there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    with folder.withdrawn_on_failure(keep=there):
+        try_model(settings)
     write_atomic(folder.config, to_toml(settings).encode())
     return folder, settings
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 
     folder = RunFolder.existing(root)
     check_unfinished(folder)
-    return folder, checked(read_config(folder.config, None))
+    settings = checked(read_config(folder.config, None))
+    try_model(settings)
+    return folder, settings

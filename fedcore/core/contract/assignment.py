@@ -43,7 +43,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One device's work in one round. `deadline_s` is a duration from the moment it is pushed."""
+    """One device's work in one round. A device stops `deadline_s` after the last push: no update can count by then."""
 
     round: int
     device: str

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from fedcore.core.cost.training_step import base_step_flops
 from fedcore.core.model.geometry import geometry_from_config
+from fedcore.nn.model.config_keys import model_config, with_one_layer
 from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.model_folder import quiet, read_config
 
@@ -47,10 +48,8 @@ def training_gflops(
 
 def _one_layer(folder: Path, dtype: torch.dtype) -> Any:
     with quiet():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, _WORDS, 0
-        if getattr(config, "layer_types", None):  # one per layer
-            config.layer_types = config.layer_types[:1]
+        config = model_config(with_one_layer(read_config(folder)))
+        config.vocab_size, config.pad_token_id = _WORDS, 0
         model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model.eval()

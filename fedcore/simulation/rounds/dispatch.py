@@ -94,7 +94,7 @@ class DispatchPlanner:
             part = Part(
                 device=pushed.device,
                 assignment=current.assignments[pushed.device],
-                work=current.works[pushed.device],
+                wire_assignment=current.wire_assignments[pushed.device],
             )
             plan = self._plan(part, pushed)
             ended = _cut_short(plan)

@@ -191,7 +191,7 @@ class Driver:
         if order.next_round is None:
             self._feed(events.TurnDone(now_s=now_s))
         else:
-            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=now_s))
 
     def _push(self, pushes: Sequence[commands.Push]) -> None:
         number, now_s = self.machine.round, self.clock()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedcore.client.evaluation.judge import ModelEvaluator
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, EvaluateTask, EvaluatorResult, ExportTask
 from fedcore.server.aggregate.engine import Engine
@@ -15,9 +15,9 @@ from fedcore.transport.payload import put_blob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvaluation:
-    """Measures with `judge` and writes results where a coordinator writes an evaluator's."""
+    """Measures with `evaluator` and writes results where a coordinator writes an evaluator's."""
 
-    judge: ModelEvaluator
+    evaluator: ModelEvaluator
     engine: Engine
     folder: RunFolder
     log: RunLog
@@ -25,7 +25,7 @@ class RunEvaluation:
     def evaluate(self, rows: int) -> None:
         """Measure the global adapter on so many held-back rows (0: all)."""
         scale = self.engine.config.training.lora_scale
-        metrics = self.judge.evaluate(dict(self.engine.model.handed_out()), rows, scale)
+        metrics = self.evaluator.evaluate(dict(self.engine.model.handed_out()), rows, scale)
         task = EvaluateTask(adapter=self.engine.model.adapter, rows=rows, lora_scale=scale)
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=metrics))
 
@@ -33,7 +33,7 @@ class RunEvaluation:
         """Make and measure the pruned, merged model of a class."""
         scale = self.engine.config.training.lora_scale
         out = self.folder.exports / device_class
-        outcome = self.judge.export(dict(self.engine.model.handed_out()), keep_set, scale, out)
+        outcome = self.evaluator.export(dict(self.engine.model.handed_out()), keep_set, scale, out)
         files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
         task = ExportTask(
             device_class=device_class,

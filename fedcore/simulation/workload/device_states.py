@@ -78,8 +78,12 @@ class DeviceFeedback:
         folder = self.root / part.device
         folder.mkdir(parents=True, exist_ok=True)
         residuals = Residuals(folder)
-        residuals.settle(part.work.counted_round)
+        residuals.settle(part.wire_assignment.counted_round)
         pieces = encoded_update(
-            part.work, increment, keep_set=part.assignment.keep_set, geometry=self.geometry, residuals=residuals
+            part.wire_assignment,
+            increment,
+            keep_set=part.assignment.keep_set,
+            geometry=self.geometry,
+            residuals=residuals,
         )
         return b"".join(pieces)

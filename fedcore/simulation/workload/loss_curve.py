@@ -88,7 +88,7 @@ def read_curve(run: Path, steps: int) -> LossCurve:
     """Fit the curve to the rounds.csv of an earlier run; raises DataError where it cannot be read or is too short."""
     path = run / "rounds.csv"
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [
                 {name: float(row[name]) for name in _NEEDED if name != "status"}
                 for row in csv.DictReader(file)

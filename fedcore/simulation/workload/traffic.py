@@ -61,7 +61,7 @@ class RealTraffic:
 
     def down(self, part: Part) -> int:
         """Count what is not held yet, a delta where one is on offer; what travels inside messages always comes."""
-        refs = part.work.refs
+        refs = part.wire_assignment.refs
         before = self._held.get(part.device, frozenset())
         ids = tuple([ref.id for ref in refs])
         self._held[part.device] = _names(ids)
@@ -74,7 +74,7 @@ class RealTraffic:
 
     def _shift_down(self, part: Part) -> int:
         """Count what a device lacks of the base shift, steps where they are the shorter way."""
-        shift = part.work.base_shift
+        shift = part.wire_assignment.base_shift
         if shift is None:
             return 0
         held, self._shifts[part.device] = self._shifts.get(part.device, 0), shift.round

@@ -36,7 +36,11 @@ class TrainingWorkload:
         asked = group.assignment
         before = restrict(self.spec, group.adapter, rank=asked.arm.rank, keep_set=asked.keep_set)
         tasks = tuple(
-            Task(work=part.work, rows=self.fleet.devices[part.device].rows, state=self.states.load(part.device))
+            Task(
+                assignment=part.wire_assignment,
+                rows=self.fleet.devices[part.device].rows,
+                state=self.states.load(part.device),
+            )
             for part in group.parts
         )
         shift = shift_of(group.adapter)

@@ -12,7 +12,7 @@ from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.rounds.result import RoundResult
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 Stacked = Mapping[str, NDArray[np.float32]]  # name -> (devices, *shape)
 
@@ -23,7 +23,7 @@ class Part:
 
     device: str
     assignment: Assignment
-    work: Work
+    wire_assignment: WireAssignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

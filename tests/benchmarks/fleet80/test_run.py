@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import benchmarks.fleet80.run
-import fedcore.client.evaluation.judge
+import fedcore.client.evaluation.model_evaluator
 from benchmarks.fleet80.bits import packed, unpacked
 from benchmarks.fleet80.cases.case import Case, make_case
 from benchmarks.fleet80.cases.tracks import TRACKS
@@ -54,7 +54,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 240)])
     model = tiny_model(root / "bert", "bert")
     with pytest.MonkeyPatch.context() as patch:  # threads of a tiny model wait for each other longer than they work
-        patch.setattr(fedcore.client.evaluation.judge, "use_all_cores", lambda: None)
+        patch.setattr(fedcore.client.evaluation.model_evaluator, "use_all_cores", lambda: None)
         yield Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
 
 

@@ -62,7 +62,7 @@ def dispatcher(place: Path, aggregator: str = "factor-mean", *, value: float = 1
 
 
 def test_every_assignment_becomes_work_with_its_own_decisions(tmp_path: Path) -> None:
-    works = dispatcher(tmp_path).works([assignment("b", seed=9), assignment("a", rank=2, weight=8, score=True)])
+    works = dispatcher(tmp_path).dispatch([assignment("b", seed=9), assignment("a", rank=2, weight=8, score=True)])
     assert list(works) == ["b", "a"] and {work.round for work in works.values()} == {3}
     assert (works["b"].seed, works["b"].weight, works["b"].score, works["b"].counted_round) == (9, 4, False, 0)
     assert (works["a"].seed, works["a"].weight, works["a"].score, works["a"].counted_round) == (7, 8, True, 2)
@@ -74,7 +74,7 @@ def test_every_assignment_becomes_work_with_its_own_decisions(tmp_path: Path) ->
 
 def test_devices_of_equal_keep_set_rank_and_codec_share_what_they_fetch(tmp_path: Path) -> None:
     made = dispatcher(tmp_path)
-    works = made.works([assignment("a"), assignment("b"), assignment("c", keep_set=CUT)])
+    works = made.dispatch([assignment("a"), assignment("b"), assignment("c", keep_set=CUT)])
     assert works["a"].keep_set is works["b"].keep_set and works["a"].rank_blocks is works["b"].rank_blocks
     assert works["c"].keep_set.id == CUT.blob_id != works["a"].keep_set.id == KEPT.blob_id
     assert works["c"].max_upload_bytes < works["a"].max_upload_bytes
@@ -84,7 +84,7 @@ def test_devices_of_equal_keep_set_rank_and_codec_share_what_they_fetch(tmp_path
 def test_only_a_reducing_aggregator_keeps_the_basis_of_the_coordinates(name: str, tmp_path: Path) -> None:
     """A device goes on with its optimiser's moments while the basis is called the same."""
     first, second = (
-        dispatcher(tmp_path / str(value), name, value=value).works([assignment("a"), assignment("b", rank=2)])
+        dispatcher(tmp_path / str(value), name, value=value).dispatch([assignment("a"), assignment("b", rank=2)])
         for value in (1.0, 2.0)
     )
     for works in (first, second):

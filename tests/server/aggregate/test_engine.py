@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.codec.cast import from_bf16, to_bf16
 from fedcore.core.codec.chain import encode
 from fedcore.core.codec.delta import apply_delta
@@ -23,7 +23,7 @@ from fedcore.core.model.adapter import restrict
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
 from fedcore.server.aggregate.assemble import make_engine, read_snapshot
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
@@ -58,10 +58,10 @@ class Played:
         assert self.engine.open is not None
         return self.engine.open.sum
 
-    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, Work]:
-        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
+    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, WireAssignment]:
+        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).assignments
 
-    def submission(self, device: str, work: Work, **changes: Any) -> UpdateSubmission:
+    def submission(self, device: str, work: WireAssignment, **changes: Any) -> UpdateSubmission:
         keep_set = read_keep_set(work, self.engine.blobs)
         data = encode(small_update(self.model.geometry, work, keep_set, device), work.training.codec)
         scores = encode(score_vectors(keep_set, device), "identity") if work.score else None
@@ -77,7 +77,7 @@ class Played:
     def stored(self, data: bytes) -> BlobRef:
         return BlobRef(id=self.engine.blobs.put_bytes(data), size=len(data))
 
-    def count(self, works: Mapping[str, Work]) -> None:
+    def count(self, works: Mapping[str, WireAssignment]) -> None:
         for device, work in works.items():
             self.sum.verify(device, self.submission(device, work))
             self.sum.fold(device)
@@ -102,7 +102,9 @@ class Played:
         )
         closed = RoundResult(round=number, void=void, members=members, opened_at_s=1.0, closed_at_s=3.0)
         following = None if last else number + 1
-        return self.engine.turn(Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)).works
+        return self.engine.turn(
+            Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)
+        ).assignments
 
 
 def open_engine(
@@ -187,7 +189,7 @@ def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes
     played = open_engine(RunFolder(tmp_path), tiny, ["training.codec=int4"])
     newer = replace(PROFILES["a"], codecs=PARTS)
     command = Turn(closed=None, next_round=1, roster=DEVICES)
-    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).works
+    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).assignments
     assert {device: work.training.codec for device, work in works.items()} == {"a": "int4", "b": "bf16+zstd"}
     for device, work in works.items():
         played.sum.verify(device, played.submission(device, work))
@@ -553,7 +555,7 @@ def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel
     run = Run.create(folder, config, tmp_path / "nowhere", base_model="none")
     run.open_log()
     engine = make_engine(run, LABELS, strategy=strategy, untrained=untrained)
-    works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
+    works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).assignments
     assert works.keys() == set(DEVICES) and engine.strategy is strategy
     np.testing.assert_array_equal(engine.model.tensors["head.weight"], untrained["head.weight"])
     run.close()
@@ -565,21 +567,21 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     played = open_engine(folder, tiny, ["run.rounds=9", "strategy.name=flora", "strategy.ranks=[1]"])
     works = played.begin()
     assert works["a"].base_shift is None
-    always, seldom, store = HeldShift(), HeldShift(), played.engine.blobs
+    always, seldom, store = BaseShiftCache(), BaseShiftCache(), played.engine.blobs
     for number in (1, 2, 3):
         played.count(works)
         works = played.close(number)
         shift = works["a"].base_shift
         assert shift is not None and shift.round == number and shift.steps[-1].name == f"{number - 1}-{number}"
-        assert always.lacks(shift) == shift.steps[-1:]
+        assert always.missing(shift) == shift.steps[-1:]
         for name, held in {"always": always, "seldom": seldom}.items():
             copied = BlobStore(tmp_path / f"{name}-{number}")
             for ref in shift.refs:
                 copied.put_bytes(store.read_bytes(ref.id))
             if name == "always" or number != 2:
-                held.take(shift, copied)
+                held.advance(shift, copied)
     for held in (always, seldom):
-        assert held.lacks(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
+        assert held.missing(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
         assert all(np.array_equal(value, played.engine.model.tensors[name]) for name, value in held.tensors.items())
     played.engine.log.close()
     played.engine.ledger.close()
@@ -589,6 +591,6 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     resumed.count(works)
     works = resumed.close(4)
     following = works["a"].base_shift
-    assert following is not None and always.lacks(following) == following.steps, "and begin again where it went on"
+    assert following is not None and always.missing(following) == following.steps, "and begin again where it went on"
     resumed.engine.log.close()
     resumed.engine.ledger.close()

@@ -17,10 +17,10 @@ from fedcore.server.aggregate.partials import partial_bound, verify_partial
 from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import device_report, score_vectors
-from tests.tiny_tier import KEPT, failure, root_sum, small, submitted, with_leaf, work
+from tests.tiny_tier import KEPT, assignment, failure, root_sum, small, submitted, with_leaf
 
-WORKS = {name: work(score=True, weight=4) for name in ("ada", "bob")}
-PLAIN = {name: work() for name in ("ada", "bob", "cyd")}
+WORKS = {name: assignment(score=True, weight=4) for name in ("ada", "bob")}
+PLAIN = {name: assignment() for name in ("ada", "bob", "cyd")}
 
 
 @pytest.fixture
@@ -111,14 +111,14 @@ def test_importances_nobody_asked_for_are_refused(plain: tuple[RoundTerms, Parti
 
 def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[RoundTerms, PartialSubmission]) -> None:
     terms, _ = plain
-    heavy = submitted(tmp_path / "heavy", {"ada": work(weight=5), "bob": work(weight=4)})
+    heavy = submitted(tmp_path / "heavy", {"ada": assignment(weight=5), "bob": assignment(weight=4)})
     with pytest.raises(UpdateRejected, match="expected a total weight of 8 as assigned, got 9"):
         verify_partial("north", heavy, terms, ())
 
 
 def test_members_of_another_round_are_refused(tmp_path: Path) -> None:
-    terms = root_sum(tmp_path / "root", {"ada": work(2)}).terms
-    other = submitted(tmp_path / "edge", {"ada": work(1)})
+    terms = root_sum(tmp_path / "root", {"ada": assignment(2)}).terms
+    other = submitted(tmp_path / "edge", {"ada": assignment(1)})
     with pytest.raises(UpdateRejected, match="it holds other updates than it says"):
         verify_partial("north", replace(other, round=2), terms, ())
 
@@ -146,21 +146,21 @@ def test_more_than_fits_into_a_message_is_refused(plain: tuple[RoundTerms, Parti
 
 
 def test_an_edge_lets_unassigned_devices_through_as_long_as_sums_stay_within_bounds(tmp_path: Path) -> None:
-    terms = replace(root_sum(tmp_path / "edge", {"ada": work(weight=4)}).terms, unassigned=True)
-    below = submitted(tmp_path / "deep", {"bob": work(weight=4), "cyd": work(weight=4)})
+    terms = replace(root_sum(tmp_path / "edge", {"ada": assignment(weight=4)}).terms, unassigned=True)
+    below = submitted(tmp_path / "deep", {"bob": assignment(weight=4), "cyd": assignment(weight=4)})
     part = verify_partial("deep", below, terms, ())
     assert part.weight == 8 and part.unassigned_weight(terms) == 8
-    heavy = submitted(tmp_path / "heavy", {"bob": work(weight=2**24 - 3)})
+    heavy = submitted(tmp_path / "heavy", {"bob": assignment(weight=2**24 - 3)})
     with pytest.raises(UpdateRejected, match="at most of devices unknown here"):
         verify_partial("deep", heavy, terms, ())
 
 
 def test_partials_that_came_before_leave_less_room_for_unassigned_devices(tmp_path: Path) -> None:
-    terms = replace(root_sum(tmp_path / "edge", {"ada": work(weight=4)}).terms, unassigned=True)
-    first = verify_partial("deep", submitted(tmp_path / "deep", {"bob": work(weight=2**24 - 12)}), terms, ())
-    fits = submitted(tmp_path / "fits", {"cyd": work(weight=8)})
+    terms = replace(root_sum(tmp_path / "edge", {"ada": assignment(weight=4)}).terms, unassigned=True)
+    first = verify_partial("deep", submitted(tmp_path / "deep", {"bob": assignment(weight=2**24 - 12)}), terms, ())
+    fits = submitted(tmp_path / "fits", {"cyd": assignment(weight=8)})
     assert verify_partial("next", fits, terms, [first]).weight == 8
-    heavy = submitted(tmp_path / "heavy", {"cyd": work(weight=9)})
+    heavy = submitted(tmp_path / "heavy", {"cyd": assignment(weight=9)})
     with pytest.raises(UpdateRejected, match="expected a weight of 8 at most of devices unknown here, got 9"):
         verify_partial("next", heavy, terms, [first])
 

@@ -10,13 +10,13 @@ import pytest
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.core.rounds.tier.state import PartialId
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.uploads import upload_bound
 from tests.tiny_run import device_report
-from tests.tiny_tier import SPEC, TRAINING, answer, root_sum, small, submitted, with_leaf, work
+from tests.tiny_tier import SPEC, TRAINING, answer, assignment, root_sum, small, submitted, with_leaf
 
-WORKS = {name: work(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
+WORKS = {name: assignment(score=name == "ada", weight=index + 1) for index, name in enumerate(("ada", "bob", "cyd"))}
 
 
 def packed(round_sum: RoundSum) -> bytes:
@@ -181,7 +181,7 @@ def test_updates_of_a_part_are_half_and_their_sum_is_the_same_in_a_tree(tmp_path
 
 @pytest.mark.parametrize(("asked", "sent"), [(PARTS, WORKS), (WORKS, PARTS)])
 def test_an_update_of_another_part_than_asked_for_is_refused(
-    asked: dict[str, Work], sent: dict[str, Work], tmp_path: Path
+    asked: dict[str, WireAssignment], sent: dict[str, WireAssignment], tmp_path: Path
 ) -> None:
     round_sum = root_sum(tmp_path, asked)
     with pytest.raises(UpdateRejected, match="update of bob for round 1"):

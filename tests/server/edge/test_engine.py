@@ -21,9 +21,9 @@ from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import spec_of
-from tests.tiny_tier import GEOMETRY, answer, engine_of, failure, root_sum, share, submitted, sum_of, work
+from tests.tiny_tier import GEOMETRY, answer, assignment, engine_of, failure, root_sum, share, submitted, sum_of
 
-WORKS = {name: work(score=True) for name in ("ada", "bob", "cyd")}
+WORKS = {name: assignment(score=True) for name in ("ada", "bob", "cyd")}
 TIMES = dict.fromkeys(WORKS, 0.5)
 
 
@@ -99,7 +99,7 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine.forget(2)
     assert engine.sum is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
-    assert (engine.sum, engine.works, engine.blobs.names()) == (None, {}, set())
+    assert (engine.sum, engine.wire_assignments, engine.blobs.names()) == (None, {}, set())
     deep = PartialId(child="deep", number=1)
     engine.with_sum(RoundSum.fold, "ada")  # came too late: no error, nothing to do
     engine.with_sum(RoundSum.merge_partial, deep)
@@ -110,17 +110,17 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    later = {"bob": work(2)}
+    later = {"bob": assignment(2)}
     engine.share(share(later), later)
     engine.forget(1)  # said when the new round is here already
-    assert sum_of(engine).terms.round == 2 and list(engine.works) == ["bob"] and sum_of(engine).updates == {}
+    assert sum_of(engine).terms.round == 2 and list(engine.wire_assignments) == ["bob"] and sum_of(engine).updates == {}
     with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
         engine.pack(order("ada"), TIMES, {})
 
 
 def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    more = {"dan": work()}
+    more = {"dan": assignment()}
     engine.share(share(more), more)
     assert set(sum_of(engine).terms.assignments) == {*WORKS, "dan"} and "ada" in sum_of(engine).updates
 
@@ -136,7 +136,7 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     given = {"ada": (1, stored.rank_blocks[:1]), "bob": (2, stored.rank_blocks)}
     flat = make_aggregator("delta-stack").start(spec, tensors)
     for device, (rank, blocks) in given.items():
-        works = {device: work(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
+        works = {device: assignment(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
         engine.share(replace(share(works), spec=tier), works)
         sum_of(engine).verify(device, answer(device, works[device]))
         update = sum_of(engine).updates[device].update
@@ -151,7 +151,7 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     aggregator = make_aggregator("delta-stack")
     assert b"".join(aggregator.pack(sum_of(engine).partial)) == b"".join(aggregator.pack(flat))
     engine.forget(1)
-    works = {"ada": work(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    works = {"ada": assignment(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
     engine.share(replace(share(works), spec=tier), works)
     assert sum_of(engine).terms.adapter is not None, "the next round begins anew"
 
@@ -163,7 +163,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     engine = EdgeEngine(blobs=BlobStore(tmp_path / "edge"))
     stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
     tier = TierSpec(aggregator="delta-stack", adapter=spec)
-    narrow = {"ada": work(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    narrow = {"ada": assignment(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
     engine.share(replace(share(narrow), spec=tier), narrow)
     round_sum, aggregator = sum_of(engine), make_aggregator("delta-stack")
     wild = Update(
@@ -177,7 +177,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     round_sum.partial = aggregator.merge(
         aggregator.start(spec, round_sum.terms.adapter), aggregator.fold(aggregator.start(spec), wild)
     )
-    wide = {"bob": work(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
+    wide = {"bob": assignment(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
     engine.share(replace(share(wide), spec=tier), wide)
     assert "bob" in round_sum.terms.assignments and ("eve", 1) in round_sum.partial.members.keys
     with pytest.raises(UpdateRejected, match="eve for round 1: its product"):

@@ -11,7 +11,7 @@ import pytest
 from fedcore.core.errors import TransportError, UpdateRejected
 from fedcore.core.rounds.tier.state import PartialId, Stage
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare, TierUpward
-from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -26,7 +26,7 @@ from fedcore.server.rounds.edge_dispatch import shares
 from fedcore.storage.blobs.name import blob_name
 from fedcore.transport.link import Link
 from tests.server.members.test_admission import JOIN
-from tests.tiny_tier import TIER, answer, failure, small, work
+from tests.tiny_tier import TIER, answer, assignment, failure, small
 
 LARGE = BlobRef(id=blob_name(b"large"), size=1 << 20, name="block")
 OTHER = BlobRef(id=blob_name(b"other"), size=1 << 20, name="block")
@@ -95,7 +95,7 @@ class Surroundings:
         self.done.append(("tell", message))
 
     # engine
-    def share(self, share: RoundShare, works: dict[str, Work]) -> None:
+    def share(self, share: RoundShare, works: dict[str, WireAssignment]) -> None:
         self.done.append(("share", share.round, sorted(works)))
 
     def delete(self, blob_ids: set[str]) -> None:
@@ -213,7 +213,7 @@ def nothing_left() -> Iterator[None]:
         Driven.made.pop().around.drop()
 
 
-def share_of(works: dict[str, Work], deadline_s: float = 9.0) -> RoundShare:
+def share_of(works: dict[str, WireAssignment], deadline_s: float = 9.0) -> RoundShare:
     (share,) = shares(works, spec=TIER, deadline_s=deadline_s)
     return share
 
@@ -227,7 +227,7 @@ def kinds(done: list[tuple[Any, ...]]) -> list[str]:
 
 async def test_a_first_share_is_fetched_then_begun_and_only_then_handed_on() -> None:
     driven = Driven("ab")
-    works = {name: work(keep_set=KEPT, rank_blocks=(LARGE,)) for name in "ab"}
+    works = {name: assignment(keep_set=KEPT, rank_blocks=(LARGE,)) for name in "ab"}
     done = await driven.take(share_of(works))
     assert kinds(done) == [
         *("learn", "bring", "bring"),
@@ -247,7 +247,9 @@ async def test_a_first_share_is_fetched_then_begun_and_only_then_handed_on() -> 
 
 async def test_an_aggregator_that_bundles_needs_the_whole_adapter_first() -> None:
     driven = Driven("a")
-    share = replace(share_of({"a": work(rank_blocks=(LARGE, OTHER))}), spec=replace(TIER, aggregator="delta-stack"))
+    share = replace(
+        share_of({"a": assignment(rank_blocks=(LARGE, OTHER))}), spec=replace(TIER, aggregator="delta-stack")
+    )
     done = await driven.take(share)
     brought = [blob_id for what, blob_id in done[: kinds(done).index("share")] if what == "bring"]
     assert brought == [LARGE.id, OTHER.id]
@@ -255,33 +257,33 @@ async def test_an_aggregator_that_bundles_needs_the_whole_adapter_first() -> Non
 
 async def test_a_share_of_an_earlier_round_is_of_no_use() -> None:
     driven = Driven("a")
-    await driven.take(share_of({"a": work(3)}))
-    assert await driven.take(share_of({"a": work(2)})) == []
-    assert driven.rounds.machine.round == 3 and driven.rounds.works["a"].round == 3
+    await driven.take(share_of({"a": assignment(3)}))
+    assert await driven.take(share_of({"a": assignment(2)})) == []
+    assert driven.rounds.machine.round == 3 and driven.rounds.assignments["a"].round == 3
 
 
 async def test_a_share_that_cannot_be_fetched_leaves_the_round_before_as_it_was() -> None:
     driven = Driven("ab")
-    await driven.take(share_of({"a": work(1)}))
-    before, works = driven.rounds.machine, dict(driven.rounds.works)
+    await driven.take(share_of({"a": assignment(1)}))
+    before, works = driven.rounds.machine, dict(driven.rounds.assignments)
     driven.around.missing = {KEPT.id}
-    done = await driven.take(share_of({"b": work(2, keep_set=KEPT)}))
+    done = await driven.take(share_of({"b": assignment(2, keep_set=KEPT)}))
     assert kinds(done) == ["learn"]
-    assert driven.rounds.machine == before and driven.rounds.works == works
+    assert driven.rounds.machine == before and driven.rounds.assignments == works
     assert driven.around.said == ["round 2: the work for 1 devices is of no use: it broke"]
     driven.around.missing.clear()
-    assert "share" in kinds(await driven.take(share_of({"b": work(2, keep_set=KEPT)}))), "it may come again"
+    assert "share" in kinds(await driven.take(share_of({"b": assignment(2, keep_set=KEPT)}))), "it may come again"
 
 
 async def test_shares_of_one_round_complete_each_other() -> None:
     """A small blob that came with the first is not sent again; the round goes on, nothing of it is deleted."""
     driven = Driven("ab")
-    works = {name: work() for name in "ab"}
+    works = {name: assignment() for name in "ab"}
     first = share_of(works)
-    await driven.take(replace(first, works=first.works[:1]))
-    done = await driven.take(replace(first, works=first.works[1:], blobs=(), deadline_s=4.0))
+    await driven.take(replace(first, assignments=first.assignments[:1]))
+    done = await driven.take(replace(first, assignments=first.assignments[1:], blobs=(), deadline_s=4.0))
     assert done == [("learn", set()), ("share", 1, ["b"]), ("send", "b", works["b"])]
-    assert driven.rounds.works == works
+    assert driven.rounds.assignments == works
     assert driven.around.timers[0].cancelled and not driven.around.timers[1].cancelled
     assert driven.rounds.machine.deadline_at_s == 14.0, "the newest share's deadline holds"
 
@@ -289,31 +291,31 @@ async def test_shares_of_one_round_complete_each_other() -> None:
 async def test_uploads_of_rounds_before_are_deleted_before_a_device_is_pushed() -> None:
     """The same bytes may come again for the new round; those of the last round but one may still be under way."""
     driven = Driven("a")
-    await driven.take(share_of({"a": work(1)}))
+    await driven.take(share_of({"a": assignment(1)}))
     driven.rounds.uploading("one")
-    done = await driven.take(share_of({"a": work(2)}))
+    done = await driven.take(share_of({"a": assignment(2)}))
     assert ("delete", {"one"}) in done
-    assert done.index(("delete", {"one"})) < done.index(("send", "a", driven.rounds.works["a"]))
+    assert done.index(("delete", {"one"})) < done.index(("send", "a", driven.rounds.assignments["a"]))
     driven.rounds.uploading("two")
-    assert ("delete", {"one", "two"}) in await driven.take(share_of({"a": work(3)})), "an upload may end late"
-    assert ("delete", {"two"}) in await driven.take(share_of({"a": work(4)}))
+    assert ("delete", {"one", "two"}) in await driven.take(share_of({"a": assignment(3)})), "an upload may end late"
+    assert ("delete", {"two"}) in await driven.take(share_of({"a": assignment(4)}))
 
 
 async def test_blobs_of_the_round_before_stay_for_devices_that_are_fetching_them() -> None:
     driven = Driven("a")
-    await driven.take(share_of({"a": work(1, rank_blocks=(LARGE,))}))
-    done = await driven.take(share_of({"a": work(2, rank_blocks=(OTHER,))}))
+    await driven.take(share_of({"a": assignment(1, rank_blocks=(LARGE,))}))
+    done = await driven.take(share_of({"a": assignment(2, rank_blocks=(OTHER,))}))
     assert ("forget all but", {LARGE.id, OTHER.id}) in done
-    assert ("forget all but", {OTHER.id}) in await driven.take(share_of({"a": work(3, rank_blocks=(OTHER,))}))
+    assert ("forget all but", {OTHER.id}) in await driven.take(share_of({"a": assignment(3, rank_blocks=(OTHER,))}))
 
 
 async def test_a_share_tells_of_the_round_before_whom_it_gives_no_work() -> None:
     driven = Driven("abc", relayed="x")
-    await driven.take(share_of({name: work(1) for name in "abcx"}))
+    await driven.take(share_of({name: assignment(1) for name in "abcx"}))
     driven.child_heard()
     driven.rounds.closed(1)  # the root's word, which waits a moment for the next share
     closing = driven.around.timers[-1]
-    done = await driven.take(share_of({"a": work(2)}))
+    done = await driven.take(share_of({"a": assignment(2)}))
     told = [name for what, name, *rest in done if what == "send" and rest == [RoundClosed(round=1)]]
     assert sorted(told) == ["b", "c"] and driven.child_heard() == [RoundClosed(round=1)]
     assert closing.cancelled
@@ -328,14 +330,14 @@ async def test_without_another_share_everybody_hears_that_a_round_is_durable() -
 
 
 def test_a_small_blob_comes_from_whichever_share_of_its_round_had_it() -> None:
-    works = {name: work(rank_blocks=(small(name.encode()), LARGE)) for name in "ab"}
+    works = {name: assignment(rank_blocks=(small(name.encode()), LARGE)) for name in "ab"}
     whole = share_of(works)
-    first = unpack(replace(whole, works=whole.works[:1]), None)
-    second = unpack(replace(whole, works=whole.works[1:], blobs=()), first.share)
-    assert {**first.works, **second.works} == works
+    first = unpack(replace(whole, assignments=whole.assignments[:1]), None)
+    second = unpack(replace(whole, assignments=whole.assignments[1:], blobs=()), first.share)
+    assert {**first.assignments, **second.assignments} == works
     assert second.share.blobs == whole.blobs and first.first == [] and second.large == [LARGE]
-    other = unpack(replace(whole, round=2, works=whole.works[1:], blobs=()), first.share)
-    assert not any(ref.inline for given in other.works.values() for ref in given.refs), "of another round"
+    other = unpack(replace(whole, round=2, assignments=whole.assignments[1:], blobs=()), first.share)
+    assert not any(ref.inline for given in other.assignments.values() for ref in given.refs), "of another round"
 
 
 # --- assignments down ---
@@ -343,7 +345,7 @@ def test_a_small_blob_comes_from_whichever_share_of_its_round_had_it() -> None:
 
 async def test_devices_below_one_child_get_one_share_with_its_part_of_the_time() -> None:
     driven = Driven("a", relayed="xy")
-    works = {name: work() for name in "axy"}
+    works = {name: assignment() for name in "axy"}
     await driven.take(share_of(works))
     (share,) = [message for message in driven.child_heard() if isinstance(message, RoundShare)]
     assert share == share_of({name: works[name] for name in "xy"}, deadline_s=CHILD_SHARE * 9.0)
@@ -351,7 +353,7 @@ async def test_devices_below_one_child_get_one_share_with_its_part_of_the_time()
 
 async def test_a_device_that_is_not_here_is_reported_and_not_waited_for() -> None:
     driven = Driven("a")
-    done = await driven.take(share_of({name: work() for name in "ab"}))
+    done = await driven.take(share_of({name: assignment() for name in "ab"}))
     assert ("tell", LeafLeft(device="b")) in done
     assert driven.rounds.machine.devices["b"].stage is Stage.ABSENT
 
@@ -361,7 +363,7 @@ async def test_a_device_that_is_not_here_is_reported_and_not_waited_for() -> Non
 
 async def opened(devices: str = "ab", relayed: str = "") -> Driven:
     driven = Driven(devices, relayed)
-    await driven.take(share_of({name: work() for name in devices + relayed}))
+    await driven.take(share_of({name: assignment() for name in devices + relayed}))
     driven.around.drop()
     driven.around.done.clear()
     if relayed:
@@ -370,7 +372,7 @@ async def opened(devices: str = "ab", relayed: str = "") -> Driven:
 
 
 def update() -> UpdateSubmission:
-    return answer("a", work())  # what is in it is the engine's to look at
+    return answer("a", assignment())  # what is in it is the engine's to look at
 
 
 def partial(number: int = 1, *, round_index: int = 1, counted: str = "x", failed: str = "") -> PartialSubmission:
@@ -446,7 +448,7 @@ async def test_a_partial_of_a_round_to_come_waits_for_its_share_and_not_too_many
     for number in range(1, MOST_EARLY + 2):
         await driven.rounds.take_part("child", partial(number, round_index=2))
     assert len(driven.rounds._early) == MOST_EARLY and driven.around.done == []
-    await driven.take(share_of({"x": work(2)}))
+    await driven.take(share_of({"x": assignment(2)}))
     await driven.around.settle()
     merged = [what for what in driven.around.done if what[0] == "merge"]
     assert merged == [("merge", PartialId(child="child", number=2))], "the oldest made room"
@@ -481,6 +483,6 @@ async def test_the_deadline_sends_up_what_is_here_and_a_closed_edge_has_no_timer
 
 async def test_an_aggregator_of_another_version_costs_the_share_alone() -> None:
     driven = Driven("a")
-    share = replace(share_of({"a": work()}), spec=replace(TIER, aggregator="of-tomorrow"))
+    share = replace(share_of({"a": assignment()}), spec=replace(TIER, aggregator="of-tomorrow"))
     assert kinds(await driven.take(share)) == ["learn"]
     assert driven.around.said[0].startswith("round 1: the work for 1 devices is of no use: strategy.aggregator")

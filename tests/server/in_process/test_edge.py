@@ -54,7 +54,7 @@ async def test_a_tree_gives_the_same_bits_as_a_flat_fleet(
             device.lead_to(parent)
         await together(*devices)
         await asyncio.wait_for(served.task, PATIENCE_S)
-        assert [len(device.works) for device in devices] == [3] * len(NAMES)
+        assert [len(device.assignments) for device in devices] == [3] * len(NAMES)
         assert {str(each.verdict) for device in devices for each in device.verdicts} == {"accepted"}
         assert global_hash(served) == expected
         shifts = {each.shift.round for each in devices}
@@ -87,7 +87,7 @@ async def test_what_is_learned_of_each_device_crosses_the_tiers(
         await together(*devices)
         await served.summary()
         assert global_hash(served) == expected
-        assert any(work.rings for device in devices for work in device.works) == (handout == "kept")
+        assert any(assignment.rings for device in devices for assignment in device.assignments) == (handout == "kept")
         rewards = [event for event in served.events("reward") if event["reward"] is not None]
         assert len(rewards) == 5 * len(NAMES)
         assert {event["via"] for event in served.events("joined") if event["role"] == "device"} == {"north", "south"}
@@ -105,8 +105,8 @@ async def test_devices_of_a_dead_edge_move_and_count_once(
     ):
         slow = asyncio.Event()
 
-        async def hold(work: Any) -> None:
-            if work.round == 2:
+        async def hold(assignment: Any) -> None:
+            if assignment.round == 2:
                 if moment == "before the answer":
                     await north.kill()
                     slow.set()

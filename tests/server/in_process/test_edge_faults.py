@@ -279,4 +279,4 @@ async def test_many_rounds_leave_nothing_behind(
     rounds = edge._rounds
     assert len(edge._cache._known) <= 3 + 2 * 4 and not edge._cache._coming
     assert not rounds._early and not rounds._flights._flights and not rounds._flights._times_s
-    assert len(rounds.works) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._asked
+    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._asked

@@ -20,11 +20,11 @@ def begun(root: Path, tiny: TinyModel, *, resume: bool = False, overrides: list[
 
 
 def play(played: Played, first: int, last: int, *, void: tuple[int, ...] = (), left: tuple[int, ...] = ()) -> None:
-    works = played.begin(first)
+    assignments = played.begin(first)
     for number in range(first, last + 1):
         accepted = ("a",) if number in left else ("a", "b")
-        played.count({device: works[device] for device in accepted} if number not in void else {})
-        works = played.close(number, void=number in void, accepted=accepted if number not in void else ())
+        played.count({device: assignments[device] for device in accepted} if number not in void else {})
+        assignments = played.close(number, void=number in void, accepted=accepted if number not in void else ())
 
 
 def end(played: Played) -> None:

@@ -84,8 +84,8 @@ async def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
         await together(*devices(whole, "a"))
         await whole.summary()
 
-    async def hold(work: Any) -> None:
-        if work.round == 3:
+    async def hold(assignment: Any) -> None:
+        if assignment.round == 3:
             await asyncio.Event().wait()
 
     async with serving(tmp_path / "cut", tiny.folder, FIXED) as cut:
@@ -109,9 +109,9 @@ async def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     after = [each for each in resumed.events("choice") if each["round"] == 3]
     assert [{**each, "t": 0} for each in after] == [{**each, "t": 0} for each in before], "once, and the same"
     assert [each["round"] for each in summary["rounds"]] == [1, 2, 3, 4]
-    assert [work.seed for work in again[0].works] == [work.seed for work in members[0].works[2:]] + [
-        again[0].works[1].seed
-    ]
+    assert [assignment.seed for assignment in again[0].assignments] == [
+        assignment.seed for assignment in members[0].assignments[2:]
+    ] + [again[0].assignments[1].seed]
     assert replay_run(resumed.folder) == 8
     names = [path.name for path in sorted(whole.folder.globals.iterdir())]
     assert names == [path.name for path in sorted(resumed.folder.globals.iterdir())] and len(names) == KEPT
@@ -125,8 +125,8 @@ async def test_a_coordinator_that_comes_back_sends_nobody_home(
     settings = [*FIXED, f"coordinator.listen=127.0.0.1:{free_port()}"]
     gate = asyncio.Event()
 
-    async def hold(work: Any) -> None:
-        if work.round == 2:
+    async def hold(assignment: Any) -> None:
+        if assignment.round == 2:
             await gate.wait()
 
     async with serving(tmp_path / "run", tiny.folder, settings, comes_back=True) as served:

@@ -13,7 +13,7 @@ from fedcore.core.errors import ProtocolError, TransportError, UpdateLate
 from fedcore.protos.convert import blob as blob_wire
 from fedcore.protos.faults import error_of
 from fedcore.protos.service import FleetStub
-from fedcore.protos.values import BlobRef, Heartbeat, UploadHeader, Welcome, Work
+from fedcore.protos.values import BlobRef, Heartbeat, UploadHeader, Welcome, WireAssignment
 from fedcore.protos.wire import CHUNK_BYTES, MAX_MESSAGE_BYTES
 from fedcore.server.rounds.coordinator import Coordinator
 from fedcore.storage.blobs.name import blob_name
@@ -53,9 +53,9 @@ class Member:
     def link(self) -> Link:
         return self.device.link
 
-    async def work(self) -> Work:
+    async def assignment(self) -> WireAssignment:
         message = await asyncio.wait_for(self.stream.receive(), PATIENCE_S)
-        assert isinstance(message, Work)
+        assert isinstance(message, WireAssignment)
         return message
 
     def header(self, data: bytes, number: int, size: int | None = None) -> UploadHeader:
@@ -94,12 +94,12 @@ async def test_an_upload_whose_chunks_stop_coming_is_given_up_and_kept_for_a_res
         async with device.link.connect() as stream:
             await stream.send(await device.join())
             welcome = await asyncio.wait_for(stream.receive(), PATIENCE_S)
-            work = await asyncio.wait_for(stream.receive(), PATIENCE_S)
-            assert isinstance(welcome, Welcome) and isinstance(work, Work)
+            assignment = await asyncio.wait_for(stream.receive(), PATIENCE_S)
+            assert isinstance(welcome, Welcome) and isinstance(assignment, WireAssignment)
             member = Member(device, stream, welcome)
             data = bytes(range(100))
             call = device.link._stub.PutBlob()
-            await call.write(blob_wire.put_header(member.header(data, work.round)))
+            await call.write(blob_wire.put_header(member.header(data, assignment.round)))
             await call.write(blob_wire.put_chunk(data[:60]))
             alive = asyncio.ensure_future(beat(stream))  # the device lives, only its upload is stuck
             with pytest.raises(TransportError, match=r"nothing moved for 0.3 s; connect again"):
@@ -118,23 +118,23 @@ async def test_an_upload_in_a_session_that_is_none_is_refused(member: Member, se
 
 
 async def test_an_upload_that_no_assignment_asks_for_is_late(member: Member) -> None:
-    work = await member.work()
-    with pytest.raises(UpdateLate, match=f"no open assignment of round {work.round + 1}; drop the update"):
-        await member.link.upload(memoryview(b"x"), member.header(b"x", work.round + 1))
+    assignment = await member.assignment()
+    with pytest.raises(UpdateLate, match=f"no open assignment of round {assignment.round + 1}; drop the update"):
+        await member.link.upload(memoryview(b"x"), member.header(b"x", assignment.round + 1))
 
 
 async def test_an_upload_larger_than_announced_is_cut_off(member: Member, served: Served) -> None:
-    work = await member.work()
+    assignment = await member.assignment()
     data = b"twelve bytes"
     with pytest.raises(ProtocolError, match="expected at most 4 bytes"):
-        await put(member.link, member.header(data, work.round, size=4), [data])
+        await put(member.link, member.header(data, assignment.round, size=4), [data])
     assert "expected at most 4 bytes" in served.told("rejected", "hand")[0]["message"]
     assert not list((served.folder.blobs / "partial").glob("*"))
 
 
 async def test_an_upload_that_leaves_a_gap_is_refused(member: Member) -> None:
-    work = await member.work()
-    header = member.header(b"twelve bytes", work.round)
+    assignment = await member.assignment()
+    header = member.header(b"twelve bytes", assignment.round)
     ahead = UploadHeader(blob=header.blob, offset=5, sender=header.sender, session=header.session, round=header.round)
     with pytest.raises(TransportError, match="continues at byte 5, 0 are here; start from there"):
         await put(member.link, ahead, [b"bytes"])
@@ -146,7 +146,7 @@ async def test_an_answer_that_time_has_overtaken_costs_one_more_try(
     """Between the question and the upload, another sender of the same bytes may have brought them all."""
     data = bytes(member_bytes := CHUNK_BYTES + 1)
     monkeypatch.setattr(Coordinator, "upload_limit", lambda *_: member_bytes)
-    work = await member.work()
+    assignment = await member.assignment()
     asked = member.link._stub.StatBlob
     answers = [blob_wire.stat_response(complete=False, received=CHUNK_BYTES)]
 
@@ -157,7 +157,7 @@ async def test_an_answer_that_time_has_overtaken_costs_one_more_try(
         return overtaken() if answers else asked(*arguments, **options)
 
     monkeypatch.setattr(member.link._stub, "StatBlob", stat)
-    header = member.header(data, work.round)
+    header = member.header(data, assignment.round)
     sent = await retrying(lambda: member.link.upload(memoryview(data), header), pause_s=0.01)
     assert sent == len(data) and not answers
 
@@ -170,12 +170,12 @@ async def test_an_upload_must_begin_with_a_header(member: Member) -> None:
 
 
 async def test_no_message_is_larger_than_the_wire_allows(member: Member, served: Served) -> None:
-    work = await member.work()
+    assignment = await member.assignment()
     chunk = blob_wire.put_chunk(bytes(MAX_MESSAGE_BYTES + 1))
     limits = [("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(served.address, options=limits) as channel:
         call = FleetStub(channel).PutBlob()  # type: ignore[no-untyped-call]
-        await call.write(blob_wire.put_header(member.header(b"x", work.round)))
+        await call.write(blob_wire.put_header(member.header(b"x", assignment.round)))
         await call.initial_metadata()
         await call.write(chunk)
         with pytest.raises(grpc.aio.AioRpcError) as caught:

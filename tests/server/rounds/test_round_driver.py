@@ -1,6 +1,6 @@
 """What the coordinator does for the round machine: each command by its own, around an engine that counts nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +14,7 @@ from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import Phase
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import PartialSubmission, PartialVerdict, RoundShare
-from fedcore.protos.values import AssignmentFailure, Role, RoundClosed, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import AssignmentFailure, Role, RoundClosed, UpdateVerdict, Verdict, WireAssignment
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
@@ -24,7 +24,7 @@ from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from fedcore.server.rounds.round_driver import EDGE_SHARE, MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
 from tests.server.members.test_admission import JOIN
-from tests.tiny_tier import TIER, answer, failure, work
+from tests.tiny_tier import TIER, answer, assignment, failure
 
 POLICY = RoundPolicy(
     total_rounds=4, quorum=0.1, deadline_s=100.0, lease_s=1e6, min_devices=1, max_void_rounds=3, join_deadline_s=60.0
@@ -45,9 +45,12 @@ class FakeEngine:
     def turn(self, order: commands.Turn, profiles: Any, void_streak: int) -> Any:
         self.do("turn", order.next_round, sorted(self.uploaded))
         number = order.next_round
-        works = {} if number is None else {device: work(number) for device in order.roster}
-        self.open = None if number is None else SimpleNamespace(round=number, works=works, sum=self)
-        return SimpleNamespace(works=works)
+        works = {} if number is None else {device: assignment(number) for device in order.roster}
+        self.open = None if number is None else SimpleNamespace(round=number, wire_assignments=works, sum=self)
+        return SimpleNamespace(assignments=works)
+
+    def with_sum(self, action: Callable[..., None], *arguments: Any) -> None:
+        getattr(self, action.__name__)(*arguments)
 
     def verify(self, device: str, submission: Any) -> None:
         self.do("verify", device)
@@ -55,13 +58,13 @@ class FakeEngine:
     def fold(self, device: str) -> None:
         self.do("fold", device)
 
-    def verify_part(self, edge: str, submission: Any) -> None:
+    def verify_partial(self, edge: str, submission: Any) -> None:
         self.do("verify part", edge)
 
-    def merge_part(self, part: PartialId) -> None:
+    def merge_partial(self, part: PartialId) -> None:
         self.do("merge", part.number)
 
-    def drop_part(self, part: PartialId) -> None:
+    def drop_partial(self, part: PartialId) -> None:
         self.do("drop", part.number)
 
     def do(self, *what: Any) -> None:
@@ -104,15 +107,16 @@ class Driven:
             ready=lambda: cast(Engine, self.engine),
             on_closed=self.count,
         )
-        self.edge, _ = self.edges.seat(replace(JOIN, name="north", role=Role.EDGE, profile=None))
+        self.edge = Session(replace(JOIN, name="north", role=Role.EDGE, profile=None))
+        self.edges.register(self.edge)
 
     def count(self) -> None:
         self.closed += 1
 
     def seat(self, name: str, *, below: Session | None = None) -> Any:
-        join = replace(JOIN, name=name)
+        join = replace(JOIN, name=name, epoch=JOIN.epoch + (self.seats.find(name) is not None))
         session = Session(join) if below is None else RelayedSession(join, below)
-        self.seats.take(session, self.seats.next_number(join) if self.seats.find(name) is None else 2)
+        self.seats.register(session)
         self.driver.feed(events.Joined(device=name, epoch=self.seats.number(name), now_s=self.now_s))
         return session
 
@@ -126,7 +130,7 @@ class Driven:
         return sessions
 
     async def update(self, device: str, number: int = 1) -> None:
-        self.driver.take_update(device, replace(answer(device, work()), round=number))
+        self.driver.take_update(device, replace(answer(device, assignment()), round=number))
         await self.tasks.settle()
 
     async def partial(self, number: int, counted: str, failed: str = "", round_index: int = 1) -> None:
@@ -160,9 +164,9 @@ def verdicts(session: Session) -> list[tuple[Verdict, str]]:
 
 async def test_a_round_goes_to_devices_one_by_one_and_to_an_edge_in_one_share(driven: Driven) -> None:
     sessions = await driven.open("ab", relayed="xy")
-    assert [heard(sessions[name]) for name in "ab"] == [[work()], [work()]]
+    assert [heard(sessions[name]) for name in "ab"] == [[assignment()], [assignment()]]
     (share,) = heard(driven.edge)
-    assert isinstance(share, RoundShare) and [device for device, _ in share.works] == ["x", "y"]
+    assert isinstance(share, RoundShare) and [device for device, _ in share.assignments] == ["x", "y"]
     assert share.deadline_s == EDGE_SHARE * 100.0 and share.spec == TIER
     assert driven.log.of("pushed") == [("pushed", name, 1) for name in "abxy"]
 
@@ -172,7 +176,7 @@ async def test_a_device_that_comes_back_gets_its_work_again_and_its_older_stream
 ) -> None:
     sessions = await driven.open("ab")
     newer = driven.seat("a")
-    assert [type(each) for each in heard(newer)] == [Work], "not fenced: it has the seat by now"
+    assert [type(each) for each in heard(newer)] == [WireAssignment], "not fenced: it has the seat by now"
     assert heard(sessions["a"])[-1] is None
     driven.driver.feed(events.Joined(device="a", epoch=2, now_s=0.0))  # a second stream of that epoch
     assert heard(newer)[-1] is None

@@ -12,7 +12,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import Factors, TrainedPart
-from fedcore.protos.values import BaseShift, BlobRef, Work
+from fedcore.protos.values import BaseShift, BlobRef, WireAssignment
 from fedcore.server.aggregate.uploads import score_shapes
 from fedcore.simulation.workload.traffic import ModelledTraffic, RealTraffic
 from fedcore.simulation.workload.workload import Group, Part, in_groups
@@ -51,7 +51,7 @@ def part(device: str, codec: str = "identity", *, score: bool = False, refs: tup
         score=score,
         training=training,
     )
-    work = Work(
+    wire_assignment = WireAssignment(
         round=1,
         arm=assignment.arm,
         keep_set=BlobRef(id="sha256:" + "0" * 64, size=10, inline=b"x"),
@@ -66,7 +66,7 @@ def part(device: str, codec: str = "identity", *, score: bool = False, refs: tup
         max_upload_bytes=1,
         basis="persistent",
     )
-    return Part(device=device, assignment=assignment, work=work)
+    return Part(device=device, assignment=assignment, wire_assignment=wire_assignment)
 
 
 def increments(devices: int) -> dict[str, NDArray[np.float32]]:
@@ -111,7 +111,9 @@ def test_a_base_shift_comes_step_by_step_or_whole_whichever_is_less() -> None:
         steps = tuple(BlobRef(id=f"step{at}", size=400, name=f"{at - 1}-{at}") for at in range(1, number + 1))
         whole = BlobRef(id=f"whole{number}", size=1000, name=str(number))
         one = part(device)
-        return replace(one, work=replace(one.work, base_shift=BaseShift(whole=whole, steps=steps[-2:])))
+        return replace(
+            one, wire_assignment=replace(one.wire_assignment, base_shift=BaseShift(whole=whole, steps=steps[-2:]))
+        )
 
     traffic = RealTraffic(feedback=NoFeedback())
     assert traffic.down(part("a-0")) == 30

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import CRL, create_authority, issue, load_signer
-from fedcore.storage.pki.authority_record import recording
+from fedcore.storage.pki.authority_record import record_transaction
 from fedcore.storage.pki.certificates import Identity, read_identity
 from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.revocation import MAX_CRL_BYTES, RevocationList, read_list, revoke, write_list
@@ -184,6 +184,6 @@ def test_a_list_without_a_number_is_refused(folder: Path) -> None:
 
 def test_the_record_keeps_what_was_revoked_and_when(folder: Path) -> None:
     revoke(folder, "north", now=NOW)
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         told = {str(each.identity): each.revoked_s for each in record.certificates()}
     assert told == {"device:cam-1": None, "device:cam-2": None, "edge:north": NOW.timestamp()}
