@@ -173,7 +173,7 @@ def _round(fleet: Fleet, cohort: int) -> None:
     rows = [
         outcome_record(outcome, report.rewards.get(outcome.device), weights[outcome.device]) for outcome in outcomes
     ]
-    record = round_record(closed, AggregateReport(weight=1, leaves=cohort), 0.01, rows)
+    record = round_record(closed, AggregateReport(weight=1, updates=cohort), 0.01, rows)
     lines = [*plan.events, *report.events, {"event": "round_closed", **record}]
     addressees = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 

@@ -35,7 +35,7 @@ from fedcore.core.seeds import generator, uniform
 from fedcore.strategies.compose import make_policy
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
-from fedcore.strategies.policy.cohort import Member, sample_cohort
+from fedcore.strategies.policy.cohort import CohortMember, sample_cohort
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import schedule_of
 from fedcore.strategies.policy.pacer import PROBE_STEPS, ArmFilter, Pacer
@@ -112,7 +112,7 @@ class Game:
         }
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, state=self.state, round=t)
         members = [
-            Member(profile=profile, weight=profile.num_examples, score=ahead[profile.device_class])
+            CohortMember(profile=profile, weight=profile.num_examples, score=ahead[profile.device_class])
             for profile in cohort
         ]
         offers = [chooser.offer(member) for member in members]

@@ -11,7 +11,7 @@ from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
-from fedcore.core.data.partition import dealt_by
+from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.server.run.preflight import check_fleet_fits, check_run
@@ -72,7 +72,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
     config, training, test = labelled_rows(config)
     for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
         say(f"warning: {doubt}")
-    keys = dealt_by(config.data.partition, training.texts, training.labels)
+    keys = partition_keys(config.data.partition, training.texts, training.labels)
     shards, strategy = assign_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, shards, training.labels, traces), strategy)
     _check_loadable(config, model)

@@ -225,9 +225,11 @@ class RoundDriver:
         if self._counts(part):  # its answer was lost on the way
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
             return
-        leaves = tuple((leaf.device, leaf.time_s) for leaf in submission.leaves if leaf.counted)
+        device_times = tuple((relayed.device, relayed.time_s) for relayed in submission.leaves if relayed.counted)
         self.feed(
-            events.PartialArrived(edge=edge.name, number=part.number, round=number, leaves=leaves, now_s=self.clock())
+            events.PartialArrived(
+                edge=edge.name, number=part.number, round=number, device_times=device_times, now_s=self.clock()
+            )
         )
         if self._counts(part):
             self._report_failures(edge, submission)

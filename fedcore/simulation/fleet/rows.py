@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 def assign_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Indices]:
     """Return the ascending row indices of every device, in the order of `Config.devices`.
 
-    `keys` are the values that the partition is skewed by (fedcore.core.data.partition.dealt_by), one per row. With
+    `keys` say what the partition is skewed by (fedcore.core.data.partition.partition_keys), one per row. With
     `simulation.rows_per_device` 0 the result is the shards of a real fleet: every row has one owner. Otherwise every
     device draws that many rows for itself, and devices may share rows; its mix of keys is its own, except under "iid".
     Raises DataError where there are fewer rows than shards.
