@@ -1,4 +1,4 @@
-"""A submission's way up: large blobs before it, tried again while the stream is up, given up once nobody asks for it."""
+"""A submission's way up: large blobs before it, tries while the stream is up, an end once nobody asks for it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -165,16 +165,16 @@ async def test_a_parent_that_has_not_heard_of_the_round_is_asked_thirty_times(pa
     assert kinds(outside) == ["partial"] * 31 + ["refused"] and outside.done[-1] == ("refused", 1, "not open")
 
 
-async def test_one_that_was_answered_or_whose_round_is_over_goes_no_further() -> None:
-    for end in ("landed", "forget"):
-        outside = around()
-        made = submissions(outside)
-        outside.during = (lambda: made.landed(1)) if end == "landed" else made.forget
-        made.begin(ORDER)
-        await outside.running
-        assert kinds(outside) == ["partial"], "nothing is sent that nobody waits for"
-        made.again(1)
-        assert outside.done.count(("spawned",)) == 1
+@pytest.mark.parametrize("end", ["answered", "over"])
+async def test_one_that_was_answered_or_whose_round_is_over_goes_no_further(end: str) -> None:
+    outside = around()
+    made = submissions(outside)
+    outside.during = made.forget if end == "over" else lambda: made.landed(1)
+    made.begin(ORDER)
+    await outside.running
+    assert kinds(outside) == ["partial"], "nothing is sent that nobody waits for"
+    made.again(1)
+    assert outside.done.count(("spawned",)) == 1
 
 
 async def test_a_refusal_of_what_nobody_wants_any_more_is_not_told() -> None:
