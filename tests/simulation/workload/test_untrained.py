@@ -4,18 +4,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from fedcore.cli.main import app
 from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, JoinRefused
+from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate as run
 from fedcore.simulation.setup import read_setup
-from fedcore.simulation.workload.loss_curve import LossCurve
+from fedcore.simulation.workload.loss_curve import LossCurve, effective
+from fedcore.simulation.workload.untrained import CurveWorkload
 from tests.simulation.virtual import Stopping
 from tests.tiny_run import write_model
 
@@ -163,3 +167,37 @@ def test_a_fleet_in_which_no_device_may_join_is_refused(config: Path) -> None:
 def test_a_configuration_without_devices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[\[fleet\.class\]\]"):
         read_setup(parse_config(""))
+
+
+def curve_workload(*history: tuple[int, bool, list[Json]]) -> CurveWorkload:
+    return CurveWorkload(
+        curve=LossCurve(), cost=cast(Any, None), largest_rank=4, usual_steps=5, seed=1, history=lambda: history
+    )
+
+
+def row(status: str, steps: int | None, rank: int) -> Json:
+    return {"status": status, "steps": steps, "rank": rank}
+
+
+def test_a_resumed_fleet_is_where_its_counted_rounds_have_left_it() -> None:
+    """A void round moves nobody on, nor does an update that was not accepted; of the others the mean counts."""
+    workload = curve_workload(
+        (1, False, [row("accepted", 5, 4), row("accepted", 10, 2), row("late", None, 4)]),
+        (2, True, [row("accepted", 50, 4)]),
+        (3, False, [row("accepted", 7, 1), row("lost", None, 4)]),
+    )
+    workload.recover(cast(Any, None))
+    expected = (effective(5, 1.0) + effective(10, 0.5)) / 2 + effective(7, 0.25)
+    assert workload.progress == pytest.approx(expected, rel=1e-12) and expected > 0
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_a_round_that_closes_moves_the_fleet_on_unless_it_is_void(void: bool) -> None:
+    workload = curve_workload()
+    workload._steps.update(a=3.0, b=5.0, c=100.0)
+    members = tuple(
+        MemberResult(device=device, status=status, pushed_at_s=0.0, accepted_at_s=None)
+        for device, status in zip("abc", [MemberStatus.ACCEPTED] * 2 + [MemberStatus.LOST], strict=True)
+    )
+    workload.settle(RoundResult(round=1, void=void, members=members, opened_at_s=0.0, closed_at_s=1.0))
+    assert workload.progress == (0.0 if void else 4.0) and workload._steps == {}
