@@ -128,9 +128,9 @@ class RoundDriver:
 
     async def _turn(self, order: commands.Turn) -> None:
         engine = self.ready()
-        engine.pinned = self.desk.blobs()
+        engine.pinned_blobs = self.desk.blobs()
         if order.closed is not None:
-            engine.uploaded, self.uploads = self.uploads, set()
+            engine.uploaded_blobs, self.uploads = self.uploads, set()
         profiles = dict(self.seats.profiles)
         try:
             turned = await self.tasks.in_worker(engine.turn, order, profiles, self.machine.void_streak)

@@ -39,11 +39,11 @@ class FakeEngine:
     fault: Exception | None = None  # of whatever it does next
     open: Any = None
     tier_spec = TIER
-    pinned: set[str] = field(default_factory=set)
-    uploaded: set[str] = field(default_factory=set)
+    pinned_blobs: set[str] = field(default_factory=set)
+    uploaded_blobs: set[str] = field(default_factory=set)
 
     def turn(self, order: commands.Turn, profiles: Any, void_streak: int) -> Any:
-        self.do("turn", order.next_round, sorted(self.uploaded))
+        self.do("turn", order.next_round, sorted(self.uploaded_blobs))
         number = order.next_round
         works = {} if number is None else {device: assignment(number) for device in order.roster}
         self.open = None if number is None else SimpleNamespace(round=number, wire_assignments=works, sum=self)
