@@ -38,7 +38,7 @@ from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
 from fedcore.core.seeds import generator
 from fedcore.server.aggregate.assemble import make_engine
-from fedcore.server.aggregate.engine import Engine, Turned
+from fedcore.server.aggregate.engine import Engine, TurnResult
 from fedcore.server.process.collector import collect_seldom
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run import Run
@@ -139,7 +139,7 @@ class Coordinator:
 
     def round(self, turn: Turn, reports: Sequence[DeviceReport], tensors: dict[str, Any]) -> Turn:
         """Carry out a turn and the round that it begins, and return the next turn."""
-        turned: Turned = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
+        turned: TurnResult = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
         number, names = self.machine.round, tuple(sorted(turned.assignments))
         self.watch.timed("planned", self.feed, Planned(round=number, cohort=names, now_s=self.now_s))
         self.watch.timed("log", self.engine.log.events, "pushed", [{"device": name, "round": number} for name in names])

@@ -69,7 +69,7 @@ def share(works: dict[str, WireAssignment]) -> RoundShare:
 def engine_of(place: Path, works: dict[str, WireAssignment]) -> EdgeEngine:
     """Return an edge's engine that has taken the share in."""
     engine = EdgeEngine(blobs=BlobStore(place))
-    engine.share(share(works), works)
+    engine.add_share(share(works), works)
     return engine
 
 

@@ -1,4 +1,5 @@
-"""What a round computes: dispatching its plan, verifying and summing up what comes back, making the next global model.
+"""What a round computes: it dispatches the plan, verifies and sums up updates, and makes the next global model.
 
-For one worker thread at a time; nothing here knows of streams. An edge sums up with the same modules as the root.
+One worker thread at a time uses these modules. None of them knows of streams. An edge sums up with the same modules as
+the root.
 """

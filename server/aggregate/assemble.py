@@ -1,4 +1,4 @@
-"""From configuration, base model and ledger to a running engine, once the labels are known."""
+"""Make a run's engine out of its configuration, base model and ledger, once the labels are known."""
 
 import time
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from fedcore.strategies.table import make_strategy, resolve_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSnapshot:
-    """What a run folder says of its model: strategy and state after the last closed round, and the global adapter."""
+    """A run's model as its folder holds it: strategy and state after the last closed round, and the global adapter."""
 
     labels: tuple[str, ...]
     strategy: Strategy
@@ -46,20 +46,20 @@ def make_engine(
     untrained: Tensors | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
-    """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably.
+    """Make the engine of a new run, or of a run that goes on from its ledger, and fix the labels durably.
 
-    The log of `run` is open. `strategy` and the `untrained` adapter follow from its configuration and base model unless
-    given; where both are, the model is not read. `clock` times arithmetic and disk, for figures only.
+    The log of `run` must be open. `strategy` and the `untrained` adapter follow from its configuration and base model
+    unless given; with both given, this does not read the model. `clock` times arithmetic and disk, for figures only.
     """
     config, model, folder, ledger, blobs = run.config, run.model, run.folder, run.ledger, run.blobs
     strategy = _strategy(config, model, labels) if strategy is None else strategy
-    config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
+    config = resolve_settings(config)  # devices train with the settings as the strategy resolves them
     committed = ledger.load()
     if committed.labels != labels:
         ledger.set_meta("labels", list(labels))
     round_index, digest = _committed_global(committed)
     if round_index:
-        read_global(folder.globals, round_index, digest)  # what is mapped below is what was committed
+        read_global(folder.globals, round_index, digest)  # verifies that the file mapped below is the committed one
     else:
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
@@ -85,7 +85,7 @@ def make_engine(
             velocity=velocity,
             velocity_digest=velocity_digest,
         ),
-        counted={
+        counted_rounds={
             device: closed.round for closed in ledger.each_round() if not closed.void for device in closed.accepted
         },
         leftovers=leftovers,
@@ -94,7 +94,7 @@ def make_engine(
 
 
 def read_snapshot(folder: RunFolder, config: Config, model: Path) -> RunSnapshot:
-    """Read a run that is not being served; raises RunError where no round has closed yet."""
+    """Read a run that no coordinator serves; raises RunError if no round has closed yet."""
     ledger = Ledger.open(folder.ledger, read_only=True)
     try:
         committed = ledger.load()
@@ -122,7 +122,7 @@ def _strategy(config: Config, model: Path, labels: tuple[str, ...]) -> Strategy:
 def untrained_adapter(
     config: Config, model: Path, labels: tuple[str, ...], spec: AdapterSpec
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the adapter every run with this seed and model begins from; a checkpoint's own head keeps its values."""
+    """Return the adapter that every run with this seed and model begins with; a checkpoint's head keeps its values."""
     return initial_adapter(
         spec, generator(config.run.seed, "initial adapter"), _checkpoint_head(config, model, labels, spec)
     )
@@ -145,12 +145,12 @@ def _checkpoint_head(
 
 
 def _committed_global(committed: LedgerState) -> tuple[int, str]:
-    """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
+    """Round and file hash of the committed global adapter; (0, "") before round 1, whose adapter the seed gives."""
     return _committed_file(committed, ADAPTER) or (0, "")
 
 
 def _committed_velocity(folder: RunFolder, committed: LedgerState) -> tuple[Tensors | None, str]:
-    """The server optimiser's memory as committed with the adapter, checked and mapped; None where there is none."""
+    """Velocity of the server optimiser, committed with the adapter, verified and mapped; None if there is none."""
     file = _committed_file(committed, VELOCITY)
     if file is None:
         return None, ""

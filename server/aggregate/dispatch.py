@@ -1,4 +1,4 @@
-"""A plan as it travels: every assignment with the blobs it names; what equal devices share is made once."""
+"""A plan as it travels: every assignment with its blobs. Devices with equal assignments share the blobs."""
 
 import bisect
 from collections import Counter
@@ -18,7 +18,7 @@ from fedcore.transport.payload import put_blob
 
 
 class LabelCensus:
-    """Training rows by label over every device that has joined, kept up to date by looking at newcomers only."""
+    """Training rows by label over every device that has joined; each call counts only new or changed profiles."""
 
     def __init__(self) -> None:
         """Begin without a device."""
@@ -26,7 +26,7 @@ class LabelCensus:
         self._counted: dict[str, DeviceProfile] = {}
 
     def rows(self, profiles: Mapping[str, DeviceProfile], labels: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the rows of all of `profiles` by label; a profile that is another than before counts anew."""
+        """Return the rows of all `profiles`, in the order of `labels`; a changed profile replaces the earlier one."""
         for name in self._counted.keys() - profiles.keys():
             self._rows.subtract(dict(self._counted.pop(name).label_counts))
         for name, profile in profiles.items():
@@ -41,17 +41,17 @@ class LabelCensus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher:
-    """Makes the assignments of one round ready to send."""
+    """Turns the assignments of one round into messages."""
 
     strategy: Strategy
     blobs: BlobStore
-    adapter: GlobalAdapter  # what the round hands out
-    rings: Sequence[KeepSet] = ()  # nested keep-sets that part the adapter's blocks; empty where none do
-    counted: Mapping[str, int]  # by device, the last round whose result holds its update
+    adapter: GlobalAdapter  # that devices fetch for this round
+    rings: Sequence[KeepSet] = ()  # nested keep-sets that split the adapter's blocks; empty if the blocks are whole
+    counted_rounds: Mapping[str, int]  # by device, the last round that counts its update
     label_counts: tuple[int, ...]  # of the fleet, by agreed label; empty where label skew is ignored
 
     def dispatch(self, assignments: Iterable[Assignment]) -> dict[str, WireAssignment]:
-        """Return what to send, by device, in order; keep-sets are put where devices fetch them."""
+        """Return the messages by device, in order, and store the keep-sets where devices fetch them."""
         sendable: dict[str, WireAssignment] = {}
         shared: dict[tuple[str, int, str], AssignmentBlobs] = {}
         packed = [put_blob(self.blobs, ring.to_bits(self.strategy.spec.geometry), "ring") for ring in self.rings]
@@ -64,22 +64,22 @@ class Dispatcher:
                 shared[key],
                 basis=self._basis,
                 label_counts=self.label_counts,
-                counted_round=self.counted.get(assignment.device, 0),
+                counted_round=self.counted_rounds.get(assignment.device, 0),
             )
         return sendable
 
     @property
     def _basis(self) -> str:
-        """Names the basis of the factors' coordinates, which optimiser moments belong to.
+        """Name of the basis of the factors' coordinates; optimiser moments are valid within one basis only.
 
-        Coordinates persist under a reducing aggregator; a new decomposition is a new basis.
+        Under a reducing aggregator coordinates persist; a new decomposition is a new basis.
         """
         persistent = self.strategy.aggregator.kind == "reducing"
         return "persistent" if persistent else self.adapter.rank_blocks[0].id
 
     def _blobs(self, assignment: Assignment, packed: Sequence[BlobRef]) -> AssignmentBlobs:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda ring: ring.counts)  # all of them nest
+        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda ring: ring.counts)  # rings nest
         rings, inside = tuple(packed[: last + 1]), None
         if rings and keep_set != self.rings[last]:
             inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")

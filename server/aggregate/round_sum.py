@@ -1,4 +1,4 @@
-"""What a parent, coordinator or edge, has verified and summed up of one round. For one worker thread at a time."""
+"""One round's sum at a parent (coordinator or edge), with the updates that it verified. For one thread at a time."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from fedcore.server.aggregate.uploads import verify_upload
 
 @dataclass(slots=True, kw_only=True)
 class VerifiedUpdate:
-    """A verified update. `scores` are None where none were asked for, `update` where it is in a sum for good."""
+    """A verified update. `scores` is None if the assignment asked for none, `update` if it is in a sum for good."""
 
     report: DeviceReport
     scores: GroupScores | None
@@ -35,35 +35,36 @@ class VerifiedUpdate:
 
 @dataclass(slots=True, kw_only=True)
 class RoundSum:
-    """One round's sum and what went into it, all of it held against `terms`."""
+    """One round's sum and everything in it, all of it verified against `terms`."""
 
     terms: RoundTerms
     clock: Callable[[], float] = time.perf_counter  # seconds, for `fold_s` and `aggregate_s` alone
     partial: Any = None  # the sum so far, None at first
-    updates: dict[str, VerifiedUpdate] = field(default_factory=dict)  # by device, also those that came in partials
+    updates: dict[str, VerifiedUpdate] = field(default_factory=dict)  # by device, also of devices in a partial
     partials: dict[PartialId, VerifiedPartial] = field(default_factory=dict)
-    folded: set[str] = field(default_factory=set)  # devices whose update is in the sum
-    spool: set[str] = field(default_factory=set)  # blobs that go when the round is behind us
+    folded: set[str] = field(default_factory=set)  # devices with an update in the sum
+    spool: set[str] = field(default_factory=set)  # blobs to delete after the round
     aggregate_s: float = 0.0  # verifying and folding
     fold_s: dict[str, float] = field(default_factory=dict)  # the same by device
 
     def assign(self, assignments: Mapping[str, Assignment]) -> None:
-        """Add devices to the round: an edge hears of them share by share."""
+        """Add devices to the round: an edge learns of them share by share."""
         self.terms = replace(self.terms, assignments={**self.terms.assignments, **assignments})
 
     def set_adapter(self, adapter: Tensors) -> None:
-        """Take in the adapter that was handed out, or more ranks of it than were known."""
+        """Set the adapter that devices fetched, or more ranks of it than before."""
         self.terms = replace(self.terms, adapter=adapter)
         if self.partial is not None:
             aggregator, spec = self.terms.aggregator, self.terms.spec
-            # An update that could not be checked here came in a partial; if it turns out bad, the root refuses it.
+            # A partial may hold an update that nothing here could check; if it does not fit, the root refuses it.
             with suppress(UpdateRejected):
                 self.partial = aggregator.merge(aggregator.start(spec, adapter), self.partial)
 
     def verify(self, device: str, submission: UpdateSubmission) -> None:
-        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit.
+        """Verify an uploaded update and keep it until `fold`; raises UpdateRejected if it does not fit.
 
-        One for another round, or of a device without an assignment, is not looked at: it is refused by rule.
+        An update for another round, or of a device without an assignment, is not verified: the round machine refuses
+        it.
         """
         assignment = self.terms.assignments.get(device)
         if submission.round != self.terms.round or assignment is None or self.has(device):
@@ -71,7 +72,7 @@ class RoundSum:
         begin = self.clock()
         update, scores, submission = verify_upload(submission, assignment, self.terms)
         _release_pages(update)
-        self.terms.aggregator.check(self.total(), update)  # before it counts: a fold that fails ends the run
+        self.terms.aggregator.check(self.total(), update)  # now, because a fold that fails ends the run
         self.updates[device] = VerifiedUpdate(
             report=submission.report, scores=scores, update=update, submission=submission
         )
@@ -97,11 +98,11 @@ class RoundSum:
     def fold_stack(
         self, stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None]
     ) -> Refused:
-        """Check a stack of updates, add those that fit to the sum, and return the others with what is wrong.
+        """Verify a stack of updates, add those that fit to the sum, and return the others with the reasons.
 
-        `reports` and `scores` stand in the order of the stack; scores that were not asked for are not looked at. The
-        round machine must accept every device that is not returned. For the root alone: an edge may have to fold an
-        update again, and has none to go back to here.
+        `reports` and `scores` are in the order of the stack; scores that no assignment asks for are ignored. The round
+        machine must accept every device that is not returned. For the root alone: an edge may have to fold an update
+        again, and a stack keeps no update for that.
         """
         begin = self.clock()
         counted = {device for device in stack.devices if self.has(device)}
@@ -110,10 +111,10 @@ class RoundSum:
         )
         self.partial = self.terms.aggregator.fold_stack(self.total(), fitting)
         fitted = set(fitting.devices)
-        for device, report, scored in zip(stack.devices, reports, scores, strict=True):
+        for device, report, device_scores in zip(stack.devices, reports, scores, strict=True):
             if device in fitted:
-                asked = self.terms.assignments[device].score
-                self.updates[device] = VerifiedUpdate(report=report, scores=scored if asked else None)
+                wanted = self.terms.assignments[device].score
+                self.updates[device] = VerifiedUpdate(report=report, scores=device_scores if wanted else None)
         self.folded |= fitted
         seconds = self.clock() - begin
         self.aggregate_s += seconds
@@ -121,19 +122,22 @@ class RoundSum:
         return refused
 
     def count(self, devices: Sequence[str], reports: Sequence[DeviceReport]) -> None:
-        """Count devices whose updates are figures and no tensors: a simulation that trains nothing."""
+        """Count devices that report figures and no tensors, in a simulation that trains nothing."""
         for device, report in zip(devices, reports, strict=True):
             self.updates[device] = VerifiedUpdate(report=report, scores=None)
         self.folded.update(devices)
 
     def verify_partial(self, edge: str, submission: PartialSubmission) -> None:
-        """Check an edge's partial and what it says of every leaf, and hold it ready; raises UpdateRejected."""
+        """Verify an edge's partial with the outcome of every device in it; raises UpdateRejected if it does not fit.
+
+        The partial then waits for `merge_partial`. A partial for another round is not verified.
+        """
         number, round_index = submission.number, self.terms.round
         key = PartialId(child=edge, number=number)
         if submission.round != round_index:
             return
         if key in self.partials:
-            if self.partials[key].leaves != submission.leaves:
+            if self.partials[key].outcomes != submission.leaves:
                 raise UpdateRejected(f"{edge}, round {round_index}: number {number} came with other leaves before")
             return
         begin = self.clock()
@@ -142,19 +146,19 @@ class RoundSum:
         self.aggregate_s += self.clock() - begin
 
     def merge_partial(self, key: PartialId) -> None:
-        """Add a verified partial to the sum, and its leaves to those that arrived."""
+        """Add a verified partial to the sum, and its devices' reports to `updates`."""
         begin = self.clock()
         verified = self.partials[key]
         if verified.partial is not None:
             self.partial = self.terms.aggregator.merge(self.total(), verified.partial())
             verified.partial.release_pages()
-        for leaf in verified.leaves:
-            if leaf.report is not None:
-                received = verified.scores.get(leaf.device)
+        for outcome in verified.outcomes:
+            if outcome.report is not None:
+                received = verified.scores.get(outcome.device)
                 scores = None if received is None else received.scores
-                self.updates[leaf.device] = VerifiedUpdate(report=leaf.report, scores=scores)
-                self.folded.add(leaf.device)
-                self.fold_s[leaf.device] = leaf.fold_s
+                self.updates[outcome.device] = VerifiedUpdate(report=outcome.report, scores=scores)
+                self.folded.add(outcome.device)
+                self.fold_s[outcome.device] = outcome.fold_s
         self.aggregate_s += self.clock() - begin
 
     def drop_partial(self, key: PartialId) -> None:
@@ -162,24 +166,24 @@ class RoundSum:
         self.partials.pop(key, None)
 
     def unfold(self) -> Any:
-        """Return the sum and begin an empty one; updates that are in it may then be folded again."""
+        """Return the sum and begin an empty one; the updates in the returned sum may then be folded again."""
         partial, self.partial = self.total(), None
         self.folded.clear()
         return partial
 
     def total(self) -> Any:
-        """Return the sum so far, which the next fold or merge uses up."""
+        """Return the sum so far; the next fold or merge consumes it."""
         if self.partial is None:
             self.partial = self.terms.aggregator.start(self.terms.spec, self.terms.adapter)
         return self.partial
 
     def delete_spool(self) -> None:
-        """Delete what was sent for this round."""
+        """Delete the blobs that were sent for this round."""
         for blob_id in self.spool:
             self.terms.blobs.delete(blob_id)
 
     def has(self, device: str) -> bool:
-        """Whether its update is here; one that came in a partial is not, once that was taken out of the sum."""
+        """Whether a device's update is here. After `unfold`, an update that came in a partial is not here any more."""
         verified = self.updates.get(device)
         return verified is not None and (verified.update is not None or device in self.folded)
 
@@ -189,11 +193,11 @@ class RoundSum:
 
 
 def _stored(*refs: BlobRef | None) -> set[str]:
-    """Return the ids of those blobs that lie in the store; the others came whole in their message."""
+    """Return the ids of those blobs that are in the store; the bytes of the others came inside a message."""
     return {ref.id for ref in refs if ref is not None and not ref.inline}
 
 
 def _release_pages(update: Update) -> None:
-    sent = update.tensors.present if isinstance(update.tensors, ZeroFilled) else update.tensors
-    if isinstance(sent, MappedTensors):
-        sent.release_pages()
+    tensors = update.tensors.present if isinstance(update.tensors, ZeroFilled) else update.tensors
+    if isinstance(tensors, MappedTensors):
+        tensors.release_pages()

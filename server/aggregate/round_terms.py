@@ -1,4 +1,4 @@
-"""What one round's updates, stacks and partials are held against: facts, fixed before anything of it is verified."""
+"""The facts that one round's updates, stacks and partials are verified against."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from fedcore.storage.blobs.store import BlobStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTerms:
-    """The terms of one round. An edge hears of devices and ranks bit by bit: its later terms replace the earlier ones.
+    """The terms of one round. An edge learns of devices and ranks bit by bit: later terms replace earlier ones.
 
-    With `unassigned`, partials may hold devices without an assignment here: so it is at an edge, which does not know
-    all devices below it. The root knows every device of the round.
+    With `unassigned`, partials may hold devices without an assignment here. An edge needs that, because it does not
+    know all devices below it; the root knows every device of the round.
     """
 
     round: int
     spec: AdapterSpec
     aggregator: Aggregator[Any]
-    blobs: BlobStore  # where uploads lie
+    blobs: BlobStore  # that holds the uploads
     assignments: Mapping[str, Assignment]  # by device
-    adapter: Tensors | None = None  # handed out for the round; only bundling aggregators need it
+    adapter: Tensors | None = None  # that devices fetch for the round; only bundling aggregators need it
     unassigned: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""Updates that came as a stack, out of this process: each held against its assignment before any of it is counted."""
+"""Verify a stack of updates from this process: every device's against its assignment, before any of them counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ def verified_stack(
     counted: Collection[str],
     partial: Any,
 ) -> tuple[UpdateStack, Refused]:
-    """Return what may be counted of a stack, verified, and why the others may not; raises ValueError for other lengths.
+    """Return the updates of a stack that fit, and the reason for every other; raises ValueError for unequal lengths.
 
-    The rules are those for an upload, and a device's own assignment under `terms` decides. `partial` is the round's sum
-    so far, which is left as it is, `counted` the devices in it.
+    The rules are those for an upload: a device's own assignment under `terms` decides. `partial` is the round's sum so
+    far, which stays as it is, and `counted` the devices in it.
     """
     if not len(stack) == len(reports) == len(scores):
         raise ValueError(f"a stack of {len(stack)} with {len(reports)} reports and {len(scores)} scores")
@@ -32,45 +32,47 @@ def verified_stack(
         raise ValueError("a stack holds every device once")
     refused: dict[str, str] = {}
     for index, device in enumerate(stack.devices):
-        who = f"update of {device} for round {stack.round}"
+        subject = f"update of {device} for round {stack.round}"
         try:
-            assignment = _assignment(stack, device, terms, counted, who)
-            _check_asked(stack, index, assignment, who)
-            _check_measured(reports[index], scores[index], assignment, who)
+            assignment = _assignment(stack, device, terms, counted, subject)
+            _check_assigned(stack, index, assignment, subject)
+            _check_measured(reports[index], scores[index], assignment, subject)
         except UpdateRejected as cause:
             refused[device] = str(cause)
     fitting, misfits = verify_stack(_without(stack, refused), terms.spec)
     refused |= dict(misfits)
-    if terms.aggregator.kind == "bundling":  # a reducing one folds whatever was verified
+    if terms.aggregator.kind == "bundling":  # a reducing aggregator folds every verified update
         bulky = _too_bulky(fitting, terms, partial)
         fitting, refused = _without(fitting, bulky), refused | bulky
     return fitting, tuple(refused.items())
 
 
-def _assignment(stack: UpdateStack, device: str, terms: RoundTerms, counted: Collection[str], who: str) -> Assignment:
+def _assignment(
+    stack: UpdateStack, device: str, terms: RoundTerms, counted: Collection[str], subject: str
+) -> Assignment:
     assignment = terms.assignments.get(device)
     if stack.round != terms.round or assignment is None:
-        raise UpdateRejected(f"{who}: no open assignment asks for it")
+        raise UpdateRejected(f"{subject}: no open assignment asks for it")
     if device in counted:
-        raise UpdateRejected(f"{who}: it is counted already")
+        raise UpdateRejected(f"{subject}: it is counted already")
     return assignment
 
 
-def _check_asked(stack: UpdateStack, index: int, assignment: Assignment, who: str) -> None:
-    """Raise UpdateRejected where weight, rank, keep-set or trained part are not those assigned."""
-    asked = assignment.weight, assignment.arm.rank, assignment.keep_set.counts
+def _check_assigned(stack: UpdateStack, index: int, assignment: Assignment, subject: str) -> None:
+    """Raise UpdateRejected if weight, rank, keep-set or trained part differ from the assignment."""
+    expected = assignment.weight, assignment.arm.rank, assignment.keep_set.counts
     got = stack.weights[index], stack.rank, stack.keep_set.counts
-    if asked != got or (stack.keep_set is not assignment.keep_set and stack.keep_set != assignment.keep_set):
-        raise UpdateRejected(f"{who}: expected weight, rank and counts {asked}, got {got}, or another keep-set")
+    if expected != got or (stack.keep_set is not assignment.keep_set and stack.keep_set != assignment.keep_set):
+        raise UpdateRejected(f"{subject}: expected weight, rank and counts {expected}, got {got}, or another keep-set")
     if stack.trains != assignment.training.trains:
-        raise UpdateRejected(f"{who}: expected increments of {assignment.training.trains}, got {stack.trains}")
+        raise UpdateRejected(f"{subject}: expected increments of {assignment.training.trains}, got {stack.trains}")
 
 
-def _check_measured(report: DeviceReport, scores: GroupScores | None, assignment: Assignment, who: str) -> None:
-    check_report(report, who)
+def _check_measured(report: DeviceReport, scores: GroupScores | None, assignment: Assignment, subject: str) -> None:
+    check_report(report, subject)
     if assignment.score:
         if scores is None:
-            raise UpdateRejected(f"{who}: group importances were asked for and are missing")
+            raise UpdateRejected(f"{subject}: group importances were asked for and are missing")
         verify_scores(scores, assignment.keep_set)
 
 
@@ -81,7 +83,7 @@ def _without(stack: UpdateStack, refused: Mapping[str, str]) -> UpdateStack:
 
 
 def _too_bulky(stack: UpdateStack, terms: RoundTerms, partial: Any) -> dict[str, str]:
-    """Return the devices whose update a bundling aggregator would refuse, and why."""
+    """Return the devices with an update that a bundling aggregator would refuse, and the reasons."""
     refused = {}
     for index, device in enumerate(stack.devices):
         try:

@@ -1,1 +1,1 @@
-"""An edge aggregator: a parent to its devices and one member of the tier above."""
+"""An edge aggregator: the parent of its devices, and one member of the tier above."""

@@ -1,4 +1,4 @@
-"""An edge: a parent to the devices below it, one member to the tier above. Decides nothing; the tier machine does."""
+"""An edge: the parent of the devices below it, and a member of the tier above. The tier machine makes its decisions."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ CHECKS_PER_LEASE = 4
 
 
 class Edge:
-    """One edge process. Lives on the event loop; `number` is that of its last submission in an earlier life."""
+    """One edge process. Lives on the event loop; `number` is that of the last submission before this process began."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Edge:
         self._clock = clock
         self._link = link
         self._engine = engine
-        self._cache = EdgeCache(engine.blobs, link, arrived=self._send_blobs)
+        self._cache = EdgeCache(engine.blobs, link, on_arrival=self._send_blobs)
         self._uplink = EdgeUplink(answer_s=link.settings.silence_s)
         self._rounds = EdgeRounds(
             name=name,
@@ -79,7 +79,7 @@ class Edge:
             engine=engine,
             uplink=self._uplink,
             cache=self._cache,
-            seats=self.membership.sessions,
+            sessions=self.membership.sessions,
             edges=self.membership.edges,
             tasks=self.tasks,
             say=say,
@@ -89,63 +89,63 @@ class Edge:
         self._lease_s = link.settings.silence_s
         self._description: RunDescription | None = None
         self._leases: Leases[Session] = Leases()  # of streams; an edge speaks for the devices below it
-        self._checking: asyncio.TimerHandle | None = None
-        self._releasing: asyncio.TimerHandle | None = None
+        self._lease_timer: asyncio.TimerHandle | None = None
+        self._release_timer: asyncio.TimerHandle | None = None
 
     # --- the tier above ---
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
-        """The tier above has admitted this edge, again perhaps: present every device that is here."""
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
+        """Begin, or go on after a reconnect, once the tier above has admitted this edge: present all its devices."""
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+            self._release_timer = None
         self._lease_s = welcome.lease_s
-        if self._checking is None:
+        if self._lease_timer is None:
             await self._run_description()
             self._cache.keep_lasting()
             self.tasks.spawn(self._rounds.take_shares())
             self._check_leases()
             self.membership.guard.begin(self.tasks, self._lease_s)
-        self._uplink.up(welcome, stream)
+        self._uplink.set_stream(welcome, stream)
         for session in self.membership.sessions:
             self._uplink.send(LeafJoin(join=session.join))
         self._send_blobs()
         self._rounds.feed(events.UplinkRestored(now_s=self._clock()))
 
-    def lost(self) -> None:
-        """The stream to the tier above has closed. If it stays closed, members had better turn elsewhere."""
-        self._uplink.down()
-        if self._releasing is None:
-            self._releasing = self.tasks.later(self._lease_s / 3, self._release)
+    def stream_closed(self) -> None:
+        """Note that the stream to the tier above closed. If it stays closed, members are sent to another parent."""
+        self._uplink.drop_stream()
+        if self._release_timer is None:
+            self._release_timer = self.tasks.later(self._lease_s / 3, self._release)
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
-        """Take one message of the tier above."""
+        """Handle one message of the tier above."""
         match message:
             case RoundShare():
-                self._rounds.shared(message)
+                self._rounds.queue_share(message)
             case PartialVerdict():
-                self._rounds.answered(message)
+                self._rounds.take_verdict(message)
             case RoundClosed():
-                self._rounds.closed(message.round)
+                self._rounds.round_closed(message.round)
             case LeafJoined() | LeafRefused():
-                if not self._uplink.answered(message):
-                    self._answered_unasked(message)
+                if not self._uplink.take_answer(message):
+                    self._take_late_answer(message)
             case LeafDismissed():
                 self._dismiss(message.device, epoch=message.epoch, goodbye=message.goodbye)
             case Revocations():
                 self.membership.guard.install(message.crl)
 
     def close(self, reason: str | None) -> None:
-        """Send every member home with the run's parting words or, without, to another parent, and end every timer."""
+        """End all timers and all sessions: with the goodbye `reason`, or with None to another parent."""
         self.membership.close(reason, refusal="this edge is stopping; join again, or elsewhere")
         self._rounds.close()
-        for timer in (self._checking, self._releasing):
+        for timer in (self._lease_timer, self._release_timer):
             if timer is not None:
                 timer.cancel()
 
     async def stop(self) -> None:
-        """Stop every transfer and the worker."""
-        self._uplink.down()
+        """Stop all transfers and the worker."""
+        self._uplink.drop_stream()
         await self._cache.close()
         await self.tasks.close()
 
@@ -154,18 +154,18 @@ class Edge:
         self.membership.send_away(None)
 
     def _send_blobs(self) -> None:
-        """Tell the tier above what newcomers would find here."""
-        self._uplink.send(Holding(blobs=self._cache.held()))
+        """Tell the tier above which blobs a newcomer could fetch here."""
+        self._uplink.send(Holding(blobs=self._cache.blob_ids()))
 
-    def _answered_unasked(self, message: LeafJoined | LeafRefused) -> None:
-        """Take the answer to a device that was presented again, or that has gone since its join was passed on."""
+    def _take_late_answer(self, message: LeafJoined | LeafRefused) -> None:
+        """Take an answer that no join waits for: its device was presented again, or has left since."""
         if isinstance(message, LeafRefused):
             self._dismiss(message.device)
         elif self.membership.sessions.find(message.device) is None:
             self._uplink.send(LeafLeft(device=message.device))
 
     def _dismiss(self, device: str, *, epoch: int | None = None, goodbye: str = "") -> None:
-        """End the session of a device; with `epoch` only that one, for a newer session may be here by now."""
+        """End the session of a device; with `epoch` only that one, because a newer session may be here by now."""
         session = self.membership.sessions.find(device)
         if session is not None and epoch in (None, session.join.epoch):
             self.membership.dismiss(session, goodbye)
@@ -187,7 +187,7 @@ class Edge:
         )
 
     async def _describe(self, newcomer: Newcomer) -> tuple[RunDescription, dict[str, int]]:
-        """Return what the root says, with the shard that it gives, and the blobs of the run and of the open round."""
+        """Return the root's description, with a shard if requested, and the blobs of the run and of the open round."""
         description = await self._run_description()
         if newcomer.wants_shard:
             description = await self._link.describe(newcomer)
@@ -208,17 +208,17 @@ class Edge:
         return description
 
     async def _admit(self, join: Join) -> Welcome:
-        """Ask the root about a device; raises what the root raises, and TransportError while it is away."""
+        """Ask the root to admit a device; raises the root's error, or TransportError while the stream is down."""
         if join.role is Role.EVALUATOR:
             raise JoinRefused(f"{join.name}: an evaluator joins the coordinator itself, not an edge")
         if join.role is Role.DEVICE:
             return await self._uplink.ask(join)
-        await self._uplink.wait_up()
+        await self._uplink.wait_connected()
         return Welcome(session="", labels=(), lease_s=self._lease_s, keep_set="", targets=(), answers_beats=True)
 
     def _withdrawn(self, join: Join) -> None:
         if join.role is Role.DEVICE and self.membership.sessions.find(join.name) is None:
-            self._uplink.send(LeafLeft(device=join.name))  # the tier above believes it here
+            self._uplink.send(LeafLeft(device=join.name))  # the tier above has admitted it
 
     def _arrived(self, session: AnySession) -> None:
         self._leases.renew(session.stream, self._clock())
@@ -231,21 +231,21 @@ class Edge:
             self._notes.event("left", device=session.name, role=str(session.join.role))
         if session.join.role is Role.EDGE:
             return
-        passed_on = self._rounds.machine.holds(session.name)  # its update is here: the device is not missed
-        # What went down its stream may be lost; the root hands it out again.
+        has_update = self._rounds.machine.holds(session.name)  # then the round does not lose the device
+        # Messages on its stream may be lost; the root sends them again.
         self._rounds.feed(events.DeviceLeft(device=session.name, now_s=self._clock()))
         if departure.cause in (Cause.LEFT, Cause.REVOKED):
             revoked = departure.cause is Cause.REVOKED
-            self._uplink.send(LeafLeft(device=session.name, lost=departure.lost and not passed_on, revoked=revoked))
+            self._uplink.send(LeafLeft(device=session.name, lost=departure.lost and not has_update, revoked=revoked))
 
     def _evicted(self, session: AnySession) -> None:
-        if isinstance(session, Session):  # a child edge has said it of those below it
+        if isinstance(session, Session):  # a child edge has reported the devices below it itself
             self._say(f"cut off {session.join.role} {session.name}: {session.fault}")
 
     def _receive(self, session: Session, message: AnyUpward) -> None:
         if session.join.role is Role.EDGE:
             if isinstance(message, PartialSubmission):
-                self.tasks.spawn(self._rounds.take_part(session.name, message))
+                self.tasks.spawn(self._rounds.take_partial(session.name, message))
             return
         match message:
             case UpdateSubmission():
@@ -256,16 +256,16 @@ class Edge:
     def _check_leases(self) -> None:
         for session in self._leases.expired(self._clock(), self._lease_s):
             self.membership.expire(session)
-        self._checking = self.tasks.later(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
+        self._lease_timer = self.tasks.later(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
 
     # --- uploads and downloads ---
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        """Return the most bytes that `session` may upload now; None if it has nothing to upload."""
         if session.join.role is not Role.EDGE:
             assignment = self._rounds.assignments.get(session.name)
             return None if assignment is None or assignment.round != round_index else assignment.max_upload_bytes
-        current = self._engine.sum  # the worker's: it may be behind, and the child tries again
+        current = self._engine.sum  # the worker may not have opened the round yet: then the child tries again
         if current is None or current.terms.round != round_index:
             return None
         below = len(self.membership.edges.devices_below(session))
@@ -274,12 +274,12 @@ class Edge:
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
         """Note an upload, so that it is deleted after its round."""
         if new:
-            self._rounds.uploading(blob_id)
+            self._rounds.note_upload(blob_id)
 
     def upload_refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
         """Report an upload that was refused."""
         self._say(f"round {round_index}: refused an upload of {session.name}: {error}")
 
     async def ensure_blob(self, blob_id: str) -> None:
-        """Return once a blob can be served; raises ProtocolError where it was never handed out."""
-        await self._cache.bring(blob_id)
+        """Return once a blob can be served; raises ProtocolError if no assignment or run description names it."""
+        await self._cache.ensure_blob(blob_id)

@@ -1,4 +1,4 @@
-"""What an edge computes, on its one worker thread: verify, fold, merge, pack. Nothing here knows of streams."""
+"""Everything an edge computes, on its one worker thread: verify, fold, merge, pack. It knows nothing of streams."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -32,11 +32,14 @@ class EdgeEngine:
     sum: RoundSum | None = None  # of the open round
     wire_assignments: dict[str, WireAssignment] = field(default_factory=dict)
     _keep_sets: dict[str, KeepSet] = field(default_factory=dict)
-    _blocks_known: int = 0  # rank blocks of the adapter in the terms of `sum`
-    _sent: set[str] = field(default_factory=set)  # packed blobs, kept until their round is behind us
+    _num_blocks: int = 0  # rank blocks of the adapter in the terms of `sum`
+    _packed_blobs: set[str] = field(default_factory=set)  # of submissions; deleted after their round
 
-    def share(self, share: RoundShare, wire_assignments: Mapping[str, WireAssignment]) -> None:
-        """Take a share in, its blobs being here: `works` with the bytes of small blobs inside."""
+    def add_share(self, share: RoundShare, wire_assignments: Mapping[str, WireAssignment]) -> None:
+        """Add a share to the open round, or open its round. The blobs that this edge reads must be here.
+
+        `wire_assignments` hold the bytes of small blobs inside.
+        """
         opened = self._opened(share)
         self.wire_assignments |= wire_assignments
         opened.assign({device: self._assignment(device, assignment) for device, assignment in wire_assignments.items()})
@@ -46,62 +49,63 @@ class EdgeEngine:
             )
 
     def with_sum(self, action: Callable[Concatenate[RoundSum, P], None], *arguments: P.args, **named: P.kwargs) -> None:
-        """Do `action` to the open round's sum; nothing where no round is open.
+        """Call `action` with the open round's sum; do nothing if no round is open.
 
-        For work that is queued for the worker: the sum is that of the round which is open once its turn has come.
+        Queue this method on the worker, not the sum's own: it looks up the open round when the worker calls it.
         """
         if self.sum is not None:
             action(self.sum, *arguments, **named)
 
     def pack(self, order: Send, times_s: Mapping[str, float], faults: Mapping[str, str]) -> PartialSubmission:
-        """Return the submission `order` asks for, its blobs stored where they are large, and begin a new sum.
+        """Return the submission that `order` asks for, store its large blobs, and begin a new sum.
 
-        `times_s`: seconds from pushed to verified of our own devices; `faults`: why a device does not count.
+        `times_s`: seconds from push to verified update, for devices on streams of this edge. `faults`: why a device
+        does not count.
         """
         current = self.sum
         if current is None or current.terms.round != order.round:
             raise RuntimeError(f"round {order.round} is not open at this edge")
-        below = [leaf for key in order.parts for leaf in current.partials[key].leaves]
-        counted = {leaf.device: leaf for leaf in below if leaf.counted}
-        failed = {leaf.device: leaf for leaf in below if not leaf.counted}
+        below = [outcome for key in order.parts for outcome in current.partials[key].outcomes]
+        counted = {outcome.device: outcome for outcome in below if outcome.counted}
+        failed = {outcome.device: outcome for outcome in below if not outcome.counted}
         outcomes: dict[str, LeafOutcome] = {}
         for device in order.devices:
             outcomes[device] = counted.get(device) or self._outcome(current, device, times_s[device])
         for device in order.failed:
             fault = LeafOutcome(device=device, counted=False, time_s=0.0, message=faults.get(device, ""))
             outcomes.setdefault(device, failed.get(device, fault))
-        leaves = tuple(outcomes[device] for device in sorted(outcomes))
+        sorted_outcomes = tuple(outcomes[device] for device in sorted(outcomes))
         partial = current.unfold()
-        scores = b"".join(self._scores(current, order, leaves))
+        scores = b"".join(self._scores(current, order, sorted_outcomes))
         return PartialSubmission(
             round=order.round,
             number=order.number,
             partial=self._put(current.terms.aggregator.pack(partial), "partial") if order.devices else None,
             scores=self._put(iter((scores,)), "scores") if scores else None,
-            leaves=leaves,
+            leaves=sorted_outcomes,
         )
 
     def forget(self, number: int) -> None:
-        """A round is behind us: what was spooled for it goes."""
+        """Forget a closed round and delete its blobs."""
         if self.sum is None or self.sum.terms.round != number:
             return
         self.sum.delete_spool()
-        for blob_id in self._sent:
+        for blob_id in self._packed_blobs:
             self.blobs.delete(blob_id)
-        self.sum, self.wire_assignments, self._sent, self._keep_sets, self._blocks_known = None, {}, set(), {}, 0
+        self.sum, self.wire_assignments, self._packed_blobs, self._keep_sets, self._num_blocks = None, {}, set(), {}, 0
 
     def delete(self, blob_ids: set[str]) -> None:
-        """Delete uploads, whole or broken off."""
+        """Delete uploads, complete or not."""
         for blob_id in blob_ids:
             self.blobs.delete(blob_id)
 
-    def leaves(self, key: PartialId) -> set[str]:
-        """Devices a child's submission speaks of; none once its round is behind us."""
+    def devices_in(self, key: PartialId) -> set[str]:
+        """Return the devices in a child's submission; none after its round."""
         partial = None if self.sum is None else self.sum.partials.get(key)
-        return set() if partial is None else {leaf.device for leaf in partial.leaves}
+        return set() if partial is None else {outcome.device for outcome in partial.outcomes}
 
     def _opened(self, share: RoundShare) -> RoundSum:
-        """Return the sum of the share's round, a new one where it is the first of the round."""
+        """Return the sum of the share's round; the first share of a round begins a new sum."""
         if self.sum is not None and self.sum.terms.round == share.round:
             return self.sum
         if self.sum is not None:
@@ -118,10 +122,10 @@ class EdgeEngine:
         return self.sum
 
     def _read_adapter(self, current: RoundSum, widest: WireAssignment) -> None:
-        """Read the adapter that was handed out, or more ranks of it than an earlier share brought."""
-        if len(widest.rank_blocks) > self._blocks_known:
+        """Read the adapter that devices fetch, or more ranks of it than an earlier share needed."""
+        if len(widest.rank_blocks) > self._num_blocks:
             current.set_adapter(read_handout(self.blobs, widest.rank_blocks, widest.head))
-            self._blocks_known = len(widest.rank_blocks)
+            self._num_blocks = len(widest.rank_blocks)
 
     def _assignment(self, device: str, assignment: WireAssignment) -> Assignment:
         kept = self._keep_sets.get(assignment.keep_set.id)
@@ -142,26 +146,28 @@ class EdgeEngine:
             fold_s=current.fold_s.get(device, 0.0),
         )
 
-    def _scores(self, current: RoundSum, order: Send, leaves: tuple[LeafOutcome, ...]) -> Iterator[bytes | memoryview]:
-        """The leaves' group importances as they came, in order."""
+    def _scores(
+        self, current: RoundSum, order: Send, outcomes: tuple[LeafOutcome, ...]
+    ) -> Iterator[bytes | memoryview]:
+        """Yield the devices' group importances as they came, in the order of `outcomes`."""
         partials = [current.partials[key] for key in order.parts]
         below = {
-            leaf.device: partial.scores[leaf.device]
+            outcome.device: partial.scores[outcome.device]
             for partial in partials
-            for leaf in partial.leaves
-            if leaf.scores_bytes
+            for outcome in partial.outcomes
+            if outcome.scores_bytes
         }
-        for leaf in leaves:
-            if not leaf.scores_bytes:
+        for outcome in outcomes:
+            if not outcome.scores_bytes:
                 continue
-            submission = current.updates[leaf.device].submission
-            if leaf.device in below:
-                yield below[leaf.device].data
+            submission = current.updates[outcome.device].submission
+            if outcome.device in below:
+                yield below[outcome.device].data
             elif submission is not None and submission.scores is not None:
-                yield blob_payload(self.blobs, submission.scores, leaf.scores_bytes)
+                yield blob_payload(self.blobs, submission.scores, outcome.scores_bytes)
 
     def _put(self, chunks: Iterator[bytes | memoryview], name: str) -> BlobRef:
-        """Store what is large. What is small stays out of the store: a device may have sent the very same bytes."""
+        """Store large data. Small data stays out of the store, because a device may have sent the very same bytes."""
         pieces: list[bytes | memoryview] = []
         size = 0
         for chunk in chunks:
@@ -169,7 +175,7 @@ class EdgeEngine:
             size += len(chunk)
             if size > INLINE_BYTES:
                 blob_id = self.blobs.put_chunks(itertools.chain(pieces, chunks))
-                self._sent.add(blob_id)
+                self._packed_blobs.add(blob_id)
                 return BlobRef(id=blob_id, size=self.blobs.size(blob_id), name=name)
         data = b"".join(pieces)
         return BlobRef(id=blob_name(data), size=size, name=name, inline=data)

@@ -258,7 +258,7 @@ class FlowerDriver:
         for order in orders:
             self.pushed.clear()
             if order.closed is not None:
-                self._ready().uploaded, self._uploads = self._uploads, set()
+                self._ready().uploaded_blobs, self._uploads = self._uploads, set()
             turned = self._ready().turn(order, dict(self.profiles), self.machine.void_streak)
             if order.next_round is None:
                 self.feed(events.TurnDone(now_s=self.now_s))

@@ -1,1 +1,1 @@
-"""Who is here: admission, sessions, leases, edges and the devices below them, revocation, the gRPC service."""
+"""The members of a parent: admission, sessions, leases, edges with their devices, revocation, the gRPC service."""

@@ -1,4 +1,4 @@
-"""Rules for newcomers, with the message for each refusal; and the label list, which the first newcomer may bring."""
+"""Rules for newcomers, with a message for every refusal; and the label list, which the first newcomer may set."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,9 +15,9 @@ from fedcore.storage.pki.certificates import Identity
 class Admission:
     """The rules of one run for its members. Lives on the event loop.
 
-    `on_labels` hears the label list once, before the first device is admitted: from the configuration, or else from the
-    rows of the first newcomer. `check_profile` raises JoinRefused for a device that cannot take part; it is called
-    after that.
+    `on_labels` is called once with the label list, before the first device is admitted; the list comes from the
+    configuration, or else from the rows of the first newcomer. After that, `check_profile` is called for every device;
+    it raises JoinRefused for a device that cannot take part.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Admission:
         self._fixed = False
 
     async def check(self, join: Join) -> None:
-        """Raise JoinRefused where a newcomer does not fit the run; an edge always does, for it has no model."""
+        """Raise JoinRefused if a newcomer does not fit the run. An edge always fits, because it has no model."""
         if join.role is Role.EDGE:
             return
         check_model(join, self.description.fingerprint, self.description.max_length)
@@ -45,7 +45,7 @@ class Admission:
             self._check_profile(join.profile)
 
     async def fix_labels(self, labels: tuple[str, ...]) -> None:
-        """Fix the label list of the run, unless it is fixed; raises JoinRefused for fewer than two labels."""
+        """Fix the label list of the run unless it is fixed already; raises JoinRefused for fewer than two labels."""
         async with self._lock:
             if self._fixed:
                 return
@@ -71,7 +71,7 @@ def check_protocol(join: Join) -> None:
 def check_identity(join: Join, identity: Identity | None) -> None:
     """Raise CertificateError unless the peer's certificate names this device, its class, the evaluator or the edge.
 
-    `identity` is None where the coordinator runs without TLS.
+    `identity` is None if the coordinator runs without TLS.
     """
     if join.role is Role.DEVICE:
         check_device(join.name, join.profile.device_class if join.profile else "", identity)
@@ -80,12 +80,12 @@ def check_identity(join: Join, identity: Identity | None) -> None:
 
 
 def check_device(name: str, device_class: str, identity: Identity | None) -> None:
-    """Raise CertificateError unless the peer's certificate names the device `name` or its class; None is no TLS."""
+    """Raise CertificateError unless the certificate names the device `name` or its class; None means no TLS."""
     _check_named(name, {("device", name), ("class", device_class)}, identity)
 
 
 def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
-    """Raise JoinRefused where base model, tokenizer or length differ, naming both hashes."""
+    """Raise JoinRefused, naming both hashes, if base model, tokenizer or length differ."""
     difference = fingerprint.difference(join.fingerprint)
     if difference:
         raise JoinRefused(
@@ -97,7 +97,7 @@ def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
 
 
 def check_labels(join: Join, labels: tuple[str, ...]) -> None:
-    """Raise JoinRefused where a device's rows carry a label outside the agreed list."""
+    """Raise JoinRefused if a device has rows with a label outside the agreed list."""
     foreign = sorted(set(join.labels) - set(labels))
     if foreign:
         raise JoinRefused(
@@ -109,13 +109,13 @@ def check_labels(join: Join, labels: tuple[str, ...]) -> None:
 def _check_named(name: str, allowed: set[tuple[str, str]], identity: Identity | None) -> None:
     if identity is None or (identity.kind, identity.name) in allowed:
         return
-    wanted = " or ".join(f"{kind}:{named}" for kind, named in sorted(allowed))
+    expected = " or ".join(f"{kind}:{allowed_name}" for kind, allowed_name in sorted(allowed))
     raise CertificateError(
-        f"{name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
+        f"{name} came with a certificate for {identity.kind}:{identity.name}, expected {expected}; "
         "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator, --edge)"
     )
 
 
 def _some(labels: Sequence[str], count: int) -> list[str]:
-    """Return the first few, cut: where the wrong column was named, labels are whole texts."""
+    """Return the first few labels, cut: if the configuration names the wrong column, labels are whole texts."""
     return [label[:40] for label in labels[:count]]

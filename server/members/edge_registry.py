@@ -1,4 +1,4 @@
-"""The current session of every edge, the devices below each, and what each can serve without asking above."""
+"""The current session of every edge, the devices below the edge, and the blobs that it can serve by itself."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class _Edge:
 
 
 class EdgeRegistry:
-    """Edge sessions by name, apart from those of devices: both may have the same names. Lives on the event loop."""
+    """Edge sessions by name. An edge may have the same name as a device. Lives on the event loop."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -25,15 +25,15 @@ class EdgeRegistry:
         self._edges: dict[str, _Edge] = {}
 
     def __iter__(self) -> Iterator[Session]:
-        """Iterate over a copy of the edges' sessions."""
+        """Iterate over a copy of the edge sessions."""
         return iter([edge.session for edge in self._edges.values()])
 
     def check(self, join: Join) -> None:
-        """Raise JoinRefused for a stale session, or for a second edge of the name."""
+        """Raise JoinRefused for a stale session, or for a second edge with the same name."""
         self._sessions.next_number(join)
 
     def register(self, session: Session) -> tuple[RelayedSession, ...]:
-        """Make a session its edge's current one; returns the devices below the older one, which are gone with it.
+        """Make a session the current one of its edge; return the devices below the older session, which end with it.
 
         Raises JoinRefused as `check` does.
         """
@@ -43,13 +43,13 @@ class EdgeRegistry:
         return () if older is None else tuple(older.devices.values())
 
     def remove(self, session: Session) -> tuple[RelayedSession, ...]:
-        """Remove an edge's session; returns the devices that go with it, none where a newer session has them."""
+        """Remove an edge's session; return the devices below it, none if a newer session is current."""
         if not self._sessions.remove(session):
             return ()
         return tuple(self._edges.pop(session.name).devices.values())
 
     def is_current(self, session: Session) -> bool:
-        """Whether this is its edge's newest session, and open."""
+        """Whether this is the newest session of its edge, and open."""
         return self._sessions.is_current(session)
 
     def find(self, name: str) -> Session | None:
@@ -58,17 +58,17 @@ class EdgeRegistry:
         return None if edge is None else edge.session
 
     def add_device(self, device: RelayedSession) -> None:
-        """Note a device below the edge of its stream."""
+        """Add a device below the edge of its stream."""
         self._edges[device.stream.name].devices[device.name] = device
 
     def drop_device(self, device: RelayedSession) -> None:
-        """Forget a device below an edge."""
+        """Remove a device below an edge."""
         edge = self._edges.get(device.stream.name)
         if edge is not None and edge.devices.get(device.name) is device:
             del edge.devices[device.name]
 
     def device_below(self, session: Session, name: str) -> RelayedSession | None:
-        """Return the device of this name below an edge."""
+        """Return the device with this name below an edge."""
         edge = self._edges.get(session.name)
         return edge.devices.get(name) if edge is not None and edge.session is session else None
 
@@ -78,13 +78,13 @@ class EdgeRegistry:
         return tuple(edge.devices.values()) if edge is not None and edge.session is session else ()
 
     def note_blobs(self, session: Session, blobs: Iterable[str]) -> None:
-        """Note what an edge can serve."""
+        """Note which blobs an edge can serve."""
         edge = self._edges.get(session.name)
         if edge is not None and edge.session is session:
             edge.blobs = frozenset(blobs)
 
     def parents(self) -> tuple[ParentOffer, ...]:
-        """Return the edges that take newcomers, for `rank_parents`."""
+        """Return the edges that accept newcomers, for `rank_parents`."""
         return tuple(
             ParentOffer(address=edge.session.join.address, holds=edge.blobs, devices=len(edge.devices))
             for edge in self._edges.values()

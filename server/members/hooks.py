@@ -1,4 +1,4 @@
-"""What one parent adds to the membership that all parents share: the answers it gives, and what it hears."""
+"""What one kind of parent adds to the membership that all parents share: its answers and its event handlers."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Cause(StrEnum):
     LEFT = "left"  # its stream closed, its lease ran out, or the edge above it left
     REVOKED = "revoked"  # its certificate was revoked
     REPLACED = "replaced"  # a newer session of its name was admitted
-    DISMISSED = "dismissed"  # the tier above ended it, and so knows
+    DISMISSED = "dismissed"  # the tier above ended it, so it needs no report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
-    """The end of a session. `lost`: nothing more will come of the work it was at."""
+    """The end of a session. `lost`: the device will not finish its assignment."""
 
     cause: Cause
     lost: bool = False
@@ -42,12 +42,12 @@ def _without_edges(joining: Coroutine[Any, Any, None]) -> None:
 class MembershipHooks:
     """The callables of one parent. All run on the event loop; only `describe` and `admit` may wait, and may raise.
 
-    `describe` says what a newcomer must know (with the shard that it asks for) and which blobs it will fetch: bytes by
-    blob id. `admit` decides about a newcomer, or asks the tier above, and returns its welcome, without a session token;
-    `withdrawn` hears of a newcomer that was admitted and then got no session after all, `refused` of one that may not
-    join. Between `arrived` and the one `departed` of a session come `alive`, for every message and every part of
-    an upload, and `message`, for every message that is not about membership. `evicted` comes before the departure of a
-    session whose certificate was revoked.
+    `describe` returns what a newcomer must know (with the shard that it requests), and the blobs that it will fetch:
+    bytes by blob id. `admit` decides about a newcomer, or asks the tier above, and returns its welcome, without a
+    session token. `withdrawn` is called for a newcomer that was admitted and then got no session after all, `refused`
+    for one that may not join. Between `arrived` and the one `departed` of a session, `alive` is called for every
+    message and every chunk of an upload, and `message` for every message that is not about membership. `evicted` is
+    called before `departed` if the certificate of the session was revoked.
     """
 
     describe: Callable[[Newcomer], Awaitable[tuple[RunDescription, Mapping[str, int]]]]
@@ -57,8 +57,8 @@ class MembershipHooks:
     alive: Callable[[Session], None]
     message: Callable[[Session, AnyUpward], None]
     evicted: Callable[[AnySession], None]
-    revocations_refused: Callable[[str], None]  # why a list of revoked certificates cannot be used
-    revocations_changed: Callable[[RevocationList], None] = _ignore  # the list in force from now on
+    revocations_refused: Callable[[str], None]  # with the reason why a list of revoked certificates is unusable
+    revocations_changed: Callable[[RevocationList], None] = _ignore  # with the list in force from now on
     withdrawn: Callable[[Join], None] = _ignore
     refused: Callable[[str, FedcoreError], None] = _ignore  # by name
     spawn: Callable[[Coroutine[Any, Any, None]], None] = _without_edges  # runs the join of a device below an edge

@@ -1,4 +1,4 @@
-"""Leases: a member that gives no sign of life for a while is taken to be gone."""
+"""Leases: a member without a sign of life for some time counts as gone."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -18,7 +18,7 @@ class Leases(Generic[Holder]):
         return holder in self._seen_s
 
     def renew(self, holder: Holder, now_s: float) -> None:
-        """Begin a lease, or begin it anew."""
+        """Begin a lease, or renew it."""
         self._seen_s[holder] = now_s
 
     def end(self, holder: Holder) -> None:
@@ -26,5 +26,5 @@ class Leases(Generic[Holder]):
         self._seen_s.pop(holder, None)
 
     def expired(self, now_s: float, lease_s: float) -> list[Holder]:
-        """Holders whose last sign of life is `lease_s` seconds old or older; their leases stay until `end`."""
+        """Return holders with a last sign of life `lease_s` or more seconds ago; their leases stay until `end`."""
         return [holder for holder, seen_s in self._seen_s.items() if now_s >= seen_s + lease_s]

@@ -1,31 +1,31 @@
 """The members of one parent: admission, sessions, departures. The same for coordinator, edge and Flower host.
 
-Theory of operation. A member is a device, an evaluator or an edge, known by its name. It asks what it must know
-(`describe`) and is told which edges it had best join. Then it opens a stream whose first message is its join. `join`
-checks certificate and protocol, refuses a session that is stale, asks the parent (`MembershipHooks.admit`, which may
-ask the tier above), checks once more what may have changed while it waited, and registers a session. From then on the
-session is live: its messages count, each is a sign of life, and an upload names it by its token (`session_of`).
+Theory of operation. A member is a device, an evaluator or an edge, known by its name. It asks for a description of the
+run (`describe`), which also names the best edges to join. Then it opens a stream with its join as the first message.
+`join` checks certificate and protocol, refuses a stale session, asks the parent (`MembershipHooks.admit`, which may ask
+the tier above), checks again what may have changed during the wait, and registers a session. From then on the session
+is live: its messages count, every message is a sign of life, and an upload names it by its token (`session_of`).
 
 At most one session of a name is live. A device counts its sessions: its epoch rises with every connect. A join with a
-newer epoch fences the older session, whose connection may be dead without anybody knowing: the older stream is closed,
-and whatever still arrives on it is dropped. A join with an older epoch is refused. Another device (another uuid) gets a
-name only while the name is free.
+newer epoch fences the older session, because its connection may be dead without notice: the older stream is closed, and
+messages that still arrive on it are dropped. A join with an older epoch is refused. Another device (another uuid) gets
+a name only while the name is free.
 
 A device below an edge is a relayed device. Its stream ends at its edge, which presents it with LeafJoin, and with the
-same join again after the edge's own stream broke. Its session here is a `RelayedSession`: what is sent to it goes down
-the edge's stream with its name on it. It departs with its edge, or when the edge says so with LeafLeft. A name is live
-once, wherever it is: a device that moves to another parent fences its older session through its epoch.
+same join again after the edge's own stream broke. Its session here is a `RelayedSession`: messages to it go down the
+edge's stream with its name on them. It departs with its edge, or when the edge reports it with LeafLeft. A name is live
+at one parent only: a device that moves to another parent fences its older session through its epoch.
 
 Every session that arrived departs exactly once: its stream closed, its lease ran out (the parent keeps leases and calls
-`expire`), a newer session replaced it, the tier above dismissed it, or its certificate was revoked. What becomes of the
-work of a device that left is the parent's business: the device may be back within its lease. After `close` the
-departures of devices go unreported, because the parent itself ends.
+`expire`), a newer session replaced it, the tier above dismissed it, or its certificate was revoked. The parent decides
+what becomes of the assignment of a device that left: the device may be back within its lease. After `close`, departures
+of devices are not reported, because the parent itself ends.
 
-A list of revoked certificates comes into force when crl.pem changes or when the tier above sends one. At once it goes
-to every edge that takes lists, and to an edge that joins later before anything else is asked of it. Then every live
-session is checked; a session on the list is cut off with the reason, and evicted. An edge checks the devices below it
-itself and reports which of them it evicted. The devices below an edge that was revoked itself are not lost: they turn
-to their other parents.
+A list of revoked certificates comes into force when crl.pem changes or when the tier above sends one. It goes at once
+to every edge that takes lists; an edge that joins later gets it right after its welcome. Then every live session is
+checked; a session on the list is cut off with the reason, and evicted. An edge checks the devices below it itself and
+reports which of them it evicted. If the certificate of the edge itself is revoked, its devices are not lost: they join
+their other parents.
 """
 
 from collections.abc import Collection, Iterator
@@ -49,7 +49,7 @@ ALL_ROLES = tuple(Role)
 
 
 class Membership:
-    """The members of one parent, which `hooks` speak for. Lives on the event loop."""
+    """The members of one parent; `hooks` are that parent's part. Lives on the event loop."""
 
     def __init__(self, hooks: MembershipHooks, revocations: RevocationWatch | None = None) -> None:
         """Begin without members."""
@@ -68,9 +68,9 @@ class Membership:
     # --- newcomers ---
 
     async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
-        """Return what a newcomer must know, the edges it had best join, and the shard that it asks for.
+        """Return what a newcomer must know, the best edges to join, and the shard that it requests.
 
-        Raises CertificateError for a shard of another device, JoinRefused where there is none for this one.
+        Raises CertificateError for a request in another device's name, JoinRefused if there is no shard for it.
         """
         if newcomer.wants_shard and (identity is None or identity.kind != "edge"):  # an edge has checked it already
             check_device(newcomer.name, newcomer.device_class, identity)
@@ -84,8 +84,8 @@ class Membership:
     async def join(self, join: Join, identity: Identity | None) -> Session:
         """Admit a newcomer on a stream of its own; the outbox of its session begins with the welcome.
 
-        Raises CertificateError or JoinRefused with what the newcomer must change, whatever else the parent's `admit`
-        raises, and TransportError once the membership is closed.
+        Raises CertificateError or JoinRefused with what the newcomer must change, any other error of the parent's
+        `admit`, and TransportError once the membership is closed.
         """
         self.check_open()
         check_name(join.name)
@@ -101,7 +101,7 @@ class Membership:
             raise
 
     async def _join_relayed(self, edge: Session, join: Join) -> None:
-        """Admit a device below an edge, or tell the edge why not. The edge has checked the device's certificate."""
+        """Admit a device below an edge, or send the edge the reason. The edge has checked the device's certificate."""
         try:
             check_name(join.name)
             check_protocol(join)
@@ -112,7 +112,7 @@ class Membership:
                 edge.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
 
     async def _admit(self, session: AnySession) -> None:
-        self._check_name_free(session)  # a stale session is refused before anybody is asked about it
+        self._check_name_free(session)  # refuses a stale session before the parent is asked
         welcome = await self._hooks.admit(session.join)
         try:
             self.check_open()
@@ -134,11 +134,11 @@ class Membership:
         self.sessions.next_number(session.join, presented=relayed)
 
     def _register(self, session: AnySession, welcome: Welcome) -> None:
-        """Make a session the current one of its name; the older one, if there is one, departs."""
-        session.send(welcome)  # before anything else that goes down its stream
+        """Make a session the current one of its name; the older session, if there is one, departs."""
+        session.send(welcome)  # first, before any other message on its stream
         if isinstance(session, Session) and session.join.role is Role.EDGE:
             older: AnySession | None = self.edges.find(session.name)
-            for device in self.edges.register(session):  # presented again by the new session, or gone elsewhere
+            for device in self.edges.register(session):  # the new session presents them again
                 self._end(device, Departure(cause=Cause.LEFT))
             self.guard.send_list(session)
         else:
@@ -182,7 +182,7 @@ class Membership:
                 self._hooks.message(session, message)
 
     def sign_of_life(self, session: Session) -> None:
-        """Note that a live session is alive, for instance because a part of its upload has come."""
+        """Note that a live session is alive, for instance because a chunk of its upload has come."""
         if self._is_live(session):
             self._hooks.alive(session)
 
@@ -202,16 +202,16 @@ class Membership:
         self._end(session, Departure(cause=Cause.LEFT, lost=True))
 
     def dismiss(self, session: AnySession, goodbye: str) -> None:
-        """End a session on behalf of the tier above, home with `goodbye` or, where that is empty, to another parent."""
+        """End a session for the tier above, with a `goodbye`; if that is empty, the device joins another parent."""
         if goodbye:
             session.send(Goodbye(reason=goodbye))
         session.close()
         self._end(session, Departure(cause=Cause.DISMISSED))
 
     def send_away(self, goodbye: str | None, roles: Collection[Role] = ALL_ROLES) -> None:
-        """Close the streams of all members of these roles: home with `goodbye`, with None to another parent.
+        """Close the streams of all members with these roles, with a `goodbye`; with None they join another parent.
 
-        The sessions end as their streams do. An edge passes the goodbye on to the devices below it.
+        The sessions end with their streams. An edge passes the goodbye on to the devices below it.
         """
         for session in self._streams():
             if session.join.role in roles:
@@ -220,14 +220,14 @@ class Membership:
                 session.close()
 
     def close(self, goodbye: str | None, *, refusal: str) -> None:
-        """Send all members away and refuse newcomers with `refusal`; devices that leave later go unreported."""
+        """Send all members away and refuse newcomers with `refusal`; later departures of devices are not reported."""
         self._refusal = refusal
         self.guard.close()
         self.send_away(goodbye)
         self.sessions.clear()
 
     def _end(self, session: AnySession, departure: Departure) -> None:
-        """Free the name of a session and report its departure; nothing happens where it is free, or another's."""
+        """Free the name of a session and report its departure; do nothing if the session is not the current one."""
         if isinstance(session, Session) and session.join.role is Role.EDGE:
             if not self.edges.is_current(session):
                 return
@@ -254,7 +254,7 @@ class Membership:
     # --- revoked certificates ---
 
     def _streams(self) -> Iterator[Session]:
-        """Sessions on streams of their own; an edge watches those below it."""
+        """Sessions on streams of their own; an edge watches the devices below it."""
         yield from (session for session in self.sessions if isinstance(session, Session))
         yield from self.edges
 

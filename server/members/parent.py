@@ -1,4 +1,4 @@
-"""What the gRPC service asks of the parent that it serves: a coordinator, an edge, or a Flower host."""
+"""What the gRPC service needs from its parent: a coordinator, an edge, or a Flower host."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from fedcore.server.members.sessions import Session
 
 
 class Parent(Protocol):
-    """The members of one parent, and what they upload and fetch. All methods run on the event loop."""
+    """A parent: its members, their uploads and their downloads. All methods run on the event loop."""
 
     @property
     def membership(self) -> Membership:
@@ -16,11 +16,11 @@ class Parent(Protocol):
         ...
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        """Return the most bytes that `session` may upload now; None if it has nothing to upload."""
         ...
 
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
-        """Note an upload, so that it is deleted after its round; a blob that was here before (not `new`) stays."""
+        """Note an upload, to delete it after its round; a blob that was here before (not `new`) stays."""
         ...
 
     def upload_refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
@@ -28,5 +28,5 @@ class Parent(Protocol):
         ...
 
     async def ensure_blob(self, blob_id: str) -> None:
-        """Return once a blob can be served; raises ProtocolError where no parent has it."""
+        """Return once a blob can be served; raises ProtocolError if no parent has it."""
         ...

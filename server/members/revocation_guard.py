@@ -1,4 +1,4 @@
-"""Keeps revoked certificates out of one server: checks every newcomer, and cuts off every member on the list."""
+"""Keep revoked certificates out of one server: check every newcomer, and cut off every member on the list."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -14,9 +14,10 @@ CHECKS_PER_LEASE = 3
 
 
 class RevocationGuard:
-    """Lives on the event loop. `sessions` are those on streams of their own; `evict` ends one that was cut off.
+    """Enforces the list of one server. Lives on the event loop.
 
-    `changed` hears that another list is in force, `refused` why a list cannot be used.
+    `sessions` returns the sessions on streams of their own; `evict` ends a session that was cut off. `changed` is
+    called when another list is in force, `refused` with the reason why a list is unusable.
     """
 
     def __init__(
@@ -28,18 +29,18 @@ class RevocationGuard:
         changed: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
-        """Wire up; nothing is looked for by itself before `begin`."""
+        """Wire up; nothing looks for lists before `begin`."""
         self.watch = watch
         self._sessions, self._evict, self._changed, self._refused = sessions, evict, changed, refused
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Look for a newer list, and for sessions on it."""
+        """Look for a newer list, and for sessions on the list in force."""
         self._renew()
-        self._sweep()  # also without a newer list: a device may have been let in while it changed
+        self._sweep()  # also without a newer list: a device may have joined during the change
 
     def begin(self, tasks: Tasks, lease_s: float) -> None:
-        """Look three times a lease, until `close`."""
+        """Look now and then three times per lease, until `close`."""
         self.look()
         self._timer = tasks.later(lease_s / CHECKS_PER_LEASE, lambda: self.begin(tasks, lease_s))
 
@@ -49,12 +50,12 @@ class RevocationGuard:
             self._timer.cancel()
 
     def check_certificate(self, identity: Identity | None) -> None:
-        """Raise CertificateError where this certificate has been revoked; a list that came this moment counts."""
+        """Raise CertificateError if this certificate is revoked, after a look for a newer list."""
         self._renew()
         self.watch.check(identity)
 
     def install(self, crl: bytes) -> None:
-        """Put a list from the tier above in force."""
+        """Put a list from the tier above into force."""
         try:
             if self.watch.install(crl):
                 self._changed()
@@ -63,7 +64,7 @@ class RevocationGuard:
             self._refused(str(error))
 
     def send_list(self, edge: Session) -> None:
-        """Send the list in force to an edge, where it takes lists."""
+        """Send the list in force to an edge, if it takes lists."""
         current = self.watch.current
         if edge.join.takes_revocations and current.number:
             edge.send(Revocations(crl=current.der))

@@ -10,8 +10,8 @@ from fedcore.server.members.sessions import AnySession, RelayedSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """The last session of a name: its device and epoch, and the number that the round machine knows it by."""
+class _LastSession:
+    """The last session of a name: its device and epoch, and its number in the round machine."""
 
     device_uuid: str
     epoch: int
@@ -19,42 +19,42 @@ class _Known:
 
 
 class SessionRegistry:
-    """Sessions by name, and the profiles of every device that has been here. Lives on the event loop."""
+    """Sessions by name, and the profiles of all devices that have joined. Lives on the event loop."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self.profiles: dict[str, DeviceProfile] = {}
         self._sessions: dict[str, AnySession] = {}
-        self._known: dict[str, _Known] = {}
+        self._last_sessions: dict[str, _LastSession] = {}
 
     def __iter__(self) -> Iterator[AnySession]:
-        """Iterate over a copy: sessions may leave meanwhile."""
+        """Iterate over a copy, because sessions may leave during the iteration."""
         return iter(list(self._sessions.values()))
 
     def __len__(self) -> int:
-        """How many sessions are current."""
+        """Number of current sessions."""
         return len(self._sessions)
 
     def next_number(self, join: Join, *, presented: bool = False) -> int:
         """Return the number of the session that this join would open.
 
-        Raises JoinRefused for a stale session, or for a second device of the name. A device that an edge `presented`
-        may come with its last epoch, because an edge says the same joins again after its own stream broke; but not
-        while it has a session.
+        Raises JoinRefused for a stale session, or for a second device with the same name. A device that an edge
+        `presented` may have its last epoch, because an edge sends the same joins again after its own stream broke; but
+        not while the device has a session.
         """
-        known = self._known.get(join.name)
-        if known is None:
+        last = self._last_sessions.get(join.name)
+        if last is None:
             return 1
         here = join.name in self._sessions
-        if known.device_uuid != join.device_uuid and here:
+        if last.device_uuid != join.device_uuid and here:
             raise JoinRefused(f"another device named {join.name} is connected; give every device its own name")
-        again = presented and not here and join.epoch == known.epoch
-        if known.device_uuid == join.device_uuid and join.epoch <= known.epoch and not again:
+        again = presented and not here and join.epoch == last.epoch
+        if last.device_uuid == join.device_uuid and join.epoch <= last.epoch and not again:
             raise JoinRefused(f"{join.name}: a newer session of this device is known; this one is stale")
-        return known.number + 1
+        return last.number + 1
 
     def register(self, session: AnySession) -> AnySession | None:
-        """Make a session the current one of its name; an older one is closed and returned.
+        """Make a session the current one of its name; close and return an older one.
 
         Raises JoinRefused as `next_number` does.
         """
@@ -64,13 +64,13 @@ class SessionRegistry:
         if older is not None:
             older.close()
         self._sessions[join.name] = session
-        self._known[join.name] = _Known(device_uuid=join.device_uuid, epoch=join.epoch, number=number)
+        self._last_sessions[join.name] = _LastSession(device_uuid=join.device_uuid, epoch=join.epoch, number=number)
         if join.profile is not None:
             self.profiles[join.name] = join.profile
         return older
 
     def remove(self, session: AnySession) -> bool:
-        """Remove a session; False where it is not the current one of its name."""
+        """Remove a session; return False if it is not the current one of its name."""
         if not self.is_current(session):
             return False
         del self._sessions[session.name]
@@ -86,7 +86,7 @@ class SessionRegistry:
 
     def number(self, name: str) -> int:
         """Return the number of the last session of a name, which may have ended."""
-        return self._known[name].number
+        return self._last_sessions[name].number
 
     def clear(self) -> None:
         """Remove every session."""

@@ -11,7 +11,9 @@ MOST_BYTES = 2 << 20  # of blobs and their names in one message
 REF_BYTES = 256  # of a blob's names, sizes and delta, about
 
 
-def shares(assignments: Mapping[str, WireAssignment], *, spec: TierSpec, deadline_s: float) -> Iterator[RoundShare]:
+def round_shares(
+    assignments: Mapping[str, WireAssignment], *, spec: TierSpec, deadline_s: float
+) -> Iterator[RoundShare]:
     """Yield shares that carry `assignments` (of one round, by device) and every small blob they name once."""
     sent: set[str] = set()
     named = sorted(assignments.items())
@@ -23,12 +25,12 @@ def shares(assignments: Mapping[str, WireAssignment], *, spec: TierSpec, deadlin
             round=batch[0][1].round,
             deadline_s=deadline_s,
             spec=spec,
-            assignments=tuple((device, _bare(assignment)) for device, assignment in batch),
+            assignments=tuple((device, _without_bytes(assignment)) for device, assignment in batch),
             blobs=tuple(blobs.values()),
         )
 
 
-def filled(assignment: WireAssignment, small: Mapping[str, bytes]) -> WireAssignment:
+def with_small_blobs(assignment: WireAssignment, small: Mapping[str, bytes]) -> WireAssignment:
     """Return `assignment` with the bytes of its small blobs inside again, as a device expects it."""
 
     def fill(ref: BlobRef) -> BlobRef:
@@ -42,8 +44,8 @@ def shift_refs_of(assignment: WireAssignment) -> tuple[BlobRef, ...]:
     return () if assignment.base_shift is None else assignment.base_shift.refs
 
 
-def _bare(assignment: WireAssignment) -> WireAssignment:
-    return filled(assignment, {})
+def _without_bytes(assignment: WireAssignment) -> WireAssignment:
+    return with_small_blobs(assignment, {})
 
 
 def _batch(

@@ -27,12 +27,12 @@ from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.server.rounds.edge_dispatch import shares
+from fedcore.server.rounds.edge_dispatch import round_shares
 from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from fedcore.server.run.run_log import RunLog
 
 MAX_REPORT = 500  # characters of a device's own words in an event
-EDGE_SHARE = 0.9  # of a round's deadline, in which an edge must have passed on what it holds
+EDGE_TIME_SHARE = 0.9  # of a round's deadline, in which an edge must have passed on what it holds
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -109,7 +109,7 @@ class RoundDriver:
         self.log.events("pushed", pushed)
         left_s = max(0.0, self.machine.deadline_at_s - self.clock())
         for edge, assignments in below.items():
-            for share in shares(assignments, spec=engine.tier_spec, deadline_s=EDGE_SHARE * left_s):
+            for share in round_shares(assignments, spec=engine.tier_spec, deadline_s=EDGE_TIME_SHARE * left_s):
                 edge.send(share)
 
     def _fence(self, order: commands.Fence) -> None:
@@ -128,9 +128,9 @@ class RoundDriver:
 
     async def _turn(self, order: commands.Turn) -> None:
         engine = self.ready()
-        engine.pinned = self.desk.blobs()
+        engine.pinned_blobs = self.desk.blobs()
         if order.closed is not None:
-            engine.uploaded, self.uploads = self.uploads, set()
+            engine.uploaded_blobs, self.uploads = self.uploads, set()
         profiles = dict(self.seats.profiles)
         try:
             turned = await self.tasks.in_worker(engine.turn, order, profiles, self.machine.void_streak)
@@ -187,7 +187,7 @@ class RoundDriver:
         device, number = order.device, order.round
         # Not awaited: the worker works in order, so the fold comes before the close of its round.
         self.tasks.hand_over(
-            self.ready().with_sum, RoundSum.fold, device, failing=lambda cause: _uncounted(device, number, cause)
+            self.ready().with_sum, RoundSum.fold, device, failing=lambda cause: _count_failed(device, number, cause)
         )
         self.log.event("accepted", device=device, round=number)
         self._verdict(device, number, Verdict.ACCEPTED)
@@ -240,15 +240,15 @@ class RoundDriver:
         text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
         self.log.event("rejected", device=edge.name, round=number, message=text)
         edge.send(PartialVerdict(round=number, number=submission.number, verdict=Verdict.REJECTED, message=text))
-        for leaf in submission.leaves:
-            if self._speaks_for(edge, leaf.device):
-                self._rejected(leaf.device, number, f"through {edge.name}: {text}")
+        for outcome in submission.leaves:
+            if self._speaks_for(edge, outcome.device):
+                self._rejected(outcome.device, number, f"through {edge.name}: {text}")
 
     def _report_failures(self, edge: Session, submission: PartialSubmission) -> None:
         """Feed the failures that came with a partial, once it counts: a refused one comes again with them."""
-        for leaf in submission.leaves:
-            if not leaf.counted and self._speaks_for(edge, leaf.device):
-                self.failed(leaf.device, AssignmentFailure(round=submission.round, message=leaf.message))
+        for outcome in submission.leaves:
+            if not outcome.counted and self._speaks_for(edge, outcome.device):
+                self.failed(outcome.device, AssignmentFailure(round=submission.round, message=outcome.message))
 
     def _speaks_for(self, edge: Session, device: str) -> bool:
         """Whether an edge's word on a failure holds: not for a device that has another parent by now."""
@@ -265,7 +265,7 @@ class RoundDriver:
             self.ready().with_sum,
             RoundSum.merge_partial,
             part,
-            failing=lambda cause: _uncounted(order.edge, order.round, cause),
+            failing=lambda cause: _count_failed(order.edge, order.round, cause),
         )
         for device in order.devices:
             self.log.event("accepted", device=device, round=order.round)
@@ -289,7 +289,7 @@ class RoundDriver:
             self.ready().with_sum,
             RoundSum.drop_partial,
             PartialId(child=order.edge, number=order.number),
-            failing=lambda cause: _uncounted(order.edge, order.round, cause),
+            failing=lambda cause: _count_failed(order.edge, order.round, cause),
         )
         self._answer(order, verdict, devices, message)
 
@@ -305,6 +305,6 @@ class RoundDriver:
             )
 
 
-def _uncounted(sender: str, number: int, cause: BaseException) -> RunError:
+def _count_failed(sender: str, number: int, cause: BaseException) -> RunError:
     # The round's sum may be half changed: what is durable is the last closed round.
     return RunError(f"counting what {sender} sent for round {number} failed ({cause!r}); resume the run")

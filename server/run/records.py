@@ -41,7 +41,7 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
     }
 
 
-def leaf_record(leaf: LeafOutcome) -> Json:
+def relayed_record(leaf: LeafOutcome) -> Json:
     """What an edge's metrics take of one device's part in a round: status, seconds and bytes."""
     report = leaf.report
     return {

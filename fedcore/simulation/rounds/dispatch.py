@@ -106,7 +106,9 @@ class DispatchPlanner:
                 yield ended
             elif plan.trained_at_s < pushed.until_s:
                 plans[pushed.device] = plan
-        groups = in_groups([plan.part for plan in plans.values()], self.engine.model.handed_out(), self.chunk_devices)
+        groups = in_groups(
+            [plan.part for plan in plans.values()], self.engine.model.as_downloaded(), self.chunk_devices
+        )
         for group, result in zip(groups, self.workload.train(groups), strict=True):
             yield from self._group(group, result, [plans[part.device] for part in group.parts], current.sum)
 

@@ -25,7 +25,7 @@ class RunEvaluation:
     def evaluate(self, rows: int) -> None:
         """Measure the global adapter on `rows` held-back rows (0: all)."""
         scale = self.engine.config.training.lora_scale
-        metrics = self.evaluator.evaluate(dict(self.engine.model.handed_out()), rows, scale)
+        metrics = self.evaluator.evaluate(dict(self.engine.model.as_downloaded()), rows, scale)
         task = EvaluateTask(adapter=self.engine.model.adapter, rows=rows, lora_scale=scale)
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=metrics))
 
@@ -33,7 +33,7 @@ class RunEvaluation:
         """Export and measure the pruned, merged model of a device class."""
         scale = self.engine.config.training.lora_scale
         out = self.folder.exports / device_class
-        outcome = self.evaluator.export(dict(self.engine.model.handed_out()), keep_set, scale, out)
+        outcome = self.evaluator.export(dict(self.engine.model.as_downloaded()), keep_set, scale, out)
         files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
         task = ExportTask(
             device_class=device_class,

@@ -58,7 +58,7 @@ def dispatcher(place: Path, aggregator: str = "factor-mean", *, value: float = 1
     tensors = {name: np.full(shape, value, dtype=np.float32) for name, shape in SPEC.shapes().items()}
     strategy: Any = FakeStrategy(make_aggregator(aggregator))
     adapter = store_adapter(blobs, SPEC, tensors, 2, ranks=(1, 2))
-    return Dispatcher(strategy=strategy, blobs=blobs, adapter=adapter, counted={"a": 2}, label_counts=(3, 4))
+    return Dispatcher(strategy=strategy, blobs=blobs, adapter=adapter, counted_rounds={"a": 2}, label_counts=(3, 4))
 
 
 def test_every_assignment_becomes_work_with_its_own_decisions(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
     blobs, spec = played.engine.blobs, played.engine.strategy.spec
     works, offered, deltas = played.begin(), [], 0
     for number in range(1, 7):
-        handed = played.engine.model.handed_out()
+        handed = played.engine.model.as_downloaded()
         for device, work in works.items():
             kept = played.sum.terms.assignments[device].keep_set
             assert bool(work.rings) == (number > 1), "the first round cuts nobody"
@@ -267,7 +267,7 @@ def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel
         played.count(works)
         works = played.close(number)
         read = read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head)
-        handed, exact = played.engine.model.handed_out(), played.engine.model.tensors
+        handed, exact = played.engine.model.as_downloaded(), played.engine.model.tensors
         for name, value in read.items():
             axis = 0 if name.endswith(".A") else -1
             np.testing.assert_array_equal(value, np.take(handed[name], range(value.shape[axis]), axis=axis))
@@ -419,11 +419,11 @@ def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) 
     works = played.begin()
     for number in range(1, 5):
         updates = {played.submission(device, work).update.id for device, work in works.items()}
-        played.engine.uploaded = {played.stored(f"late {number}".encode()).id}
+        played.engine.uploaded_blobs = {played.stored(f"late {number}".encode()).id}
         played.count(works)
         works = played.close(number)
         adapters.append(played.engine.model.adapter)
-        assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded)
+        assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded_blobs)
         for adapter in adapters[-2:]:
             assert all(played.engine.blobs.has(ref.id) for ref in (*adapter.rank_blocks, adapter.head))
         gone = {ref.id for adapter in adapters[:-2] for ref in (*adapter.rank_blocks, adapter.head)}
@@ -435,13 +435,13 @@ def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) 
 def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
     first = played.engine.model.adapter
     needed = {ref.id for ref in (*first.rank_blocks, first.head)}
-    played.engine.pinned = needed
+    played.engine.pinned_blobs = needed
     works = played.begin()
     for number in (1, 2, 3):
         played.count(works)
         works = played.close(number)
         assert all(played.engine.blobs.has(blob_id) for blob_id in needed)
-    played.engine.pinned = set()
+    played.engine.pinned_blobs = set()
     played.count(works)
     played.close(4)
     assert not any(played.engine.blobs.has(ref.id) for ref in first.rank_blocks)

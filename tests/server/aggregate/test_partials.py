@@ -39,7 +39,7 @@ def plain(tmp_path: Path) -> tuple[RoundTerms, PartialSubmission]:
 def test_a_whole_answer_is_taken_apart(scored: tuple[RoundTerms, PartialSubmission]) -> None:
     terms, submission = scored
     part = verify_partial("north", submission, terms, ())
-    assert part.weight == 8 and part.leaves == submission.leaves and part.partial is not None
+    assert part.weight == 8 and part.outcomes == submission.leaves and part.partial is not None
     assert part.partial().members.keys == {("ada", 1), ("bob", 1)}
     for name in WORKS:
         read, expected = part.scores[name].scores, score_vectors(KEPT, name)
@@ -52,7 +52,7 @@ def test_failures_alone_need_no_partial(plain: tuple[RoundTerms, PartialSubmissi
     terms, submission = plain
     only = replace(submission, partial=None, leaves=(failure("ada"), failure("bob")))
     part = verify_partial("north", only, terms, ())
-    assert part.partial is None and part.weight == 0 and part.leaves == only.leaves
+    assert part.partial is None and part.weight == 0 and part.outcomes == only.leaves
 
 
 REPORT = device_report()

@@ -105,13 +105,13 @@ def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine.with_sum(RoundSum.merge_partial, deep)
     engine.with_sum(RoundSum.verify, "ada", answer("ada", WORKS["ada"]))
     engine.with_sum(RoundSum.drop_partial, deep)
-    assert engine.sum is None and engine.leaves(deep) == set()
+    assert engine.sum is None and engine.devices_in(deep) == set()
 
 
 def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
     later = {"bob": assignment(2)}
-    engine.share(share(later), later)
+    engine.add_share(share(later), later)
     engine.forget(1)  # said when the new round is here already
     assert sum_of(engine).terms.round == 2 and list(engine.wire_assignments) == ["bob"] and sum_of(engine).updates == {}
     with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
@@ -121,7 +121,7 @@ def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
 def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
     more = {"dan": assignment()}
-    engine.share(share(more), more)
+    engine.add_share(share(more), more)
     assert set(sum_of(engine).terms.assignments) == {*WORKS, "dan"} and "ada" in sum_of(engine).updates
 
 
@@ -137,7 +137,7 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     flat = make_aggregator("delta-stack").start(spec, tensors)
     for device, (rank, blocks) in given.items():
         works = {device: assignment(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
-        engine.share(replace(share(works), spec=tier), works)
+        engine.add_share(replace(share(works), spec=tier), works)
         sum_of(engine).verify(device, answer(device, works[device]))
         update = sum_of(engine).updates[device].update
         assert update is not None
@@ -152,7 +152,7 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     assert b"".join(aggregator.pack(sum_of(engine).partial)) == b"".join(aggregator.pack(flat))
     engine.forget(1)
     works = {"ada": assignment(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
-    engine.share(replace(share(works), spec=tier), works)
+    engine.add_share(replace(share(works), spec=tier), works)
     assert sum_of(engine).terms.adapter is not None, "the next round begins anew"
 
 
@@ -164,7 +164,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
     tier = TierSpec(aggregator="delta-stack", adapter=spec)
     narrow = {"ada": assignment(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
-    engine.share(replace(share(narrow), spec=tier), narrow)
+    engine.add_share(replace(share(narrow), spec=tier), narrow)
     round_sum, aggregator = sum_of(engine), make_aggregator("delta-stack")
     wild = Update(
         device="eve",
@@ -178,7 +178,7 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
         aggregator.start(spec, round_sum.terms.adapter), aggregator.fold(aggregator.start(spec), wild)
     )
     wide = {"bob": assignment(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
-    engine.share(replace(share(wide), spec=tier), wide)
+    engine.add_share(replace(share(wide), spec=tier), wide)
     assert "bob" in round_sum.terms.assignments and ("eve", 1) in round_sum.partial.members.keys
     with pytest.raises(UpdateRejected, match="eve for round 1: its product"):
         aggregator.unpack(b"".join(aggregator.pack(round_sum.partial)), spec, tensors)

@@ -15,14 +15,14 @@ from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, 
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
-from fedcore.server.edge.round_driver import CHILD_SHARE, MAX_MESSAGE, MOST_EARLY, EdgeRounds
+from fedcore.server.edge.round_driver import CHILD_TIME_SHARE, MAX_MESSAGE, MOST_EARLY, EdgeRounds
 from fedcore.server.edge.share_contents import unpack
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.server.members.edge_registry import EdgeRegistry
 from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.server.rounds.edge_dispatch import shares
+from fedcore.server.rounds.edge_dispatch import round_shares
 from fedcore.storage.blobs.name import blob_name
 from fedcore.transport.link import Link
 from tests.server.members.test_admission import JOIN
@@ -80,12 +80,12 @@ class Surroundings:
     def forget_all_but(self, needed: Iterable[BlobRef]) -> None:
         self.done.append(("forget all but", {ref.id for ref in needed}))
 
-    async def bring(self, blob_id: str) -> None:
+    async def ensure_blob(self, blob_id: str) -> None:
         if blob_id in self.missing:
             raise TransportError("it broke")
-        self.done.append(("bring", blob_id))
+        self.done.append(("ensure", blob_id))
 
-    def held(self) -> tuple[str, ...]:
+    def blob_ids(self) -> tuple[str, ...]:
         return ("held",)
 
     # uplink
@@ -95,7 +95,7 @@ class Surroundings:
         self.done.append(("tell", message))
 
     # engine
-    def share(self, share: RoundShare, works: dict[str, WireAssignment]) -> None:
+    def add_share(self, share: RoundShare, works: dict[str, WireAssignment]) -> None:
         self.done.append(("share", share.round, sorted(works)))
 
     def delete(self, blob_ids: set[str]) -> None:
@@ -158,16 +158,16 @@ class Driven:
     def __init__(self, devices: str = "", relayed: str = "", number: int = 0) -> None:
         self.made.append(self)
         self.around = Surroundings()
-        self.seats, self.edges = SessionRegistry(), EdgeRegistry()
+        self.registry, self.edges = SessionRegistry(), EdgeRegistry()
         self.sessions = {name: self.session(name) for name in devices}
         for session in self.sessions.values():
-            self.seats.register(session)
+            self.registry.register(session)
         if relayed:
             self.child = Session(replace(JOIN, name="child", role=Role.EDGE, profile=None))
             self.edges.register(self.child)
             for name in relayed:
                 leaf = RelayedSession(replace(JOIN, name=name), self.child)
-                self.seats.register(leaf)
+                self.registry.register(leaf)
                 self.edges.add_device(leaf)
         around = cast(Any, self.around)
         self.rounds = EdgeRounds(
@@ -177,7 +177,7 @@ class Driven:
             engine=cast(EdgeEngine, around),
             uplink=cast(EdgeUplink, around),
             cache=cast(EdgeCache, around),
-            seats=self.seats,
+            sessions=self.registry,
             edges=self.edges,
             tasks=cast(Tasks, around),
             say=self.around.said.append,
@@ -193,7 +193,7 @@ class Driven:
     async def take(self, share: RoundShare) -> list[tuple[Any, ...]]:
         """Have the driver take a share in; returns what it did."""
         self.around.done.clear()
-        self.rounds.shared(share)
+        self.rounds.queue_share(share)
         taking = asyncio.ensure_future(self.rounds.take_shares())
         await asyncio.sleep(0)  # nothing around it ever waits: it is done when it waits for the next share
         taking.cancel()
@@ -214,7 +214,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def share_of(works: dict[str, WireAssignment], deadline_s: float = 9.0) -> RoundShare:
-    (share,) = shares(works, spec=TIER, deadline_s=deadline_s)
+    (share,) = round_shares(works, spec=TIER, deadline_s=deadline_s)
     return share
 
 
@@ -230,17 +230,17 @@ async def test_a_first_share_is_fetched_then_begun_and_only_then_handed_on() -> 
     works = {name: assignment(keep_set=KEPT, rank_blocks=(LARGE,)) for name in "ab"}
     done = await driven.take(share_of(works))
     assert kinds(done) == [
-        *("learn", "bring", "bring"),
+        *("learn", "ensure", "ensure"),
         *("delete", "forget all but"),
         *("share", "send", "send"),
     ]
-    assert done[1:3] == [("bring", KEPT.id), ("bring", KEPT.id)], "what updates are verified against"
+    assert done[1:3] == [("ensure", KEPT.id), ("ensure", KEPT.id)], "what updates are verified against"
     assert done[4] == ("forget all but", {KEPT.id, LARGE.id})
     assert done[5:] == [("share", 1, ["a", "b"]), ("send", "a", works["a"]), ("send", "b", works["b"])]
     assert driven.around.timers[-1].delay_s == 9.0 and driven.rounds.machine.deadline_at_s == 19.0
     await driven.around.settle()  # large blobs that devices will ask for, after their own requests had the chance
     assert driven.around.done[len(done) :] == [
-        *[("bring", blob_id) for blob_id in (KEPT.id, LARGE.id)],
+        *[("ensure", blob_id) for blob_id in (KEPT.id, LARGE.id)],
         ("tell", Holding(blobs=("held",))),
     ]
 
@@ -251,7 +251,7 @@ async def test_an_aggregator_that_bundles_needs_the_whole_adapter_first() -> Non
         share_of({"a": assignment(rank_blocks=(LARGE, OTHER))}), spec=replace(TIER, aggregator="delta-stack")
     )
     done = await driven.take(share)
-    brought = [blob_id for what, blob_id in done[: kinds(done).index("share")] if what == "bring"]
+    brought = [blob_id for what, blob_id in done[: kinds(done).index("share")] if what == "ensure"]
     assert brought == [LARGE.id, OTHER.id]
 
 
@@ -292,11 +292,11 @@ async def test_uploads_of_rounds_before_are_deleted_before_a_device_is_pushed() 
     """The same bytes may come again for the new round; those of the last round but one may still be under way."""
     driven = Driven("a")
     await driven.take(share_of({"a": assignment(1)}))
-    driven.rounds.uploading("one")
+    driven.rounds.note_upload("one")
     done = await driven.take(share_of({"a": assignment(2)}))
     assert ("delete", {"one"}) in done
     assert done.index(("delete", {"one"})) < done.index(("send", "a", driven.rounds.assignments["a"]))
-    driven.rounds.uploading("two")
+    driven.rounds.note_upload("two")
     assert ("delete", {"one", "two"}) in await driven.take(share_of({"a": assignment(3)})), "an upload may end late"
     assert ("delete", {"two"}) in await driven.take(share_of({"a": assignment(4)}))
 
@@ -313,7 +313,7 @@ async def test_a_share_tells_of_the_round_before_whom_it_gives_no_work() -> None
     driven = Driven("abc", relayed="x")
     await driven.take(share_of({name: assignment(1) for name in "abcx"}))
     driven.child_heard()
-    driven.rounds.closed(1)  # the root's word, which waits a moment for the next share
+    driven.rounds.round_closed(1)  # the root's word, which waits a moment for the next share
     closing = driven.around.timers[-1]
     done = await driven.take(share_of({"a": assignment(2)}))
     told = [name for what, name, *rest in done if what == "send" and rest == [RoundClosed(round=1)]]
@@ -323,7 +323,7 @@ async def test_a_share_tells_of_the_round_before_whom_it_gives_no_work() -> None
 
 async def test_without_another_share_everybody_hears_that_a_round_is_durable() -> None:
     driven = Driven("a", relayed="x")
-    driven.rounds.closed(1)
+    driven.rounds.round_closed(1)
     driven.around.timers[-1].act()
     assert driven.around.done == [("forget", 1), ("send", "a", RoundClosed(round=1))]
     assert driven.child_heard() == [RoundClosed(round=1)]
@@ -335,7 +335,7 @@ def test_a_small_blob_comes_from_whichever_share_of_its_round_had_it() -> None:
     first = unpack(replace(whole, assignments=whole.assignments[:1]), None)
     second = unpack(replace(whole, assignments=whole.assignments[1:], blobs=()), first.share)
     assert {**first.assignments, **second.assignments} == works
-    assert second.share.blobs == whole.blobs and first.first == [] and second.large == [LARGE]
+    assert second.share.blobs == whole.blobs and first.own_blob_ids == [] and second.large_blobs == [LARGE]
     other = unpack(replace(whole, round=2, assignments=whole.assignments[1:], blobs=()), first.share)
     assert not any(ref.inline for given in other.assignments.values() for ref in given.refs), "of another round"
 
@@ -348,7 +348,7 @@ async def test_devices_below_one_child_get_one_share_with_its_part_of_the_time()
     works = {name: assignment() for name in "axy"}
     await driven.take(share_of(works))
     (share,) = [message for message in driven.child_heard() if isinstance(message, RoundShare)]
-    assert share == share_of({name: works[name] for name in "xy"}, deadline_s=CHILD_SHARE * 9.0)
+    assert share == share_of({name: works[name] for name in "xy"}, deadline_s=CHILD_TIME_SHARE * 9.0)
 
 
 async def test_a_device_that_is_not_here_is_reported_and_not_waited_for() -> None:
@@ -396,7 +396,7 @@ async def test_updates_are_folded_and_the_last_sends_them_up_with_their_times() 
         ("fold", "a"),
         ("pack", ("a", "b"), (), {"a": 5.0, "b": 2.0}, {}),
     ]
-    driven.rounds.answered(PartialVerdict(round=1, number=1, verdict=Verdict.ACCEPTED))
+    driven.rounds.take_verdict(PartialVerdict(round=1, number=1, verdict=Verdict.ACCEPTED))
     assert driven.around.done[3:] == [
         ("send", name, UpdateVerdict(round=1, verdict=Verdict.ACCEPTED)) for name in ("a", "b")
     ]
@@ -422,13 +422,13 @@ async def test_only_the_beginning_of_a_failure_travels_up_and_none_of_another_ro
     driven = await opened()
     driven.rounds.failed("a", 1, "x" * (MAX_MESSAGE + 1))
     driven.rounds.failed("b", 7, "of a round that is not open")
-    assert driven.rounds._flights._faults == {"a": "x" * MAX_MESSAGE}
+    assert driven.rounds._submissions._faults == {"a": "x" * MAX_MESSAGE}
     assert driven.rounds.machine.devices["b"].stage is Stage.PENDING
 
 
 async def test_a_partial_is_merged_and_its_failures_believed_where_the_child_speaks_for_them() -> None:
     driven = await opened("a", relayed="xy")
-    await driven.rounds.take_part("child", partial(counted="x", failed="ya"))
+    await driven.rounds.take_partial("child", partial(counted="x", failed="ya"))
     assert driven.around.done[0] == ("merge", PartialId(child="child", number=1))
     stages = {name: known.stage for name, known in driven.rounds.machine.devices.items()}
     assert stages == {"a": Stage.PENDING, "x": Stage.FOLDED, "y": Stage.FAILED}
@@ -437,17 +437,17 @@ async def test_a_partial_is_merged_and_its_failures_believed_where_the_child_spe
 async def test_a_partial_that_does_not_fit_is_refused_and_fails_its_devices() -> None:
     driven = await opened("a", relayed="x")
     driven.around.fault = UpdateRejected("a wrong sum")
-    await driven.rounds.take_part("child", partial())
+    await driven.rounds.take_partial("child", partial())
     (verdict,) = driven.child_heard()
     assert verdict == PartialVerdict(round=1, number=1, verdict=Verdict.REJECTED, message="a wrong sum")
-    assert driven.rounds._flights._faults == {"x": "through child: a wrong sum"}
+    assert driven.rounds._submissions._faults == {"x": "through child: a wrong sum"}
 
 
 async def test_a_partial_of_a_round_to_come_waits_for_its_share_and_not_too_many_do() -> None:
     driven = await opened("a", relayed="x")
     for number in range(1, MOST_EARLY + 2):
-        await driven.rounds.take_part("child", partial(number, round_index=2))
-    assert len(driven.rounds._early) == MOST_EARLY and driven.around.done == []
+        await driven.rounds.take_partial("child", partial(number, round_index=2))
+    assert len(driven.rounds._early_partials) == MOST_EARLY and driven.around.done == []
     await driven.take(share_of({"x": assignment(2)}))
     await driven.around.settle()
     merged = [what for what in driven.around.done if what[0] == "merge"]
@@ -456,8 +456,8 @@ async def test_a_partial_of_a_round_to_come_waits_for_its_share_and_not_too_many
 
 async def test_a_child_hears_what_became_of_its_partial() -> None:
     driven = await opened("", relayed="x")
-    await driven.rounds.take_part("child", partial())
-    driven.rounds.answered(PartialVerdict(round=1, number=1, verdict=Verdict.OVERLAP, devices=("x",)))
+    await driven.rounds.take_partial("child", partial())
+    driven.rounds.take_verdict(PartialVerdict(round=1, number=1, verdict=Verdict.OVERLAP, devices=("x",)))
     assert driven.child_heard() == [PartialVerdict(round=1, number=1, verdict=Verdict.OVERLAP, devices=("x",))]
     assert driven.around.done[-1] == ("drop", PartialId(child="child", number=1))
 
@@ -465,7 +465,7 @@ async def test_a_child_hears_what_became_of_its_partial() -> None:
 async def test_a_submission_that_is_not_taken_counts_as_late() -> None:
     driven = await opened("a")
     await driven.rounds.take_update(driven.sessions["a"], update())
-    driven.rounds._unwanted(1, "its round has closed")
+    driven.rounds._submission_refused(1, "its round has closed")
     assert driven.around.done[-1] == ("send", "a", UpdateVerdict(round=1, verdict=Verdict.LATE))
     assert driven.around.said == ["submission 1 was not taken: its round has closed"]
 
@@ -476,7 +476,7 @@ async def test_the_deadline_sends_up_what_is_here_and_a_closed_edge_has_no_timer
     driven.around.now_s = 19.0
     driven.around.timers[-1].act()
     assert driven.around.done[-1][:3] == ("pack", ("a",), ())
-    driven.rounds.closed(1)
+    driven.rounds.round_closed(1)
     driven.rounds.close()
     assert all(timer.cancelled for timer in driven.around.timers[-2:])
 

@@ -11,7 +11,7 @@ import pytest
 from fedcore.core.errors import CertificateError, JoinRefused, ProtocolError, UpdateLate
 from fedcore.protos.tier_values import LeafJoined, LeafLeft, LeafRefused, PartialSubmission, RoundShare
 from fedcore.protos.values import BlobRef, Role, Verdict, WireAssignment
-from fedcore.server.rounds.edge_dispatch import filled
+from fedcore.server.rounds.edge_dispatch import with_small_blobs
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import load_material
@@ -37,7 +37,7 @@ ONE_ROUND = ["run.rounds=1", "coordinator.min_devices=2", "coordinator.quorum=1.
 
 def assignments_of(share: RoundShare, *names: str) -> dict[str, WireAssignment]:
     held = {blob.id: blob.inline for blob in share.blobs}
-    return {name: filled(assignment, held) for name, assignment in share.assignments if name in names}
+    return {name: with_small_blobs(assignment, held) for name, assignment in share.assignments if name in names}
 
 
 def renumbered(submission: PartialSubmission, number: int) -> PartialSubmission:

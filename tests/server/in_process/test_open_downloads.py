@@ -15,7 +15,7 @@ from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
 from fedcore.protos.values import WireAssignment
 from fedcore.protos.wire import INLINE_BYTES
-from fedcore.server.aggregate.adapter_blobs import INLINE_BLOCKS, blocks_below, store_adapter
+from fedcore.server.aggregate.adapter_blobs import MAX_INLINE_BYTES, blocks_below, store_adapter
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import read_received
@@ -85,7 +85,7 @@ def test_many_keep_sets_share_few_rings(wide: TinyModel, tmp_path: Path) -> None
     profiles = {name: DeviceProfile(name=name, device_class="x", num_examples=3) for name in names}
     between = 0
     for assignments in rounds(played, profiles, 4, void=False):
-        handed, open_round = played.engine.model.handed_out(), played.engine.open
+        handed, open_round = played.engine.model.as_downloaded(), played.engine.open
         assert (
             open_round is not None
             and len({ref.id for assignment in assignments.values() for ref in assignment.rings}) <= MOST
@@ -108,7 +108,9 @@ def test_blocks_inside_an_assignment_are_bounded_together(tiny: TinyModel, tmp_p
     spec, blobs = spec_of(tiny.geometry, ranks[-1]), BlobStore(tmp_path)
     adapter = store_adapter(blobs, spec, drawn_adapter(spec), 0, ranks=ranks)
     inside = [len(ref.inline) for ref in adapter.rank_blocks]
-    assert max(inside) <= INLINE_BYTES and sum(inside) <= INLINE_BLOCKS < sum(ref.size for ref in adapter.rank_blocks)
+    assert max(inside) <= INLINE_BYTES and sum(inside) <= MAX_INLINE_BYTES < sum(
+        ref.size for ref in adapter.rank_blocks
+    )
     assert all(ref.inline or blobs.has(ref.id) for ref in blocks_below(adapter, ranks[-1]))
 
 

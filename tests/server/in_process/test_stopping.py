@@ -16,7 +16,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.protos.values import EvaluatorTask, Role, Welcome
 from fedcore.server.aggregate.engine import Engine
-from fedcore.server.aggregate.global_file import KEPT
+from fedcore.server.aggregate.global_file import GLOBALS_KEPT
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.inspect_run import replay_run, run_status
 from fedcore.server.run.ledger import Ledger
@@ -114,7 +114,7 @@ async def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     ] + [again[0].assignments[1].seed]
     assert replay_run(resumed.folder) == 8
     names = [path.name for path in sorted(whole.folder.globals.iterdir())]
-    assert names == [path.name for path in sorted(resumed.folder.globals.iterdir())] and len(names) == KEPT
+    assert names == [path.name for path in sorted(resumed.folder.globals.iterdir())] and len(names) == GLOBALS_KEPT
     for name in names:
         assert (whole.folder.globals / name).read_bytes() == (resumed.folder.globals / name).read_bytes()
 

@@ -21,7 +21,7 @@ from fedcore.server.members.session_registry import SessionRegistry
 from fedcore.server.members.sessions import RelayedSession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
-from fedcore.server.rounds.round_driver import EDGE_SHARE, MAX_REPORT, RoundDriver
+from fedcore.server.rounds.round_driver import EDGE_TIME_SHARE, MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
 from tests.server.members.test_admission import JOIN
 from tests.tiny_tier import TIER, answer, assignment, failure
@@ -39,11 +39,11 @@ class FakeEngine:
     fault: Exception | None = None  # of whatever it does next
     open: Any = None
     tier_spec = TIER
-    pinned: set[str] = field(default_factory=set)
-    uploaded: set[str] = field(default_factory=set)
+    pinned_blobs: set[str] = field(default_factory=set)
+    uploaded_blobs: set[str] = field(default_factory=set)
 
     def turn(self, order: commands.Turn, profiles: Any, void_streak: int) -> Any:
-        self.do("turn", order.next_round, sorted(self.uploaded))
+        self.do("turn", order.next_round, sorted(self.uploaded_blobs))
         number = order.next_round
         works = {} if number is None else {device: assignment(number) for device in order.roster}
         self.open = None if number is None else SimpleNamespace(round=number, wire_assignments=works, sum=self)
@@ -167,7 +167,7 @@ async def test_a_round_goes_to_devices_one_by_one_and_to_an_edge_in_one_share(dr
     assert [heard(sessions[name]) for name in "ab"] == [[assignment()], [assignment()]]
     (share,) = heard(driven.edge)
     assert isinstance(share, RoundShare) and [device for device, _ in share.assignments] == ["x", "y"]
-    assert share.deadline_s == EDGE_SHARE * 100.0 and share.spec == TIER
+    assert share.deadline_s == EDGE_TIME_SHARE * 100.0 and share.spec == TIER
     assert driven.log.of("pushed") == [("pushed", name, 1) for name in "abxy"]
 
 

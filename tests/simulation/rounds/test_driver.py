@@ -74,7 +74,7 @@ def test_a_device_that_cannot_make_the_deadline_is_not_trained_and_misses_it(tmp
     assert rows["slow-0"]["status"] == Status.MISSED_DEADLINE
     assert rows["slow-0"]["time_s"] == 30.0
     assert rows["a-0"]["status"] == Status.ACCEPTED
-    assert simulated.engine.counted.keys() == {"a-0", "a-1", "a-2", "a-3"}
+    assert simulated.engine.counted_rounds.keys() == {"a-0", "a-1", "a-2", "a-3"}
 
 
 def test_a_device_that_fails_is_logged_and_the_others_count(tmp_path: Path) -> None:
