@@ -29,7 +29,9 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     config = parse_config(folder.config.read_text(encoding="utf-8"))
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
-    keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
+    keep_set = _keep_set(
+        snapshot.strategy, snapshot.state, request, [device_class.name for device_class in config.classes]
+    )
     if not snapshot.tensors.keys() >= snapshot.strategy.spec.shapes().keys():
         raise RunError(
             f'{folder.root} trained nothing, as simulation.training = "none" says; there is no model to export'

@@ -26,6 +26,9 @@ class FakeChild:
     def last_words(self) -> str:
         return f"{self.name} has failed"
 
+    def output(self) -> str:
+        return f"{self.name}: joined"
+
 
 class FakeProcesses:
     """Starts nothing and remembers what it was asked for."""

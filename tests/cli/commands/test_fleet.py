@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import fedcore.local_fleet.preflight as preflight
 import fedcore.local_fleet.run as fleet_run
 from fedcore.core.config.tables import Config
 from fedcore.local_fleet.run import FleetOptions
@@ -40,6 +41,7 @@ class FakeFleet:
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFleet]:
     fake = FakeFleet()
     monkeypatch.setattr(fleet_run, "run_fleet", fake.run)
+    monkeypatch.setattr(preflight, "try_model", lambda config: None)  # the tiny model has no tokenizer
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield fake
     for number, handler in handlers.items():
