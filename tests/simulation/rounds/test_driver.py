@@ -153,3 +153,17 @@ def test_a_run_that_was_interrupted_resumes_to_the_same_bits(tmp_path: Path, bro
     again.run()
     assert again.engine.model.digest == whole.engine.model.digest
     assert outcomes(again.folder) == outcomes(whole.folder)
+
+
+def test_at_one_moment_devices_come_before_the_machines_alarm(tmp_path: Path) -> None:
+    """What happens at the deadline itself has happened by the time the machine looks."""
+    simulated, happened = prepare(tmp_path / "run", TIMED), list[str]()
+    driver = simulated.driver
+    driver._at(5.0, lambda: happened.append("first"))
+    driver._at(5.0, lambda: happened.append("second"))
+    driver._alarm_at_s = 5.0
+    for expected in (["first"], ["first", "second"]):
+        driver._next()
+        assert happened == expected and driver._alarm_at_s == 5.0 and driver.clock() == 5.0
+    simulated.engine.log.close()
+    simulated.engine.ledger.close()
