@@ -46,7 +46,7 @@ def _untrained(scene: SimulationSetup, engine: Engine, curve: LossCurve) -> Simu
         largest_rank=scene.config.strategy.ranks[-1],
         usual_steps=scene.config.training.local_steps,
         seed=scene.config.run.seed,
-        history=engine.ledger.each_outcomes,
+        history=engine.ledger.iter_outcomes,
     )
     return SimulationBackend(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
 

@@ -71,11 +71,11 @@ def test_turns_survive_closing_and_opening(tmp_path: Path) -> None:
     assert state.strategy_state == {"closed": 2} and state.global_blobs == BLOBS
     assert state.assignments == ({"device": "a", "round": 3},)
     assert state.labels == ("negative", "positive")
-    assert ledger.rounds() == tuple(ledger.each_round()) == (result(1), result(2, void=True))
+    assert ledger.rounds() == tuple(ledger.iter_rounds()) == (result(1), result(2, void=True))
     assert ledger.last_round() == result(2, void=True)
-    told = [(number, rows) for number, _, rows in ledger.each_outcomes()]
+    told = [(number, rows) for number, _, rows in ledger.iter_outcomes()]
     assert told == list(ledger.outcomes().items())
-    assert [void for _, void, _ in ledger.each_outcomes()] == [False, True]
+    assert [void for _, void, _ in ledger.iter_outcomes()] == [False, True]
     assert ledger.outcomes()[1] == ({"device": "a", "reward": 0.1 + 0.2}, {"device": "b", "reward": None})
     assert ledger.reports() == {1: {"weight": 1}, 2: {"weight": 2}}
 
