@@ -144,7 +144,7 @@ class RunMetrics:
         self._devices.labels(state).inc()
 
     def _name_series(self) -> None:
-        """Create every series at the start: a rate over a series that appears with its first event misses that event."""
+        """Create every series at the start: a rate over a series misses the event with which it appears."""
         for result in ("closed", "void"):
             self._rounds.labels(result)
         for state in DeviceState:

@@ -20,7 +20,6 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
 from fedcore.server.run.ledger import Ledger, TurnRecord
-from fedcore.server.run.turn_record import result_from_json, result_to_json
 
 ROOT = Path(__file__).parents[3]
 BLOBS = (("0-4", "sha256:" + "a" * 64), ("head", "sha256:" + "b" * 64))
@@ -215,10 +214,6 @@ def test_any_json_state_comes_back_equal(tmp_path_factory: pytest.TempPathFactor
     loaded = ledger.load().strategy_state
     ledger.close()
     assert loaded == state and json.dumps(loaded) == json.dumps(state)
-
-
-def test_round_results_come_back_equal() -> None:
-    assert result_from_json(json.loads(json.dumps(result_to_json(result(3, void=True))))) == result(3, void=True)
 
 
 WRITER = """
