@@ -1,4 +1,4 @@
-"""One coordinator process: put a run together, serve it to its end, write down what came of it."""
+"""One coordinator process: wire up a run, serve it to its end, write its summary and exports."""
 
 import asyncio
 import json
@@ -43,12 +43,12 @@ STOPS = "the coordinator stops"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `serve` needs beyond the run folder. `tls` None is an explicit, loud choice, `metrics` None none at all.
+    """What `serve` needs beyond the run. `tls` None is an explicit choice; `metrics` None means no metrics.
 
-    With `comes_back`, somebody starts this coordinator again should it end early: nobody is sent home then.
-    `certs`: the folder of the certificates, where crl.pem is looked for. `enrol`: HOST:PORT to redeem join tokens at,
-    which takes the authority's key in that folder; empty: nowhere. `await_evaluator`: wait for one at the end even if
-    none has been here, for evaluation.deadline_s.
+    With `comes_back`, a supervisor restarts this coordinator if it ends early, so it sends no member home then.
+    `certs`: the folder of the certificates, with crl.pem in it. `enrol`: HOST:PORT where join tokens are redeemed, for
+    which that folder must hold the authority's key; empty for none. `await_evaluator`: at the end, wait up to
+    evaluation.deadline_s for an evaluator, even if none has been here.
     """
 
     tls: TlsMaterial | None
@@ -64,7 +64,7 @@ class ServeOptions:
 async def serve(run: Run, options: ServeOptions) -> Json:
     """Serve a run until it has finished, return its summary and close it.
 
-    Raises RunError where the run paused (also on Ctrl-C): what is durable stays, `--resume` goes on from there.
+    Raises RunError if the run paused (also on Ctrl-C): every closed round is durable, and `--resume` goes on from it.
     """
     with run:
         run.open_log(observers=() if options.metrics is None else (options.metrics,))
@@ -74,7 +74,7 @@ async def serve(run: Run, options: ServeOptions) -> Json:
         parting = None if options.comes_back else STOPS
         with _Signals(coordinator) as signals:
             try:
-                revocations.refresh()  # one that is damaged now is an error; later, the last good one stays in force
+                revocations.refresh()  # a damaged list is an error now; later, the last good list stays in force
                 await _listen(server, run, options)
                 async with _enrolment(options):
                     run.log.event("started", next_round=run.start.next_round, pid=os.getpid())
@@ -82,7 +82,7 @@ async def serve(run: Run, options: ServeOptions) -> Json:
                 parting = STOPS
                 return summary
             except asyncio.CancelledError:
-                if not signals.asked:
+                if not signals.stop_requested:
                     raise
                 raise RunError("stopped on request; every closed round is kept") from None
             finally:
@@ -104,7 +104,7 @@ def _coordinator(run: Run, options: ServeOptions, revocations: RevocationWatch) 
         keep_result=lambda kind, result: _keep(run, kind, result),
         revocations=revocations,
     )
-    coordinator.desk.expected = options.await_evaluator or bool(run.ledger.get_meta(EVALUATOR_KEY))
+    coordinator.evaluators.expected = options.await_evaluator or bool(run.ledger.get_meta(EVALUATOR_KEY))
     return coordinator
 
 
@@ -121,7 +121,7 @@ async def _to_the_end(coordinator: Coordinator, run: Run, options: ServeOptions)
     await coordinator.start()
     await coordinator.over
     coordinator.dismiss_devices("the run has finished")
-    engine = await _measured(coordinator, run, options)
+    engine = await _evaluate_and_export(coordinator, run, options)
     summary = run.finish(engine.strategy, engine.state, engine.model.tensors, here=coordinator.classes)
     for blob_id in coordinator.export_uploads:
         run.blobs.delete(blob_id)  # the exports are copies
@@ -141,34 +141,34 @@ def _enrolment(options: ServeOptions) -> AbstractAsyncContextManager[str | None]
     return serving_enrolment(options.certs, options.enrol, options.tls, options.say)
 
 
-async def _measured(coordinator: Coordinator, run: Run, options: ServeOptions) -> Engine:
-    """Have the evaluator measure the final adapter and make every class's export; return the engine behind them."""
+async def _evaluate_and_export(coordinator: Coordinator, run: Run, options: ServeOptions) -> Engine:
+    """Have the evaluator measure the final adapter and export every device class; return the engine."""
     engine = coordinator.engine
     if engine is None:
         raise RunError("the run ended before anybody joined; nothing was trained")
     coordinator.evaluate(0)
     for device_class in run.classes(coordinator.classes):
-        coordinator.desk.offer(_export_task(run, engine, device_class))
+        coordinator.evaluators.add(_export_task(run, engine, device_class))
     if options.reference:
-        coordinator.desk.offer(_reference_task(run, engine, coordinator.labels))
-    if not await coordinator.desk.drained(run.config.evaluation.deadline_s, time.monotonic):
+        coordinator.evaluators.add(_reference_task(run, engine, coordinator.labels))
+    if not await coordinator.evaluators.drained(run.config.evaluation.deadline_s, time.monotonic):
         options.say("no evaluator answered: accuracy and exports stay n/a (make them with: fedcore export)")
     await coordinator.settle()
     return engine
 
 
 def _export_task(run: Run, engine: Engine, device_class: str) -> ExportTask:
-    kept = engine.strategy.export_keep_set(engine.state, device_class)
+    keep_set = engine.strategy.export_keep_set(engine.state, device_class)
     return ExportTask(
         device_class=device_class,
         adapter=engine.model.adapter,
-        keep_set=put_blob(run.blobs, kept.to_bytes(), "keep-set"),
+        keep_set=put_blob(run.blobs, keep_set.to_bytes(), "keep-set"),
         lora_scale=run.config.training.lora_scale,
     )
 
 
 def _reference_task(run: Run, engine: Engine, labels: tuple[str, ...]) -> ReferenceTask:
-    """The same training in one place, as many steps as all devices did: what federation is compared with."""
+    """Training in one place, for as many steps as all devices together: the reference for the federated result."""
     config, spec, training = run.config, engine.strategy.spec, run.config.training
     untrained = untrained_adapter(config, run.model, labels, spec)
     return ReferenceTask(
@@ -188,19 +188,19 @@ def _keep(run: Run, kind: TaskKind, result: EvaluatorResult) -> None:
         try:
             run.folder.exports.mkdir(exist_ok=True)
             place_export(run.folder.exports / kind.device_class, result.outcome.files, run.blobs)
-        except (FedcoreError, OSError) as error:  # reported: an export that is missing must not end a run
+        except (FedcoreError, OSError) as error:  # reported: a missing export must not end a run
             result = replace(result, outcome=None, error=str(error))
     run.log.evaluated(kind, result)
 
 
 class _Signals:
-    """INT and TERM pause the run after the commit under way; a second one, or one after the last round, does not wait.
+    """INT and TERM pause the run after the commit under way; a second signal, or one after the last round, cancels it.
 
-    Once `closing`, further ones are ignored: the end is near, and the ledger shall see it.
+    Once `closing`, further signals are ignored, so that the ledger is closed.
     """
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self.asked = False
+        self.stop_requested = False
         self.closing = False
         self._coordinator = coordinator
         self._task = asyncio.current_task()
@@ -219,8 +219,9 @@ class _Signals:
     def _stop(self) -> None:
         if self.closing:
             return
-        again = self.asked or self._coordinator.over.done()  # or the rounds are over: only the evaluator is waited for
-        self.asked = True
+        # After the rounds are over, the run waits for the evaluator alone: then the first signal cancels too.
+        at_once = self.stop_requested or self._coordinator.over.done()
+        self.stop_requested = True
         self._coordinator.stop()
-        if again and self._task is not None:
+        if at_once and self._task is not None:
             self._task.cancel()

@@ -49,7 +49,7 @@ def _untrained(setup: SimulationSetup, engine: Engine, curve: LossCurve) -> Simu
         largest_rank=setup.config.strategy.ranks[-1],
         usual_steps=setup.config.training.local_steps,
         seed=setup.config.run.seed,
-        history=engine.ledger.each_outcomes,
+        history=engine.ledger.iter_outcomes,
     )
     return SimulationBackend(workload=workload, traffic=ModelledTraffic(cost=cost), evaluation=None)
 

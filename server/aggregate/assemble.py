@@ -86,7 +86,7 @@ def make_engine(
             velocity_digest=velocity_digest,
         ),
         counted_rounds={
-            device: closed.round for closed in ledger.each_round() if not closed.void for device in closed.accepted
+            device: closed.round for closed in ledger.iter_rounds() if not closed.void for device in closed.accepted
         },
         leftovers=leftovers,
         clock=clock,

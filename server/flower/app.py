@@ -22,11 +22,11 @@ Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 
 
 def server_app(config: Config | None = None, measuring: Callable[[Context], Measure] | None = None) -> ServerApp:
-    """Return the app of a run; without `config` it is read from the app's run configuration.
+    """Return the app of a run; without `config`, the app's run configuration holds the settings.
 
     There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with. `measuring`
-    makes what measures the global adapter after every round (`fedcore.client.flower.measure.held_back`); it needs
-    torch.
+    returns a function that measures the global adapter after every round, such as
+    `fedcore.client.flower.measure.held_back`, which needs torch.
     """
     app = ServerApp()
 
@@ -43,7 +43,7 @@ def server_app(config: Config | None = None, measuring: Callable[[Context], Meas
 
 
 def open_run(config: Config | None, context: Context) -> FlowerDriver:
-    """Begin a run, or go on with one; raises RunError where its folder cannot be used."""
+    """Begin a run, or go on with one; raises RunError if its folder is unusable."""
     settings = run_settings(context.run_config)
     resolved = config or settings.config
     if settings.resume:
@@ -62,7 +62,7 @@ def _evaluation(driver: FlowerDriver, measure: Measure) -> Callable[[int, ArrayR
         tensors = {name: array.numpy() for name, array in arrays.items()}
         rows = 0 if driver.over else driver.run.config.evaluation.rows_per_round
         metrics = measure(driver.description, driver.welcome(), tensors, rows)
-        driver.measured(metrics, rows)
+        driver.log_metrics(metrics, rows)
         return MetricRecord({"accuracy": metrics.accuracy, "macro-f1": metrics.macro_f1, "loss": metrics.loss})
 
     return evaluate

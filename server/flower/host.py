@@ -1,6 +1,6 @@
-"""A coordinator that serves a Flower app: sessions, leases and blobs as everywhere, its messages in the middle.
+"""A coordinator that serves a Flower app: the usual sessions, leases and blobs, with the app's messages.
 
-It plans nothing and folds nothing: the ServerApp does, in a thread of its own, through `fedcore.server.flower.grid`.
+It neither plans nor folds. The ServerApp does, in a thread of its own, through `fedcore.server.flower.grid`.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from fedcore.server.members.sessions import AnySession, Session
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.revocation import RevocationList
 
-LOOKS_PER_LEASE = 4  # for devices that went silent and tasks that are overdue
-LONGEST_LOOK_S = 1.0
-AHEAD = 8  # messages a device may have before it has answered the first; it works on one after the other
+LOOKS_PER_LEASE = 4  # for silent devices and overdue tasks
+LONGEST_LOOK_S = 1.0  # between two looks
+AHEAD = 8  # tasks that a device may have before it answers the first; it works on one after the other
 
 
 class AppHost:
-    """The parent of every stream. `report` writes one event."""
+    """The parent of all devices of an app. `report` writes one event."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class AppHost:
         revocations: RevocationWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wait for devices; nothing runs by itself before `watch`."""
-        self.queue = AppQueue(blobs=blobs, run_config=run_config, clock=clock, on_end=self._ended)
+        """Wire up; nothing checks leases or deadlines before `watch`."""
+        self.queue = AppQueue(blobs=blobs, run_config=run_config, clock=clock, on_end=self._task_ended)
         self.lease_s = lease_s
         self.membership = Membership(self._hooks(), revocations)
         self._description = description
@@ -54,17 +54,17 @@ class AppHost:
     # --- the app's side ---
 
     def nodes(self) -> list[int]:
-        """Nodes with an open stream, sorted; raises TransportError once this coordinator stops."""
+        """Return the nodes with an open stream, sorted; raises TransportError once this coordinator stops."""
         self.membership.check_open()
         return sorted(node for node, name in self._names.items() if self.membership.sessions.find(name) is not None)
 
     def device(self, node: int) -> str | None:
-        """The device behind a node, also one whose stream broke within its lease."""
+        """Return the device of a node while its lease runs, with or without a stream."""
         name = self._names.get(node)
         return name if name is not None and name in self._leases else None
 
     def push(self, instructions: Sequence[Instruction]) -> None:
-        """Send messages down; those for devices that come back within their lease wait for them."""
+        """Send messages; a message for a device without a stream waits for it within its lease."""
         self.membership.check_open()
         for instruction in instructions:
             task = self.queue.put(instruction)
@@ -75,8 +75,8 @@ class AppHost:
             elif instruction.device not in self._leases:
                 self.queue.fail([instruction.device], "the device has left")
 
-    async def ended(self, message_ids: Sequence[str], wait_s: float) -> list[InFlight]:
-        """Return those of the messages that are over, waiting up to `wait_s` until one is."""
+    async def collect(self, message_ids: Sequence[str], wait_s: float) -> list[InFlight]:
+        """Return the tasks of these messages that are over, after a wait of up to `wait_s` seconds for the first."""
         until_s = self._clock() + wait_s
         while True:
             self.membership.check_open()
@@ -92,7 +92,7 @@ class AppHost:
                 continue  # one last look
 
     async def watch(self) -> None:
-        """Notice silent devices and overdue tasks, for ever."""
+        """Expire silent devices and overdue tasks, for ever."""
         while True:
             await asyncio.sleep(min(self.lease_s / LOOKS_PER_LEASE, LONGEST_LOOK_S))
             for name in self._leases.expired(self._clock(), self.lease_s):
@@ -101,7 +101,7 @@ class AppHost:
             self.queue.expire()
 
     def stop(self, reason: str) -> None:
-        """Send every device home; the app's next call fails with the reason."""
+        """Send all devices home; the app's next call fails with the reason."""
         self.membership.close(reason, refusal=f"the coordinator has stopped: {reason}")
         self.queue.changed.set()
 
@@ -122,7 +122,7 @@ class AppHost:
         )
 
     async def _describe(self, newcomer: Newcomer) -> tuple[RunDescription, Mapping[str, int]]:
-        """There is no base model and no label list here."""
+        """Return the description: an app has no base model and no label list here."""
         return self._description, {}
 
     async def _admit(self, join: Join) -> Welcome:
@@ -131,7 +131,7 @@ class AppHost:
         return Welcome(session="", labels=(), lease_s=self.lease_s, keep_set="", targets=(), answers_beats=True)
 
     def _arrived(self, session: AnySession) -> None:
-        """Note a device, and send it what it has yet to answer."""
+        """Note a device, and send it its open tasks."""
         join, node = session.join, node_id(session.join.device_uuid)
         self._names[node] = join.name
         self._leases.renew(join.name, self._clock())
@@ -179,11 +179,11 @@ class AppHost:
     # --- uploads ---
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes of the reply to a task; None where it is not this device's to answer."""
+        """Return the most bytes of the reply to a task; None if the device has no such open task."""
         return self.queue.limit(session.name, round_index)
 
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
-        """Note an upload, so that it goes with its task."""
+        """Note an upload, to delete it with its task."""
         if new:
             for task in self.queue.open_of(session.name)[:1]:  # a device answers in order
                 self.queue.uploads.setdefault(task.number, set()).add(blob_id)
@@ -193,21 +193,21 @@ class AppHost:
         self._report("rejected", {"device": session.name, "number": round_index, "message": str(error)})
 
     async def ensure_blob(self, blob_id: str) -> None:
-        """Return at once: every blob that is handed out is here."""
+        """Return at once: every blob that a device may fetch is here."""
 
     def _feed(self, session: Session) -> None:
-        """Send a device the next of its tasks; what it has to answer first goes first."""
+        """Send a device its next tasks, oldest first."""
         for task in self.queue.open_of(session.name)[:AHEAD]:
             if task.number > self._sent.get(session.token, 0):
                 self._sent[session.token] = task.number
                 session.send(task)
 
-    def _ended(self, flight: InFlight) -> None:
-        session = self.membership.sessions.find(flight.instruction.device)
+    def _task_ended(self, in_flight: InFlight) -> None:
+        session = self.membership.sessions.find(in_flight.instruction.device)
         if isinstance(session, Session):
             self._feed(session)
-        end, facts = flight.end, {"device": flight.instruction.device, "number": flight.task.number}
-        facts["time_s"] = self._clock() - flight.begun_s
+        end, facts = in_flight.end, {"device": in_flight.instruction.device, "number": in_flight.task.number}
+        facts["time_s"] = self._clock() - in_flight.begun_s
         if isinstance(end, Failure):
             self._report("task_failed", {**facts, "message": end.reason})
         elif end is not None:
@@ -215,5 +215,5 @@ class AppHost:
 
 
 def node_id(device_uuid: str) -> int:
-    """Return the node a device is: the same after every reconnect and restart, never one of Flower's own small ids."""
+    """Return the node id of a device: the same after reconnects and restarts, never one of Flower's own small ids."""
     return (int.from_bytes(hashlib.sha256(device_uuid.encode()).digest()[:8], "big") >> 1) | (1 << 32)

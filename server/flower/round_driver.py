@@ -1,6 +1,7 @@
-"""Rounds inside a Flower ServerApp: the round machine and the engine of a coordinator, driven by whoever calls.
+"""Rounds inside a Flower ServerApp: the round machine and the engine of a coordinator, driven by the caller.
 
-No event loop, no thread and no timer: time passes when somebody says so. The run folder is a coordinator's own.
+It has no event loop, no thread and no timer: time passes when the caller says so. The run folder is that of a
+coordinator.
 """
 
 import time
@@ -35,12 +36,12 @@ from fedcore.server.members.admission import check_labels, check_model, check_pr
 from fedcore.server.run.run import Run
 from fedcore.storage.blobs.name import blob_name
 
-MAX_REPORT = 500  # characters of a device's own words in an event
+MAX_REPORT = 500  # characters of a device's message in an event
 
 
 @dataclass(slots=True, kw_only=True)
 class FlowerDriver:
-    """Rounds of one run in an app; `close` gives its folder back. `clock` never goes back."""
+    """Rounds of one run in an app; `close` unlocks its folder. `clock` is monotonic."""
 
     run: Run
     state: InitVar[RoundState]
@@ -48,16 +49,16 @@ class FlowerDriver:
     clock: Callable[[], float] = time.monotonic
     engine: Engine | None = None
     profiles: dict[str, DeviceProfile] = field(default_factory=dict)
-    pushed: dict[str, WireAssignment] = field(default_factory=dict)  # to be sent: by device
+    pushed: dict[str, WireAssignment] = field(default_factory=dict)  # assignments to send, by device
     fault: RunError | None = None  # why the run paused
-    _uploads: set[str] = field(default_factory=set)  # blobs devices sent since the last turn
+    _uploads: set[str] = field(default_factory=set)  # blobs that devices sent since the last turn
     _epochs: dict[str, int] = field(default_factory=dict)
-    _away: set[str] = field(default_factory=set)  # lost, and not back yet
-    _ahead_s: float = 0.0  # of the clock, where a round was closed before its deadline
+    _away: set[str] = field(default_factory=set)  # lost devices that are not back yet
+    _ahead_s: float = 0.0  # of the machine's time before `clock`: rounds may close before their deadline
     _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
 
     def __post_init__(self, state: RoundState) -> None:
-        """Say what is done for each command: Flower watches streams and time, and devices get no answers."""
+        """Bind every command to its method: Flower watches streams and time, and devices get no answers."""
         self._shell = RoundShell(
             state,
             step,
@@ -68,7 +69,7 @@ class FlowerDriver:
                 in_order(commands.RefuseLate, self._refuse_late),
                 in_order(commands.Pause, self._pause),
                 together(commands.Push, self._push),
-                # Last: whatever else a step asks for is of the round that its turn closes.
+                # Last: all other commands of a step belong to the round that its turn closes.
                 together(commands.Turn, self._turn),
                 # no answers
                 nothing(commands.RefuseUnknown),
@@ -79,7 +80,7 @@ class FlowerDriver:
                 # no streams, and no timers: time passes in `tick` and `expire`
                 nothing(commands.Fence),
                 nothing(commands.WakeAt),
-                # `over` tells of the end
+                # `over` shows the end
                 nothing(commands.Finish),
             ),
         )
@@ -91,7 +92,7 @@ class FlowerDriver:
         driver = FlowerDriver(
             run=run,
             state=run.round_state(lease_s=_patience(run.config)),
-            description=replace(run.describe(), model_files=()),  # an app brings its model itself
+            description=replace(run.describe(), model_files=()),  # an app has its model already
         )
         if driver.description.labels:
             driver.agree(driver.description.labels)
@@ -100,7 +101,7 @@ class FlowerDriver:
 
     @property
     def machine(self) -> RoundState:
-        """What the round machine knows now."""
+        """State of the round machine."""
         return self._shell.state
 
     @property
@@ -118,14 +119,14 @@ class FlowerDriver:
         """Seconds until the open round's deadline."""
         return max(0.0, self.machine.deadline_at_s - self.now_s)
 
-    def hold(self) -> None:
-        """Leave out the time since anything happened: a planned round begins when its work is sent."""
+    def skip_time(self) -> None:
+        """Leave out the time since the last event: a planned round begins when its assignments are sent."""
         self._ahead_s += self.machine.now_s - self.now_s
 
     # --- devices ---
 
     def agree(self, labels: Sequence[str]) -> None:
-        """Fix the label list, unless it is: the labels of all who came first; raises JoinRefused for fewer than two."""
+        """Fix the label list unless it is fixed already; raises JoinRefused for fewer than two labels."""
         if self.engine is not None:
             return
         if len(labels) < 2:
@@ -133,7 +134,7 @@ class FlowerDriver:
         self._begin(labels)
 
     def join(self, join: Join) -> None:
-        """Admit a device, or one that came back; raises JoinRefused or ConfigError, and logs it, where it may not."""
+        """Admit a device, new or back; logs a refusal and raises JoinRefused or ConfigError."""
         try:
             self._check(join)
         except FedcoreError as error:
@@ -142,24 +143,24 @@ class FlowerDriver:
         if join.profile is not None:
             self.profiles[join.name] = join.profile
         self.run.log.joined(join)
-        self._seat(join.name)
+        self._begin_session(join.name)
 
     def alive(self, device: str) -> None:
-        """Flower lists a device: renew its lease, or let it back in."""
+        """Renew the lease of a device that Flower lists, or admit it again."""
         if device in self._away:
-            self._seat(device)
+            self._begin_session(device)
         else:
             self.feed(events.Alive(device=device, epoch=self._epochs[device], now_s=self.now_s))
 
     def lost(self, device: str, reason: str) -> None:
-        """A device is gone: its part in the open round says nothing about its arm."""
+        """Note that a device is gone; for the open round this says nothing about its arm."""
         self.run.log.event("left", device=device, role="device", reason=reason[:MAX_REPORT])
         self.pushed.pop(device, None)
         self._away.add(device)
         self.feed(events.Left(device=device, epoch=self._epochs[device], now_s=self.now_s, lost=True))
 
     def welcome(self) -> Welcome:
-        """What every device is told with its work."""
+        """Return the welcome that every device gets with its assignment."""
         engine = self._ready()
         return Welcome(
             session="",
@@ -171,8 +172,8 @@ class FlowerDriver:
 
     # --- answers ---
 
-    def stored(self, data: bytes, name: str) -> BlobRef:
-        """Return a reference to bytes a device sent: inside it where they are few, else spooled until the close."""
+    def store(self, data: bytes, name: str) -> BlobRef:
+        """Return a reference to a device's bytes: a few are inside it, more are spooled until the round closes."""
         if len(data) <= INLINE_BYTES:
             return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
         ref = BlobRef(id=blob_name(data), size=len(data), name=name)
@@ -186,35 +187,35 @@ class FlowerDriver:
         try:
             self._ready().with_sum(RoundSum.verify, device, submission)
         except FedcoreError as error:
-            self.rejected(device, number, str(error))
+            self.reject(device, number, str(error))
             return
-        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
-            self.rejected(device, number, f"the update cannot be read: {error!r}")
+        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without the update
+            self.reject(device, number, f"the update cannot be read: {error!r}")
             return
         self.feed(events.UpdateArrived(device=device, round=number, now_s=self.now_s))
 
     def failed(self, device: str, failure: AssignmentFailure) -> None:
-        """A device could not carry out its assignment."""
+        """Note that a device could not carry out its assignment."""
         self.run.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
         self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.now_s))
 
-    def rejected(self, device: str, number: int, reason: str) -> None:
-        """What a device sent for round `number` does not fit."""
+    def reject(self, device: str, number: int, reason: str) -> None:
+        """Note that a device's update for round `number` does not fit."""
         self.run.log.event("rejected", device=device, round=number, message=reason)
         self.feed(events.UpdateRefused(device=device, round=number, now_s=self.now_s))
 
     def tick(self) -> None:
-        """Let the deadline pass where it has come."""
+        """Let the deadline pass if its time has come."""
         self.feed(events.Tick(now_s=self.now_s))
 
     def expire(self, number: int) -> None:
-        """Close round `number` now, if it is open: who has not answered has missed it."""
+        """Close round `number` now, if it is open: devices without an answer have missed it."""
         if self.machine.phase is Phase.OPEN and self.machine.round == number:
             self._ahead_s += self.left_s
             self.tick()
 
-    def measured(self, metrics: Metrics, rows: int) -> None:
-        """Keep what somebody measured of the current global adapter, on `rows` test rows (0: all)."""
+    def log_metrics(self, metrics: Metrics, rows: int) -> None:
+        """Store the metrics of the current global adapter on `rows` test rows (0: all)."""
         engine = self._ready()
         kind = EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=self.run.config.training.lora_scale)
         self.run.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
@@ -231,7 +232,7 @@ class FlowerDriver:
     # --- the machine ---
 
     def feed(self, event: events.Event) -> None:
-        """Tell the machine what happened and do what it asks for; raises RunError where the run pauses."""
+        """Feed the machine an event and carry out its commands."""
         self._shell.feed(event)
 
     def _accept(self, order: commands.Accept) -> None:
@@ -267,7 +268,7 @@ class FlowerDriver:
                     events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=self.now_s)
                 )
 
-    def _seat(self, device: str) -> None:
+    def _begin_session(self, device: str) -> None:
         self._away.discard(device)
         self._epochs[device] = self._epochs.get(device, 0) + 1
         self.feed(events.Joined(device=device, epoch=self._epochs[device], now_s=self.now_s))
@@ -290,5 +291,5 @@ class FlowerDriver:
 
 
 def _patience(config: Config) -> float:
-    """A lease that no round outlasts: Flower watches its nodes itself, and says who is gone."""
+    """Seconds of a lease longer than any round: Flower watches its nodes itself and reports those that are gone."""
     return 2.0 * config.coordinator.round_deadline_s + config.coordinator.join_deadline_s

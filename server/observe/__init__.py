@@ -1,1 +1,1 @@
-"""What a server tells the outside about itself: metrics, memory, bytes."""
+"""Figures of a server for its operator: metrics, memory, bytes."""

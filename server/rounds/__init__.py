@@ -1,1 +1,1 @@
-"""Rounds as they happen at the coordinator: feeding the machine, dispatching, the queue of the evaluator."""
+"""Rounds at the coordinator: feeding the round machine, dispatching to edges, the queue of the evaluator."""

@@ -1,7 +1,7 @@
-"""The coordinator's event loop: members in front, the round machine in the middle, the engine behind.
+"""The coordinator's event loop, between members, round machine and engine.
 
-Everything here runs on one asyncio loop and only hands things on; arithmetic and disk are the engine's, decisions
-are the round machine's and the strategy's.
+Everything here runs on one asyncio loop and only passes things on. The engine does arithmetic and disk work; the round
+machine and the strategy decide.
 """
 
 import asyncio
@@ -58,9 +58,9 @@ class Coordinator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wire up; nothing runs before `start`."""
-        self.desk = EvaluatorQueue(on_result=self._evaluated)
+        self.evaluators = EvaluatorQueue(on_result=self._evaluated)
         self.engine: Engine | None = None  # None until the labels are known
-        self.export_uploads: set[str] = set()  # blobs the evaluator began to send
+        self.export_uploads: set[str] = set()  # blobs that the evaluator began to send
         self._make_engine = make_engine
         self._log = log
         self._shards = shards
@@ -72,9 +72,9 @@ class Coordinator:
         self.membership = Membership(self._hooks(), revocations)
         self._driver = RoundDriver(
             state=machine,
-            seats=self.membership.sessions,
+            sessions=self.membership.sessions,
             edges=self.membership.edges,
-            desk=self.desk,
+            evaluators=self.evaluators,
             tasks=self._tasks,
             log=log,
             clock=clock,
@@ -84,7 +84,7 @@ class Coordinator:
 
     @property
     def over(self) -> "asyncio.Future[str]":
-        """Ends with the run: its closing word, or what went wrong."""
+        """Ends with the run: with its closing word, or with the error that ended it."""
         return self._tasks.over
 
     @property
@@ -93,18 +93,18 @@ class Coordinator:
         return self._admission.description.labels
 
     async def start(self) -> None:
-        """Begin waiting for devices."""
+        """Begin to wait for devices."""
         if self.labels:
             await self._admission.fix_labels(self.labels)
         self.membership.guard.begin(self._tasks, self._lease_s)
         self._driver.feed(events.Started(now_s=self._clock()))
 
     def stop(self) -> None:
-        """Ask the run to pause after what is being committed."""
+        """Ask the run to pause after the commit under way."""
         self._driver.feed(events.Stop(now_s=self._clock()))
 
     def dismiss_devices(self, reason: str) -> None:
-        """Send every device home, and every edge after its devices; the evaluator stays."""
+        """Send all devices and edges home; the evaluator stays."""
         self.membership.send_away(reason, roles=(Role.DEVICE, Role.EDGE))
 
     @property
@@ -113,23 +113,23 @@ class Coordinator:
         return {profile.device_class for profile in self.membership.sessions.profiles.values()}
 
     async def settle(self) -> None:
-        """Wait until everything begun so far is done; raises what went wrong since the last round."""
+        """Wait until all tasks so far are done; raises the first error since the run ended."""
         await self._tasks.settle()
 
     async def close(self, reason: str | None) -> None:
-        """Say goodbye to every member and let the worker finish what it is at; nothing begins after that.
+        """Say goodbye to all members and let the worker finish its current call; nothing begins after that.
 
-        Without a reason no member is sent home: streams just close, and members try to come back.
+        Without a reason, streams just close, and members try to come back.
         """
         self.membership.close(reason, refusal="the coordinator is stopping; join again once it is back")
         self._driver.close()
         await self._tasks.close()
         if self.engine is not None:
             for blob_id in self._driver.uploads:
-                self.engine.blobs.delete(blob_id)  # sent again after a resume
+                self.engine.blobs.delete(blob_id)  # devices send them again after a resume
 
     def _ready(self) -> Engine:
-        """Return the engine; raises DataError while there are no labels yet."""
+        """Return the engine; raises DataError before the labels are known."""
         if self.engine is None:
             raise DataError("the run has no label list yet; join a device with labelled rows, or set [data] labels")
         return self.engine
@@ -195,12 +195,12 @@ class Coordinator:
             number = self.membership.sessions.number(join.name)
             self._driver.feed(events.Joined(device=join.name, epoch=number, now_s=self._clock()))
         elif join.role is Role.EVALUATOR:
-            if not self.desk.expected:
+            if not self.evaluators.expected:
                 self._tasks.spawn(self._tasks.in_worker(self._log.evaluator_came))
-            self.desk.seat(session.stream, self._clock())
+            self.evaluators.connect(session.stream, self._clock())
 
     def _departed(self, session: AnySession, departure: Departure) -> None:
-        """Note a departure; the newer session of a device that is replaced follows at once, and says it all."""
+        """Note a departure, unless a newer session replaced it: that session's arrival follows at once."""
         if departure.cause is Cause.REPLACED:
             return
         role, name = session.join.role, session.name
@@ -209,13 +209,13 @@ class Coordinator:
             number = self.membership.sessions.number(name)
             self._driver.feed(events.Left(device=name, epoch=number, now_s=self._clock(), lost=departure.lost))
         elif role is Role.EVALUATOR:
-            self.desk.leave(session.stream)
+            self.evaluators.disconnect(session.stream)
 
     def _alive(self, session: Session) -> None:
-        """Renew leases; a sign of an edge stands for every device below it, because the edge watches them itself."""
+        """Renew leases; an edge's sign of life counts for all devices below it, because the edge watches them."""
         now_s = self._clock()
         if session.join.role is Role.EVALUATOR:
-            self.desk.last_sign_s = now_s
+            self.evaluators.last_sign_s = now_s
             return
         devices: Iterable[AnySession] = (session,)
         if session.join.role is Role.EDGE:
@@ -235,7 +235,7 @@ class Coordinator:
             case AssignmentFailure():
                 self._driver.failed(session.name, message)
             case EvaluatorResult():
-                self.desk.result(session, message)
+                self.evaluators.take_result(session, message)
 
     def _evicted(self, session: AnySession) -> None:
         source = {"serial": session.serial} if isinstance(session, Session) else {"via": session.stream.name}
@@ -247,20 +247,20 @@ class Coordinator:
     # --- uploads ---
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        """Return the most bytes that `session` may upload now; None if it has nothing to upload."""
         if session.join.role is Role.EVALUATOR:
-            return 1 << 40 if self.desk.current is not None else None
+            return 1 << 40 if self.evaluators.current is not None else None
         current = self.engine.open if self.engine is not None else None
         if current is None or current.round != round_index:
             return None
         if session.join.role is Role.EDGE:
-            # A device that has left the edge may be in its partial all the same.
+            # A device may have left the edge and still be in its partial.
             return partial_bound(current.sum.terms, len(current.wire_assignments))
         assignment = current.wire_assignments.get(session.name)
         return None if assignment is None else assignment.max_upload_bytes
 
     def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
-        """Note an upload, so that it is deleted when its round closes; a blob that was here before stays."""
+        """Note an upload, to delete it when its round closes; a blob that was here before stays."""
         if new:
             (self.export_uploads if session.join.role is Role.EVALUATOR else self._driver.uploads).add(blob_id)
 
@@ -269,14 +269,14 @@ class Coordinator:
         self._log.event("rejected", device=session.name, round=round_index, message=str(error))
 
     async def ensure_blob(self, blob_id: str) -> None:
-        """Return at once: every blob that is handed out is here."""
+        """Return at once: every blob that a member may fetch is here."""
 
     # --- evaluation ---
 
     def evaluate(self, rows: int) -> None:
         """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
         engine = self._ready()
-        self.desk.offer(
+        self.evaluators.add(
             EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=engine.config.training.lora_scale)
         )
 

@@ -1,4 +1,4 @@
-"""A round's assignments for the devices below an edge: small blobs once, not once for every device."""
+"""A round's assignments for the devices below an edge, with every small blob once instead of once per device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -6,15 +6,15 @@ from dataclasses import replace
 from fedcore.protos.tier_values import RoundShare, TierSpec
 from fedcore.protos.values import BlobRef, WireAssignment
 
-MOST_ASSIGNMENTS = 500  # assignments in one message, which may have 4 MiB
-MOST_BYTES = 2 << 20  # of blobs and their names in one message
-REF_BYTES = 256  # of a blob's names, sizes and delta, about
+MOST_ASSIGNMENTS = 500  # in one message, which may have 4 MiB
+MOST_BYTES = 2 << 20  # of blobs and their references in one message
+REF_BYTES = 256  # about, of a blob's reference: names, sizes and delta
 
 
 def round_shares(
     assignments: Mapping[str, WireAssignment], *, spec: TierSpec, deadline_s: float
 ) -> Iterator[RoundShare]:
-    """Yield shares that carry `assignments` (of one round, by device) and every small blob they name once."""
+    """Yield shares with `assignments` (of one round, by device) and every small blob that they name once."""
     sent: set[str] = set()
     named = sorted(assignments.items())
     while named:
@@ -40,7 +40,7 @@ def with_small_blobs(assignment: WireAssignment, small: Mapping[str, bytes]) -> 
 
 
 def shift_refs_of(assignment: WireAssignment) -> tuple[BlobRef, ...]:
-    """The blobs of the base shift: a device needs those it lacks, and an edge brings them when one asks."""
+    """Return the blobs of the base shift; a device fetches those that it lacks, and an edge does so on demand."""
     return () if assignment.base_shift is None else assignment.base_shift.refs
 
 
@@ -51,7 +51,7 @@ def _without_bytes(assignment: WireAssignment) -> WireAssignment:
 def _batch(
     named: Sequence[tuple[str, WireAssignment]], sent: set[str]
 ) -> tuple[list[tuple[str, WireAssignment]], list[tuple[str, WireAssignment]]]:
-    """The first few assignments that fit into one message, and the rest; at least one fits."""
+    """Return the first assignments that fit into one message, at least one, and the rest."""
     fresh: set[str] = set()
     total = 0
     for count, (_, assignment) in enumerate(named):

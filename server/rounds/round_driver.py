@@ -1,4 +1,4 @@
-"""Rounds as they happen: feeds the round machine, does what it asks for, and takes updates and partials in."""
+"""Rounds at the coordinator: takes in updates and partials, feeds the round machine, and carries out its commands."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -31,31 +31,34 @@ from fedcore.server.rounds.edge_dispatch import round_shares
 from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
 from fedcore.server.run.run_log import RunLog
 
-MAX_REPORT = 500  # characters of a device's own words in an event
-EDGE_TIME_SHARE = 0.9  # of a round's deadline, in which an edge must have passed on what it holds
+MAX_REPORT = 500  # characters of a device's message in an event
+EDGE_TIME_SHARE = 0.9  # of the time until a round's deadline; within it an edge must submit its updates
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RoundDriver:
-    """Lives on the event loop. `ready` gives the engine, `on_closed` runs after every counted round."""
+    """Drives the round machine. Lives on the event loop.
+
+    `ready` returns the engine; `on_closed` is called after every counted round.
+    """
 
     state: InitVar[RoundState]
-    seats: SessionRegistry
+    sessions: SessionRegistry
     edges: EdgeRegistry
-    desk: EvaluatorQueue
+    evaluators: EvaluatorQueue
     tasks: Tasks
     log: RunLog
     clock: Callable[[], float]
     ready: Callable[[], Engine]
     on_closed: Callable[[], None]
-    uploads: set[str] = field(default_factory=set)  # blobs devices began to send since the last turn
+    uploads: set[str] = field(default_factory=set)  # blobs that devices began to send since the last turn
     _merged: set[PartialId] = field(default_factory=set)  # of the open round
-    _merged_before: set[PartialId] = field(default_factory=set)  # of the round before: their answers may have been lost
+    _merged_before: set[PartialId] = field(default_factory=set)  # of the round before; their answers may be lost
     _timer: asyncio.TimerHandle | None = None
     _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
 
     def __post_init__(self, state: RoundState) -> None:
-        """Say what is done for each command; a round that begins goes to its whole cohort together."""
+        """Bind every command to its method; a new round's assignments go to the whole cohort together."""
         self._shell = RoundShell(
             state,
             step,
@@ -79,25 +82,25 @@ class RoundDriver:
 
     @property
     def machine(self) -> RoundState:
-        """What the round machine knows now."""
+        """State of the round machine."""
         return self._shell.state
 
     def feed(self, event: events.Event) -> None:
-        """Tell the machine what happened, and do what it asks for."""
+        """Feed the machine an event and carry out its commands."""
         self._shell.feed(event)
 
     def close(self) -> None:
-        """No more wake-ups."""
+        """Cancel the wake-up."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _push(self, pushes: Iterable[commands.Push]) -> None:
-        """Send assignments down; those for devices below one edge together."""
+        """Send assignments, and those for devices below one edge together."""
         engine = self.ready()
         below: dict[Session, dict[str, WireAssignment]] = {}
         pushed: list[Json] = []
         for order in pushes:
-            session = self.seats.find(order.device)
+            session = self.sessions.find(order.device)
             if session is None or engine.open is None or engine.open.round != order.round:
                 continue
             assignment = engine.open.wire_assignments[order.device]
@@ -113,9 +116,9 @@ class RoundDriver:
                 edge.send(share)
 
     def _fence(self, order: commands.Fence) -> None:
-        session = self.seats.find(order.device)
-        # An older stream was closed when its successor took the seat.
-        if session is not None and self.seats.number(order.device) == order.epoch:
+        session = self.sessions.find(order.device)
+        # The registry closed the stream of an older session when it registered the newer one.
+        if session is not None and self.sessions.number(order.device) == order.epoch:
             session.close()
 
     def _wake_at(self, order: commands.WakeAt) -> None:
@@ -128,16 +131,16 @@ class RoundDriver:
 
     async def _turn(self, order: commands.Turn) -> None:
         engine = self.ready()
-        engine.pinned_blobs = self.desk.blobs()
+        engine.pinned_blobs = self.evaluators.blobs()
         if order.closed is not None:
             engine.uploaded_blobs, self.uploads = self.uploads, set()
-        profiles = dict(self.seats.profiles)
+        profiles = dict(self.sessions.profiles)
         try:
-            turned = await self.tasks.in_worker(engine.turn, order, profiles, self.machine.void_streak)
+            result = await self.tasks.in_worker(engine.turn, order, profiles, self.machine.void_streak)
         except OSError as cause:
             raise RunError(f"cannot write round {self.machine.round}: {cause}; free space, then resume") from cause
         if order.closed is not None:
-            self._tell_closed(order.closed, turned.assignments)
+            self._send_closed(order.closed, result.assignments)
             self._merged_before, self._merged = self._merged, set()
             if not order.closed.void:
                 self.on_closed()
@@ -145,29 +148,29 @@ class RoundDriver:
         if order.next_round is None:
             self.feed(events.TurnDone(now_s=now_s))
         else:
-            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=now_s))
+            self.feed(events.Planned(round=order.next_round, cohort=tuple(sorted(result.assignments)), now_s=now_s))
 
-    def _tell_closed(self, closed: RoundResult, assignments: Mapping[str, WireAssignment]) -> None:
-        """Say that a round is durable to whom the next assignment will not say it."""
-        told = set()
+    def _send_closed(self, closed: RoundResult, assignments: Mapping[str, WireAssignment]) -> None:
+        """Tell members that a round is durable, except devices that learn it from an assignment in `assignments`."""
+        streams = set()
         for member in closed.members:
-            session = self.seats.find(member.device)
+            session = self.sessions.find(member.device)
             if session is not None and (isinstance(session, RelayedSession) or member.device not in assignments):
-                told.add(session.stream)
-        for stream in told:
+                streams.add(session.stream)
+        for stream in streams:
             stream.send(RoundClosed(round=closed.round))
 
     # --- updates of devices ---
 
     def take_update(self, device: str, submission: UpdateSubmission) -> None:
-        """Verify an update and have it counted."""
+        """Verify an update and feed it to the machine."""
         self.tasks.spawn(self._take_update(device, submission))
 
     async def _take_update(self, device: str, submission: UpdateSubmission) -> None:
         number = submission.round
         try:
             await self.tasks.in_worker(self.ready().with_sum, RoundSum.verify, device, submission)
-        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without them
+        except Exception as error:  # whatever a device's bytes do to the decoder, the run goes on without the update
             text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
             self._verdict(device, number, Verdict.REJECTED, text)
             self._rejected(device, number, text)
@@ -175,7 +178,7 @@ class RoundDriver:
         self.feed(events.UpdateArrived(device=device, round=number, now_s=self.clock()))
 
     def failed(self, device: str, failure: AssignmentFailure) -> None:
-        """A device could not carry out its assignment."""
+        """Note that a device could not carry out its assignment."""
         self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
         self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.clock()))
 
@@ -185,7 +188,7 @@ class RoundDriver:
 
     def _accept(self, order: commands.Accept) -> None:
         device, number = order.device, order.round
-        # Not awaited: the worker works in order, so the fold comes before the close of its round.
+        # Not awaited: the worker runs calls in order, so it folds before it closes the round.
         self.tasks.hand_over(
             self.ready().with_sum, RoundSum.fold, device, failing=lambda cause: _count_failed(device, number, cause)
         )
@@ -204,14 +207,14 @@ class RoundDriver:
         self._verdict(order.device, order.round, Verdict.UNKNOWN, "no such open assignment")
 
     def _verdict(self, device: str, number: int, verdict: Verdict, message: str = "") -> None:
-        session = self.seats.find(device)
+        session = self.sessions.find(device)
         if isinstance(session, Session):  # an edge answers its devices itself
             session.send(UpdateVerdict(round=number, verdict=verdict, message=message))
 
     # --- partials of edges ---
 
     def take_partial(self, edge: Session, submission: PartialSubmission) -> None:
-        """Verify an edge's partial and have it counted, whole or not at all."""
+        """Verify an edge's partial and feed it to the machine; it counts as a whole or not at all."""
         self.tasks.spawn(self._take_partial(edge, submission))
 
     async def _take_partial(self, edge: Session, submission: PartialSubmission) -> None:
@@ -219,10 +222,10 @@ class RoundDriver:
         try:
             if not self._counts(part):
                 await self.tasks.in_worker(self.ready().with_sum, RoundSum.verify_partial, edge.name, submission)
-        except Exception as error:  # as with an update: whatever its bytes do, the run goes on
+        except Exception as error:  # whatever its bytes do to the decoder, the run goes on without the partial
             self._reject_partial(edge, submission, error)
             return
-        if self._counts(part):  # its answer was lost on the way
+        if self._counts(part):  # the edge sent it again, because the answer was lost
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
             return
         device_times = tuple((relayed.device, relayed.time_s) for relayed in submission.leaves if relayed.counted)
@@ -235,7 +238,7 @@ class RoundDriver:
             self._report_failures(edge, submission)
 
     def _reject_partial(self, edge: Session, submission: PartialSubmission, error: Exception) -> None:
-        """Tell the edge what is wrong with its partial; nobody in it has a part in the round any more."""
+        """Tell the edge what is wrong with its partial; its devices do not count in the round any more."""
         number = submission.round
         text = str(error) if isinstance(error, FedcoreError) else f"the partial cannot be read: {error!r}"
         self.log.event("rejected", device=edge.name, round=number, message=text)
@@ -245,14 +248,14 @@ class RoundDriver:
                 self._rejected(outcome.device, number, f"through {edge.name}: {text}")
 
     def _report_failures(self, edge: Session, submission: PartialSubmission) -> None:
-        """Feed the failures that came with a partial, once it counts: a refused one comes again with them."""
+        """Feed the failures in a partial, once it counts: a refused partial comes again with them."""
         for outcome in submission.leaves:
             if not outcome.counted and self._speaks_for(edge, outcome.device):
                 self.failed(outcome.device, AssignmentFailure(round=submission.round, message=outcome.message))
 
     def _speaks_for(self, edge: Session, device: str) -> bool:
-        """Whether an edge's word on a failure holds: not for a device that has another parent by now."""
-        session = self.seats.find(device)
+        """Whether an edge may report a device's failure: not if the device has another parent by now."""
+        session = self.sessions.find(device)
         return session is None or session.stream is edge
 
     def _counts(self, part: PartialId) -> bool:
@@ -306,5 +309,5 @@ class RoundDriver:
 
 
 def _count_failed(sender: str, number: int, cause: BaseException) -> RunError:
-    # The round's sum may be half changed: what is durable is the last closed round.
+    # The round's sum may be half changed; only the last closed round is durable.
     return RunError(f"counting what {sender} sent for round {number} failed ({cause!r}); resume the run")

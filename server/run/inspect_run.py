@@ -1,4 +1,4 @@
-"""Looking at a run from outside: its state, and its choices derived anew."""
+"""Inspect a run from outside: read its state, and derive its choices again."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from fedcore.strategies.table import bandit_of
 
 
 def run_status(folder: RunFolder) -> Json:
-    """Return where a run stands, and its summary once it has one; may be called while it runs.
+    """Return a run's progress, and its summary once it has one; safe while it runs.
 
-    "address" is where its coordinator listens (None: it does not run), "advice" what to do to go on.
+    "address" is the address of its coordinator (None: it does not run), "advice" says how to go on.
     """
     config = read_settings(folder)
     status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
@@ -39,16 +39,18 @@ def _address(folder: RunFolder) -> str | None:
     try:
         facts = json.loads(folder.endpoint.read_text(encoding="utf-8"))
         address = str(facts["address"])
-        os.kill(facts["pid"], 0)  # asks whether it lives; a killed coordinator leaves its file behind
+        os.kill(
+            facts["pid"], 0
+        )  # signal 0 tests whether the process lives; a killed coordinator leaves its file behind
     except (FileNotFoundError, ProcessLookupError, LookupError, TypeError, ValueError):
-        return None  # also where what is left is no such file
+        return None  # also for a malformed file
     except PermissionError:
-        pass  # it lives, under another user
+        pass  # the process lives, under another user
     return address
 
 
 def replay_run(folder: RunFolder) -> int:
-    """Derive every choice of the run again and return how many; raises RunError at the first that differs."""
+    """Derive every choice of the run again and return their number; raises RunError at the first difference."""
     config = read_settings(folder)
     events = list(read_events(folder.events))
     replay(events, bandit_of(config), config.run.seed)

@@ -1,19 +1,19 @@
-"""A run that is open for writing: begun or gone on with, logged, finished and closed in one place.
+"""A run that is open for writing: this module begins, resumes, logs, finishes and closes it.
 
-Theory of operation. A run is a folder with one durable truth in it, the ledger; events, rows and summary are for
-readers. A driver of rounds (coordinator, simulation, Flower app) holds one `Run` from before its first event until
-after its last. The steps, in this order:
+Theory of operation. A run is a folder. Its ledger alone is authoritative; events, rows and summary are for readers. A
+driver of rounds (coordinator, simulation, Flower app) has one `Run` from before its first event until after its last.
+The steps, in this order:
 
 1. `create` writes config.toml and begins the ledger, or `resume` opens the ledger of an earlier run and checks that the
-   run goes on as it began. Either locks the folder: there is one writer.
-2. `open_log` opens events.jsonl and rounds.csv where the ledger stands: a crash may leave lines of a round that never
-   closed, and those go before anything is added.
-3. `round_state` is the round machine after the last commit. The engine is made of the same ledger (`make_engine`), so
-   machine, strategy and global adapter are those of one moment.
-4. Every commit of the engine moves all of them on together; after kill -9 step 1 begins with the last one.
-5. `finish` writes what a run leaves at its end, after the driver has had the final adapter measured and exported:
-   the summary last of all files, for a run with a summary and nothing left to do has finished.
-6. `close` gives the folder back, at the end or wherever the run broke off.
+   run goes on as it began. Both lock the folder, so that there is one writer.
+2. `open_log` opens events.jsonl and rounds.csv after the last round in the ledger: a crash may leave lines of a round
+   that never closed, and those are dropped first.
+3. `round_state` is the round machine after the last commit. `make_engine` makes the engine from the same ledger, so
+   that machine, strategy and global adapter belong together.
+4. Every commit of the engine moves all of them on together; after kill -9, step 1 begins with the last commit.
+5. `finish` writes the final files, after the driver has had the final adapter measured and exported. The summary is the
+   last file: a run with all rounds closed and a summary has finished.
+6. `close` unlocks the folder, at the end or when the run breaks off.
 """
 
 import time
@@ -44,23 +44,23 @@ from fedcore.storage.atomic import write_atomic
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint, model_files
 
-PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that say where a thing lies
-DECIDING = ("run", "model", "data", "strategy", "training", "simulation")  # tables that a run decides by
+PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that are paths
+DECIDING = ("run", "model", "data", "strategy", "training", "simulation")  # tables with settings that a run depends on
 NO_ROUND = 1 << 62  # above every round's number
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Run:
-    """One run, open for writing. Get it from `create` or `resume`, give it back with `close` or a `with` block.
+    """One run, open for writing. Get it from `create` or `resume`, end with `close` or a `with` block.
 
-    `config` may be completed (labels, an address) until the log is open; `model` is the base model's folder.
+    A caller may complete `config` (labels, an address) until the log is open; `model` is the base model's folder.
     """
 
     folder: RunFolder
     config: Config
     model: Path
     ledger: Ledger
-    start: LedgerState  # where the run stood when it was opened
+    start: LedgerState  # at the moment when the run was opened
     blobs: BlobStore
     _log: RunLog | None = field(default=None, init=False)
 
@@ -68,7 +68,7 @@ class Run:
     def create(folder: RunFolder, config: Config, model: Path, *, base_model: str | None = None) -> "Run":
         """Write the resolved configuration into an existing folder and begin the ledger of a new run.
 
-        `base_model` names the base model where `model` is no checkpoint. Raises RunError where a run is there already.
+        `base_model` names the base model if `model` is no checkpoint. Raises RunError if a run is there already.
         """
         write_atomic(folder.config, to_toml(config).encode())
         ledger = Ledger.create(
@@ -83,7 +83,7 @@ class Run:
     def resume(folder: RunFolder, model: Path) -> "Run":
         """Open an earlier run.
 
-        Raises RunError where it has finished, the base model has changed since, or what it decides by was edited.
+        Raises RunError if it has finished, or if the base model or a setting that it depends on has changed.
         """
 
         def check(start: LedgerState) -> Config:
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def log(self) -> RunLog:
-        """What the run writes for its readers; raises RuntimeError before `open_log`."""
+        """Log of the run, for readers; raises RuntimeError before `open_log`."""
         if self._log is None:
             raise RuntimeError(f"{self.folder.root}: the log of the run is not open yet")
         return self._log
@@ -105,7 +105,7 @@ class Run:
     def open_log(
         self, *, wall: Callable[[], float] = time.time, observers: Sequence[Observer] = (), eager: bool = True
     ) -> RunLog:
-        """Open events and rows where the ledger stands, dropping what was written of rounds that never closed.
+        """Open events and rows after the last round in the ledger, and drop lines of rounds that never closed.
 
         `wall` gives seconds since 1970; `observers` and `eager` as in `RunLog`.
         """
@@ -114,7 +114,7 @@ class Run:
         return log
 
     def round_state(self, *, lease_s: float) -> RoundState:
-        """Return the round machine that goes on after the last committed turn; of a new run, before its first."""
+        """Return the round machine after the last committed turn, or that of a new run."""
         settings, start = self.config.coordinator, self.start
         policy = RoundPolicy(
             total_rounds=self.config.run.rounds,
@@ -129,7 +129,7 @@ class Run:
         return resume(policy, following, start.void_streak, start.void_rounds)
 
     def describe(self) -> RunDescription:
-        """Return what a newcomer must know of the run, and have the base model's files served as blobs."""
+        """Return what a newcomer must know of the run, and serve the base model's files as blobs."""
         files = []
         for file in model_files(self.model):
             blob_id = f"sha256:{file.sha256}"
@@ -148,15 +148,15 @@ class Run:
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:
-        """Return the device classes of the run, sorted: those configured, those that took part, and those `here`."""
-        took_part = {row["class"] for _, _, rows in self.ledger.each_outcomes() for row in rows}
-        return sorted({each.name for each in self.config.classes} | took_part | set(here))
+        """Return the device classes of the run, sorted: in the configuration, in outcomes, and `here`."""
+        in_outcomes = {row["class"] for _, _, rows in self.ledger.iter_outcomes() for row in rows}
+        return sorted({table.name for table in self.config.classes} | in_outcomes | set(here))
 
     def finish(self, strategy: Strategy, state: Json, tensors: Tensors | None, *, here: Iterable[str] = ()) -> Json:
         """Write the global adapter for peft and the summary, and return the summary.
 
-        `state` is the strategy's and `tensors` the global adapter after the last round; None where nothing was trained.
-        `here`: device classes that have been here and may not have taken part.
+        `state` is the strategy's state and `tensors` the global adapter after the last round; None if nothing was
+        trained. `here`: device classes that have joined, even if they took no part in a round.
         """
         summary = build_summary(
             config=self.config,
@@ -188,7 +188,7 @@ class Run:
 
 
 def _opened(folder: RunFolder, ledger: Ledger, model: Path, config_of: Callable[[LedgerState], Config]) -> Run:
-    """Return the run of an open ledger, which is closed again where the run cannot be had."""
+    """Return the run of an open ledger; close the ledger if that fails."""
     try:
         start = ledger.load()
         return Run(
@@ -205,17 +205,17 @@ def _opened(folder: RunFolder, ledger: Ledger, model: Path, config_of: Callable[
 
 
 def _unchanged(folder: RunFolder, start: LedgerState) -> Config:
-    """Return the configuration of a run that goes on; raises RunError where what it decided by has been edited.
+    """Return the configuration of a resumed run; raises RunError if a setting that it depends on was edited.
 
-    A model or data may lie elsewhere by now: the fingerprint tells whether it is the same model.
+    Paths of model and data may differ: the fingerprint shows whether it is the same model.
     """
-    config, begun = read_settings(folder), parse_config(start.config_toml)
+    config, first = read_settings(folder), parse_config(start.config_toml)
     changed = sorted(
-        f"{table}.{each.name}"
+        f"{table}.{setting.name}"
         for table in DECIDING
-        for each in fields(getattr(begun, table))
-        if (table, each.name) not in PLACES
-        and getattr(getattr(config, table), each.name) != getattr(getattr(begun, table), each.name)
+        for setting in fields(getattr(first, table))
+        if (table, setting.name) not in PLACES
+        and getattr(getattr(config, table), setting.name) != getattr(getattr(first, table), setting.name)
     )
     if changed:
         raise RunError(

@@ -28,7 +28,7 @@ class CurveWorkload:
     largest_rank: int
     usual_steps: int  # local steps the curve was fitted with
     seed: int
-    history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.each_outcomes`
+    history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.iter_outcomes`
     progress: float = 0.0
     _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
 

@@ -1,4 +1,4 @@
-"""The global adapter in blobs, and in its durable file."""
+"""The global adapter in blobs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fedcore.core.codec.chain import decode
 from fedcore.core.codec.delta import apply_delta
-from fedcore.core.errors import RunError
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.server.aggregate.adapter_blobs import (
@@ -21,7 +20,7 @@ from fedcore.server.aggregate.adapter_blobs import (
     with_deltas,
     with_step,
 )
-from fedcore.server.aggregate.global_file import GLOBALS_KEPT, drop_older, read_global, write_global
+from fedcore.server.aggregate.global_file import read_global, write_global
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import read_handout
 from tests.tiny_run import MODEL, drawn_adapter, spec_of
@@ -121,24 +120,6 @@ def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:
     for name, value in tensors.items():
         np.testing.assert_array_equal(back[name], value)
         assert back[name].flags.writeable
-
-
-def test_a_damaged_or_missing_durable_file_is_named(tmp_path: Path) -> None:
-    digest = write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), 1)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(RunError, match=r"is damaged: expected sha256 .*; restore it from a copy"):
-        read_global(tmp_path, 1, digest)
-    with pytest.raises(RunError, match="cannot read the global adapter"):
-        read_global(tmp_path, 2, digest)
-
-
-def test_only_the_last_durable_files_stay_and_none_that_was_never_committed(tmp_path: Path) -> None:
-    for number in (1, 2, 3, 4, 5):
-        write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), number)
-    drop_older(tmp_path, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number:08d}.safetensors" for number in (3, 4)]
-    assert GLOBALS_KEPT == 2
 
 
 def test_steps_go_once_the_whole_is_smaller_than_they_are(tmp_path: Path) -> None:

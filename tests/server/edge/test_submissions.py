@@ -1,200 +1,191 @@
-"""A submission's way up: large blobs before it, tries while the stream is up, an end once nobody asks for it."""
+"""Submissions go up until they are answered: packed once, uploaded if they are large, sent again on request."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-import fedcore.server.edge.submissions as module
-from fedcore.core.errors import FedcoreError, ProtocolError, TransportError, UpdateLate
+from fedcore.core.errors import ProtocolError, TransportError, UpdateLate
 from fedcore.core.rounds.tier.commands import Send
+from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
 from fedcore.protos.values import BlobRef, UploadHeader
+from fedcore.server.edge import submissions as module
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
-from fedcore.server.edge.submissions import EdgeSubmissions
+from fedcore.server.edge.submissions import LATE_TRIES, EdgeSubmissions
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.server.process.tasks import Tasks
-from fedcore.storage.blobs.name import blob_name
 from fedcore.transport.link import Link
-from tests.tiny_tier import small
+from tests.tiny_tier import failure, small
 
-PARTIAL = BlobRef(id=blob_name(b"partial"), size=1 << 20, name="partial")
-SCORES = BlobRef(id=blob_name(b"scores"), size=1 << 20, name="scores")
-ORDER = Send(round=3, number=1, devices=("a",), failed=(), parts=())
+LARGE = BlobRef(id="sha256:" + "a" * 64, size=1 << 20, name="partial")
+DEEP = PartialId(child="deep", number=1)
 
 
-@dataclass
+def message(**changes: Any) -> PartialSubmission:
+    values: dict[str, Any] = {"partial": small(b"sum"), "scores": None, "leaves": (failure("ada"), failure("cyd"))}
+    return PartialSubmission(round=1, number=1, **(values | changes))
+
+
+def order(number: int = 1, parts: tuple[PartialId, ...] = ()) -> Send:
+    return Send(number=number, round=1, devices=("ada",), failed=(), parts=parts)
+
+
 class Surroundings:
-    """Link, uplink, engine and tasks of one edge: `faults` are what the next uploads raise, in order."""
+    """Link, uplink, engine, tasks and metrics of the submissions; it notes what they do."""
 
-    submission: PartialSubmission
-    faults: list[FedcoreError] = field(default_factory=list)
-    connected: bool = True
-    session: str = "token"
-    done: list[tuple[Any, ...]] = field(default_factory=list)
-    packed: list[dict[str, Any]] = field(default_factory=list)
-    during: Callable[[], None] = lambda: None  # called in every upload
+    def __init__(self) -> None:
+        self.connected, self.session = True, "token"
+        self.packed = message()
+        self.pack_calls: list[tuple[int, dict[str, float], dict[str, str]]] = []
+        self.sent: list[PartialSubmission] = []
+        self.uploads: list[UploadHeader] = []
+        self.faults: list[Exception] = []  # of the next uploads
+        self.refusals: list[tuple[int, str]] = []
+        self.outcome_names: list[str] = []
+        self.spawned: list[Coroutine[Any, Any, None]] = []
+        around = cast(Any, self)
+        self.submissions = EdgeSubmissions(
+            name="north",
+            link=cast(Link, around),
+            uplink=cast(EdgeUplink, around),
+            engine=cast(EdgeEngine, around),
+            tasks=cast(Tasks, around),
+            notes=cast(EdgeNotes, around),
+            on_refusal=lambda number, reason: self.refusals.append((number, reason)),
+        )
 
     @property
     def blobs(self) -> "Surroundings":
         return self
 
-    def view(self, blob_id: str) -> memoryview:
-        return memoryview(blob_id.encode())
-
-    def leaves(self, part: Any) -> set[str]:
-        return set()
+    def view(self, blob_id: str) -> bytes:
+        return blob_id.encode()
 
     def pack(self, order: Send, times_s: dict[str, float], faults: dict[str, str]) -> PartialSubmission:
-        self.packed.append({"times_s": times_s, "faults": faults})
-        return self.submission
+        self.pack_calls.append((order.number, times_s, faults))
+        return replace(self.packed, number=order.number)
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+    def devices_in(self, key: PartialId) -> set[str]:
+        return {"cyd"} if key == DEEP else set()
+
+    def submit(self, function: Any, *arguments: Any) -> "asyncio.Future[Any]":
         future = asyncio.get_running_loop().create_future()
-        future.set_result(work(*arguments))
+        future.set_result(function(*arguments))
         return future
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self.done.append(("spawned",))
-        self.running = asyncio.ensure_future(work)
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.spawned.append(coroutine)
 
-    async def upload(self, data: memoryview, header: UploadHeader) -> int:
-        self.done.append(("upload", header.blob.name, header.session, header.round))
-        self.during()
+    def send(self, submission: PartialSubmission) -> None:
+        self.sent.append(submission)
+
+    async def upload(self, data: bytes, header: UploadHeader) -> None:
+        self.uploads.append(header)
         if self.faults:
             raise self.faults.pop(0)
-        return len(data)
 
-    def send(self, message: Any) -> None:
-        self.done.append(("send", message))
+    def outcomes(self, outcomes: list[LeafOutcome]) -> None:
+        self.outcome_names += [outcome.device for outcome in outcomes]
+
+    async def settle(self) -> None:
+        while self.spawned:
+            await self.spawned.pop(0)
 
 
 @pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Take no time between tries; returns what was waited."""
-    waited: list[float] = []
-
-    async def once(transfer: Callable[[], Awaitable[Any]]) -> Any:
-        return await transfer()
-
-    async def pause(delay_s: float) -> None:
-        waited.append(delay_s)
-
-    monkeypatch.setattr(module, "retrying", once)
-    monkeypatch.setattr(module.asyncio, "sleep", pause)
-    return waited
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "LATE_PAUSE_S", 0.0)
+    monkeypatch.setattr("fedcore.transport.retry.retrying.__kwdefaults__", {"tries": 2, "pause_s": 0.0})
 
 
-def around(*faults: FedcoreError, **changes: Any) -> Surroundings:
-    leaf = LeafOutcome(device="a", counted=True, time_s=1.0)
-    made = PartialSubmission(round=3, number=1, partial=PARTIAL, scores=SCORES, leaves=(leaf,))
-    return Surroundings(**{"submission": made, "faults": list(faults), **changes})
+async def test_times_count_from_the_first_push_and_travel_with_the_faults() -> None:
+    around = Surroundings()
+    for device, now_s in (("ada", 1.0), ("ada", 5.0), ("cyd", 2.0)):
+        around.submissions.note_push(device, now_s)
+    for device, now_s in (("ada", 4.0), ("ada", 9.0), ("cyd", 1.5), ("eve", 3.0)):
+        around.submissions.note_update(device, now_s)
+    around.submissions.note_fault("bob", "out of memory")
+    around.submissions.begin(order(parts=(DEEP,)))
+    await around.settle()
+    assert around.pack_calls == [(1, {"ada": 3.0, "cyd": 0.0, "eve": 0.0}, {"bob": "out of memory"})]
+    assert around.sent == [message()] and around.uploads == []
+    assert around.outcome_names == ["ada"], "the child reports its own devices"
 
 
-def submissions(outside: Surroundings) -> EdgeSubmissions:
-    return EdgeSubmissions(
-        name="north",
-        link=cast(Link, outside),
-        uplink=cast(EdgeUplink, outside),
-        engine=cast(EdgeEngine, outside),
-        tasks=cast(Tasks, outside),
-        notes=EdgeNotes(),
-        refused=lambda number, message: outside.done.append(("refused", number, message)),
-    )
+async def test_large_blobs_are_uploaded_before_the_message_goes() -> None:
+    around = Surroundings()
+    around.packed = message(partial=LARGE, scores=small(b"scores"))
+    around.submissions.begin(order())
+    await around.settle()
+    assert around.uploads == [UploadHeader(blob=LARGE, offset=0, sender="north", session="token", round=1)]
+    assert around.sent == [around.packed]
 
 
-def kinds(outside: Surroundings) -> list[str]:
-    return [str(what[1]) if what[0] == "upload" else str(what[0]) for what in outside.done if what[0] != "spawned"]
+async def test_a_submission_goes_again_until_it_is_answered() -> None:
+    around = Surroundings()
+    around.submissions.begin(order())
+    around.submissions.send_again(1)  # while it is being packed: once more afterwards
+    await around.settle()
+    assert len(around.sent) == 2
+    around.submissions.send_again(1)
+    await around.settle()
+    assert len(around.sent) == 3
+    around.submissions.end(1)
+    around.submissions.send_again(1)
+    assert around.spawned == []
 
 
-async def test_blobs_go_up_before_the_submission_that_names_them() -> None:
-    outside = around()
-    submissions(outside).begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial", "scores", "send"] and outside.done[-1] == ("send", outside.submission)
-    assert outside.done[1] == ("upload", "partial", "token", 3)
+async def test_a_forgotten_round_sends_nothing_more() -> None:
+    around = Surroundings()
+    around.submissions.note_push("ada", 1.0)
+    around.submissions.note_fault("bob", "x")
+    around.submissions.begin(order())
+    around.submissions.forget()
+    await around.settle()
+    assert around.sent == []
+    around.submissions.note_update("ada", 4.0)
+    around.submissions.begin(order(2))
+    await around.settle()
+    assert around.pack_calls[1] == (2, {"ada": 0.0}, {}), "nothing of the round before"
 
 
-async def test_what_is_small_travels_inside() -> None:
-    made = PartialSubmission(round=3, number=1, partial=small(b"sum", "partial"), scores=None, leaves=())
-    outside = around(submission=made)
-    submissions(outside).begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["send"]
+async def test_a_broken_upload_goes_again_while_the_stream_is_open() -> None:
+    around = Surroundings()
+    around.packed = message(partial=LARGE)
+    around.faults = [TransportError("broken")] * 3
+    around.submissions.begin(order())
+    await around.settle()
+    assert len(around.uploads) == 4 and len(around.sent) == 1 and around.refusals == []
+    around.connected, around.faults = False, [TransportError("broken")] * 2
+    around.submissions.send_again(1)
+    await around.settle()
+    assert len(around.sent) == 1, "the machine asks for it again once the stream is back"
 
 
-async def test_an_upload_that_breaks_is_tried_again_while_the_stream_is_up(pauses: list[float]) -> None:
-    outside = around(TransportError("it broke"))
-    submissions(outside).begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial", "partial", "scores", "send"] and pauses == [1.0]
+async def test_an_upload_is_late_only_after_many_tries_and_then_refused() -> None:
+    around = Surroundings()
+    around.packed = message(partial=LARGE)
+    around.faults = [UpdateLate("no such round")] * (LATE_TRIES + 1)
+    around.submissions.begin(order())
+    await around.settle()
+    assert around.refusals == [(1, "no such round")] and around.sent == []
+    assert len(around.uploads) == LATE_TRIES + 1
 
 
-async def test_without_a_stream_a_broken_upload_waits_until_it_is_asked_for_again(pauses: list[float]) -> None:
-    outside = around(TransportError("it broke"), connected=False)
-    made = submissions(outside)
-    made.begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial"] and pauses == []
-    made.again(1)
-    await outside.running
-    assert kinds(outside) == ["partial", "partial", "scores", "send"]
-
-
-async def test_one_asked_for_while_it_moves_is_sent_once_more_and_not_twice_at_a_time() -> None:
-    outside = around()
-    made = submissions(outside)
-    outside.during = lambda: made.again(1) if len(outside.done) == 2 else None
-    made.begin(ORDER)
-    await outside.running  # the first time, whose last act begins the second
-    await outside.running
-    assert kinds(outside) == ["partial", "scores", "send"] * 2 and outside.done.count(("spawned",)) == 2
-
-
-async def test_a_parent_that_has_not_heard_of_the_round_is_asked_thirty_times(pauses: list[float]) -> None:
-    outside = around(*(UpdateLate("not open") for _ in range(30)))
-    submissions(outside).begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial"] * 31 + ["scores", "send"] and pauses == [1.0] * 30
-    outside = around(*(UpdateLate("not open") for _ in range(31)))
-    submissions(outside).begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial"] * 31 + ["refused"] and outside.done[-1] == ("refused", 1, "not open")
-
-
-@pytest.mark.parametrize("end", ["answered", "over"])
-async def test_one_that_was_answered_or_whose_round_is_over_goes_no_further(end: str) -> None:
-    outside = around()
-    made = submissions(outside)
-    outside.during = made.forget if end == "over" else lambda: made.landed(1)
-    made.begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial"], "nothing is sent that nobody waits for"
-    made.again(1)
-    assert outside.done.count(("spawned",)) == 1
-
-
-async def test_a_refusal_of_what_nobody_wants_any_more_is_not_told() -> None:
-    outside = around(ProtocolError("no"))
-    made = submissions(outside)
-    outside.during = made.forget
-    made.begin(ORDER)
-    await outside.running
-    assert kinds(outside) == ["partial"]
-
-
-async def test_a_devices_time_counts_from_its_first_push_to_its_first_arrival() -> None:
-    outside = around()
-    made = submissions(outside)
-    made.pushed("a", 10.0)
-    made.pushed("a", 12.0)  # the same assignment again, on a newer stream
-    made.arrived("a", 15.0)
-    made.arrived("a", 19.0)
-    made.arrived("b", 15.0)  # pushed by an earlier life of this edge
-    made.fault("c", "no memory")
-    made.begin(ORDER)
-    await outside.running
-    assert outside.packed == [{"times_s": {"a": 5.0, "b": 0.0}, "faults": {"c": "no memory"}}]
+async def test_a_refusal_of_an_answered_submission_is_not_reported() -> None:
+    around = Surroundings()
+    around.packed = message(partial=LARGE)
+    around.faults = [ProtocolError("too large")]
+    around.submissions.begin(order())
+    await around.settle()
+    assert around.refusals == [(1, "too large")]
+    around.submissions.end(1)
+    around.submissions.begin(order(2))
+    around.submissions.end(2)
+    await around.settle()
+    assert around.refusals == [(1, "too large")] and around.sent == []

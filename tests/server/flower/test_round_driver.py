@@ -128,7 +128,7 @@ def test_time_that_is_held_does_not_count(driver: FlowerDriver) -> None:
     opened(driver)
     assert isinstance(driver.clock, Clock)
     driver.clock.now_s += 1000.0
-    driver.hold()
+    driver.skip_time()
     driver.tick()
     assert driver.machine.round == 1 and driver.left_s == 10.0
 
@@ -172,7 +172,7 @@ def test_a_pause_is_kept_for_whoever_asks_next(driver: FlowerDriver) -> None:
 
 def test_a_payload_is_spooled_where_it_is_large_and_deleted_with_its_round(driver: FlowerDriver) -> None:
     opened(driver)
-    large, little = driver.stored(b"x" * (1 << 17), "update"), driver.stored(b"x", "update")
+    large, little = driver.store(b"x" * (1 << 17), "update"), driver.store(b"x", "update")
     assert not large.inline and driver.run.blobs.has(large.id)
     assert little.inline == b"x" and not driver.run.blobs.has(little.id)
     driver.expire(1)

@@ -12,7 +12,7 @@ from fedcore.server.edge.edge import Edge
 from fedcore.storage.blobs.store import BlobStore
 from tests.fault_proxy import FaultProxy, Way, proxying
 from tests.server.conftest import TinyModel
-from tests.server.in_process.test_edge import NAMES, SETTINGS, flat, global_hash
+from tests.server.edge.test_edge import NAMES, SETTINGS, flat, global_hash
 from tests.tiny_edge import edging
 from tests.tiny_run import PATIENCE_S, Served, serving, until
 

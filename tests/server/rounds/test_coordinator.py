@@ -1,84 +1,238 @@
-"""What the coordinator itself keeps count of: uploads by whose they are, and what is left of them at its end."""
+"""Who may join a run, who may not, and the words for it: over real gRPC, against a coordinator that goes on."""
 
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any, cast
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedcore.core.rounds.machine import resume
-from fedcore.core.rounds.policy import RoundPolicy
-from fedcore.protos.values import Role
-from fedcore.server.members.sessions import Session
-from fedcore.server.rounds.coordinator import Coordinator
-from tests.server.members.fake_parent import DESCRIPTION
-from tests.server.members.test_admission import EVALUATOR, JOIN
-from tests.tiny_tier import assignment
+import fedcore.server.serve as module
+from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, ProtocolError
+from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.protos.v1 import device_pb2, fleet_pb2
+from fedcore.protos.values import Goodbye, Heartbeat, Join, Welcome
+from fedcore.transport.link import Link
+from tests.fake_device import open_link
+from tests.server.conftest import TinyModel
+from tests.tiny_run import PATIENCE_S, Served, serving
 
-POLICY = RoundPolicy(
-    total_rounds=4, quorum=0.1, deadline_s=100.0, lease_s=1e6, min_devices=1, max_void_rounds=3, join_deadline_s=60.0
-)
-DEVICE = Session(JOIN)
-EDGE = Session(replace(JOIN, name="north", role=Role.EDGE, profile=None))
+Change = Callable[[Join], Join]
+Together = Callable[..., Any]
 
 
-@dataclass
-class FakeEngine:
-    """An engine whose round 3 is open, with an assignment of one device."""
-
-    deleted: list[str] = field(default_factory=list)
-    open: Any = None
-
-    def __post_init__(self) -> None:
-        wire = {JOIN.name: assignment(3, max_upload_bytes=700)}
-        self.open = SimpleNamespace(round=3, wire_assignments=wire)
-
-    @property
-    def blobs(self) -> "FakeEngine":
-        return self
-
-    def delete(self, blob_id: str) -> None:
-        self.deleted.append(blob_id)
+@pytest.fixture
+async def served(tiny: TinyModel, tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(tmp_path / "run", tiny.folder, ["strategy.ranks=[1, 2]"]) as run:
+        yield run
 
 
-def coordinator(engine: FakeEngine | None) -> Coordinator:
-    nothing = cast(Any, None)
-    made = Coordinator(
-        description=DESCRIPTION,
-        machine=resume(POLICY),
-        make_engine=nothing,
-        log=nothing,
-        shards=nothing,
-        rows_per_round=0,
-        keep_result=nothing,
-        clock=lambda: 0.0,
-    )
-    made.engine = cast(Any, engine)
-    return made
+@pytest.fixture
+async def link(served: Served) -> AsyncIterator[Link]:
+    opened = open_link(served.address)
+    yield opened
+    await opened.close()
 
 
-async def test_uploads_of_devices_are_deleted_at_the_close_and_come_again_after_a_resume() -> None:
-    """The evaluator's exports stay, and so does what was here before an upload of the same bytes began."""
-    engine = FakeEngine()
-    made = coordinator(engine)
-    made.upload_started(DEVICE, "update", new=True)
-    made.upload_started(DEVICE, "was here", new=False)
-    made.upload_started(Session(EVALUATOR), "export", new=True)
-    await made.close(None)
-    assert engine.deleted == ["update"] and made.export_uploads == {"export"}
+async def answer(link: Link, join: Join) -> Any:
+    """Send a join on a new stream and return the first answer."""
+    async with link.connect() as stream:
+        await stream.send(join)
+        return await asyncio.wait_for(stream.receive(), PATIENCE_S)
 
 
-@pytest.mark.parametrize(("number", "limit"), [(2, None), (3, 700), (4, None)])
-async def test_a_device_may_upload_what_answers_its_assignment_of_the_open_round(
-    number: int, limit: int | None
+def profile_of(**changes: Any) -> Change:
+    def change(join: Join) -> Join:
+        assert join.profile is not None
+        return replace(join, profile=replace(join.profile, **changes))
+
+    return change
+
+
+REFUSED: dict[str, tuple[Change, type[FedcoreError], tuple[str, ...]]] = {
+    "another protocol": (
+        lambda join: replace(join, protocol_min=2, protocol_max=3),
+        JoinRefused,
+        ("speaks protocol 2-3", "this coordinator 1", "install the same fedcore version"),
+    ),
+    "another length": (
+        lambda join: replace(join, max_length=9),
+        JoinRefused,
+        ("cuts texts at 9 tokens", "this run at 8"),
+    ),
+    "a foreign label": (
+        lambda join: replace(join, labels=("a", "grün")),
+        JoinRefused,
+        ("['grün']", "['a', 'b']", "correct the rows"),
+    ),
+    "labels as long as texts": (
+        lambda join: replace(join, labels=tuple(f"{number} " + "long text " * 3000 for number in range(9))),
+        JoinRefused,
+        ("has rows labelled", "outside the agreed labels"),
+    ),
+    "too little memory": (
+        profile_of(memory_mb=1e-6),
+        JoinRefused,
+        ("training needs", "MiB", "raise memory_mb"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_device_that_does_not_fit_is_refused_with_the_difference(
+    case: str, served: Served, link: Link, tiny: TinyModel, tmp_path: Path
 ) -> None:
-    made = coordinator(FakeEngine())
-    assert made.upload_limit(DEVICE, number) == limit
-    assert made.upload_limit(Session(replace(JOIN, name="stranger")), number) is None
-    await made.close(None)
+    change, kind, words = REFUSED[case]
+    device = tiny.device(served, "odd", tmp_path, change=change)
+    with pytest.raises(kind) as caught:
+        await answer(link, await device.join())
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 1000
+    (told,) = served.told("refused", "odd")
+    assert str(caught.value).startswith(told["message"][:400])
+    assert isinstance(await answer(link, await tiny.device(served, "fine", tmp_path).join()), Welcome)
 
 
-async def test_nothing_is_uploaded_where_no_round_is_open_and_no_task() -> None:
-    made = coordinator(None)
-    assert [made.upload_limit(each, 3) for each in (DEVICE, EDGE, Session(EVALUATOR))] == [None] * 3
-    await made.close(None)
+@pytest.mark.parametrize("part", ["tensors", "config", "tokenizer"])
+async def test_another_base_model_is_refused_with_both_hashes(
+    part: str, served: Served, link: Link, tiny: TinyModel, tmp_path: Path
+) -> None:
+    theirs: Fingerprint = replace(tiny.mark, **{part: "f" * 64})
+    device = tiny.device(served, "odd", tmp_path, change=lambda join: replace(join, fingerprint=theirs))
+    with pytest.raises(JoinRefused) as caught:
+        await answer(link, await device.join())
+    ours = getattr(tiny.mark, part)[:16]
+    assert f"{part} {ours} here, {'f' * 16} there" in str(caught.value)
+    assert "join without --model to fetch it" in str(caught.value)
+
+
+async def test_a_device_without_a_row_is_refused(served: Served, link: Link) -> None:
+    profile = device_pb2.DeviceProfile(name="empty", device_class="tiny", num_examples=0, slowdown=1.0)
+    join = device_pb2.JoinRequest(protocol_min=1, protocol_max=1, role=device_pb2.ROLE_DEVICE, profile=profile)
+    with pytest.raises(ConfigError, match="device empty has no training row; give it at least one"):
+        await _first_answer(link, fleet_pb2.ConnectRequest(join=join))
+
+
+async def test_a_name_that_is_none_is_refused(served: Served, link: Link) -> None:
+    profile = device_pb2.DeviceProfile(name="Not a Name")
+    join = device_pb2.JoinRequest(protocol_min=1, protocol_max=1, role=device_pb2.ROLE_EVALUATOR, profile=profile)
+    with pytest.raises(ConfigError, match="'Not a Name': expected 1-63 characters"):
+        await _first_answer(link, fleet_pb2.ConnectRequest(join=join))
+
+
+async def test_a_stream_that_begins_with_something_else_is_refused(served: Served, link: Link) -> None:
+    async with link.connect() as stream:
+        await stream.send(Heartbeat())
+        with pytest.raises(ProtocolError, match="must begin with a join; update the client"):
+            await asyncio.wait_for(stream.receive(), PATIENCE_S)
+    with pytest.raises(ProtocolError, match="unknown kind"):
+        await _first_answer(link, fleet_pb2.ConnectRequest())
+
+
+async def test_a_malformed_message_ends_its_stream_and_no_other(
+    served: Served, link: Link, tiny: TinyModel, tmp_path: Path
+) -> None:
+    async with link.connect() as stream:
+        await stream.send(await tiny.device(served, "odd", tmp_path).join())
+        assert isinstance(await asyncio.wait_for(stream.receive(), PATIENCE_S), Welcome)
+        await link._within(stream._call.write(fleet_pb2.ConnectRequest()))
+        with pytest.raises(ProtocolError, match="unknown kind; update the coordinator"):
+            await asyncio.wait_for(stream.receive(), PATIENCE_S)
+    assert [each["device"] for each in await served.until("left")] == ["odd"]
+
+
+async def test_a_stale_session_is_refused_and_a_newer_one_fences_the_older(
+    served: Served, link: Link, tiny: TinyModel, tmp_path: Path
+) -> None:
+    device = tiny.device(served, "twice", tmp_path)
+    first, second = await device.join(), await device.join()
+    async with link.connect() as older, link.connect() as newer:
+        await older.send(first)
+        assert isinstance(await asyncio.wait_for(older.receive(), PATIENCE_S), Welcome)
+        await newer.send(second)
+        assert isinstance(await asyncio.wait_for(newer.receive(), PATIENCE_S), Welcome)
+        assert await asyncio.wait_for(older.receive(), PATIENCE_S) is None, "the older stream is closed"
+        with pytest.raises(JoinRefused, match="twice: a newer session of this device is known; this one is stale"):
+            await answer(link, first)
+
+
+async def test_two_devices_of_one_name_are_told_apart(
+    served: Served, link: Link, tiny: TinyModel, tmp_path: Path
+) -> None:
+    device = tiny.device(served, "same", tmp_path)
+    other = replace(await device.join(), device_uuid="another")
+    async with link.connect() as stream:
+        await stream.send(await device.join())
+        assert isinstance(await asyncio.wait_for(stream.receive(), PATIENCE_S), Welcome)
+        with pytest.raises(JoinRefused, match="another device named same is connected; give every device its own name"):
+            await answer(link, other)
+    await served.until("left")
+    assert isinstance(await answer(link, other), Welcome), "a device that lost its state folder may take its place"
+
+
+async def test_the_first_shard_fixes_the_labels_and_a_device_with_one_class_joins(
+    tiny: TinyModel, tmp_path: Path, together: Together
+) -> None:
+    async with serving(tmp_path / "run", tiny.folder, ["data.labels=[]", "run.rounds=1"]) as served:
+        link = open_link(served.address)
+        with pytest.raises(JoinRefused) as caught:
+            await answer(link, await tiny.device(served, "single", tmp_path, labels=("b",)).join())
+        assert "only the labels ['b']" in str(caught.value) and "--set 'data.labels=" in str(caught.value)
+        await link.close()
+        first = tiny.device(served, "first", tmp_path, labels=("b", "a", "c"))
+        running = asyncio.ensure_future(first.run())
+        await served.until("joined")
+        one_row = tiny.device(served, "one-class", tmp_path, labels=("b",), num_examples=1)
+        foreign = tiny.device(served, "foreign", tmp_path, labels=("a", "d"))
+        with pytest.raises(JoinRefused, match=r"labelled \['d'\]"):
+            await foreign.run()
+        await together(one_row)
+        summary = await served.summary()
+        await running
+    assert first.welcomes[0].labels == one_row.welcomes[0].labels == ("a", "b", "c")
+    assert summary["rounds"][0]["accepted"] == 2
+    ledger = served.ledger()
+    assert ledger.load().labels == ("a", "b", "c"), "a resumed run keeps them"
+    ledger.close()
+
+
+async def test_a_join_while_the_engine_is_being_made_waits_for_it(
+    tiny: TinyModel, tmp_path: Path, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    real = module.make_engine
+
+    def slow(*arguments: Any) -> Any:
+        assert gate.wait(PATIENCE_S)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "make_engine", slow)
+    async with serving(tmp_path / "run", tiny.folder, ["run.rounds=1"]) as served:
+        devices = [tiny.device(served, name, tmp_path) for name in ("early", "bird")]
+        running = [asyncio.ensure_future(device.run()) for device in devices]
+        await asyncio.sleep(0.1)  # time for both joins to arrive
+        assert not served.events("joined")
+        gate.set()
+        assert await asyncio.wait_for(asyncio.gather(*running), PATIENCE_S) == ["the run has finished"] * 2
+        await served.summary()
+    assert [device.epoch for device in devices] == [1, 1]
+
+
+async def test_devices_hear_why_the_run_ends(served: Served, tiny: TinyModel, tmp_path: Path) -> None:
+    device = tiny.device(served, "lone", tmp_path)
+    heard: list[Any] = []
+    async with device.link.connect() as stream:
+        await stream.send(await device.join())
+        heard.append(await asyncio.wait_for(stream.receive(), PATIENCE_S))
+        served.task.cancel()
+        heard.append(await asyncio.wait_for(stream.receive(), PATIENCE_S))
+    await device.link.close()
+    assert isinstance(heard[0], Welcome) and heard[1] == Goodbye(reason="the coordinator stops")
+
+
+async def _first_answer(link: Link, message: Any) -> Any:
+    async with link.connect() as stream:
+        await link._within(stream._call.write(message))
+        return await asyncio.wait_for(stream.receive(), PATIENCE_S)

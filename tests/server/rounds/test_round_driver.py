@@ -95,12 +95,12 @@ class Driven:
 
     def __init__(self) -> None:
         self.engine, self.log, self.now_s, self.closed = FakeEngine(), FakeLog(), 0.0, 0
-        self.seats, self.edges, self.tasks = SessionRegistry(), EdgeRegistry(), Tasks()
+        self.registry, self.edges, self.tasks = SessionRegistry(), EdgeRegistry(), Tasks()
         self.driver = RoundDriver(
             state=resume(POLICY),
-            seats=self.seats,
+            sessions=self.registry,
             edges=self.edges,
-            desk=EvaluatorQueue(on_result=lambda kind, result: None),
+            evaluators=EvaluatorQueue(on_result=lambda kind, result: None),
             tasks=self.tasks,
             log=cast(RunLog, self.log),
             clock=lambda: self.now_s,
@@ -114,10 +114,10 @@ class Driven:
         self.closed += 1
 
     def seat(self, name: str, *, below: Session | None = None) -> Any:
-        join = replace(JOIN, name=name, epoch=JOIN.epoch + (self.seats.find(name) is not None))
+        join = replace(JOIN, name=name, epoch=JOIN.epoch + (self.registry.find(name) is not None))
         session = Session(join) if below is None else RelayedSession(join, below)
-        self.seats.register(session)
-        self.driver.feed(events.Joined(device=name, epoch=self.seats.number(name), now_s=self.now_s))
+        self.registry.register(session)
+        self.driver.feed(events.Joined(device=name, epoch=self.registry.number(name), now_s=self.now_s))
         return session
 
     async def open(self, devices: str, relayed: str = "") -> dict[str, Session]:
