@@ -40,7 +40,7 @@ def row(device: str, peak_mb: float, device_class: str = "tiny") -> Json:
 def summary_of(place: Path, *rounds: tuple[bool, list[Json]]) -> Json:
     """Return the summary of rounds, each void or not."""
     reports = {
-        number: (round_record(closed(void=void), AggregateReport(weight=3, leaves=len(rows)), 0.75, rows), rows)
+        number: (round_record(closed(void=void), AggregateReport(weight=3, updates=len(rows)), 0.75, rows), rows)
         for number, (void, rows) in enumerate(rounds, start=1)
     }
     config = tiny_config(place)
