@@ -10,7 +10,7 @@ import pytest
 
 import fedcore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MOST_S = 0.1
 IMPORT = """
 import json, sys, time
