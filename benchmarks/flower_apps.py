@@ -94,8 +94,8 @@ def serve(devices: int, size: int, rounds: int, answer: "Queue[Any]", peaks: "Qu
         options = AppOptions(folder=Path(root) / "run", tls=None, say=say)
         idle = peak_mb()
         asyncio.run(serve_app(server_app(devices, size, rounds, seconds), options))
-        for each in started:
-            each.join(60)
+        for process in started:
+            process.join(60)
     answer.put(
         {
             "devices": devices,

@@ -66,7 +66,7 @@ def measure_fold(case: FoldCase, repeats: int) -> Row:
         return float(statistics.median(getattr(timing, name) for timing in timings))
 
     blob_mb = timings[0].blob_bytes / 1e6
-    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * each:.0f}" for each in case.sparsities)
+    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * sparsity:.0f}" for sparsity in case.sparsities)
     kind = f"rank {ranks}, {cuts} % removed{', personal' if case.personal else ''}"
     return {
         "model": case.model,
@@ -178,7 +178,7 @@ def _grow(case: FoldCase) -> float:
 
 def _peak_rss_mb() -> float:
     """This process's own peak; ru_maxrss would include the parent's at the time of the fork."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
 
 

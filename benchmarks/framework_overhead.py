@@ -1,4 +1,4 @@
-"""What a large round costs when nobody trains: python -m benchmarks.framework_overhead [--quick] [--json FILE]
+"""What a large round costs when no device trains: python -m benchmarks.framework_overhead [--quick] [--json FILE]
 
 The engine and the round machine of a real coordinator, in one process: 1,000 of 10,000 registered devices per round,
 fixed arms, event log, rounds.csv and durable ledger on. Updates are those of an MLP 64-128-10 (9,610 float32 values,
@@ -55,7 +55,7 @@ MICRO = 1e6
 OBSERVATIONS = 50_000
 IN_A_TURN = ("plan", "close", "commit", "turn's log")
 
-# The smallest transformer there is: what is trained here stands in the head.
+# The smallest possible transformer: the trained values are in the head.
 GEOMETRY = Geometry(
     family="bert",
     model_type="bert",
@@ -108,10 +108,10 @@ class _Watched:
         self._watch, self._thing, self._parts = watch, thing, parts
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._thing, name)
+        method = getattr(self._thing, name)
         if name not in self._parts:
-            return found
-        return lambda *args, **named: self._watch.timed(self._parts[name], partial(found, **named), *args)
+            return method
+        return lambda *args, **named: self._watch.timed(self._parts[name], partial(method, **named), *args)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Coordinator:
         return orders
 
     def join(self) -> Turn:
-        """Let everybody join, and return the first turn."""
+        """Let all devices join, and return the first turn."""
         self.feed(Started(now_s=0.0))
         for name in self.profiles:
             self.now_s += 1e-4
@@ -142,16 +142,16 @@ class Coordinator:
         turned: TurnResult = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
         number, names = self.machine.round, tuple(sorted(turned.assignments))
         self.watch.timed("planned", self.feed, Planned(round=number, cohort=names, now_s=self.now_s))
-        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": each, "round": number} for each in names])
+        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": name, "round": number} for name in names])
         if self.engine.open is None:
             raise RuntimeError("the turn opened no round")
-        asked = self.engine.open.assignments[names[0]]
+        assignment = self.engine.open.assignments[names[0]]
         stack = UpdateStack(
             round=number,
             devices=names,
-            weights=tuple(turned.assignments[each].weight for each in names),
-            rank=asked.arm.rank,
-            keep_set=asked.keep_set,
+            weights=tuple(turned.assignments[name].weight for name in names),
+            rank=assignment.arm.rank,
+            keep_set=assignment.keep_set,
             tensors=tensors,
         )
         refused = self.watch.timed(
@@ -161,7 +161,7 @@ class Coordinator:
             raise RuntimeError(f"{len(refused)} updates were refused, the first for: {refused[0]}")
         orders = self.watch.timed("arrivals", self._arrive, names, number)
         self.watch.timed(
-            "log", self.engine.log.events, "accepted", [{"device": each, "round": number} for each in names]
+            "log", self.engine.log.events, "accepted", [{"device": name, "round": number} for name in names]
         )
         self.watch.end_round()
         return _turn(orders)
@@ -195,7 +195,7 @@ def measure_rounds(rounds: int) -> list[Row]:
             turn = coordinator.round(turn, reports, tensors)
         coordinator.engine.log.close()
         coordinator.engine.ledger.close()
-    parts = {part: [each / COHORT * MICRO for each in seconds] for part, seconds in watch.rounds.items()}
+    parts = {part: [spent / COHORT * MICRO for spent in seconds] for part, seconds in watch.rounds.items()}
     together = ("turn", "planned", "arrivals", "verify + fold", "log")
     total = [np.sum(figures, axis=0) for figures in zip(*(parts[part] for part in together), strict=True)]
     rest = [

@@ -42,7 +42,7 @@ def measure(members: int, watched_s: float) -> dict[str, Any]:
             endpoint, pid = run / "coordinator.json", crew.members["coordinator"].pid
             crew.wait_for(endpoint.is_file, START_S, "the coordinator's start")
             cpu_before, memory_before = cpu_s(pid), memory_mb(pid)["RssAnon"]
-            _start_devices(crew, root, members, str(json.loads(endpoint.read_text())["address"]))
+            _start_devices(crew, root, members, str(json.loads(endpoint.read_text(encoding="utf-8"))["address"]))
             crew.wait_for(lambda: _joined(run) >= members, START_S, "the joins")
             cpu_joined = cpu_s(pid)
             time.sleep(watched_s)
@@ -70,7 +70,7 @@ def _prepared(root: Path, members: int) -> tuple[Path, Path]:
     issue(certs, CERTIFICATE, kind="class")
     run.mkdir()
     text = case.config(root / "model").replace("[coordinator]", f"[coordinator]\nlease_s = {LEASE_S}")
-    (run / "config.toml").write_text(text)
+    (run / "config.toml").write_text(text, encoding="utf-8")
     return run, certs
 
 
@@ -87,7 +87,7 @@ def _start_devices(crew: Crew, root: Path, members: int, target: str) -> None:
     names = [f"{CERTIFICATE}-{number}" for number in range(members)]
     for number in range(PROCESSES):
         path = root / f"devices-{number}.json"
-        path.write_text(json.dumps({**spec, "names": names[number::PROCESSES]}))
+        path.write_text(json.dumps({**spec, "names": names[number::PROCESSES]}), encoding="utf-8")
         crew.python(f"devices-{number}", "benchmarks.data_plane.device", str(path))
 
 

@@ -44,7 +44,7 @@ class Recorded:
 
 def quickstart(overrides: Sequence[str]) -> Config:
     """Return the quickstart's configuration, made repeatable, with `overrides`."""
-    return resolve_settings(parse_config(QUICKSTART.read_text(), [*REPEATABLE, *overrides]))
+    return resolve_settings(parse_config(QUICKSTART.read_text(encoding="utf-8"), [*REPEATABLE, *overrides]))
 
 
 def recorded(config: Config, say: Callable[[str], None]) -> list[Recorded]:

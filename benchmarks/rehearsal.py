@@ -1,6 +1,6 @@
 """A fleet in one process: the project's own strategy, trainers and aggregator, without wire, clock or ledger.
 
-What a device hears and answers is the same as in a real run, so updates and accuracies are real; only times are not.
+A device gets and returns the same as in a real run, so updates and accuracies are real; only times are not.
 With `strategy.reward_times = "model"` and without memory limits the same configuration gives the same run.
 """
 
@@ -157,16 +157,16 @@ def rehearse(config: Config) -> Rehearsal:
         targets=strategy.spec.targets,
     )
     devices = {device.profile.name: device for device in _devices(config, source)}
-    held: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for device in devices.values():
-        held.update(dict(device.profile.label_counts))
+        totals.update(dict(device.profile.label_counts))
     return Rehearsal(
         config=config,
         strategy=strategy,
         devices=devices,
         evaluator=ModelEvaluator(source=source, test=test, train=test),
         tensors=untrained_adapter(config, folder, labels, strategy.spec),
-        label_counts=tuple(held[label] for label in labels) if config.training.label_skew != "ignore" else (),
+        label_counts=tuple(totals[label] for label in labels) if config.training.label_skew != "ignore" else (),
     )
 
 
@@ -179,7 +179,7 @@ def _strategy(config: Config, folder: Path, labels: tuple[str, ...]) -> Strategy
 
 
 def _devices(config: Config, source: ModelSource) -> Iterator[_Device]:
-    names = [(each, f"{each.name}-{index}") for each in config.classes for index in range(1, each.count + 1)]
+    names = [(kind, f"{kind.name}-{index}") for kind in config.classes for index in range(1, kind.count + 1)]
     for index, (kind, name) in enumerate(names, start=1):
         rows = device_rows(_data(config, (index, len(names))))
         profile = DeviceProfile(

@@ -88,7 +88,7 @@ def _write(path: Path, name: str, rows: Sequence[Row], notes: Mapping[str, Any])
         "rows": [dict(row) for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _command(name: str) -> str:
@@ -98,7 +98,7 @@ def _command(name: str) -> str:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

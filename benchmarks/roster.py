@@ -2,7 +2,7 @@
 
 For fleets of 1,000 to 1,000,000 registered devices, of which 1,000 take part in a round: one device joining, one sign
 of life, drawing a cohort, planning and closing a round, its log and its commit, and the bytes that files grow by. The
-round machine, the strategy, the log and the ledger are the coordinator's own; nobody trains, nothing crosses a wire.
+round machine, the strategy, the log and the ledger are the coordinator's own; no device trains, nothing crosses a wire.
 """
 
 import math
@@ -106,9 +106,9 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
     config = quickstart([f"strategy.cohort={cohort}", "run.rounds=10"])
     strategy = make_strategy(config, geometry_from_config(MINILM), HEAD)
     profiles = tuple(profile(number) for number in range(registered))
-    sessions = Overlay({each.name: Presence(epoch=1, connected=True, seen_s=0.0) for each in profiles})
+    sessions = Overlay({device.name: Presence(epoch=1, connected=True, seen_s=0.0) for device in profiles})
     geometry = geometry_from_config(MINILM)
-    committed = {each.name: [geometry.head_units, geometry.ffn] for each in profiles}
+    committed = {device.name: [geometry.head_units, geometry.ffn] for device in profiles}
     folder = RunFolder.create("fleet", base=root)
     run = Run.create(folder, config, folder.root, base_model="none")
     run.open_log()
@@ -141,8 +141,8 @@ def measure(registered: int, cohort: int, repeats: int) -> dict[str, Any]:
 
 
 def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
-    """Signs of life, joins, the list of who is here and the draw of a cohort."""
-    alive = [events.Alive(device=each.name, epoch=1, now_s=1.0) for each in fleet.profiles]
+    """Measure signs of life, joins, the list of present devices and the draw of a cohort."""
+    alive = [events.Alive(device=profile.name, epoch=1, now_s=1.0) for profile in fleet.profiles]
     joined = [events.Joined(device=f"newcomer-{number}", epoch=1, now_s=1.0) for number in range(len(alive))]
     fleet.seconds["alive"] = [_stepped(fleet.machine, alive)]
     fleet.seconds["joined"] = [_stepped(fleet.machine, joined)]
@@ -151,13 +151,13 @@ def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
         fleet.timed("sample", partial(sample_cohort, fleet.profiles, cohort, generator(0, "cohort", number)))
 
 
-def _stepped(machine: RoundState, told: Sequence[events.Event]) -> float:
+def _stepped(machine: RoundState, sequence: Sequence[events.Event]) -> float:
     """Seconds a step takes on average, over steps enough for what the machine does once in a while."""
-    told = told[: STEPS + 3 * math.isqrt(len(told))]
+    sequence = sequence[: STEPS + 3 * math.isqrt(len(sequence))]
     begin = time.perf_counter()
-    for event in told:
+    for event in sequence:
         machine, _ = step(machine, event)
-    return (time.perf_counter() - begin) / len(told)
+    return (time.perf_counter() - begin) / len(sequence)
 
 
 def _round(fleet: Fleet, cohort: int) -> None:
@@ -169,15 +169,17 @@ def _round(fleet: Fleet, cohort: int) -> None:
     fleet.leaf_bytes = _leaf_bytes(outcomes)
     after, report = fleet.timed("close", lambda: fleet.strategy.close(state, outcomes, fleet.round))
     closed = _closed(plan, fleet.round)
-    weights = {each.device: each.weight for each in plan.assignments}
-    rows = [outcome_record(each, report.rewards.get(each.device), weights[each.device]) for each in outcomes]
-    record = round_record(closed, AggregateReport(weight=1, leaves=cohort), 0.01, rows)
+    weights = {assignment.device: assignment.weight for assignment in plan.assignments}
+    rows = [
+        outcome_record(outcome, report.rewards.get(outcome.device), weights[outcome.device]) for outcome in outcomes
+    ]
+    record = round_record(closed, AggregateReport(weight=1, updates=cohort), 0.01, rows)
     lines = [*plan.events, *report.events, {"event": "round_closed", **record}]
-    each = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
+    addressees = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 
     def write() -> None:
-        fleet.run.log.events("pushed", each)
-        for fields in each:
+        fleet.run.log.events("pushed", addressees)
+        for fields in addressees:
             fleet.run.log.event("accepted", **fields)
         fleet.run.log.turn(lines, rows)
 
@@ -190,14 +192,14 @@ def _round(fleet: Fleet, cohort: int) -> None:
         void_streak=0,
         global_blobs=((f"round-{fleet.round}", "0" * 64),),
         next_round=fleet.round + 1,
-        assignments=tuple(_planned(each) for each in plan.assignments),
+        assignments=tuple(_planned(assignment) for assignment in plan.assignments),
     )
     fleet.timed("commit", lambda: fleet.run.ledger.commit_turn(turn))
     fleet.state = after
 
 
 def _outcomes(plan: RoundPlan) -> list[Outcome]:
-    """Everybody's answer: plausible figures, no importances (their bytes are arithmetic)."""
+    """Return the outcomes of all devices: plausible figures, no importances (their bytes are arithmetic)."""
     report = DeviceReport(
         metrics=TrainingMetrics(
             loss_before=0.6931471805599453,
@@ -214,26 +216,26 @@ def _outcomes(plan: RoundPlan) -> list[Outcome]:
     )
     return [
         Outcome(
-            device=each.device,
-            device_class=CLASSES[int(each.device[-7:]) % len(CLASSES)],
-            round=each.round,
-            arm=Arm(sparsity=0.0, rank=each.arm.rank),
+            device=assignment.device,
+            device_class=CLASSES[int(assignment.device[-7:]) % len(CLASSES)],
+            round=assignment.round,
+            arm=Arm(sparsity=0.0, rank=assignment.arm.rank),
             status=Status.ACCEPTED,
             time_s=12.345678901234567,
             report=report,
             fold_s=0.0012345678901234567,
             network="5g",
         )
-        for each in plan.assignments
+        for assignment in plan.assignments
     ]
 
 
 def _closed(plan: RoundPlan, number: int) -> RoundResult:
     members = tuple(
         MemberResult(
-            device=each.device, status=Status.ACCEPTED, pushed_at_s=1234.567890123, accepted_at_s=1246.91234567
+            device=assignment.device, status=Status.ACCEPTED, pushed_at_s=1234.567890123, accepted_at_s=1246.91234567
         )
-        for each in plan.assignments
+        for assignment in plan.assignments
     )
     return RoundResult(round=number, void=False, members=members, opened_at_s=1234.567890123, closed_at_s=1300.0)
 
@@ -254,8 +256,10 @@ def _planned(assignment: Assignment) -> Json:
 def _leaf_bytes(outcomes: Sequence[Outcome]) -> float:
     """Bytes of one device's part in an edge's submission, which travels as one message."""
     leaves = tuple(
-        LeafOutcome(device=each.device, counted=True, time_s=each.time_s, report=each.report, scores_bytes=37_152)
-        for each in outcomes
+        LeafOutcome(
+            device=outcome.device, counted=True, time_s=outcome.time_s, report=outcome.report, scores_bytes=37_152
+        )
+        for outcome in outcomes
     )
     whole = PartialSubmission(round=1, number=1, partial=None, scores=None, leaves=leaves)
     return len(partial_to_pb(whole).SerializeToString()) / len(leaves)

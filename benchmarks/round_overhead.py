@@ -1,4 +1,4 @@
-"""What a round costs when nobody trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
+"""What a round costs when no device trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
 
 A real coordinator process (mutual TLS, default durability), and 2, 10 and 100 devices that answer every assignment
 at once with an update of about 1 kB. They fetch the hand-out and upload like any device; only the training is left
@@ -61,8 +61,8 @@ def write_model(folder: Path) -> Geometry:
     """Write a base model of a few hundred parameters; no device ever loads it."""
     folder.mkdir(parents=True)
     geometry = geometry_from_config(MODEL)
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     rng = np.random.default_rng(0)
     paths = {
         "q": "attention.self.query",
@@ -86,7 +86,7 @@ class IdleDevice:
     def __init__(self, name: str, target: str, certs: Path, mark: Fingerprint, geometry: Geometry, place: Path) -> None:
         self.name, self.mark, self.geometry = name, mark, geometry
         self.blobs = BlobStore(place / name)
-        self.held: set[str] = set()
+        self.fetched: set[str] = set()
         self.link = Link(
             LinkSettings(
                 targets=(target,),
@@ -131,9 +131,9 @@ class IdleDevice:
             return
         refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
-        for blob_id in self.held - {ref.id for ref in refs}:
+        for blob_id in self.fetched - {ref.id for ref in refs}:
             self.blobs.delete(blob_id)
-        self.held = {ref.id for ref in refs}
+        self.fetched = {ref.id for ref in refs}
         data = encode(self._zeros(message), message.training.codec)
         ref = BlobRef(id="sha256:" + hashlib.sha256(data).hexdigest(), size=len(data), inline=data)
         report = DeviceReport(
@@ -176,8 +176,8 @@ def measure(devices: int, rounds: int, folder: Path) -> dict[str, float]:
     run = folder / "run"
     run.mkdir()
     config = run / "config.toml"
-    config.write_text(_config(folder / "model", devices, rounds))
-    parse_config(config.read_text())
+    config.write_text(_config(folder / "model", devices, rounds), encoding="utf-8")
+    parse_config(config.read_text(encoding="utf-8"))
     command = [
         sys.executable,
         "-m",
@@ -220,7 +220,7 @@ async def _all(
 async def _address(path: Path, process: "subprocess.Popen[bytes]") -> str:
     for _ in range(300):
         if path.is_file():
-            return str(json.loads(path.read_text())["address"])
+            return str(json.loads(path.read_text(encoding="utf-8"))["address"])
         if process.poll() is not None:
             break
         await asyncio.sleep(0.1)

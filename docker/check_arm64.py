@@ -60,17 +60,18 @@ def resolved(requirements: list[str], python: str) -> dict[str, str]:
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
+            encoding="utf-8",
         )
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
-        items = json.loads(report.read_text())["install"]
+        items = json.loads(report.read_text(encoding="utf-8"))["install"]
     urls = {each["metadata"]["name"]: each["download_info"]["url"] for each in items}
     return {canonicalize_name(name): url.rpartition("/")[2] for name, url in urls.items()}
 
 
 def main(versions: list[str]) -> int:
     """Check for each Python version; returns the exit code."""
-    known = pins((ROOT / "constraints.txt").read_text())
+    known = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     names = list(needed("fedcore", frozenset({"client"})))
     if loose := [name for name in names if name not in known]:
         sys.stderr.write(f"constraints.txt pins no version of: {', '.join(loose)}\n")

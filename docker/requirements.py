@@ -20,4 +20,6 @@ def requirements(text: str, extras: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     folder, *extras = sys.argv[1:]
-    sys.stdout.write("\n".join(requirements((Path(folder) / "pyproject.toml").read_text(), extras)) + "\n")
+    sys.stdout.write(
+        "\n".join(requirements((Path(folder) / "pyproject.toml").read_text(encoding="utf-8"), extras)) + "\n"
+    )

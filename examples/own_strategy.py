@@ -65,11 +65,11 @@ def epsilon_greedy(config: fedcore.StrategyConfig) -> fedcore.Bandit:
 
 
 def equal_mean(layer: Layer) -> Combined:
-    """Return the mean of what devices ended with, zero-padded to the largest rank; every device counts the same."""
-    step = layer.server_lr / len(layer.leaves)
+    """Return the mean of the returned factors, zero-padded to the largest rank; every device counts the same."""
+    step = layer.server_lr / len(layer.updates)
     b, a = (1 - layer.server_lr) * layer.b, (1 - layer.server_lr) * layer.a  # (out, R), (R, in)
-    for leaf in layer.leaves:
-        b_k, a_k = returned_factors(layer.b, layer.a, leaf)  # (out, r_k), (r_k, in)
+    for update in layer.updates:
+        b_k, a_k = returned_factors(layer.b, layer.a, update)  # (out, r_k), (r_k, in)
         b[:, : b_k.shape[1]] += step * b_k
         a[: a_k.shape[0]] += step * a_k
     return Combined(b=b, a=a)
@@ -78,7 +78,7 @@ def equal_mean(layer: Layer) -> Combined:
 @fedcore.aggregator("equal-mean")
 def equal_mean_aggregator(server_lr: float, seed: int) -> fedcore.Aggregator[Any]:
     """Return the aggregator of a run."""
-    return Bundling(name="equal-mean", rule=equal_mean, settles=False, server_lr=server_lr, seed=seed)
+    return Bundling(name="equal-mean", rule=equal_mean, has_dense_form=False, server_lr=server_lr, seed=seed)
 
 
 @fedcore.strategy("greedy-ranks", cites="Sutton and Barto, Reinforcement Learning, 2nd edition, section 2.4")

@@ -15,13 +15,13 @@ def generate(target: Path) -> None:
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     common = ["protoc", f"-I{ROOT}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}"]
-    services = [source for source in SOURCES if "\nservice " in (ROOT / source).read_text()]
+    services = [source for source in SOURCES if "\nservice " in (ROOT / source).read_text(encoding="utf-8")]
     if protoc.main([*common, *SOURCES]) or protoc.main([*common, f"--grpc_python_out={target}", *services]):
         raise SystemExit("protoc failed; see its message above")
 
 
 def stale(fresh: Path) -> list[str]:
-    """Names of generated files that differ from, or are missing in, the repository."""
+    """Return the names of generated files that the repository lacks or has with other content."""
     names = [path.relative_to(fresh) for path in sorted((fresh / "fedcore/protos/v1").glob("*"))]
     return [
         str(name)
@@ -31,7 +31,7 @@ def stale(fresh: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Generate in place, or compare with `--check`; 1 where the committed code is stale."""
+    """Generate in place, or only compare with `--check`; return 1 where the committed code is stale."""
     if arguments != ["--check"]:
         generate(ROOT)
         return 0

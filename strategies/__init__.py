@@ -1,1 +1,1 @@
-"""Strategies: published methods (`methods`) made of one policy and its parts (`policy`)."""
+"""Strategies: published methods (`methods`), composed of one policy and its parts (`policy`)."""

@@ -1,4 +1,4 @@
-"""Put a policy together from the parts that a configuration and a method name."""
+"""Compose a policy from the parts that a configuration and a method name."""
 
 from collections.abc import Sequence
 
@@ -33,9 +33,9 @@ def make_policy(
 ) -> Policy:
     """Return the policy of `method`, for a model of `geometry` with a task head of `head_shapes`.
 
-    `config` is what the method makes of the run's (`Method.resolved`); `prior` scores the dense model's groups before
-    any device did. Raises ConfigError for an unknown bandit, aggregator, server optimiser or adapter target, for parts
-    that do not go together, and for a cut before anything was scored.
+    `config` is the run's configuration as the method reads it (`Method.resolved`). `prior` has scores of the dense
+    model's groups before any device's scores. Raises ConfigError for an unknown bandit, aggregator, server optimiser or
+    adapter target, for parts that do not go together, and for a cut before any group was scored.
     """
     strategy = config.strategy
     _check_warmup(config)
@@ -81,7 +81,7 @@ def _check_warmup(config: Config) -> None:
 
 
 def _check_factors(config: Config, kind: str) -> None:
-    """Refuse what would move, or remember, a factor that does not train."""
+    """Raise ConfigError for settings that move a factor that does not train, or keep a state of it."""
     strategy, setting = config.strategy, f"strategy.factors = {config.strategy.factors!r}"
     if strategy.factors == "both":
         return

@@ -57,20 +57,20 @@ def make_strategy(
 ) -> Strategy:
     """Return the strategy that `config.strategy.name` names.
 
-    `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` scores the dense model's
-    groups before any device did. Raises ConfigError naming the known strategies.
+    `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` has scores of the dense
+    model's groups before any device's scores. Raises ConfigError naming the known strategies.
     """
     method = _method(config)
     return compose(method, method.resolved(config), geometry, head_shapes, prior)
 
 
 def resolve_settings(config: Config) -> Config:
-    """Return the configuration as the named strategy reads it: what it ignores is set to what it does."""
+    """Return the configuration as the named strategy reads it: a setting that it ignores has the value that it uses."""
     return _method(config).resolved(config)
 
 
 def bandit_of(config: Config) -> Bandit:
-    """Return the bandit the named strategy really uses, for replay."""
+    """Return the bandit that the named strategy uses, for replay."""
     return make_bandit(resolve_settings(config).strategy)
 
 

@@ -99,8 +99,8 @@ def spec_of(geometry: Geometry, rank: int) -> AdapterSpec:
 def write_model(case: Case, folder: Path) -> None:
     """Write a base model of at most 13 MB with random weights; no device ever loads it."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(case.model))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps(case.model), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     rng, geometry = np.random.default_rng(0), case.geometry
     tensors = {
         f"encoder.layer.{layer}.{path}.weight": rng.standard_normal(geometry.shape(name), dtype=np.float32)

@@ -143,7 +143,7 @@ class LightDevice:
         return {name: np.broadcast_to(value, shape) for name, shape in shapes.items()}
 
     def _note(self, number: int, times: tuple[float, ...], bytes_moved: tuple[int, int]) -> None:
-        with self.trace.open("a") as file:
+        with self.trace.open("a", encoding="utf-8") as file:
             file.write(json.dumps([self.name, number, *times, *bytes_moved]) + "\n")
 
 
@@ -169,4 +169,4 @@ async def run_devices(spec: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run_devices(json.loads(Path(sys.argv[1]).read_text())))
+    asyncio.run(run_devices(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

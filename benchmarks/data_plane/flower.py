@@ -39,7 +39,7 @@ def measure(case: Case, root: Path) -> dict[str, Any]:
     port, *node_ports = _free_ports(1 + case.devices)
     home.mkdir()
     connection = f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    (home / "config.toml").write_text(f'[superlink]\ndefault = "{CONNECTION}"\n\n{connection}')
+    (home / "config.toml").write_text(f'[superlink]\ndefault = "{CONNECTION}"\n\n{connection}', encoding="utf-8")
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     limit_s = START_S + (case.rounds + 1) * (ROUND_S + 2 * case.devices * case.payload_bytes / SLOWEST_BYTES_PER_S)
     with Crew(root / "logs", {**SWITCHES, "FLWR_HOME": str(home), "PATH": path}) as crew:
@@ -52,7 +52,7 @@ def measure(case: Case, root: Path) -> dict[str, Any]:
         crew.start("run", [str(programs / "flwr"), "run", str(APP), CONNECTION, "--run-config", figures])
         crew.wait_for(lambda: _over(crew, times), limit_s, "flwr's rounds", every_s=0.5)
         peak_mb, app_mb, node_mb = crew.peak_mb("superlink"), crew.peak_of("serverapp"), crew.peak_mb("supernode-0")
-    ended = json.loads(times.read_text())
+    ended = json.loads(times.read_text(encoding="utf-8"))
     gaps = [later - earlier for earlier, later in itertools.pairwise(ended)][1:]
     if len(gaps) != case.rounds:
         raise MeasurementFailed(f"flwr ended {len(gaps)} of {case.rounds} rounds")
@@ -84,8 +84,8 @@ def _answers(port: int) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(server.getsockname()[1]) for server in servers]
+    for server in servers:
+        server.close()
     return ports

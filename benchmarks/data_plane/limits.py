@@ -35,7 +35,7 @@ def measure(case: Case, kind: Literal["raw_grpc", "raw_socket"], root: Path) -> 
         "endpoint": str(endpoint),
         "result": str(result),
     }
-    path.write_text(json.dumps(spec))
+    path.write_text(json.dumps(spec), encoding="utf-8")
     module = f"benchmarks.data_plane.{kind}"
     limit_s = START_S + 2 * case.devices * case.payload_bytes * rounds / SLOWEST_BYTES_PER_S
     with Crew(root / "logs") as crew:
@@ -45,7 +45,7 @@ def measure(case: Case, kind: Literal["raw_grpc", "raw_socket"], root: Path) -> 
             crew.python(f"client-{number}", module, "client", str(path))
         crew.wait_all(list(crew.members), limit_s, "the rounds")
         peak_mb = crew.peak_mb("server")
-        met = json.loads(result.read_text())
+        met = json.loads(result.read_text(encoding="utf-8"))
         cpu_used = crew.cpu_between(met[1], met[-1])
     seconds = statistics.median(later - earlier for earlier, later in itertools.pairwise(met[1:]))
     return {

@@ -46,7 +46,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
     for number in range(case.edges if case.tiers > 1 else 0):
         issue(certs, f"edge-{number}", kind="edge")
     run.mkdir()
-    (run / "config.toml").write_text(case.config(model))
+    (run / "config.toml").write_text(case.config(model), encoding="utf-8")
     security = ("--certs", str(certs)) if case.tls else ("--insecure",)
     moved = 2 * case.devices * case.payload_bytes * (case.rounds + 1)
     with Crew(place.root / "logs") as crew:
@@ -61,7 +61,9 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         shares = _shares([f"{CERTIFICATE}-{number}" for number in range(case.devices)], processes or case.devices)
         for number, names in enumerate(shares):
             path = place.root / f"devices-{number}.json"
-            path.write_text(json.dumps({**spec, "names": names, "target": targets[number % len(targets)]}))
+            path.write_text(
+                json.dumps({**spec, "names": names, "target": targets[number % len(targets)]}), encoding="utf-8"
+            )
             crew.python(f"devices-{number}", "benchmarks.data_plane.device", str(path))
         crew.wait_for(lambda: _closed(events) >= 1, START_S + moved / SLOWEST_BYTES_PER_S, "the first round")
         cpu_before = cpu_s(pid)
@@ -71,12 +73,12 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         crew.wait_all(list(crew.members), START_S, "the end of the run")
         peak_mb, anonymous_mb = crew.peak_mb("coordinator"), crew.peak_mb("coordinator", "RssAnon")
         edges = [crew.peak_mb(name) for name in crew.members if name.startswith("edge-")]
-        found = list(read_events(events))
-        all_cpu = _cpu_of_rounds(crew, found)
+        logged = list(read_events(events))
+        all_cpu = _cpu_of_rounds(crew, logged)
     return {
         "kind": "ours",
         **case.label(),
-        **_rounds(case, found),
+        **_rounds(case, logged),
         **_directions(case, Path(spec["trace"])),
         "coordinator_peak_mb": peak_mb,
         "coordinator_rounds_mb": rounds_mb,
@@ -85,7 +87,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         "cpu_s_per_round": all_cpu / case.rounds,
         "coordinator_cpu_s_per_round": cpu_used / case.rounds,
         **({"edge_peak_mb": max(edges)} if edges else {}),
-        "join_s": _join_s(found),
+        "join_s": _join_s(logged),
         "load_before": round(load, 2),
     }
 
@@ -110,7 +112,7 @@ def _edges(crew: Crew, case: Case, place: Place, root: str, security: Sequence[s
 
 
 def _address(path: Path) -> str:
-    return str(json.loads(path.read_text())["address"])
+    return str(json.loads(path.read_text(encoding="utf-8"))["address"])
 
 
 def _spec(case: Case, place: Place, certs: Path | None) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def _rounds(case: Case, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _directions(case: Case, trace: Path) -> dict[str, float]:
     """Rates of each direction: bytes over the time from the first device's begin to the last one's end, per round."""
     rounds: dict[int, list[list[float]]] = defaultdict(list)
-    for line in trace.read_text().splitlines():
+    for line in trace.read_text(encoding="utf-8").splitlines():
         _, number, *figures = json.loads(line)
         rounds[number].append(figures)
     later = [rows for number, rows in sorted(rounds.items()) if number > min(rounds)]

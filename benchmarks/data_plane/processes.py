@@ -96,7 +96,7 @@ class Crew:
         texts = []
         for name in names or self.members:
             with contextlib.suppress(OSError):
-                text = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]
+                text = (self.logs / f"{name}.log").read_text(errors="replace", encoding="utf-8").splitlines()[-lines:]
                 texts.append(f"--- {name}: " + "\n".join(text))
         return "\n".join(texts[:6])
 
@@ -138,27 +138,27 @@ class Crew:
             self._cpu_samples.append((time.monotonic(), sum(self._cpu.values())))
             for pid in list(self._watched):
                 figures = memory_mb(pid)
-                held = self.peaks.setdefault(pid, {})
+                peaks = self.peaks.setdefault(pid, {})
                 if figures:
                     self._lines[pid] = _command_line(pid) or self._lines.get(pid, "")
                 for key, value in figures.items():
-                    held[key] = max(value, held.get(key, 0.0))
+                    peaks[key] = max(value, peaks.get(key, 0.0))
 
 
 def memory_mb(pid: int) -> dict[str, float]:
     """VmHWM, RssAnon and RssFile of a process in MB (10**6 bytes); empty where it has ended."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return {}
-    found = (line.split() for line in text.splitlines() if line.startswith(("VmHWM", "RssAnon", "RssFile")))
-    return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in found}
+    fields = (line.split() for line in text.splitlines() if line.startswith(("VmHWM", "RssAnon", "RssFile")))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in fields}
 
 
 def cpu_s(pid: int) -> float:
     """Seconds of processor time a process has used; 0 where it has ended."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

@@ -42,8 +42,8 @@ class RawServer:
         self._waiting.append(here)
         if len(self._waiting) == self._clients:
             self.met_s.append(time.monotonic())
-            for each in self._waiting:
-                each.set_result(None)
+            for caller in self._waiting:
+                caller.set_result(None)
             self._waiting.clear()
             if len(self.met_s) > self._rounds:
                 self.over.set()
@@ -101,7 +101,7 @@ async def serve(spec: Mapping[str, Any]) -> None:
 
 async def exchange(spec: Mapping[str, Any]) -> None:
     """Be one client: all rounds, down and up."""
-    target = Path(spec["endpoint"]).read_text()
+    target = Path(spec["endpoint"]).read_text(encoding="utf-8")
     options = list(CHANNEL_OPTIONS)
     if spec["certs"]:
         tls = load_material(Path(spec["certs"]), CERTIFICATE)
@@ -128,5 +128,5 @@ async def exchange(spec: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    role, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+    role, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     asyncio.run(serve(arguments) if role == "server" else exchange(arguments))

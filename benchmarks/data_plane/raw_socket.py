@@ -49,7 +49,7 @@ def serve(spec: Mapping[str, Any]) -> None:
 
 def exchange(spec: Mapping[str, Any]) -> None:
     """Be one client: all rounds, down and up."""
-    host, _, port = Path(spec["endpoint"]).read_text().partition(":")
+    host, _, port = Path(spec["endpoint"]).read_text(encoding="utf-8").partition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(spec["rounds"]):
@@ -75,5 +75,5 @@ def receive(connection: socket.socket, size: int) -> None:
 
 
 if __name__ == "__main__":
-    role, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+    role, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     serve(arguments) if role == "server" else exchange(arguments)

@@ -33,7 +33,7 @@ def merged(earlier: Sequence[Row], later: Sequence[Row]) -> list[Row]:
 
 def stored(path: Path) -> list[Row]:
     """Return the rows of an earlier result; none where there is no such file."""
-    return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.is_file() else []
 
 
 def _key(row: Row) -> tuple[Any, ...]:
@@ -51,7 +51,9 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
         ratios["times_less_time_than_flwr"] = flwr["s_per_round"] / row["s_per_round"]
         ratios["times_flwr_throughput"] = row["mb_per_s"] / flwr["mb_per_s"]
     if ratios:
-        ratios["ratios_across_runs"] = any(each is not None and each["run"] != row["run"] for each in (raw, flwr))
+        ratios["ratios_across_runs"] = any(
+            counterpart is not None and counterpart["run"] != row["run"] for counterpart in (raw, flwr)
+        )
     return row | ratios
 
 

@@ -14,7 +14,7 @@ Result = dict[str, Any]
 def load(case: Case, base: Path = FOLDER) -> Result | None:
     """Return a case's result, None where it has not been run."""
     path = case.path(base)
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def store(case: Case, result: Result, base: Path = FOLDER) -> Path:
@@ -36,9 +36,9 @@ def _spread(text: str, result: Result) -> str:
     for key in ("rounds", "final"):
         values = result[key]
         if isinstance(values, list):
-            body = "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in values) + "\n ]"
+            body = "[\n" + ",\n".join(f"  {json.dumps(value)}" for value in values) + "\n ]"
             text = text.replace(f'"{key}": []', f'"{key}": {body}')
         else:
-            body = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in values.items())
+            body = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
             text = text.replace(f'"{key}": {{}}', f'"{key}": {body}\n }}')
     return text

@@ -35,7 +35,7 @@ from fedcore.core.seeds import generator, uniform
 from fedcore.strategies.compose import make_policy
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
-from fedcore.strategies.policy.cohort import Member, sample_cohort
+from fedcore.strategies.policy.cohort import CohortMember, sample_cohort
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import schedule_of
 from fedcore.strategies.policy.pacer import PROBE_STEPS, ArmFilter, Pacer
@@ -101,31 +101,39 @@ class Game:
         rosters = [self.fleet.roster(self.seed, t) for t in (1, ROUNDS)]
         for t in range(1, ROUNDS + 1):
             roster = rosters[0 < self.fleet.drift_round <= t]
-            for each, figure in zip(played, self._round(roster, t), strict=True):
-                each.append(figure)
+            for series, figure in zip(played, self._round(roster, t), strict=True):
+                series.append(figure)
         return played
 
     def _round(self, roster: Sequence[DeviceProfile], t: int) -> tuple[float, float, float]:
         cohort = sample_cohort(roster, COHORT, generator(self.seed, "cohort", t))
-        ahead = {each.device_class: schedule_of(self.config, each.device_class).cuts_ahead(t) for each in cohort}
+        ahead = {
+            profile.device_class: schedule_of(self.config, profile.device_class).cuts_ahead(t) for profile in cohort
+        }
         chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, state=self.state, round=t)
-        members = [Member(profile=each, weight=each.num_examples, score=ahead[each.device_class]) for each in cohort]
+        members = [
+            CohortMember(profile=profile, weight=profile.num_examples, score=ahead[profile.device_class])
+            for profile in cohort
+        ]
         offers = [chooser.offer(member) for member in members]
         budget_s, offered = None, tuple(offers)
         if self.pacer and self.state.pace:
             paced = self.pacer.pace(self.state.pace, chooser, offers)
             budget_s, offered = paced.budget_s, paced.offers
-        choices = [chooser.choose(each) for each in offered]
+        choices = [chooser.choose(offer) for offer in offered]
         reach = math.exp(-self.progress / PROGRESS_SCALE)
-        table = [self._arms(each.profile, [(each.counts, each.arm.rank)], [each.arm.steps], ahead) for each in choices]
-        regrets = [self._regret(place, chooser, each, table, ahead, reach) for place, each in enumerate(offers)]
-        works = [self.clerk.work(each) for each in choices]
-        outcomes = [self._outcome(*each, reach) for each in zip(choices, table, works, strict=True)]
-        devices = {each.profile.name: _planned(each, work) for each, work in zip(choices, works, strict=True)}
+        table = [
+            self._arms(choice.profile, [(choice.counts, choice.arm.rank)], [choice.arm.steps], ahead)
+            for choice in choices
+        ]
+        regrets = [self._regret(place, chooser, offer, table, ahead, reach) for place, offer in enumerate(offers)]
+        works = [self.clerk.work(choice) for choice in choices]
+        outcomes = [self._outcome(*figures, reach) for figures in zip(choices, table, works, strict=True)]
+        devices = {choice.profile.name: _planned(choice, work) for choice, work in zip(choices, works, strict=True)}
         self._learn(PlannedRound(round=t, budget_s=budget_s, devices=devices), outcomes)
-        gained = STEPS_SCALE * float(np.mean([each.gain[0] for each in table]))
+        gained = STEPS_SCALE * float(np.mean([worths.gain[0] for worths in table]))
         self.progress += gained * reach
-        return float(np.mean(regrets)), max(float(each.seconds[0]) for each in table), gained
+        return float(np.mean(regrets)), max(float(worths.seconds[0]) for worths in table), gained
 
     def _learn(self, opened: PlannedRound, outcomes: Sequence[Outcome]) -> None:
         targets, weights = dict.fromkeys(opened.devices, self.fleet.target), self.config.strategy.reward_weights
@@ -154,7 +162,7 @@ class Game:
         step_s, down, up, sparsity, share = rows.T
         steps = np.tile(np.array(choices, dtype=np.float64), len(sizes))
         extra = PROBE_STEPS + SCORING.once * ahead[profile.device_class]
-        talent = math.exp(TALENT_SPREAD * self._luck("talent", 0, profile.name))
+        talent = math.exp(TALENT_SPREAD * self._deviate("talent", 0, profile.name))
         return Worths(
             gain=gains(steps, sparsity, share) * talent,
             importance=IMPORTANCE_POWER * np.log(share),
@@ -183,20 +191,20 @@ class Game:
         space = replace(offer.space, steps=NO_STEPS)
         sizes = [(chooser.counts(offer, arm.sparsity), arm.rank) for arm in grid(space)]
         mine = joined([table[place], self._arms(offer.profile, sizes, offer.space.steps, ahead)])
-        others = joined([each for other, each in enumerate(table) if other != place])
+        others = joined([worths for other, worths in enumerate(table) if other != place])
         rewards = expected_rewards(mine, others, reach=reach, weights=self.config.strategy.reward_weights)
         return float(rewards.max() - rewards[0])
 
     def _outcome(self, choice: Choice, worths: Worths, work: PacedWork, reach: float) -> Outcome:
         name, t, speed = choice.profile.name, choice.round, declared_speed(choice.profile)
-        drop = reach * float(worths.gain[0]) + NOISE * self._luck("drop", t, name)
+        drop = reach * float(worths.gain[0]) + NOISE * self._deviate("drop", t, name)
         train_s, down_bytes, up_bytes = work.demand
         phases = {
-            "train": speed.compute * train_s * math.exp(CLOCK_NOISE * self._luck("clock", t, name)),
-            "download": speed.down * down_bytes * math.exp(LINK_SPREAD * self._luck("down", t, name)),
-            "upload": speed.up * up_bytes * math.exp(LINK_SPREAD * self._luck("up", t, name)),
+            "train": speed.compute * train_s * math.exp(CLOCK_NOISE * self._deviate("clock", t, name)),
+            "download": speed.down * down_bytes * math.exp(LINK_SPREAD * self._deviate("down", t, name)),
+            "upload": speed.up * up_bytes * math.exp(LINK_SPREAD * self._deviate("up", t, name)),
         }
-        importance = float(worths.importance[0]) + IMPORTANCE_NOISE * self._luck("importance", t, name)
+        importance = float(worths.importance[0]) + IMPORTANCE_NOISE * self._deviate("importance", t, name)
         report = DeviceReport(
             metrics=TrainingMetrics(
                 loss_before=1.0,
@@ -221,7 +229,7 @@ class Game:
             report=report,
         )
 
-    def _luck(self, what: str, t: int, device: str) -> float:
+    def _deviate(self, what: str, t: int, device: str) -> float:
         return _NORMAL.inv_cdf(uniform(self.seed, what, t, device))
 
 

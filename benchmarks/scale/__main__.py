@@ -22,7 +22,7 @@ def main() -> None:
         if arguments.print:
             print("\n\n".join(f"{name}\n{table}" for name, table in found.items()))
             return
-        PAGE.write_text(with_tables(PAGE.read_text(), found))
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
         print(f"wrote {PAGE}")
     except (MeasurementFailed, OSError) as error:
         raise SystemExit(str(error)) from None

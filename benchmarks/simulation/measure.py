@@ -45,7 +45,12 @@ def missing(name: str, python: str) -> str:
         return "no --rivals interpreter was given"
     try:
         found = subprocess.run(
-            [python, "-c", f"import {PACKAGES[name]}"], capture_output=True, text=True, timeout=120, check=False
+            [python, "-c", f"import {PACKAGES[name]}"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            encoding="utf-8",
         )
     except (OSError, subprocess.TimeoutExpired) as cause:
         return f"{python} cannot be run: {cause}"
@@ -70,7 +75,7 @@ def run_simulator(name: str, python: str, case: Case, folder: Path) -> Row:
         stored = folder / f"{name}.json"
         if not stored.is_file():
             raise MeasurementFailed(f"{name} ended without a result\n{crew.tails()}")
-        result = json.loads(stored.read_text())
+        result = json.loads(stored.read_text(encoding="utf-8"))
     return {
         "ms_per_client": 1e3 * per_round(result["ends"]) / case.clients,
         "cpu_ms_per_client": 1e3 * per_round(result["cpu"]) / case.clients,
@@ -104,9 +109,9 @@ class Watch:
 
 
 def pss_mb(pid: int) -> float:
-    """Return a process's memory in MB (10**6 bytes), shared pages divided among those who share; 0 where it ended."""
+    """Return a process's memory in MB (10**6 bytes), a shared page divided among its processes; 0 where it ended."""
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     except OSError:
         return 0.0
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024 / 1e6

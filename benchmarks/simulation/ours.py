@@ -32,7 +32,7 @@ from fedcore.simulation.rounds.clock import VirtualClock
 from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.run import simulate
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
 from fedcore.strategies.table import make_strategy
@@ -75,8 +75,8 @@ def run(folder: Path) -> None:
         if case.task == "mlp":
             tensors = _small(case, Run.create(runs, config, folder, base_model="mlp"), RoundTimes(record))
         else:
-            scene = set_scene(config)
-            simulate(scene, Run.create(runs, config, scene.model, base_model=""), observers=(RoundTimes(record),))
+            setup = read_setup(config)
+            simulate(setup, Run.create(runs, config, setup.model, base_model=""), observers=(RoundTimes(record),))
             tensors = read_snapshot(runs, config, Path(case.model)).tensors
     record.write(tensors, version=version("fedcore"))
 
@@ -103,7 +103,7 @@ def _engine(run: Run, clock: VirtualClock) -> Engine:
 
 def _driver(run: Run, engine: Engine, fleet: VirtualFleet, workload: MlpWorkload, clock: VirtualClock) -> Driver:
     spec, config = engine.strategy.spec, run.config
-    waves = DispatchPlanner(
+    planner = DispatchPlanner(
         engine=engine,
         fleet=fleet,
         workload=workload,
@@ -115,7 +115,7 @@ def _driver(run: Run, engine: Engine, fleet: VirtualFleet, workload: MlpWorkload
         state=run.round_state(lease_s=FOREVER_S),
         engine=engine,
         fleet=fleet,
-        waves=waves,
+        planner=planner,
         log=run.log,
         clock=clock,
         lease_s=config.coordinator.lease_s,

@@ -44,12 +44,12 @@ class Case:
         """Write what `read_case` reads."""
         content = {name: getattr(self, name) for name in ("task", "clients", "rounds", "model")}
         recipe = {name: getattr(self.recipe, name) for name in Recipe.__dataclass_fields__}
-        (folder / "case.json").write_text(json.dumps({**content, "recipe": recipe}))
+        (folder / "case.json").write_text(json.dumps({**content, "recipe": recipe}), encoding="utf-8")
 
 
 def read_case(folder: Path) -> Case:
     """Read the case of a folder."""
-    content = json.loads((folder / "case.json").read_text())
+    content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     return Case(**{**content, "recipe": Recipe(**content["recipe"])})
 
 
@@ -84,7 +84,7 @@ def train_client(learner: Learner, recipe: Recipe, client: int) -> None:
     optimizer = optimizer_of(recipe, parameters)
     rows = learner.rows(client)
     for _ in range(recipe.epochs):
-        for batch in zip(*(torch.split(each, recipe.batch_size) for each in rows), strict=True):
+        for batch in zip(*(torch.split(tensor, recipe.batch_size) for tensor in rows), strict=True):
             optimizer.zero_grad(set_to_none=True)
             learner.module.loss(*batch).backward()  # type: ignore[operator]
             if recipe.max_gradient_norm is not None:
@@ -119,5 +119,5 @@ class Record:
         write_arrays(self.folder / f"{self.name}.npz", tensors)
         path = self.folder / f"{self.name}.json"
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps({"ends": self.ends, "cpu": self.cpu, **notes}))
+        draft.write_text(json.dumps({"ends": self.ends, "cpu": self.cpu, **notes}), encoding="utf-8")
         draft.replace(path)

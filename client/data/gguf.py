@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.errors import ModelError
 from fedcore.storage.process.quiet import silence_telemetry
 
@@ -19,11 +20,9 @@ def convert_gguf(file: Path, folder: Path) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ImportError as cause:
         raise ModelError(f"reading {file.name} needs {cause.name}: pip install gguf 'fedcore[client]'") from None
-    try:
+    with Boundary(ModelError, f"{file.name} cannot be read as GGUF"):
         quantised = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    except (OSError, ValueError, KeyError) as cause:
-        raise ModelError(f"{file.name} cannot be read as GGUF: {str(cause).splitlines()[0]}") from None
     plain = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**plain))  # type: ignore[no-untyped-call]
     model.load_state_dict(quantised.state_dict())

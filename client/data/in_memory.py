@@ -13,8 +13,8 @@ Labels become strings as those of a typed file do: 0, 0.0 and False are all "0".
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcore.client.data.rows import Rows, checked_rows
-from fedcore.client.data.table_file import Cells, check_columns
+from fedcore.client.data.rows import Rows, rows_of
+from fedcore.client.data.table import Cells, Table, check_columns
 from fedcore.core.errors import DataError
 
 SHAPES = "a list of dicts, a dict of columns, (texts, labels), a datasets.Dataset or a pandas frame"
@@ -29,7 +29,8 @@ def rows_in_memory(table: Any, *, text: Sequence[str], label: str, source: str) 
     cells = [tuple(map(_plain, row)) for row in _cells(table, (*text, label), source)]
     if not cells:
         raise DataError(f"{source}: no row; expected at least one")
-    return checked_rows(cells, text=text, label=label, source=source)
+    table = Table(source=source, typed=True, cells=iter(cells))
+    return rows_of([table], text=text, label=label, source=source)
 
 
 def _cells(table: Any, columns: Sequence[str], source: str) -> Iterable[Cells]:

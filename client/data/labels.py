@@ -36,7 +36,7 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     test file has labels that nothing could be trained for.
     """
     options = data_options(config)
-    training, test = training_rows(options), test_rows(options)
+    training, test = (read(options).under(config.data.labels) for read in (training_rows, test_rows))
     if config.data.test and not config.data.labels:
         _check_spelling(training, test)
     found = label_list(Rows(texts=training.texts + test.texts, labels=training.labels + test.labels))

@@ -4,18 +4,21 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.client.data.hub_table import hub_columns
-from fedcore.client.data.table_file import UNTYPED, Cells, read_columns
+from fedcore.client.data.hub_table import hub_tables
+from fedcore.client.data.table import ClassNumber, SourceFile, Table
+from fedcore.client.data.table_file import file_table
 from fedcore.core.errors import DataError
+from fedcore.storage.places import local_path
 
-_WHOLE_FLOAT = re.compile(r"[+-]?\d+\.0*", re.ASCII)
+MOST_DIGITS = 300  # of a label that counts as a number; Python reads no more than some thousand
+_WHOLE_FLOAT = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}\.0*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Rows:
     texts: tuple[tuple[str, ...], ...]
     labels: tuple[str, ...]
     source: str = ""  # the file or hub id they came from, for messages
+    class_numbers: tuple[tuple[str, int], ...] = ()  # of labels that the data name: (name, number stored for it)
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -40,40 +44,60 @@ class Rows:
             texts=tuple(self.texts[index] for index in chosen),
             labels=tuple(self.labels[index] for index in chosen),
             source=self.source,
+            class_numbers=self.class_numbers,
         )
+
+    def under(self, agreed: Sequence[str]) -> "Rows":
+        """Return the rows as a run with the labels `agreed` knows them: where it has class numbers, by their numbers.
+
+        Data that name their classes are read by name; a run whose labels are the numbers goes on with those.
+        """
+        numbers = {name: str(number) for name, number in self.class_numbers}
+        if not numbers or set(self.labels) & set(agreed) or not set(numbers.values()) & set(agreed):
+            return self
+        return replace(self, labels=tuple(numbers.get(label, label) for label in self.labels), class_numbers=())
 
 
 def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path | None = None) -> Rows:
     """Read the `text` columns (one, or two for pair tasks) and the `label` column.
 
-    `path` is a local CSV, TSV, JSONL or Parquet file, or else a local folder or hub id for the `datasets` library
-    (see `hub_columns`), which caches under `cache`. Labels become strings: 0, 0.0 and False are all "0", and so is
-    what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there.
+    `path` is a local CSV, TSV, JSON, JSONL, Parquet or Arrow file, or else a local folder or hub id, whose files the
+    `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
+    all "0", and so is what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there. Where
+    the data name their classes, a class number becomes its name.
     Raises DataError naming the file, the column and the row for whatever cannot be read.
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
     source = str(path)
-    columns = (*text, label)
-    local = Path(path).expanduser()
-    cells = read_columns(local, columns) if local.is_file() else hub_columns(source, columns, cache)
-    return checked_rows(cells, text=text, label=label, source=source, typed=local.suffix.lower() not in UNTYPED)
+    return rows_of(_tables(source, (*text, label), cache), text=text, label=label, source=source)
 
 
-def checked_rows(cells: Iterable[Cells], *, text: Sequence[str], label: str, source: str, typed: bool = True) -> Rows:
-    """Return rows of raw cells, those of the `text` columns and last that of `label`, whatever they came from.
+def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
+    """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
 
-    `source` names them in messages; `typed` says that numbers came as numbers. Raises DataError as `read_rows`.
+    `source` names all of them in messages. Raises DataError as `read_rows`.
     """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
-    for number, row in enumerate(cells, start=1):
-        where = f"{source}: row {number}"
-        texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
-        labels.append(_label(where, label, row[-1], typed=typed))
+    numbers: set[tuple[str, int]] = set()
+    for table in tables:
+        for number, row in enumerate(table.cells, start=1):
+            where = f"{table.source}: row {number}"
+            texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
+            labels.append(_label(where, label, row[-1], typed=table.typed))
+            if isinstance(row[-1], ClassNumber):
+                numbers.add((labels[-1], row[-1].number))
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
-    return Rows(texts=tuple(texts), labels=tuple(labels), source=source)
+    return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
+
+
+def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:
+    local = local_path(spec)
+    if local.is_file():
+        return (file_table(SourceFile(path=local, name=local.name, source=spec), columns),)
+    return hub_tables(str(local), columns, cache)
 
 
 def label_list(rows: Rows) -> tuple[str, ...]:
@@ -86,6 +110,7 @@ def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
 
     Raises DataError naming the first row whose label is not in the list, and how many such rows there are.
     """
+    rows = rows.under(labels)
     ids = {label: position for position, label in enumerate(labels)}
     strange = [index for index, label in enumerate(rows.labels) if label not in ids]
     if strange:
@@ -123,6 +148,8 @@ def _text(where: str, column: str, cell: Any) -> str:
 
 
 def _label(where: str, column: str, cell: Any, *, typed: bool) -> str:
+    if isinstance(cell, ClassNumber):
+        cell = cell.name
     if not typed and isinstance(cell, str) and _WHOLE_FLOAT.fullmatch(cell.strip()):
         cell = int(cell.strip().partition(".")[0])
     if isinstance(cell, float) and cell.is_integer():
@@ -158,4 +185,4 @@ def _position(texts: tuple[str, ...]) -> float:
 
 
 def _whole(label: str) -> bool:
-    return label.isascii() and label.removeprefix("-").isdigit()
+    return label.isascii() and label.removeprefix("-").isdigit() and len(label) <= MOST_DIGITS

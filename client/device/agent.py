@@ -70,8 +70,8 @@ class Agent:
     _assignment: WireAssignment | None = None  # pushed last: a job that begins or goes on answers it
     _job: asyncio.Task[events.Ending] | None = None
     _stop: asyncio.Task[None] | None = None  # of that job
-    _made: LocalUpdate | None = None  # by the job, which has not told of it yet
-    _uncommitted: LocalUpdate | None = None  # awaits its verdict
+    _new_update: LocalUpdate | None = None  # of the job, which has not reported it yet
+    _uncommitted_update: LocalUpdate | None = None  # awaits its verdict
     _timer: Timer | None = None
     _sends: set[asyncio.Task[None]] = field(default_factory=set)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
@@ -97,7 +97,7 @@ class Agent:
         if self._trainer is None:
             self._load(self.make_trainer(welcome))
             self.say(f"joined; labels {', '.join(welcome.labels)}")
-        self.feed(events.Welcomed(parent=self.machine.parent + 1))
+        self.feed(events.Welcomed(parent=self.machine.parent + 1, now_s=self.clock()))
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
         """React to one message of a parent."""
@@ -119,6 +119,10 @@ class Agent:
             case RoundClosed(round=number):
                 self.feed(events.RoundClosed(round=number))
 
+    def session_lost(self) -> None:
+        """Note that the session has ended; the next welcome begins another one."""
+        self.feed(events.SessionLost())
+
     async def close(self) -> None:
         """Stop what is being worked on, and wait until it has stopped."""
         self.feed(events.Stop())
@@ -133,7 +137,7 @@ class Agent:
     def feed(self, event: events.Event) -> None:
         """Tell the machine what happened, and do what it asks for."""
         if isinstance(event, events.WorkFinished):
-            self._uncommitted, self._made = self._made, None
+            self._uncommitted_update, self._new_update = self._new_update, None
         self.machine, orders = step(self.machine, event)
         for order in orders:
             self._do[type(order)](order)
@@ -170,7 +174,7 @@ class Agent:
         self._job.add_done_callback(self._job_done)
 
     def _job_done(self, job: "asyncio.Task[events.Ending]") -> None:
-        if self._stop is None and not job.cancelled():  # of a job that was told to stop, `_stopped` tells
+        if self._stop is None and not job.cancelled():  # a job that stops is reported by `_wait_for_stop`
             self.feed(job.result())
 
     async def _outcome(self, key: str, job: Coroutine[Any, Any, events.Ending]) -> events.Ending:
@@ -194,10 +198,10 @@ class Agent:
             if self._trainer is not None:
                 self._trainer.cancel.set()
             self._job.cancel()
-            self._stop = asyncio.create_task(self._stopped(command.key, self._job))
+            self._stop = asyncio.create_task(self._wait_for_stop(command.key, self._job))
 
-    async def _stopped(self, key: str, job: "asyncio.Task[events.Ending]") -> None:
-        """Tell the machine how a job ended that was told to stop, once its thread is free."""
+    async def _wait_for_stop(self, key: str, job: "asyncio.Task[events.Ending]") -> None:
+        """Report how a job ended that had to stop, once its thread is free."""
         (ending,) = await asyncio.gather(job, return_exceptions=True)
         if self._trainer is not None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._trainer.cancel.clear)
@@ -214,11 +218,11 @@ class Agent:
 
         def on_step(number: int) -> None:
             progress = Progress(round=assignment.round, step=number, steps=assignment.local_steps)
-            # Unheard progress is no loss: nobody looks at the future, and its exception goes with it.
+            # Progress that does not arrive is no loss: the future is dropped, and its exception with it.
             asyncio.run_coroutine_threadsafe(self._send(progress), loop)
 
-        self._made = await maker.make(assignment, trainer, self._training, on_step)
-        self.state.spool(SpooledUpdate(key=key, submission=self._made.submission), self._made.keep_set)
+        self._new_update = await maker.make(assignment, trainer, self._training, on_step)
+        self.state.spool(SpooledUpdate(key=key, submission=self._new_update.submission), self._new_update.keep_set)
         return events.WorkFinished(key=key)
 
     async def _delivery(self, key: str) -> events.Ending:
@@ -255,7 +259,7 @@ class Agent:
     # --- the other commands ---
 
     def _commit(self, command: commands.Commit) -> None:
-        update, self._uncommitted = self._uncommitted, None
+        update, self._uncommitted_update = self._uncommitted_update, None
         if update is not None:
             self._training = update.training
             self.state.commit_keep_set(update.keep_set)
@@ -267,7 +271,7 @@ class Agent:
             self.state.commit_keep_set(keep_set)
 
     def _roll_back(self, command: commands.RollBack) -> None:
-        self._uncommitted = None
+        self._uncommitted_update = None
 
     def _clear_spool(self, command: commands.ClearSpool) -> None:
         try:
@@ -282,7 +286,7 @@ class Agent:
         send.add_done_callback(self._sends.discard)
 
     async def _report(self, failure: AssignmentFailure) -> None:
-        with contextlib.suppress(FedcoreError):  # unheard, the lease or the deadline says as much
+        with contextlib.suppress(FedcoreError):  # without it, the lease or the deadline says as much
             await self._send(failure)
 
     def _wake_at(self, command: commands.WakeAt) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
 from fedcore.client.device.alive import run_with_alive_file
@@ -32,9 +33,33 @@ if TYPE_CHECKING:
 BITS_PER_MEGABIT = 1e6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """A run that can be joined: its parent, its description, the folder of its base model."""
+
+    link: Link
+    description: RunDescription
+    model: Path
+
+    def source(self, welcome: Welcome) -> "ModelSource":
+        """Return which model the run trains, and how it is read."""
+        from fedcore.client.training.trainer import ModelSource
+
+        return ModelSource(
+            folder=self.model,
+            labels=welcome.labels,
+            head=self.description.head,
+            dtype=self.description.dtype,
+            max_length=self.description.max_length,
+            targets=welcome.targets,
+        )
+
+
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
     rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
+    for doubt in label_doubts(rows.labels, options.data.label):
+        options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -51,8 +76,10 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
             shard = shard_given(description.shard)
             options.say(f"its rows are shard {shard.index} of {shard.count}")
             rows = await asyncio.to_thread(cut, rows, shard)
-            profile = _profile(options.name, limits, rows)
-        return await _join_as_device(options, profile, rows, link, state, description, model)
+        rows = rows.under(description.labels)
+        profile = _profile(options.name, limits, rows)
+        arrival = _Arrival(link=link, description=description, model=model)
+        return await _join_as_device(options, profile, rows, state, arrival)
     finally:
         await link.close()
 
@@ -80,94 +107,95 @@ async def run_evaluator(options: ClientOptions) -> str:
     link = _link(options, 0.0, 0.0)
     try:
         description, model = await arrive(link, options)
-        return await _join_as_evaluator(options, test, train, link, description, model)
+        test = test.under(description.labels)
+        arrival = _Arrival(link=link, description=description, model=model)
+        return await _join_as_evaluator(options, test, train, arrival)
     finally:
         await link.close()
 
 
 async def _join_as_device(
-    options: ClientOptions,
-    profile: DeviceProfile,
-    rows: Rows,
-    link: Link,
-    state: StateFolder,
-    description: RunDescription,
-    model: Path,
+    options: ClientOptions, profile: DeviceProfile, rows: Rows, state: StateFolder, arrival: _Arrival
 ) -> str:
     # Imported here: torch takes seconds, and a wrong address or a missing row is reported without it.
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
-    profile = replace(profile, trial=await _measure(description, model, link, profile.slowdown))
-    join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
+    await _check_model(arrival)
+    profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
+    join = await _join(options.name, arrival, role=Role.DEVICE, labels=label_list(rows), profile=profile)
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        return Trainer(_source(model, description, welcome), rows, SlowCpu(profile.slowdown))
+        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown))
 
     agent = Agent(
         name=options.name,
-        link=link,
+        link=arrival.link,
         state=state,
         make_trainer=make_trainer,
         num_examples=len(rows),
         memory_mb=profile.memory_mb,
         say=options.say,
     )
-    return await _stay(options, link, state, join, agent)
+    return await _stay(options, arrival.link, state, join, agent)
 
 
-async def _measure(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
+async def _check_model(arrival: _Arrival) -> None:
+    """Raise ModelError before the join: a device that cannot load the model would fail in every round."""
+    from fedcore.nn.training.trial_load import check_loadable
+
+    description = arrival.description
+    await asyncio.to_thread(
+        check_loadable, arrival.model, labels=description.labels, head=description.head, dtype=description.dtype
+    )
+
+
+async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
     """Measure this device, so that its first round need not find out how fast it is.
 
     The downlink is known where the base model came over it.
     """
     from fedcore.nn.training.self_measurement import training_gflops
 
-    gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
-    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
+    dtype, max_length = arrival.description.dtype, arrival.description.max_length
+    gflops = await asyncio.to_thread(training_gflops, arrival.model, dtype=dtype, max_length=max_length)
+    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=arrival.link.downlink_mbps)
 
 
-async def _join_as_evaluator(
-    options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
-) -> str:
+async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, arrival: _Arrival) -> str:
     from fedcore.client.evaluation.evaluator import Evaluator
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
-    join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
+    await _check_model(arrival)
+    join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=label_list(test))
 
     def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:
-        return ModelEvaluator(source=_source(model, description, welcome), test=test, train=train)
+        return ModelEvaluator(source=arrival.source(welcome), test=test, train=train)
 
     evaluator = Evaluator(
         name=options.name,
-        link=link,
+        link=arrival.link,
         blobs=BlobStore(options.state / "blobs"),
         make_model_evaluator=make_model_evaluator,
         say=options.say,
     )
-    return await _stay(options, link, StateFolder.open(options.state), join, evaluator)
+    return await _stay(options, arrival.link, StateFolder.open(options.state), join, evaluator)
 
 
 async def _join(
-    options: ClientOptions,
-    description: RunDescription,
-    *,
-    role: Role,
-    model: Path,
-    labels: tuple[str, ...],
-    profile: DeviceProfile | None = None,
+    name: str, arrival: _Arrival, *, role: Role, labels: tuple[str, ...], profile: DeviceProfile | None = None
 ) -> Join:
     """Return what every join of this process says; `_stay` fills in the identity, the session and the keep-set."""
     return Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
         role=role,
-        name=options.name,
+        name=name,
         device_uuid="",
         epoch=0,
         profile=profile,
-        fingerprint=await asyncio.to_thread(fingerprint, model),
-        max_length=description.max_length,
+        fingerprint=await asyncio.to_thread(fingerprint, arrival.model),
+        max_length=arrival.description.max_length,
         labels=labels,
     )
 
@@ -185,6 +213,7 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
         make_join=make_join,
         on_welcome=worker.welcome,
         on_message=worker.message,
+        on_lost=worker.session_lost,
         say=options.say,
         reconnect_s=options.reconnect_s,
     )
@@ -193,19 +222,6 @@ async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Jo
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()
-
-
-def _source(model: Path, description: RunDescription, welcome: Welcome) -> "ModelSource":
-    from fedcore.client.training.trainer import ModelSource
-
-    return ModelSource(
-        folder=model,
-        labels=welcome.labels,
-        head=description.head,
-        dtype=description.dtype,
-        max_length=description.max_length,
-        targets=welcome.targets,
-    )
 
 
 def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:

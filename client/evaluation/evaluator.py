@@ -82,6 +82,9 @@ class Evaluator:
         self._task, self._result = message, None
         self._job = asyncio.create_task(self._carry_out(message))
 
+    def session_lost(self) -> None:
+        """Do nothing: a task goes on, and the coordinator sends it again."""
+
     async def close(self) -> None:
         """Stop what is being worked on."""
         if self._job is not None:

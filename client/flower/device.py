@@ -27,8 +27,8 @@ SHARDS = 256  # of rows, kept by a process that is many nodes in turn
 
 
 def join_of(settings: NodeSettings, description: RunDescription) -> Join:
-    """Return the join of a device with these settings."""
-    rows = rows_of(settings.data)
+    """Return what a device says of itself."""
+    rows = rows_of(settings.data).under(description.labels)
     limits = settings.limits
     return Join(
         protocol_min=PROTOCOL,

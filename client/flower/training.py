@@ -46,23 +46,23 @@ def train_assignment(
         shift.advance(assignment.base_shift, blobs)
         received = received.with_shift(shift.tensors)
         downloaded = clock()
-        trained = warm_trainer(source, settings).run(assignment, received, training, on_step=lambda step: None)
+        outcome = warm_trainer(source, settings).run(assignment, received, training, on_step=lambda step: None)
         encoding_s = clock()
         payloads = _Payloads()
         pieces = encoded_update(
             assignment,
-            trained.increment,
+            outcome.increment,
             keep_set=received.keep_set,
-            geometry=trained.geometry,
+            geometry=outcome.geometry,
             residuals=state.folder.residuals,
         )
         update = payloads.add(pieces, "update", assignment)
-        scores = trained.result.scores
+        scores = outcome.result.scores
         scores_ref = None if scores is None else payloads.add(encoded_scores(scores), "scores", None)
-    state.keep(trained.state, assignment.round)
+    state.keep(outcome.state, assignment.round)
     report = device_report(
         assignment,
-        trained,
+        outcome,
         num_examples=len(rows_of(settings.data)),
         download_s=downloaded - begin,
         encode_s=clock() - encoding_s,

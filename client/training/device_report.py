@@ -7,7 +7,7 @@ from fedcore.protos.values import WireAssignment
 
 def device_report(
     assignment: WireAssignment,
-    trained: TrainingOutcome,
+    outcome: TrainingOutcome,
     *,
     num_examples: int,
     download_s: float,
@@ -15,13 +15,13 @@ def device_report(
     bytes_down: int,
 ) -> DeviceReport:
     """Return the report as it is before anything was sent: `bytes_up` is 0, `phase_s` has no upload."""
-    result = trained.result
+    result = outcome.result
     return DeviceReport(
         metrics=result.metrics,
         phase_s={
             "download": download_s,
-            "prune": trained.prune_s,
-            "train": trained.train_s,
+            "prune": outcome.prune_s,
+            "train": outcome.train_s,
             "encode": encode_s,
         },
         num_examples=num_examples,

@@ -18,7 +18,7 @@ from fedcore.server.run.run import Run as OpenRun
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.progress import RoundLines
 from fedcore.simulation.run import simulate as run_simulation
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 
@@ -51,15 +51,15 @@ def simulate(
     settings = run_config(config, overrides, strategy=strategy, rounds=rounds)
     data = run_data(settings, train=train, test=test)
     with data.readable(settings) as readable:
-        scene = set_scene(readable)
+        setup = read_setup(readable)
     folder = new_folder(settings, run_dir)
-    scene = replace(scene, config=data.write(scene.config, folder.data))
+    setup = replace(setup, config=data.write(setup.config, folder.data))
     observers: Sequence[Observer] = ()
     if progress:
         print(f"run folder: {folder.root}")  # noqa: T201
-        observers = [RoundLines(say=print, total_rounds=scene.config.run.rounds, now_s=time.monotonic)]
-    with _same_threads() if scene.training is not None else nullcontext():
-        run_simulation(scene, OpenRun.create(folder, scene.config, scene.model), observers)
+        observers = [RoundLines(say=print, total_rounds=setup.config.run.rounds, now_s=time.monotonic)]
+    with _same_threads() if setup.training is not None else nullcontext():
+        run_simulation(setup, OpenRun.create(folder, setup.config, setup.model), observers)
     return Run(folder.root)
 
 
@@ -77,9 +77,7 @@ def _same_threads() -> Iterator[None]:
 
 def _refuse_in_workers() -> None:
     """Refuse where a process that trains imports the very script that started it."""
-    if multiprocessing.parent_process() is not None and getattr(
-        multiprocessing.current_process(), "_inheriting", False
-    ):
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
         raise RunError(
             'put the call of fedcore.simulate under `if __name__ == "__main__":`: processes import the script'
         )

@@ -1,1 +1,1 @@
-"""The command `fedcore`: options in, one call, a line or two out. No logic."""
+"""The command `fedcore`: it parses options, makes one call and prints a line or two. No logic lives here."""

@@ -1,22 +1,24 @@
-"""The one command `fedcore`: every error is a line or two and exit code 1, wrong usage is 2.
+"""The command `fedcore`: an error prints a line or two and exits with code 1, wrong usage exits with code 2.
 
-Subcommands import what they need when they run: help and errors come at once, and a machine without torch, or
-without the server's libraries, has every command that does not need them.
+A subcommand imports its libraries when it runs. So help and errors appear at once, and a machine without torch, or
+without the server's libraries, can run every command that does not need them.
 """
 
-import errno
 import os
 import sys
 from importlib.metadata import version
 
-import typer
-
 from fedcore.core.errors import FedcoreError
+from fedcore.storage.process.environment import forgive_warnings, mend_environment
 from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
-silence_telemetry()  # before any library that reports home is imported
+forgive_warnings()
+mend_environment()  # before any library is imported that reads its variables then
+silence_telemetry()
 wait_passively()
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else every client without a certificate prints a line here
+
+import typer  # noqa: E402
 
 from fedcore.cli.commands import (  # noqa: E402
     doctor,
@@ -31,6 +33,9 @@ from fedcore.cli.commands import (  # noqa: E402
     show,
     simulate,
 )
+from fedcore.cli.console.standard_streams import prepare_streams  # noqa: E402
+from fedcore.cli.console.system_error import system_message, where_it_happened  # noqa: E402
+from fedcore.cli.console.utf8_mode import ensure_utf8_mode  # noqa: E402
 from fedcore.cli.identity import certs, enrol, revoke, token  # noqa: E402
 
 app = typer.Typer(
@@ -58,19 +63,21 @@ app.command("revoke")(revoke.revoke)
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"fedcore {version('fedcore')}")
         raise typer.Exit
 
 
 @app.callback()
 def fedcore(
-    show_version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Say which."),
+    show_version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Federated fine-tuning of language models on real devices.
 
-    Every device gets its own pruning ratio and LoRA rank from a bandit, every class of device a smaller, faster model.
+    A bandit gives every device its own pruning ratio and LoRA rank; every device class gets a smaller, faster model.
 
     On one machine: [bold]fedcore fleet examples/quickstart.toml[/bold]
 
@@ -83,16 +90,16 @@ def fedcore(
 
 def run() -> None:
     """Run the command line."""
+    prepare_streams()
+    ensure_utf8_mode()
     try:
         app(prog_name="fedcore")  # also as python -m fedcore.cli.main
     except FedcoreError as error:
-        _fail(str(error))
+        _fail(f"{error}{where_it_happened()}")
     except OSError as cause:
-        if cause.filename is None and cause.errno == errno.ENOSPC:
-            _fail("the output cannot be written: no space left on device")
-        if cause.filename is None:  # not about a file: nothing a user could act on without the traceback
-            raise
-        _fail(f"{cause.filename}: {cause.strerror or cause}")
+        if (message := system_message(cause)) is None:
+            raise  # not about a file: nothing a user could act on without the traceback
+        _fail(message)
     except KeyboardInterrupt:
         sys.exit(1)
 

@@ -8,7 +8,7 @@ CLIENT_MODULES = ("torch", "transformers", "peft", "datasets", "pyarrow")
 
 
 def missing_client_modules() -> list[str]:
-    """Return which of CLIENT_MODULES are not installed; none of them is imported."""
+    """Return the CLIENT_MODULES that are not installed, without importing any."""
     return [name for name in CLIENT_MODULES if importlib.util.find_spec(name) is None]
 
 

@@ -1,4 +1,4 @@
-"""What a machine needs to run fedcore, checked one by one."""
+"""Check one by one what a machine needs to run fedcore."""
 
 import importlib.metadata
 import os
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fedcore.core.errors import ConfigError
 from fedcore.storage.models.cache import cache_folder
 from fedcore.storage.process.free_port import check_free
 
@@ -17,7 +18,7 @@ LEAST_FREE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check, whether it passed, and what was seen or must be done."""
+    """One check, whether it passed, and what it found or what to do."""
 
     check: str
     ok: bool
@@ -25,7 +26,7 @@ class Finding:
 
 
 def examine(listen: str) -> list[Finding]:
-    """Return every finding about this machine; `listen` is the HOST:PORT a coordinator would take."""
+    """Return every finding about this machine; `listen` is the HOST:PORT of a future coordinator."""
     return list(_findings(listen))
 
 
@@ -34,7 +35,7 @@ def _findings(listen: str) -> Iterator[Finding]:
     enough = sys.version_info >= (3, 11)
     yield Finding("python", enough, version if enough else f"{version}; 3.11 or newer is needed")
     yield _packages("coordinator packages", NEEDED, "pip install .")
-    # A machine that only coordinates needs no torch: its absence is worth saying, not mending.
+    # A machine that only coordinates needs no torch: report that it is missing, but not as a fault.
     client = _packages("device packages", CLIENT, "pip install '.[client]'")
     yield client if client.ok else Finding(client.check, True, f"{client.detail} (needed on devices only)")
     yield Finding("cores", True, str(os.cpu_count()))
@@ -45,23 +46,26 @@ def _findings(listen: str) -> Iterator[Finding]:
 
 
 def _packages(check: str, names: tuple[str, ...], remedy: str) -> Finding:
-    found, missing = [], []
+    versions, missing = [], []
     for name in names:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
         return Finding(check, False, f"missing {', '.join(missing)}; run: {remedy}")
-    return Finding(check, True, ", ".join(found))
+    return Finding(check, True, ", ".join(versions))
 
 
 def _cache() -> Finding:
-    folder = cache_folder()
-    place = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(place).free
+    try:
+        folder = cache_folder()
+    except ConfigError as error:
+        return Finding("cache", False, str(error))
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     detail = f"{folder}, {free / 2**30:.1f} GiB free"
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         return Finding("cache", False, f"{detail}; cannot write there: set FEDCORE_CACHE to another folder")
     if free < LEAST_FREE_BYTES:
         return Finding("cache", False, f"{detail}; 1 GiB is needed: free some, or set FEDCORE_CACHE to another folder")

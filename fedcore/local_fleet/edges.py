@@ -1,4 +1,4 @@
-"""Starting the edges of a local fleet, tier by tier: whoever is started next must know where those above listen."""
+"""Start the edges of a local fleet from the top tier down: an edge needs the addresses of the tier above it."""
 
 import json
 import time
@@ -18,17 +18,18 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """The tiers of a fleet: the edges' processes, and where everybody listens, the coordinator included."""
+    """The tiers of a fleet: the processes of its edges, and the addresses of the edges and the coordinator."""
 
     edges: Sequence[int]
     children: Mapping[str, Child]
     addresses: Mapping[str, str]
 
     def targets(self, device: int) -> str:
-        """HOST:PORT of the parents of device number `device`, from 0, best first, separated by commas."""
-        return self._listed(len(self.edges) + 1, device)
+        """Return HOST:PORT of the parents of device number `device` (from 0), best first, separated by commas."""
+        return self.parent_addresses(len(self.edges) + 1, device)
 
-    def _listed(self, tier: int, index: int) -> str:
+    def parent_addresses(self, tier: int, index: int) -> str:
+        """Return HOST:PORT of the parents of number `index` of a tier, best first, separated by commas."""
         return ",".join(self.addresses[name] for name in parents(self.edges, tier, index))
 
 
@@ -41,33 +42,33 @@ def start_edges(
     """
     tree = Tree(edges=edges, children={}, addresses={COORDINATOR: coordinator})
     for tier, names in enumerate(tier_names(edges), start=1):
-        started = {
-            name: processes.start(name, [*_arguments(folder, name, tree._listed(tier, index)), *words])
+        children = {
+            name: processes.start(name, [*_arguments(folder, name, tree.parent_addresses(tier, index)), *words])
             for index, name in enumerate(names)
         }
-        listening = {name: listening_at(folder.edges / name / "edge.json", child) for name, child in started.items()}
-        tree = Tree(edges=edges, children={**tree.children, **started}, addresses={**tree.addresses, **listening})
+        addresses = {name: listening_at(folder.edges / name / "edge.json", child) for name, child in children.items()}
+        tree = Tree(edges=edges, children={**tree.children, **children}, addresses={**tree.addresses, **addresses})
     return tree
 
 
 def listening_at(path: Path, child: Child) -> str:
-    """Wait until `child` has written where it listens to `path`, and return its HOST:PORT.
+    """Wait until `child` has written its address to `path`, and return that HOST:PORT.
 
-    Raises RunError with its last words where it ends before, and where it takes too long.
+    Raises RunError where the child ends before (with its last message), and where it takes too long.
     """
     deadline = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < deadline:
         if child.process.poll() is not None:
             raise RunError(f"{child.name}: {child.last_words()}")
         if path.is_file():
-            facts = json.loads(path.read_text())
-            if facts["pid"] == child.process.pid:  # else an earlier process wrote it
-                return str(facts["address"])
+            endpoint = json.loads(path.read_text(encoding="utf-8"))
+            if endpoint["pid"] == child.process.pid:  # else the file is that of an earlier process
+                return str(endpoint["address"])
         time.sleep(POLL_S)
     raise RunError(f"{child.name} did not listen within {START_DEADLINE_S:g} s (log: {child.log})")
 
 
 def _arguments(folder: RunFolder, name: str, upstream: str) -> list[str]:
-    place = ["--listen", "127.0.0.1:0", "--state", str(folder.edges / name), "--certs", str(folder.certificates)]
-    # Nobody is sent to it: in a local fleet everybody has been given a place.
-    return ["edge", "--upstream", upstream, "--name", name, *place, "--advertise", ""]
+    options = ["--listen", "127.0.0.1:0", "--state", str(folder.edges / name), "--certs", str(folder.certificates)]
+    # Advertise no address: in a local fleet every device is given its parents, so no newcomer is sent to an edge.
+    return ["edge", "--upstream", upstream, "--name", name, *options, "--advertise", ""]

@@ -1,4 +1,4 @@
-"""Follow a run's events while they are being written."""
+"""Follow a run's events while the coordinator writes them."""
 
 import asyncio
 import json
@@ -16,15 +16,15 @@ POLL_S = 0.2
 
 
 class EventTail:
-    """Reads what was appended to events.jsonl since the last look."""
+    """Reads the events appended to events.jsonl since the last read."""
 
     def __init__(self, path: Path) -> None:
-        """Begin at the start of `path`, which need not be there yet."""
+        """Begin at the start of `path`, which need not exist yet."""
         self._path = path
         self._offset = 0
 
     def read(self) -> list[Json]:
-        """Return the events of whole new lines."""
+        """Return the new events; a line that is still being written waits for the next call."""
         if not self._path.is_file():
             return []
         with self._path.open("rb") as file:
@@ -36,37 +36,37 @@ class EventTail:
 
 
 class Follower:
-    """Shows a run's events while it goes on. `begin` is called once the file holds nothing that will be taken back."""
+    """Shows a run's events while it runs, after `begin`: a resumed run first removes those of its unfinished round."""
 
     def __init__(self, path: Path, total_rounds: int, view: View) -> None:
         """Follow the events file `path`."""
         self._tail = EventTail(path)
         self._progress = RunProgress(total_rounds=total_rounds)
         self._view = view
-        self._begun = asyncio.Event()
+        self._may_show = asyncio.Event()
 
     def begin(self) -> None:
         """Show events from now on."""
-        self._begun.set()
+        self._may_show.set()
 
     def look(self) -> None:
-        """Show what is new."""
+        """Show the new events."""
         for event in self._tail.read():
             self._progress = advance(self._progress, event)
         self._view.show(self._progress)
 
     async def beside(self, work: Awaitable[T]) -> T:
-        """Await `work` and show the events meanwhile, the last ones included."""
-        looking = asyncio.ensure_future(self._look_on())
+        """Return what `work` returns; show the events while it runs, and the last ones when it ends."""
+        watcher = asyncio.ensure_future(self._watch())
         try:
             return await work
         finally:
-            looking.cancel()
-            if self._begun.is_set():
+            watcher.cancel()
+            if self._may_show.is_set():
                 self.look()
 
-    async def _look_on(self) -> None:
-        await self._begun.wait()
+    async def _watch(self) -> None:
+        await self._may_show.wait()
         while True:
             self.look()
             await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""Exports made after a run, from its folder alone."""
+"""Export a model after a run, from the run folder alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from fedcore.storage.models.model_source import model_folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What to export: as a class prunes, or to a sparsity."""
+    """The sparsity of an export, either that of a device class or a number, and the folder to write."""
 
     device_class: str | None
     sparsity: float | None
@@ -26,15 +26,17 @@ class ExportRequest:
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where no round has closed yet, or nothing was trained."""
-    config = parse_config(folder.config.read_text())
+    config = parse_config(folder.config.read_text(encoding="utf-8"))
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
-    keep_set = _keep_set(snapshot.strategy, snapshot.state, request, [each.name for each in config.classes])
+    keep_set = _keep_set(
+        snapshot.strategy, snapshot.state, request, [device_class.name for device_class in config.classes]
+    )
     if not snapshot.tensors.keys() >= snapshot.strategy.spec.shapes().keys():
         raise RunError(
             f'{folder.root} trained nothing, as simulation.training = "none" says; there is no model to export'
         )
-    # Only now: torch takes seconds, and mistakes shall be told at once.
+    # Import torch only now: it takes seconds, and the errors above should appear at once.
     from fedcore.client.evaluation.model_evaluator import merged_model
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier

@@ -1,4 +1,4 @@
-"""What the events so far say about a run: a value the view draws. Pure, so that it can be tested and replayed."""
+"""The progress of a run, computed from its events; the view draws it. Pure, so that it can be tested and replayed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,15 +22,15 @@ class DeviceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgress:
-    """A run as far as it has come. Times are wall-clock seconds since 1970, sizes bytes."""
+    """The state of a run after some of its events. Times are wall-clock seconds since 1970, sizes are bytes."""
 
     total_rounds: int
     round: int = 0
-    closed: int = 0  # rounds closed, void ones not counted
-    closed_before: int = 0  # of these, before the coordinator started last
+    closed: int = 0  # closed rounds, without void ones
+    closed_before: int = 0  # of these, rounds closed before the coordinator's last start
     void: int = 0
     started_t: float | None = None
-    first_round_t: float | None = None  # since the coordinator started last
+    first_round_t: float | None = None  # time of the first choice since the coordinator's last start
     closed_t: float | None = None
     last_t: float | None = None
     bytes_up: int = 0
@@ -43,11 +43,11 @@ class RunProgress:
 
     @property
     def remaining_s(self) -> float | None:
-        """Estimate of the seconds until the last round closes; None before the first since the start has."""
-        timed = self.closed - self.closed_before
-        if not timed or self.first_round_t is None or self.closed_t is None or self.last_t is None:
+        """Estimated seconds until the last round closes; None until a round has closed since the last start."""
+        num_timed = self.closed - self.closed_before
+        if not num_timed or self.first_round_t is None or self.closed_t is None or self.last_t is None:
             return None
-        round_s = (self.closed_t - self.first_round_t) / timed
+        round_s = (self.closed_t - self.first_round_t) / num_timed
         return round_s * (self.total_rounds - self.closed) - (self.last_t - self.closed_t)
 
 
@@ -57,14 +57,14 @@ def advance(progress: RunProgress, event: Json) -> RunProgress:
 
 
 def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
-    """Fields that an event changes: a run has dozens of events a round, so one new value each has to do."""
+    """Return the fields that an event changes, so that every event costs one copy: a round has dozens of events."""
     match event["event"]:
         case "started":
             return _started(progress, event["t"])
         case "joined" if event.get("role") == "device":
             return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
         case "refused":
-            return _noted(progress, f"refused: {event['message']}")
+            return _with_note(progress, f"refused: {event['message']}")
         case "left" if event["device"] in progress.devices:
             return _device(progress, event, state="away")
         case "choice":
@@ -77,10 +77,10 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
             return _device(progress, event, state="done")
         case "rejected" | "late" | "failed" as kind:
             note = f"{event['device']}, round {event['round']}: {event.get('message', kind)}"
-            return _device(progress, event, state=kind) | _noted(progress, note)
+            return _device(progress, event, state=kind) | _with_note(progress, note)
         case "clock":
             note = f"{event['device']}, round {event['round']}: its phases exceed its time; look after its clock"
-            return _noted(progress, note)
+            return _with_note(progress, note)
         case "reward":
             return _device(progress, event, reward=event["reward"])
         case "round_closed":
@@ -89,12 +89,12 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
             number = int(event["task"].split()[1])
             return {"accuracy": event["accuracy"], "auc": event["auc"], "evaluated_round": number}
         case "task_failed":
-            return _noted(progress, f"{event['task']}: {event['message']}")
+            return _with_note(progress, f"{event['task']}: {event['message']}")
     return {}
 
 
 def _started(progress: RunProgress, t: float) -> dict[str, Any]:
-    """After a resume, the pause is no part of a round's time, and nobody has joined yet."""
+    """Return the changes of a start: the pause before it is not part of a round's time, and no device has joined."""
     return {
         "started_t": progress.started_t or t,
         "first_round_t": None,
@@ -113,7 +113,7 @@ def _closed(progress: RunProgress, event: Json) -> dict[str, Any]:
     }
 
 
-def _noted(progress: RunProgress, note: str) -> dict[str, Any]:
+def _with_note(progress: RunProgress, note: str) -> dict[str, Any]:
     return {"notes": (*progress.notes, note)}
 
 

@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: summary.json as tables that fit 80 columns."""
+"""The report of a finished run for the terminal: summary.json as tables that fit 80 columns."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,21 +11,18 @@ from fedcore.core.contract.outcome import PHASES
 from fedcore.core.contract.protocols import Json
 
 QUALITY = ("accuracy", "auc", "macro_f1")
-WIDTH = 80  # columns of a narrow terminal
+WIDTH = 80  # characters that the tables take at least: on a narrower terminal lines wrap, and no cell is lost
 ARM_WIDTH = 14  # "50% r16 0.62" and the space between columns
-MOST_CELLS = 200  # arms shown on a terminal; more are better read in rounds.csv
+MAX_CELLS = 200  # arms shown on a terminal; more are easier to read in rounds.csv
 STATUS_WORDS = {"missed_deadline": "late", "lost": "lost", "rejected": "refused"}
-
-
-WIDTH = 80  # characters that the tables take at least: where a terminal is narrower, lines wrap, and no cell is lost
 
 
 def print_report(console: Console, summary: Json) -> None:
     """Print what `report` returns."""
-    own = console.width
-    console.width = max(WIDTH, own)
+    terminal_width = console.width
+    console.width = max(WIDTH, terminal_width)
     console.print(report(summary))
-    console.width = own
+    console.width = terminal_width
 
 
 def report(summary: Json) -> RenderableType:
@@ -38,12 +35,12 @@ def report(summary: Json) -> RenderableType:
         ("Exports: what each class keeps", _sizes(summary["classes"])),
         ("Exports: how each class does", _speeds(summary["classes"])),
     ]
-    titled = [line for title, part in parts for line in (Text(title, style="bold"), part, Text())]
-    return Group(*titled, Text(_closing(summary)))
+    lines = [line for title, part in parts for line in (Text(title, style="bold"), part, Text())]
+    return Group(*lines, Text(_closing(summary)))
 
 
 def _table(first: str, columns: Iterable[str]) -> Table:
-    """A table whose first column folds where the terminal is narrow; figures stay whole."""
+    """Return a table; its first column folds on a narrow terminal, so that figures are never cut."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
     for name in columns:
@@ -57,13 +54,13 @@ def _rounds(summary: Json) -> Table:
     untrained = summary["global"]["untrained"]
     if untrained:
         table.add_row("untrained", "", *_figures(untrained, (*QUALITY, "loss"), 3), "", "", "")
-    for each in summary["rounds"]:
+    for round_ in summary["rounds"]:
         table.add_row(
-            str(each["round"]),
-            "void" if each["void"] else f"{each['accepted']}/{each['devices']}",
-            *_figures(each, (*QUALITY, "loss"), 3),
-            _number(each["duration_s"], 1),
-            *(_number(each[key] / 1e6, 1) for key in ("bytes_up", "bytes_down")),
+            str(round_["round"]),
+            "void" if round_["void"] else f"{round_['accepted']}/{round_['devices']}",
+            *_figures(round_, (*QUALITY, "loss"), 3),
+            _number(round_["duration_s"], 1),
+            *(_number(round_[key] / 1e6, 1) for key in ("bytes_up", "bytes_down")),
         )
     return table
 
@@ -71,31 +68,31 @@ def _rounds(summary: Json) -> Table:
 def _phases(summary: Json) -> Table:
     phases = (*PHASES, "wait", "fold")
     table = _table("round", (*phases, "close"))
-    for each in summary["rounds"]:
-        figures = {**each["phase_s"], "close": each.get("close_s")}
-        table.add_row(str(each["round"]), *_figures(figures, (*phases, "close"), 2))
+    for round_ in summary["rounds"]:
+        figures = {**round_["phase_s"], "close": round_.get("close_s")}
+        table.add_row(str(round_["round"]), *_figures(figures, (*phases, "close"), 2))
     return table
 
 
 def _networks(networks: Json) -> RenderableType:
     names = ("updates", "uplink", "downlink", "wait", "train", "Mbit/s up", "Mbit/s down")
     table = _table("network", names)
-    for name, each in networks.items():
-        parts = (each["phase_s"][phase] for phase in ("upload", "download", "wait", "train"))
+    for name, network in networks.items():
+        parts = (network["phase_s"][phase] for phase in ("upload", "download", "wait", "train"))
         table.add_row(
             name,
-            str(each["updates"]),
-            *(_percent(part, each["time_s"]) for part in parts),
-            *_figures(each, ("uplink_mbps", "downlink_mbps"), 1),
+            str(network["updates"]),
+            *(_percent(part, network["time_s"]) for part in parts),
+            *_figures(network, ("uplink_mbps", "downlink_mbps"), 1),
         )
-    faults = sum(each["clock_faults"] for each in networks.values())
-    told = f"{faults} updates are left out of the shares: their device's clock is wrong (rounds.csv: timing)"
-    return Group(table, Text(told)) if faults else table
+    faults = sum(network["clock_faults"] for network in networks.values())
+    note = f"{faults} updates are left out of the shares: their device's clock is wrong (rounds.csv: timing)"
+    return Group(table, Text(note)) if faults else table
 
 
 def _arms(rounds: Sequence[Json]) -> RenderableType:
-    devices = sorted({row["device"] for each in rounds for row in each["results"]})
-    if len(devices) * len(rounds) > MOST_CELLS:
+    devices = sorted({row["device"] for round_ in rounds for row in round_["results"]})
+    if len(devices) * len(rounds) > MAX_CELLS:
         return Text(f"{len(devices)} devices in {len(rounds)} rounds: see rounds.csv")
     longest = max(map(len, devices), default=0)
     side_by_side = max(1, (WIDTH - longest - 2) // ARM_WIDTH)
@@ -104,8 +101,8 @@ def _arms(rounds: Sequence[Json]) -> RenderableType:
 
 
 def _arms_of(rounds: Sequence[Json], devices: Sequence[str]) -> Table:
-    table = _table("device", (f"round {each['round']}" for each in rounds))
-    columns = [{row["device"]: _arm(row) for row in each["results"]} for each in rounds]
+    table = _table("device", (f"round {round_['round']}" for round_ in rounds))
+    columns = [{row["device"]: _arm(row) for row in round_["results"]} for round_ in rounds]
     for device in devices:
         table.add_row(device, *(column.get(device, "-") for column in columns))
     return table
@@ -119,29 +116,29 @@ def _arm(row: Json) -> str:
 def _sizes(classes: Json) -> Table:
     names = ("target", "sparsity", "heads", "channels", "parameters", "of dense", "MB on disk")
     table = _table("class", names)
-    for name, each in classes.items():
+    for name, exported in classes.items():
         table.add_row(
             name,
-            f"{each['target_sparsity']:.0%}",
-            f"{each['realised_sparsity']:.1%}",
-            f"{each['heads_kept']}/{each['heads_dense']}",
-            f"{each['channels_kept']}/{each['channels_dense']}",
-            _scaled(each["parameters"], 1e-6, 2, " M"),
-            _share(each["parameters"], each["dense_parameters"]),
-            _scaled(each["size_bytes"], 1e-6, 1),
+            f"{exported['target_sparsity']:.0%}",
+            f"{exported['realised_sparsity']:.1%}",
+            f"{exported['heads_kept']}/{exported['heads_dense']}",
+            f"{exported['channels_kept']}/{exported['channels_dense']}",
+            _scaled(exported["parameters"], 1e-6, 2, " M"),
+            _share(exported["parameters"], exported["dense_parameters"]),
+            _scaled(exported["size_bytes"], 1e-6, 1),
         )
     return table
 
 
 def _speeds(classes: Json) -> Table:
     table = _table("class", ("accuracy", "AUC", "macro-F1", "latency ms", "of dense", "training MiB"))
-    for name, each in classes.items():
+    for name, exported in classes.items():
         table.add_row(
             name,
-            *_figures(each["test"] or {}, QUALITY, 3),
-            _scaled(each["latency_s"], 1e3, 1),
-            _number(each["latency_ratio"], 2),
-            _number(each["peak_training_memory_mb"], 0),
+            *_figures(exported["test"] or {}, QUALITY, 3),
+            _scaled(exported["latency_s"], 1e3, 1),
+            _number(exported["latency_ratio"], 2),
+            _number(exported["peak_training_memory_mb"], 0),
         )
     return table
 

@@ -1,4 +1,4 @@
-"""Run a whole fleet: coordinator first, devices and evaluator next, then watch until the end."""
+"""Run a whole fleet: start the coordinator, the edges, the evaluator and the devices, and watch them until the end."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from fedcore.storage.pki.authority import create_authority, issue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOptions:
-    """What `fleet` needs beyond the configuration."""
+    """Options of a fleet that are not in its configuration."""
 
     reference: bool
     metrics: str = ""  # HOST:PORT where the coordinator answers Prometheus; empty: nowhere
@@ -32,12 +32,13 @@ class FleetOptions:
 
 
 def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: View) -> Json:
-    """Run a fleet to its end, from its beginning or from where its ledger stands, and return the summary.
+    """Run a fleet from its beginning, or from the last closed round in its ledger, and return the summary.
 
     `config` has passed `fedcore.local_fleet.preflight.checked`. Raises RunError where the coordinator ended early or
     too few devices are left, KeyboardInterrupt (everything stopped) on Ctrl-C.
     """
     _certificates(folder, config)
+    causes = ""
     with Processes(folder.logs) as processes:
         coordinator = processes.start(COORDINATOR, _serve_arguments(folder, options))
         try:
@@ -46,35 +47,36 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
             children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
+            causes = crew.causes() if coordinator.failed else ""  # before all are told to stop, and say so
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
         onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
-        raise RunError(f"{coordinator.last_words()}; go on with: {onward}")
-    summary: Json = json.loads(folder.summary.read_text())
+        raise RunError(f"{coordinator.last_words()}{causes}; go on with: {onward}")
+    summary: Json = json.loads(folder.summary.read_text(encoding="utf-8"))
     return summary
 
 
 def _certificates(folder: RunFolder, config: Config) -> None:
-    """Make what is missing: an own authority, and one certificate per process."""
+    """Make what is missing of the fleet's own authority and one certificate per process."""
     certs = folder.certificates
     if not (certs / "ca.pem").is_file():
         create_authority(certs)
-    wanted = [(COORDINATOR, "coordinator"), (EVALUATOR, "evaluator")]
-    wanted += [(name, "device") for name, _ in config.devices()]
-    wanted += [(name, "edge") for names in tier_names(config.fleet.edges) for name in names]
-    for name, kind in wanted:
+    processes = [(COORDINATOR, "coordinator"), (EVALUATOR, "evaluator")]
+    processes += [(name, "device") for name, _ in config.devices()]
+    processes += [(name, "edge") for names in tier_names(config.fleet.edges) for name in names]
+    for name, kind in processes:
         if not (certs / f"{name}.pem").is_file():
             issue(certs, name, kind=kind)  # type: ignore[arg-type]
 
 
 def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
-    begun = folder.ledger.is_file()
-    place = ["--resume", str(folder.root)] if begun else [str(folder.config), "--run-dir", str(folder.root)]
+    has_begun = folder.ledger.is_file()
+    source = ["--resume", str(folder.root)] if has_begun else [str(folder.config), "--run-dir", str(folder.root)]
     reference = ["--reference"] if options.reference else []
     metrics = ["--metrics", options.metrics] if options.metrics else []
     extra = [*reference, *metrics, *options.plugin_words]
-    return ["serve", *place, "--await-evaluator", "--certs", str(folder.certificates), *extra]
+    return ["serve", *source, "--await-evaluator", "--certs", str(folder.certificates), *extra]
 
 
 def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
@@ -102,17 +104,17 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
             *data,
         ],
     )
-    for index, (name, each) in enumerate(devices, start=1):
-        limits = ["--slowdown", each.slowdown, "--memory-mb", each.memory_mb]
-        limits += ["--uplink-mbps", each.uplink_mbps, "--downlink-mbps", each.downlink_mbps]
-        limits += ["--network", each.network] if each.network else []
+    for index, (name, device_class) in enumerate(devices, start=1):
+        limits = ["--slowdown", device_class.slowdown, "--memory-mb", device_class.memory_mb]
+        limits += ["--uplink-mbps", device_class.uplink_mbps, "--downlink-mbps", device_class.downlink_mbps]
+        limits += ["--network", device_class.network] if device_class.network else []
         part = ["--shard", f"{index}/{shards}", "--partition", config.data.partition]
         part += ["--alpha", str(config.data.alpha), "--seed", str(partition_seed(config.run.seed))]
         yield (
             name,
             [
                 *("join", tree.targets(index - 1), *common),
-                *("--name", name, "--class", each.name, "--state", str(state / name)),
+                *("--name", name, "--class", device_class.name, "--state", str(state / name)),
                 *data,
                 *part,
                 *map(str, limits),

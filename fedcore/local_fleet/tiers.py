@@ -1,6 +1,6 @@
-"""Who sits where in a fleet with edges: their names, and whom everybody turns to, in which order.
+"""The tiers of a fleet with edges: the edges' names, and the parents of every edge and device in order of preference.
 
-Tiers count from 1, just below the coordinator; devices are one tier below the lowest edges.
+Tier 1 is just below the coordinator; devices are one tier below the lowest edges.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from fedcore.local_fleet.watch import COORDINATOR
 
 
 def tier_names(edges: Sequence[int]) -> list[list[str]]:
-    """Names of the edges, tier by tier from the top down: edge-1-0, edge-1-1, then edge-2-0, ..."""
+    """Return the names of the edges, tier by tier from the top down: edge-1-0, edge-1-1, then edge-2-0, ..."""
     return [[f"edge-{tier}-{index}" for index in range(number)] for tier, number in enumerate(edges, start=1)]
 
 
 def parents(edges: Sequence[int], tier: int, index: int) -> tuple[str, ...]:
-    """Whom number `index` of a tier turns to, best first.
+    """Return the parents of number `index` of a tier, best first.
 
-    Its own parent, that one's siblings, then the tier above them in the same way, at last the coordinator: whoever
-    dies, the rest spreads over those next to it.
+    First its own parent, then that edge's siblings, then the tier above them in the same way, at last the coordinator.
+    If an edge dies, its children therefore spread over the edges next to it.
     """
-    found: list[str] = []
+    names_in_order: list[str] = []
     for names in reversed(tier_names(edges[: tier - 1])):
         index %= len(names)
-        found += [*names[index:], *names[:index]]
-    return (*found, COORDINATOR)
+        names_in_order += [*names[index:], *names[:index]]
+    return (*names_in_order, COORDINATOR)

@@ -1,4 +1,4 @@
-"""The live view: a table while a person watches, a line per round where output goes to a file."""
+"""The live view: a table on a terminal, a line per round where output goes to a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class View(Protocol):
 
 
 class PlainView:
-    """One line per device that joins, closed round, evaluation and mishap."""
+    """Prints one line per joined device, closed round, evaluation and note."""
 
     def __init__(self, console: Console) -> None:
         """Print to `console`."""
@@ -34,7 +34,7 @@ class PlainView:
         self._shown = RunProgress(total_rounds=0)
 
     def show(self, progress: RunProgress) -> None:
-        """Print what is new since the last call."""
+        """Print the changes since the last call."""
         before, self._shown = self._shown, progress
         for name in sorted(_joined(progress) - _joined(before)):
             self._console.print(f"{name} ({progress.devices[name].device_class}) joined", highlight=False, markup=False)
@@ -47,21 +47,21 @@ class PlainView:
 
 
 class LiveView:
-    """A table that is drawn anew in place."""
+    """Redraws a table in place."""
 
     def __init__(self, live: Live) -> None:
         """Draw on `live`."""
         self._live = live
 
     def show(self, progress: RunProgress) -> None:
-        """Draw the newest state."""
+        """Draw the newest progress."""
         self._live.update(draw(progress))
 
 
 @contextmanager
 def open_view(console: Console, plain: bool) -> Iterator[View]:
-    """Open the view that fits the terminal."""
-    if plain or not console.is_terminal:
+    """Open a live view on a terminal that can move its cursor, else a plain one; `plain` forces the plain one."""
+    if plain or not console.is_terminal or console.is_dumb_terminal:
         yield PlainView(console)
         return
     with Live(console=console, refresh_per_second=4, transient=False) as live:
@@ -69,7 +69,7 @@ def open_view(console: Console, plain: bool) -> Iterator[View]:
 
 
 def draw(progress: RunProgress) -> RenderableType:
-    """Return the live picture: headline, one row per device, the last notes."""
+    """Return the content of the live view: a headline, one row per device, the last notes."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("device", "class"):
         table.add_column(name, overflow="fold")  # long names take two lines; figures stay whole
@@ -89,12 +89,12 @@ def draw(progress: RunProgress) -> RenderableType:
     notes = [Text(note, style="yellow") for note in progress.notes[-NOTES_SHOWN:]]
     if _waiting(progress):
         return Group(Text(_waiting_words(progress), style="bold"), table, *notes)
-    standing = Text(SEPARATOR.join([_rounds(progress), *_rest(progress)]), style="bold")
-    return Group(standing, Text(quality(progress)), table, *notes)
+    headline_text = Text(SEPARATOR.join([_rounds(progress), *_rest(progress)]), style="bold")
+    return Group(headline_text, Text(quality(progress)), table, *notes)
 
 
 def headline(progress: RunProgress) -> str:
-    """Round, quality, bytes and remaining time in one line."""
+    """Return round, quality, bytes and remaining time in one line."""
     if _waiting(progress):
         return _waiting_words(progress)
     return SEPARATOR.join([_rounds(progress), quality(progress), *_rest(progress)])
@@ -114,7 +114,7 @@ def _rounds(progress: RunProgress) -> str:
 
 
 def _rest(progress: RunProgress) -> list[str]:
-    """Bytes, and what is still to come."""
+    """Return the bytes so far, and the remaining time or work."""
     parts = [f"{megabytes(progress.bytes_up)} up, {megabytes(progress.bytes_down)} down"]
     if progress.closed >= progress.total_rounds:
         parts.append("measuring and exporting")
@@ -124,7 +124,7 @@ def _rest(progress: RunProgress) -> list[str]:
 
 
 def quality(progress: RunProgress) -> str:
-    """The last evaluation in words."""
+    """Return the last evaluation in words."""
     if progress.accuracy is None:
         return "not yet evaluated"
     auc = "" if progress.auc is None else f", AUC {progress.auc:.3f}"
@@ -133,7 +133,7 @@ def quality(progress: RunProgress) -> str:
 
 
 def megabytes(num_bytes: int) -> str:
-    """Bytes as MB."""
+    """Return bytes as text in MB."""
     return f"{num_bytes / 1e6:.1f} MB"
 
 

@@ -1,4 +1,4 @@
-"""Watching a local fleet: what its events say, and which of its processes have ended too early."""
+"""Watch a local fleet: show its events, and notice processes that have ended too early."""
 
 import time
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import RunError
+from fedcore.local_fleet.complaints import ERROR, told_by
 from fedcore.local_fleet.event_tail import POLL_S, EventTail
 from fedcore.local_fleet.processes import Child
 from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
@@ -18,7 +19,7 @@ EVALUATOR = "evaluator"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
-    """The processes of a fleet at work, by name. `members` are the evaluator and the devices."""
+    """The processes of a running fleet, by name. `members` are the evaluator and the devices."""
 
     config: Config
     coordinator: Child
@@ -27,49 +28,57 @@ class Crew:
 
     @property
     def devices(self) -> list[str]:
-        """Names of the devices."""
+        """The names of the devices."""
         return [name for name in self.members if name != EVALUATOR]
 
     def beginning(self) -> RunProgress:
-        """Every device starting."""
+        """Return the progress before the first event: every device is starting."""
         lines = {name: DeviceLine(device_class=name.rpartition("-")[0]) for name in self.devices}
         return RunProgress(total_rounds=self.config.run.rounds, devices=lines)
 
     def lost(self) -> dict[str, str]:
-        """Members and edges that ended before the run did, and their last words."""
-        everybody = (*self.members.items(), *self.edges.items())
-        return {name: child.last_words() for name, child in everybody if child.failed}
+        """Return the members and edges that have failed, with their last messages."""
+        children = (*self.members.items(), *self.edges.items())
+        return {name: child.last_words() for name, child in children if child.failed}
+
+    def causes(self) -> str:
+        """What members and edges say is wrong, as the end of the coordinator's last words."""
+        logs = {
+            name: f"{ERROR}{child.last_words()}" if child.failed else child.output()
+            for name, child in (*self.members.items(), *self.edges.items())
+        }
+        return told_by(logs, known=self.coordinator.last_words())
 
     def check_enough(self, lost: Mapping[str, str], *, begun: bool) -> None:
-        """Raise RunError where too few devices live for the run to begin, or none for it to go on."""
+        """Raise RunError where too few devices are left for the run to begin, or none for it to continue."""
         devices = self.devices
-        gone = [name for name in devices if name in lost]
+        ended = [name for name in devices if name in lost]
         needed = 1 if begun else self.config.coordinator.min_devices
-        if len(devices) - len(gone) < needed:
+        if len(devices) - len(ended) < needed:
             raise RunError(
-                f"{len(gone)} of {len(devices)} devices have ended, and the run needs {needed} to "
-                f"{'go on' if begun else 'begin'}; the last one, {gone[-1]}: {lost[gone[-1]]}"
+                f"{len(ended)} of {len(devices)} devices have ended, and the run needs {needed} to "
+                f"{'go on' if begun else 'begin'}; the last one, {ended[-1]}: {lost[ended[-1]]}"
             )
 
 
 def watch(folder: RunFolder, crew: Crew, view: View) -> None:
-    """Show the run until the coordinator ends, and tell of members that ended before it.
+    """Show the run until the coordinator ends, with a note for every process that fails before.
 
     Raises RunError as soon as too few devices are left.
     """
     progress = crew.beginning()
     tail = EventTail(folder.events)
-    told: set[str] = set()
-    begun = False  # since the coordinator was started
+    reported: set[str] = set()
+    begun = False  # a round has begun since the coordinator's last start
     while True:
         over = crew.coordinator.process.poll() is not None
         for event in tail.read():
             progress = advance(progress, event)
             begun = event["event"] == "choice" or (begun and event["event"] != "started")
         lost = crew.lost()
-        for name in sorted(set(lost) - told):
+        for name in sorted(set(lost) - reported):
             progress = _without(progress, name, lost[name])
-        told |= set(lost)
+        reported |= set(lost)
         view.show(progress)
         if over:
             return
@@ -82,6 +91,6 @@ def _without(progress: RunProgress, name: str, words: str) -> RunProgress:
     if name in devices:
         devices[name] = replace(devices[name], state="ended")
     progress = replace(progress, devices=devices)
-    if f"refused: {words}" in progress.notes:  # the coordinator has told it already
+    if f"refused: {words}" in progress.notes:  # the coordinator's event has noted it already
         return progress
     return replace(progress, notes=(*progress.notes, f"{name} ended: {words}"))

@@ -1,4 +1,4 @@
-"""The global adapter as a device receives it: rank blocks and head, brought, checked and joined."""
+"""Read the global adapter that a device has downloaded: check its rank blocks and head, and join them."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ Arrays = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """What a device keeps, and the adapter as it came: at least the ranks of its arm, and the head."""
+    """The keep-set and the adapter that a device has downloaded: at least the ranks of its arm, and the head."""
 
     keep_set: KeepSet
-    tensors: Tensors  # also what is to be added to the base weights, where there is a base shift
-    within: KeepSet | None = None  # whose coordinates the factors are in, and around `keep_set`; None: full ones
+    tensors: Tensors  # with a base shift, also what the device adds to the base weights
+    within: KeepSet | None = None  # the factors are in its coordinates; it contains `keep_set`. None: full coordinates
 
     def with_shift(self, shift: Tensors) -> "Received":
-        """Return this with what is to be added to the base weights."""
+        """Return a copy that also carries `shift`, which the device adds to the base weights."""
         return replace(self, tensors={**self.tensors, **shift})
 
 
 def read_received(assignment: WireAssignment, blobs: BlobStore) -> Received:
     """Return what `assignment` hands out, but for the base shift; its blobs are here.
 
-    Raises ProtocolError where blocks of a ring do not carry the same tensors, or rings are not what their keep-sets
-    say, or do not lie around what is kept.
+    Raises ProtocolError where the blocks of a ring carry different tensors, where a ring does not match its keep-set,
+    and where the rings do not nest around the device's keep-set.
     """
     keep_set = read_keep_set(assignment, blobs)
     if not assignment.rings:
@@ -67,9 +67,9 @@ def read_keep_set(assignment: WireAssignment, blobs: BlobStore) -> KeepSet:
 
 
 def read_handout(blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef) -> Arrays:
-    """Join rank blocks (ascending, in full coordinates) and head to one mapping.
+    """Join rank blocks (ascending, in full coordinates) and head into one mapping.
 
-    Raises ProtocolError where the blocks do not carry the same tensors.
+    Raises ProtocolError where the blocks carry different tensors.
     """
     return _ranks_joined(blobs, rank_blocks) | _head(blobs, head)
 
@@ -80,13 +80,13 @@ def _check_inside(inner: KeepSet, outer: KeepSet, number: int) -> None:
 
 
 def _by_ring(rank_blocks: Sequence[BlobRef], count: int) -> list[list[BlobRef]]:
-    own: list[list[BlobRef]] = [[] for _ in range(count)]
+    rings: list[list[BlobRef]] = [[] for _ in range(count)]
     for ref in rank_blocks:
         number = BlockName.parse(ref.name).ring
         if number is None or number >= count:
             raise ProtocolError(f"rank block {ref.name!r} lies in none of {count} rings; update coordinator and device")
-        own[number].append(ref)
-    return own
+        rings[number].append(ref)
+    return rings
 
 
 def _ranks_joined(blobs: BlobStore, rank_blocks: Sequence[BlobRef]) -> Arrays:
@@ -99,5 +99,5 @@ def _ranks_joined(blobs: BlobStore, rank_blocks: Sequence[BlobRef]) -> Arrays:
 
 
 def _head(blobs: BlobStore, head: BlobRef) -> Arrays:
-    carried = decode(payload_view(head, blobs))
-    return {name: np.array(carried[name]) for name in carried}
+    tensors = decode(payload_view(head, blobs))
+    return {name: np.array(tensors[name]) for name in tensors}

@@ -1,8 +1,10 @@
-"""Stay connected to one of several parents: join, keep the lease, come back after every interruption, to the end.
+"""Stay connected to one of several parents until the run ends: join, keep the lease, reconnect after interruptions.
 
-With several targets, a target that cannot be reached is left for the next one at once; a pause follows only after a
-pass over all of them, and doubles every time. A target whose stream broke is tried once more first, because the
-connection alone may have failed. So a client whose parent has died has another parent within seconds.
+Theory of operation. One *attempt* connects to one target, joins and serves the stream until it ends. A *search* counts
+the attempts since the last welcome. If a target cannot be reached, the next attempt goes to the next target at once; a
+pause follows only after a pass over all targets, and doubles with every pass. If a stream breaks after a welcome, the
+same target is tried once more, because only the connection may have failed. A client whose parent has died therefore
+has another parent within seconds.
 """
 
 import asyncio
@@ -16,11 +18,11 @@ from fedcore.protos.values import Goodbye, Heartbeat, Join, Welcome
 from fedcore.transport.link import Link, Stream
 
 BEATS_PER_LEASE = 3
-SILENT_SHARE = 0.75  # of a lease: a parent that has not said or taken anything for so long is given up for the next
-LEAST_SILENCE_S = 5.0  # however short the lease: a busy machine may hold both sides up
+SILENT_SHARE = 0.75  # of a lease: a client leaves a parent that has neither sent nor read anything for so long
+LEAST_SILENCE_S = 5.0  # however short the lease: a busy machine may delay both sides
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
-AGAIN_S = 2.0  # for a target whose stream broke, where there are others; alive, it takes a fraction of this
+AGAIN_S = 2.0  # for the second try of a target, where there are others; a live parent answers in a fraction of it
 SHORT_STAY_S = 1.0  # a client that lost its parent sooner than this tries the next target first
 
 MakeJoin = Callable[[], Awaitable[Join]]
@@ -30,7 +32,10 @@ OnMessage = Callable[[AnyDownward, Stream], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentConnection:
-    """Keeps one client connected to a parent. `reconnect_s` bounds how long it tries to come back."""
+    """Keeps one client connected to a parent. `reconnect_s` bounds how long it tries to reconnect.
+
+    `on_lost` is called whenever a session that `on_welcome` heard of has ended.
+    """
 
     link: Link
     make_join: MakeJoin
@@ -38,12 +43,13 @@ class ParentConnection:
     on_message: OnMessage
     say: Callable[[str], None]
     reconnect_s: float = 300.0
+    on_lost: Callable[[], None] = lambda: None
 
     async def run(self) -> str:
         """Return the parent's reason for ending the run.
 
         Raises TransportError where every target stays unreachable, and a parent's own errors (JoinRefused,
-        CertificateError, ...), which retrying cannot mend.
+        CertificateError, ...): retrying does not help against them.
         """
         search = _Search(targets=len(self.link.targets), since_s=_now_s())
         while True:
@@ -75,16 +81,17 @@ class ParentConnection:
                 raise ProtocolError(f"expected a welcome after the join, got {type(welcome).__name__}")
             attempt.since_s = _now_s()
             await self.on_welcome(welcome, stream)
-            beside = [asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))]
+            helpers = [asyncio.create_task(_beat(stream, welcome.lease_s / BEATS_PER_LEASE))]
             if welcome.answers_beats:
                 limit_s = max(LEAST_SILENCE_S, SILENT_SHARE * welcome.lease_s)
-                beside.append(asyncio.create_task(_watch(self.link, stream, attempt, limit_s)))
+                helpers.append(asyncio.create_task(_watch(self.link, stream, attempt, limit_s)))
             try:
                 return await self._serve(stream, attempt)
             finally:
-                for task in beside:
+                self.on_lost()
+                for task in helpers:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*helpers, return_exceptions=True)
 
     async def _welcomed(self, join: Join, stream: Stream, limit_s: float) -> AnyDownward | None:
         try:
@@ -109,24 +116,24 @@ class ParentConnection:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One connection to one target, and what came of it."""
+    """One connection to one target, and how it went."""
 
-    since_s: float | None = None  # of its welcome; None while there was none
-    listens_since_s: float | None = None  # None while a message is being dealt with: nothing is read meanwhile
-    hung: bool = False  # its parent was silent for too long
+    since_s: float | None = None  # time of its welcome; None before it
+    listens_since_s: float | None = None  # None while a message is handled: the stream is not read meanwhile
+    hung: bool = False  # the parent was silent for too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """A search for a parent: since when, and how many tries in a row have failed."""
+    """A search for a parent: when it began, and how many attempts in a row have failed."""
 
     targets: int
     since_s: float
     tries: int = 0
-    again: bool = False  # the target whose stream broke is tried first
+    again: bool = False  # try the target whose stream broke first
 
     def after(self, attempt: _Attempt) -> "_Search":
-        """The search after a try: a new one if the try had brought a welcome."""
+        """Return the search after an attempt: a new one if the attempt got a welcome."""
         if attempt.since_s is None:
             return replace(self, tries=self.tries + 1, again=False)
         again = self.targets == 1 or (_now_s() - attempt.since_s >= SHORT_STAY_S and not attempt.hung)
@@ -134,30 +141,30 @@ class _Search:
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next try: not at all in the middle of a pass over the targets."""
+        """Seconds to wait before the next attempt; 0 in the middle of a pass over the targets."""
         passes, rest = divmod(self.tries, self.targets)
         return 0.0 if rest else min(FIRST_PAUSE_S * 2.0 ** min(max(passes, 1) - 1, 16), LONGEST_PAUSE_S)
 
     def limit_s(self, link: Link) -> float:
-        """How long the next target has for its welcome: longer with every pass, for all may be slow."""
+        """Return the seconds for the next target's welcome; every pass doubles them, as all targets may be slow."""
         if self.again and self.targets > 1:
             return min(AGAIN_S, link.contact_s)
         return min(link.contact_s * 2.0 ** min(self.tries // self.targets, 16), link.settings.silence_s)
 
     def given_up(self, reconnect_s: float) -> bool:
-        """Whether the search ends here; every target gets its try."""
+        """Return whether the search ends here; never before every target had an attempt."""
         return self.pause_s > 0 and _now_s() - self.since_s + self.pause_s > reconnect_s
 
 
 async def _beat(stream: Stream, interval_s: float) -> None:
-    with contextlib.suppress(FedcoreError):  # the reading side meets the same fault and acts on it
+    with contextlib.suppress(FedcoreError):  # the reading task meets the same fault and handles it
         while True:
             await asyncio.sleep(interval_s)
             await stream.send(Heartbeat())
 
 
 async def _watch(link: Link, stream: Stream, attempt: _Attempt, limit_s: float) -> None:
-    """Give up a stream whose parent hangs: the parent's kernel may still answer for it."""
+    """Give up a stream if its parent hangs: keepalive misses that, because the parent's kernel still answers."""
     while True:
         left_s = limit_s
         if attempt.listens_since_s is not None:

@@ -125,8 +125,8 @@ def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:
 def _distillation(message: pb.TrainingSpec) -> Distillation | None:
     if not message.HasField("distillation"):
         return None
-    told = message.distillation
-    return Distillation(weight=told.weight, temperature=told.temperature, mix=told.mix)
+    settings = message.distillation
+    return Distillation(weight=settings.weight, temperature=settings.temperature, mix=settings.mix)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:

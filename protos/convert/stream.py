@@ -90,7 +90,7 @@ def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
 
 
 def request_to_bytes(value: AnyUpward) -> bytes:
-    """Value from a device -> bytes, for another carrier than our stream."""
+    """Value from a device -> bytes, for a carrier other than our stream."""
     return request(value).SerializeToString()
 
 
@@ -162,7 +162,7 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
 
 
 def response_to_bytes(value: AnyDownward) -> bytes:
-    """Value for a device -> bytes, for another carrier than our stream."""
+    """Value for a device -> bytes, for a carrier other than our stream."""
     return response(value).SerializeToString()
 
 

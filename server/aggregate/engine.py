@@ -143,7 +143,7 @@ class Engine:
         current = self.open.sum
         _check_counted(closed, current.folded)
         begin = self.clock()
-        report = AggregateReport(weight=0, leaves=0)
+        report = AggregateReport(weight=0, updates=0)
         if not closed.void:
             report = self._advance(current)
             self.model.keep(closed.round, report.step)

@@ -20,7 +20,7 @@ class Memory:
 def read_memory(status: Path = STATUS) -> Memory:
     """Return this process's memory, from Linux's /proc; on other systems only the peak, from getrusage."""
     try:
-        lines = status.read_text().splitlines()
+        lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     sizes = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}

@@ -228,9 +228,11 @@ class RoundDriver:
         if self._counts(part):  # the edge sent it again, because the answer was lost
             edge.send(PartialVerdict(round=number, number=part.number, verdict=Verdict.ACCEPTED))
             return
-        leaves = tuple((outcome.device, outcome.time_s) for outcome in submission.leaves if outcome.counted)
+        device_times = tuple((relayed.device, relayed.time_s) for relayed in submission.leaves if relayed.counted)
         self.feed(
-            events.PartialArrived(edge=edge.name, number=part.number, round=number, leaves=leaves, now_s=self.clock())
+            events.PartialArrived(
+                edge=edge.name, number=part.number, round=number, device_times=device_times, now_s=self.clock()
+            )
         )
         if self._counts(part):
             self._report_failures(edge, submission)

@@ -26,7 +26,7 @@ def run_status(folder: RunFolder) -> Json:
         finally:
             ledger.close()
     if folder.summary.is_file():
-        status["summary"] = json.loads(folder.summary.read_text())
+        status["summary"] = json.loads(folder.summary.read_text(encoding="utf-8"))
     elif status["address"] is not None:
         status["advice"] = f"running, listening on {status['address']}"
     else:
@@ -37,7 +37,7 @@ def run_status(folder: RunFolder) -> Json:
 
 def _address(folder: RunFolder) -> str | None:
     try:
-        facts = json.loads(folder.endpoint.read_text())
+        facts = json.loads(folder.endpoint.read_text(encoding="utf-8"))
         address = str(facts["address"])
         os.kill(
             facts["pid"], 0

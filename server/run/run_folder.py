@@ -1,6 +1,8 @@
 """A run is a folder: the paths inside it, and the name of a new one."""
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,22 @@ class RunFolder:
                 return RunFolder(root)
             except FileExistsError:
                 number += 1
+
+    @contextlib.contextmanager
+    def withdrawn_on_failure(self, *, keep: Sequence[Path] = ()) -> Iterator[None]:
+        """Take a new folder away again, and the one it lies in, where the block fails before anything lies in them.
+
+        Folders in `keep`, such as those that were there before, stay.
+        """
+        try:
+            yield
+        except BaseException:
+            for made in (self.root, self.root.parent):
+                if made in keep:
+                    break
+                with contextlib.suppress(OSError):  # not empty: an earlier run's
+                    made.rmdir()
+            raise
 
     @staticmethod
     def newest(name: str, *, base: Path) -> "RunFolder | None":
@@ -136,6 +154,6 @@ class RunFolder:
 def read_settings(folder: RunFolder) -> Config:
     """Return a run's configuration; raises RunError if its file cannot be read, ConfigError if it is malformed."""
     try:
-        return parse_config(folder.config.read_text())
+        return parse_config(folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as cause:
         raise RunError(f"cannot read {folder.config}: {cause}; restore it from a copy") from None

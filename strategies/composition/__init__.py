@@ -1,1 +1,1 @@
-"""What a method states, and what several methods share; `fedcore.strategies.compose` builds the policy of it."""
+"""The description of a method, and the parts that methods share; `fedcore.strategies.compose` builds the policy."""

@@ -1,4 +1,4 @@
-"""A strategy as its file states it: how it reads a configuration, and the parts that no configuration names."""
+"""The description of a strategy: how it reads a configuration, and the parts that no configuration names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from fedcore.strategies.policy.policy import Policy
 class Method:
     """One strategy.
 
-    `settings` returns the configuration as the strategy reads it: what it ignores is set to what it does.
-    `class_ranks` says which of `strategy.ranks` each class may have, all where it is None; `part` what of the adapter
-    devices train, of a model of some geometry, as `strategy.factors` says where it is None; `adapt` has the last word
-    on the policy, and may put another strategy around it or in its place. `cites` names the source, as text.
+    `settings` returns the configuration as the strategy reads it: a setting that it ignores has the value that it uses.
+    `class_ranks` returns the `strategy.ranks` of each class; None allows all to all classes. `part` returns the rule of
+    the trained part, for a model geometry; None follows `strategy.factors`. `adapt` makes the last changes to the
+    policy; it may also wrap or replace it by another strategy. `cites` names the source, as text.
     """
 
     name: str
@@ -31,25 +31,25 @@ class Method:
     cites: str = ""
 
     def resolved(self, config: Config) -> Config:
-        """Return the configuration as the strategy reads it, `training.handout` settled."""
+        """Return the configuration as the strategy reads it, with `training.handout` resolved."""
         return with_handout(self.settings(config))
 
 
 def with_handout(config: Config) -> Config:
-    """Return a strategy's configuration with `training.handout` "kept" or "whole"; left open, "kept" if it can be.
+    """Return a strategy's configuration with `training.handout` "kept" or "whole"; unset means "kept" if possible.
 
-    Devices fetch the rows they keep alone ("kept") or the whole adapter. Raises ConfigError where "kept" was asked for
-    and another part of the run needs the other rows, or for an unknown aggregator.
+    Devices fetch only the rows that they keep ("kept") or the whole adapter. Raises ConfigError where "kept" is set and
+    another part of the run needs the other rows, or for an unknown aggregator.
     """
-    why = _needs_other_rows(config)
-    if config.training.handout == "kept" and why:
-        raise ConfigError(f'training.handout = "kept" {why}, or leave the key out')
-    settled = config.training.handout or ("whole" if why else "kept")
-    return replace(config, training=replace(config.training, handout=settled))
+    conflict = _needs_other_rows(config)
+    if config.training.handout == "kept" and conflict:
+        raise ConfigError(f'training.handout = "kept" {conflict}, or leave the key out')
+    handout = config.training.handout or ("whole" if conflict else "kept")
+    return replace(config, training=replace(config.training, handout=handout))
 
 
 def _needs_other_rows(config: Config) -> str:
-    """Return what needs rows of groups that a device dropped, and what to do; empty where nothing does."""
+    """Return which setting needs rows of groups that a device dropped, and the remedy; empty where none does."""
     strategy = config.strategy
     if make_aggregator(strategy.aggregator).kind != "reducing":
         return (

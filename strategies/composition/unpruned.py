@@ -1,4 +1,4 @@
-"""What federated LoRA methods without pruning share: the whole model on every device, no bandit, ranks by speed."""
+"""Shared by federated LoRA methods without pruning: the whole model on every device, no bandit, ranks by speed."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +9,9 @@ from fedcore.strategies.policy.cost import RoundCost
 
 
 def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...] | None = None) -> Config:
-    """Return the configuration without pruning, with this aggregator and ranks, and the largest feasible rank chosen.
+    """Return the configuration without pruning, with this aggregator, these ranks, and no bandit.
 
-    `ranks` None leaves `strategy.ranks` as they are.
+    Each device gets the largest feasible rank. `ranks` None leaves `strategy.ranks` unchanged.
     Target sparsities, of the strategy and of every class, `strategy.bandit`, `strategy.aggregator`, `strategy.factors`,
     `strategy.pace` and `strategy.local_steps_choices` have no effect.
     """
@@ -31,18 +31,18 @@ def unpruned(config: Config, *, aggregator: str, ranks: tuple[int, ...] | None =
 
 
 def ranks_by_speed(config: Config, cost: RoundCost) -> Mapping[str, tuple[int, ...]]:
-    """Return the ranks that devices of each configured class may have, ascending; the last one is its own.
+    """Return the ranks that devices of each configured class may have, ascending; the last is the class's rank.
 
-    Classes are ordered by the modelled time of a round of the whole model at the largest rank, link and compute, and
-    spread evenly over `strategy.ranks`; equal times have equal ranks. Smaller ranks stay for devices whose memory does
-    not hold the class's own.
+    Classes are ordered by the modelled time of a round, link and compute, with the whole model at the largest rank, and
+    spread evenly over `strategy.ranks`; equal times have equal ranks. Smaller ranks stay for devices with too little
+    memory for the class's rank.
     """
     ranks, dense = config.strategy.ranks, cost.spec.geometry.dense
     times = {kind.name: cost.seconds(_profile(kind), dense, ranks[-1]) for kind in config.classes}
     levels = sorted(set(times.values()))  # fastest first
     last = len(ranks) - 1
-    own = {time: last - round(place * last / max(1, len(levels) - 1)) for place, time in enumerate(levels)}
-    return {name: ranks[: own[time] + 1] for name, time in times.items()}
+    index_of = {time: last - round(place * last / max(1, len(levels) - 1)) for place, time in enumerate(levels)}
+    return {name: ranks[: index_of[time] + 1] for name, time in times.items()}
 
 
 def _profile(kind: ClassConfig) -> DeviceProfile:

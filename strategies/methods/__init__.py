@@ -1,1 +1,1 @@
-"""One published method per file: its citation, what it fixes, what it leaves to the configuration."""
+"""One published method per file: its citation, the settings that it fixes, and those that it leaves open."""

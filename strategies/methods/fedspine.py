@@ -2,20 +2,20 @@
 
 Yao, Xu, Xu, Liao, Xie, "Efficient Deployment of Large Language Models on Resource-constrained Devices", 2025,
 arXiv 2501.02438. Only its outline is public: server-side bandit over (pruning ratio, rank), iterative prune-and-tune,
-importance from gradients, weighted aggregation of different ranks. Reconstructed here, and ours to answer for:
+importance from gradients, weighted aggregation of different ranks. Reconstructed here; these parts are ours:
 
-- the bandit is LinUCB within a common pace (fedcore.strategies.policy.pacer), which learned faster than "S-UCB,
-  reconstructed" (fedcore.core.bandit.s_ucb, by name); its reward is a bounded form of the four parts that are known to
-  enter the paper's (fedcore.core.bandit.reward);
-- arms are filtered before a pull: never below what a device has committed, inside the schedule
+- the bandit is LinUCB within a common pace (fedcore.strategies.policy.pacer), which learned faster than the
+  reconstructed S-UCB (fedcore.core.bandit.s_ucb, selected by name); its reward is a bounded form of the four known
+  terms of the paper's reward (fedcore.core.bandit.reward);
+- arms are filtered before the bandit selects one: never below what a device has committed, inside the schedule
   (fedcore.core.pruning.schedule), within the device's memory (fedcore.strategies.policy.feasible);
-- one nested removal order for the fleet, from the devices' averaged scores (fedcore.core.pruning.ordering), where
-  personal ones did no better;
-- aggregation is whatever `strategy.aggregator` names, and a device counts by what its rows are worth to the fleet
+- one nested removal order for the fleet, from the devices' averaged scores (fedcore.core.pruning.ordering), because
+  personal orders did no better;
+- `strategy.aggregator` names the aggregation, and a device counts by the effective number of its rows
   (fedcore.strategies.policy.cohort, "effective") unless `strategy.weights` says otherwise.
 
 A round is four steps: `plan` is the first three, `close` the fourth. Between them the devices train, and the aggregator
-adds up what they send. The other methods take these steps too, with other parts.
+adds up what they send. The other methods have the same steps, with other parts.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ from fedcore.strategies.policy.updates import learn_arms, learn_committed, learn
 def plan(
     policy: Policy, state: PolicyState, roster: Sequence[DeviceProfile], round_index: int
 ) -> tuple[PolicyState, RoundPlan]:
-    """Return the state with the round open, and what every device of a cohort is asked to do."""
+    """Return the state with the round open, and the assignment of every device of a cohort."""
     cohort = draw_cohort(policy.config, roster, round_index)
 
     # 1. Bound every device's arms (sparsity, rank, local steps): at least what it has committed, between the floor and
@@ -46,10 +46,10 @@ def plan(
     chooser = policy.chooser(state, round_index)
     paced = policy.paced(state, chooser, [chooser.offer(member) for member in cohort])
 
-    # 2. Let the bandit pick one of the arms on offer for every device.
+    # 2. Let the bandit select one of the offered arms for every device.
     choices = [chooser.choose(offer) for offer in paced.offers]
 
-    # 3. Cut along one removal order, so that keep-sets nest: what was removed anywhere is frozen and stays removed.
+    # 3. Cut along one removal order, so that keep-sets nest: a group that any device removed stays removed.
     #    Assign every device its keep-set, its rank and steps, and the part of the adapter that it trains.
     orders, keep_sets = cut_models(policy, state.orders, choices)
     parts = policy.part.choose(
@@ -74,7 +74,7 @@ def close(
     opened = state.planned(round_index, [outcome.device for outcome in outcomes])
     ordered = sorted(outcomes, key=lambda outcome: outcome.device)
 
-    # 4. Reward every arm that was played for loss drop, pruning progress and adapter importance, less lateness;
+    # 4. Reward every assigned arm for loss drop, pruning progress and adapter importance, less lateness;
     parts = reward_parts(
         ordered,
         {outcome.device: policy.config.target_sparsity(outcome.device_class) for outcome in ordered},
@@ -84,8 +84,8 @@ def close(
     )
     rewards = rewards_of(ordered, parts, policy.reward_weights(state))
 
-    #    then learn: the orders from the devices' scores, the bandits from the rewards of the arms as realised, what
-    #    devices have committed, how much memory classes really take, and how fast devices are.
+    #    then learn: the orders from the devices' scores, the bandits from the rewards of the realised arms, the
+    #    devices' committed counts, the classes' measured memory, and the devices' speeds.
     orders, refused = learn_orders(state.orders, policy.spec.geometry, opened.devices, ordered)
     after = PolicyState(
         orders=orders,
@@ -103,7 +103,7 @@ def close(
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: as it is, `strategy.weights` left open being "effective"."""
+    """Return the configuration as this strategy reads it: unchanged, with unset `strategy.weights` as "effective"."""
     return replace(config, strategy=weighted(config.strategy))
 
 

@@ -1,8 +1,8 @@
 """FlexLoRA: mixed ranks by device speed, the mean of the returned products, decomposed again for every rank.
 
 Bai et al., "Federated fine-tuning of large language models under heterogeneous tasks and client resources", NeurIPS
-2024, arXiv 2402.11505. The formula stands in `fedcore.core.aggregation.rules.flexlora`. The whole model on every
-device; a class has the rank its speed allows (`fedcore.strategies.composition.unpruned`), standing in for the
+2024, arXiv 2402.11505. The formula is in `fedcore.core.aggregation.rules.flexlora`. Every device has the
+whole model; a class has the rank that its speed allows (`fedcore.strategies.composition.unpruned`), in place of the
 resource types of the paper.
 """
 

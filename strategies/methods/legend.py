@@ -6,12 +6,12 @@ modelled time of device k's round at depth d (fedcore.strategies.policy.cost: ha
 
     d_k = max {d in 1..L : t_k(d) <= T and a step fits its memory},    T = mean of t_k(L) over the cohort
 
-or 1 where there is none: a device that would be slower than the cohort's mean is brought to it as far as depth can. The
-fastest device always trains everything: the mean of equal times, rounded, may lie below all of them.
+or 1 where there is no such d: depth brings a device slower than the cohort's mean as close to it as possible. The
+fastest device always trains all layers, even if rounding puts the mean of equal times below all of them.
 
-A layer's mean is over the devices that trained it (`fedcore.core.aggregation.layer_mean`). What is not done: the paper
-gives every layer a rank of its own, rising towards the output, where here all layers have the largest rank; and it
-tracks capacities by moving averages, where here the cost model's figures decide.
+A layer's mean is over the devices that trained it (`fedcore.core.aggregation.layer_mean`). Two parts differ. The paper
+gives every layer its own rank, rising towards the output; here all layers have the largest rank. The paper tracks
+capacities by moving averages; here the cost model's figures decide.
 """
 
 from fedcore.core.config.tables import Config

@@ -6,8 +6,8 @@ The recipe of Ma, Fang, Wang, "LLM-Pruner: on the structural pruning of large la
     sparsity(device, t) = 0 for t <= warmup_rounds, target_sparsity from round warmup_rounds + 1 on
     rank(device, t)     = the largest of `strategy.ranks`
 
-The criterion needs the warm-up's gradients, so the cut comes after it and not before the first round. A device whose
-memory cannot hold this gets what the memory filter leaves it, as under every strategy.
+The criterion needs the warm-up's gradients, so the cut comes after it and not before the first round. A device with
+too little memory for this gets the nearest feasible arm of the memory filter, as under every strategy.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ def settings(config: Config) -> Config:
     """Return the configuration as this strategy reads it: one target and rank, one cut, no bandit, equal steps.
 
     Target sparsities of classes, `strategy.bandit`, `strategy.local_steps_choices`, `strategy.pace` and
-    `strategy.recovery_rounds` have no effect: all rounds after the one that cuts recover.
+    `strategy.recovery_rounds` have no effect: every round after the cut is for recovery.
     """
     strategy = replace(
         config.strategy,

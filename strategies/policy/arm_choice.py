@@ -1,4 +1,4 @@
-"""One device's arm in one round: the feasible space, what the bandit picked in it, and what that leaves."""
+"""One device's arm in one round: the feasible space, the arm that the bandit selected, and the kept counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.seeds import lazy_generator
-from fedcore.strategies.policy.cohort import Member
+from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import Bounds, feasible_space, schedule_of
 from fedcore.strategies.policy.state import PolicyState
@@ -22,10 +22,10 @@ _SpaceKey = tuple[str, float, Counts]  # class, memory limit, committed counts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """The arms a device may be given in a round, by schedule, history and memory."""
+    """The arms that a device may get in a round, by schedule, history and memory."""
 
     round: int
-    member: Member
+    member: CohortMember
     committed: Counts  # kept so far
     space: ArmSpace
     within_memory: bool  # False where not even the target at the smallest rank fits the measured memory
@@ -38,10 +38,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """An arm as pulled, the counts it is realised with, and what explains both."""
+    """A selected arm, the counts that realise it, and the space that explains both."""
 
     round: int
-    member: Member
+    member: CohortMember
     bandit_key: str
     space: ArmSpace
     within_memory: bool
@@ -72,9 +72,9 @@ class Choice:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Chooser:
-    """Asks the bandit for an arm that schedule, history and memory of a device allow.
+    """Gets an arm from the bandit within the schedule, history and memory of a device.
 
-    A helper of one round's plan, no value: it remembers what devices of one class and history share.
+    It lives for one round's plan and is no value: it caches results that devices of one class and history share.
     """
 
     config: Config
@@ -82,14 +82,14 @@ class Chooser:
     cost: RoundCost
     state: PolicyState  # before the round
     round: int
-    class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes that have not all ranks
-    part: TrainedPart = EVERYTHING  # of the adapter, whose training memory must hold
+    class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes with only some ranks
+    part: TrainedPart = EVERYTHING  # part of the adapter that memory must suffice to train
     _spaces: dict[_SpaceKey, tuple[ArmSpace, bool]] = field(default_factory=dict, init=False, repr=False)
     _kept: dict[float, Counts] = field(default_factory=dict, init=False, repr=False)  # by sparsity
     _realised: dict[tuple[Counts, int, int], Arm] = field(default_factory=dict, init=False, repr=False)
 
-    def offer(self, member: Member) -> Offer:
-        """Return what a device may be given."""
+    def offer(self, member: CohortMember) -> Offer:
+        """Return the arms that a device may get."""
         profile = member.profile
         committed = self.state.committed.get(profile.name) or self.cost.spec.geometry.dense
         key = profile.device_class, profile.memory_mb, committed
@@ -102,9 +102,9 @@ class Chooser:
         """Return the device's choice; equal states and offers give equal choices."""
         profile = offer.profile
         key = profile.device_class if self.config.strategy.share_posterior else profile.name
-        known = self.state.bandits[key] if key in self.state.bandits else self.bandit.start()
+        bandit_state = self.state.bandits[key] if key in self.state.bandits else self.bandit.start()
         rng = lazy_generator(self.config.run.seed, "bandit", self.round, profile.name)
-        arm = self.bandit.select(known, offer.space, rng)
+        arm = self.bandit.select(bandit_state, offer.space, rng)
         counts = self.counts(offer, arm.sparsity)
         return Choice(
             round=self.round,
@@ -119,9 +119,9 @@ class Chooser:
 
     def counts(self, offer: Offer, sparsity: float) -> Counts:
         """Return the counts that realise a sparsity on a device."""
-        # What is committed may lie a little beyond the target, by rounding: it stays, but goes no further.
-        wanted = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
-        return Counts(min(offer.committed.heads, wanted.heads), min(offer.committed.channels, wanted.channels))
+        # By rounding, the committed counts may lie a little beyond the target: they stay, but the cut goes no further.
+        target = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
+        return Counts(min(offer.committed.heads, target.heads), min(offer.committed.channels, target.channels))
 
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
         schedule, geometry = schedule_of(self.config, profile.device_class), self.cost.spec.geometry

@@ -1,4 +1,4 @@
-"""From arms to assignments: keep-sets along removal orders, what each device is asked to do, and a record of that."""
+"""From arms to assignments: keep-sets along removal orders, each device's assignment, and a record of it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from fedcore.strategies.policy.training_spec import codec_event, training_specs
 def cut_models(
     policy: Policy, orders: Mapping[str, Json], choices: Sequence[Choice]
 ) -> tuple[dict[str, Json], list[KeepSet]]:
-    """Return the orders frozen as far as their deepest cut, and the keep-set of every choice along its order."""
+    """Return the orders frozen up to their deepest cut, and the keep-set of every choice along its order."""
     geometry = policy.spec.geometry
     places = [(policy.order_key(choice.profile), choice.counts) for choice in choices]
     cuts: dict[str, Counts] = {}
@@ -38,7 +38,7 @@ def assign(
     keep_sets: Sequence[KeepSet],
     parts: Sequence[TrainedPart],
 ) -> tuple[Assignment, ...]:
-    """Return what every device is asked to do, in the order of `choices`."""
+    """Return the assignment of every device, in the order of `choices`."""
     config = policy.config
     specs = training_specs(
         config,
@@ -68,7 +68,7 @@ def assign(
 def planned_devices(
     policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart]
 ) -> dict[str, PlannedDevice]:
-    """Return what the open round keeps of each device until it closes."""
+    """Return the records of devices that the open round keeps until it closes."""
     return {
         choice.profile.name: PlannedDevice(
             counts=choice.counts,
@@ -84,7 +84,7 @@ def planned_devices(
 
 
 def plan_events(policy: Policy, choices: Sequence[Choice], opened: PlannedRound) -> tuple[Json, ...]:
-    """Return the log's records of a plan: arms and why, codecs that are not the class's, and the budget of a pace."""
+    """Return the log's records of a plan: arms with their spaces, codecs other than the class's, the pace's budget."""
     arms = [choice.event() | part_json(opened.devices[choice.profile.name].part) for choice in choices]
     codecs = [codec_event(policy.config, choice.profile, opened.round) for choice in choices]
     pace = {"event": "pace", "round": opened.round, "budget_s": opened.budget_s}

@@ -15,11 +15,11 @@ from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
-REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
+REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; for a real fleet, it matters only for times relative to links
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
-_CODECS = 64  # codecs whose bytes are remembered
-_KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
+_CACHED_CODECS = 64
+_CACHED = 1 << 12  # estimates: a round asks for the same few counts and ranks again and again
 
 
 class Demand(NamedTuple):
@@ -31,7 +31,7 @@ class Demand(NamedTuple):
 
 
 class StepEstimate(NamedTuple):
-    """What a training step takes, and what a round sends, at some counts, rank and trained part."""
+    """The costs of a training step, and the values of a round's transfers, at some counts, rank and trained part."""
 
     memory_mb: float
     seconds: float  # on a device without slowdown
@@ -41,9 +41,9 @@ class StepEstimate(NamedTuple):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RoundCost:
-    """What a round costs a device that keeps some counts and trains at some rank; remembers what it has estimated.
+    """The costs of a round on a device with some counts and rank; caches its estimates.
 
-    No value but a calculator: two of them are never equal. Its settings do not change once it is made.
+    It is a calculator and no value: two of them are never equal. Its settings never change.
     """
 
     spec: AdapterSpec
@@ -52,12 +52,14 @@ class RoundCost:
     local_steps: int
     dtype_bytes: int  # of a frozen weight
     download_value_bytes: float = FLOAT_BYTES  # of a value that is handed out
-    upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
+    upload_value_bytes: float  # of a value of an update; before entropy coding, as its gain is not known beforehand
     flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
-    kept_rows: bool = False  # of the factors come down, the others do not
-    distills: bool = False  # devices that are cut ask their dense model about every batch
+    kept_rows: bool = False  # whether devices download only the rows that they keep
+    distills: bool = False  # whether devices with a cut model run the dense model on every batch
     class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # of classes that have a codec of their own
-    _known: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(default_factory=dict, init=False, repr=False)
+    _estimates: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepShape:
         """Return the training step of a device."""
@@ -79,9 +81,9 @@ class RoundCost:
     def seconds(
         self, profile: DeviceProfile, counts: Counts, rank: int, steps: int = 0, *, part: TrainedPart = EVERYTHING
     ) -> float:
-        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's.
+        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps means the run's.
 
-        The adapter comes down, all of it or its kept rows, whatever part trains; up goes what trains.
+        The download is the whole adapter or its kept rows, whatever part trains; the upload is the trained part.
         """
         step = self.estimate(counts, rank, part)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
@@ -92,7 +94,7 @@ class RoundCost:
         )
 
     def demand(self, device_class: str, counts: Counts, rank: int, steps: float) -> Demand:
-        """Return what a round of so many steps asks of a device's processor and links."""
+        """Return the work of a round of `steps` steps for a device's processor and links."""
         step = self.estimate(counts, rank)
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
         return Demand(
@@ -102,18 +104,18 @@ class RoundCost:
         )
 
     def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
-        """Return the figures of a step; hashing its shape would take longer than this look-up."""
-        known = self._known.get((counts, rank, part))
-        if known is None:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            known = self._known[counts, rank, part] = self._estimated(self.step(counts, rank, part))
-        return known
+        """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""
+        cached = self._estimates.get((counts, rank, part))
+        if cached is None:
+            if len(self._estimates) >= _CACHED:
+                self._estimates.clear()
+            cached = self._estimates[counts, rank, part] = self._estimated(self.step(counts, rank, part))
+        return cached
 
     def _estimated(self, step: StepShape) -> StepEstimate:
         geometry = self.spec.geometry
         fetched = self.step(step.kept if self.kept_rows else geometry.dense, step.rank)
-        # Devices whose memory has no room for a teacher are charged for one all the same.
+        # The estimate includes the teacher even for devices without memory for one.
         teacher_s = teacher_flops(step) / self.flops_per_s if self.distills and step.kept != geometry.dense else 0.0
         return StepEstimate(
             memory_mb=step.memory_mb(min((shape[0] for _, shape in self.spec.head if shape), default=1)),
@@ -140,7 +142,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
     )
 
 
-@lru_cache(_CODECS)
+@lru_cache(_CACHED_CODECS)
 def value_bytes(codec: str) -> float:
-    """Return the bytes a value of an update takes under a codec, before entropy coding."""
+    """Return the bytes of one value of an update under a codec, before entropy coding."""
     return packed_bound((_SAMPLE,), parse_chain(codec)) / _SAMPLE

@@ -1,4 +1,4 @@
-"""Numbers of many devices, as the ledger's JSON has them: a named tuple each, made when it is read."""
+"""Numbers of many devices, stored as in the ledger's JSON; a named tuple is made at each read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -9,8 +9,8 @@ T = TypeVar("T", bound=tuple[Any, ...])
 class DeviceTable(Mapping[str, T], Generic[T]):
     """A named tuple of numbers for each device; never changes.
 
-    A registry may hold a million devices, of which a round touches a thousand. A state is read and written once a turn:
-    turning every row into a tuple and back would take longer than the turn, so rows stay lists until asked for.
+    A registry may hold a million devices, of which a round reads a thousand. A state is read and written once a turn.
+    Turning every row into a tuple and back would take longer than the turn, so rows stay lists until they are read.
     """
 
     __slots__ = ("_kind", "_rows")

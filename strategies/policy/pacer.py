@@ -1,24 +1,24 @@
-"""Keeping the fleet's pace: learned speeds, a common time budget for each round, and what becomes of slower arms.
+"""The fleet's pace: learned speeds, a common time budget for each round, and its effect on slower arms.
 
-Theory of operation. A synchronous round lasts as long as its slowest device, so every arm has two prices: what it adds
-to the model, and the seconds all other devices wait for it. The pacer turns the second into a budget in four steps.
+Theory of operation. A synchronous round lasts as long as its slowest device, so every arm has a benefit, its progress,
+and a cost, the seconds that all other devices wait for it. The pacer turns the cost into a budget in four steps.
 
-1. It predicts each device's factors between modelled work and seconds (fedcore.strategies.policy.speed): what its own
-   rounds showed; else what it measured of itself when it joined, where its class fills up what it did not measure. A
-   device of which neither is known is probed, once, with the run's usual steps at the smallest rank, and does not
-   count for the budget: nothing can be said of its time.
+1. It predicts each device's factors between modelled work and seconds (fedcore.strategies.policy.speed): from its
+   own rounds; else from its self-measurement at the join, completed by its class's factors. A device without any of
+   these is probed once, with the run's usual steps at the smallest rank. It does not count for the budget, because its
+   time cannot be predicted.
 2. It lays a grid of arms over the device's feasible space (a `Menu`) and gives each its seconds, at the device's speed,
-   and its worth, a guess at progress (fedcore.strategies.policy.round_budget). Menus are the same for devices of one
-   class and history; speed alone tells them apart.
-3. The budget is the time under which the cohort's best arms make the most progress per second. Each device's worthiest
-   arm within it is its planned arm.
-4. `strategy.pace` says what the budget does. "filter": a device is offered only arms like its planned one or cheaper:
-   with its steps, at least its sparsity, at most its rank. Floors of the schedule stand, so the budget is never shorter
-   than the slowest device needs. "lagrange": every arm stays on offer, and being late costs reward: a multiplier, in
-   the place of the fourth reward weight, times the excess over the budget. The multiplier moves by dual ascent on the
-   cohort's mean excess over the budget.
+   and its worth, an estimate of progress (fedcore.strategies.policy.round_budget). Devices of one class and history
+   share a menu; only their speeds differ.
+3. The budget is the time under which the cohort's best arms make the most progress per second. A device's
+   planned arm is its arm of most worth within the budget.
+4. `strategy.pace` decides the use of the budget. "filter": a device is offered only arms like its planned one or
+   cheaper: with its steps, at least its sparsity, at most its rank. The schedule's floors stay in force, so the budget
+   is never shorter than the slowest device needs. "lagrange": every arm is offered, and lateness costs reward: a
+   multiplier, in place of the fourth reward weight, times the excess over the budget. The multiplier moves by dual
+   ascent on the cohort's mean excess over the budget.
 
-No device is left out of a cohort for being slow: that would starve the fleet of the slow devices' data.
+No device is left out of a cohort because it is slow: the fleet would lose the slow devices' data.
 """
 
 import math
@@ -63,7 +63,7 @@ LARGEST_MULTIPLIER = 1.0
 
 
 class ArmFilter(StrEnum):
-    """Which arms of a device's space stay on offer under a round's budget."""
+    """The arms of a device's space that are offered under a round's budget."""
 
     NONE = "none"  # all: lateness costs reward instead
     BUDGET = "budget"  # those that are no more work than the planned arm
@@ -72,14 +72,14 @@ class ArmFilter(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paced:
-    """A cohort's offers after the pacer, in order, and the round's budget; None where no speed is known."""
+    """A cohort's offers from the pacer, in order, and the round's budget; None where no speed is known."""
 
     offers: tuple[Offer, ...]
     budget_s: float | None
 
 
 class Menu(NamedTuple):
-    """Arms all over a device's space: what each asks for, and what it is worth; (arms,) each."""
+    """A grid of arms over a device's space, with the work and worth of each; arrays are (arms,)."""
 
     arms: list[Arm]
     train_s: NDArray[np.float64]
@@ -88,19 +88,19 @@ class Menu(NamedTuple):
     worths: NDArray[np.float64]
 
     def timetable(self, speed: Speed, weight: int) -> Timetable:
-        """Return the arms as a device of this speed sees them."""
+        """Return the timetable of the arms on a device of this speed."""
         links = speed.down * self.down_bytes + speed.up * self.up_bytes
         return Timetable(seconds=speed.compute * self.train_s + links + speed.other, worths=self.worths, weight=weight)
 
 
-class _Plan(NamedTuple):
+class _DevicePlan(NamedTuple):
     """A device's menu and its timetable; a device whose speed is not known has none."""
 
     menu: Menu
     table: Timetable
 
     def arm(self, budget_s: float) -> Arm:
-        """Return the worthiest arm within the budget."""
+        """Return the arm of most worth within the budget."""
         return self.menu.arms[self.table.best_within(budget_s)]
 
 
@@ -110,11 +110,11 @@ class Pacer:
 
     cost: RoundCost
     largest_rank: int
-    criterion: Criterion  # what scoring takes, where importances are asked for
+    criterion: Criterion  # its cost counts in rounds with importances
     arm_filter: ArmFilter
     speed_source: SpeedSource = SpeedSource.MEASURED
     multiplier: float = 0.0  # before the first round
-    context: bool = False  # show bandits the speeds
+    context: bool = False  # whether bandits get the speeds
 
     def start(self) -> PaceState:
         """Return the state before the first round."""
@@ -133,11 +133,11 @@ class Pacer:
         return Paced(offers=tuple(paced), budget_s=budget_s)
 
     def reward_weights(self, state: PaceState, weights: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the reward's weights: the multiplier in the place of the fourth where every arm is on offer."""
+        """Return the reward's weights: the multiplier in place of the fourth where every arm is offered."""
         return (*weights[:3], state.multiplier) if self.arm_filter is ArmFilter.NONE else weights
 
     def work(self, choice: Choice) -> PacedWork:
-        """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
+        """Return the record of a choice that an open round keeps: its work, and the speeds in the profile."""
         declares = self.speed_source is SpeedSource.DECLARED
         return PacedWork(
             demand=self._demand(choice.member.score, choice.profile.device_class, choice.counts, choice.arm),
@@ -153,7 +153,7 @@ class Pacer:
         outcomes: Sequence[Outcome],
         modelled_s: Mapping[str, float] | None,
     ) -> PaceState:
-        """Return the state after a round; lateness is reckoned with `modelled_s`, seconds by device, where given."""
+        """Return the state after a round; lateness is by `modelled_s`, seconds by device, if it is not None."""
         accepted = [outcome for outcome in outcomes if outcome.status is Status.ACCEPTED]
         samples: dict[str, SpeedSample] = {}
         for outcome in accepted:
@@ -174,14 +174,16 @@ class Pacer:
         return predicted_speed(state.speeds, profile, self._self_measured(profile))
 
     def _self_measured(self, profile: DeviceProfile) -> SelfMeasured:
-        """Return what a device measured of itself; nothing where runs are to repeat, which no clock lets them."""
+        """Return a device's self-measurement; an empty one where runs must repeat, because clocks do not repeat."""
         if self.speed_source is SpeedSource.DECLARED:
             return SelfMeasured()
         return self_measured_speed(profile.trial, self.cost.flops_per_s)
 
-    def _plans(self, chooser: Chooser, offers: Sequence[Offer], speeds: Sequence[Speed | None]) -> list[_Plan | None]:
-        menus: dict[tuple[str, ArmSpace, Counts], Menu] = {}  # the same for devices of a class and history
-        plans: list[_Plan | None] = []
+    def _plans(
+        self, chooser: Chooser, offers: Sequence[Offer], speeds: Sequence[Speed | None]
+    ) -> list[_DevicePlan | None]:
+        menus: dict[tuple[str, ArmSpace, Counts], Menu] = {}  # shared by devices of a class and history
+        plans: list[_DevicePlan | None] = []
         for offer, speed in zip(offers, speeds, strict=True):
             if speed is None:
                 plans.append(None)
@@ -189,7 +191,7 @@ class Pacer:
             key = offer.profile.device_class, offer.space, offer.committed
             if key not in menus:
                 menus[key] = self._menu(chooser, offer)
-            plans.append(_Plan(menus[key], menus[key].timetable(speed, offer.member.weight)))
+            plans.append(_DevicePlan(menus[key], menus[key].timetable(speed, offer.member.weight)))
         return plans
 
     def _menu(self, chooser: Chooser, offer: Offer) -> Menu:
@@ -206,13 +208,13 @@ class Pacer:
         return arm.steps or self.cost.local_steps
 
     def _demand(self, score: bool, device_class: str, counts: Counts, arm: Arm) -> Demand:
-        """Return the work of an arm: its steps, the probe of the loss, and the scores where they are asked for."""
+        """Return the work of an arm: its steps, the probe of the loss, and the scores if they are needed."""
         steps = self._steps(arm)
         extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
         return self.cost.demand(device_class, counts, arm.rank, steps + extra)
 
-    def _narrowed(self, space: ArmSpace, plan: _Plan | None, budget_s: float | None) -> ArmSpace:
-        """Return the arms that stay on offer; a device of which no speed is known is probed."""
+    def _narrowed(self, space: ArmSpace, plan: _DevicePlan | None, budget_s: float | None) -> ArmSpace:
+        """Return the arms that are offered; a device without a known speed is probed."""
         if self.arm_filter is ArmFilter.NONE:
             return space
         if plan is None or budget_s is None:
@@ -228,7 +230,7 @@ class Pacer:
     def _probe(self, space: ArmSpace) -> ArmSpace:
         """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
 
-        A link may be a hundred times slower than thought, and the round waits for it.
+        The steps are limited because a link may be a hundred times slower than expected, and the round waits for it.
         """
         usual = max((steps for steps in space.steps if steps <= self.cost.local_steps), default=space.steps[0])
         return replace(space, ranks=space.ranks[:1], steps=(usual,))
@@ -241,7 +243,7 @@ class Pacer:
 
 
 def make_pacer(config: StrategyConfig, cost: RoundCost, importance: str) -> Pacer | None:
-    """Return the pacer that `config.pace` names, scores being by the criterion `importance`; None where none is."""
+    """Return the pacer that `config.pace` names, with the scoring criterion `importance`; None for "off"."""
     if config.pace == "off":
         return None
     return Pacer(
@@ -263,7 +265,7 @@ def _work_of(opened: PlannedRound, device: str) -> PacedWork:
 
 
 def _context(speed: Speed | None) -> tuple[float, ...]:
-    """Return a device's slowness in computing and in sending, about 0 to 1 each; zeros where nothing is known."""
+    """Return a device's slowness in computing and in sending, about 0 to 1 each; zeros for an unknown speed."""
     if speed is None:
         return 0.0, 0.0
     return math.log2(1.0 + speed.compute) / 4.0, math.log2(1.0 + 1e6 * speed.up) / 4.0

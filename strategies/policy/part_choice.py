@@ -1,4 +1,4 @@
-"""Which part of the adapter each device of a cohort trains: the choice of methods that freeze some of it."""
+"""The part of the adapter that each device of a cohort trains, for methods that freeze a part of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from fedcore.strategies.policy.cost import RoundCost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortCosts:
-    """A round's choices, and how long and in how much memory devices would train; `memory_scale` is by class.
+    """A round's choices, and the time and memory that devices would need; `memory_scale` is by class.
 
-    `counted` rounds before it have moved the adapter; void ones, which did not, are not among them.
+    `counted` is the number of earlier rounds that moved the adapter, without void rounds.
     """
 
     counted: int
@@ -26,14 +26,14 @@ class CohortCosts:
         return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=part)
 
     def fits(self, choice: Choice, part: TrainedPart) -> bool:
-        """Whether the device's memory holds a step, by the estimate and what its class has measured."""
+        """Whether the device's memory suffices for a step, by the estimate and its class's measurements."""
         limit, scale = choice.profile.memory_mb, self.memory_scale.get(choice.profile.device_class, 1.0)
         return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, part) * scale <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartChoice:
-    """A rule: `choose` gives every choice of a cohort its part. Memory must hold `least` for a device to be let in."""
+    """A rule: `choose` gives every choice of a cohort its part. A device may join if it has the memory for `least`."""
 
     least: TrainedPart
     choose: Callable[[CohortCosts], Sequence[TrainedPart]]
@@ -52,12 +52,12 @@ WHOLE = same(EVERYTHING)
 B_ALONE, A_ALONE = TrainedPart(factors=Factors.B), TrainedPart(factors=Factors.A)
 
 # B begins at zero and has to be first: A has no gradient until a round has moved B, so void rounds are no turns. The
-# gradient of A needs the layers' inputs and that of B does not: a memory that holds A's rounds holds B's.
+# gradient of A needs the layers' inputs and that of B does not, so memory that suffices for A suffices for B.
 ALTERNATING = PartChoice(least=A_ALONE, choose=_in_turn)
 
 PARTS: Mapping[str, PartChoice] = {"both": WHOLE, "b": same(B_ALONE), "alternating": ALTERNATING}  # strategy.factors
 
 
 def partly_new(config: Config) -> str:
-    """Return the `training.downlink` of adapters of which a part stays: differences, unless another is asked for."""
+    """Return the `training.downlink` for adapters with a frozen part: differences, unless another is configured."""
     return "delta" if config.training.downlink == "full" else config.training.downlink

@@ -1,8 +1,8 @@
 """A policy: bandit x schedule x removal order x aggregator x pace, composed into one strategy.
 
-A policy holds the parts and answers the coordinator in JSON; how a round is planned and closed with them is its
-`algorithm`, which sees typed states alone. Every method of this package plays FedSpine's
-(fedcore.strategies.methods.fedspine), with other parts.
+A policy holds the parts and answers the coordinator in JSON. Its `algorithm` plans and closes rounds with them, and
+gets only typed states. Every method of this package uses FedSpine's algorithm (fedcore.strategies.methods.fedspine),
+with other parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +30,8 @@ from fedcore.strategies.policy.state import PaceState, PlannedRound, PolicyState
 class Algorithm:
     """How a round is planned and closed with a policy's parts: two pure functions over typed states.
 
-    `plan(policy, state, roster, round)` returns the state with the round open, and its plan; `close(policy, state,
-    outcomes, round, void)` the state after the round, and what was learned. Equal arguments give equal results.
+    `plan(policy, state, roster, round)` returns the state with the round open, and its plan. `close(policy, state,
+    outcomes, round, void)` returns the state after the round, and its report. Equal arguments give equal results.
     """
 
     plan: Callable[["Policy", PolicyState, Sequence[DeviceProfile], int], tuple[PolicyState, RoundPlan]]
@@ -40,7 +40,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A strategy made of parts; `config` is the resolved run, `prior` scores of the dense model's groups."""
+    """A strategy made of parts; `config` is the resolved configuration, `prior` scores the dense model's groups."""
 
     name: str
     config: Config
@@ -79,7 +79,7 @@ class Policy:
     def close(
         self, state: Json, outcomes: Sequence[Outcome], round_index: int, *, void: bool = False
     ) -> tuple[Json, RoundReport]:
-        """Return the state after the round, and what was learned; `void`: the adapter stayed as it was.
+        """Return the state after the round, and its report; `void`: the adapter stayed as it was.
 
         Raises RunError for an outcome that the round's plan did not ask for.
         """
@@ -89,7 +89,7 @@ class Policy:
     def export_keep_set(self, state: Json, device_class: str) -> KeepSet:
         """Return the keep-set at the class's target sparsity, whatever its devices have reached.
 
-        Devices with orders of their own have no keep-set in common: the class's is by the mean of their scores.
+        Devices with their own orders have no common keep-set; the class's is by the mean of their scores.
         """
         geometry, orders = self.spec.geometry, PolicyState.from_json(state).orders
         counts = keep_counts(geometry, self.config.target_sparsity(device_class))
@@ -97,7 +97,7 @@ class Policy:
         return keep_set(order, geometry, counts)
 
     def chooser(self, state: PolicyState, round_index: int) -> Chooser:
-        """Return what bounds and picks the arms of one round."""
+        """Return the chooser, which bounds and selects the arms of one round."""
         return Chooser(
             config=self.config,
             bandit=self.bandit,
@@ -109,7 +109,7 @@ class Policy:
         )
 
     def paced(self, state: PolicyState, chooser: Chooser, offers: Sequence[Offer]) -> Paced:
-        """Return the offers within the round's time budget; as they are where nothing keeps a pace."""
+        """Return the offers within the round's time budget; unchanged without a pacer."""
         if self.pacer is None or state.pace is None:
             return Paced(offers=tuple(offers), budget_s=None)
         return self.pacer.pace(state.pace, chooser, offers)
@@ -120,13 +120,13 @@ class Policy:
         return weights if self.pacer is None or state.pace is None else self.pacer.reward_weights(state.pace, weights)
 
     def modelled_seconds(self, opened: PlannedRound) -> dict[str, float] | None:
-        """Return the modelled times of a round by device, where rewards go by them in place of clocks."""
+        """Return the modelled times of a round by device, if rewards use them in place of clocks."""
         if self.config.strategy.reward_times != "model":
             return None
         return {device: planned.model_s for device, planned in opened.devices.items()}
 
     def learn_pace(self, state: PolicyState, opened: PlannedRound, outcomes: Sequence[Outcome]) -> PaceState | None:
-        """Return what the pacer knows after a round; None where nothing keeps a pace."""
+        """Return the pacer's state after a round; None without a pacer."""
         if self.pacer is None or state.pace is None:
             return None
         return self.pacer.learn(state.pace, opened, outcomes, self.modelled_seconds(opened))

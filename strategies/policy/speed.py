@@ -1,4 +1,4 @@
-"""How fast a device is: what its rounds showed, smoothed; before the first, what it measured of itself as it joined.
+"""A device's speed: smoothed measurements of its rounds; before the first round, its self-measurement at the join.
 
 A device's speeds are factors between the cost model's demand (fedcore.strategies.policy.cost) and seconds:
 
@@ -20,22 +20,22 @@ from fedcore.core.cost.training_step import transfer_seconds
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.device_table import DeviceTable
 
-# Weights of a device's newest measurement, by factor. A device takes part only every few rounds: a changed power mode
-# must show at once, while links vary around a median.
+# Weights of a device's newest measurement, by factor. A device takes part only every few rounds, so a changed power
+# mode must count at once, while links vary around a median.
 DEVICE_WEIGHTS = (0.8, 0.3, 0.3, 0.3)
-# Weights in a class's speed of a measurement that is slower, and of one that is faster, than the class's. A device that
-# was never measured is so taken to be slower than its class's mean: a whole cohort waits for an overrated device, and
-# for an underrated one it does not.
+# Weights of a measurement in its class's speed, if it is slower and if it is faster than the class's. So a device
+# without measurement counts as slower than its class's mean: a whole cohort waits for an overrated device, but not for
+# an underrated one.
 SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
-SELF_WEIGHT = 0.2  # of the newest first round, in what the next self-measurements are multiplied by: geometrically
+SELF_WEIGHT = 0.2  # of the newest first round in the factors of self-measurements, a geometric mean
 
 
 class SpeedSource(StrEnum):
-    """Where a device's speeds come from."""
+    """The source of a device's speeds."""
 
-    MEASURED = "measured"  # learned from the clocks of closed rounds, first of all from the device's self-measurement
-    DECLARED = "declared"  # learned from what profiles declare, in place of clocks, so that runs repeat
-    EXACT = "exact"  # what profiles declare, from the first round on; nothing is learned
+    MEASURED = "measured"  # learned from the clocks of closed rounds; before the first, the device's self-measurement
+    DECLARED = "declared"  # learned from the speeds in profiles, in place of clocks, so that runs repeat
+    EXACT = "exact"  # the speeds in profiles, from the first round on; the pacer learns none
 
 
 class Speed(NamedTuple):
@@ -53,7 +53,7 @@ class Speed(NamedTuple):
 
 
 class SelfMeasured(NamedTuple):
-    """Factors that a device found of itself before it joined; None where it did not measure."""
+    """Factors that a device measured before it joined; None where it did not measure."""
 
     compute: float | None = None
     down: float | None = None
@@ -61,7 +61,7 @@ class SelfMeasured(NamedTuple):
 
 
 class SpeedSample(NamedTuple):
-    """What a round showed of a device, beside what the device had measured of itself."""
+    """A device's speed in one round, and its self-measurement."""
 
     device_class: str
     speed: Speed
@@ -70,9 +70,9 @@ class SpeedSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
-    """All that is known of speeds: by device, by class (of its slower devices), and what self-measurements are worth.
+    """The learned speeds: by device, by class (of its slower devices), and the factors of self-measurements.
 
-    `self_factors` are compute, down and up: by what factor rounds turned out slower than devices' self-measurements.
+    `self_factors` are compute, down and up: the factors by which rounds were slower than self-measurements.
     """
 
     devices: DeviceTable[Speed] = field(default_factory=lambda: DeviceTable(Speed))
@@ -110,7 +110,7 @@ def declared_speed(profile: DeviceProfile) -> Speed:
 def self_measured_speed(trial: SelfMeasurement, flops_per_s: float) -> SelfMeasured:
     """Return the factors of a device's own measurement; `flops_per_s` is the cost model's.
 
-    An uplink that was not measured is taken to be as fast as the downlink.
+    An uplink without measurement counts as fast as the downlink, and a downlink as the uplink.
     """
     down = trial.downlink_mbps or trial.uplink_mbps
     up = trial.uplink_mbps or trial.downlink_mbps
@@ -122,9 +122,9 @@ def self_measured_speed(trial: SelfMeasurement, flops_per_s: float) -> SelfMeasu
 
 
 def predicted_speed(speeds: Speeds, profile: DeviceProfile, self_measured: SelfMeasured) -> Speed | None:
-    """Return a device's own learned speed, else its self-measurement filled up with its class's; None where one lacks.
+    """Return a device's own learned speed, else its self-measurement completed by its class's; None if a factor lacks.
 
-    Every factor that the device measured of itself is multiplied by what such measurements were found to be worth.
+    Every self-measured factor is multiplied by the learned factor of self-measurements.
     """
     if profile.name in speeds.devices:
         return speeds.devices[profile.name]
@@ -139,7 +139,7 @@ def predicted_speed(speeds: Speeds, profile: DeviceProfile, self_measured: SelfM
 
 
 def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
-    """Return the speed that an accepted update shows; None where it shows none."""
+    """Return the speed measured with an accepted update; None where it has no usable measurement."""
     if outcome.status is not Status.ACCEPTED or outcome.report is None:
         return None
     phases = outcome.report.phase_s
@@ -155,7 +155,7 @@ def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
 
 
 def learn_speeds(speeds: Speeds, samples: Mapping[str, SpeedSample]) -> Speeds:
-    """Return the speeds after a round, from what it showed of each device."""
+    """Return the speeds after a round, from its sample of each device."""
     learned: dict[str, Speed] = {}
     classes, factors = dict(speeds.classes), speeds.self_factors
     for device, (device_class, speed, self_measured) in sorted(samples.items()):
@@ -164,17 +164,18 @@ def learn_speeds(speeds: Speeds, samples: Mapping[str, SpeedSample]) -> Speeds:
             compute, down, up = map(_moved_factor, factors, speed[:3], self_measured)
             factors = compute, down, up
         learned[device] = _blend(before, speed, DEVICE_WEIGHTS)
-        known = classes.get(device_class)
-        uneven = [SLOWER_WEIGHT if new > old else FASTER_WEIGHT for new, old in zip(speed, known or speed, strict=True)]
-        classes[device_class] = _blend(known, speed, uneven)
+        of_class = classes.get(device_class)
+        pairs = zip(speed, of_class or speed, strict=True)
+        weights = [SLOWER_WEIGHT if new > old else FASTER_WEIGHT for new, old in pairs]
+        classes[device_class] = _blend(of_class, speed, weights)
     return Speeds(devices=speeds.devices.updated(learned), classes=dict(sorted(classes.items())), self_factors=factors)
 
 
-def _moved_factor(factor: float, shown: float, self_measured: float | None) -> float:
-    """Return what to multiply the next self-measurement by, now that a first round has shown what one was worth."""
-    if not self_measured or not shown:
+def _moved_factor(factor: float, in_round: float, self_measured: float | None) -> float:
+    """Return the factor of the next self-measurement, after a first round that measured `in_round`."""
+    if not self_measured or not in_round:
         return factor
-    return _short(factor ** (1 - SELF_WEIGHT) * (shown / self_measured) ** SELF_WEIGHT)
+    return _short(factor ** (1 - SELF_WEIGHT) * (in_round / self_measured) ** SELF_WEIGHT)
 
 
 def _blend(before: Speed | None, speed: Speed, weights: Sequence[float]) -> Speed:
@@ -185,5 +186,5 @@ def _blend(before: Speed | None, speed: Speed, weights: Sequence[float]) -> Spee
 
 
 def _short(value: float) -> float:
-    """Return a value with seven digits: there are four for every device, in a state that is stored every round."""
+    """Return a value with seven digits: the state has four for every device, and is stored every round."""
     return float(f"{value:.7g}")

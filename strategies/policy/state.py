@@ -1,6 +1,6 @@
-"""What a policy remembers between rounds, as typed values; JSON at the ledger alone.
+"""The state of a policy between rounds, as typed values; JSON in the ledger alone.
 
-`PolicyState.from_json` reads every state that an earlier version wrote. The JSON, whose keys never change:
+`PolicyState.from_json` reads every state that an earlier version wrote. The keys of the JSON never change:
 
     {"order":        {scope key: removal order} (fedcore.core.pruning.scope),
      "bandits":      {class, or device where posteriors are not shared: bandit state},
@@ -15,9 +15,8 @@
                                            "trains" where not everything does,
                                            with a pace "demand" and "tried", and where they matter "told", "context"}}}}
 
-The records of devices are named tuples: one is made for every device of every round, and they cost half as much.
-Removal orders and bandits' states stay JSON here: they belong to `fedcore.core.pruning.ordering` and to the bandit,
-which alone know what is in them.
+The records of devices are named tuples, which cost half as much as dataclasses: there is one for every device of every
+round. Removal orders and bandits' states stay JSON here: only `fedcore.core.pruning.ordering` and the bandit read them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +33,7 @@ from fedcore.strategies.policy.speed import SelfMeasured, Speed, Speeds
 
 
 class PacedWork(NamedTuple):
-    """What a pacer wants to know of a device's work once its round has closed."""
+    """The record of a device's work that a pacer needs when the round closes."""
 
     demand: Demand
     self_measured: SelfMeasured
@@ -43,7 +42,7 @@ class PacedWork(NamedTuple):
 
     @staticmethod
     def from_json(record: Json) -> "PacedWork | None":
-        """Return the work that a device's record speaks of; None where no pace was kept."""
+        """Return the work in a device's record; None where there was no pace."""
         if "demand" not in record:
             return None
         return PacedWork(
@@ -54,7 +53,7 @@ class PacedWork(NamedTuple):
         )
 
     def to_json(self) -> Json:
-        """Return the keys that a device's record has of it."""
+        """Return its keys in a device's record."""
         record: Json = {"demand": list(self.demand), "tried": list(self.self_measured)}
         if self.declared is not None:
             record["told"] = list(self.declared)
@@ -64,7 +63,7 @@ class PacedWork(NamedTuple):
 
 
 class PlannedDevice(NamedTuple):
-    """What a device was asked to do in the open round."""
+    """A device's planned work in the open round."""
 
     counts: Counts  # that it keeps
     weight: int  # in the aggregate, and of its scores
@@ -76,7 +75,7 @@ class PlannedDevice(NamedTuple):
 
     @property
     def context(self) -> tuple[float, ...]:
-        """What the bandit knew of the device; empty where it knew nothing."""
+        """The device's features for the bandit; empty without any."""
         return () if self.pace is None or self.pace.context is None else self.pace.context
 
     @staticmethod
@@ -130,7 +129,7 @@ class PlannedRound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaceState:
-    """What a pacer has learned: speeds, and the multiplier of the excess over a round's budget."""
+    """The state of a pacer: learned speeds, and the multiplier of the excess over a round's budget."""
 
     speeds: Speeds
     multiplier: float
@@ -147,22 +146,22 @@ class PaceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyState:
-    """All that a policy has learned, and the round it has open."""
+    """All that a policy has learned, and the open round."""
 
     orders: Mapping[str, Json]  # removal orders by scope key
     bandits: Mapping[str, Json] = field(default_factory=dict)  # states by bandit key
     committed: DeviceTable[Counts] = field(default_factory=lambda: DeviceTable(Counts))
     memory_scale: Mapping[str, float] = field(default_factory=dict)  # measured / estimated peak, by class
-    counted: int | None = 0  # rounds that have moved the adapter; None: an earlier version did not note them
+    counted: int | None = 0  # rounds that have moved the adapter; None: an earlier version did not count them
     pace: PaceState | None = None  # None where nothing keeps a pace
     open: PlannedRound | None = None
 
     def counted_before(self, round_index: int) -> int:
-        """Return how many rounds before this one have moved the adapter; all of them where it was not noted."""
+        """Return the number of earlier rounds that moved the adapter; all earlier rounds if they were not counted."""
         return round_index - 1 if self.counted is None else self.counted
 
     def planned(self, round_index: int, devices: Iterable[str]) -> PlannedRound:
-        """Return the open round; raises RunError where it is another, or has none of one of the `devices`."""
+        """Return the open round; raises RunError for another round, or one that lacks a device of `devices`."""
         planned, number = ({}, None) if self.open is None else (self.open.devices, self.open.round)
         unassigned = sorted(set(devices) - set(planned))
         if self.open is None or number != round_index or unassigned:
@@ -206,14 +205,14 @@ class PolicyState:
 
 
 def part_json(part: TrainedPart) -> Json:
-    """Return what states and events say of a trained part: nothing where everything trains."""
+    """Return the JSON keys of a trained part in states and events: none where all of it trains."""
     if part.everything:
         return {}
     return {"trains": {"factors": str(part.factors), "first_layer": part.first_layer}}
 
 
 def part_from_json(record: Json) -> TrainedPart:
-    """Return the part that a record with `part_json` in it speaks of."""
+    """Return the part in a record with the keys of `part_json`."""
     if "trains" not in record:
         return EVERYTHING
     trains = record["trains"]

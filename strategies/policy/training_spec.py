@@ -1,4 +1,4 @@
-"""How each device of a plan trains: learning rate, codec, trained part, and what it learns from its dense model."""
+"""How each device of a plan trains: learning rate, codec, trained part, and distillation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,18 +27,18 @@ def training_specs(
 ) -> list[TrainingSpec]:
     """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
 
-    `parts` are what each trains, `memory_scale` measured / estimated peak memory by class. Moments of the optimiser may
-    be kept over rounds only where factors keep their coordinates.
+    `parts` are the trained parts, `memory_scale` is measured / estimated peak memory by class. Optimiser moments may be
+    kept over rounds only where factors keep their coordinates.
     """
-    shared: dict[tuple[str, TrainedPart], TrainingSpec] = {}
+    by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
         key = codec_of(config, choice.profile), part
-        if key not in shared:
-            shared[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
+        if key not in by_key:
+            by_key[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
         scale = memory_scale.get(choice.profile.device_class, 1.0)
         distillation = distillation_of(config, cost, choice, scale)
-        specs.append(shared[key] if distillation is None else replace(shared[key], distillation=distillation))
+        specs.append(by_key[key] if distillation is None else replace(by_key[key], distillation=distillation))
     return specs
 
 
@@ -60,11 +60,11 @@ def _dense_spec(
 
 
 def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scale: float) -> Distillation | None:
-    """Return a device's distillation; None where it is off, or the device has nothing to learn or no room to.
+    """Return a device's distillation; None where it is off, the model is not cut, or memory is too small.
 
-    A dense device is its own teacher. A teacher needs the dense model's weights beside the cut one's, and one of its
-    forward passes: where that, times what memory was found to be over its estimate, is more than the device's
-    `memory_mb`, it goes without.
+    A device with the dense model needs no teacher. A teacher takes the memory of the dense model's weights, beside the
+    cut model's, and of a forward pass. A device trains without a teacher where this memory, times `memory_scale`,
+    exceeds its `memory_mb`.
     """
     training = config.training
     mix = mix_of(choice.round, warmup_rounds=config.strategy.warmup_rounds, rounds=config.run.rounds)
@@ -77,13 +77,13 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
 
 
 def codec_of(config: Config, profile: DeviceProfile) -> str:
-    """Return the codec of the device's class, or the best known one where it cannot encode that."""
+    """Return the codec of the device's class, or the best one that it can encode."""
     return agreed_codec(config.codec(profile.device_class), profile.codecs)
 
 
 def codec_event(config: Config, profile: DeviceProfile, round_index: int) -> Json | None:
-    """Return the log's record of a device that is given another codec than its class, None where it is not."""
-    wanted, codec = config.codec(profile.device_class), codec_of(config, profile)
-    if codec == wanted:
+    """Return the log's record of a device with another codec than its class's; None for the class's codec."""
+    class_codec, codec = config.codec(profile.device_class), codec_of(config, profile)
+    if codec == class_codec:
         return None
-    return {"event": "codec", "round": round_index, "device": profile.name, "wanted": wanted, "codec": codec}
+    return {"event": "codec", "round": round_index, "device": profile.name, "wanted": class_codec, "codec": codec}

@@ -1,6 +1,6 @@
-"""What a closed round teaches a policy: memory, committed counts, the removal orders, the bandits.
+"""The updates of a policy's state after a closed round: memory, committed counts, removal orders, bandits.
 
-Every function returns a part of the next state from the same part of the last one; `planned` is what the round asked of
+Every function returns a part of the next state from the same part of the last one. `planned` is the planned work of
 each device, `outcomes` are in the order of devices' names.
 """
 
@@ -29,7 +29,7 @@ Planned = Mapping[str, PlannedDevice]  # by device
 def learn_committed(
     committed: DeviceTable[Counts], planned: Planned, outcomes: Sequence[Outcome]
 ) -> DeviceTable[Counts]:
-    """Return the committed counts: an accepted update commits the keep-set it was trained on."""
+    """Return the committed counts: an accepted update commits the keep-set that it was trained on."""
     accepted = [outcome.device for outcome in outcomes if outcome.status is Status.ACCEPTED]
     return committed.updated({device: planned[device].counts for device in accepted})
 
@@ -43,8 +43,8 @@ def learn_memory(
         peak_mb = 0.0 if outcome.report is None else outcome.report.metrics.peak_memory_mb
         if not 0 < peak_mb < math.inf:
             continue
-        asked = planned[outcome.device]
-        ratio = peak_mb / cost.memory_mb(asked.counts, outcome.arm.rank, asked.part)
+        device = planned[outcome.device]
+        ratio = peak_mb / cost.memory_mb(device.counts, outcome.arm.rank, device.part)
         bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
         learned[outcome.device_class] = max(learned.get(outcome.device_class, bounded), bounded)
     return learned
@@ -93,14 +93,14 @@ def learn_arms(
     learned = dict(bandits)
     for outcome in outcomes:
         if outcome.device in rewards:
-            asked = planned[outcome.device]
-            before = learned[asked.bandit_key] if asked.bandit_key in learned else bandit.start()
-            learned[asked.bandit_key] = bandit.observe(before, outcome.arm, rewards[outcome.device], asked.context)
+            device = planned[outcome.device]
+            before = learned[device.bandit_key] if device.bandit_key in learned else bandit.start()
+            learned[device.bandit_key] = bandit.observe(before, outcome.arm, rewards[outcome.device], device.context)
     return learned
 
 
 def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None, parts: RewardParts | None) -> Json:
-    """Return the log's record of what one arm earned; `reward` None where nothing was observed."""
+    """Return the log's record of one arm's reward; `reward` is None where none was observed."""
     return {
         "event": "reward",
         "round": outcome.round,

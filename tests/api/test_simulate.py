@@ -1,8 +1,9 @@
 """fedcore.simulate as a user calls it: what comes out, and what a mistake is told."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,25 @@ def test_a_mistake_is_told_and_leaves_nothing(
     assert not (place / "runs").exists()
 
 
-def test_a_script_without_a_guard_is_told(untrained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
-    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
-    with pytest.raises(RunError, match=r'^put the call of fedcore.simulate under `if __name__ == "__main__":`'):
-        fedcore.simulate(untrained)
+UNGUARDED = """
+import multiprocessing
+import fedcore
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+    process.join()
+else:
+    fedcore.simulate("none.toml", run_dir="again")
+"""
+
+
+def test_a_script_without_a_guard_is_told(untrained: dict[str, Any], place: Path) -> None:
+    """A process that trains imports the script, which would simulate once more."""
+    (place / "none.toml").write_text(to_toml(fedcore.load_config(untrained)))
+    (place / "script.py").write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, "script.py"], cwd=place, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1].endswith(
+        'put the call of fedcore.simulate under `if __name__ == "__main__":`: processes import the script'
+    )
+    assert not (place / "again").exists()

@@ -172,7 +172,7 @@ def test_a_command_line_that_cannot_be_is_named(place: Path, fedcore: Fedcore, w
         (("--device", "Cam"), "certificate name 'Cam': expected 1-63 characters"),
     ],
 )
-def test_certificates_for_nobody_are_not_issued(
+def test_certificates_with_bad_names_are_not_issued(
     place: Path, fedcore: Fedcore, words: tuple[str, str], part: str
 ) -> None:
     said = fedcore("certs", "new", *words)
@@ -254,3 +254,11 @@ def test_an_empty_file_and_a_missing_cell_are_named(place: Path, fedcore: Fedcor
     (place / "hole.csv").write_text("text,label\ngood,pos\n,neg\n")
     said = fedcore("fleet", "cfg.toml", "--set", "data.train=hole.csv")
     assert_told(said, ("hole.csv: row 2: column 'text' is empty; fill it or drop the row",))
+
+
+def test_doubtful_labels_are_told_before_anything_begins(place: Path, fedcore: Fedcore) -> None:
+    rows = "".join(f"text {number},{('Neg', 'neg', 'pos')[number % 3]}\n" for number in range(30))
+    (place / "doubt.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    said = fedcore("fleet", "cfg.toml", "--set", "data.train=doubt.csv", "--run-dir", "rows.csv")
+    assert said.err.startswith("warning: labels 'Neg' (10 rows) and 'neg' (10 rows) differ in spelling alone")
+    assert "error: rows.csv exists" in said.err

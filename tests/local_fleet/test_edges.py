@@ -58,7 +58,7 @@ def words(arguments: Sequence[str], flag: str) -> str:
     return arguments[arguments.index(flag) + 1]
 
 
-def test_every_edge_is_told_whom_to_turn_to(tmp_path: Path, stages: list[Stage]) -> None:
+def test_every_edge_gets_the_addresses_of_its_parents(tmp_path: Path, stages: list[Stage]) -> None:
     stage = Stage(tmp_path)
     stages.append(stage)
     tree = start_edges(RunFolder(tmp_path), (1, 2), stage, "root:1")  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def test_last_words(tmp_path: Path, code: str, words: str) -> None:
     assert ended.last_words() == words
 
 
-def test_who_ends_as_it_should_has_not_failed(tmp_path: Path) -> None:
+def test_a_process_that_ends_without_an_error_has_not_failed(tmp_path: Path) -> None:
     good = child(tmp_path, "print('the run has finished')")
     good.process.wait(20)
     assert not good.failed

@@ -92,7 +92,7 @@ def test_a_run_that_has_begun_goes_on_with_the_rest(cast: Cast, tmp_path: Path) 
     assert [note.split(":")[0] for note in shown.last.notes] == ["b ended", "evaluator ended"]
 
 
-def test_nobody_left_ends_a_run_that_has_begun(cast: Cast, tmp_path: Path) -> None:
+def test_a_run_that_has_begun_ends_without_devices(cast: Cast, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write(folder, {"event": "started"}, CHOICE)
     with pytest.raises(RunError, match="2 of 2 devices have ended, and the run needs 1 to go on; the last one, b: "):
@@ -124,3 +124,26 @@ def test_a_dead_edge_is_told_and_ends_nothing(cast: Cast, tmp_path: Path) -> Non
     watch(folder, replace(crew, edges={"edge-1-0": edge}), shown)
     assert shown.last.notes == ("edge-1-0 ended: killed by SIGKILL",)
     assert "edge-1-0" not in shown.last.devices
+
+
+def test_what_members_say_is_wrong_ends_the_coordinators_last_words(cast: Cast) -> None:
+    refused = "127.0.0.1:4: UNAVAILABLE: Connection refused"
+    codes = {name: f"print('{name}: {refused}; trying again', flush=True); {STAY}" for name in ("a", "b")}
+    crew = cast.crew(min_devices=2, **codes, evaluator="import os; os.kill(os.getpid(), 9)")
+    crew.members[EVALUATOR].process.wait(20)
+    deadline = time.monotonic() + 20
+    while not all(crew.members[name].output() for name in codes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert crew.causes() == f"; 2 of 3 members say: {refused}; evaluator says: killed by SIGKILL"
+
+
+def test_what_an_earlier_process_said_is_not_said_again(cast: Cast) -> None:
+    log = cast.folder / "a.log"
+    log.write_text("a: round 1 failed: long ago\nerror: stopped on request\n", encoding="utf-8")
+    crew = cast.crew(min_devices=1, b="print('b: joined; labels x')")
+    crew.members["b"].process.wait(20)
+    earlier = replace(crew.members["b"], name="a", log=log, begin=log.stat().st_size)
+    assert replace(crew, members={"a": earlier}).causes() == (
+        "; its members were still starting: raise coordinator.join_deadline_s"
+    )
+    assert earlier.last_words() == "no output"

@@ -1,4 +1,4 @@
-"""A simulated run without torch: a tiny base model nobody loads, and devices that learn what their name says."""
+"""A simulated run without torch: a tiny base model that is never loaded, and increments that follow from names."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,16 +31,16 @@ ROWS = 5  # of every device
 
 @dataclass
 class NamedWorkload:
-    """Increments follow from device and round alone; `failing` devices fail."""
+    """A workload whose increments follow from device and round alone; `failing` devices fail."""
 
     failing: frozenset[str] = frozenset()
     trained: list[tuple[int, str]] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
 
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
-        yield from map(self._lesson, groups)
+        yield from map(self._result, groups)
 
-    def _lesson(self, group: Group) -> GroupResult:
+    def _result(self, group: Group) -> GroupResult:
         self.trained += [(group.round, part.device) for part in group.parts]
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
@@ -63,7 +63,7 @@ class NamedWorkload:
 
 
 class Stopping:
-    """Somebody who presses Ctrl-C once a round has been committed."""
+    """An observer that raises KeyboardInterrupt once the round `after` has been committed."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -81,7 +81,7 @@ def metrics() -> TrainingMetrics:
 
 
 def spec_shapes(group: Group) -> dict[str, tuple[int, ...]]:
-    """Shapes of an update, read off the adapter handed out: the tests' runs never prune."""
+    """Return the shapes of an update, from those of the global adapter: the tests' runs never prune."""
     rank = group.assignment.arm.rank
     return {
         name: (rank, *value.shape[1:])
@@ -111,7 +111,7 @@ class Simulated:
 
 
 def class_tables(*lines: str) -> str:
-    return "\n".join(f"[[fleet.class]]\n{each}" for each in lines)
+    return "\n".join(f"[[fleet.class]]\n{line}" for line in lines)
 
 
 def prepare(
@@ -124,7 +124,7 @@ def prepare(
     resume: bool = False,
     fleet_of: Callable[[VirtualFleet], VirtualFleet] = lambda fleet: fleet,
 ) -> Simulated:
-    """Put a simulation of `classes` together in `root`."""
+    """Assemble a simulation of `classes` in `root`."""
     model = root.parent / "model"
     if not model.exists():
         write_model(model)
@@ -146,11 +146,11 @@ def assemble(
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
     log = run.open_log(wall=clock)
     engine = make_engine(run, ("a", "b"), clock=clock)
-    devices = sum(each.count for each in config.classes)
+    devices = sum(kind.count for kind in config.classes)
     rows = np.arange(ROWS)
     fleet = fleet_of(make_fleet(config, [rows] * devices, ["a", "b", "a", "b", "a"], traces))
     geometry: Geometry = engine.strategy.spec.geometry
-    waves = DispatchPlanner(
+    planner = DispatchPlanner(
         engine=engine,
         fleet=fleet,
         workload=workload,
@@ -162,7 +162,7 @@ def assemble(
         state=run.round_state(lease_s=FOREVER_S),
         engine=engine,
         fleet=fleet,
-        waves=waves,
+        planner=planner,
         log=log,
         clock=clock,
         lease_s=config.coordinator.lease_s,

@@ -23,15 +23,15 @@ def made(config, geometry):
 
 
 @pytest.mark.parametrize(
-    ("target", "classes", "who"),
+    ("target", "classes", "table"),
     [
         (0.5, (), "strategy"),
         (0.0, (ClassConfig(name="tx2", target_sparsity=0.5),), "fleet.class tx2"),
-        (0.5, (ClassConfig(name="tx2", target_sparsity=0.0),), "strategy"),  # whoever joins of no known class
+        (0.5, (ClassConfig(name="tx2", target_sparsity=0.0),), "strategy"),  # a device of an unknown class may join
     ],
 )
-def test_pruning_needs_a_round_of_warm_up(made, target, classes, who):
-    with pytest.raises(ConfigError, match=f"warmup_rounds must be at least 1: .*target_sparsity of {who} is above 0"):
+def test_pruning_needs_a_round_of_warm_up(made, target, classes, table):
+    with pytest.raises(ConfigError, match=f"warmup_rounds must be at least 1: .*target_sparsity of {table} is above 0"):
         made(classes, name="fedspine", target_sparsity=target, warmup_rounds=0)
     assert made(classes, name="fedspine", target_sparsity=target, warmup_rounds=1)
 

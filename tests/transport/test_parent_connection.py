@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -255,3 +255,10 @@ async def test_every_target_is_tried_before_giving_up() -> None:
     with pytest.raises(TransportError, match="gave up after 0 s"):
         await asyncio.wait_for(member(link, Watched(), reconnect_s=0.0).run(), PATIENCE_S)
     assert link.tried == list(THREE)
+
+
+async def test_every_session_that_began_is_said_to_have_ended() -> None:
+    link, seen, lost = ScriptedLink([[broken()], [WELCOME, broken()], [WELCOME, Goodbye(reason="over")]]), Watched(), []
+    watched = replace(member(link, seen), on_lost=lambda: lost.append(seen.welcomes))
+    assert await asyncio.wait_for(watched.run(), PATIENCE_S) == "over"
+    assert lost == [1, 2], "a stream without a welcome was no session"

@@ -18,12 +18,16 @@ class Track:
 
     def text(self) -> str:
         """The track's configuration with the fleet's tables."""
-        return (HERE / f"{self.name}.toml").read_text() + "\n" + (HERE / "fleet.toml").read_text()
+        return (
+            (HERE / f"{self.name}.toml").read_text(encoding="utf-8")
+            + "\n"
+            + (HERE / "fleet.toml").read_text(encoding="utf-8")
+        )
 
 
 TRACKS = {
-    each.name: each
-    for each in (
+    track.name: track
+    for track in (
         Track(
             name="fast",
             rates=(7e-4, 2e-3, 5e-3),

@@ -1,1 +1,1 @@
-"""One file per subcommand that runs, shows or exports something."""
+"""The subcommands that run, show or export something, one file each."""

@@ -18,8 +18,10 @@ from fedcore.cli.console.settings import (
     check_resume_alone,
     plugin_words,
     read_config,
+    say_aside,
     say_overruled,
 )
+from fedcore.cli.console.standard_streams import echo_json
 from fedcore.core.config.address import check_address
 
 if TYPE_CHECKING:
@@ -38,10 +40,10 @@ def fleet(
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
+    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that use mutual TLS.
 
-    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
-    --resume goes on after the last closed round.
+    The fleet.class tables of the configuration set the number of devices of every class. Ctrl-C stops all processes;
+    --resume continues the run after the last closed round.
     """
     from rich.console import Console
 
@@ -64,17 +66,18 @@ def fleet(
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
-        with open_view(console, plain) as view:
+        # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
+        with open_view(console, plain or not console.file.isatty()) as view:
             summary = run_fleet(folder, settings, options, view)
     except KeyboardInterrupt:
-        finished = folder.summary.is_file()  # in the very moment
+        finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
         onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
             f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
         )
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        echo_json(folder.summary.read_text(encoding="utf-8"))
         return
     print_report(console, summary)
     console.print(
@@ -84,22 +87,27 @@ def fleet(
 
 def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.local_fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
-    settings = checked(settings)
+    settings = checked(settings, say_aside)
     say_overruled(settings)
+    there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
+    with folder.withdrawn_on_failure(keep=there):
+        try_model(settings)
     write_atomic(folder.config, to_toml(settings).encode())
     return folder, settings
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.local_fleet.preflight import checked
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 
     folder = RunFolder.existing(root)
     check_unfinished(folder)
-    return folder, checked(read_config(folder.config, None))
+    settings = checked(read_config(folder.config, None), say_aside)
+    try_model(settings)
+    return folder, settings

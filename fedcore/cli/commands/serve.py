@@ -26,6 +26,7 @@ from fedcore.cli.console.settings import (
     serving_metrics,
     tls_material,
 )
+from fedcore.cli.console.standard_streams import echo_json
 from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.core.config.address import check_address
 from fedcore.core.errors import ConfigError, RunError
@@ -59,23 +60,23 @@ def serve(
     listen: Annotated[
         str,
         typer.Option(
-            "--listen", metavar="HOST:PORT", help="Listen here, not at coordinator.listen; also when going on."
+            "--listen", metavar="HOST:PORT", help="Listen here instead of at coordinator.listen; also with --resume."
         ),
     ] = "",
     await_evaluator: Annotated[
-        bool, typer.Option("--await-evaluator", help="At the end, wait for an evaluator that has not come yet.")
+        bool, typer.Option("--await-evaluator", help="At the end, wait for an evaluator that has not joined yet.")
     ] = False,
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
 
-    It listens on coordinator.listen (127.0.0.1 and any free port, unless set; 0.0.0.0:PORT for other machines). Its
-    certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, come
-    with fedcore join. Ctrl-C pauses; --resume goes on after the last closed round.
+    It listens on coordinator.listen (default: 127.0.0.1 and any free port; 0.0.0.0:PORT for other machines). Its
+    certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, join
+    with fedcore join. Ctrl-C pauses the run; --resume continues it after the last closed round.
 
-    Under a supervisor that starts it again, such as systemd or Docker, say --continue: an unfinished run goes on by
-    itself, and a coordinator that is stopped sends nobody home.
+    Under a supervisor that restarts it, such as systemd or Docker, give --continue: an unfinished run then continues
+    by itself, and devices stay when the coordinator is stopped.
 
-    Certificates that crl.pem in --certs names are cut off and refused (see fedcore revoke).
+    Machines with a certificate that crl.pem in --certs lists are cut off and refused (see fedcore revoke).
     """
     from rich.console import Console
 
@@ -91,35 +92,35 @@ def serve(
     if enrol:
         _check_enrolment(enrol, certs)
     tls = tls_material(certs, "coordinator", insecure)
-    metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
+    run_metrics = context.with_resource(serving_metrics(metrics))  # before any file is written: the port may be in use
     console = Console(stderr=as_json)
     if resume is None:
         settings = _listening_at(listen, read_config(config, set_))
-        going_on = _unfinished(settings.run.name, run_dir) if continue_ else None
+        resume_from = _unfinished(settings.run.name, run_dir) if continue_ else None
     elif continue_:
         raise ConfigError("--continue finds the run by itself; leave out --resume, or --continue")
     else:
         check_resume_alone(config, set_)
-        going_on = resume
-    if going_on is None:
+        resume_from = resume
+    if resume_from is None:
         _check_port(settings)
         run = _new(settings, config, run_dir)
     else:
-        run = _earlier(going_on)
+        run = _earlier(resume_from)
         run.config = _listening_at(listen, run.config)
-        console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
+        console.print(f"going on with {resume_from}, by its own configuration", markup=False, highlight=False)
     folder = run.folder
     follower = Follower(folder.events, run.config.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-        follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
+        follower.begin()  # it listens before it says anything: the events of an unfinished round are removed by then
 
     options = ServeOptions(
         tls=tls,
         reference=reference,
         say=say,
-        metrics=metered,
+        metrics=run_metrics,
         comes_back=continue_,
         certs=certs,
         enrol=enrol,
@@ -133,7 +134,7 @@ def serve(
     try:
         summary = asyncio.run(follower.beside(watched(serve_run(run, options), parent)))
     except RunError as error:
-        if parent is not None or continue_:  # its fleet says how to go on with the whole of it, or it does so itself
+        if parent is not None or continue_:  # the fleet, or the supervisor, knows how to continue the run
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
@@ -141,13 +142,13 @@ def serve(
         material += plugin_words(plugin)
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
-        typer.echo(folder.summary.read_text())
+        echo_json(folder.summary.read_text(encoding="utf-8"))
     else:
         print_report(console, summary)
 
 
 def _listening_at(listen: str, settings: "Config") -> "Config":
-    """Return the settings with the port of this process, where one was named."""
+    """Return the settings with the address of --listen, if one was given."""
     if not listen:
         return settings
     check_address(listen, "--listen", example="0.0.0.0:8443", any_port=True)
@@ -155,7 +156,7 @@ def _listening_at(listen: str, settings: "Config") -> "Config":
 
 
 def _check_port(settings: "Config") -> None:
-    """Raise, before a run folder is made, where nobody could listen."""
+    """Raise RunError, before a run folder is made, where the coordinator could not listen."""
     from fedcore.server.serve import LISTEN_REMEDY
     from fedcore.storage.process.free_port import check_free
 
@@ -163,12 +164,12 @@ def _check_port(settings: "Config") -> None:
     try:
         check_free(where)
     except (OSError, ValueError) as cause:
-        words = cause.strerror if isinstance(cause, OSError) else cause
-        raise RunError(f"cannot listen on {where}: {words}; {LISTEN_REMEDY}") from None
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise RunError(f"cannot listen on {where}: {reason}; {LISTEN_REMEDY}") from None
 
 
 def _check_enrolment(enrol: str, certs: Path | None) -> None:
-    """Raise, before anything is written, where nobody could be enrolled."""
+    """Raise ConfigError or CertificateError, before any file is written, where no machine could enrol."""
     from fedcore.storage.pki.authority import load_signer
 
     check_address(enrol, "--enrol", example="0.0.0.0:8444", any_port=True)
@@ -187,14 +188,14 @@ def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "Run"
     check_run(settings, model)
     say_overruled(settings)
     if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
-        folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
+        folder = RunFolder(run_dir)  # a fleet has made the folder already and passes the configuration in it
     else:
         folder = RunFolder.create(settings.run.name, base=RUNS, chosen=run_dir)
     return Run.create(folder, settings, model)
 
 
 def _unfinished(name: str, run_dir: Path | None) -> Path | None:
-    """The folder of the run to go on with: `run_dir` if one has begun there, else the newest unless it has finished."""
+    """Return the run folder to continue: `run_dir` if a run has begun there, else the newest unless it has finished."""
     from fedcore.server.run.preflight import has_finished
     from fedcore.server.run.run_folder import RunFolder
 

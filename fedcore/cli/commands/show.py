@@ -10,7 +10,7 @@ from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
 
 def show(
     run: RunArgument,
-    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice anew and compare.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice again and compare.")] = False,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:

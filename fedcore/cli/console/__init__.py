@@ -1,1 +1,1 @@
-"""What the subcommands share: options, settings, and output that survives a closed pipe."""
+"""Code that the subcommands share: options, reading a configuration, and output that survives a closed pipe."""

@@ -1,4 +1,4 @@
-"""Options several subcommands share, and reading a configuration."""
+"""Options that several subcommands share, and reading a configuration."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -32,29 +32,31 @@ RunDirOption = Annotated[
 ]
 ResumeOption = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="DIR", help="Go on with the run in this folder, after its last closed round."),
+    typer.Option("--resume", metavar="DIR", help="Continue the run in this folder after its last closed round."),
 ]
 ContinueOption = Annotated[
     bool,
     typer.Option(
         "--continue",
-        help="Go on with the newest run of this name unless it has finished, else begin one; for supervisors.",
+        help="Continue the newest run of this name unless it has finished, else begin one; for supervisors.",
     ),
 ]
 ReferenceOption = Annotated[
     bool,
-    typer.Option("--reference", help="Also train centralised LoRA on all rows, with as many steps, to compare."),
+    typer.Option("--reference", help="For comparison, also train centralised LoRA on all rows with as many steps."),
 ]
 CertsOption = Annotated[
     Path | None,
     typer.Option("--certs", metavar="FOLDER", help="Folder with ca.pem, NAME.pem and NAME.key (see fedcore certs)."),
 ]
 InsecureOption = Annotated[
-    bool, typer.Option("--insecure", help="Talk without TLS: anybody on the network can read and join.")
+    bool, typer.Option("--insecure", help="Run without TLS: anybody on the network can read and join.")
 ]
 MetricsOption = Annotated[
     str,
-    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus here, such as 127.0.0.1:9464; no password."),
+    typer.Option(
+        "--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics here, such as 127.0.0.1:9464; no password."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
@@ -81,26 +83,34 @@ PluginOption = Annotated[
 
 
 def finite_seconds(value: float) -> float:
-    """Return a time that an option gave; raises BadParameter for one that never ends or has passed."""
+    """Return the seconds of an option; raises BadParameter for a negative or infinite value."""
     if not 0 <= value < math.inf:
         raise typer.BadParameter(f"expected seconds, 0 or more, got {value}")
     return value
 
 
 ReconnectOption = Annotated[
-    float, typer.Option("--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.")
+    float,
+    typer.Option(
+        "--reconnect-s", callback=finite_seconds, help="Give up if every parent stays unreachable for so long."
+    ),
 ]
 
 
 def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
-    """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
+    """Read and check a configuration file; raises ConfigError naming the file and the key, and where `path` is None."""
     if path is None:
         raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
     return read_config_file(path, overrides or ())
 
 
+def say_aside(text: str) -> None:
+    """Say something on stderr that is no error."""
+    typer.echo(text, err=True)
+
+
 def say_overruled(config: Config) -> None:
-    """Say on stderr what of a new run's configuration its strategy reads otherwise."""
+    """Print on stderr the keys of a new run's configuration that its strategy overrules."""
     from fedcore.strategies.overruled import overruled
 
     changed = overruled(config)
@@ -110,8 +120,8 @@ def say_overruled(config: Config) -> None:
 
 def addresses(text: str, where: str) -> tuple[str, ...]:
     """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
-    listed = (each.strip() for each in text.split(","))
-    return tuple(dict.fromkeys(check_address(each, where, example="coord.example:8443") for each in listed))
+    parts = (part.strip() for part in text.split(","))
+    return tuple(dict.fromkeys(check_address(part, where, example="coord.example:8443") for part in parts))
 
 
 def plugin_words(plugins: Sequence[str] | None) -> str:
@@ -127,9 +137,9 @@ def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> 
 
 @contextmanager
 def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
-    """Answer Prometheus at `address` meanwhile, and say where; None, and nothing, where it is empty.
+    """Serve Prometheus metrics at `address` inside the block and print the URL; yield None where it is empty.
 
-    Raises ConfigError for a malformed address, RunError where nobody can listen there.
+    Raises ConfigError for a malformed address, RunError where the server cannot listen there.
     """
     if not address:
         yield None
@@ -146,7 +156,7 @@ def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
 def tls_material(
     certs: Path | None, name: str, insecure: bool, *, kinds: "Sequence[Kind] | None" = None
 ) -> "TlsMaterial | None":
-    """Load the TLS material of `name`, of one of `kinds` or any; None only where somebody said --insecure."""
+    """Load the TLS material of `name`, with one of `kinds` (None: any); return None only for --insecure."""
     from fedcore.storage.pki.certificates import KINDS, load_material
 
     if insecure:

@@ -1,1 +1,1 @@
-"""Subcommands of certificates: the authority, join tokens, enrolment, revocation."""
+"""Subcommands for certificates: the authority, join tokens, enrolment, revocation."""

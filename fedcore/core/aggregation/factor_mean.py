@@ -2,10 +2,10 @@
 
     A' = A + eta * sum_k w_k E_k(dA_k) / sum_k w_k          B' likewise
 
-E_k writes a device's increment into full coordinates: a rank prefix, and the rows or columns it keeps. What a device
-does not hold is a zero increment *with its full weight*, so nothing is overwritten and nobody's share grows by the
-absence of others. Where all ranks and keep-sets agree and eta = 1 this is FedIT (Zhang et al. 2023, arXiv 2305.05644).
-Sums are integers (fixed_point): any order, tree or retry gives the same bits.
+E_k writes a device's increment into full coordinates: a rank prefix, and the rows or columns that it keeps. What a
+device does not hold is a zero increment *with its full weight*. So nothing is overwritten, and no device's share grows
+because another one is absent. Where all ranks and keep-sets agree and eta = 1 this is FedIT (Zhang et al. 2023, arXiv
+2305.05644). Sums are integers (fixed_point): any order, tree or retry gives the same bits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,18 +40,18 @@ from fedcore.core.model.adapter import AdapterSpec, Tensors, tensor_reader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorPartial:
-    """Integer sums of every adapter tensor. Its size does not depend on the number of leaves.
+    """Integer sums of every adapter tensor. Its size does not depend on the number of updates.
 
     The total is the sum of three parts: `whole` in full coordinates; `groups`, by rank and keep-set, in their own, of
-    bounded size together; and `received` sums, still in the buffers they came in. `known` are the pairs of rank and
-    keep-set that came at least once.
+    bounded size together; and `received` sums, still in the buffers they came in. `earlier_pairs` are the pairs of rank
+    and keep-set that came at least once.
     """
 
     spec: AdapterSpec
     whole: RankGroup
     groups: dict[GroupKey, RankGroup] = field(default_factory=dict)
     received: list[NarrowSums] = field(default_factory=list)
-    known: set[GroupKey] = field(default_factory=set)
+    earlier_pairs: set[GroupKey] = field(default_factory=set)
     members: Members = field(default_factory=Members)
 
 
@@ -59,7 +59,7 @@ class FactorPartial:
 class FactorMean:
     """Reducing aggregator over increments of the factors; `server_lr` is eta, the step along the mean.
 
-    Rank groups together may take `group_bytes`, or as much as the float32 adapter where that is more.
+    All rank groups together may take `group_bytes`, or the bytes of the float32 adapter where that is more.
     """
 
     server_lr: float = 1.0
@@ -77,7 +77,7 @@ class FactorMean:
         return FactorPartial(spec=spec, whole=RankGroup.whole(spec))
 
     def check(self, partial: FactorPartial, update: Update) -> None:
-        """Return at once: what `verify_update` lets pass can be folded."""
+        """Return at once: an update that `verify_update` accepts can be folded."""
 
     def fold(self, partial: FactorPartial, update: Update) -> FactorPartial:
         """Add one verified update, tensor by tensor, into `partial`'s arrays; `partial` is consumed.
@@ -101,9 +101,9 @@ class FactorMean:
         members = partial.members.with_stack(stack)
         group = self._group(partial, stack)
         if group is None:
-            passing = RankGroup(rank=stack.rank, keep_set=stack.keep_set)
-            passing.add_stack(stack, partial.spec)
-            place(passing, partial.whole, partial.spec)
+            temporary = RankGroup(rank=stack.rank, keep_set=stack.keep_set)
+            temporary.add_stack(stack, partial.spec)
+            place(temporary, partial.whole, partial.spec)
         else:
             group.add_stack(stack, partial.spec)
         return replace(partial, members=members)
@@ -125,16 +125,16 @@ class FactorMean:
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
         """Return adapter + server_lr * mean increment; without any weight, a copy of the adapter.
 
-        The sums are released array by array as their tensors are done, and so is `adapter` where it is consumed: the
-        peak is what was there already, plus one array.
+        Each array of sums is released once its tensors are done, and so is each tensor of `adapter` where it is
+        consumed: the peak memory is that before the call, plus one array.
         """
         weight = partial.members.weight
-        report = AggregateReport(weight=weight, leaves=len(partial.members.keys))
+        report = AggregateReport(weight=weight, updates=len(partial.members.keys))
         weights = dict.fromkeys(partial.spec.shapes(), weight)
         return along_means(partial, adapter, weights, server_lr=self.server_lr, consume=consume), report
 
     def pack(self, partial: FactorPartial, more: Manifest | None = None) -> Iterator[Buffer]:
-        """Yield the sums in the fewest bytes that hold them, then the members and what else is told of them."""
+        """Yield the sums in the fewest bytes that hold them, then the members and the fields of `more`."""
         sums = {name: total for segment in _exact(partial) for name, total in segment.tensors()}
         return pack_partial({"aggregator": self.name} | members_record(partial.members) | (more or {}), sums, {})
 
@@ -147,22 +147,23 @@ class FactorMean:
         return FactorPartial(spec=spec, whole=RankGroup.whole(spec), received=[totals], members=members)
 
     def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
-        """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
+        """Return eight bytes a value, and the bytes of the members; only the latter grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
     def _group(self, partial: FactorPartial, update: Update | UpdateStack) -> RankGroup | None:
-        """Return the group to add `update` to, None where it is placed by itself.
+        """Return the group to add `update` to, or None where the update is placed by itself.
 
-        So is the first of its pair of rank and keep-set, and one for which no room is left. A group costs as much as
-        placing one update, so it pays from the third update on. A pair that comes a second time is likely to come
-        often (all devices of one sparsity share a keep-set); personal keep-sets never return.
+        The first update of a pair of rank and keep-set is placed by itself, and so is any update once the groups have
+        no room left. A group costs as much as placing one update, so it pays from the third update on. A pair that
+        comes a second time is likely to come often, since all devices of one sparsity share a keep-set; personal
+        keep-sets never return.
         """
         spec, geometry = partial.spec, partial.spec.geometry
         if update.rank == spec.rank and update.keep_set.counts == geometry.dense:
             return partial.whole
         key = update.rank, update.keep_set.blob_id
-        if key not in partial.known:
-            partial.known.add(key)
+        if key not in partial.earlier_pairs:
+            partial.earlier_pairs.add(key)
             return None
         if key not in partial.groups:
             new = RankGroup(rank=update.rank, keep_set=update.keep_set)
@@ -188,7 +189,7 @@ def along_means(
     segments = _exact(partial)
     while segments:
         for name, total in segments.pop(0).tensors():
-            # without weight the sum is zero, and a zero leaves every bit whatever it is divided by
+            # with no weight the sum is zero, and zero over any divisor changes no bit
             after[name] = stepped(before(name), total, weight=max(1, weights[name]), server_lr=server_lr)
     return after
 
@@ -204,7 +205,7 @@ def _add_received(received: list[NarrowSums], partial: FactorPartial) -> None:
 
 
 def _exact(partial: FactorPartial) -> list[Segment]:
-    """Bring all parts together in full coordinates and return them, without bias."""
+    """Add all parts up in full coordinates and return the sums, without bias."""
     partial.whole.open(partial.spec)
     while partial.groups:
         place(partial.groups.popitem()[1], partial.whole, partial.spec)

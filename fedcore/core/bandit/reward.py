@@ -1,7 +1,7 @@
-"""What an arm earned: loss drop, pruning progress and adapter importance, less lateness.
+"""The reward of an arm: loss drop, pruning progress and adapter importance, less lateness.
 
 FedSpine's reward (Yao et al., 2025, arXiv 2501.02438) combines these four; its formula is not public. This bounded form
-is ours, for the textbook's 1 / |T - mean T| is singular at the mean and punishes a fast device:
+is ours, because the usual 1 / |T - mean T| is singular at the mean and punishes a fast device:
 
     reward = clip(w1 loss_rank + w2 progress + w3 importance_rank - w4 lateness, 0, 1)
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.errors import ConfigError
 
-NO_REWARD = 0.0  # of a device that missed the deadline, or whose update was rejected
+NO_REWARD = 0.0  # of a device that missed the deadline or sent an update that was rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ def rewards_of(
 ) -> dict[str, float]:
     """Return the reward in [0, 1] of every observed device.
 
-    A device whose update was accepted earns the weighted sum of its `parts` (see the module). A device that missed the
-    deadline, or whose update was rejected, earns 0. A lost device is left out: its arm did not cause the loss. Raises
-    ConfigError unless there are four `weights` of 0 or more.
+    A device with an accepted update earns the weighted sum of its `parts` (see the module). A device that missed the
+    deadline, or sent an update that was rejected, earns 0. A lost device is left out: its arm did not cause the loss.
+    Raises ConfigError unless there are four `weights` of 0 or more.
     """
     if len(weights) != 4 or min(weights) < 0:
         raise ConfigError(f"reward weights: expected four of 0 or more, got {list(weights)}")
@@ -108,12 +108,12 @@ def _unit_ranks(values: Sequence[float]) -> list[float]:
     """Return each value's rank divided by the number of others: (smaller + half of the equal others) / (n - 1)."""
     if len(values) < 2:
         return [0.5] * len(values)
-    others, ordered = len(values) - 1, sorted(values)
+    other_count, ordered = len(values) - 1, sorted(values)
     ranks = []
     for value in values:
         smaller = bisect_left(ordered, value)
         equal = bisect_right(ordered, value, smaller) - smaller
-        ranks.append((smaller + (equal - 1) / 2) / others)
+        ranks.append((smaller + (equal - 1) / 2) / other_count)
     return ranks
 
 

@@ -15,11 +15,11 @@ from fedcore.core.open_table import OpenTable
 
 # Widths of the confidence bound where the configuration names none (python -m benchmarks.bandit_regret): a regression's
 # bound is narrower than that of counts.
-COUNTED, REGRESSED = 0.1, 0.3
+COUNT_WIDTH, REGRESSION_WIDTH = 0.1, 0.3
 
 
-def _width(config: StrategyConfig, own: float) -> float:
-    return own if config.exploration is None else config.exploration
+def _width(config: StrategyConfig, default: float) -> float:
+    return default if config.exploration is None else config.exploration
 
 
 BanditFactory = Callable[[StrategyConfig], Bandit]
@@ -28,7 +28,7 @@ SHIPPED: dict[str, BanditFactory] = {
     "s-ucb": lambda config: SUcb(
         ranks=config.ranks,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
         min_width=config.min_width,
         steps=config.local_steps_choices or NO_STEPS,
     ),
@@ -36,7 +36,7 @@ SHIPPED: dict[str, BanditFactory] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
     ),
     "thompson": lambda config: Thompson(
         ranks=config.ranks,
@@ -48,7 +48,7 @@ SHIPPED: dict[str, BanditFactory] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, REGRESSED),
+        exploration=_width(config, REGRESSION_WIDTH),
     ),
     "fixed": lambda config: FixedArm(
         sparsity=config.target_sparsity,

@@ -1,8 +1,8 @@
-"""Thompson sampling over S-UCB's tree: a Beta posterior for every leaf, one draw from each, the best leaf played.
+"""Thompson sampling over S-UCB's tree: a Beta posterior for every leaf, one draw from each, an arm of the best leaf.
 
-Thompson, 1933; for rewards in [0, 1] as Agrawal and Goyal, 2012, arXiv 1111.1797, without their coin toss: the rewards
-themselves are counted (fractional Beta updates); discounted as Raj and Kalyani, 2017, arXiv 1707.09727. With a leaf's
-discounted pulls N and reward sum S (fedcore.core.bandit.tree),
+Thompson, 1933. Rewards in [0, 1] are handled as in Agrawal and Goyal, 2012, arXiv 1111.1797, but without their
+Bernoulli draw: the rewards themselves are counted (fractional Beta updates). Counts are discounted as in Raj and
+Kalyani, 2017, arXiv 1707.09727. With a leaf's discounted pulls N and reward sum S (fedcore.core.bandit.tree),
 
     theta(l) ~ Beta(1 + S(l), 1 + N(l) - S(l)),   play argmax theta(l)
 """
@@ -39,12 +39,12 @@ class Thompson:
         return {"leaves": self._tree.start()}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
-        """Return a uniform arm of the leaf inside `space` that draws highest."""
+        """Return a uniform arm of the leaf inside `space` with the highest draw."""
         leaves = self._tree.inside(state["leaves"], space)
-        # Rounding may leave a sum a hair above its count.
-        drawn = [float(rng.beta(1.0 + leaf.total, 1.0 + max(0.0, leaf.pulls - leaf.total))) for leaf in leaves]
-        return self._tree.draw(leaves[int(np.argmax(drawn))], space, rng)
+        # Rounding may leave a sum slightly above its count.
+        draws = [float(rng.beta(1.0 + leaf.total, 1.0 + max(0.0, leaf.pulls - leaf.total))) for leaf in leaves]
+        return self._tree.draw(leaves[int(np.argmax(draws))], space, rng)
 
     def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
-        """Return the state after `arm`, as realised, earned `reward`; the context is not looked at."""
+        """Return the state after `arm`, as realised, earned `reward`; the context is not used."""
         return {"leaves": self._tree.observe(state["leaves"], arm, reward)}

@@ -4,8 +4,8 @@
     "bf16" "fp16"      half the bytes, rounded  "bf16+zstd"           rounded, then byte planes compressed
     "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
-The bytes carry their own description: `decode` needs no codec name. Plain casts are ordinary safetensors; all other
-chains are one bundle with their description.
+The bytes describe themselves: `decode` needs no codec name. Plain casts are ordinary safetensors files; every other
+chain is one bundle of tensors and descriptions.
 """
 
 import json
@@ -24,8 +24,8 @@ from fedcore.core.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.core.errors import ProtocolError, UpdateRejected
 
 CHAIN = "fedcore.chain"  # metadata key of a bundle of packed tensors; its value is the version of both, "1"
-FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
-MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
+FREE_BYTES = 64 << 20  # decoded size that is accepted whatever the number of bytes received
+MAX_GAIN = 64  # largest accepted decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
 _VERSION = "1"
 _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
@@ -33,7 +33,7 @@ _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """One plain cast as it lies in the container."""
+    """One plain cast as it is stored in the container."""
 
     cast: Cast
     shape: tuple[int, ...]
@@ -45,16 +45,16 @@ class _Stored:
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
-    """Decoded tensors by name; each access decodes one, nothing is kept. Uncompressed float32 comes as a view."""
+    """Decoded tensors by name; each access decodes one, and nothing is cached. Uncompressed float32 comes as a view."""
 
     def __init__(self, stored: Mapping[str, _Stored | Packed]) -> None:
         self._stored = stored
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Decode one tensor; raises ProtocolError where its bytes are damaged."""
-        each = self._stored[name]
+        stored = self._stored[name]
         try:
-            return each.tensor()
+            return stored.tensor()
         except ProtocolError as cause:
             raise ProtocolError(f"tensor {name[:80]!r}: {cause}") from None
 
@@ -75,16 +75,16 @@ def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     >>> decode(data)["layers.0.q.B"].tolist()
     [[0.5, -1.0]]
 
-    Error feedback is the caller's: "ef+int8" gives the bytes of "int8".
+    The caller does the error feedback: "ef+int8" gives the bytes of "int8".
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """
     return b"".join(encode_chunks(tensors, codec))
 
 
 def encode_chunks(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of `encode` in order, of plain casts one tensor at a time: nothing as large as all is made.
+    """Yield the bytes of `encode` in order; plain casts come tensor by tensor, so that no copy of all of them is made.
 
-    Views of float32 tensors are views of the caller's. Raises like `encode`, before or between chunks.
+    A float32 tensor comes as a view of the caller's tensor. Raises like `encode`, before or between chunks.
     """
     chain = parse_chain(codec)
     for name, value in tensors.items():
@@ -103,8 +103,8 @@ def decode(
 ) -> Mapping[str, NDArray[np.float32]]:
     """Return the tensors in `buffer`, decoded one per access; `buffer` is not copied and must stay unchanged.
 
-    Pass `shapes` where they are known: names and shapes are compared before any tensor is decoded. Without them a
-    decoded size above 64 MiB and above 64 times the buffer is refused.
+    Pass `shapes` where they are known: names and shapes are compared before any tensor is decoded. Without `shapes`, a
+    decoded size above both 64 MiB and 64 times the buffer is refused.
     Raises ProtocolError for a malformed buffer (also on access, for damaged compressed bytes) and UpdateRejected for
     other names or shapes than expected.
     """
@@ -113,7 +113,7 @@ def decode(
     if shapes is not None:
         _check_shapes(stored, shapes)
     else:
-        decoded = 4 * sum(math.prod(each.shape) for each in stored.values())
+        decoded = 4 * sum(math.prod(tensor.shape) for tensor in stored.values())
         if decoded > max(FREE_BYTES, MAX_GAIN * memoryview(buffer).nbytes):
             raise ProtocolError(f"{memoryview(buffer).nbytes} bytes claim to decode to {decoded}; refused as a bomb")
     return LazyTensors(stored)
@@ -149,6 +149,6 @@ def _check_shapes(stored: Mapping[str, _Stored | Packed], shapes: Mapping[str, t
     if set(stored) != set(shapes):
         missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
         raise UpdateRejected(f"missing tensors {missing[:3]}, unexpected {[name[:80] for name in extra[:3]]}")
-    for name, each in stored.items():
-        if each.shape != tuple(shapes[name]):
-            raise UpdateRejected(f"tensor {name!r} has shape {each.shape}, expected {tuple(shapes[name])}")
+    for name, tensor in stored.items():
+        if tensor.shape != tuple(shapes[name]):
+            raise UpdateRejected(f"tensor {name!r} has shape {tensor.shape}, expected {tuple(shapes[name])}")

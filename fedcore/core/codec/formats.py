@@ -1,4 +1,4 @@
-"""What a number format of the wire can do: float32 values in, little-endian arrays of known sizes out, and back."""
+"""The interface of a number format on the wire: float32 values to little-endian arrays of known sizes, and back."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ class Format(Protocol):
         ...
 
     def layout(self, count: int) -> Layout:
-        """Return what `store` makes of `count` values; the decoder computes it and believes no stored size."""
+        """Return the layout that `store` gives `count` values; the decoder computes it and trusts no stored size."""
         ...
 
     def store(self, values: Floats) -> tuple[NDArray[Any], ...]:

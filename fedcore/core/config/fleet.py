@@ -97,7 +97,7 @@ class ClassConfig:
         float | None, within(0, 1, "[)"), "the class's own; left out, `strategy.target_sparsity`"
     ] = None
     codec: Annotated[str | None, "the class's own; left out, `training.codec`"] = None
-    # Only in a simulation:
+    # The keys below are for simulations only:
     availability: Annotated[
         str,
         one_of("always", "diurnal", "churn"),

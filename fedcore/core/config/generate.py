@@ -1,4 +1,4 @@
-"""Write what is made from the tables: `python -m fedcore.core.config.generate`; `--check` only compares.
+"""Write the files that are made from the tables: `python -m fedcore.core.config.generate`; `--check` only compares.
 
 The files are docs/fedcore.schema.json, and the tables of docs/reference/configuration.md between their comments.
 """

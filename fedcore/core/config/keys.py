@@ -1,7 +1,7 @@
 """A configuration key as a value: its type, default, rules, unit and meaning, read from the class of its table.
 
-The class is the only source. It writes a key as `name: Annotated[type, rules..., Unit("s"), "meaning"] = default`; the
-error messages, the JSON Schema and the page of all keys are made from that.
+The class is the only source. It has a key as `name: Annotated[type, rules..., Unit("s"), "meaning"] = default`. Error
+messages, the JSON Schema and the page of all keys are made from it.
 """
 
 from collections.abc import Hashable, Mapping
@@ -26,7 +26,7 @@ class Key:
 
     name: str
     kind: Any  # int, str | None, tuple[float, ...], ...
-    default: Any  # MISSING where the file must give a value; None where leaving it out has a meaning of its own
+    default: Any  # MISSING where the file must have a value; None where a missing key has a meaning of its own
     meaning: str  # one line of Markdown
     rules: tuple[Rule, ...]
     unit: str  # empty where there is none
@@ -40,7 +40,7 @@ class Key:
 def keys_of(table: type[Any]) -> Mapping[str, Key]:
     """Return the keys of a table's class by name, in the order written.
 
-    Raises TypeError for a key without a meaning: that is a mistake in the class.
+    Raises TypeError for a key without a meaning, which is a mistake in the class.
     """
     return _keys_of(cast(Hashable, table))  # every class is hashable; mypy does not know
 

@@ -1,7 +1,7 @@
-"""The types that keys have, as TOML writes them: how a value becomes one, and how each is called.
+"""The types of keys in TOML: the conversion of a value, and the name of each type.
 
-`true` is no number, text is no number, and 2.0 is no whole number. None has no word in TOML: it means that a key was
-left out.
+`true` is no number, text is no number, and 2.0 is no whole number. TOML has no None: here it means that a key is
+missing.
 """
 
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ NAMES = {str: "text in quotes", bool: "true or false", int: "a whole number", fl
 
 
 def coerce(value: Any, kind: Any, where: str) -> Any:
-    """Return a value from TOML as a value of type `kind`: lists become tuples, whole numbers floats where asked.
+    """Return a value from TOML as a value of type `kind`: lists become tuples, whole numbers floats if `kind` is float.
 
     Raises ConfigError, naming `where`, for a value of another type.
     """
@@ -32,7 +32,7 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
 
 
 def options(kind: Any) -> list[Any]:
-    """Return the types of a union that TOML can write, or the one type."""
+    """Return the types of a union that TOML has, or the one type."""
     return [option for option in get_args(kind) if option is not NoneType] if isinstance(kind, UnionType) else [kind]
 
 
@@ -42,7 +42,7 @@ def item_kind(kind: Any) -> Any:
 
 
 def called(kind: Any) -> str:
-    """Return what a writer of TOML calls a type."""
+    """Return the name of a type in messages."""
     return " or ".join("a list" if item_kind(option) else NAMES[option] for option in options(kind))
 
 

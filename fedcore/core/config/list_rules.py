@@ -1,4 +1,4 @@
-"""What a list must be: rules, as in `fedcore.core.config.rules`, for keys whose values are lists."""
+"""Rules, as in `fedcore.core.config.rules`, for keys with lists as values."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ NOT_ONE_ITEM = {"not": {"type": "array", "minItems": 1, "maxItems": 1}}
 
 
 def each(rule: Rule) -> Rule:
-    """Return the rule of lists whose every item meets `rule`."""
+    """Return the rule of lists in which every item meets `rule`."""
 
     def check(where: str, value: Sequence[Any]) -> None:
         for item in value:
@@ -20,20 +20,20 @@ def each(rule: Rule) -> Rule:
     return Rule(check=check, words=f"each {rule.words}", schema={"items": rule.schema})
 
 
-def ascending(what: str) -> Rule:
-    """Return the rule of items that ascend without doubles; `what` names them in the error."""
-    expected = f"ascending, different {what}"
+def ascending(item_name: str) -> Rule:
+    """Return the rule of items that ascend without duplicates; `item_name` names them in the error."""
+    expected = f"ascending, different {item_name}"
     return _list(
         lambda items: list(items) == sorted(set(items)), expected, words="ascending", schema={"uniqueItems": True}
     )
 
 
-def filled(what: str) -> Rule:
-    """Return the rule of lists that are not empty; `what` names an item in the error."""
+def filled(item_name: str) -> Rule:
+    """Return the rule of lists that are not empty; `item_name` names an item in the error."""
 
     def check(where: str, value: Sequence[Any]) -> None:
         if not value:
-            raise ConfigError(f"{where}: expected at least one {what}")
+            raise ConfigError(f"{where}: expected at least one {item_name}")
 
     return Rule(check=check, words="one or more", schema={"minItems": 1})
 
@@ -55,7 +55,9 @@ def one_or_two() -> Rule:
         if not isinstance(value, str) and len(value) not in (1, 2):
             raise ConfigError(f"{where}: expected one column or a pair, got {len(value)} columns")
 
-    return Rule(check=check, words="one or two", schema={"minItems": 1, "maxItems": 2})  # which text does not heed
+    return Rule(
+        check=check, words="one or two", schema={"minItems": 1, "maxItems": 2}
+    )  # keywords that do not apply to text
 
 
 def different_labels() -> Rule:

@@ -22,10 +22,10 @@ def filled(page: str) -> str:
 
     Raises ValueError unless the page has one place for each table of the configuration.
     """
-    known = [*TABLES, CLASS]
+    tables = [*TABLES, CLASS]
     places = _PLACE.findall(page)
-    if places != known:
-        raise ValueError(f"expected <!-- keys of NAME --> for {', '.join(known)}; got {', '.join(places) or 'none'}")
+    if places != tables:
+        raise ValueError(f"expected <!-- keys of NAME --> for {', '.join(tables)}; got {', '.join(places) or 'none'}")
     return _PLACE.sub(
         lambda place: f"<!-- keys of {place[1]} -->\n\n{key_table(place[1])}\n<!-- end of keys -->\n", page
     )
@@ -44,7 +44,7 @@ def _row(key: Key) -> str:
 
 
 def _default(key: Key) -> str:
-    """The default as TOML; "needed" where there is none; nothing where the meaning says what a missing value does."""
+    """Return the default as TOML, "needed" where there is none, no text where the meaning covers a missing value."""
     if key.needed:
         return "needed"
     return "" if key.default is None else f"`{literal(key.default)}`"

@@ -1,7 +1,7 @@
-"""What a key's value must be: rules that check it, word it for the page, and state it in JSON Schema.
+"""Rules for the value of a key: each has a check, words for the page, and keywords for JSON Schema.
 
-A rule stands in the `Annotated` type of its key, see `fedcore.core.config.tables`. A JSON Schema never refuses what the
-rule allows; what it cannot say (that numbers ascend, that a speed is below another) is left to the check.
+A rule is in the `Annotated` type of its key, see `fedcore.core.config.tables`. The JSON Schema never refuses a value
+that the rule allows. Only the check covers what a schema cannot express (numbers that ascend, a speed below another).
 """
 
 import math
@@ -20,7 +20,9 @@ COUNT_LIMIT = 2**31  # counts travel as unsigned 32-bit numbers
 class Rule:
     """One demand on a value. Rules are made once, by the functions below and in `fedcore.core.config.list_rules`."""
 
-    check: Callable[[str, Any], object]  # raises ConfigError: where the value stands, what was expected, what came
+    check: Callable[
+        [str, Any], object
+    ]  # (key, value); raises ConfigError with the key, the expected value and the value
     words: str = ""  # the demand in a table's column, such as "at least 1"; empty where the meaning says it
     schema: Mapping[str, Any]  # the demand as keywords of JSON Schema
 
@@ -32,7 +34,7 @@ def whole_number(low: int) -> Rule:
     return _number(lambda value: low <= value < COUNT_LIMIT, expected, words=f"at least {low}", schema=schema)
 
 
-# The comparisons below are written so that NaN, which compares false with everything, is refused too.
+# The comparisons below are written so that NaN, which compares false with any number, is refused too.
 
 
 def at_least(low: float) -> Rule:
@@ -50,17 +52,17 @@ def within(low: float, high: float, ends: str = "[]") -> Rule:
     """Return the rule of numbers between two ends; `ends` says which of them belong: "[]", "(]" or "[)"."""
     lowest = "exclusiveMinimum" if ends[0] == "(" else "minimum"
     highest = "exclusiveMaximum" if ends[1] == ")" else "maximum"
-    written = f"2**{int(high).bit_length() - 1}" if high >= COUNT_LIMIT else high  # large powers of two as such
+    shown = f"2**{int(high).bit_length() - 1}" if high >= COUNT_LIMIT else high  # a large power of two
 
     def fits(value: float) -> bool:
         not_below = value > low if ends[0] == "(" else value >= low
         return not_below and (value < high if ends[1] == ")" else value <= high)
 
-    return _number(fits, f"in {ends[0]}{low}, {written}{ends[1]}", schema={lowest: low, highest: high})
+    return _number(fits, f"in {ends[0]}{low}, {shown}{ends[1]}", schema={lowest: low, highest: high})
 
 
 def one_of(*choices: str) -> Rule:
-    """Return the rule of a few words."""
+    """Return the rule of text that is one of `choices`."""
 
     def check(where: str, value: str) -> None:
         if value not in choices:
@@ -70,7 +72,7 @@ def one_of(*choices: str) -> Rule:
 
 
 def offered(names: Sequence[str]) -> Rule:
-    """Return names that an editor shall offer; others pass, for the table that knows the names refuses unknown ones."""
+    """Return the rule of names that editors offer; any name passes here, their table refuses unknown ones."""
     return Rule(check=lambda where, value: None, schema={"anyOf": [{"enum": list(names)}, {"type": "string"}]})
 
 

@@ -1,9 +1,9 @@
 """The JSON Schema of a configuration file, for editors: `python -m fedcore.core.config.schema` prints it.
 
 An editor with a TOML language server (Even Better TOML, taplo) completes keys, shows their meaning and marks mistakes
-in a file whose first line is `#:schema PATH`. It allows whatever `parse_config` takes, and refuses wrong types, unknown
-keys and what the rules can state; the rest is said when the file is read. Keywords are those of draft 7, which every
-editor knows.
+in a file whose first line is `#:schema PATH`. It allows all that `parse_config` accepts. It refuses wrong types,
+unknown keys, and values against the rules that a schema can express; the reader of the file checks the rest. Keywords
+are those of draft 7, which every editor supports.
 """
 
 import json
@@ -33,7 +33,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the schema as it is published: JSON of two spaces, ending in a newline."""
+    """Return the published schema: JSON indented by two spaces, with a newline at the end."""
     return json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -50,17 +50,17 @@ def _table(table: type[Any]) -> dict[str, Any]:
 
 
 def _summary(table: type[Any]) -> str:
-    """What a table's docstring says of it behind its name in brackets."""
+    """Return the text of a table's docstring after its name in brackets."""
     return str(table.__doc__).partition(": ")[2]
 
 
 def _key(key: Key) -> dict[str, Any]:
-    said: dict[str, Any] = {"description": f"{key.meaning}. Unit: {key.unit}" if key.unit else key.meaning}
+    schema: dict[str, Any] = {"description": f"{key.meaning}. Unit: {key.unit}" if key.unit else key.meaning}
     if not key.needed and key.default is not None:
-        said["default"] = list(key.default) if isinstance(key.default, tuple) else key.default
+        schema["default"] = list(key.default) if isinstance(key.default, tuple) else key.default
     for demand in (_kind(key.kind), *(rule.schema for rule in key.rules)):
-        said = _joined(said, demand)
-    return said
+        schema = _joined(schema, demand)
+    return schema
 
 
 def _kind(kind: Any) -> dict[str, Any]:
@@ -71,12 +71,12 @@ def _kind(kind: Any) -> dict[str, Any]:
     return {"type": TYPES[kinds[0]]} if item is None else {"type": "array", "items": _kind(item)}
 
 
-def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both demands at once; they share no keyword but `items`."""
-    both = {**one, **other}
-    if "items" in one and "items" in other:
-        both["items"] = _joined(one["items"], other["items"])
-    return both
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both demands together; they share no keyword except `items`."""
+    together = {**first, **second}
+    if "items" in first and "items" in second:
+        together["items"] = _joined(first["items"], second["items"])
+    return together
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""[strategy]: what is pruned, which ranks, who chooses, and how updates are averaged."""
+"""[strategy]: what is pruned, which ranks there are, which bandit chooses, and how updates are averaged."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,7 +21,7 @@ SERVER_OPTIMIZERS = ("sgd", "nesterov")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyConfig:
-    """[strategy]: what is pruned, which ranks, who chooses, and how updates are averaged."""
+    """[strategy]: what is pruned, which ranks there are, which bandit chooses, and how updates are averaged."""
 
     name: Annotated[
         str,

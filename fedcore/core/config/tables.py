@@ -1,9 +1,9 @@
 """The run configuration as values: one class per table, with every key's type, default, range, unit and meaning.
 
-Tables: [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [simulation] [fleet] and [[fleet.class]].
-Every class raises ConfigError, naming the key, for a value out of range. `fedcore.core.config.toml` reads and writes
-them as TOML, `fedcore.core.config.schema` and `fedcore.core.config.page` describe them to editors and readers. Larger
-tables lie in files of their own; this one names them all.
+The tables are [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [simulation] [fleet] and
+[[fleet.class]]. Every class raises ConfigError, naming the key, for a value out of range. `fedcore.core.config.toml`
+reads and writes them as TOML; `fedcore.core.config.schema` and `fedcore.core.config.page` describe them to editors and
+readers. Larger tables have files of their own; this module names all of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -177,34 +177,34 @@ class Config:
     classes: tuple[ClassConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [each.name for each in self.classes]
+        names = [kind.name for kind in self.classes]
         if len(set(names)) != len(names):
             raise ConfigError(f"fleet.class names must differ, got {names}")
         for tier in range(1, len(self.fleet.edges) + 1):
             if f"edge-{tier}" in names:
                 raise ConfigError(f"fleet.class edge-{tier}: its devices would be called as edges are; rename it")
-        devices = sum(each.count for each in self.classes)
+        devices = sum(kind.count for kind in self.classes)
         if self.classes and self.fleet.edges and self.fleet.edges[-1] > devices:
             raise ConfigError(f"fleet.edges: {self.fleet.edges[-1]} edges in the lowest tier, and {devices} devices")
 
     def devices(self) -> Iterator[tuple[str, ClassConfig]]:
         """Yield (device name, class) of every device of a fleet, class by class."""
-        for each in self.classes:
-            for number in range(each.count):
-                yield f"{each.name}-{number}", each
+        for kind in self.classes:
+            for number in range(kind.count):
+                yield f"{kind.name}-{number}", kind
 
     def target_sparsity(self, device_class: str) -> float:
-        """The sparsity devices of `device_class` shall reach."""
-        for each in self.classes:
-            if each.name == device_class and each.target_sparsity is not None:
-                return each.target_sparsity
+        """Return the target sparsity of devices of `device_class`."""
+        for kind in self.classes:
+            if kind.name == device_class and kind.target_sparsity is not None:
+                return kind.target_sparsity
         return self.strategy.target_sparsity
 
     def codec(self, device_class: str) -> str:
-        """The codec of updates from devices of `device_class`."""
-        for each in self.classes:
-            if each.name == device_class and each.codec is not None:
-                return each.codec
+        """Return the codec of updates from devices of `device_class`."""
+        for kind in self.classes:
+            if kind.name == device_class and kind.codec is not None:
+                return kind.codec
         return self.training.codec
 
 

@@ -35,11 +35,11 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"not valid TOML: {cause}") from None
     for override in overrides:
         _apply(raw, override)
-    _known("", raw, TABLES)
+    _check_known("", raw, TABLES)
     fleet = raw.get("fleet", {})
     if not isinstance(fleet, dict):
         raise ConfigError("fleet: expected [[fleet.class]] tables")
-    _known("fleet.", fleet, ("class", *keys_of(FleetConfig)))
+    _check_known("fleet.", fleet, ("class", *keys_of(FleetConfig)))
     rows = fleet.pop("class", [])
     tables = {name: _build(kind, _table(name, raw.get(name, {})), f"{name}.") for name, kind in TABLES.items()}
     if not isinstance(rows, list):
@@ -53,8 +53,8 @@ def to_toml(config: Config) -> str:
     lines: list[str] = []
     for name in TABLES:
         lines += [f"[{name}]", *_items(getattr(config, name)), ""]
-    for each in config.classes:
-        lines += ["[[fleet.class]]", *_items(each), ""]
+    for kind in config.classes:
+        lines += ["[[fleet.class]]", *_items(kind), ""]
     return "\n".join(lines)
 
 
@@ -69,7 +69,7 @@ def literal(value: Any) -> str:
         return "[" + ", ".join(literal(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    # JSON's strings are TOML's, but for DEL, which TOML wants escaped; JSON's escapes of astral characters it refuses.
+    # A JSON string is a TOML string, except for DEL, which TOML wants escaped, and JSON's escapes of astral characters.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -85,15 +85,15 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 def _class_row(raw: Mapping[str, Any], path: str, override: str) -> Any:
-    """The [[fleet.class]] table that `fleet.class.NAME` means."""
+    """Return the [[fleet.class]] table that `fleet.class.NAME` means."""
     fleet = raw.get("fleet")
     rows = fleet.get("class") if isinstance(fleet, dict) else None
-    named = {row.get("name"): row for row in rows or () if isinstance(row, dict)}
+    by_name = {row.get("name"): row for row in rows or () if isinstance(row, dict)}
     name = path.removeprefix(CLASS_PREFIX)
-    if name not in named:
-        known = ", ".join(str(each) for each in named) or "none"
+    if name not in by_name:
+        known = ", ".join(map(str, by_name)) or "none"
         raise ConfigError(f"--set {override!r}: no device class {name!r}; the file has: {known}")
-    return named[name]
+    return by_name[name]
 
 
 def _value(text: str, override: str) -> Any:
@@ -113,8 +113,8 @@ def _table(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _known(prefix: str, given: Iterable[str], known: Collection[str]) -> None:
-    for key in given:
+def _check_known(prefix: str, keys: Iterable[str], known: Collection[str]) -> None:
+    for key in keys:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
@@ -123,7 +123,7 @@ def _known(prefix: str, given: Iterable[str], known: Collection[str]) -> None:
 
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
     keys = keys_of(kind)
-    _known(prefix, table, keys)
+    _check_known(prefix, table, keys)
     values = {name: coerce(value, keys[name].kind, prefix + name) for name, value in table.items()}
     if kind is ClassConfig and "name" not in values:
         raise ConfigError(f"{prefix}name is missing: every [[fleet.class]] needs a name")

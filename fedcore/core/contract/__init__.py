@@ -1,1 +1,1 @@
-"""What parties exchange: assignments, updates, outcomes, profiles; and the seams between parts."""
+"""The values that parties exchange (assignments, updates, outcomes, profiles), and the protocols between parts."""

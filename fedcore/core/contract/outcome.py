@@ -1,4 +1,4 @@
-"""What is known of one device's part in a round once the round has closed."""
+"""The outcome of one device's assignment, known once the round has closed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingMetrics:
-    """What a device measures in local training. Losses are mean cross-entropies in nats."""
+    """The figures that a device measures in local training. Losses are mean cross-entropies in nats."""
 
     loss_before: float  # on one fixed local probe batch
     loss_after: float  # on the same
@@ -34,7 +34,7 @@ class TrainingMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReport:
-    """What the device measured itself; explains a round, never decides its time."""
+    """The device's own measurements. They explain a round; the round's time is measured at the parent."""
 
     metrics: TrainingMetrics
     phase_s: Mapping[str, float]  # seconds by PHASES
@@ -60,7 +60,7 @@ class GroupScores:
 class Outcome:
     """One assignment's end. `time_s` runs from assignment pushed to update accepted, at the parent.
 
-    `fold_s` is what verifying and folding its update took there; None where none was counted.
+    `fold_s` is the time of verifying and folding its update there; None where no update was counted.
     """
 
     device: str

@@ -1,1 +1,1 @@
-"""What a training step of a pruned model costs: memory, arithmetic, seconds, by formula."""
+"""The cost of a training step of a pruned model, by formula: memory, arithmetic, seconds."""

@@ -1,16 +1,16 @@
-"""What a teacher's forward passes cost a device in memory and arithmetic: the dense model, beside the cut one."""
+"""The cost of a teacher's forward passes in memory and arithmetic: the dense model, beside the cut one."""
 
 from fedcore.core.cost.training_step import FLOAT_BYTES, MIB, StepShape, base_parameters
 
-MOMENTS = 2  # of AdamW, which may lie there already
+MOMENTS = 2  # of AdamW, which may be in memory already
 STREAMS = 3  # a layer's input, its residual stream and its output, alive at once
 
 
 def teacher_memory_mb(step: StepShape) -> float:
     """Return the live tensor memory while the teacher answers a batch of the student's `step`, MiB.
 
-    Both models' frozen weights, the student's factors with their moments, the teacher's factors, and what one layer of
-    the dense model needs for a batch, of which nothing is kept for a backward pass.
+    Both models' frozen weights, the student's factors with their moments, the teacher's factors, and the working memory
+    of one layer of the dense model for a batch. Nothing is kept for a backward pass.
     """
     geometry = step.geometry
     frozen = sum(base_parameters(geometry, model.kept) for model in (step, step.dense))

@@ -1,10 +1,10 @@
-"""Analytic cost model: what a training step of a pruned model with adapters costs in memory, arithmetic, seconds.
+"""Analytic cost model: memory, arithmetic and seconds of a training step of a pruned model with adapters.
 
-Frozen-base LoRA training as `fedcore.nn` does it: dropout off, attention by a fused kernel that saves query, key,
-value and output but no score matrix, autograd keeping the input of a linear layer only where an adapter needs it.
-Against the measured peak of live tensors the memory estimate was off by at most 2 % in float32 (5 % too high without
-a padding mask) and 6 % in bfloat16 on small BERT- and Llama-type models; strategies correct it by what
-devices measure.
+It models LoRA training with a frozen base as `fedcore.nn` does it: dropout is off; attention is a fused kernel that
+saves query, key, value and output but no score matrix; autograd keeps the input of a linear layer only where an adapter
+needs it. Compared with the measured peak of live tensors, the memory estimate was off by at most 2 % in float32 (5 %
+too high without a padding mask) and 6 % in bfloat16, on small BERT- and Llama-type models. Strategies correct it by the
+devices' measurements.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MIB = 2**20
 FLOAT_BYTES = 4  # factors, head, their gradients and moments are float32 whatever the base
-ADAM_COPIES = 3  # gradient, first and second moment of what trains
+ADAM_COPIES = 3  # gradient, first and second moment of a trained value
 BACKWARD_TEMPORARIES = 2  # gradients of wide intermediates alive at once while one layer's backward runs
 
 
@@ -23,8 +23,8 @@ BACKWARD_TEMPORARIES = 2  # gradients of wide intermediates alive at once while 
 class StepShape:
     """One training step: a cut model, its adapters, and a batch of `batch_size` x `max_length` tokens.
 
-    Adapters of `rank` sit on `targets` in every layer; rank 0 is without adapters. Of them `part` trains: layers that
-    do not train keep no activations, and only what trains has gradients and moments.
+    Adapters of `rank` are on `targets` in every layer; rank 0 is without adapters. `part` of them trains: layers that
+    do not train keep no activations, and only trained values have gradients and moments.
     """
 
     geometry: Geometry
@@ -48,7 +48,7 @@ class StepShape:
 
     @property
     def trained_layers(self) -> int:
-        """Layers whose adapters train: the backward pass ends at the first of them."""
+        """Number of layers with adapters that train: the backward pass ends at the first of them."""
         return max(0, self.geometry.layers - self.part.first_layer)
 
     def memory_mb(self, num_labels: int) -> float:
@@ -68,8 +68,8 @@ class StepShape:
     def seconds(self, flops_per_s: float, slowdown: float = 1.0) -> float:
         """Return the seconds on a device that does `flops_per_s` / `slowdown`.
 
-        A base layer costs its forward twice (forward, gradient of its input), an adapter three times (and the gradient
-        of its factors). Where layers or factors do not train, their gradients are not formed. Raises ConfigError unless
+        A base layer costs two forward passes (forward, gradient of its input), an adapter three (these, and the
+        gradient of its factors). Layers or factors that do not train have no gradients. Raises ConfigError unless
         `flops_per_s` > 0 and `slowdown` >= 1.
         """
         if flops_per_s <= 0 or slowdown < 1.0:
@@ -94,11 +94,11 @@ class StepShape:
         return self.trained_layers * self.rank * sum(shape[axis] for shape in shapes for axis in axes)
 
     def _shape(self, module: str) -> tuple[int, int]:
-        """(out, in) of a module with the kept groups."""
+        """Return (out, in) of a module with the kept groups."""
         return self.geometry.shape(module, self.kept)
 
     def _layer_activations(self) -> float:
-        """Bytes that one layer's forward leaves for its backward."""
+        """Return the bytes that one layer's forward pass keeps for its backward pass."""
         hidden, query = self.geometry.hidden, self._shape("q")[0]
         values = 4 * query if self.geometry.gated else 2 * query + 2 * self._shape("k")[0]  # repeated k, v; output
         values += 2 * hidden  # inputs of the two norms, the residual streams
@@ -106,7 +106,7 @@ class StepShape:
         return self.tokens * (values * self.dtype_bytes + self._adapter_inputs())
 
     def _adapter_inputs(self) -> float:
-        """Bytes per token that one layer's adapters keep: inputs for A's gradient, inner products for B's, in float32.
+        """Return the bytes a token of one layer's adapters, float32: inputs for A's gradient, inner products for B's.
 
         A float32 base shares an input among the adapters that read it, and with the kernel that made it; on a
         bfloat16 base every adapter keeps its own float32 copy.
@@ -126,12 +126,12 @@ class StepShape:
         return inner + FLOAT_BYTES * inputs  # o reads the attention output, which is kept anyway
 
     def _backward_temporaries(self) -> float:
-        """Bytes of gradients of the widest intermediates while one layer's backward runs."""
+        """Return the bytes of gradients of the widest intermediates while one layer's backward pass runs."""
         widest = max(self.kept.channels, self._shape("q")[0], self.geometry.hidden)
         return self.tokens * FLOAT_BYTES * (BACKWARD_TEMPORARIES * widest + self.geometry.hidden)
 
     def _base_flops(self) -> float:
-        """Operations of the frozen layers: all linear layers, scores and their products with the values."""
+        """Return the operations of the frozen layers: linear layers, scores, and products of scores and values."""
         weights = sum(out * into for out, into in (self._shape(module) for module in self.geometry.modules))
         attention = 2 * self.max_length * self._shape("q")[0]
         return 2.0 * self.tokens * self.geometry.layers * (weights + attention)

@@ -1,4 +1,4 @@
-"""A transformer as pruning and adapters see it: its shape, keep-sets, the adapter in full coordinates.
+"""A transformer for pruning and adapters: its geometry, keep-sets, and the adapter in full coordinates.
 
-No weights and no torch; those are in `fedcore.nn`.
+Weights and torch are not here but in `fedcore.nn`.
 """

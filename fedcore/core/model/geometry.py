@@ -1,4 +1,4 @@
-"""The shape of a transformer, as far as pruning and adapters need it.
+"""The geometry of a transformer: the shapes that pruning and adapters need.
 
 A *head unit* is the smallest set of attention heads that can leave a layer by a legal move: one head
 under multi-head attention, one key/value head with all its query heads under grouped-query attention,
@@ -18,9 +18,9 @@ Side = Literal["out", "in"]
 BERT_TYPES = ("bert", "roberta", "xlm-roberta")
 LLAMA_TYPES = ("llama", "mistral", "qwen2")
 ATTENTION_MODULES = ("q", "k", "v", "o")
-READERS = ("o", "down")  # read what heads and channels give: cut on their inputs, all others on their outputs
+READERS = ("o", "down")  # read the outputs of heads and channels: cut on their inputs, all others on their outputs
 
-_KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
+_CACHED = 1 << 12  # sparsities: all devices of all rounds ask for those of the same few counts
 
 
 class Counts(NamedTuple):
@@ -93,7 +93,7 @@ class Geometry:
         return 1 if self.kv_heads > 1 else 0 if self.query_heads > 1 else 1
 
     def cut(self, module: str) -> Cut | None:
-        """Return how `module` is cut, or None where pruning leaves it whole; raises ValueError on another name."""
+        """Return how `module` is cut, None where it stays whole; raises ValueError for a name that is no module."""
         head_rows = self.queries_per_unit * self.head_dim
         kv_rows = self.kv_per_unit * self.head_dim
         match module:
@@ -115,9 +115,9 @@ class Geometry:
         return Counts(heads=self.head_units, channels=self.ffn)
 
     def shape(self, module: str, kept: Counts | None = None) -> tuple[int, int]:
-        """Return (out, in) of a module with `kept` groups in its layer, all where it is None.
+        """Return (out, in) of a module with `kept` groups in its layer; None keeps all.
 
-        Raises KeyError on a name that is no module.
+        Raises KeyError for a name that is no module.
         """
         units, wide = self.dense if kept is None else kept
         query = units * self.queries_per_unit * self.head_dim
@@ -159,7 +159,7 @@ class Geometry:
         return _sparsity(self, kept)
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_CACHED)
 def _sparsity(geometry: Geometry, kept: Counts) -> float:
     return 1.0 - geometry.kept_params(kept) / geometry.prunable_params
 
@@ -167,9 +167,12 @@ def _sparsity(geometry: Geometry, kept: Counts) -> float:
 def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     """Read the geometry out of a Hugging Face `config.json`.
 
-    Raises ModelError for a family that cannot be pruned, naming those that can, and for missing or impossible sizes.
+    Raises ModelError for a family that cannot be pruned, naming the families that can, and for missing or impossible
+    sizes.
     """
-    model_type = str(config.get("model_type", "missing"))
+    if "model_type" not in config:
+        raise ModelError(_without_type(config))
+    model_type = str(config["model_type"])
     if model_type not in (*BERT_TYPES, *LLAMA_TYPES):
         known = ", ".join((*BERT_TYPES, *LLAMA_TYPES))
         raise ModelError(f"cannot prune a model of type {model_type!r}; expected one of: {known}")
@@ -202,3 +205,15 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
         ) from None
     except (TypeError, ValueError, ZeroDivisionError) as cause:
         raise ModelError(f"model config of type {model_type!r} has a size that cannot be: {cause}") from None
+
+
+def _without_type(config: Mapping[str, Any]) -> str:
+    """What to do about a config of before transformers 3.1, which names its type by its architectures alone."""
+    listed = config.get("architectures")
+    names = ", ".join(map(str, listed)) if isinstance(listed, list) else ""
+    known = (*BERT_TYPES, *LLAMA_TYPES)
+    # A class such as XLMRobertaModel begins with its type's name, without the hyphen.
+    guess = max((each for each in known if names.lower().startswith(each.replace("-", ""))), key=len, default=None)
+    said = f", but architectures of {names}" if names else ""
+    value = f'"{guess}"' if guess else f"one of {', '.join(known)}"
+    return f'config.json has no model_type{said}: add "model_type": {value}, or save the model anew with transformers'

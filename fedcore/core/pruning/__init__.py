@@ -1,1 +1,1 @@
-"""What to remove and when: counts by sparsity, the schedule, one nested removal order."""
+"""Pruning decisions: counts by sparsity, the schedule, and one nested removal order."""

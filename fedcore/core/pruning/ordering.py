@@ -1,15 +1,19 @@
 """One nested removal order, as a JSON value, and the pure operations on it.
 
+Theory. Pruning is physical: a removed group is gone on its device, so a device's next keep-set must lie inside its last
+one. Devices of different sparsities must nest as well, because they share one adapter. One order serves both: a
+keep-set is the complement of a prefix of the order, so a sparser keep-set always lies inside a denser one. New scores
+may reorder only groups that no device has removed: `freeze` fixes the removed prefix, `absorb` orders the rest anew.
+Every group after the frozen prefix is kept by all devices that share the order, so all of them can score it.
+
 The state is
 
     {"heads":    {"scores": [layer, unit],    "frozen": [layer, place]},
      "channels": {"scores": [layer, channel], "frozen": [layer, place]},
-     "rounds":   how often scores were absorbed}
+     "rounds":   number of rounds with absorbed scores}
 
 with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
-The order of a layer is its frozen groups, then all others by ascending score, ties by index. A keep-set is the
-complement of a prefix, so a sparser one always lies inside a denser one. Whatever was removed anywhere is frozen: every
-group behind the frozen prefix is kept by all devices that share the order, so all of them can score it.
+The order of a layer is its frozen groups, then all others by ascending score, ties by index.
 """
 
 import base64
@@ -28,14 +32,14 @@ from fedcore.core.pruning.score_check import verify_scores
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]  # (layers, groups)
-Places = NDArray[np.int64]  # (layers, places) of groups
+Places = NDArray[np.int64]  # (layers, places), of group indices
 
-SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # as they are written
+SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # types in the JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredGroups:
-    """What one device measured: scores of the groups in `keep_set`, counted with `weight` >= 1."""
+    """One device's measurement: scores of the groups in `keep_set`, counted with `weight` >= 1."""
 
     scores: GroupScores
     keep_set: KeepSet
@@ -57,13 +61,13 @@ def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
 
 
 def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
-    """Return the state after a round's scores, with everything behind the frozen prefix ordered anew.
+    """Return the state after a round's scores, with all groups after the frozen prefix ordered anew.
 
     Per layer and group: the mean over the devices that keep it, by weight, then a moving average over rounds,
     S <- a S + (1 - a) mean, with a = min(`smoothing`, n / (n + 1)) after n rounds: a plain mean over the first
     rounds, in which the first measurement replaces the prior. A device normalises each layer to L2 norm 1 over
     the groups it keeps, so one that keeps fewer scores each of them higher; its vector is therefore scaled to
-    the norm the known scores have over the same groups. Groups that no device scored keep their score. Raises
+    the norm of the known scores over the same groups. Groups that no device scored keep their score. Raises
     ConfigError unless 0 <= `smoothing` < 1 and UpdateRejected where scores do not fit their keep-set.
     """
     if not 0.0 <= smoothing < 1.0:
@@ -96,32 +100,32 @@ def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
 
 
 def keep_set(state: Json, geometry: Geometry, counts: Counts) -> KeepSet:
-    """Return what stays when all but `counts` of every layer's order are removed.
+    """Return the keep-set after all but `counts` of every layer's order are removed.
 
     Raises ConfigError where a count is below 1 or above the dense model's.
     """
     return keep_sets(state, geometry, [counts])[counts]
 
 
-def keep_sets(state: Json, geometry: Geometry, wanted: Iterable[Counts]) -> dict[Counts, KeepSet]:
-    """Return the keep-set of every one of `wanted`; raises as `keep_set` does."""
+def keep_sets(state: Json, geometry: Geometry, all_counts: Iterable[Counts]) -> dict[Counts, KeepSet]:
+    """Return the keep-set of each of `all_counts`; raises as `keep_set` does."""
     order = removal_order(state, geometry)
-    found: dict[Counts, KeepSet] = {}
-    for counts in wanted:
+    result: dict[Counts, KeepSet] = {}
+    for counts in all_counts:
         if not (1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn):
             raise ConfigError(
                 f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
                 f" 1-{geometry.ffn} channels"
             )
-        found[counts] = KeepSet(
+        result[counts] = KeepSet(
             heads=_kept(order["heads"], geometry.head_units - counts.heads),
             channels=_kept(order["channels"], geometry.ffn - counts.channels),
         )
-    return found
+    return result
 
 
 def removal_order(state: Json, geometry: Geometry) -> dict[str, Places]:
-    """Return every layer's "heads" and "channels", first removed first, (layers, groups)."""
+    """Return "heads" and "channels" of every layer, first removed first, (layers, groups)."""
     return {kind: _order(scores, frozen) for kind, (scores, frozen) in _read(state, geometry).items()}
 
 
@@ -132,15 +136,15 @@ def known_scores(state: Json, geometry: Geometry) -> GroupScores:
 
 
 def frozen_counts(state: Json, geometry: Geometry) -> Counts:
-    """Return how many groups of every layer's order never change places again."""
+    """Return the number of groups in every layer's order that never move again."""
     read = _read(state, geometry)
     return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1])
 
 
 def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
-    """Return one order by the mean of several orders' scores, each counted once; a single one as it is.
+    """Return one order by the mean of several orders' scores, each counted once; a single order as it is.
 
-    Raises ValueError without any.
+    Raises ValueError for no order.
     """
     if len(states) == 1:
         return states[0]
@@ -165,7 +169,7 @@ def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.
         places = np.asarray(kept, dtype=np.int64)
         norm = float(np.linalg.norm(scores.astype(np.float64)))
         if norm == 0.0:
-            continue  # a layer without any signal says nothing about the order
+            continue  # a layer of zero scores has no information on the order
         share = float(np.linalg.norm(known[places])) or np.sqrt(len(places) / len(known))
         total[places] += weight * scores.astype(np.float64) * (share / norm)
         weights[places] += weight
@@ -175,7 +179,7 @@ def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.
 
 
 def _order(scores: Matrix, frozen: Places) -> Places:
-    """Sort by ascending score, ties by index, behind a prefix that stays; scores are never negative."""
+    """Return groups by ascending score, ties by index, after the frozen prefix; scores are never negative."""
     keys = scores.copy()
     places = np.broadcast_to(np.arange(frozen.shape[1]) - float(frozen.shape[1]), frozen.shape)
     np.put_along_axis(keys, frozen, places, axis=1)

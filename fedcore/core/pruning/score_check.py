@@ -1,4 +1,4 @@
-"""Whether the group scores a device sent fit the keep-set it was assigned."""
+"""The check that a device's group scores fit its assigned keep-set."""
 
 import itertools
 

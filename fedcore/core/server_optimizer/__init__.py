@@ -1,1 +1,1 @@
-"""Optimisers on the coordinator: what it does with a round's mean increment."""
+"""Optimisers on the coordinator: they turn a round's mean increment into the step of the adapter."""

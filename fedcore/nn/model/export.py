@@ -25,6 +25,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.module_paths import module_path
 from fedcore.nn.model import modeling_fedcore
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.config_keys import architecture
 from fedcore.nn.model.model_folder import load_tokenizer, quiet
 
 MODELING_FILE = "modeling_fedcore.py"
@@ -114,7 +115,8 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
 
 def _write_tokenizer(source: Path, folder: Path) -> None:
     tokenizer = load_tokenizer(source)
-    for key in ("is_local", "local_files_only"):  # how it was loaded here is nobody's business elsewhere
+    # How it was loaded here is nobody's business elsewhere, and code that it names does not come along.
+    for key in ("is_local", "local_files_only", "auto_map"):
         tokenizer.init_kwargs.pop(key, None)
     with quiet():
         tokenizer.save_pretrained(folder)
@@ -128,6 +130,7 @@ def _bert_config(classifier: Classifier) -> Any:
     module = MODELING_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
+        "AutoModel": f"{module}.FedcoreBertModel",
         "AutoModelForSequenceClassification": f"{module}.FedcoreBertForSequenceClassification",
     }
     return config
@@ -136,15 +139,14 @@ def _bert_config(classifier: Classifier) -> Any:
 def _llama_config(classifier: Classifier, units: int) -> Any:
     geometry = classifier.geometry
     original: Any = classifier.model.config
-    values = original.to_dict() | {
+    values = architecture(original.to_dict()) | {
         "num_attention_heads": units * geometry.queries_per_unit,
         "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
         "head_dim": geometry.head_dim,
         "intermediate_size": classifier.keep_set.counts.channels,
     }
-    values.pop("_name_or_path", None)  # a path of this machine
-    values.pop("auto_map", None)  # names code that is not here
-    return AutoConfig.for_model(**values)
+    of_this_run = {key: getattr(original, key) for key in ("id2label", "label2id", "problem_type", "use_cache")}
+    return AutoConfig.for_model(**values, **of_this_run)
 
 
 def _loadable_units(geometry: Geometry, kept: int) -> int:
@@ -180,7 +182,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
     """Return the probe's inputs and the logits of the run's own model, its base in float32 as it is saved."""
     model = classifier.model
     was_training = model.training
-    if any(each.dtype != torch.float32 for each in model.parameters()):
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(model).float()
     model.eval()
     device = next(model.parameters()).device

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
 from fedcore.core.model.adapter import INITIAL_HEAD_STD
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
 from fedcore.nn.model.model_folder import (
-    first_line,
     load_tokenizer,
     quiet,
     read_config,
@@ -40,8 +40,6 @@ _ONE_LOAD = threading.Lock()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _LAYERS = ("encoder.layer.", "layers.")
-# config keys that say where a checkpoint came from, not what its backbone computes
-_INCIDENTAL = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 
 
@@ -52,21 +50,25 @@ def load_classifier(
     head: str = "auto",
     dtype: str = "float32",
     attention: str = "sdpa",
+    trial: bool = False,
 ) -> Classifier:
     """Return the base model in `folder` with a task head for `labels`, in evaluation mode.
 
     `head` is as in `fedcore.core.model.head`; `dtype` is that of the frozen base ("float32" or "bfloat16"), the head is
     float32 always; `attention` is an attention implementation of transformers. A head that the checkpoint has is taken
-    over; a new one is small and random, the same on every call. Raises ModelError, with the remedy, for a folder,
-    config or checkpoint that cannot be used.
+    over; a new one is small and random, the same on every call. A `trial` loads the first layer alone. Raises
+    ModelError, with the remedy, for a folder, config or checkpoint that cannot be used.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     config = read_config(folder)
+    config = with_one_layer(config) if trial else config
     geometry = geometry_from_config(config)
     files = weight_files(folder)
     spec = resolve_head(config, head, len(labels), tensor_shapes(files))
-    backbone = _load_backbone(folder, geometry, pooler=_needs_pooler(geometry, spec), dtype=dtype, attention=attention)
+    pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
+    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=attention, **pooler)
+    _check_complete(folder, report, whole=not trial)
     build = _bert_model if geometry.family == "bert" else _llama_model
     classifier = Classifier(
         model=build(backbone, spec, tuple(labels), folder),
@@ -88,43 +90,46 @@ def _needs_pooler(geometry: Geometry, spec: HeadSpec) -> bool:
     return spec.kind == "stock" and geometry.model_type == "bert"
 
 
-def _load_backbone(folder: Path, geometry: Geometry, *, pooler: bool, dtype: str, attention: str) -> nn.Module:
-    # the FFN in chunks gives the same in less memory, but takes no length that the chunks do not divide
-    extra = {"add_pooling_layer": pooler, "chunk_size_feed_forward": 0} if geometry.family == "bert" else {}
+def _load_backbone(
+    folder: Path, config: dict[str, Any], *, dtype: str, attention: str, **pooler: bool
+) -> tuple[nn.Module, Mapping[str, Any]]:
     try:
         with _ONE_LOAD, quiet():
             backbone, report = AutoModel.from_pretrained(
                 folder,
+                config=model_config(config),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
                 dtype=DTYPES[dtype],
                 attn_implementation=attention,
-                **extra,
+                **pooler,
             )
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError, ImportError) as cause:
+    except BaseException as cause:
+        if not is_fault(cause):
+            raise
         raise ModelError(
             f"{folder}: the weights cannot be loaded with this config.json: {_words(cause)}; do they belong together?"
-        ) from None
-    _check_complete(folder, report)
-    loaded: nn.Module = backbone
-    return loaded
+        ) from cause
+    return backbone, report
 
 
-def _words(cause: Exception) -> str:
+def _words(cause: BaseException) -> str:
     """What went wrong; of a table of transformers that lacks a word of the config, a KeyError is all that is told."""
-    return f"transformers knows nothing called {cause}" if isinstance(cause, KeyError) else first_line(cause)
+    return f"transformers knows nothing called {cause}" if isinstance(cause, KeyError) else reason(cause)
 
 
-def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
-    """Refuse what transformers only reports: weights that were missing, misshapen, or of layers left out."""
+def _check_complete(folder: Path, report: Mapping[str, Any], *, whole: bool) -> None:
+    """Refuse what transformers only reports: weights that were missing, misshapen, or, of a whole model, left out."""
     missing = sorted(name for name in report["missing_keys"] if not name.endswith(_BUFFERS))
-    shapes = sorted(str(each) for each in report["mismatched_keys"])
+    shapes = sorted(str(mismatch) for mismatch in report["mismatched_keys"])
     surplus = sorted(
         name
         for name in report["unexpected_keys"]
-        if any(part in f".{name}" for part in (f".{each}" for each in _LAYERS)) and not name.endswith(_BUFFERS)
+        if whole
+        and any(part in f".{name}" for part in (f".{layer}" for layer in _LAYERS))
+        and not name.endswith(_BUFFERS)
     )
     for what, names in (("has no", missing), ("has other shapes for", shapes), ("has more than the config:", surplus)):
         if names:
@@ -135,7 +140,7 @@ def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
 
 def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
     original: Any = backbone.config
-    described = {key: value for key, value in original.to_dict().items() if key not in _INCIDENTAL}
+    described = architecture(original.to_dict())
     config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **_names(labels))
     config._attn_implementation = original._attn_implementation
     with torch.device("meta"):  # only a frame: no second set of weights is allocated
@@ -176,7 +181,12 @@ def _match_dtype(module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.
 
 
 def _names(labels: tuple[str, ...]) -> dict[str, Any]:
-    return {"id2label": dict(enumerate(labels)), "label2id": {label: row for row, label in enumerate(labels)}}
+    """What a config says of a classifier for `labels`, of which a text has one."""
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: row for row, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
 
 
 def _start_head(classifier: Classifier, files: Sequence[Path], rows: tuple[int, ...]) -> None:

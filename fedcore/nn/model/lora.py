@@ -47,7 +47,7 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
         a.data = _random_a(key, rank, a.shape[1], seed).to(a.device)
         b.data = b.data.float()
     for parameter in classifier.head_parameters().values():
-        parameter.requires_grad_(True)  # peft freezes what sits inside the backbone, such as a stock pooler
+        parameter.requires_grad_(True)  # peft freezes all of the backbone, a stock pooler included
 
 
 def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLinear]]:
@@ -72,10 +72,10 @@ def scale_of(layer: LoraLinear) -> float:
 
 def trainable_parameters(classifier: Classifier) -> dict[str, nn.Parameter]:
     """Return factors and head by canonical name, layers first, in canonical order."""
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     for key, layer in adapted(classifier):
-        found[f"{key}.A"], found[f"{key}.B"] = factors(layer)
-    return found | classifier.head_parameters()
+        parameters[f"{key}.A"], parameters[f"{key}.B"] = factors(layer)
+    return parameters | classifier.head_parameters()
 
 
 def read_adapter(classifier: Classifier) -> dict[str, NDArray[np.float32]]:

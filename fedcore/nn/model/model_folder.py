@@ -1,6 +1,8 @@
 """What lies in a model folder: config, safetensors, tokenizer, each read with errors that name the remedy."""
 
+import importlib.util
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
+from fedcore.nn.model.config_keys import tokenizer_config
 
 _INDEX = "model.safetensors.index.json"
+_NO_WORDS = "it knows no word beside its special tokens; the file of its vocabulary is missing, or of another kind"
+_PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")  # tokenizers that are no tokenizer.json
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -81,18 +87,56 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in `folder` (transformers' PreTrainedTokenizerBase), always able to pad.
 
     A tokenizer without a padding token pads with its end-of-text token. Raises ModelError where it has neither, or
-    where the files are missing or malformed.
+    where the files are missing or malformed, or need a package that is not here.
     """
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as cause:  # the tokenizers library raises bare Exception for malformed files
-        raise ModelError(f"{folder}: no usable tokenizer (expected tokenizer.json): {first_line(cause)}") from None
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, config=_chosen_by(folder), local_files_only=True, trust_remote_code=False
+            )
+    except BaseException as cause:  # the tokenizers library raises bare Exception for malformed files, or panics
+        if not is_fault(cause):
+            raise
+        raise ModelError(
+            f"{folder}: no usable tokenizer (expected tokenizer.json): {_why_not(folder, reason(cause))}"
+        ) from cause
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes one up where it finds no words
+        raise ModelError(f"{folder}: no usable tokenizer (expected tokenizer.json): {_why_not(folder, _NO_WORDS)}")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{folder}: the tokenizer has neither a padding nor an end token; add one and save it")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _chosen_by(folder: Path) -> Any:
+    """The part of the folder's config by which transformers chooses a tokenizer; None where there is no such part."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return tokenizer_config(config, str(folder)) if isinstance(config, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _why_not(folder: Path, why: str) -> str:
+    """Why a tokenizer cannot be loaded: a package for its kind of file that is not here, else `why`."""
+    pieces = next((folder / name for name in _PIECES if (folder / name).is_file()), None)
+    if pieces is None or (folder / "tokenizer.json").is_file():
+        return why
+    package = "tiktoken" if _is_tiktoken(pieces) else "sentencepiece"
+    if importlib.util.find_spec(package) is None:
+        return (
+            f"{pieces.name} is of the package {package}, which is not installed: pip install {package}, or save the "
+            "tokenizer once where it is, with transformers' save_pretrained, which writes tokenizer.json"
+        )
+    return f"{pieces.name}: {why}"
+
+
+def _is_tiktoken(file: Path) -> bool:
+    """Whether a file of pieces is tiktoken's: lines of base64 and a rank; sentencepiece's is a protobuf message."""
+    with file.open("rb") as stream:
+        first = stream.readline(1024).split()
+    return len(first) == 2 and first[1].isdigit() and re.fullmatch(rb"[A-Za-z0-9+/=]+", first[0]) is not None
 
 
 @contextmanager
@@ -109,15 +153,10 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def first_line(cause: BaseException) -> str:
-    """Return the first line of an error, short enough for a message."""
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
-
-
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError) as cause:
-        raise ModelError(f"{file}: not a readable safetensors file: {first_line(cause)}; fetch it again") from None
+        raise ModelError(f"{file}: not a readable safetensors file: {reason(cause)}; fetch it again") from None

@@ -41,6 +41,30 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         kwargs.pop("hidden_size", None)
         super().__init__(**kwargs)
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embeddings; setting it is how transformers tells that they were resized."""
+        return int(self.backbone.get("vocab_size", 0))
+
+    @vocab_size.setter
+    def vocab_size(self, size: int) -> None:
+        self.backbone["vocab_size"] = int(size)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers, none of which is ever left out."""
+        return int(self.backbone.get("num_hidden_layers", 0))
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of a layer before any left."""
+        return int(self.backbone.get("num_attention_heads", 0))
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """Rows of the position embeddings."""
+        return int(self.backbone.get("max_position_embeddings", 0))
+
 
 class FedcoreDenseHead(nn.Module):
     """RoBERTa's classification head: first token -> dense -> tanh -> linear."""
@@ -57,24 +81,58 @@ class FedcoreDenseHead(nn.Module):
         return logits
 
 
-class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """A pruned BERT-type backbone with a task head."""
+class FedcoreBertPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """What models on a pruned backbone share: its pieces, and how it is fed."""
 
     config_class = FedcoreBertConfig
     base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
+    backbone: Any  # BertModel, RobertaModel or XLMRobertaModel
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embeddings."""
+        embeddings: nn.Module = self.backbone.embeddings.word_embeddings
+        return embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embeddings."""
+        self.backbone.embeddings.word_embeddings = value
+
+    def _outputs(self, input_ids: torch.Tensor | None, **kwargs: Any) -> Any:
+        """Return the backbone's output as a structure, with the states and attentions that the model's config wants."""
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name) is None:
+                kwargs[name] = getattr(self.config, name)
+        return self.backbone(input_ids, return_dict=True, **kwargs)
+
+
+class FedcoreBertModel(FedcoreBertPreTrainedModel):
+    """A pruned BERT-type backbone without a task head, as feature extractors want it."""
 
     def __init__(self, config: FedcoreBertConfig) -> None:
         super().__init__(config)
-        original = AutoConfig.for_model(**config.backbone)
+        self.backbone = make_backbone(config)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, input_ids: torch.Tensor | None = None, return_dict: bool | None = None, **kwargs: Any) -> Any:
+        """Return the last hidden states (batch, tokens, hidden), and the pooled one where the backbone has a pooler."""
+        output = self._outputs(input_ids, **kwargs)
+        return output if self.config.return_dict and return_dict is not False else output.to_tuple()
+
+
+class FedcoreBertForSequenceClassification(FedcoreBertPreTrainedModel):
+    """A pruned BERT-type backbone with a task head."""
+
+    def __init__(self, config: FedcoreBertConfig) -> None:
+        super().__init__(config)
         self.num_labels = len(config.id2label or ())
-        self.pooled = config.head_kind == "stock" and original.model_type == "bert"
-        self.backbone = AutoModel.from_config(  # type: ignore[no-untyped-call]
-            original, add_pooling_layer=self.pooled, attn_implementation=config._attn_implementation
-        )
-        narrow(self.backbone, config.kept_heads, config.ffn_sizes)
+        self.pooled = _has_pooler(config)
+        self.backbone = make_backbone(config)
+        original = self.backbone.config
         dropout = original.classifier_dropout
         dropout = original.hidden_dropout_prob if dropout is None else dropout
         self.dropout = nn.Dropout(dropout)
@@ -92,22 +150,26 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[no-
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Return logits (batch, labels), and the cross-entropy loss where `labels` (batch,) are given."""
-        output = self.backbone(
+        """Return logits (batch, labels), and the loss of the config's `problem_type` where `labels` are given.
+
+        Without a `problem_type` it is the cross-entropy of labels (batch,).
+        """
+        output = self._outputs(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            return_dict=True,
             **kwargs,
         )
         logits = self.head(self.pool(output, attention_mask).to(next(self.head.parameters()).dtype))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels.view(-1))
         result = SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=output.hidden_states, attentions=output.attentions
+            loss=None if labels is None else loss_of(self.config.problem_type, logits, labels),
+            logits=logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
         )
-        return result.to_tuple() if return_dict is False else result
+        return result if self.config.return_dict and return_dict is not False else result.to_tuple()
 
     def pool(self, output: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Return what the head sees, (batch, hidden); means are taken in float32 at least."""
@@ -119,6 +181,30 @@ class FedcoreBertForSequenceClassification(PreTrainedModel):  # type: ignore[no-
         mask = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask.to(states.dtype)
         total = (states * mask[..., None]).sum(dim=1)
         return nn.functional.normalize(total / mask.sum(dim=1, keepdim=True).clamp(min=1), dim=-1) * MEAN_HEAD_SCALE
+
+
+def _has_pooler(config: FedcoreBertConfig) -> bool:
+    return config.head_kind == "stock" and config.backbone.get("model_type") == "bert"
+
+
+def make_backbone(config: FedcoreBertConfig) -> Any:
+    """Return the backbone that `config` describes, pruned, with torch's own initial values."""
+    backbone = AutoModel.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(**config.backbone),
+        add_pooling_layer=_has_pooler(config),
+        attn_implementation=config._attn_implementation,
+    )
+    narrow(backbone, config.kept_heads, config.ffn_sizes)
+    return backbone
+
+
+def loss_of(problem_type: str | None, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the scalar loss that transformers' classifiers have for a `problem_type`; logits are (batch, labels)."""
+    if problem_type == "regression":
+        return nn.functional.mse_loss(logits.squeeze(), labels.squeeze().to(logits.dtype))
+    if problem_type == "multi_label_classification":
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return nn.functional.cross_entropy(logits, labels.view(-1))
 
 
 def make_head(config: FedcoreBertConfig, backbone_type: str, dropout: float) -> nn.Module:

@@ -83,7 +83,7 @@ def _cut_parameter(old: torch.Tensor, axis: int, kept: torch.Tensor) -> nn.Param
 
 
 def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
-    """Tell the attention block how many heads it has; Llama types read them off the shapes, but for the groups."""
+    """Set the attention block's number of heads; Llama types derive it from the shapes and need only the groups."""
     geometry = classifier.geometry
     attention: Any = classifier.backbone.get_submodule(attention_path(geometry, layer))
     queries = units * geometry.queries_per_unit

@@ -1,1 +1,1 @@
-"""Virtual devices: who there is, when they are online, how long they take, what befalls them."""
+"""Virtual devices: profiles and rows, online times, durations, faults."""

@@ -1,4 +1,8 @@
-"""How long a virtual device takes for the phases of a round, by the analytic cost model."""
+"""How long a virtual device takes for the phases of a round, by the analytic cost model.
+
+Training takes the cost model's operations over `flops_per_s`, times the device's slowdown; a transfer takes its bytes
+over the link's speed, times the factor that the fault model drew for this assignment.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +21,14 @@ _KNOWN = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class TrainCost:
-    """Seconds of local training. `flops_per_s` is a device's whose slowdown is 1."""
+    """Seconds of local training. `flops_per_s` is the speed of a device with slowdown 1."""
 
     spec: AdapterSpec
     max_length: int
     flops_per_s: float
 
     def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
-        """Return what an assignment's probes, steps and scores take a device of this slowdown."""
+        """Return the seconds of an assignment's probes, steps and scores on a device of this slowdown."""
         steps = float(assignment.local_steps)
         if assignment.score:
             steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
@@ -44,20 +48,20 @@ class TrainCost:
         )
 
     def _teacher_s(self, assignment: Assignment, step: StepShape) -> float:
-        """Return what the dense model's answers take, a batch per step, where any are asked for."""
+        """Return the seconds of the dense model's answers, one batch per step; slowdown is left out. 0 without them."""
         if assignment.training.distillation is None:
             return 0.0
         return assignment.local_steps * teacher_flops(step) / self.flops_per_s
 
 
-def download_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
-    """Return the seconds in which a device brings so many bytes."""
-    return transfer_seconds(num_bytes, profile.downlink_mbps * luck.downlink)
+def download_seconds(num_bytes: int, profile: DeviceProfile, faults: FaultDraw) -> float:
+    """Return the seconds in which a device downloads `num_bytes`."""
+    return transfer_seconds(num_bytes, profile.downlink_mbps * faults.downlink)
 
 
-def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
-    """Return the seconds in which a device sends so many bytes."""
-    return transfer_seconds(num_bytes, profile.uplink_mbps * luck.uplink)
+def upload_seconds(num_bytes: int, profile: DeviceProfile, faults: FaultDraw) -> float:
+    """Return the seconds in which a device uploads `num_bytes`."""
+    return transfer_seconds(num_bytes, profile.uplink_mbps * faults.uplink)
 
 
 @lru_cache(_KNOWN)

@@ -1,1 +1,1 @@
-"""Rounds in virtual time: the driver, what is dispatched at one moment, evaluation between rounds."""
+"""Rounds in virtual time: the driver, the dispatch of assignments, evaluation between rounds."""

@@ -1,7 +1,8 @@
-"""A wave: assignments pushed at one moment, trained, sent and folded at once, and told as endings to come.
+"""Dispatch: assignments pushed at one moment are trained, sent and folded at once; their endings lie in the future.
 
-Training happens when the assignment is pushed, not when the virtual device would be done: by then it is known whether
-its update can count. Whoever fails, vanishes, goes offline or cannot make the deadline is not trained at all.
+Training happens when an assignment is pushed, not at the virtual time at which the device would finish: whether its
+update can count is already decided by then. A device that fails, vanishes, goes offline or misses the deadline is not
+trained at all. The driver receives every ending with its virtual time and reports it to the round machine then.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
-from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
+from fedcore.simulation.fleet.faults import FaultDraw, draw_faults
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
 from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workload, in_groups
@@ -22,14 +23,14 @@ from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workl
 class Ending(StrEnum):
     """How a device's attempt at an assignment ends."""
 
-    ARRIVED = "arrived"  # its update has been folded already and arrives at that moment
+    ARRIVED = "arrived"  # the update is folded already; it arrives at the ending's time
     FAILED = "failed"
     VANISHED = "vanished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What becomes of one device, and when; who is online no longer by then is not told of."""
+    """How one device's attempt ends, and when; the driver ignores the ending of a device that has gone by then."""
 
     device: str
     at_s: float
@@ -39,7 +40,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """An assignment that goes out at `now_s`; only what arrives before `until_s` counts."""
+    """An assignment that goes out at `now_s`; an update counts only if it arrives before `until_s`."""
 
     device: str
     attempt: int  # at this round's assignment, from 0
@@ -49,11 +50,11 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """One device on its way: its luck and when local training ends."""
+    """One device's attempt: its faults, its bytes, and the times of download and training."""
 
     part: Part
     pushed: Pushed
-    luck: FaultDraw
+    faults: FaultDraw
     bytes_down: int
     download_s: float
     train_s: float
@@ -65,7 +66,7 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrival:
-    """An update that arrives in time: its row in the group's stack, and the device's report."""
+    """An update that arrives in time: its row in the group's stack, its time, and the device's report."""
 
     row: int
     device: str
@@ -75,7 +76,7 @@ class _Arrival:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class DispatchPlanner:
-    """Carries waves out, group by group, so that memory grows with `chunk_devices` and not with the cohort."""
+    """Carries assignments out, group by group, so that memory grows with `chunk_devices`, not with the cohort."""
 
     engine: Engine
     fleet: VirtualFleet
@@ -84,13 +85,16 @@ class DispatchPlanner:
     cost: TrainCost
     chunk_devices: int
 
-    def carry_out(self, wave: Sequence[Pushed]) -> Iterator[Ended]:
-        """Train and fold what will count, and yield how every device of the open round's `wave` ends."""
+    def carry_out(self, assignments: Sequence[Pushed]) -> Iterator[Ended]:
+        """Train and fold the updates that will count, and yield the ending of every pushed assignment that has one.
+
+        An assignment that can no longer count, and one whose update arrives too late, yields nothing.
+        """
         current = self.engine.open
         if current is None:
-            raise RuntimeError("a wave was pushed without an open round")
-        doing: dict[str, _Plan] = {}
-        for pushed in wave:
+            raise RuntimeError("assignments were pushed without an open round")
+        plans: dict[str, _Plan] = {}
+        for pushed in assignments:
             part = Part(
                 device=pushed.device,
                 assignment=current.assignments[pushed.device],
@@ -101,16 +105,16 @@ class DispatchPlanner:
             if ended is not None:
                 yield ended
             elif plan.trained_at_s < pushed.until_s:
-                doing[pushed.device] = plan
+                plans[pushed.device] = plan
         groups = in_groups(
-            [plan.part for plan in doing.values()], self.engine.model.as_downloaded(), self.chunk_devices
+            [plan.part for plan in plans.values()], self.engine.model.as_downloaded(), self.chunk_devices
         )
         for group, result in zip(groups, self.workload.train(groups), strict=True):
-            yield from self._group(group, result, [doing[part.device] for part in group.parts], current.sum)
+            yield from self._group(group, result, [plans[part.device] for part in group.parts], current.sum)
 
     def _plan(self, part: Part, pushed: Pushed) -> _Plan:
         device = self.fleet.devices[part.device]
-        luck = draw_luck(
+        faults = draw_faults(
             device.kind,
             part.device,
             round_index=part.assignment.round,
@@ -122,9 +126,9 @@ class DispatchPlanner:
         return _Plan(
             part=part,
             pushed=pushed,
-            luck=luck,
+            faults=faults,
             bytes_down=bytes_down,
-            download_s=download_seconds(bytes_down, device.profile, luck),
+            download_s=download_seconds(bytes_down, device.profile, faults),
             train_s=self.cost.seconds(part.assignment, device.profile),
         )
 
@@ -135,7 +139,7 @@ class DispatchPlanner:
             if isinstance(metrics, str):
                 yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=metrics)
                 continue
-            upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.luck)
+            upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.faults)
             at_s = plan.trained_at_s + upload_s
             if at_s < plan.pushed.until_s:
                 report = self._report(plan, metrics, upload_s, sent.sizes[row])
@@ -147,7 +151,6 @@ class DispatchPlanner:
             yield Ended(device=arrival.device, at_s=arrival.at_s, ending=ending, message=message or "")
 
     def _report(self, plan: _Plan, metrics: TrainingMetrics, upload_s: float, bytes_up: int) -> DeviceReport:
-        asked = plan.part.assignment
         return DeviceReport(
             metrics=metrics,
             phase_s={
@@ -158,7 +161,7 @@ class DispatchPlanner:
                 "upload": upload_s,
             },
             num_examples=self.fleet.devices[plan.part.device].profile.num_examples,
-            steps=asked.local_steps,
+            steps=plan.part.assignment.local_steps,
             bytes_down=plan.bytes_down,
             bytes_up=bytes_up,
         )
@@ -167,7 +170,7 @@ class DispatchPlanner:
 def _counted(
     group: Group, result: GroupResult, sent: Sent, arrivals: Sequence[_Arrival], round_sum: RoundSum
 ) -> dict[str, str]:
-    """Have the updates that arrive counted, and return the devices whose update was refused, with the reason."""
+    """Fold the updates that arrive, and return the reason by device for every update that was refused."""
     if not arrivals:
         return {}
     reports = [arrival.report for arrival in arrivals]
@@ -189,9 +192,9 @@ def _counted(
 
 
 def _cut_short(plan: _Plan) -> Ended | None:
-    """Return how luck ends an attempt before its update is made; None where it does not, or nobody would notice."""
+    """Return the fault that ends an attempt before its update exists; None without one."""
     busy_s = plan.download_s + plan.train_s
-    for share, ending in ((plan.luck.vanishes_at, Ending.VANISHED), (plan.luck.fails_at, Ending.FAILED)):
+    for share, ending in ((plan.faults.vanishes_at, Ending.VANISHED), (plan.faults.fails_at, Ending.FAILED)):
         if share is not None:
             at_s = plan.pushed.now_s + share * busy_s
             message = "the simulation had it fail" if ending is Ending.FAILED else ""

@@ -1,4 +1,4 @@
-"""What an evaluator does in a real run, done here between rounds: accuracy of the global adapter, class exports."""
+"""Evaluation between rounds: accuracy of the global adapter, and exports by class, as a real run's evaluator."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from fedcore.transport.payload import put_blob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvaluation:
-    """Measures with `evaluator` and writes results where a coordinator writes an evaluator's."""
+    """Measures with `evaluator` and logs the results as a coordinator logs those of its evaluator."""
 
     evaluator: ModelEvaluator
     engine: Engine
@@ -23,14 +23,14 @@ class RunEvaluation:
     log: RunLog
 
     def evaluate(self, rows: int) -> None:
-        """Measure the global adapter on so many held-back rows (0: all)."""
+        """Measure the global adapter on `rows` held-back rows (0: all)."""
         scale = self.engine.config.training.lora_scale
         metrics = self.evaluator.evaluate(dict(self.engine.model.as_downloaded()), rows, scale)
         task = EvaluateTask(adapter=self.engine.model.adapter, rows=rows, lora_scale=scale)
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=metrics))
 
     def export(self, device_class: str, keep_set: KeepSet) -> None:
-        """Make and measure the pruned, merged model of a class."""
+        """Export and measure the pruned, merged model of a device class."""
         scale = self.engine.config.training.lora_scale
         out = self.folder.exports / device_class
         outcome = self.evaluator.export(dict(self.engine.model.as_downloaded()), keep_set, scale, out)

@@ -1,1 +1,1 @@
-"""What happens inside an assignment of a virtual device: real training, or a curve of losses."""
+"""The work inside a virtual device's assignment: real training or a loss curve, and the traffic around it."""

@@ -1,4 +1,8 @@
-"""Training virtual devices with torch: the model and its pruned variants stay warm, rows are tokenised once."""
+"""Training of virtual devices with torch; the model and its last pruned variants stay loaded, rows are encoded once.
+
+All variants share the parameters that a cut leaves alone with the base model. A base shift changes the base weights, so
+a new shift drops base and variants and loads them again.
+"""
 
 import copy
 from collections import OrderedDict
@@ -37,7 +41,7 @@ MOST_VARIANTS = 4  # pruned models kept beside the base model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One virtual device's part: its assignment, its rows among everybody's, what it kept from before."""
+    """One virtual device's work: its assignment, the positions of its rows, and the state it kept."""
 
     assignment: WireAssignment
     rows: Indices
@@ -46,9 +50,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Devices to train from `before` (device coordinates); their assignments agree in all but seed and labels.
+    """Devices to train from the adapter `before`; their assignments agree in all but seed and labels.
 
-    `shift` is the base shift they train on, empty where there is none.
+    `shift` is the base shift under the adapter, empty without one.
     """
 
     keep_set: KeepSet
@@ -56,12 +60,12 @@ class Order:
     shift: Arrays
     tasks: tuple[Task, ...]
     batched: bool
-    dense: Arrays | None = None  # of the dense model, `before` likewise: what their teacher has, where they have one
+    dense: Arrays | None = None  # the adapter of the dense model, for the teacher; None without distillation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Per device its metrics or why it failed, its group importances, its increments' rows, and its next state."""
+    """By device: metrics or the reason why it failed, group scores, the row of its increments, and its next state."""
 
     metrics: tuple[TrainingMetrics | str, ...]
     scores: tuple[GroupScores | None, ...]
@@ -71,13 +75,13 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class VirtualTrainer:
-    """Carries out orders, one at a time, on `threads` torch threads (None: as many as torch takes)."""
+    """Carries out orders, one at a time, on `threads` torch threads (None: torch's default)."""
 
     source: ModelSource
     rows: EncodedRows  # of all devices
     threads: int | None
     _base: Classifier | None = None
-    _shift: str = ""  # which base shift is in its weights
+    _shift: str = ""  # id of the base shift in the base weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
     _memory: dict[tuple[int, TrainedPart], StepMemory] = field(default_factory=dict)  # of the dense model
 
@@ -153,22 +157,22 @@ class VirtualTrainer:
     def _virtual(self, task: Task, classifier: Classifier, holding: Holding, teacher: Teacher | None) -> VirtualTask:
         rows, assignment = self.rows.select(task.rows), task.assignment
         labels = own_label_plan(assignment, rows)
-        taught = None
+        answers_of_teacher = None
         if teacher is not None:
             size, steps = assignment.training.batch_size, assignment.local_steps
             plan = schedule(rows, assignment.seed, batch_size=size, steps=steps, draws=labels.draws)
-            taught = teacher(rows, plan.trained_rows)
+            answers_of_teacher = teacher(rows, plan.trained_rows)
         return VirtualTask(
             rows=rows,
             seed=task.assignment.seed,
             labels=labels,
             moments=resumed_moments(task.assignment, task.state, classifier.geometry, holding),
             smoothed=task.state.groups,
-            teacher=taught,
+            teacher=answers_of_teacher,
         )
 
     def _teacher(self, order: Order) -> Teacher | None:
-        """Return who answers for the dense model, in the batches that a device would ask in."""
+        """Return the teacher of an order, the dense model in batches of a device's size; None without distillation."""
         if order.dense is None:
             return None
         assignment = order.tasks[0].assignment
@@ -177,7 +181,7 @@ class VirtualTrainer:
         return partial(answers, dense, batch_size=assignment.training.batch_size)
 
     def _step_memory(self, order: Order) -> StepMemory:
-        """Return what a step of one device takes; the dense model's is measured, once for every rank and part."""
+        """Return the memory of one device's step; the dense model is measured once per rank and trained part."""
         assignment, base = order.tasks[0].assignment, self._loaded()
         rank, size, trains = assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
         if (rank, trains) not in self._memory:
@@ -194,7 +198,7 @@ class VirtualTrainer:
         return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
 
     def _variant(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
-        """Return the model cut to a keep-set, with adapters: the last few are kept."""
+        """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached."""
         key = keep_set.blob_id
         if key not in self._variants:
             self._variants[key] = self._cut(keep_set, assignment)
@@ -205,15 +209,15 @@ class VirtualTrainer:
 
     def _cut(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
         base = self._loaded()
-        shared = {id(each): each for each in (*base.model.parameters(), *base.model.buffers())}
-        variant = copy.deepcopy(base, shared)  # a cut makes new parameters, all others stay the base's own
+        shared = {id(tensor): tensor for tensor in (*base.model.parameters(), *base.model.buffers())}
+        variant = copy.deepcopy(base, shared)  # a cut makes new parameters; all others are shared with the base
         if keep_set != variant.keep_set:
             shrink(variant, keep_set)
         attach(variant, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets)
         return variant
 
     def _settle_base(self, order: Order) -> None:
-        """Have the order's base shift in the weights of the base model, once for all devices of a round."""
+        """Put the order's base shift into the base weights, once for all devices of a round."""
         shift = shift_id(order.tasks[0].assignment)
         if shift != self._shift:
             self._base = None
@@ -229,7 +233,7 @@ class VirtualTrainer:
 
 
 def _together(order: Order) -> bool:
-    """Whether these devices may train in one pass: a criterion that alters their steps parts them while it scores."""
+    """Whether these devices may train in one pass: not while a criterion that alters the steps scores them."""
     assignment = order.tasks[0].assignment
     return order.batched and not (assignment.score and CRITERIA[assignment.training.importance].own_steps)
 

@@ -1,4 +1,4 @@
-"""Real training of virtual devices, batched or one by one."""
+"""The workload that really trains: one order per group, batched or one by one, in a pool of processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ class TrainingWorkload:
     batched: bool
 
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
-        """Train group by group; what their devices would keep is prepared until the round has closed."""
+        """Train group by group, and prepare the states that the devices keep if their updates are accepted."""
         answers = self.pool.run([self._order(group) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
             self._prepare(group, answer)
             yield GroupResult(metrics=answer.metrics, scores=answer.scores, increments=answer.increments)
 
     def _order(self, group: Group) -> Order:
-        asked = group.assignment
-        before = restrict(self.spec, group.adapter, rank=asked.arm.rank, keep_set=asked.keep_set)
+        assignment = group.assignment
+        before = restrict(self.spec, group.adapter, rank=assignment.arm.rank, keep_set=assignment.keep_set)
         tasks = tuple(
             Task(
                 assignment=part.wire_assignment,
@@ -45,19 +45,19 @@ class TrainingWorkload:
         )
         shift = shift_of(group.adapter)
         dense = None
-        if asked.training.distillation is not None:
+        if assignment.training.distillation is not None:
             full = KeepSet.full(self.spec.geometry)
-            dense = restrict(self.spec, group.adapter, rank=asked.arm.rank, keep_set=full)
+            dense = restrict(self.spec, group.adapter, rank=assignment.arm.rank, keep_set=full)
         return Order(
-            keep_set=asked.keep_set, before=before, shift=shift, tasks=tasks, batched=self.batched, dense=dense
+            keep_set=assignment.keep_set, before=before, shift=shift, tasks=tasks, batched=self.batched, dense=dense
         )
 
     def settle(self, closed: RoundResult) -> None:
-        """Commit what accepted devices keep."""
+        """Commit the states of accepted devices."""
         self.states.settle(closed)
 
     def recover(self, last: RoundResult) -> None:
-        """Commit or drop what an earlier process had prepared when it ended."""
+        """Commit or drop the states that an earlier process had prepared."""
         self.states.recover(last)
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""A workload without training: losses from a curve, memory from the cost model, no tensors."""
+"""A workload without training: losses from a curve, memory from the cost model, no tensors.
+
+The fleet's progress grows by the mean effective steps of every counted round; it follows from the ledger alone, so a
+resumed run computes it anew.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +21,7 @@ _NORMAL = NormalDist()
 
 @dataclass(slots=True, kw_only=True)
 class CurveWorkload:
-    """Answers every group from `curve`; `progress` is the fleet's, in effective steps."""
+    """Answers every group from `curve`; `progress` is that of the fleet, in effective steps."""
 
     curve: LossCurve
     cost: RoundCost
@@ -34,37 +38,37 @@ class CurveWorkload:
             yield GroupResult(metrics=tuple(map(self._metrics, group.parts)), increments=None)
 
     def settle(self, closed: RoundResult) -> None:
-        """Let a counted round move the fleet on."""
+        """Add a counted round to the fleet's progress."""
         if not closed.void:
             self._move([self._steps[device] for device in closed.accepted])
         self._steps.clear()
 
     def recover(self, last: RoundResult) -> None:
-        """Move the fleet to where the counted rounds have left it."""
+        """Compute the progress anew from the counted rounds of the ledger."""
         for _, void, rows in self.history():
             if not void:
                 accepted = [row for row in rows if row["status"] == Status.ACCEPTED]
                 self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in accepted])
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no processes or files."""
 
     def _move(self, steps: Sequence[float]) -> None:
         self.progress += sum(steps) / len(steps) if steps else 0.0
 
     def _metrics(self, part: Part) -> TrainingMetrics:
-        asked, geometry = part.assignment, self.cost.spec.geometry
-        counts = asked.keep_set.counts
+        assignment, geometry = part.assignment, self.cost.spec.geometry
+        counts = assignment.keep_set.counts
         sparsity = geometry.sparsity(counts)
-        share, effort = asked.arm.rank / self.largest_rank, asked.local_steps / self.usual_steps
-        luck = _NORMAL.inv_cdf(uniform(self.seed, "loss", asked.round, part.device))
+        share, effort = assignment.arm.rank / self.largest_rank, assignment.local_steps / self.usual_steps
+        deviate = _NORMAL.inv_cdf(uniform(self.seed, "loss", assignment.round, part.device))
         before = self.curve.level(self.progress, sparsity)
-        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck, effort=effort))
-        self._steps[part.device] = effective(asked.local_steps, share)
+        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, deviate, effort=effort))
+        self._steps[part.device] = effective(assignment.local_steps, share)
         return TrainingMetrics(
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb(counts, asked.arm.rank, asked.training.trains),
+            peak_memory_mb=self.cost.memory_mb(counts, assignment.arm.rank, assignment.training.trains),
             adapter_importance=max(0.0, before - after) * share,
         )

@@ -1,1 +1,1 @@
-"""Content-addressed blobs on disk: names, the store, resumable writers."""
+"""Content-addressed blobs on disk: their names, the store, resumable writers."""

@@ -1,1 +1,1 @@
-"""A process among others: who it is, whether it is well, when its parent has gone, which port is free."""
+"""What a process knows of itself and its machine: identity, health, a lost parent, interrupts, free ports."""

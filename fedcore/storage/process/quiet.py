@@ -12,9 +12,9 @@ SWITCHES = {
 
 
 def silence_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Switch telemetry of the libraries we use off, unless the user has set the variable.
+    """Switch off the telemetry of the libraries we use, unless the user has set the variable.
 
-    Call before importing them: they read their switches at import. Child processes inherit the switches.
+    Call it before importing them: they read their switches at import. Child processes inherit the switches.
     """
     for name, value in SWITCHES.items():
         environment.setdefault(name, value)

@@ -99,6 +99,37 @@ async def test_an_assignment_without_a_deadline_is_worked_on_however_long_it_tak
     await bench.agent.close()
 
 
+async def test_training_outlives_its_deadline_while_no_parent_is_there(make_bench: MakeBench) -> None:
+    time, gate, newer = FakeTime(), threading.Event(), FakeStream()
+    bench = make_bench(time=time, gate=gate)
+    await training(bench, make_assignment())
+    bench.agent.session_lost()
+    time.pass_by(60.0)
+    assert stage(bench) is Stage.WORKING, "a coordinator that is started again opens the round anew"
+    await bench.agent.welcome(WELCOME, newer)  # type: ignore[arg-type]
+    time.pass_by(29.0)
+    assert stage(bench) is Stage.WORKING
+    await bench.agent.message(make_assignment(), newer)  # type: ignore[arg-type]
+    time.pass_by(9.0)
+    gate.set()
+    await bench.settled()
+    assert len(newer.of(UpdateSubmission)) == len(bench.trainer.runs) == 1
+    await bench.agent.close()
+
+
+async def test_training_that_no_parent_wants_after_a_reconnect_stops(make_bench: MakeBench) -> None:
+    time = FakeTime()
+    bench = make_bench(time=time, gate=threading.Event())
+    await training(bench, make_assignment())
+    bench.agent.session_lost()
+    time.pass_by(60.0)
+    await bench.agent.welcome(WELCOME, FakeStream())  # type: ignore[arg-type]
+    time.pass_by(30.0)
+    await bench.settled()
+    assert bench.said[-1] == "round 1 has passed its deadline: its update can no longer count, so work on it stops"
+    await bench.agent.close()
+
+
 async def test_without_a_fake_the_event_loops_timer_keeps_the_deadline(make_bench: MakeBench) -> None:
     bench = make_bench(gate=threading.Event())
     await training(bench, replace(make_assignment(), deadline_s=0.05))

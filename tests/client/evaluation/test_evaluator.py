@@ -142,6 +142,19 @@ async def test_a_task_pushed_again_on_a_new_stream_is_answered_there_and_not_beg
     await bench.evaluator.close()
 
 
+async def test_another_task_takes_the_place_of_the_one_under_way(tmp_path: Path) -> None:
+    """A coordinator sends one task at a time: it has given up the older one."""
+    gate = threading.Event()
+    bench = await bench_of(tmp_path, gate=gate)
+    await bench.push(evaluate(1))
+    assert await asyncio.to_thread(bench.models.entered.wait, PATIENCE_S)
+    await bench.push(evaluate(2, rows=7))
+    gate.set()
+    await bench.settled()
+    assert bench.stream.sent == [EvaluatorResult(id=2, outcome=METRICS)] and bench.models.calls == [5, 7]
+    await bench.evaluator.close()
+
+
 async def test_a_coordinator_that_counts_from_one_again_gets_no_old_answer(tmp_path: Path) -> None:
     bench = await bench_of(tmp_path)
     await bench.push(evaluate(1, rows=5))

@@ -1,5 +1,6 @@
 """What an evaluator measures, writes and trains, on a tiny model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,20 @@ def test_all_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     module.use_all_cores()
     assert set_to == [3, 8], "never fewer than before"
+
+
+@pytest.mark.parametrize(("dtype", "merges"), [("float32", True), ("bfloat16", False)])
+def test_only_float32_weights_take_the_adapter_in_before_predictions(
+    dtype: str, merges: bool, source: ModelSource, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged into bfloat16 weights, a small increment would be rounded away."""
+    merged: list[str] = []
+
+    def merging(*arguments: Any) -> Any:
+        merged.append(dtype)
+        return merged_model(*arguments)
+
+    monkeypatch.setattr(module, "merged_model", merging)
+    full = KeepSet.full(load_classifier(source.folder, labels=LABELS).geometry)
+    evaluator = ModelEvaluator(source=replace(source, dtype=dtype), test=TEST, train=TRAIN)
+    assert evaluator.predict(adapter, full, 1, SCALE).logits.shape == (1, 2) and bool(merged) == merges

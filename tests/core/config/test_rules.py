@@ -81,7 +81,7 @@ def test_a_rule_has_words_for_the_page(rule: Rule, words: str) -> None:
     assert rule.words == words
 
 
-@pytest.mark.parametrize("rule", NUMBER_RULES, ids=str)
+@pytest.mark.parametrize("rule", NUMBER_RULES, ids=lambda rule: rule.words)
 @given(
     value=st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0, 1, 2, 2**31, 2**63])
 )

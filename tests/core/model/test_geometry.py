@@ -101,8 +101,21 @@ def test_a_family_that_cannot_be_pruned_is_named(model_type: str | None) -> None
         geometry_from_config(BERT | {"model_type": model_type})
 
 
-def test_no_family_at_all_is_missing() -> None:
-    with pytest.raises(ModelError, match="cannot prune a model of type 'missing'"):
+@pytest.mark.parametrize(
+    ("architectures", "remedy"),
+    [
+        (["BertForMaskedLM"], r', but architectures of BertForMaskedLM: add "model_type": "bert", or'),
+        (["XLMRobertaModel", "Other"], r', but .*: add "model_type": "xlm-roberta", or'),
+        (["GPT2LMHeadModel"], r', but .*: add "model_type": one of bert, roberta, xlm-roberta, llama'),
+        (None, r': add "model_type": one of bert, roberta'),
+        ("BertModel", r': add "model_type": one of bert, roberta'),
+        ([], r': add "model_type": one of bert, roberta'),
+    ],
+)
+def test_a_config_of_before_types_is_told_what_to_add(architectures: object, remedy: str) -> None:
+    with pytest.raises(ModelError, match=rf"^config\.json has no model_type{remedy}"):
+        geometry_from_config({"architectures": architectures})
+    with pytest.raises(ModelError, match="has no model_type: add"):
         geometry_from_config({})
 
 

@@ -54,8 +54,8 @@ def test_a_class_is_exported_by_its_own_order_or_by_the_mean_of_its_devices(smal
     assert known_scores(mean, small).heads[0].tolist() == [0.5, 0.5, 0, 0]
     assert class_order(devices, "device", "agx-b", small, prior) is other
     for scope in ("class", "device"):
-        nobody = class_order(devices, scope, "nx", small, prior)
-        assert removal_order(nobody, small)["heads"][0].tolist() == [3, 2, 1, 0]
+        no_device = class_order(devices, scope, "nx", small, prior)
+        assert removal_order(no_device, small)["heads"][0].tolist() == [3, 2, 1, 0]
 
 
 def test_the_common_order_is_the_mean_of_all(small):

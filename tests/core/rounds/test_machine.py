@@ -57,7 +57,7 @@ def run(state: RoundState, *events: Event) -> tuple[RoundState, list[Command]]:
 
 
 def opened(policy: RoundPolicy = POLICY, devices: str = "ab") -> RoundState:
-    """Round 1 open at t = 1, everybody in it."""
+    """Round 1, open at t = 1, with every device in it."""
     joins = [Joined(device=name, epoch=1, now_s=0.0) for name in devices]
     state, _ = run(resume(policy), Started(now_s=0.0), *joins, Planned(round=1, cohort=tuple(devices), now_s=1.0))
     assert state.phase is Phase.OPEN

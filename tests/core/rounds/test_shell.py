@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import resume, step
 from fedcore.core.rounds.policy import RoundPolicy
-from fedcore.core.rounds.shell import Entry, RoundShell, in_order, nothing, together
+from fedcore.core.rounds.shell import Handler, RoundShell, in_order, nothing, together
 from fedcore.core.rounds.state import Phase, RoundState
 from fedcore.core.rounds.tier import commands as tier_commands
 
@@ -191,7 +191,7 @@ def test_an_entry_for_something_else_or_twice_is_named_too(module: ModuleType) -
         made(module, [*(entry for entry in whole if entry.kind is not module.Push), nothing(Wait)])
 
 
-def made(module: ModuleType, table: list[Entry]) -> RoundShell[int, Node, Command]:
+def made(module: ModuleType, table: list[Handler]) -> RoundShell[int, Node, Command]:
     return RoundShell(0, count, commands=module.Command, table=table)
 
 

@@ -236,7 +236,7 @@ def test_running_averages_go_on() -> None:
     spec = dataclasses.replace(SPEC, importance="lora-taylor")
     tasks = make_tasks(classifier)
     first = train_batched(classifier, before, tasks, spec=spec, steps=1, score=True)
-    going_on = [dataclasses.replace(task, smoothed=each) for task, each in zip(tasks, first.smoothed, strict=True)]
+    going_on = [dataclasses.replace(task, smoothed=state) for task, state in zip(tasks, first.smoothed, strict=True)]
     compare(classifier, before, going_on, spec=spec, steps=1, score=True)
 
 
@@ -270,7 +270,7 @@ def test_the_classifier_is_left_as_it_was() -> None:
     classifier, before = make_classifier("llama-mqa")
     modules = dict(classifier.model.named_modules())
     attention = classifier.backbone.config._attn_implementation
-    values = {name: each.detach().clone() for name, each in classifier.model.named_parameters()}
+    values = {name: parameter.detach().clone() for name, parameter in classifier.model.named_parameters()}
     train_batched(classifier, before, make_tasks(classifier), spec=SPEC, steps=2, score=True)
     after = dict(classifier.model.named_modules())
     assert list(after) == list(modules) and all(after[name] is modules[name] for name in modules)
@@ -306,7 +306,9 @@ def test_values_that_are_not_finite_stay_with_their_device() -> None:
     tasks[0] = dataclasses.replace(tasks[0], moments=broken)  # its values are NaN after the first step
     together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=False)
     assert "step 2: the loss is nan" in str(together.results[0])
-    assert all(isinstance(each, TrainResult) and np.isfinite(each.metrics.loss_after) for each in together.results[1:])
+    assert all(
+        isinstance(result, TrainResult) and np.isfinite(result.metrics.loss_after) for result in together.results[1:]
+    )
 
 
 def test_an_adapter_of_another_rank_is_refused() -> None:

@@ -31,7 +31,7 @@ def classifier(request: pytest.FixtureRequest) -> Iterator[Classifier]:
 
 def random_adapter(classifier: Classifier, rank: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    head = tuple((name, tuple(each.shape)) for name, each in sorted(classifier.head_parameters().items()))
+    head = tuple((name, tuple(parameter.shape)) for name, parameter in sorted(classifier.head_parameters().items()))
     spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=classifier.geometry.modules, head=head)
     return {
         name: (rng.standard_normal(value.shape) * 0.2).astype(np.float32)
@@ -59,8 +59,8 @@ def test_attaching_leaves_the_function_as_it_is(classifier: Classifier) -> None:
 
 def test_only_factors_and_head_are_trainable(classifier: Classifier) -> None:
     attach(classifier, rank=3, scale=SCALE, targets=("q", "down"))
-    wanted = {id(each) for each in trainable_parameters(classifier).values()}
-    assert {id(each) for each in classifier.model.parameters() if each.requires_grad} == wanted
+    wanted = {id(parameter) for parameter in trainable_parameters(classifier).values()}
+    assert {id(parameter) for parameter in classifier.model.parameters() if parameter.requires_grad} == wanted
     assert {name.split(".")[2] for name in trainable_parameters(classifier) if name.startswith("layers")} == {
         "q",
         "down",
@@ -70,7 +70,9 @@ def test_only_factors_and_head_are_trainable(classifier: Classifier) -> None:
 def test_names_and_shapes_are_those_of_the_adapter_spec(classifier: Classifier) -> None:
     tensors = with_adapter(classifier, 3)
     read = read_adapter(classifier)
-    assert {name: value.shape for name, value in read.items()} == {name: each.shape for name, each in tensors.items()}
+    assert {name: value.shape for name, value in read.items()} == {
+        name: tensor.shape for name, tensor in tensors.items()
+    }
     assert list(read) == list(trainable_parameters(classifier))
 
 
@@ -103,16 +105,16 @@ def test_loading_another_rank_resizes(classifier: Classifier) -> None:
 
 def test_loading_the_same_rank_keeps_the_parameters(classifier: Classifier) -> None:
     with_adapter(classifier, 3)
-    before = {name: id(each) for name, each in trainable_parameters(classifier).items()}
+    before = {name: id(parameter) for name, parameter in trainable_parameters(classifier).items()}
     load_adapter(classifier, random_adapter(classifier, 3, seed=1))
-    assert before == {name: id(each) for name, each in trainable_parameters(classifier).items()}
+    assert before == {name: id(parameter) for name, parameter in trainable_parameters(classifier).items()}
 
 
 def test_attaching_repeats_for_a_seed() -> None:
     first, second, other = (tiny_classifier("bert") for _ in range(3))
     for classifier, seed, rank in ((first, 1, 2), (second, 1, 4), (other, 2, 2)):
         attach(classifier, rank=rank, scale=SCALE, targets=("q",), seed=seed)
-    a, b, c = (read_adapter(each)["layers.1.q.A"] for each in (first, second, other))
+    a, b, c = (read_adapter(classifier)["layers.1.q.A"] for classifier in (first, second, other))
     np.testing.assert_array_equal(a, b[:2])
     assert not np.array_equal(a, c)
 
@@ -139,11 +141,11 @@ def test_factors_are_float32_on_a_bfloat16_base() -> None:
     classifier = tiny_classifier("bert")
     classifier.backbone.to(torch.bfloat16)
     attach(classifier, rank=2, scale=SCALE, targets=("q", "up"))
-    assert {each.dtype for name, each in trainable_parameters(classifier).items() if "layers" in name} == {
+    assert {parameter.dtype for name, parameter in trainable_parameters(classifier).items() if "layers" in name} == {
         torch.float32
     }
     merge(classifier)
-    assert {each.dtype for each in classifier.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in classifier.model.parameters()} == {torch.float32}
 
 
 def test_attaching_twice_is_refused(classifier: Classifier) -> None:
@@ -161,6 +163,6 @@ def test_impossible_adapters_are_refused(rank: int, targets: tuple[str, ...]) ->
 def test_missing_tensors_and_wrong_shapes_are_refused(classifier: Classifier) -> None:
     tensors = with_adapter(classifier, 2)
     with pytest.raises(ModelError, match=r"missing \['layers.0.q.B'\]"):
-        load_adapter(classifier, {name: each for name, each in tensors.items() if name != "layers.0.q.B"})
+        load_adapter(classifier, {name: tensor for name, tensor in tensors.items() if name != "layers.0.q.B"})
     with pytest.raises(ModelError, match=r"layers\.0\.q: factors"):
         load_adapter(classifier, tensors | {"layers.0.q.B": tensors["layers.0.q.B"][1:]})

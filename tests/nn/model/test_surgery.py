@@ -48,7 +48,7 @@ def mask(classifier: Classifier, keep_set: KeepSet) -> None:
             kept = keep_set.indices(classifier.geometry, layer, module)
             linear = classifier.linear(layer, module)
             weights = [classifier.base_linear(layer, module).weight]
-            weights += [each.weight for each in getattr(linear, "lora_A", {}).values()]
+            weights += [factor.weight for factor in getattr(linear, "lora_A", {}).values()]
             for weight in weights:
                 gone = np.setdiff1d(np.arange(weight.shape[1]), kept)
                 weight.data[:, torch.from_numpy(gone)] = 0.0
@@ -161,7 +161,7 @@ def test_a_bfloat16_base_keeps_its_dtypes(dense) -> None:
     attach(classifier, rank=2, scale=1.0, targets=("q", "down"))
     shrink(classifier, halved(classifier))
     assert classifier.base_linear(0, "q").weight.dtype == torch.bfloat16
-    assert {each.dtype for each in trainable_parameters(classifier).values()} == {torch.float32}
+    assert {parameter.dtype for parameter in trainable_parameters(classifier).values()} == {torch.float32}
     assert logits(classifier).isfinite().all()
 
 

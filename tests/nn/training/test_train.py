@@ -45,8 +45,12 @@ def run(classifier: Classifier, rows: EncodedRows, steps: int, **aids: Any) -> T
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_learns_and_leaves_the_base_alone(family: str) -> None:
     classifier = ready(family)
-    trainable = {id(each) for each in trainable_parameters(classifier).values()}
-    base = {name: each.clone() for name, each in classifier.model.named_parameters() if id(each) not in trainable}
+    trainable = {id(parameter) for parameter in trainable_parameters(classifier).values()}
+    base = {
+        name: parameter.clone()
+        for name, parameter in classifier.model.named_parameters()
+        if id(parameter) not in trainable
+    }
     result = run(classifier, learnable_rows(40), 30)
     assert result.metrics.loss_after < 0.6 * result.metrics.loss_before
     assert result.metrics.loss_after < result.metrics.train_loss < result.metrics.loss_before * 1.1
@@ -55,7 +59,7 @@ def test_training_learns_and_leaves_the_base_alone(family: str) -> None:
         if name in base:
             torch.testing.assert_close(parameter, base[name], rtol=0, atol=0)
             assert parameter.grad is None
-    assert all(np.any(each.first) for name, each in result.moments.items() if name.endswith(".B"))
+    assert all(np.any(moment.first) for name, moment in result.moments.items() if name.endswith(".B"))
 
 
 def test_training_repeats_for_a_seed() -> None:
@@ -89,9 +93,9 @@ def test_moments_carry_over() -> None:
     first = run(classifier, learnable_rows(20), 3)
     second = run(classifier, learnable_rows(20), 2, moments=first.moments)
     fresh = run(classifier, learnable_rows(20), 2)
-    assert {each.step for each in first.moments.values()} == {3}
-    assert {each.step for each in second.moments.values()} == {5}
-    assert {each.step for each in fresh.moments.values()} == {2}
+    assert {moment.step for moment in first.moments.values()} == {3}
+    assert {moment.step for moment in second.moments.values()} == {5}
+    assert {moment.step for moment in fresh.moments.values()} == {2}
 
 
 def test_every_step_is_told_with_its_loss() -> None:

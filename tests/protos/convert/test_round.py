@@ -105,7 +105,7 @@ def test_training_everything_adds_nothing_to_the_wire(value: WireAssignment) -> 
     }
 
 
-def test_factors_nobody_knows_are_refused() -> None:
+def test_unknown_factors_are_refused() -> None:
     message = pb.Assignment(round=4, rank=1, training=pb.TrainingSpec(trained_factors=9))  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match="round 4: unknown trained factors 9; update the client"):
         assignment_from_pb(message)

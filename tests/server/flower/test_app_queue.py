@@ -1,115 +1,127 @@
-"""Tasks of an app end once, with a reply or a failure, and their blobs go when no task needs them any more."""
+"""What becomes of an app's messages: answered, failed or overdue, each once, and no blob stays that nobody needs."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from flwr.common.constant import ErrorCode
 
-from fedcore.protos.values import BlobRef, Verdict
-from fedcore.server.flower.app_queue import MAX_REPLY_BYTES, AppQueue, Failure, InFlight
+from fedcore.protos.values import AppReply, AppTask, BlobRef, Verdict
+from fedcore.server.flower.app_queue import MAX_REPLY_BYTES, AppQueue, Failure, InFlight, Instruction
 from fedcore.storage.blobs.store import BlobStore
-from tests.server.flower.fake_messages import instruction, reply
-from tests.tiny_tier import small
 
 
-class Queued:
-    """A queue under a clock that a test moves."""
+class Queue:
+    """A queue whose clock stands still, and what it was told of ends."""
 
-    def __init__(self, folder: Path) -> None:
-        self.now_s, self.ends, self.blobs = 100.0, list[int](), BlobStore(folder)
-        self.queue = AppQueue(blobs=self.blobs, run_config="{}", clock=lambda: self.now_s, on_end=self._note)
+    def __init__(self, place: Path) -> None:
+        self.now_s, self.ended, self.count = 100.0, list[InFlight](), 0
+        self.blobs = BlobStore(place)
+        self.queue = AppQueue(
+            blobs=self.blobs, run_config="{}", clock=lambda: self.now_s, on_end=lambda flight: self.ended.append(flight)
+        )
 
-    def _note(self, in_flight: InFlight) -> None:
-        self.ends.append(in_flight.task.number)
+    def put(self, device: str = "a", content: bytes = b"question", deadline_s: float = 10.0) -> AppTask:
+        self.count += 1
+        return self.queue.put(
+            Instruction(
+                metadata=cast(Any, SimpleNamespace(message_id=f"message {self.count}")),
+                device=device,
+                head=b"head",
+                content=self.stored(content),
+                deadline_s=deadline_s,
+            )
+        )
 
     def stored(self, data: bytes) -> BlobRef:
         return BlobRef(id=self.blobs.put_bytes(data), size=len(data))
 
+    def collect(self, *numbers: int) -> list[InFlight]:
+        return self.queue.collect([f"message {number}" for number in numbers])
+
+    @property
+    def failures(self) -> list[tuple[int, str]]:
+        ends = [flight.end for flight in self.ended]
+        return [(end.code, end.reason) for end in ends if isinstance(end, Failure)]
+
 
 @pytest.fixture
-def queued(tmp_path: Path) -> Queued:
-    return Queued(tmp_path)
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path)
 
 
-def test_tasks_are_numbered_and_open_until_their_reply(queued: Queued) -> None:
-    queue = queued.queue
-    tasks = [queue.put(instruction(f"m{number}")) for number in (1, 2)]
-    assert [task.number for task in tasks] == [1, 2] and queue.open_of("ada") == tasks and queue.open_of("bob") == []
-    assert (tasks[0].run_config, tasks[0].max_reply_bytes, tasks[0].deadline_s) == ("{}", 2**31 - 1, 10.0)
-    assert queue.limit("ada", 1) == MAX_REPLY_BYTES and queue.limit("bob", 1) is None and queue.limit("ada", 3) is None
-    assert not queue.changed.is_set()
-    assert queue.reply("ada", reply(1, small(b"x"))) is Verdict.ACCEPTED
-    assert queue.limit("ada", 1) is None and queue.open_of("ada") == tasks[1:]
-    assert queued.ends == [1] and queue.changed.is_set()
-    (ended,) = queue.collect(["m1", "m2", "unknown"])
-    assert ended.end == reply(1, small(b"x")) and queue.collect(["m1"]) == []
+def reply(number: int, content: BlobRef | None = None) -> AppReply:
+    return AppReply(number=number, head=b"", content=content)
 
 
-def test_only_the_device_of_an_open_task_may_reply(queued: Queued) -> None:
-    queue = queued.queue
-    queue.put(instruction("m1"))
-    assert queue.reply("bob", reply(1)) is Verdict.LATE
-    assert [queue.reply("ada", reply(number)) for number in (0, 2)] == [Verdict.UNKNOWN] * 2
-    assert queued.ends == []
-    assert [queue.reply("ada", reply(1)) for _ in range(2)] == [Verdict.ACCEPTED] * 2, "a repetition is no fault"
-    assert queued.ends == [1]
-    queue.collect(["m1"])
-    assert queue.reply("ada", reply(1)) is Verdict.LATE
+def test_a_task_is_overdue_at_its_deadline_and_not_before(queue: Queue) -> None:
+    queue.put()
+    queue.put(deadline_s=11.0)
+    queue.now_s = 109.9
+    queue.queue.expire()
+    assert queue.failures == []
+    queue.now_s = 110.0
+    queue.queue.expire()
+    queue.queue.expire()
+    assert queue.failures == [(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "no reply within 10 s")]
+    assert queue.queue.changed.is_set() and [task.number for task in queue.queue.open_of("a")] == [2]
 
 
-def test_a_reply_without_its_content_gets_the_task_again(queued: Queued) -> None:
-    task = queued.queue.put(instruction("m1"))
-    content = queued.stored(b"reply")
-    queued.blobs.delete(content.id)
-    assert queued.queue.reply("ada", reply(1, content)) == task and queued.ends == []
-    queued.stored(b"reply")
-    assert queued.queue.reply("ada", reply(1, content)) is Verdict.ACCEPTED
+def test_an_answer_ends_a_task_once_and_only_its_own_device_gives_it(queue: Queue) -> None:
+    task = queue.put()
+    assert queue.queue.reply("b", reply(1)) is Verdict.LATE and queue.queue.reply("a", reply(2)) is Verdict.UNKNOWN
+    assert queue.queue.reply("a", reply(0)) is Verdict.UNKNOWN
+    assert (queue.queue.limit("a", 1), queue.queue.limit("b", 1), queue.queue.limit("a", 2)) == (
+        MAX_REPLY_BYTES,
+        None,
+        None,
+    )
+    assert queue.queue.open_of("a") == [task] and queue.ended == []
+    for _ in range(2):
+        assert queue.queue.reply("a", reply(1)) is Verdict.ACCEPTED, "its verdict may have been lost"
+    assert len(queue.ended) == 1 and queue.queue.limit("a", 1) is None and queue.queue.open_of("a") == []
+    (flight,) = queue.collect(1)
+    assert flight.end == reply(1) and queue.collect(1) == [] and queue.queue.tasks == {}
+    assert queue.queue.reply("a", reply(1)) is Verdict.LATE
 
 
-def test_a_task_fails_at_its_deadline_to_the_moment(queued: Queued) -> None:
-    queued.queue.put(instruction("m1", deadline_s=2.5))
-    queued.now_s = 102.4
-    queued.queue.expire()
-    assert queued.ends == []
-    queued.now_s = 102.5
-    queued.queue.expire()
-    queued.queue.expire()
-    (ended,) = queued.queue.collect(["m1"])
-    assert ended.end == Failure(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason="no reply within 2.5 s")
-    assert queued.ends == [1] and ended.due_s == 102.5
+def test_the_tasks_of_a_device_that_is_gone_fail_and_its_answer_comes_too_late(queue: Queue) -> None:
+    for device in "aab":
+        queue.put(device)
+    queue.queue.fail(["a", "stranger"], "it has left")
+    assert queue.failures == [(ErrorCode.NODE_UNAVAILABLE, "it has left")] * 2
+    assert queue.queue.reply("a", reply(1)) is Verdict.LATE and len(queue.queue.open_of("b")) == 1
 
 
-def test_all_tasks_of_a_lost_device_fail_and_a_late_reply_changes_nothing(queued: Queued) -> None:
-    for number, device in ((1, "ada"), (2, "ada"), (3, "bob")):
-        queued.queue.put(instruction(f"m{number}", device))
-    queued.queue.fail(["ada", "eve"], "gone")
-    assert queued.ends == [1, 2] and queued.queue.open_of("ada") == []
-    assert queued.queue.reply("ada", reply(1)) is Verdict.LATE
-    failure = Failure(code=ErrorCode.NODE_UNAVAILABLE, reason="gone")
-    assert [ended.end for ended in queued.queue.collect(["m1", "m2", "m3"])] == [failure, failure]
+def test_a_content_stays_until_the_last_task_that_needs_it_ends(queue: Queue) -> None:
+    tasks = [queue.put(device) for device in "ab"]
+    queue.queue.reply("a", reply(1))
+    assert queue.blobs.has(tasks[0].content.id)
+    queue.queue.reply("b", reply(2))
+    assert not queue.blobs.has(tasks[0].content.id)
 
 
-def test_a_content_goes_with_the_last_task_that_needs_it(queued: Queued) -> None:
-    content = queued.stored(b"shared")
-    for number, device in ((1, "ada"), (2, "bob")):
-        queued.queue.put(instruction(f"m{number}", device, content=content))
-    queued.queue.reply("ada", reply(1))
-    assert queued.blobs.has(content.id)
-    queued.queue.reply("bob", reply(2))
-    assert not queued.blobs.has(content.id)
+def test_a_reply_whose_bytes_are_gone_is_asked_for_again(queue: Queue) -> None:
+    task, content = queue.put(), queue.stored(b"answer")
+    queue.blobs.delete(content.id)
+    assert queue.queue.reply("a", reply(1, content)) == task and queue.ended == []
+    assert queue.queue.reply("a", reply(1, queue.stored(b"answer"))) is Verdict.ACCEPTED
 
 
-def test_blobs_of_a_collected_task_go_unless_another_reply_or_task_needs_them(queued: Queued) -> None:
-    answer, stray, shared = (queued.stored(data) for data in (b"answer", b"stray", b"shared"))
-    for number, device in ((1, "ada"), (2, "bob"), (3, "eve")):
-        queued.queue.put(instruction(f"m{number}", device, content=shared if device == "eve" else None))
-    queued.queue.uploads[1] = {answer.id, stray.id, shared.id}
-    for number, device in ((1, "ada"), (2, "bob")):
-        queued.queue.reply(device, reply(number, answer))
-    (first,) = queued.queue.collect(["m1"])
-    queued.queue.forget(first)
-    assert not queued.blobs.has(stray.id), "an upload that came to nothing"
-    assert queued.blobs.has(answer.id) and queued.blobs.has(shared.id), "bob's reply, and eve's task"
-    (second,) = queued.queue.collect(["m2"])
-    queued.queue.forget(second)
-    assert not queued.blobs.has(answer.id) and queued.queue.uploads == {}
+def test_what_a_collected_task_left_goes_unless_another_still_needs_it(queue: Queue) -> None:
+    """Two devices may answer with the very same bytes, and an answer may be what the app asks next."""
+    answer, broken = queue.stored(b"answer"), queue.stored(b"broken off")
+    for number, device in enumerate("ab", start=1):
+        queue.put(device)
+        queue.queue.reply(device, reply(number, answer))
+    queue.queue.uploads[1] = {answer.id, broken.id}
+    (first,) = queue.collect(1)
+    queue.queue.forget(first)
+    assert queue.blobs.has(answer.id) and not queue.blobs.has(broken.id)
+    queue.put("c", content=b"answer")
+    (second,) = queue.collect(2)
+    queue.queue.forget(second)
+    assert queue.blobs.has(answer.id)
+    queue.queue.reply("c", reply(3))
+    assert not queue.blobs.has(answer.id)

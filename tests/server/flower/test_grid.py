@@ -31,10 +31,9 @@ def hosted(tmp_path: Path) -> Hosted:
 
 
 @pytest.fixture(autouse=True)
-def named(monkeypatch: pytest.MonkeyPatch) -> None:
+def identity() -> None:
     """Flower makes messages for a task with an identity only."""
-    for name in ("task_id", "run_id", "node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
 
 def grid_of(hosted: Hosted, deadline_s: float = 5.0) -> CoordinatorGrid:

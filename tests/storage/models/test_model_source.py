@@ -79,3 +79,41 @@ def test_without_the_client_s_packages_the_remedy_is_named(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelError, match=r"is no local folder; .* install fedcore\[client\], or give a folder"):
         model_folder("owner/name")
+
+
+def test_a_gguf_file_and_a_folder_of_them_can_be_converted(tmp_path: Path) -> None:
+    file = tmp_path / "my model" / "q4.GGUF"
+    file.parent.mkdir()
+    file.write_bytes(b"GGUF")
+    command = rf"convert it once with: fedcore fetch '{file}', and give the folder that this names"
+    with pytest.raises(ModelError, match=rf"q4\.GGUF is a GGUF file; {command}"):
+        model_folder(str(file))
+    file.rename(file.with_suffix(".gguf"))
+    with pytest.raises(ModelError, match=r"my model holds a model as GGUF alone; convert it once with: fedcore fetch"):
+        model_folder(str(file.parent))
+    (file.parent / "config.json").write_text("{}")
+    assert model_folder(str(file.parent)) == file.parent
+
+
+def test_a_gguf_file_that_is_not_there_is_no_hub_id() -> None:
+    with pytest.raises(ModelError, match=r"q4\.gguf: no such file or folder"):
+        model_folder("q4.gguf")
+
+
+@pytest.mark.parametrize("cause", [ValueError("invalid literal for int() with base 10: 'abc'"), RuntimeError("closed")])
+def test_whatever_the_hub_s_library_raises_is_told(monkeypatch: pytest.MonkeyPatch, cause: Exception) -> None:
+    def answer(repository: str, **options: Any) -> str:
+        raise cause
+
+    hub(monkeypatch, answer)
+    with pytest.raises(ModelError, match=r"owner/name: neither .* from the hub \((invalid literal|closed)"):
+        model_folder("owner/name")
+
+
+def test_a_hub_library_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "huggingface_hub.py").write_text("raise ValueError('HF_SOMETHING is not a number')")
+    for name in [each for each in sys.modules if each.split(".")[0] == "huggingface_hub"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"cannot be imported \(HF_SOMETHING is not a number\)"):
+        model_folder("owner/name")

@@ -48,8 +48,8 @@ def test_a_slow_link_counts_too(build, config):
 
 def test_a_class_nobody_described_has_every_rank(build, roster):
     strategy = build(name="hetlora")
-    stranger = replace(roster[0], device_class="new")
-    _, plan = strategy.plan(strategy.start(), (stranger,), 1)
+    newcomer = replace(roster[0], device_class="new")
+    _, plan = strategy.plan(strategy.start(), (newcomer,), 1)
     assert [each.arm.rank for each in plan.assignments] == [8]
 
 

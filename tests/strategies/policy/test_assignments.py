@@ -15,7 +15,7 @@ from fedcore.core.pruning.ordering import frozen_counts, removal_order
 from fedcore.core.pruning.scope import SCOPES, class_order
 from fedcore.core.seeds import derive_seed
 from fedcore.strategies.policy.assignments import cut_models
-from fedcore.strategies.policy.cohort import Member
+from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.state import PolicyState
 
 
@@ -82,7 +82,7 @@ def test_a_class_without_a_cut_ahead_is_not_asked_for_scores_unless_the_order_is
 def test_an_order_is_frozen_as_far_as_its_deepest_cut_in_either_kind(build, roster, geometry):
     strategy = build(order="class")
     chooser = strategy.chooser(PolicyState(orders={}), 1)
-    offers = [chooser.offer(Member(profile=profile, weight=1, score=False)) for profile in roster[:3]]
+    offers = [chooser.offer(CohortMember(profile=profile, weight=1, score=False)) for profile in roster[:3]]
     counts = (Counts(8, 60), Counts(6, 64), Counts(7, 63))  # two of one class, one of another
     choices = [replace(chooser.choose(offer), counts=kept) for offer, kept in zip(offers, counts, strict=True)]
     orders, keep_sets = cut_models(strategy, {}, choices)

@@ -64,7 +64,7 @@ def test_speeds_are_learned_as_they_are(build, linked, play, timed):
 def test_rounds_end_within_their_budget_once_speeds_are_known(build, linked, play, timed):
     strategy = build(pace="filter", local_steps_choices=STEPS)
     _, plans, events = play(strategy, linked, 12, timed(failures=False))
-    assert paced(plans)[0][2]["budget_s"] is None  # nobody is known: everybody takes the usual steps
+    assert paced(plans)[0][2]["budget_s"] is None  # no speed is known: all devices take the usual steps
     assert {each.local_steps for each in plans[0][0].assignments} == {10}
     used = set()
     for plan, outcomes, event in paced(plans)[1:]:

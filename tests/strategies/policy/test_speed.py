@@ -59,8 +59,8 @@ def test_a_device_is_known_by_itself_then_by_its_class():
         Speeds(), {"n1": SpeedSample("nx", Speed(compute=2.0)), "n2": SpeedSample("nx", Speed(compute=4.0))}
     )
     assert predicted_speed(state, PROFILE, SelfMeasured()).compute == 2.0
-    stranger = predicted_speed(state, replace(PROFILE, name="n9"), SelfMeasured()).compute
-    assert stranger == 3.0  # n2 is slower than n1 was: half of the way
+    newcomer = predicted_speed(state, replace(PROFILE, name="n9"), SelfMeasured()).compute
+    assert newcomer == 3.0  # n2 is slower than n1 was: half of the way
     state = learn_speeds(state, {"n3": SpeedSample("nx", Speed(compute=1.0))})
     assert predicted_speed(state, replace(PROFILE, name="n9"), SelfMeasured()).compute == pytest.approx(
         2.8
@@ -85,8 +85,8 @@ def test_a_stranger_is_as_fast_as_it_found_itself():
 
 def test_what_was_not_tried_is_the_class_s():
     state = learn_speeds(Speeds(), {"n1": SpeedSample("nx", Speed(compute=3.0, down=2e-6, up=4e-6, other=0.5))})
-    stranger = replace(PROFILE, name="n9")
-    assert predicted_speed(state, stranger, SelfMeasured(1.0, None, None)) == Speed(
+    newcomer = replace(PROFILE, name="n9")
+    assert predicted_speed(state, newcomer, SelfMeasured(1.0, None, None)) == Speed(
         compute=1.0, down=2e-6, up=4e-6, other=0.5
     )
 
@@ -99,5 +99,5 @@ def test_trials_are_trusted_as_far_as_first_rounds_bear_them_out():
     assert state.self_factors == pytest.approx((1.5, 1.0, 1.0), rel=1e-3)
     again = learn_speeds(state, {"n1": SpeedSample("nx", Speed(compute=9.0), SelfMeasured(2.0, 1e-6, None))})
     assert again.self_factors == state.self_factors, "later rounds say how fast a device is, not what a trial is worth"
-    stranger = predicted_speed(state, replace(PROFILE, name="x"), SelfMeasured(1.0, 1e-6, 1e-6))
-    assert stranger.compute == pytest.approx(1.5, rel=1e-3)
+    newcomer = predicted_speed(state, replace(PROFILE, name="x"), SelfMeasured(1.0, 1e-6, 1e-6))
+    assert newcomer.compute == pytest.approx(1.5, rel=1e-3)

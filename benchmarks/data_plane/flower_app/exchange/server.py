@@ -27,5 +27,5 @@ def main(grid: Grid, context: Context) -> None:
     start = np.random.default_rng(0).standard_normal(values, dtype=np.float32)
     strategy.start(grid, ArrayRecord([start]), num_rounds=int(config["rounds"]), evaluate_fn=note)
     unfinished = Path(str(config["times"]) + ".part")
-    unfinished.write_text(json.dumps(ended_s))
+    unfinished.write_text(json.dumps(ended_s), encoding="utf-8")
     unfinished.rename(str(config["times"]))

@@ -1,7 +1,11 @@
 """Sums of updates that share rank and keep-set, in their own coordinates, before they are placed in full ones.
 
-Adding a masked update value by value into full coordinates costs two to four times what adding it costs. Updates of
-one round share few pairs of rank and keep-set, so each pair has sums of its own and is placed once, when it is needed.
+Theory. Adding a masked update value by value into full coordinates costs two to four times as much as adding it to sums
+of its own shape. The updates of one round share few pairs of rank and keep-set. So a pair that returns gets a group,
+which sums in the coordinates of that pair; `place` adds the group into full coordinates once, when its partial is
+merged into another one, packed or finished. An update of any other pair goes straight into full coordinates
+(`place_update`). Both ways add the same integers, so the choice between them changes no bit; it only saves time. A
+group keeps the bias of the fixed point (fixed_point) until `exact`: `biased` counts the weight behind it.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +25,7 @@ GroupKey = tuple[int, str]  # (rank, keep-set's blob id)
 
 @dataclass(slots=True, kw_only=True)
 class RankGroup:
-    """Sums in the coordinates of a holder of `rank` and `keep_set`, with the bias of a total weight `biased`.
+    """Sums in the coordinates of a device with `rank` and `keep_set`, with the bias of a total weight `biased`.
 
     `segments` is empty until something is added.
     """
@@ -44,7 +48,7 @@ class RankGroup:
     def add(self, update: Update, spec: AdapterSpec) -> None:
         """Add an update of this rank and keep-set; raises UpdateRejected, the sums spoilt, where it does not fit."""
         self.open(spec)
-        add_biased(self.segments, update.tensors, update.weight, known=update.verified)
+        add_biased(self.segments, update.tensors, update.weight, verified=update.verified)
         self.biased += update.weight
 
     def add_stack(self, stack: UpdateStack, spec: AdapterSpec) -> None:
@@ -58,12 +62,12 @@ class RankGroup:
         if not other.segments:
             return
         self.open(spec)
-        for mine, theirs in zip(self.segments, other.segments, strict=True):
-            mine.sums[:] += theirs.sums
+        for segment, addend in zip(self.segments, other.segments, strict=True):
+            segment.sums[:] += addend.sums
         self.biased += other.biased
 
     def exact(self) -> list[Segment]:
-        """Take the bias off and return the sums, which stay this group's."""
+        """Subtract the bias and return the sums, which stay in this group."""
         for segment in self.segments if self.biased else ():
             unbias(segment.sums, self.biased)
         self.biased = 0
@@ -71,11 +75,11 @@ class RankGroup:
 
 
 def place(group: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
-    """Add a group's sums into those of full coordinates; the group is used up, one array after the other."""
+    """Add a group's sums into those of full coordinates; the group is consumed, one array after the other."""
     placer, segments = _placer(group, whole, spec), group.exact()
     while segments:
         for name, sums in segments.pop(0).tensors():
-            matrix = as_matrix(sums)
+            matrix = as_matrix(sums)  # (kept out, rank) of B, (rank, kept in) of A
             step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
             for start in range(0, matrix.shape[0], step):
                 placer.add(name, start, matrix[start : start + step])
@@ -101,7 +105,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
         pieces.clear()
 
     for name, shape in shapes.items():
-        value = as_matrix(checked(name, update.tensors[name], shape, known=update.verified))
+        value = as_matrix(checked(name, update.tensors[name], shape, verified=update.verified))  # (rows, columns)
         step = max(1, BLOCK_VALUES // max(1, value.shape[1]))
         for first in range(0, value.shape[0], step):
             piece = value[first : first + step]

@@ -12,6 +12,12 @@ class Welcomed:
     """A session with a parent has begun; `parent` is larger than that of every earlier session."""
 
     parent: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLost:
+    """The newest session has ended, and no other one has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,4 +115,4 @@ class Stop:
 
 
 Ending = WorkFinished | WorkFailed | TransferBroke | DeliveryRefused | SpoolDamaged | Delivered | JobStopped
-Event = Welcomed | AssignmentPushed | Ending | VerdictArrived | RoundClosed | Tick | Stop
+Event = Welcomed | SessionLost | AssignmentPushed | Ending | VerdictArrived | RoundClosed | Tick | Stop

@@ -19,7 +19,8 @@ Rules:
   update that an earlier process spooled commits its keep-set; its training state died with that process.
 - `deadline_s` counts from the last push, on the device's clock. The coordinator counts the same duration from an
   earlier moment, the opening of the round, so the device stops only after no update can count. It then stops its job
-  but keeps a spooled update: a coordinator that was started again may open the round anew, and pushes again.
+  but keeps a spooled update. A coordinator that was started again may have opened the round anew: without a session a
+  device works on, and after a welcome it gives the parent PUSH_WAIT_S to push the assignment again.
 - The close of a round stops a job for it too. Nothing is refused because of a close or a deadline in the past: what a
   parent pushes, it wants.
 """
@@ -48,6 +49,7 @@ from fedcore.core.rounds.device.events import (
     Event,
     JobStopped,
     RoundClosed,
+    SessionLost,
     SpoolDamaged,
     Stop,
     Tick,
@@ -61,6 +63,8 @@ from fedcore.core.rounds.device.state import AssignmentId, DeviceState, Job, Sta
 
 Step = tuple[DeviceState, tuple[Command, ...]]
 
+PUSH_WAIT_S = 30.0  # a parent pushes what it still wants at once; this is a lease, as configured by default
+
 _KEPT = "the update is kept and sent once the work is pushed again"
 
 
@@ -68,7 +72,9 @@ def step(state: DeviceState, event: Event) -> Step:
     """Return the state after `event` and what the shell has to do, in order. Never raises, whatever the order."""
     match event:
         case Welcomed():
-            return replace(state, parent=event.parent), ()
+            return _welcomed(state, event)
+        case SessionLost():
+            return replace(state, connected=False), ()
         case AssignmentPushed():
             return _assignment_pushed(state, event)
         case VerdictArrived():
@@ -93,12 +99,18 @@ def _assignment_pushed(state: DeviceState, event: AssignmentPushed) -> Step:
     state = replace(state, pushed_by=event.parent, deadline_at_s=deadline_at_s)
     assignment, job = AssignmentId(key=event.key, round=event.round), state.job
     if job is None:
-        state, begun = _begin(state, assignment)
+        state, orders = _begin(state, assignment)
     elif job.stage is not Stage.STOPPING and job.answers == assignment:
-        state, begun = replace(state, job=replace(job, pushed_again=True, repushed=True)), ()
+        state, orders = replace(state, job=replace(job, pushed_again=True, repushed=True)), ()
     else:
-        state, begun = _stop_job(replace(state, next_assignment=assignment))
-    return state, (*begun, *_wake(state))
+        state, orders = _stop_job(replace(state, next_assignment=assignment))
+    return state, (*orders, *_wake(state))
+
+
+def _welcomed(state: DeviceState, event: Welcomed) -> Step:
+    deadline_at_s = max(state.deadline_at_s, event.now_s + PUSH_WAIT_S)
+    state = replace(state, parent=event.parent, connected=True, deadline_at_s=deadline_at_s)
+    return state, _wake(state)
 
 
 def _begin(state: DeviceState, assignment: AssignmentId) -> Step:
@@ -124,8 +136,8 @@ def _stop_job(state: DeviceState, reason: str = "") -> Step:
         return state, ()
     what = "work on it stops" if job.stage is Stage.WORKING else "it is not sent"
     text = f"round {job.answers.round} {reason}: its update can no longer count, so {what}"
-    said = (Say(text=text),) if reason else ()
-    return replace(state, job=replace(job, stage=Stage.STOPPING)), (*said, StopJob(key=job.answers.key))
+    words = (Say(text=text),) if reason else ()
+    return replace(state, job=replace(job, stage=Stage.STOPPING)), (*words, StopJob(key=job.answers.key))
 
 
 def _job_ended(state: DeviceState, event: Ending) -> Step:
@@ -151,9 +163,9 @@ def _go_on(state: DeviceState, job: Job, event: Ending) -> Step:
             failure = ReportFailure(round=assignment.round, message=event.message)
             return idle, (Say(text=f"round {assignment.round} failed: {event.message}"), failure)
         case TransferBroke():
-            said = Say(text=f"round {assignment.round}: {event.message}; {_KEPT}")
+            words = Say(text=f"round {assignment.round}: {event.message}; {_KEPT}")
             idle, again = _begin(idle, assignment) if job.pushed_again else (idle, ())
-            return idle, (said, *again)
+            return idle, (words, *again)
         case DeliveryRefused():
             return idle, (Say(text=event.message),)
         case SpoolDamaged():
@@ -167,20 +179,20 @@ def _go_on(state: DeviceState, job: Job, event: Ending) -> Step:
 
 def _verdict_arrived(state: DeviceState, event: VerdictArrived) -> Step:
     number = event.round
-    trained = state.uncommitted_round == number
-    spooled = state.spool is not None and state.spool.round == number
-    if trained:
+    in_memory = state.uncommitted_round == number
+    on_disk = state.spool is not None and state.spool.round == number
+    if in_memory:
         state = replace(state, uncommitted_round=None)  # committed or rolled back: a second verdict finds nothing
     if event.accepted:
-        if trained:
+        if in_memory:
             return state, (Commit(round=number),)
-        return state, (CommitSpooled(round=number),) if spooled else ()
+        return state, (CommitSpooled(round=number),) if on_disk else ()
     out: list[Command] = [Say(text=f"round {number}: update {event.reason}")]
-    if trained:
+    if in_memory:
         out.append(RollBack(round=number))
-    if spooled:
-        state, cleared = _clear_spool(state)
-        out += cleared
+    if on_disk:
+        state, orders = _clear_spool(state)
+        out += orders
     return state, tuple(out)
 
 
@@ -191,8 +203,8 @@ def _round_closed(state: DeviceState, event: RoundClosed) -> Step:
     if state.job is not None and state.job.answers.round <= event.round:
         state, out = _stop_job(state, "has closed")
     if state.spool is not None and state.spool.round <= event.round:
-        state, cleared = _clear_spool(state)
-        out += cleared
+        state, orders = _clear_spool(state)
+        out += orders
     return state, out
 
 
@@ -206,6 +218,8 @@ def _clear_spool(state: DeviceState) -> Step:
 def _time_passed(state: DeviceState, event: Tick) -> Step:
     if event.now_s < state.deadline_at_s:
         return state, _wake(state)  # the timer that sent this is spent
+    if not state.connected:
+        return state, ()  # the round may be opened anew meanwhile: the next welcome sets the timer
     return _stop_job(replace(state, next_assignment=None), "has passed its deadline")
 
 

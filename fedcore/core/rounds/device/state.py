@@ -40,8 +40,9 @@ class DeviceState:
 
     spool: AssignmentId | None = None  # the update on disk
     parent: int = 0  # of the newest session; 0 before the first
+    connected: bool = False  # that session lasts
     pushed_by: int = 0  # parent that last pushed an assignment
-    deadline_at_s: float = math.inf  # of the assignment pushed last
+    deadline_at_s: float = math.inf  # of the assignment pushed last; later after a reconnect
     job: Job | None = None
     next_assignment: AssignmentId | None = None  # to begin once the job has stopped
     uncommitted_round: int | None = None  # whose training result is in memory and awaits its verdict

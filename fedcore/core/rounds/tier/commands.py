@@ -1,4 +1,4 @@
-"""What an edge's machine asks of its shell, to be done in the order given."""
+"""The commands of an edge's machine to its shell, to be done in the order given."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from fedcore.core.rounds.tier.state import Decision, PartialId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """Hand the assignment on to the device, or to the child edge above it."""
+    """Pass the assignment on to the device, or to the child edge above it."""
 
     device: str
     round: int
@@ -30,7 +30,7 @@ class MergePartial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge:
-    """Tell a device what became of its update."""
+    """Tell a device the decision on its update."""
 
     device: str
     round: int
@@ -39,7 +39,7 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerChild:
-    """Tell a child edge what became of its submission."""
+    """Tell a child edge the decision on its submission."""
 
     part: PartialId
     round: int
@@ -49,7 +49,7 @@ class AnswerChild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """Pass on everything folded, under this number, and begin a new, empty sum."""
+    """Send the whole sum up under this number, and begin a new, empty sum."""
 
     number: int
     round: int
@@ -60,14 +60,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendAgain:
-    """The answer to this submission may have been lost: send it again, unchanged."""
+    """Send this submission again, unchanged: its answer may have been lost."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Everything spooled for this round may go."""
+    """Drop everything spooled for this round."""
 
     round: int
 

@@ -1,4 +1,4 @@
-"""What an edge's shell tells its machine. `now_s` is seconds on any clock that never goes back."""
+"""The events that an edge's shell feeds to its machine. `now_s` is seconds on any clock that never goes back."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from fedcore.core.rounds.tier.state import Decision
 class ShareArrived:
     """The tier above handed out assignments of a round, in one share or several.
 
-    What is folded at `deadline_at_s` is passed on as it is; the newest share's deadline holds.
+    At `deadline_at_s` the sum is passed on as it is; the newest share's deadline holds.
     """
 
     round: int
@@ -20,7 +20,7 @@ class ShareArrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateArrived:
-    """A device's update is here and was verified."""
+    """A device's update arrived and was verified."""
 
     device: str
     round: int
@@ -38,7 +38,7 @@ class AssignmentFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLeft:
-    """A device is not below this edge any more, or was not when its assignment came."""
+    """A device is no longer below this edge, or was not below it when its assignment came."""
 
     device: str
     now_s: float
@@ -46,7 +46,7 @@ class DeviceLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialArrived:
-    """A child edge's submission is here and was verified, as far as it can be: devices in it may be unknown here."""
+    """A child edge's submission arrived and was verified as far as possible: some devices in it may be unknown."""
 
     child: str
     number: int

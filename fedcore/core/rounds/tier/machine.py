@@ -1,7 +1,7 @@
 """The machine of an edge, without I/O: `step(state, event) -> (state, commands)`.
 
-Theory of operation. An edge holds the updates of the devices below it until nobody is pending (or its deadline is
-there), passes them up in one submission, and keeps them until the tier above has answered. A device of the round is
+Theory of operation. An edge holds the updates of the devices below it until no device is pending or its deadline has
+come, passes them up in one submission, and keeps them until the tier above has answered. A device of the round is
 
     PENDING --update--> FOLDED --passed up--> SENT --ACCEPTED above--> COUNTED
        |  ^                ^                   |-----other decision--> REFUSED
@@ -10,31 +10,32 @@ there), passes them up in one submission, and keeps them until the tier above ha
 
 and three invariants decide everything else:
 
-1. *Each update is in one sum at most.* A device FOLDED or SENT is in the open sum, or in one submission, once; a copy
-   waits for the decision on the first. Children's sums are in `partials.py`.
+1. *Each update is in one sum at most.* A device FOLDED or SENT is once in the open sum or in one submission; a copy
+   waits for the decision on the first one. Children's sums are in `partials.py`.
 2. *Nothing is acknowledged below before it is acknowledged above.* Devices and child edges keep what they sent until
-   then, so an edge may die at any moment and nothing is lost.
+   then, so an edge may die at any moment and no update is lost.
 3. *Only the root knows what counts.* An edge never concludes that an update counts, or that a device is done: it passes
-   the root's decisions down, and where the root shares a device again, whatever was said of it before is void.
+   the root's decisions down. Where the root shares a device again, every earlier decision on that device is void.
 
-Every step has the same order: note the time, do what the event says, decide on claimed partials (`review`: the event
-may have brought the decision they wait for), and pass up what is ready (`_send`: last, so that whatever became ready
-in this step goes in this submission). From the invariants follow the rules:
+Every step has the same order: note the time, apply the event, decide on claimed partials (`review`: the event may have
+brought the decision that they wait for), and pass up what is ready (`_send`: last, so that all updates that became
+ready in this step go into this submission). From the invariants follow the rules:
 
-- Once nobody is pending, what is folded goes up, also while an earlier submission is under way: the tier above may keep
-  that one until it has heard of just these devices. Past the deadline it goes up as it is; then, while a device is
-  pending, one submission at a time. Until it is answered, a submission goes again unchanged after every reconnect.
-- Refused as overlapping, a submission is taken apart: what is counted already is dropped, what came from a child edge
-  together with it goes back to that child, the rest is folded again and sent under a new number.
-- OVERLAP names only what the root counted. A partial with a device whose other copy is here without an answer waits for
-  that answer, and nobody waits for the devices in it.
+- Once no device is pending, the sum goes up, even while an earlier submission is under way: the tier above may hold
+  that one until it knows of just these devices. Past the deadline, the sum goes up as it is; while a device is still
+  pending, only one submission at a time is under way. After every reconnect, a submission without an answer is sent
+  again, unchanged.
+- A submission that is refused as overlapping is taken apart. Updates that are counted already are dropped. A child's
+  partial that contains one of them goes back to that child. The rest is folded again and sent under a new number.
+- OVERLAP names only devices that the root counted. A partial may contain a device with another copy that is here
+  without an answer. The partial then waits for that answer, and the edge does not wait for the devices in it.
 - A child's partial counts as a whole. A repeated number gets the same answer again. Devices that were never shared here
-  (their edge came from another parent) are passed on: the root knows them. A partial of a later round waits for its
-  share.
-- Shared again, a device whose update is here is passed on as it is; any other is pending again, whatever was said of
-  it. A failure is then reported again.
-- What the last close left counted stays known until the next round: copies are answered with what is true.
-- A share of a later round ends the current one: whatever was not passed on until then would be late.
+  (their edge moved here from another parent) are passed on: the root knows them. A partial of a later round waits for
+  its share.
+- A device that is shared again and has its update here is passed on as it is. Any other device that is shared again
+  is pending again, whatever its earlier decision. A failure is reported again.
+- Devices counted at the last close stay known until the next round, so that copies get the true answer.
+- A share of a later round ends the current one: an update that was not passed on by then would be late.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,12 +70,12 @@ from fedcore.core.rounds.tier.state import Decision, RelayedDevice, Stage, Submi
 
 
 def step(state: TierState, event: Event) -> Step:
-    """Return the state after `event` and what the shell has to do, in order. Never raises, whatever the order."""
+    """Return the state after `event` and the commands for the shell, in order. Never raises, whatever the order."""
     state = replace(state, now_s=max(state.now_s, event.now_s))
     state, out = RULES[type(event)](state, event)
-    state, decided = review(state)
-    state, sent = _send(state)
-    return state, out + decided + sent
+    state, decisions = review(state)
+    state, sending = _send(state)
+    return state, out + decisions + sending
 
 
 def _share_arrived(state: TierState, event: ShareArrived) -> Step:
@@ -91,30 +92,30 @@ def _share_arrived(state: TierState, event: ShareArrived) -> Step:
 
 
 def _shared(state: TierState, event: ShareArrived) -> tuple[TierState, tuple[Push, ...]]:
-    """Make the devices of a share pending, but for those whose update or failure is here."""
+    """Make the devices of a share pending, except those with an update or a failure here."""
     under_way = {device for submission in state.submissions.values() for device in submission.failed}
     devices, answers, reported = dict(state.devices), state.answers, state.reported_failures
     pushed = []
     for device in dict.fromkeys(event.devices):
-        known = devices.get(device)
-        if known is not None and known.stage in HERE:
-            devices[device] = replace(known, absent=False)
-        elif known is not None and known.stage is Stage.FAILED:
+        relayed = devices.get(device)
+        if relayed is not None and relayed.stage in HERE:
+            devices[device] = replace(relayed, absent=False)
+        elif relayed is not None and relayed.stage is Stage.FAILED:
             reported -= {device} - under_way
         else:
-            if known is not None and known.stage not in AWAITED:
-                answers = {}  # the tier above has lost what it had: no older answer holds
+            if relayed is not None and relayed.stage not in AWAITED:
+                answers = {}  # the tier above lost its updates: no older answer holds
             devices[device] = RelayedDevice(stage=Stage.PENDING)
             pushed.append(Push(device=device, round=event.round))
     return replace(state, devices=devices, answers=answers, reported_failures=reported), tuple(pushed)
 
 
 def _update_arrived(state: TierState, event: UpdateArrived) -> Step:
-    known = state.devices.get(event.device) if event.round == state.round else None
-    if known is None or known.stage is Stage.FAILED:
+    relayed = state.devices.get(event.device) if event.round == state.round else None
+    if relayed is None or relayed.stage is Stage.FAILED:
         of_the_past = 0 < event.round < state.round + state.over
         return state, (_acknowledge(event, Decision.LATE if of_the_past else Decision.UNKNOWN),)
-    match known.stage:
+    match relayed.stage:
         case Stage.PENDING | Stage.ABSENT:
             folded = with_stage(state, (event.device,), Stage.FOLDED)
             return folded, (Fold(device=event.device, round=event.round),)
@@ -123,7 +124,7 @@ def _update_arrived(state: TierState, event: UpdateArrived) -> Step:
         case Stage.REFUSED:
             return state, (_acknowledge(event, Decision.LATE),)
     # Folded or sent: the decision on the first copy answers this one.
-    return replace(state, devices={**state.devices, event.device: replace(known, offered_copy=True)}), ()
+    return replace(state, devices={**state.devices, event.device: replace(relayed, offered_copy=True)}), ()
 
 
 def _acknowledge(event: UpdateArrived, decision: Decision) -> Acknowledge:
@@ -131,30 +132,30 @@ def _acknowledge(event: UpdateArrived, decision: Decision) -> Acknowledge:
 
 
 def _assignment_failed(state: TierState, event: AssignmentFailed) -> Step:
-    known = state.devices.get(event.device)
-    if event.round != state.round or known is None or known.stage not in AWAITED:
+    relayed = state.devices.get(event.device)
+    if event.round != state.round or relayed is None or relayed.stage not in AWAITED:
         return state, ()
     return with_stage(state, (event.device,), Stage.FAILED), ()
 
 
 def _device_left(state: TierState, event: DeviceLeft) -> Step:
-    known = state.devices.get(event.device)
-    if known is None:
+    relayed = state.devices.get(event.device)
+    if relayed is None:
         return state, ()
-    if known.stage in HERE:
-        return replace(state, devices={**state.devices, event.device: replace(known, absent=True)}), ()
-    return (with_stage(state, (event.device,), Stage.ABSENT), ()) if known.stage is Stage.PENDING else (state, ())
+    if relayed.stage in HERE:
+        return replace(state, devices={**state.devices, event.device: replace(relayed, absent=True)}), ()
+    return (with_stage(state, (event.device,), Stage.ABSENT), ()) if relayed.stage is Stage.PENDING else (state, ())
 
 
 def _submission_answered(state: TierState, event: SubmissionAnswered) -> Step:
-    answered = state.submissions.get(event.number)
-    if answered is None:
+    submission = state.submissions.get(event.number)
+    if submission is None:
         return state, ()
-    others = {number: submission for number, submission in state.submissions.items() if submission is not answered}
-    state = replace(state, submissions=others)
+    unanswered = {number: other for number, other in state.submissions.items() if other is not submission}
+    state = replace(state, submissions=unanswered)
     if event.decision is Decision.OVERLAP:
-        return take_apart(state, answered, frozenset(event.devices))
-    return settle(state, answered, event.decision)
+        return take_apart(state, submission, frozenset(event.devices))
+    return settle(state, submission, event.decision)
 
 
 def _uplink_restored(state: TierState, _: UplinkRestored) -> Step:
@@ -170,7 +171,7 @@ def _round_closed(state: TierState, event: RoundClosed) -> Step:
         over=True,
         now_s=state.now_s,
         number=state.number,
-        devices={device: known for device, known in devices.items() if known.stage is Stage.COUNTED},
+        devices={device: relayed for device, relayed in devices.items() if relayed.stage is Stage.COUNTED},
         claims={part: claim for part, claim in state.claims.items() if claim.round > event.round},
     )
     return after, (Forget(round=event.round),)
@@ -216,20 +217,20 @@ def _send(state: TierState) -> Step:
 
 
 def _ready(state: TierState) -> Submission:
-    """Everything that has not been passed on, under the next number; also partials in which nothing counts."""
-    folded = [device for device, known in state.devices.items() if known.stage is Stage.FOLDED]
-    failed = {device for device, known in state.devices.items() if known.stage is Stage.FAILED}
+    """Return all that has not been passed on, under the next number; also partials in which no device counts."""
+    folded = [device for device, relayed in state.devices.items() if relayed.stage is Stage.FOLDED]
+    failed = {device for device, relayed in state.devices.items() if relayed.stage is Stage.FAILED}
     under_way = {part for submission in state.submissions.values() for part in submission.parts}
     return Submission(
         number=state.number + 1,
         devices=tuple(sorted(folded)),
         failed=tuple(sorted(failed - state.reported_failures)),
-        parts=tuple(sorted(set(state.parts) - under_way)),  # a child wants an answer, whatever is in its partial
+        parts=tuple(sorted(set(state.parts) - under_way)),  # a child needs an answer, whatever its partial holds
     )
 
 
 def _is_waiting(state: TierState) -> bool:
-    """Whether a device has not answered yet; one that is in a claimed partial has."""
+    """Whether a device has not answered yet; a device in a claimed partial has answered."""
     claims = (claim for claim in state.claims.values() if claim.round == state.round)
     answered = {device for claim in claims for device in (*claim.counted, *claim.failed)}
-    return any(known.stage is Stage.PENDING and device not in answered for device, known in state.devices.items())
+    return any(relayed.stage is Stage.PENDING and device not in answered for device, relayed in state.devices.items())

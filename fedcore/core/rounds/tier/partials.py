@@ -1,9 +1,8 @@
-"""Partials at an edge's machine: those that child edges submit, and what becomes of them once they are passed on.
+"""Partials at an edge's machine: those that child edges submit, and their fate once they are passed on.
 
-Theory of operation. A partial is a sum of the updates of many devices, and nothing can take it apart any more. So it
-counts whole or not at all, and a device must never be in two sums that both count. Devices do end up in two: one that
-loses its edge sends its update again through another edge. An edge sees this for devices that it knows, the root for
-all of them.
+Theory of operation. A partial is a sum of the updates of many devices, and it cannot be taken apart. So it counts whole
+or not at all, and a device must never be in two sums that both count. A device can end up in two sums: if it loses its
+edge, it sends its update again through another edge. An edge sees this for devices that it knows, the root for all.
 
 A child's partial passes through these states:
 
@@ -13,12 +12,12 @@ A child's partial passes through these states:
                          '--its round is over--> answered LATE
 
 - Claimed (`state.claims`): it waits for its round to begin here, or for the answer on a copy of one of its devices that
-  is here already. That copy may yet be refused above, so the partial can neither be merged nor refused before. Nobody
-  waits for its devices meanwhile: they have answered.
+  is here already. The copy may still be refused above, so the partial can neither be merged nor refused before.
+  Meanwhile the edge does not wait for its devices: they have answered.
 - Merged (`state.parts`): its devices are FOLDED and point to it, and it goes up with the next submission.
-- Answered (`state.answers`): the same number gets the same answer again, for the first one may be lost. What the tier
-  above answers is passed down unchanged; what was OVERLAP there is OVERLAP here, with only the devices that the child's
-  partial contains. The child then submits the rest under a new number.
+- Answered (`state.answers`): the same number gets the same answer again, because the first one may be lost. The answer
+  of the tier above is passed down unchanged; an OVERLAP is passed down with only the devices that the child's partial
+  contains. The child then submits the rest under a new number.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,8 +29,8 @@ from fedcore.core.rounds.tier.state import Claim, Decision, PartialId, RelayedDe
 
 Step = tuple[TierState, tuple[Command, ...]]
 
-HERE = (Stage.FOLDED, Stage.SENT)  # its update is here, without an answer from above
-AWAITED = (Stage.PENDING, Stage.ABSENT)  # its update may still come
+HERE = (Stage.FOLDED, Stage.SENT)  # stages with the update here, without an answer from above
+AWAITED = (Stage.PENDING, Stage.ABSENT)  # stages with an update that may still come
 
 
 def partial_arrived(state: TierState, event: PartialArrived) -> Step:
@@ -49,12 +48,12 @@ def partial_arrived(state: TierState, event: PartialArrived) -> Step:
 
 
 def review(state: TierState) -> Step:
-    """Decide on the claims of this round, in the order they came: each decision may settle the next."""
+    """Decide on the claims of this round, in the order of arrival: each decision may decide the next one."""
     out: tuple[Command, ...] = ()
     for part, claim in state.claims.items():
         if claim.round == state.round:
-            state, decided = _decide(state, part, claim)
-            out += decided
+            state, decision = _decide(state, part, claim)
+            out += decision
     return state, out
 
 
@@ -73,15 +72,16 @@ def _decide(state: TierState, part: PartialId, claim: Claim) -> Step:
 def _merged(state: TierState, part: PartialId, claim: Claim) -> TierState:
     devices = dict(state.devices)
     for device in claim.counted:
-        # One that was never shared here is its child's alone: nobody waits for it, should the partial go back.
-        known = devices.get(device)
-        absent = known is None or known.absent or known.stage is Stage.ABSENT
+        # A device that was never shared here belongs to its child: the edge never waits for it, even if the partial
+        # goes back.
+        relayed = devices.get(device)
+        absent = relayed is None or relayed.absent or relayed.stage is Stage.ABSENT
         devices[device] = RelayedDevice(stage=Stage.FOLDED, part=part, absent=absent)
     for device in claim.failed:
         if device not in devices or devices[device].stage in AWAITED:
             devices[device] = RelayedDevice(stage=Stage.FAILED)
-    claims = {other: kept for other, kept in state.claims.items() if other != part}
-    return replace(state, devices=devices, parts={**state.parts, part: claim.counted}, claims=claims)
+    undecided = {claimed: waiting for claimed, waiting in state.claims.items() if claimed != part}
+    return replace(state, devices=devices, parts={**state.parts, part: claim.counted}, claims=undecided)
 
 
 def settle(state: TierState, submission: Submission, decision: Decision) -> Step:
@@ -93,10 +93,11 @@ def settle(state: TierState, submission: Submission, decision: Decision) -> Step
 
 
 def take_apart(state: TierState, submission: Submission, counted: frozenset[str]) -> Step:
-    """Fold again what the root has not `counted`; a partial with a counted device goes back to its child.
+    """Fold again the updates that the root has not `counted`; a partial with a counted device goes back to its child.
 
-    What went back is waited for where its device is still here: one that moved here since has another parent now, which
-    does not know its assignment, so that is pushed again. A device that left is its child's to bring.
+    The edge waits again for the devices of such a partial that are still here. A device that moved here since has a new
+    parent that does not know its assignment, so the assignment is pushed again. A device that left is left to its
+    child.
     """
     back = {part: counted & set(state.parts[part]) for part in submission.parts if counted & set(state.parts[part])}
     answers = [
@@ -105,12 +106,12 @@ def take_apart(state: TierState, submission: Submission, counted: frozenset[str]
     ]
     returned = sorted({device for part in back for device in state.parts[part]} - counted)
     awaited = tuple(device for device in returned if not state.devices[device].absent)
-    known = tuple(device for device in submission.devices if device in counted)
+    decided = tuple(device for device in submission.devices if device in counted)
     again = tuple(device for device in submission.devices if device not in counted and device not in returned)
-    own = tuple(device for device in again if state.devices[device].part is None)
-    acknowledged = acknowledgements(state, known, Decision.ACCEPTED)
+    direct = tuple(device for device in again if state.devices[device].part is None)
+    acknowledged = acknowledgements(state, decided, Decision.ACCEPTED)
     state = move(state, again, Stage.FOLDED)
-    state = with_stage(state, known, Stage.COUNTED)
+    state = with_stage(state, decided, Stage.COUNTED)
     state = with_stage(state, returned, Stage.ABSENT)
     state = with_stage(state, awaited, Stage.PENDING)
     failures = state.reported_failures - set(submission.failed)
@@ -118,29 +119,29 @@ def take_apart(state: TierState, submission: Submission, counted: frozenset[str]
         *acknowledged,
         *answers,
         *(Push(device=device, round=state.round) for device in awaited),
-        *(Fold(device=device, round=state.round) for device in own),
+        *(Fold(device=device, round=state.round) for device in direct),
         *(MergePartial(part=part) for part in submission.parts if part not in back),
     )
 
 
 def acknowledgements(state: TierState, devices: Iterable[str], decision: Decision) -> tuple[Acknowledge, ...]:
     """Return the decision for those of these devices that sent their update here themselves."""
-    known = ((device, state.devices[device]) for device in devices)
+    relayed_devices = ((device, state.devices[device]) for device in devices)
     return tuple(
         Acknowledge(device=device, round=state.round, decision=decision)
-        for device, relayed in known
+        for device, relayed in relayed_devices
         if relayed.part is None or relayed.offered_copy
     )
 
 
 def with_answers(state: TierState, answers: Sequence[AnswerChild]) -> TierState:
-    """Return the state that remembers these answers; what came in their partials is decided."""
-    given = {answer.part: (answer.decision, answer.devices) for answer in answers}
+    """Return the state with these answers; their partials are decided."""
+    decisions = {answer.part: (answer.decision, answer.devices) for answer in answers}
     return replace(
         state,
-        parts={part: devices for part, devices in state.parts.items() if part not in given},
-        claims={part: claim for part, claim in state.claims.items() if part not in given},
-        answers={**state.answers, **given},
+        parts={part: devices for part, devices in state.parts.items() if part not in decisions},
+        claims={part: claim for part, claim in state.claims.items() if part not in decisions},
+        answers={**state.answers, **decisions},
     )
 
 
@@ -150,6 +151,6 @@ def with_stage(state: TierState, devices: Iterable[str], stage: Stage) -> TierSt
 
 
 def move(state: TierState, devices: Iterable[str], stage: Stage) -> TierState:
-    """Return the state with these devices at another stage; where their updates came from stays known."""
+    """Return the state with these devices at another stage; the source of their updates stays known."""
     changed = {device: replace(state.devices[device], stage=stage) for device in devices}
     return replace(state, devices={**state.devices, **changed})

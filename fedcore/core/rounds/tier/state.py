@@ -1,4 +1,4 @@
-"""What an edge's machine knows: a frozen value that `tier.step` replaces."""
+"""The state of an edge's machine: a frozen value that `tier.step` replaces."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """How far one device of the open round is."""
+    """The stage of one device of the open round."""
 
     PENDING = "pending"  # has its assignment
-    ABSENT = "absent"  # left before it answered; nobody waits for it here
+    ABSENT = "absent"  # left before it answered; the edge does not wait for it
     FOLDED = "folded"  # its update is verified and in the sum, not passed on yet
     SENT = "sent"  # in a submission under way
-    COUNTED = "counted"  # the tier above has it
-    REFUSED = "refused"  # the tier above came to its end without it
+    COUNTED = "counted"  # the tier above has counted it
+    REFUSED = "refused"  # the tier above closed the round without it
     FAILED = "failed"  # it could not carry out its assignment, or its update did not fit
 
 
 class Decision(StrEnum):
-    """What becomes of an update or a submission."""
+    """The decision on an update or a submission."""
 
     ACCEPTED = "accepted"
     LATE = "late"
@@ -37,12 +37,12 @@ class PartialId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayedDevice:
-    """One device of the round; `part` is the child's submission it came in, None for a device of our own."""
+    """One device of the round; `part` is the child's submission with its update, None for a device directly below."""
 
     stage: Stage
     part: PartialId | None = None
-    absent: bool = False  # its update is here and it is not: nobody below would send it again
-    offered_copy: bool = False  # its update came from a child, and it sent a copy here: it hears the decision as well
+    absent: bool = False  # its update is here but the device left: no device below would send it again
+    offered_copy: bool = False  # its update came from a child, and it sent a copy here: it gets the decision too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierState:
-    """Everything an edge's machine knows. `number` is that of the last submission; start it above an earlier life's."""
+    """The state of an edge's machine. `number` is the last submission's; a restarted edge begins above earlier ones."""
 
     round: int = 0  # 0 before the first share
     now_s: float = 0.0
@@ -80,10 +80,10 @@ class TierState:
     answers: Mapping[PartialId, tuple[Decision, tuple[str, ...]]] = field(default_factory=dict)
     # ... of this round or a later one, neither merged nor answered:
     claims: Mapping[PartialId, Claim] = field(default_factory=dict)
-    reported_failures: frozenset[str] = frozenset()  # failed devices that the tier above has heard of
+    reported_failures: frozenset[str] = frozenset()  # failed devices that the tier above knows
     submissions: Mapping[int, Submission] = field(default_factory=dict)  # under way, by number
 
     def holds(self, device: str) -> bool:
         """Whether an update of this device is here without an answer; such a device is not reported lost above."""
-        known = self.devices.get(device)
-        return known is not None and known.stage in (Stage.FOLDED, Stage.SENT)
+        relayed = self.devices.get(device)
+        return relayed is not None and relayed.stage in (Stage.FOLDED, Stage.SENT)

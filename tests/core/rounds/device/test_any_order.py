@@ -29,6 +29,7 @@ from fedcore.core.rounds.device.events import (
     Event,
     JobStopped,
     RoundClosed,
+    SessionLost,
     SpoolDamaged,
     Stop,
     Tick,
@@ -50,7 +51,8 @@ TIMES = st.floats(0.0, 40.0)
 DEADLINES = st.sampled_from([0.0, 5.0])
 
 FROM_OUTSIDE: st.SearchStrategy[Event] = st.one_of(
-    st.builds(Welcomed, parent=st.integers(0, 3)),
+    st.builds(Welcomed, parent=st.integers(0, 3), now_s=TIMES),
+    st.builds(SessionLost),
     st.builds(
         lambda assignment, parent, deadline_s, now_s: AssignmentPushed(
             key=assignment.key, round=assignment.round, parent=parent, deadline_s=deadline_s, now_s=now_s
@@ -229,7 +231,7 @@ def test_the_end_of_a_job_that_does_not_run_changes_nothing(data: st.DataObject,
 def test_no_past_keeps_an_accepted_update_from_being_committed(data: st.DataObject, assignment: AssignmentId) -> None:
     shell = play(data, steps=15)
     parent = shell.state.parent + 1
-    shell.feed(Welcomed(parent=parent))
+    shell.feed(Welcomed(parent=parent, now_s=99.0))
     shell.feed(AssignmentPushed(key=assignment.key, round=assignment.round, parent=parent, deadline_s=5.0, now_s=99.0))
     if shell.stopping:
         shell.end_job(JobStopped)
@@ -248,18 +250,22 @@ def test_no_past_keeps_an_accepted_update_from_being_committed(data: st.DataObje
 
 @given(st.data(), st.sampled_from(ASSIGNMENTS), st.integers(0, 100), st.sampled_from([-60.0, -0.5, 0.0, 0.5]))
 @settings(max_examples=200)
-def test_no_job_stops_for_its_deadline_before_that_has_passed_since_the_last_push(
+def test_a_deadline_stops_a_job_of_a_connected_device_once_it_has_passed_since_the_last_push(
     data: st.DataObject, assignment: AssignmentId, pushed_at_s: int, late_s: float
 ) -> None:
     shell = play(data, steps=12)
-    push = AssignmentPushed(
-        key=assignment.key, round=assignment.round, parent=shell.state.parent, deadline_s=50.0, now_s=pushed_at_s
+    parent = shell.state.parent + 1
+    shell.feed(Welcomed(parent=parent, now_s=0.0))
+    shell.feed(
+        AssignmentPushed(key=assignment.key, round=assignment.round, parent=parent, deadline_s=50.0, now_s=pushed_at_s)
     )
-    shell.feed(push)
     active = shell.running is not None and not shell.stopping
     now_s = pushed_at_s + 50.0 + late_s
+    connected = data.draw(st.booleans())
+    if not connected:
+        shell.feed(SessionLost())
     out = shell.feed(Tick(now_s=now_s))
-    assert any(isinstance(order, StopJob) for order in out) == (active and late_s >= 0.0)
+    assert any(isinstance(order, StopJob) for order in out) == (active and connected and late_s >= 0.0)
     assert (WakeAt(at_s=pushed_at_s + 50.0) in out) == (shell.running is not None and late_s < 0.0)
 
 
@@ -286,7 +292,7 @@ def test_everything_said_is_one_line(data: st.DataObject) -> None:
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
 def test_an_undisturbed_round_is_delivered_once(assignment: AssignmentId) -> None:
     shell = Shell()
-    shell.feed(Welcomed(parent=1))
+    shell.feed(Welcomed(parent=1, now_s=0.0))
     shell.feed(AssignmentPushed(key=assignment.key, round=assignment.round, parent=1, deadline_s=0.0, now_s=0.0))
     shell.end_job(WorkFinished)
     shell.end_job(Delivered)

@@ -25,6 +25,7 @@ from fedcore.core.rounds.device.events import (
     Event,
     JobStopped,
     RoundClosed,
+    SessionLost,
     SpoolDamaged,
     Stop,
     Tick,
@@ -34,7 +35,7 @@ from fedcore.core.rounds.device.events import (
     WorkFailed,
     WorkFinished,
 )
-from fedcore.core.rounds.device.machine import step
+from fedcore.core.rounds.device.machine import PUSH_WAIT_S, step
 from fedcore.core.rounds.device.state import AssignmentId, DeviceState, Job, Stage
 
 A1, B1, C2 = (AssignmentId(key=key, round=number) for key, number in (("a", 1), ("b", 1), ("c", 2)))
@@ -63,7 +64,7 @@ def without_words(out: list[Command]) -> list[Command]:
     return [order for order in out if not isinstance(order, Say)]
 
 
-JOINED = (Welcomed(parent=1),)
+JOINED = (Welcomed(parent=1, now_s=0.0),)
 FINISHED, DELIVERED = WorkFinished(key="a"), Delivered(key="a")
 ACCEPTED = VerdictArrived(round=1, accepted=True)
 REFUSED = VerdictArrived(round=1, accepted=False, reason="late: round 1 had closed")
@@ -146,7 +147,7 @@ def test_a_newer_assignment_drops_the_spooled_update_of_another() -> None:
 
 
 def test_an_update_waits_for_a_new_parent_to_push_its_assignment() -> None:
-    state, out = play(DeviceState(), *JOINED, pushed(), Welcomed(parent=2), FINISHED)
+    state, out = play(DeviceState(), *JOINED, pushed(), Welcomed(parent=2, now_s=0.0), FINISHED)
     assert state.job is None and state.spool == A1
     assert out == [
         Say(
@@ -158,7 +159,7 @@ def test_an_update_waits_for_a_new_parent_to_push_its_assignment() -> None:
 
 
 def test_a_parent_that_pushed_before_the_update_was_ready_gets_it() -> None:
-    _, out = play(DeviceState(), *JOINED, pushed(), Welcomed(parent=2), pushed(parent=2), FINISHED)
+    _, out = play(DeviceState(), *JOINED, pushed(), Welcomed(parent=2, now_s=0.0), pushed(parent=2), FINISHED)
     assert out == [Deliver(key="a", round=1)]
 
 
@@ -166,7 +167,7 @@ def test_transfers_may_begin_only_for_the_newest_sessions_parent_once_it_has_pus
     assert not DeviceState().may_send and not play(DeviceState(), *JOINED)[0].may_send
     state, _ = play(DeviceState(), *JOINED, pushed())
     assert state.may_send
-    state, _ = play(state, Welcomed(parent=2))
+    state, _ = play(state, Welcomed(parent=2, now_s=0.0))
     assert not state.may_send
     assert not play(state, pushed(parent=1))[0].may_send and play(state, pushed(parent=2))[0].may_send
     assert not play(DeviceState(), pushed(parent=0))[0].may_send, "no session at all"
@@ -181,7 +182,7 @@ def test_a_broken_transfer_waits_for_the_next_push() -> None:
 
 
 def test_a_broken_transfer_is_repeated_at_once_where_the_assignment_was_pushed_again_meanwhile() -> None:
-    newer = (Welcomed(parent=2), pushed(parent=2))
+    newer = (Welcomed(parent=2, now_s=0.0), pushed(parent=2))
     broke = TransferBroke(key="a", message="the link broke")
     state, out = play(DeviceState(), *JOINED, pushed(), *newer, broke)
     assert without_words(out) == [ClearSpool(), StartWork(key="a", round=1)]
@@ -334,6 +335,31 @@ def test_an_assignment_that_waits_longer_than_its_deadline_does_not_begin() -> N
     state, out = play(DeviceState(), *JOINED, pushed(), pushed(C2, deadline_s=10.0))
     assert out == [StopJob(key="a"), WakeAt(at_s=10.0)]
     assert play(state, Tick(now_s=10.0), JobStopped(key="a"))[1] == []
+
+
+def test_without_a_session_work_goes_on_past_the_deadline() -> None:
+    begun, _ = play(DeviceState(), *JOINED, pushed(deadline_s=10.0), SessionLost())
+    assert play(begun, Tick(now_s=10.0)) == (begun, []), "the coordinator may be started again, and open the round anew"
+    state, out = play(begun, Tick(now_s=10.0), Welcomed(parent=2, now_s=50.0))
+    assert out == [WakeAt(at_s=50.0 + PUSH_WAIT_S)]
+    state, out = play(state, pushed(parent=2, deadline_s=10.0, now_s=50.5))
+    assert out == [WakeAt(at_s=60.5)] and state.job == Job(answers=A1, stage=WORKING, pushed_again=True, repushed=True)
+
+
+def test_work_that_no_parent_pushes_again_after_a_reconnect_stops() -> None:
+    state, _ = play(DeviceState(), *JOINED, pushed(deadline_s=10.0), SessionLost(), Welcomed(parent=2, now_s=50.0))
+    assert play(state, Tick(now_s=79.0))[1] == [WakeAt(at_s=80.0)]
+    assert play(state, Tick(now_s=80.0))[1][-1] == StopJob(key="a")
+
+
+def test_a_reconnect_long_before_the_deadline_leaves_it_alone() -> None:
+    state, _ = play(DeviceState(), *JOINED, pushed(deadline_s=100.0), SessionLost())
+    assert play(state, Welcomed(parent=2, now_s=5.0))[1] == [WakeAt(at_s=100.0)]
+
+
+def test_a_reconnect_brings_no_deadline_where_there_is_none() -> None:
+    state, _ = play(DeviceState(), *JOINED, pushed(), SessionLost())
+    assert play(state, Welcomed(parent=2, now_s=5.0))[1] == []
 
 
 def test_a_tick_without_a_job_asks_for_nothing() -> None:

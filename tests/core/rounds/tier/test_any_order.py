@@ -84,12 +84,12 @@ def aimed(draw: st.DrawFn, state: TierState) -> Event:
 def check_state(state: TierState) -> None:
     """What must hold of every state: each update is here at most once, in one submission at most."""
     flying = [device for flight in state.submissions.values() for device in flight.devices]
-    assert sorted(flying) == sorted(each for each, leaf in state.devices.items() if leaf.stage is Stage.SENT)
+    assert sorted(flying) == sorted(device for device, relayed in state.devices.items() if relayed.stage is Stage.SENT)
     in_flights = [part for flight in state.submissions.values() for part in flight.parts]
     assert len(in_flights) == len(set(in_flights)) and set(in_flights) <= set(state.parts)
     for part, devices in state.parts.items():
         assert all(state.devices[each].part == part and state.devices[each].stage in HERE for each in devices)
-    assert all(leaf.part is None or leaf.part in state.parts for leaf in state.devices.values())
+    assert all(relayed.part is None or relayed.part in state.parts for relayed in state.devices.values())
     assert not set(state.parts) & set(state.claims)
     assert not (state.over and (state.parts or state.submissions))
     for claim in state.claims.values():
@@ -98,9 +98,9 @@ def check_state(state: TierState) -> None:
 
 def check_not_stuck(state: TierState) -> None:
     """Whatever is held waits for a pending device, and then for its deadline, or for a submission under way."""
-    held = any(leaf.stage is Stage.FOLDED for leaf in state.devices.values())
+    held = any(relayed.stage is Stage.FOLDED for relayed in state.devices.values())
     if held:
-        assert any(leaf.stage is Stage.PENDING for leaf in state.devices.values())
+        assert any(relayed.stage is Stage.PENDING for relayed in state.devices.values())
         assert state.submissions or state.now_s < state.deadline_at_s
     for claim in state.claims.values():
         if claim.round == state.round:
@@ -196,5 +196,5 @@ def test_answers_alone_empty_an_edge(data: st.DataObject) -> None:
             state, SubmissionAnswered(number=min(state.submissions), decision=Decision.ACCEPTED, now_s=state.now_s)
         )
     assert not state.submissions and not state.parts
-    assert not any(leaf.stage in HERE for leaf in state.devices.values())
+    assert not any(relayed.stage in HERE for relayed in state.devices.values())
     assert all(claim.round > state.round for claim in state.claims.values())

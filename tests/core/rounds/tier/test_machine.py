@@ -229,9 +229,9 @@ def test_who_left_and_was_shared_again_is_waited_for() -> None:
 
 def test_a_part_with_a_leaf_held_here_waits_for_the_word_on_that_leaf() -> None:
     state, out = play(EMPTY, shared("abc"), arrived("a"), part(P1, "ab"))
-    assert out == []  # neither accepted nor refused: nobody above has a yet
+    assert out == []  # neither accepted nor refused: no tier above has a yet
     state, out = play(state, failed("c"))
-    assert out == [send(1, "a", "c")]  # b is in the waiting part: nobody waits for it
+    assert out == [send(1, "a", "c")]  # b is in the waiting part: the edge does not wait for it
     state, out = play(state, answered(1, Decision.ACCEPTED))
     assert out == [acknowledge("a", Decision.ACCEPTED), answer(P1, Decision.OVERLAP, "a")]
     _, out = play(state, part(P2, "b"))

@@ -1,4 +1,4 @@
-"""A real device and a virtual one learn from the dense model to the same bits."""
+"""A real and a virtual device learn from the dense model to the same bits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +69,9 @@ def test_equal_works_give_equal_increments_on_both(kind: str, tmp_path: Path) ->
     geometry = dense.geometry
     source = replace(source, targets=geometry.modules)
     keep_set = random_keep_set(dense.keep_set, heads=geometry.head_units - 1, channels=geometry.ffn - 5)
-    head = tuple(sorted((f"head.{name}", tuple(each.shape)) for name, each in dense.head_module.named_parameters()))
+    head = tuple(
+        sorted((f"head.{name}", tuple(parameter.shape)) for name, parameter in dense.head_module.named_parameters())
+    )
     spec = AdapterSpec(geometry=geometry, rank=4, targets=geometry.modules, head=head)
     rng = np.random.default_rng(1)
     drawn = initial_adapter(spec, rng)
@@ -77,13 +79,13 @@ def test_equal_works_give_equal_increments_on_both(kind: str, tmp_path: Path) ->
         name: value + rng.normal(size=value.shape, scale=0.1).astype(np.float32) for name, value in drawn.items()
     }
     assignment = assignment_with(Distillation(weight=0.5, temperature=1.5, mix=0.7))
-    rows = Rows(texts=tuple((each,) for each in TEXTS), labels=LABELS)
+    rows = Rows(texts=tuple((text,) for text in TEXTS), labels=LABELS)
 
-    def real(asked: WireAssignment) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def real(assignment: WireAssignment) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
         device, received = Trainer(source, rows, SlowCpu(1.0)), Received(keep_set=keep_set, tensors=handout)
-        return device.run(asked, received, TrainingState(), on_step=lambda _: None).increment
+        return device.run(assignment, received, TrainingState(), on_step=lambda _: None).increment
 
-    ids = [source.labels.index(each) for each in LABELS]
+    ids = [source.labels.index(label) for label in LABELS]
     encoded = encode_rows(load_tokenizer(source.folder), rows.texts, ids, source.max_length)
     virtual = VirtualTrainer(source=source, rows=encoded, threads=None)
     order = Order(

@@ -100,7 +100,7 @@ def test_an_edge_enrols_before_it_looks_for_its_certificate(place: Path, certs: 
     with enrolling(certs) as address:
         said = fedcore("edge", *words, "--enrol", address)
     assert "enrolled as edge:north: mine/north.pem" in said.out and "listening on" in said.out
-    again = fedcore("edge", *words)  # nobody enrols any more, and nobody needs to
+    again = fedcore("edge", *words)  # no server enrols any more, and none needs to
     assert "enrolled" not in again.out and "listening on" in again.out
 
 

@@ -1,4 +1,4 @@
-"""Simulations that train a tiny model: batched or one by one, in this process or in others, broken off and resumed."""
+"""Simulations that train a tiny model: batched or one by one, in one process or several, interrupted and resumed."""
 
 import csv
 from pathlib import Path
@@ -12,7 +12,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 from tests.simulation.virtual import Stopping
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
@@ -59,12 +59,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(text: str, root: Path, *overrides: str, stop_after: int = 0) -> Json:
-    scene = set_scene(parse_config(text, overrides))
+    setup = read_setup(parse_config(text, overrides))
     root.mkdir(exist_ok=True)
     folder = RunFolder(root)
     resumed = folder.ledger.exists()
-    opened = Run.resume(folder, scene.model) if resumed else Run.create(folder, scene.config, scene.model)
-    return simulate(scene, opened, [Stopping(stop_after)])
+    opened = Run.resume(folder, setup.model) if resumed else Run.create(folder, setup.config, setup.model)
+    return simulate(setup, opened, [Stopping(stop_after)])
 
 
 def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
@@ -73,7 +73,7 @@ def adapter(root: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("importance", ["taylor", "lora-taylor", "l0"])
-def test_batched_training_is_that_of_one_device_after_the_other(text: str, tmp_path: Path, importance: str) -> None:
+def test_batched_training_equals_one_device_after_the_other(text: str, tmp_path: Path, importance: str) -> None:
     settings = ("training.codec=identity", f"training.importance={importance}", "training.keep_optimizer=true")
     figures = [
         run(text, tmp_path / mode, f"simulation.training={mode}", *settings) for mode in ("batched", "one-by-one")
@@ -81,7 +81,7 @@ def test_batched_training_is_that_of_one_device_after_the_other(text: str, tmp_p
     one, other = adapter(tmp_path / "batched"), adapter(tmp_path / "one-by-one")
     for name, value in one.items():
         np.testing.assert_allclose(value, other[name], atol=1e-5)
-    for first, second in zip(*(each["rounds"] for each in figures), strict=True):
+    for first, second in zip(*(summary["rounds"] for summary in figures), strict=True):
         for row, twin in zip(first["results"], second["results"], strict=True):
             assert row["loss_after"] == pytest.approx(twin["loss_after"], abs=1e-5)
             assert row["time_s"] == twin["time_s"]
@@ -106,7 +106,7 @@ def test_devices_with_orders_of_their_own_train_their_own_keep_sets(text: str, t
         ("strategy.name=fedex-lora", "training.codec=bf16+zstd"),
     ],
 )
-def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
+def test_a_run_that_was_interrupted_resumes_to_the_same_bits(
     text: str, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     settings = ("simulation.training=one-by-one", *settings)
@@ -118,8 +118,8 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(
     assert all((value == other[name]).all() for name, value in one.items())
 
 
-def test_hand_outs_of_kept_rows_take_fewer_bytes_and_change_nothing_else(text: str, tmp_path: Path) -> None:
-    """Classes with two targets, so that rings are several."""
+def test_downloads_of_kept_rows_take_fewer_bytes_and_change_nothing_else(text: str, tmp_path: Path) -> None:
+    """Classes with two targets give several rings."""
     settings = ("training.downlink=bf16", "strategy.ranks=[32]", "strategy.reward_weights=[1, 0, 0, 0]")
     settings = (*settings, "strategy.pace=off")
     whole = run(text, tmp_path / "whole", *settings, "training.handout=whole")
@@ -147,7 +147,7 @@ def test_batched_devices_learn_from_their_dense_model_as_one_by_one(text: str, t
         [row["time_s"] > twin["time_s"] for row, twin in zip(mine["results"], theirs["results"], strict=True)]
         for mine, theirs in zip(modes["batched"]["rounds"], plain["rounds"], strict=True)
     ]
-    assert not any(longer[0]) and all(longer[-1]), "who is cut takes the teacher's time as well"
+    assert not any(longer[0]) and all(longer[-1]), "a device that is cut takes the teacher's time as well"
 
 
 def test_devices_that_keep_nothing_have_no_folders(text: str, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_more_devices_than_rows_share_them(text: str, tmp_path: Path) -> None:
         "run.rounds=2",
     )
     assert summary["totals"]["rounds"] == 2
-    assert all(len(each["results"]) == 5 for each in summary["rounds"])
+    assert all(len(record["results"]) == 5 for record in summary["rounds"])
 
 
 @pytest.mark.slow

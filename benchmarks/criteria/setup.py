@@ -37,7 +37,7 @@ SPEC = TrainingSpec(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Setup:
     """A base model on disk, and tokenised rows."""
 
     folder: Path
@@ -64,7 +64,7 @@ class Stage:
             train(classifier, self.train, spec=SPEC, steps=steps, seed=derive_seed(seed, part), aids=aids)
 
 
-def set_stage(*, test_count: int, dtype: str) -> Stage:
+def load_setup(*, test_count: int, dtype: str) -> Setup:
     """Read model and rows (`fedcore fetch minilm movies`); `test_count` held-back rows, spread over all."""
     options = DataOptions(
         train=DATA.train, test=None, text=DATA.text_columns, label=DATA.label, test_fraction=DATA.test_fraction
@@ -72,7 +72,7 @@ def set_stage(*, test_count: int, dtype: str) -> Stage:
     folder, held_back, own = model_folder(MODEL), test_rows(options), training_rows(options)
     labels = label_list(own)
     every = np.linspace(0, len(held_back) - 1, min(test_count, len(held_back))).round().astype(np.int64)
-    return Stage(
+    return Setup(
         folder=folder,
         labels=labels,
         dtype=dtype,
@@ -88,7 +88,7 @@ def fork(classifier: Classifier) -> Classifier:
     """
     changed = (".lora_", "head.", "score.", ".bias")
     named = [*classifier.model.named_parameters(), *classifier.model.named_buffers()]
-    shared = {id(each): each for name, each in named if not any(mark in f".{name}" for mark in changed)}
+    shared = {id(tensor): tensor for name, tensor in named if not any(mark in f".{name}" for mark in changed)}
     return copy.deepcopy(classifier, shared)
 
 

@@ -1,4 +1,4 @@
-"""Criteria of one forward pass against the plainest formulas, on true tokens only."""
+"""Criteria of one forward pass (wanda-sp, flap, amp) against plain formulas, on true tokens only."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def test_exact_numbers() -> None:
     # variances 1, 4, 0, 4; squared norms of columns 10, 4, 16, 2
     assert flap(linear(), CHANNEL, INPUTS).tolist() == [10, 16, 0, 8]
     assert flap(linear(), HEAD, INPUTS).tolist() == [26, 8]
-    # what the first unit gives two tokens: (1, 3) and (3 - 8, 9); the second: (-3, -8 - 3) and (1, -8 + 1)
+    # contributions of the first unit to two tokens: (1, 3) and (3 - 8, 9); the second: (-3, -8 - 3) and (1, -8 + 1)
     assert amp(linear(), HEAD, INPUTS).tolist() == [(4 + 14) / 2, (14 + 8) / 2]
     assert amp(linear(), CHANNEL, INPUTS).tolist() == [2, 2, 2, 2]
 
@@ -98,7 +98,9 @@ def test_scores_equal_the_formula(name: str, family: str, pruned: bool) -> None:
 def test_padding_and_modes_do_not_matter() -> None:
     classifier = adapted_classifier("bert")
     batch = labelled_batch()
-    wider = {name: torch.nn.functional.pad(each, (0, 5)) if each.dim() == 2 else each for name, each in batch.items()}
+    wider = {
+        name: torch.nn.functional.pad(tensor, (0, 5)) if tensor.dim() == 2 else tensor for name, tensor in batch.items()
+    }
     classifier.model.train()
     for rule in RULES.values():
         scorer = InputScorer(rule=rule)
@@ -119,7 +121,7 @@ def test_without_an_adapter_the_base_weights_count() -> None:
     np.testing.assert_allclose(scores.channels[0], expected / np.linalg.norm(expected), rtol=1e-3)
 
 
-def test_a_loss_that_is_not_finite_is_told() -> None:
+def test_a_loss_that_is_not_finite_is_refused() -> None:
     classifier = adapted_classifier("bert")
     next(iter(classifier.head_parameters().values())).data.fill_(float("nan"))
     with pytest.raises(FedcoreError, match="calibration loss is not finite"):

@@ -12,9 +12,9 @@ from fedcore.core.model.keep_set import KeepSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundledUpdate:
-    """One device's factor increments as they came, float32, in its own coordinates.
+    """One device's factor increments as received, float32, in the device's own coordinates.
 
-    `tensors` may be views into a received buffer, and is emptied as its tensors are used up.
+    `tensors` may be views into a received buffer. A tensor leaves `tensors` once it is used.
     """
 
     weight: int
@@ -30,7 +30,7 @@ class BundledUpdate:
         return BundledUpdate(weight=update.weight, rank=update.rank, keep_set=update.keep_set, tensors=tensors)
 
     def owned(self) -> "BundledUpdate":
-        """Return this leaf with tensors of its own, copying those that are views into a foreign buffer."""
+        """Return this update with tensors of its own; copies those that are views into a received buffer."""
         if all(value.flags.owndata for value in self.tensors.values()):
             return self
         tensors = {name: value if value.flags.owndata else value.copy() for name, value in self.tensors.items()}
@@ -38,12 +38,12 @@ class BundledUpdate:
 
 
 def factor_shapes(spec: AdapterSpec, *, rank: int, keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a leaf's tensors in canonical order: those of the adapter without the head."""
+    """Return the shapes of an update's factors in canonical order: those of the adapter without the head."""
     head = dict(spec.head)
     return {name: shape for name, shape in spec.shapes(rank=rank, keep_set=keep_set).items() if name not in head}
 
 
 def stacked_bytes(spec: AdapterSpec, *, rank: int, keep_set: KeepSet) -> int:
-    """Return the float32 bytes of a leaf's factors."""
+    """Return the float32 bytes of an update's factors."""
     shapes = factor_shapes(spec, rank=rank, keep_set=keep_set)
     return sum(4 * shape[0] * shape[1] for shape in shapes.values())

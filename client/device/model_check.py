@@ -1,0 +1,60 @@
+"""Try the base model in a process of its own.
+
+The process that asks need not load torch, which it would keep for as long as a run lasts, and a library that takes its
+process down with it takes this one.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcore.core.errors import FedcoreError, ModelError
+
+DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
+
+
+def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str) -> None:
+    """Raise ModelError, with the remedy, where a device of this machine could not load tokenizer and model.
+
+    Needs the client extra. As `fedcore.nn.training.trial_load.check_loadable`, in another process.
+    """
+    asked = json.dumps({"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "fedcore.client.device.model_check"],
+            input=asked,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{folder}: loading one layer takes longer than {DEADLINE_S:.0f} s here") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+        raise ModelError(f"{folder}: the model could not be tried here, the process for it ended with {how}: {last}")
+    error = json.loads(done.stdout.splitlines()[-1])
+    if error is not None:
+        raise ModelError(error)
+
+
+def _main() -> None:
+    asked = json.loads(sys.stdin.read())
+    folder = Path(asked.pop("folder"))
+    error = None
+    try:
+        from fedcore.nn.training.trial_load import check_loadable
+
+        check_loadable(folder, **asked)
+    except FedcoreError as found:
+        error = str(found)
+    sys.stdout.write(f"\n{json.dumps(error)}\n")
+
+
+if __name__ == "__main__":
+    _main()

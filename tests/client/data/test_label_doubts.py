@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedcore.client.data.label_doubts import label_doubts
+
+ALIKE = [
+    ("Neg", "neg"),
+    ("e\u0301t\xe9", "\xe9t\xe9"),
+    ("a  b", "a b"),
+    ("not-ok", "not_ok"),
+    ("01", "1"),
+    ("1e1", "10"),
+    ("ﬁn", "fin"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_two_spellings_of_a_label_are_doubtful(one: str, other: str) -> None:
+    (doubt,) = label_doubts([one, other, other, "pos"], "label")
+    first, second = sorted([(one, 1), (other, 2)])
+    assert doubt == (
+        f"labels {first[0]!r} ({first[1]} rows) and {second[0]!r} ({second[1]} rows) differ in spelling alone and are "
+        "different classes; spell them alike if they are one"
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("neg", "pos"), ("0", "1"), ("nan", "inf"), ("a", "b", "ab"), ("1", "1.5"), ("C", "C++"), ("no", "note")],
+)
+def test_different_labels_are_not(labels: tuple[str, ...]) -> None:
+    assert label_doubts(labels * 3, "label") == ()
+
+
+def test_many_groups_are_counted() -> None:
+    doubts = label_doubts([each for name in "abcde" for each in (name, name.upper())] * 2, "label")
+    assert len(doubts) == 4 and doubts[3] == "2 more groups of labels differ in spelling alone"
+
+
+def test_a_label_to_nearly_every_row_is_doubtful() -> None:
+    (doubt,) = label_doubts([f"text {number}" for number in range(80)], "stars")
+    assert doubt == (
+        "column 'stars' has 80 different labels in 80 rows; most have no second row to learn from: is it the label "
+        "column?"
+    )
+    assert label_doubts([f"text {number % 40}" for number in range(80)], "stars") == ()
+    assert label_doubts([f"word {number}" for number in range(9)], "stars") == (), "a handful of rows to try with"
+
+
+@given(st.lists(st.text(), max_size=20))
+def test_any_labels_can_be_doubted(labels: list[str]) -> None:
+    assert all(isinstance(each, str) for each in label_doubts(labels, "label"))
