@@ -55,9 +55,8 @@ class Roster:
             self.driver.alive(device)
         if joins:
             self.driver.agree(sorted({label for join in joins.values() for label in join.labels}))
-        for node in sorted(
-            joins, key=lambda node: joins[node].name
-        ):  # the order is the same whatever Flower calls them
+        # By name, so that the order does not depend on Flower's node ids.
+        for node in sorted(joins, key=lambda node: joins[node].name):
             self._add(node, joins[node])
 
     def _request_joins(self, grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Join]]:

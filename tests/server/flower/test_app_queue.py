@@ -82,7 +82,7 @@ def test_an_answer_ends_a_task_once_and_only_its_own_device_gives_it(queue: Queu
         assert queue.queue.reply("a", reply(1)) is Verdict.ACCEPTED, "its verdict may have been lost"
     assert len(queue.ended) == 1 and queue.queue.limit("a", 1) is None and queue.queue.open_of("a") == []
     (flight,) = queue.collect(1)
-    assert flight.end == reply(1) and queue.collect(1) == [] and queue.queue.flights == {}
+    assert flight.end == reply(1) and queue.collect(1) == [] and queue.queue.tasks == {}
     assert queue.queue.reply("a", reply(1)) is Verdict.LATE
 
 

@@ -38,8 +38,8 @@ class FakeDriver:
         assert kind == "refused"
         self.refused.append((fields["device"], fields["message"]))
 
-    def hold(self) -> None:
-        self.done.append(("hold",))
+    def skip_time(self) -> None:
+        self.done.append(("skip time",))
 
     def agree(self, labels: list[str]) -> None:
         self.done.append(("agree", *labels))
@@ -76,11 +76,11 @@ def test_newcomers_join_in_order_of_their_names_and_others_are_alive() -> None:
     driver, grid = FakeDriver(), nodes("ba")
     made = roster(driver)
     made.refresh(grid)
-    assert driver.done == [("hold",), ("agree", *LABELS), ("join", "a"), ("join", "b")]
+    assert driver.done == [("skip time",), ("agree", *LABELS), ("join", "a"), ("join", "b")]
     assert (made.node("b"), made.node("a"), made.device(12), made.device(13)) == (11, 12, "a", None)
     driver.done.clear()
     made.refresh(grid)
-    assert driver.done == [("hold",), ("alive", "a"), ("alive", "b")]
+    assert driver.done == [("skip time",), ("alive", "a"), ("alive", "b")]
 
 
 def test_one_that_flower_lists_no_more_is_lost_and_joins_anew() -> None:
@@ -90,7 +90,7 @@ def test_one_that_flower_lists_no_more_is_lost_and_joins_anew() -> None:
     driver.done.clear()
     grid.gone.add("a")
     made.refresh(grid)
-    assert driver.done == [("hold",), ("lost", "a"), ("alive", "b")] and made.device(11) is None
+    assert driver.done == [("skip time",), ("lost", "a"), ("alive", "b")] and made.device(11) is None
     grid.gone.clear()
     made.refresh(grid)
     assert driver.done[-1] == ("join", "a") and made.node("a") == 11

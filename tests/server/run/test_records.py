@@ -47,13 +47,13 @@ def test_a_devices_record_has_stable_keys_and_none_for_what_it_did_not_say() -> 
 
 def test_a_rounds_record_is_made_of_those_that_reported() -> None:
     rows = [outcome_record(outcome("a"), 0.5, 3), outcome_record(outcome("b", counted=False), None, 4)]
-    record = round_record(closed(), AggregateReport(weight=3, leaves=1, dropped_energy=0.125), 0.75, rows)
+    record = round_record(closed(), AggregateReport(weight=3, updates=1, dropped_energy=0.125), 0.75, rows)
     assert list(record) == ROUND_KEYS
     assert record["duration_s"] == 3.5 and record["devices"] == 2 and record["accepted"] == 1
     means = dict.fromkeys(PHASES, PHASE_S) | {"wait": 2.0 - 5 * PHASE_S, "fold": 0.125}
     assert record["phase_s"] == means | {"aggregate": 0.75} and record["clock_faults"] == 0
     assert (record["bytes_down"], record["bytes_up"], record["dropped_energy"]) == (100, 50, 0.125)
-    nobody = round_record(closed(void=True), AggregateReport(weight=0, leaves=0), 0.0, rows[1:])
+    nobody = round_record(closed(void=True), AggregateReport(weight=0, updates=0), 0.0, rows[1:])
     assert nobody["phase_s"] == dict.fromkeys((*PHASES, "wait", "fold")) | {"aggregate": 0.0}
     assert nobody["bytes_up"] == 0
 
@@ -68,7 +68,7 @@ def test_phases_that_cannot_have_fitted_are_kept_flagged_and_left_out_of_means()
     assert (broken["train_s"], broken["wait_s"], broken["overrun_s"], broken["timing"]) == (9.0, None, 8.0, "clock")
     assert (earlier["wait_s"], earlier["timing"]) == (None, "repushed")
     rows = [outcome_record(outcome("a"), 0.5, 3), broken, earlier]
-    record = round_record(closed(), AggregateReport(weight=9, leaves=3), 0.5, rows)
+    record = round_record(closed(), AggregateReport(weight=9, updates=3), 0.5, rows)
     assert record["phase_s"]["train"] == PHASE_S and record["clock_faults"] == 1
     (event,) = clock_events(rows)
     assert event == {"event": "clock", "round": 1, "device": "b", "time_s": 2.0, "overrun_s": 8.0}

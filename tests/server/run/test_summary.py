@@ -44,7 +44,7 @@ def log(tmp_path: Path, ledger: Ledger) -> Iterator[RunLog]:
 
 def commit(ledger: Ledger) -> None:
     rows = [outcome_record(outcome("a"), 0.5, 3), outcome_record(outcome("b", counted=False), None, 4)]
-    report = round_record(closed(), AggregateReport(weight=3, leaves=1), 0.75, rows)
+    report = round_record(closed(), AggregateReport(weight=3, updates=1), 0.75, rows)
     ledger.commit_turn(
         TurnRecord(
             closed=closed(),
