@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config, to_toml
 from fedcore.core.errors import ConfigError
@@ -52,9 +53,10 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read {path}: {cause}") from None
     try:
-        return with_roots(parse_config(text, overrides))
+        with Boundary(ConfigError, "cannot be read"):
+            return with_roots(parse_config(text, overrides))
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from error.__cause__
 
 
 def with_roots(config: Config) -> Config:

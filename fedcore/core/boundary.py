@@ -32,15 +32,23 @@ class Boundary:
     """A context manager that raises `kind` for any exception of its block but those of the fedcore tree.
 
     The message is "WHERE: why", or "WHERE: row N: why" once `row` is set, which a reader does as it goes on; `remedy`
-    ends it. KeyboardInterrupt, SystemExit and a cancelled task pass through.
+    ends it. KeyboardInterrupt, SystemExit and a cancelled task pass through, and so does what is in `passing`.
     """
 
-    __slots__ = ("kind", "remedy", "row", "where")
+    __slots__ = ("kind", "passing", "remedy", "row", "where")
 
-    def __init__(self, kind: type[FedcoreError], where: str, *, remedy: str = "") -> None:
+    def __init__(
+        self,
+        kind: type[FedcoreError],
+        where: str,
+        *,
+        remedy: str = "",
+        passing: tuple[type[BaseException], ...] = (),
+    ) -> None:
         self.kind = kind
         self.where = where
         self.remedy = remedy
+        self.passing = passing
         self.row = 0  # rows count from 1
 
     def __enter__(self) -> "Boundary":
@@ -49,7 +57,7 @@ class Boundary:
     def __exit__(
         self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if cause is None or isinstance(cause, FedcoreError) or not is_fault(cause):
+        if cause is None or isinstance(cause, (FedcoreError, *self.passing)) or not is_fault(cause):
             return
         row = f": row {self.row}" if self.row else ""
         remedy = f"; {self.remedy}" if self.remedy else ""

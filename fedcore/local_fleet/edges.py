@@ -1,6 +1,5 @@
 """Start the edges of a local fleet from the top tier down: an edge needs the addresses of the tier above it."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from fedcore.local_fleet.processes import Child, Processes
 from fedcore.local_fleet.tiers import parents, tier_names
 from fedcore.local_fleet.watch import COORDINATOR
 from fedcore.server.run.run_folder import RunFolder
+from fedcore.storage.json_file import read_endpoint
 
 START_DEADLINE_S = 60.0
 POLL_S = 0.05
@@ -60,10 +60,9 @@ def listening_at(path: Path, child: Child) -> str:
     while time.monotonic() < deadline:
         if child.process.poll() is not None:
             raise RunError(f"{child.name}: {child.last_words()}")
-        if path.is_file():
-            endpoint = json.loads(path.read_text(encoding="utf-8"))
-            if endpoint["pid"] == child.process.pid:  # else the file is that of an earlier process
-                return str(endpoint["address"])
+        endpoint = read_endpoint(path)
+        if endpoint is not None and endpoint.pid == child.process.pid:  # else an earlier process wrote it
+            return endpoint.address
         time.sleep(POLL_S)
     raise RunError(f"{child.name} did not listen within {START_DEADLINE_S:g} s (log: {child.log})")
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.keep_set import KeepSet
@@ -11,7 +10,7 @@ from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
 from fedcore.server.aggregate.assemble import read_snapshot
-from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_folder import RunFolder, read_settings
 from fedcore.storage.models.model_source import model_folder
 
 
@@ -26,7 +25,7 @@ class ExportRequest:
 
 def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     """Write a pruned, merged model; raises RunError where no round has closed yet, or nothing was trained."""
-    config = parse_config(folder.config.read_text(encoding="utf-8"))
+    config = read_settings(folder)
     model = model_folder(config.model.path)
     snapshot = read_snapshot(folder, config, model)
     keep_set = _keep_set(

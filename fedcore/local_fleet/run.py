@@ -1,6 +1,5 @@
 """Run a whole fleet: start the coordinator, the edges, the evaluator and the devices, and watch them until the end."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from fedcore.local_fleet.tiers import tier_names
 from fedcore.local_fleet.view import View
 from fedcore.local_fleet.watch import COORDINATOR, EVALUATOR, Crew, watch
 from fedcore.server.run.run_folder import RunFolder
+from fedcore.storage.json_file import read_object
 from fedcore.storage.pki.authority import create_authority, issue
 
 
@@ -53,8 +53,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
     if coordinator.failed or not folder.summary.is_file():
         onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
         raise RunError(f"{coordinator.last_words()}{causes}; go on with: {onward}")
-    summary: Json = json.loads(folder.summary.read_text(encoding="utf-8"))
-    return summary
+    return read_object(folder.summary, remedy=f"look at the run with: fedcore show {folder.root}")
 
 
 def _certificates(folder: RunFolder, config: Config) -> None:

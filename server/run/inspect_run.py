@@ -1,6 +1,5 @@
 """Inspect a run from outside: read its state, and derive its choices again."""
 
-import json
 import os
 
 from fedcore.core.bandit.replay import committed, replay
@@ -8,6 +7,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder, read_settings
+from fedcore.storage.json_file import read_endpoint, read_object
 from fedcore.strategies.table import bandit_of
 
 
@@ -26,7 +26,7 @@ def run_status(folder: RunFolder) -> Json:
         finally:
             ledger.close()
     if folder.summary.is_file():
-        status["summary"] = json.loads(folder.summary.read_text(encoding="utf-8"))
+        status["summary"] = read_object(folder.summary, remedy="move it away and resume the run")
     elif status["address"] is not None:
         status["advice"] = f"running, listening on {status['address']}"
     else:
@@ -36,17 +36,18 @@ def run_status(folder: RunFolder) -> Json:
 
 
 def _address(folder: RunFolder) -> str | None:
+    endpoint = read_endpoint(folder.endpoint)
+    if endpoint is None:
+        return None
     try:
-        facts = json.loads(folder.endpoint.read_text(encoding="utf-8"))
-        address = str(facts["address"])
         os.kill(
-            facts["pid"], 0
+            endpoint.pid, 0
         )  # signal 0 tests whether the process lives; a killed coordinator leaves its file behind
-    except (FileNotFoundError, ProcessLookupError, LookupError, TypeError, ValueError):
-        return None  # also for a malformed file
+    except (ProcessLookupError, OverflowError):
+        return None
     except PermissionError:
         pass  # the process lives, under another user
-    return address
+    return endpoint.address
 
 
 def replay_run(folder: RunFolder) -> int:

@@ -86,7 +86,7 @@ def read_events(path: Path) -> Iterator[Json]:
                 return
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 event = None
             if not isinstance(event, dict):
                 raise RunError(f"{path} line {number}: expected one JSON object per line; mend or delete this line")

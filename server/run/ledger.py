@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.rounds.result import RoundResult
@@ -121,7 +122,11 @@ class Ledger:
             sql.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?, ?, ?)", head)
 
     def load(self) -> LedgerState:
-        """Return the state after the last committed turn."""
+        """Return the state after the last committed turn; raises RunError where an entry is damaged."""
+        with Boundary(RunError, f"{self._path}: damaged", remedy="restore it from a copy"):
+            return self._loaded()
+
+    def _loaded(self) -> LedgerState:
         with self._transaction("BEGIN") as sql:
             meta = {key: json.loads(value) for key, value in sql.execute("SELECT key, value FROM meta")}
             row = sql.execute("SELECT next_round, void_streak, strategy_state, global_blobs FROM head").fetchone()

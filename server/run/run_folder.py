@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import RunError
@@ -153,7 +154,5 @@ class RunFolder:
 
 def read_settings(folder: RunFolder) -> Config:
     """Return a run's configuration; raises RunError if its file cannot be read, ConfigError if it is malformed."""
-    try:
+    with Boundary(RunError, f"cannot read {folder.config}", remedy="restore it from a copy"):
         return parse_config(folder.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise RunError(f"cannot read {folder.config}: {cause}; restore it from a copy") from None

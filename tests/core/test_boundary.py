@@ -87,6 +87,13 @@ def test_a_request_to_stop_passes(request_: BaseException) -> None:
         raise request_
 
 
+def test_what_shall_pass_does() -> None:
+    with pytest.raises(OSError, match="full"), Boundary(DataError, "a.csv", passing=(OSError,)):
+        raise OSError(28, "full")
+    with pytest.raises(DataError), Boundary(DataError, "a.csv", passing=(OSError,)):
+        raise KeyError("k")
+
+
 def test_a_library_that_panics_is_a_fault() -> None:
     panic = type("PanicException", (BaseException,), {})("index out of bounds")
     with pytest.raises(DataError, match=r"a\.csv: index out of bounds"), Boundary(DataError, "a.csv"):

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
+from fedcore.core.boundary import Boundary
+from fedcore.core.errors import RunError
 
 
 def show(
@@ -33,11 +35,14 @@ def show(
         return
     console = Console()
     if status["summary"] is not None:
-        print_report(console, status["summary"])
+        told = f"{folder.summary}: not a summary as fedcore writes it"
+        with Boundary(RunError, told, passing=(OSError,)):  # of the terminal
+            print_report(console, status["summary"])
     else:
         progress = RunProgress(total_rounds=status["total_rounds"])
-        for event in read_events(folder.events) if folder.events.is_file() else ():
-            progress = advance(progress, event)
+        for number, event in enumerate(read_events(folder.events) if folder.events.is_file() else (), start=1):
+            with Boundary(RunError, f"{folder.events} line {number}: not an event as fedcore writes it"):
+                progress = advance(progress, event)
         console.print(draw(progress))
         typer.echo(status["advice"])
     if replay:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import ClassConfig
 from fedcore.core.errors import DataError
 from fedcore.core.seeds import uniform
@@ -35,16 +36,16 @@ def read_traces(path: Path) -> Traces:
     Raises DataError for a missing column, and with the line for a field that is no number or an end before its start.
     """
     recorded: dict[str, list[Span]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; it lacks {sorted(missing)}")
-            for number, row in enumerate(reader, start=2):
-                recorded.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise DataError(f"cannot read the availability trace {path}: {cause}") from None
+    with (
+        Boundary(DataError, f"cannot read the availability trace {path}"),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; it lacks {sorted(missing)}")
+        for number, row in enumerate(reader, start=2):
+            recorded.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
     return Traces(spans={device: tuple(_merged(sorted(spans))) for device, spans in recorded.items()})
 
 

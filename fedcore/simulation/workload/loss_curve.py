@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.core.boundary import Boundary
 from fedcore.core.errors import DataError
 
 RANK_POWER = 0.25
@@ -91,16 +92,17 @@ def fit_curve(rows: Sequence[Mapping[str, float]], steps: int) -> LossCurve:
 def read_curve(run: Path, steps: int) -> LossCurve:
     """Fit the curve to the rounds.csv of an earlier run; raises DataError where it cannot be read or is too short."""
     path = run / "rounds.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                {name: float(row[name]) for name in _NEEDED if name != "status"}
-                for row in csv.DictReader(file)
-                if row["status"] == "accepted" and row["loss_before"]
-            ]
-    except (OSError, KeyError, ValueError) as cause:
-        raise DataError(f"cannot fit a loss curve to {path}: {cause}; give the folder of a finished run") from None
-    return fit_curve(rows, steps)
+    remedy = "give the folder of a finished run"
+    with (
+        Boundary(DataError, f"cannot fit a loss curve to {path}", remedy=remedy),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        rows = [
+            {name: float(row[name]) for name in _NEEDED if name != "status"}
+            for row in csv.DictReader(file)
+            if row["status"] == "accepted" and row["loss_before"]
+        ]
+        return fit_curve(rows, steps)
 
 
 def _best_scale(

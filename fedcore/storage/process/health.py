@@ -1,12 +1,12 @@
 """The health of one of our processes, for a container's health check or a supervisor."""
 
-import json
 import socket
 import time
 from pathlib import Path
 
 from fedcore.core.config.address import check_address
 from fedcore.core.errors import RunError
+from fedcore.storage.json_file import read_endpoint
 
 ENDPOINTS = (
     "coordinator.json",
@@ -36,10 +36,9 @@ def check_health(target: str, *, within_s: float, deadline_s: float = 5.0, now_s
 
 def _address_in(folder: Path) -> str:
     for name in ENDPOINTS:
-        try:
-            return str(json.loads((folder / name).read_bytes())["address"])
-        except FileNotFoundError:
-            continue
+        endpoint = read_endpoint(folder / name)
+        if endpoint is not None:
+            return endpoint.address
     raise RunError(f"nothing in {folder} says where it listens ({' or '.join(ENDPOINTS)}): it is not running")
 
 

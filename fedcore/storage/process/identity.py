@@ -25,7 +25,7 @@ def _read(path: Path) -> tuple[str, int]:
     try:
         identity = json.loads(path.read_bytes())
         return str(identity["uuid"]), int(identity["epoch"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not yet written, or damaged by a power cut
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # not yet written, or damaged
         return uuid.uuid4().hex, 0
 
 
