@@ -42,7 +42,7 @@ def _address(folder: RunFolder) -> str | None:
     try:
         os.kill(
             endpoint.pid, 0
-        )  # signal 0 tests whether the process lives; a killed coordinator leaves its file behind
+        )  # signal 0 tests for life; a killed coordinator leaves its file behind
     except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
