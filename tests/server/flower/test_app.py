@@ -76,7 +76,7 @@ def test_without_a_folder_a_run_is_below_runs_under_its_name(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = {"model.path": str(tiny.folder), "model.max_length": 8}
+    model: dict[str, str | int | float | bool] = {"model.path": str(tiny.folder), "model.max_length": 8}
     driver = open_run(None, context_of({**model, "run.name": "mine", "data.labels": '["a", "b"]'}))
     driver.close()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]

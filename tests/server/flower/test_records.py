@@ -71,7 +71,8 @@ def test_a_reply_has_exactly_one_message_of_ours() -> None:
     failure = AssignmentFailure(round=2, message="no memory")
     data = request_to_bytes(failure)
     assert message_in(RecordDict({RECORD: ConfigRecord({MESSAGES: [data]})})) == failure
-    for wrong in ([data, data], ["text"], data):
+    wrongs: list[list[bytes] | list[str] | bytes] = [[data, data], ["text"], data]
+    for wrong in wrongs:
         with pytest.raises(ProtocolError, match="a reply without a message of ours"):
             message_in(RecordDict({RECORD: ConfigRecord({MESSAGES: wrong})}))
     with pytest.raises(ProtocolError, match="a reply without a message of ours"):
