@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fedcore.client.device.downloads import Downloads
+from fedcore.client.device.job_runner import JobRunner
 from fedcore.client.device.state import SpooledUpdate, StateFolder
 from fedcore.client.device.update_maker import LocalUpdate, UpdateMaker
 from fedcore.client.device.uploads import Uploads
@@ -47,8 +48,8 @@ class Timer(Protocol):
 class Agent:
     """One device's side of a run. `make_trainer` is called once the labels are agreed.
 
-    The machine decides on the event loop; downloads and uploads are tasks on it, torch has one worker thread. A job is
-    one task, whose result is the event that tells the machine how it ended.
+    The machine decides on the event loop; downloads and uploads are tasks on it, torch has one worker thread. A job
+    returns the event that tells the machine how it ended.
     """
 
     name: str
@@ -68,16 +69,16 @@ class Agent:
     _welcome: Welcome | None = None  # of the newest session
     _stream: Stream | None = None  # of the newest session
     _assignment: WireAssignment | None = None  # pushed last: a job that begins or goes on answers it
-    _job: asyncio.Task[events.Ending] | None = None
-    _stop: asyncio.Task[None] | None = None  # of that job
     _new_update: LocalUpdate | None = None  # of the job, which has not reported it yet
     _uncommitted_update: LocalUpdate | None = None  # awaits its verdict
     _timer: Timer | None = None
     _sends: set[asyncio.Task[None]] = field(default_factory=set)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
+    _job: JobRunner[events.Ending] = field(init=False)
     _do: Mapping[type[commands.Command], Callable[[Any], None]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._job = JobRunner(report=self.feed)
         self._do = {
             commands.StartWork: self._start_work,
             commands.Deliver: self._start_delivery,
@@ -128,8 +129,7 @@ class Agent:
         self.feed(events.Stop())
         if self._timer is not None:
             self._timer.cancel()
-        if self._stop is not None:
-            await self._stop
+        await self._job.wait_for_stop()
         for send in self._sends:
             send.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
@@ -164,18 +164,10 @@ class Agent:
     # --- the job ---
 
     def _start_work(self, command: commands.StartWork) -> None:
-        self._start(command.key, self._work(command.key))
+        self._job.start(self._outcome(command.key, self._work(command.key)))
 
     def _start_delivery(self, command: commands.Deliver) -> None:
-        self._start(command.key, self._delivery(command.key))
-
-    def _start(self, key: str, job: Coroutine[Any, Any, events.Ending]) -> None:
-        self._job, self._stop = asyncio.create_task(self._outcome(key, job)), None
-        self._job.add_done_callback(self._job_done)
-
-    def _job_done(self, job: "asyncio.Task[events.Ending]") -> None:
-        if self._stop is None and not job.cancelled():  # a job that stops is reported by `_wait_for_stop`
-            self.feed(job.result())
+        self._job.start(self._outcome(command.key, self._delivery(command.key)))
 
     async def _outcome(self, key: str, job: Coroutine[Any, Any, events.Ending]) -> events.Ending:
         try:
@@ -194,18 +186,14 @@ class Agent:
             return events.WorkFailed(key=key, message=f"{type(error).__name__}: {error}")
 
     def _stop_job(self, command: commands.StopJob) -> None:
-        if self._job is not None:
-            if self._trainer is not None:
-                self._trainer.cancel.set()
-            self._job.cancel()
-            self._stop = asyncio.create_task(self._wait_for_stop(command.key, self._job))
+        if self._trainer is not None:
+            self._trainer.cancel.set()
+        self._job.stop(release=self._free_thread, stopped=events.JobStopped(key=command.key))
 
-    async def _wait_for_stop(self, key: str, job: "asyncio.Task[events.Ending]") -> None:
-        """Report how a job ended that had to stop, once its thread is free."""
-        (ending,) = await asyncio.gather(job, return_exceptions=True)
+    async def _free_thread(self) -> None:
+        """Return once the worker thread has left the training that was cancelled."""
         if self._trainer is not None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._trainer.cancel.clear)
-        self.feed(events.JobStopped(key=key) if isinstance(ending, BaseException) else ending)
 
     # --- making and sending an update ---
 
