@@ -52,10 +52,10 @@ class FakeLink:
 
 
 @dataclass(kw_only=True)
-class FakeMembership:
+class FakeConnection:
     """Joins twice, as after a reconnect, welcomes where `welcomes` is set, and ends with its parent's reason."""
 
-    made: ClassVar[list["FakeMembership"]]
+    made: ClassVar[list["FakeConnection"]]
     fault: ClassVar[Exception | None] = None
     welcomes: ClassVar[bool] = False
     link: Any
@@ -98,8 +98,8 @@ class World:
         return link
 
     @property
-    def member(self) -> FakeMembership:
-        (member,) = FakeMembership.made
+    def member(self) -> FakeConnection:
+        (member,) = FakeConnection.made
         return member
 
 
@@ -133,13 +133,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         world.newcomers.append(newcomer)
         return world.description, tmp_path / "base"
 
-    FakeLink.made, FakeMembership.made = [], []
-    monkeypatch.setattr(FakeMembership, "fault", None)
-    monkeypatch.setattr(FakeMembership, "welcomes", False)
+    FakeLink.made, FakeConnection.made = [], []
+    monkeypatch.setattr(FakeConnection, "fault", None)
+    monkeypatch.setattr(FakeConnection, "welcomes", False)
     monkeypatch.setattr(module, "Link", FakeLink)
-    monkeypatch.setattr(module, "Membership", FakeMembership)
+    monkeypatch.setattr(module, "ParentConnection", FakeConnection)
     monkeypatch.setattr(module, "arrive", arrive)
     monkeypatch.setattr(self_measurement, "training_gflops", lambda folder, *, dtype, max_length: 30.0)
+    monkeypatch.setattr("fedcore.nn.training.trial_load.check_loadable", lambda *arguments, **options: None)
     return world
 
 
@@ -226,7 +227,7 @@ async def test_a_shard_that_does_not_come_ends_the_device(world: World) -> None:
     data = replace(world.options.data, ask_shard=True)
     with pytest.raises(JoinRefused, match="no shard came for --shard auto"):
         await run_device(replace(world.options, data=data), LIMITS)
-    assert world.link.closed and FakeMembership.made == []
+    assert world.link.closed and FakeConnection.made == []
 
 
 async def test_rows_that_cannot_be_read_are_said_before_the_network_is_used(world: World) -> None:
@@ -237,7 +238,7 @@ async def test_rows_that_cannot_be_read_are_said_before_the_network_is_used(worl
 
 
 async def test_an_end_with_an_error_closes_agent_and_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeMembership, "fault", TransportError("gave up"))
+    monkeypatch.setattr(FakeConnection, "fault", TransportError("gave up"))
     with pytest.raises(TransportError, match="gave up"):
         await run_device(world.options, LIMITS)
     assert world.link.closed and world.member.worker.machine.shut_down
@@ -268,7 +269,7 @@ async def test_a_process_touches_its_alive_file_while_it_runs(world: World, tmp_
     alive = tmp_path / "alive"
     options = replace(world.options, alive=alive)
 
-    async def run(self: FakeMembership) -> str:
+    async def run(self: FakeConnection) -> str:
         self.made.append(self)
         self.link.heard_s = asyncio.get_running_loop().time()
         while not alive.exists():  # noqa: ASYNC110, the file is touched in a thread
@@ -276,7 +277,7 @@ async def test_a_process_touches_its_alive_file_while_it_runs(world: World, tmp_
         return "over"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FakeMembership, "run", run)
+        patch.setattr(FakeConnection, "run", run)
         assert await asyncio.wait_for(run_device(options, LIMITS), 20.0) == "over"
 
 
