@@ -12,6 +12,7 @@ import fedcore.client.evaluation.model_evaluator as module
 from fedcore.client.data.rows import Rows
 from fedcore.client.evaluation.model_evaluator import Adapter, ModelEvaluator, merged_model, with_adapter
 from fedcore.client.training.trainer import ModelSource
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.errors import DataError
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
@@ -148,11 +149,9 @@ def test_the_reference_trains_in_ten_parts_at_a_falling_rate(
         ranks = {value.shape[0] for name, value in read_adapter(classifier).items() if name.endswith(".A")}
         parts.append((steps, spec.learning_rate, seed, len(aids.moments), len(rows), ranks))
         return TrainResult(
-            train_loss=0.0,
-            loss_before=0.0,
-            loss_after=0.0,
-            adapter_importance=0.0,
-            peak_memory_mb=0.0,
+            metrics=TrainingMetrics(
+                loss_before=0.0, loss_after=0.0, train_loss=0.0, peak_memory_mb=0.0, adapter_importance=0.0
+            ),
             moments={str(number): None for number in range(len(parts))},  # type: ignore[misc]
             scores=None,
         )
