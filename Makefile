@@ -12,12 +12,13 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all e2e images wheelhouse check-arm64 clean
+.PHONY: help setup links demo test test-all docs e2e images wheelhouse check-arm64 clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
 	@echo "make test    set up, run all checks and tests"
 	@echo "make test-all   the same, and whole-process tests of rare faults"
+	@echo "make docs    build the documentation site in docs/_build/html"
 	@echo "make setup   only make .venv"
 	@echo "make images  build the Docker images of coordinator and device"
 	@echo "make e2e     build them and run the fleet of docker-compose.yml for real (needs a Docker engine; some minutes)"
@@ -26,6 +27,14 @@ help:
 	@echo "make clean   remove .venv and caches (runs/ stays)"
 
 setup: $(STAMP)
+
+links:
+	@for name in server client strategies protos; do \
+		[ -f fedcore/$$name/__init__.py ] && continue; \
+		echo "fedcore/$$name is not a link to ../$$name: this copy was made without symbolic links (a zip on Windows, or" \
+			"git with core.symlinks=false); clone it with: git clone -c core.symlinks=true" >&2; \
+		exit 1; \
+	done
 
 demo: setup
 	$(BIN)/fedcore fetch minilm movies
@@ -38,9 +47,15 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/own_strategy.py examples/toy.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m fedcore.protos.generate --check
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(MARKS)
+
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e -m e2e
@@ -70,10 +85,10 @@ check-arm64: setup
 	$(BIN)/python docker/check_arm64.py
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt | links
 	@found=; old=; bare=; \
 	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 		"$$python" -c pass >/dev/null 2>&1 || continue; \

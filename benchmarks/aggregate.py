@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fold import NAIVE, FoldCase, measure_fold, random_keep_set
 from benchmarks.report import Row, emit, parser
-from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.contract.protocols import AggregateReport
 from fedcore.core.contract.update import Update, verify_update
@@ -133,7 +133,7 @@ def measure(case: Case) -> list[Row]:
         for method, run in runs.items():
             timings[method].append(run())
     megabytes = sum(value.nbytes for update in setups["factor-mean"][2] for value in update.tensors.values()) / 1e6
-    medians = {method: _median(each) for method, each in timings.items()}
+    medians = {method: _median(of_method) for method, of_method in timings.items()}
     baseline = medians[BASELINE].fold_s + medians[BASELINE].finish_s
     return [_row(case, method, medians[method], megabytes, baseline, _peak_mb(run)) for method, run in runs.items()]
 
@@ -200,8 +200,8 @@ def _setup(case: Case, name: str) -> tuple[AdapterSpec, Arrays, list[Update]]:
 
 def _median(timings: Sequence[Timing]) -> Timing:
     return Timing(
-        fold_s=statistics.median(each.fold_s for each in timings),
-        finish_s=statistics.median(each.finish_s for each in timings),
+        fold_s=statistics.median(timing.fold_s for timing in timings),
+        finish_s=statistics.median(timing.finish_s for timing in timings),
         dropped=timings[0].dropped,
     )
 

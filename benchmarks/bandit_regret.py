@@ -1,4 +1,4 @@
-"""What bandits lose where the truth is known: python -m benchmarks.bandit_regret [--quick] [--json [FILE]]
+"""The regret of bandits where the truth is known: python -m benchmarks.bandit_regret [--quick] [--json [FILE]]
 
 No model: losses, importances and times by formula (benchmarks.regret.truth), everything that decides is real. Regret is
 one-step: the expected reward of the best arm that schedule and memory allow a device, given what the others of its
@@ -28,12 +28,13 @@ FIGURE = Path("benchmarks/figures/bandit_regret.png")
 
 def measure(fleet: Fleet, seeds: Sequence[int], players: Sequence[Player]) -> tuple[dict[str, list[Played]], str]:
     """Return every policy's games, one for each seed, and which fixed arm is the best."""
-    games = {each.name: [Game(fleet, each, seed).play() for seed in seeds] for each in players}
+    games = {player.name: [Game(fleet, player, seed).play() for seed in seeds] for player in players}
     fixed = fixed_arms(fleet)
-    screened = {each.name: [Game(fleet, each, seed).play() for seed in seeds[:SCREENED]] for each in fixed}
-    ahead = sorted(fixed, key=lambda each: _regret(screened[each.name]))[:FINALISTS]
+    screened = {player.name: [Game(fleet, player, seed).play() for seed in seeds[:SCREENED]] for player in fixed}
+    ahead = sorted(fixed, key=lambda player: _regret(screened[player.name]))[:FINALISTS]
     finals = {
-        each.name: screened[each.name] + [Game(fleet, each, seed).play() for seed in seeds[SCREENED:]] for each in ahead
+        player.name: screened[player.name] + [Game(fleet, player, seed).play() for seed in seeds[SCREENED:]]
+        for player in ahead
     }
     best = min(finals, key=lambda name: _regret(finals[name]))
     return games | {BEST_FIXED: finals[best]}, best
@@ -44,7 +45,7 @@ def rows_of(fleet: str, games: Mapping[str, Sequence[Played]]) -> list[dict[str,
     half, fixed = _regret(games[RANDOM]) / 2, _regret(games[BEST_FIXED])
     rows = []
     for name, played in games.items():
-        sums = [sum(each.regret) for each in played]
+        sums = [sum(game.regret) for game in played]
         regret = _regret(played)
         rows.append(
             {
@@ -56,7 +57,7 @@ def rows_of(fleet: str, games: Mapping[str, Sequence[Played]]) -> list[dict[str,
                 "of_half_random": round(regret / half, 2),
                 "of_best_fixed": round(regret / fixed, 2),
                 "steps_per_s": round(_rate(played), 4),
-                "seconds": round(statistics.median(sum(each.seconds) for each in played)),
+                "seconds": round(statistics.median(sum(game.seconds) for game in played)),
                 "of_oracle_rate": round(_rate(played) / _rate(games["oracle"]), 2),
             }
         )
@@ -65,30 +66,29 @@ def rows_of(fleet: str, games: Mapping[str, Sequence[Played]]) -> list[dict[str,
 
 def goals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return for every policy in GOALS where its regret is below half of random's and below the best fixed arm's."""
-    told = {}
+    notes = {}
     for name in GOALS:
         worst = {
-            key: max(each[key] for each in rows if each["policy"] == name)
-            for key in ("of_half_random", "of_best_fixed")
+            key: max(row[key] for row in rows if row["policy"] == name) for key in ("of_half_random", "of_best_fixed")
         }
         reached = "reached" if max(worst.values()) < 1.0 else "missed"
-        told[f"goal, {name}"] = (
+        notes[f"goal, {name}"] = (
             f"{reached}: at worst {worst['of_half_random']} of half of random's regret and "
             f"{worst['of_best_fixed']} of the best fixed arm's"
         )
-    return told
+    return notes
 
 
 def _regret(played: Sequence[Played]) -> float:
-    return statistics.median(sum(each.regret) for each in played)
+    return statistics.median(sum(game.regret) for game in played)
 
 
 def _rate(played: Sequence[Played]) -> float:
-    return statistics.median(sum(each.progress) / sum(each.seconds) for each in played)
+    return statistics.median(sum(game.progress) / sum(game.seconds) for game in played)
 
 
 def main() -> None:
-    """Play everybody on every fleet and report."""
+    """Play every policy on every fleet and report."""
     arguments = parser("bandit_regret", "What bandits lose against the best arm.").parse_args()
     seeds = SEEDS[:SCREENED] if arguments.quick else SEEDS
     rows: list[dict[str, Any]] = []

@@ -5,7 +5,7 @@ rows of 48 random tokens where every row shall be as long. Both ways take turns 
 the machine meets both alike; one by one, a sample of the devices is timed. Times are the fastest repeat's, per
 device, with everything a round takes: load the adapter, train, take the increment; those of the processors hold also
 on a busy machine. Adam turns a gradient that is
-nothing but rounding into a step of full length, so a few values always differ: their number is told.
+nothing but rounding into a step of full length, so a few values always differ: their share is reported.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def measure(case: Case, threads: int, repeats: int) -> Row:
     classifier = load_classifier(folder, labels=("negative", "positive"))
     attach(classifier, rank=RANK, scale=SCALE, targets=classifier.geometry.modules)
     before = started(classifier)
-    tasks = [VirtualTask(rows=each, seed=seed) for seed, each in enumerate(shards(case))]
+    tasks = [VirtualTask(rows=shard, seed=seed) for seed, shard in enumerate(shards(case))]
     sample = tasks[:: max(1, len(tasks) // (4 if case.steps > 3 else 8))]
     spec = make_spec(case.batch)
     together: list[NDArray[np.float64]] = []
@@ -100,7 +100,7 @@ def measure(case: Case, threads: int, repeats: int) -> Row:
         )
         together.append(took)
         took, singly = timed(
-            lambda: [one_by_one(classifier, before, each, spec, case.steps) for each in sample], len(sample)
+            lambda: [one_by_one(classifier, before, task, spec, case.steps) for task in sample], len(sample)
         )
         alone.append(took)
     batched_ms, alone_ms = np.min(together, axis=0), np.min(alone, axis=0)
@@ -134,7 +134,8 @@ def differences(
         if not isinstance(got, TrainResult):
             raise got
         losses += [
-            abs(getattr(got, name) - getattr(result, name)) for name in ("train_loss", "loss_before", "loss_after")
+            abs(getattr(got.metrics, name) - getattr(result.metrics, name))
+            for name in ("train_loss", "loss_before", "loss_after")
         ]
         increments += [np.abs(batched.increments[name][device] - value).ravel() for name, value in increment.items()]
     apart = np.concatenate(increments)
@@ -166,7 +167,7 @@ def shards(case: Case) -> list[EncodedRows]:
     encoded = encode_rows(tokenizer, rows.texts, labels.tolist(), MAX_LENGTH)
     order = rng.permutation(len(encoded))
     chosen = [order[np.arange(i * case.rows, (i + 1) * case.rows) % len(order)] for i in range(case.devices)]
-    return [selected(encoded, each) for each in chosen]
+    return [selected(encoded, indices) for indices in chosen]
 
 
 def selected(rows: EncodedRows, indices: NDArray[np.int64]) -> EncodedRows:

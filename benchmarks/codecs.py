@@ -139,8 +139,8 @@ def _report(args: Namespace) -> None:
     rows = measure(updates, CODECS, repeats=3)
     notes: dict[str, Any] = {
         "goals": GOALS,
-        "updates": f"{len(updates)} of {updates[-1].round} rounds, ranks {sorted({each.rank for each in updates})}, "
-        f"{sum(each.values for each in updates) * 4 / 1e6:.0f} MB of float32",
+        "updates": f"{len(updates)} of {updates[-1].round} rounds, ranks {sorted({one.rank for one in updates})}, "
+        f"{sum(update.values for update in updates) * 4 / 1e6:.0f} MB of float32",
         "bf16+zstd by rank": _by_rank(updates, "bf16+zstd"),
         "MB/s": "of float32 in and out, CPU time of one thread, median of 3; decoding reads every tensor once",
     }
@@ -199,7 +199,9 @@ def _row(updates: Sequence[Recorded], codec: str, times: Sequence[tuple[float, f
 
 def _by_rank(updates: Sequence[Recorded], codec: str) -> Mapping[int, Row]:
     """Return the row's first figures for the updates of each rank: the fewer values, the more the rest weighs."""
-    chosen = {rank: [each for each in updates if each.rank == rank] for rank in {each.rank for each in updates}}
+    chosen = {
+        rank: [update for update in updates if update.rank == rank] for rank in {update.rank for update in updates}
+    }
     kept = ("of bf16", "enc MB/s", "dec MB/s", "over %", "over t. %")
     found = {rank: measure(chosen[rank], [codec], repeats=3)[0] for rank in sorted(chosen)}
     return {rank: {key: float(f"{row[key]:.4g}") for key in kept} for rank, row in found.items()}

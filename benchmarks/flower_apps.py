@@ -1,7 +1,7 @@
 """A Flower app over our coordinator: seconds per round, bytes and memory, by payload and number of devices.
 
 `python -m benchmarks.flower_apps`. The ServerApp is FedAvg by the book, the ClientApp gives back what it got; every
-device is a process of its own, on loopback, without TLS. docs/flower.md sets Flower's own transport beside it.
+device is a process of its own, on loopback, without TLS. docs/how-to/flower.md sets Flower's own transport beside it.
 """
 
 import asyncio
@@ -94,8 +94,8 @@ def serve(devices: int, size: int, rounds: int, answer: "Queue[Any]", peaks: "Qu
         options = AppOptions(folder=Path(root) / "run", tls=None, say=say)
         idle = peak_mb()
         asyncio.run(serve_app(server_app(devices, size, rounds, seconds), options))
-        for each in started:
-            each.join(60)
+        for process in started:
+            process.join(60)
     answer.put(
         {
             "devices": devices,

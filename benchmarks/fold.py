@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row
 from fedcore.core.aggregation.factor_mean import FactorMean
-from fedcore.core.aggregation.sums.coordinates import placement
+from fedcore.core.aggregation.sums.placing import placement
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry
@@ -66,7 +66,7 @@ def measure_fold(case: FoldCase, repeats: int) -> Row:
         return float(statistics.median(getattr(timing, name) for timing in timings))
 
     blob_mb = timings[0].blob_bytes / 1e6
-    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * each:.0f}" for each in case.sparsities)
+    ranks, cuts = "/".join(map(str, case.ranks)), "/".join(f"{100 * sparsity:.0f}" for sparsity in case.sparsities)
     kind = f"rank {ranks}, {cuts} % removed{', personal' if case.personal else ''}"
     return {
         "model": case.model,
@@ -131,7 +131,7 @@ def _once(spec: AdapterSpec, updates: Sequence[Update]) -> FoldTiming:
     for update in verified:
         partial = aggregator.fold(partial, update)
     times.append(time.perf_counter())
-    blob_bytes = sum(memoryview(piece).nbytes for piece in aggregator.pack(partial))  # placing strata is in it
+    blob_bytes = sum(memoryview(piece).nbytes for piece in aggregator.pack(partial))  # placing rank groups is in it
     times.append(time.perf_counter())
     blob = b"".join(aggregator.pack(partial))
     root = aggregator.fold(aggregator.start(spec), replace(verified[0], device="another", verified=True))

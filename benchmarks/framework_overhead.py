@@ -1,4 +1,4 @@
-"""What a large round costs when nobody trains: python -m benchmarks.framework_overhead [--quick] [--json FILE]
+"""What a large round costs when no device trains: python -m benchmarks.framework_overhead [--quick] [--json FILE]
 
 The engine and the round machine of a real coordinator, in one process: 1,000 of 10,000 registered devices per round,
 fixed arms, event log, rounds.csv and durable ledger on. Updates are those of an MLP 64-128-10 (9,610 float32 values,
@@ -26,7 +26,7 @@ from benchmarks.report import Row, emit, parser
 from fedcore.core.bandit.s_ucb import SUcb
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.contract.update_stack import UpdateStack
@@ -38,12 +38,12 @@ from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
 from fedcore.core.seeds import generator
 from fedcore.server.aggregate.assemble import make_engine
-from fedcore.server.aggregate.engine import Engine, Turned
+from fedcore.server.aggregate.engine import Engine, TurnResult
 from fedcore.server.process.collector import collect_seldom
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
-from fedcore.storage.blobs.store import BlobStore
 from fedcore.strategies.table import make_strategy
 
 REGISTERED, COHORT = 10_000, 1_000
@@ -55,7 +55,7 @@ MICRO = 1e6
 OBSERVATIONS = 50_000
 IN_A_TURN = ("plan", "close", "commit", "turn's log")
 
-# The smallest transformer there is: what is trained here stands in the head.
+# The smallest possible transformer: the trained values are in the head.
 GEOMETRY = Geometry(
     family="bert",
     model_type="bert",
@@ -108,10 +108,10 @@ class _Watched:
         self._watch, self._thing, self._parts = watch, thing, parts
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._thing, name)
+        method = getattr(self._thing, name)
         if name not in self._parts:
-            return found
-        return lambda *args, **named: self._watch.timed(self._parts[name], partial(found, **named), *args)
+            return method
+        return lambda *args, **named: self._watch.timed(self._parts[name], partial(method, **named), *args)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Coordinator:
         return orders
 
     def join(self) -> Turn:
-        """Let everybody join, and return the first turn."""
+        """Let all devices join, and return the first turn."""
         self.feed(Started(now_s=0.0))
         for name in self.profiles:
             self.now_s += 1e-4
@@ -139,27 +139,29 @@ class Coordinator:
 
     def round(self, turn: Turn, reports: Sequence[DeviceReport], tensors: dict[str, Any]) -> Turn:
         """Carry out a turn and the round that it begins, and return the next turn."""
-        turned: Turned = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
-        number, names = self.machine.round, tuple(sorted(turned.works))
+        turned: TurnResult = self.watch.timed("turn", self.engine.turn, turn, self.profiles, self.machine.void_streak)
+        number, names = self.machine.round, tuple(sorted(turned.assignments))
         self.watch.timed("planned", self.feed, Planned(round=number, cohort=names, now_s=self.now_s))
-        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": each, "round": number} for each in names])
+        self.watch.timed("log", self.engine.log.events, "pushed", [{"device": name, "round": number} for name in names])
         if self.engine.open is None:
             raise RuntimeError("the turn opened no round")
-        asked = self.engine.open.assignments[names[0]]
+        assignment = self.engine.open.assignments[names[0]]
         stack = UpdateStack(
             round=number,
             devices=names,
-            weights=tuple(turned.works[each].weight for each in names),
-            rank=asked.arm.rank,
-            keep_set=asked.keep_set,
+            weights=tuple(turned.assignments[name].weight for name in names),
+            rank=assignment.arm.rank,
+            keep_set=assignment.keep_set,
             tensors=tensors,
         )
-        refused = self.watch.timed("verify + fold", self.engine.fold_stack, stack, reports, [None] * len(names))
+        refused = self.watch.timed(
+            "verify + fold", self.engine.open.sum.fold_stack, stack, reports, [None] * len(names)
+        )
         if refused:
             raise RuntimeError(f"{len(refused)} updates were refused, the first for: {refused[0]}")
         orders = self.watch.timed("arrivals", self._arrive, names, number)
         self.watch.timed(
-            "log", self.engine.log.events, "accepted", [{"device": each, "round": number} for each in names]
+            "log", self.engine.log.events, "accepted", [{"device": name, "round": number} for name in names]
         )
         self.watch.end_round()
         return _turn(orders)
@@ -193,7 +195,7 @@ def measure_rounds(rounds: int) -> list[Row]:
             turn = coordinator.round(turn, reports, tensors)
         coordinator.engine.log.close()
         coordinator.engine.ledger.close()
-    parts = {part: [each / COHORT * MICRO for each in seconds] for part, seconds in watch.rounds.items()}
+    parts = {part: [spent / COHORT * MICRO for spent in seconds] for part, seconds in watch.rounds.items()}
     together = ("turn", "planned", "arrivals", "verify + fold", "log")
     total = [np.sum(figures, axis=0) for figures in zip(*(parts[part] for part in together), strict=True)]
     rest = [
@@ -253,21 +255,12 @@ def _coordinator(place: Path, rounds: int, watch: Stopwatch) -> Coordinator:
     config, folder = _config(rounds), RunFolder(place)
     strategy = make_strategy(config, GEOMETRY, HEAD)
     untrained = {name: np.zeros(shape, dtype=np.float32) for name, shape in strategy.spec.shapes().items()}
-    ledger = Ledger.create(folder.ledger, run_id="overhead", config_toml="", fingerprint="none")
+    run = Run.create(folder, config, place, base_model="none")
+    run.open_log()
     folder.globals.mkdir()
-    engine = make_engine(
-        config=config,
-        model=place,
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger),
-        strategy=strategy,
-        untrained=untrained,
-    )
+    engine = make_engine(run, LABELS, strategy=strategy, untrained=untrained)
     engine.strategy = watch.watching(strategy, {"plan": "plan", "close": "close"})
-    engine.ledger = cast(Ledger, watch.watching(ledger, {"commit_turn": "commit", "note": "commit"}))
+    engine.ledger = cast(Ledger, watch.watching(run.ledger, {"commit_turn": "commit", "note": "commit"}))
     engine.log = cast(RunLog, watch.watching(engine.log, {"turn": "turn's log"}))
     profiles = {
         name: DeviceProfile(
@@ -313,12 +306,14 @@ rows_per_round = 0
 
 def _report(loss_after: float) -> DeviceReport:
     return DeviceReport(
-        loss_before=1.0,
-        loss_after=loss_after,
-        train_loss=0.9,
+        metrics=TrainingMetrics(
+            loss_before=1.0,
+            loss_after=loss_after,
+            train_loss=0.9,
+            peak_memory_mb=1.0,
+            adapter_importance=0.1,
+        ),
         phase_s=dict.fromkeys(("download", "prune", "train", "encode", "upload"), 1e-7),
-        peak_memory_mb=1.0,
-        adapter_importance=0.1,
         num_examples=30,
         steps=3,
         bytes_down=38_440,

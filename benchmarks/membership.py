@@ -21,7 +21,7 @@ from benchmarks.report import emit, parser
 from fedcore.server.run.journal import read_events
 from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.storage.pki.authority import create_authority, issue
-from fedcore.transport.membership import BEATS_PER_LEASE
+from fedcore.transport.parent_connection import BEATS_PER_LEASE
 
 MEMBERS = (250, 1_000)
 PROCESSES = 2  # of devices

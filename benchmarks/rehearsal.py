@@ -1,6 +1,6 @@
 """A fleet in one process: the project's own strategy, trainers and aggregator, without wire, clock or ledger.
 
-What a device hears and answers is the same as in a real run, so updates and accuracies are real; only times are not.
+A device gets and returns the same as in a real run, so updates and accuracies are real; only times are not.
 With `strategy.reward_times = "model"` and without memory limits the same configuration gives the same run.
 """
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import device_rows, test_rows
-from fedcore.client.evaluation.judge import ModelEvaluator
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
-from fedcore.client.training.trainer import ModelSource, Trained, Trainer
+from fedcore.client.training.trainer import ModelSource, Trainer, TrainingOutcome
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm, Assignment
@@ -29,7 +29,8 @@ from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.head import resolve_head
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.convert.assignment import AssignmentBlobs, to_wire
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.server.aggregate.assemble import untrained_adapter
 from fedcore.storage.models.checkpoint import read_config
 from fedcore.storage.models.magnitudes import weight_magnitudes
@@ -40,7 +41,16 @@ from fedcore.transport.download import Received
 
 Arrays = dict[str, NDArray[np.float32]]
 Carry = Callable[[Assignment, Arrays], Tensors]  # from what a device made to what the coordinator folds
-_NO_BLOB = BlobRef(id="", size=0)  # a Work names blobs; a rehearsal hands their contents over
+_NO_BLOB = BlobRef(id="", size=0)  # an assignment names blobs; a rehearsal hands their contents over
+_NO_BLOBS = AssignmentBlobs(
+    keep_set=_NO_BLOB,
+    rings=(),
+    inside=None,
+    rank_blocks=(),
+    head=_NO_BLOB,
+    base_shift=None,
+    max_upload_bytes=0,
+)
 
 
 def as_made(assignment: Assignment, increment: Arrays) -> Tensors:
@@ -59,12 +69,12 @@ class _Device:
 
 @dataclass(slots=True, kw_only=True)
 class Rehearsal:
-    """One run. Use `rounds` once, to its end; then `metrics` judges the global adapter."""
+    """One run. Use `rounds` once, to its end; then `metrics` measures the global adapter."""
 
     config: Config
     strategy: Strategy
     devices: Mapping[str, _Device]
-    judge: ModelEvaluator
+    evaluator: ModelEvaluator
     tensors: Arrays
     label_counts: tuple[int, ...]
 
@@ -98,43 +108,24 @@ class Rehearsal:
     def metrics(self) -> Metrics:
         """Measure the global adapter on the dense model and all held-back rows."""
         # by their number: 0 would mean the end of a run, from which on torch takes every core
-        return self.judge.evaluate(self.tensors, len(self.judge.test), self.config.training.lora_scale)
+        return self.evaluator.evaluate(self.tensors, len(self.evaluator.test), self.config.training.lora_scale)
 
-    def _trained(self, assignment: Assignment) -> Trained:
+    def _trained(self, assignment: Assignment) -> TrainingOutcome:
         device = self.devices[assignment.device]
         received = Received(keep_set=assignment.keep_set, tensors=self.tensors)
-        trained = device.trainer.run(self._work(assignment), received, device.state, on_step=lambda _: None)
+        trained = device.trainer.run(self._wire(assignment), received, device.state, on_step=lambda _: None)
         device.state = trained.state
         return trained
 
-    def _work(self, assignment: Assignment) -> Work:
-        return Work(
-            round=assignment.round,
-            arm=assignment.arm,
-            keep_set=_NO_BLOB,
-            rank_blocks=(),
-            head=_NO_BLOB,
-            local_steps=assignment.local_steps,
-            weight=assignment.weight,
-            seed=assignment.seed,
-            deadline_s=assignment.deadline_s,
-            score=assignment.score,
-            training=assignment.training,
-            max_upload_bytes=0,
-            basis="",
-            label_counts=self.label_counts,
-        )
+    def _wire(self, assignment: Assignment) -> WireAssignment:
+        return to_wire(assignment, _NO_BLOBS, basis="", label_counts=self.label_counts)
 
-    def _outcome(self, assignment: Assignment, trained: Trained) -> Outcome:
+    def _outcome(self, assignment: Assignment, trained: TrainingOutcome) -> Outcome:
         profile, result = self.devices[assignment.device].profile, trained.result
         sparsity = assignment.keep_set.sparsity(self.strategy.spec.geometry)
         report = DeviceReport(
-            loss_before=result.loss_before,
-            loss_after=result.loss_after,
-            train_loss=result.train_loss,
+            metrics=result.metrics,
             phase_s={"train": trained.train_s},
-            peak_memory_mb=result.peak_memory_mb,
-            adapter_importance=result.adapter_importance,
             num_examples=profile.num_examples,
             steps=assignment.local_steps,
             bytes_down=0,
@@ -166,16 +157,16 @@ def rehearse(config: Config) -> Rehearsal:
         targets=strategy.spec.targets,
     )
     devices = {device.profile.name: device for device in _devices(config, source)}
-    held: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for device in devices.values():
-        held.update(dict(device.profile.label_counts))
+        totals.update(dict(device.profile.label_counts))
     return Rehearsal(
         config=config,
         strategy=strategy,
         devices=devices,
-        judge=ModelEvaluator(source=source, test=test, train=test),
+        evaluator=ModelEvaluator(source=source, test=test, train=test),
         tensors=untrained_adapter(config, folder, labels, strategy.spec),
-        label_counts=tuple(held[label] for label in labels) if config.training.label_skew != "ignore" else (),
+        label_counts=tuple(totals[label] for label in labels) if config.training.label_skew != "ignore" else (),
     )
 
 
@@ -188,7 +179,7 @@ def _strategy(config: Config, folder: Path, labels: tuple[str, ...]) -> Strategy
 
 
 def _devices(config: Config, source: ModelSource) -> Iterator[_Device]:
-    names = [(each, f"{each.name}-{index}") for each in config.classes for index in range(1, each.count + 1)]
+    names = [(kind, f"{kind.name}-{index}") for kind in config.classes for index in range(1, kind.count + 1)]
     for index, (kind, name) in enumerate(names, start=1):
         rows = device_rows(_data(config, (index, len(names))))
         profile = DeviceProfile(

@@ -2,7 +2,7 @@
 
 For fleets of 1,000 to 1,000,000 registered devices, of which 1,000 take part in a round: one device joining, one sign
 of life, drawing a cohort, planning and closing a round, its log and its commit, and the bytes that files grow by. The
-round machine, the strategy, the log and the ledger are the coordinator's own; nobody trains, nothing crosses a wire.
+round machine, the strategy, the log and the ledger are the coordinator's own; no device trains, nothing crosses a wire.
 """
 
 import math
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.recording import quickstart
 from benchmarks.report import emit, parser
 from fedcore.core.contract.assignment import Arm, Assignment
-from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status
+from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, RoundPlan, Strategy
 from fedcore.core.model.fingerprint import Fingerprint
@@ -36,12 +36,11 @@ from fedcore.protos.convert.tier import partial_to_pb
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
 from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
-from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import outcome_record, round_record
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.turn_record import TurnRecord
-from fedcore.strategies.policy.sampler import sample_cohort
+from fedcore.strategies.policy.cohort import sample_cohort
 from fedcore.strategies.table import make_strategy
 
 FLEETS = (1_000, 10_000, 100_000, 1_000_000)
@@ -74,9 +73,7 @@ class Fleet:
     machine: RoundState
     strategy: Strategy
     state: Json
-    folder: RunFolder
-    ledger: Ledger
-    log: RunLog
+    run: Run
     round: int = 0
     leaf_bytes: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -109,11 +106,12 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
     config = quickstart([f"strategy.cohort={cohort}", "run.rounds=10"])
     strategy = make_strategy(config, geometry_from_config(MINILM), HEAD)
     profiles = tuple(profile(number) for number in range(registered))
-    sessions = Overlay({each.name: Presence(epoch=1, connected=True, seen_s=0.0) for each in profiles})
+    sessions = Overlay({device.name: Presence(epoch=1, connected=True, seen_s=0.0) for device in profiles})
     geometry = geometry_from_config(MINILM)
-    committed = {each.name: [geometry.head_units, geometry.ffn] for each in profiles}
+    committed = {device.name: [geometry.head_units, geometry.ffn] for device in profiles}
     folder = RunFolder.create("fleet", base=root)
-    ledger = Ledger.create(folder.ledger, run_id="roster", config_toml="", fingerprint="")
+    run = Run.create(folder, config, folder.root, base_model="none")
+    run.open_log()
     member = {profiles[0].name: Member(pushed_at_s=0.0)}  # one is pending: the round stays open
     machine = RoundState(policy=POLICY, phase=Phase.OPEN, sessions=sessions, connected=registered, wake_at_s=600.0)
     return Fleet(
@@ -121,9 +119,7 @@ def make_fleet(registered: int, cohort: int, root: Path) -> Fleet:
         machine=machine.with_members(member),
         strategy=strategy,
         state=strategy.start() | {"committed": committed},
-        folder=folder,
-        ledger=ledger,
-        log=RunLog(folder, ledger),
+        run=run,
     )
 
 
@@ -134,20 +130,19 @@ def measure(registered: int, cohort: int, repeats: int) -> dict[str, Any]:
         _membership(fleet, cohort, repeats)
         for _ in range(repeats):
             _round(fleet, cohort)
-        before = fleet.folder.events.stat().st_size
+        before = fleet.run.folder.events.stat().st_size
         _join_event(fleet)
-        joined_bytes = fleet.folder.events.stat().st_size - before
+        joined_bytes = fleet.run.folder.events.stat().st_size - before
         sizes = _sizes(fleet, cohort * repeats, before)
-        fleet.log.close()
-        fleet.ledger.close()
+        fleet.run.close()
     times = {f"{what}_s": fleet.median_s(what) for what in fleet.seconds}
     last = {"leaf_bytes": fleet.leaf_bytes, "joined_event_bytes": joined_bytes}
     return {"registered": registered, "cohort": cohort, **times, **sizes, **last}
 
 
 def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
-    """Signs of life, joins, the list of who is here and the draw of a cohort."""
-    alive = [events.Alive(device=each.name, epoch=1, now_s=1.0) for each in fleet.profiles]
+    """Measure signs of life, joins, the list of present devices and the draw of a cohort."""
+    alive = [events.Alive(device=profile.name, epoch=1, now_s=1.0) for profile in fleet.profiles]
     joined = [events.Joined(device=f"newcomer-{number}", epoch=1, now_s=1.0) for number in range(len(alive))]
     fleet.seconds["alive"] = [_stepped(fleet.machine, alive)]
     fleet.seconds["joined"] = [_stepped(fleet.machine, joined)]
@@ -156,13 +151,13 @@ def _membership(fleet: Fleet, cohort: int, repeats: int) -> None:
         fleet.timed("sample", partial(sample_cohort, fleet.profiles, cohort, generator(0, "cohort", number)))
 
 
-def _stepped(machine: RoundState, told: Sequence[events.Event]) -> float:
+def _stepped(machine: RoundState, sequence: Sequence[events.Event]) -> float:
     """Seconds a step takes on average, over steps enough for what the machine does once in a while."""
-    told = told[: STEPS + 3 * math.isqrt(len(told))]
+    sequence = sequence[: STEPS + 3 * math.isqrt(len(sequence))]
     begin = time.perf_counter()
-    for event in told:
+    for event in sequence:
         machine, _ = step(machine, event)
-    return (time.perf_counter() - begin) / len(told)
+    return (time.perf_counter() - begin) / len(sequence)
 
 
 def _round(fleet: Fleet, cohort: int) -> None:
@@ -174,17 +169,19 @@ def _round(fleet: Fleet, cohort: int) -> None:
     fleet.leaf_bytes = _leaf_bytes(outcomes)
     after, report = fleet.timed("close", lambda: fleet.strategy.close(state, outcomes, fleet.round))
     closed = _closed(plan, fleet.round)
-    weights = {each.device: each.weight for each in plan.assignments}
-    rows = [outcome_record(each, report.rewards.get(each.device), weights[each.device]) for each in outcomes]
-    record = round_record(closed, AggregateReport(weight=1, leaves=cohort), 0.01, rows)
+    weights = {assignment.device: assignment.weight for assignment in plan.assignments}
+    rows = [
+        outcome_record(outcome, report.rewards.get(outcome.device), weights[outcome.device]) for outcome in outcomes
+    ]
+    record = round_record(closed, AggregateReport(weight=1, updates=cohort), 0.01, rows)
     lines = [*plan.events, *report.events, {"event": "round_closed", **record}]
-    each = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
+    addressees = [{"device": outcome.device, "round": fleet.round} for outcome in outcomes]
 
     def write() -> None:
-        fleet.log.events("pushed", each)
-        for fields in each:
-            fleet.log.event("accepted", **fields)
-        fleet.log.turn(lines, rows)
+        fleet.run.log.events("pushed", addressees)
+        for fields in addressees:
+            fleet.run.log.event("accepted", **fields)
+        fleet.run.log.turn(lines, rows)
 
     fleet.timed("log", write)
     turn = TurnRecord(
@@ -195,21 +192,23 @@ def _round(fleet: Fleet, cohort: int) -> None:
         void_streak=0,
         global_blobs=((f"round-{fleet.round}", "0" * 64),),
         next_round=fleet.round + 1,
-        assignments=tuple(_planned(each) for each in plan.assignments),
+        assignments=tuple(_planned(assignment) for assignment in plan.assignments),
     )
-    fleet.timed("commit", lambda: fleet.ledger.commit_turn(turn))
+    fleet.timed("commit", lambda: fleet.run.ledger.commit_turn(turn))
     fleet.state = after
 
 
 def _outcomes(plan: RoundPlan) -> list[Outcome]:
-    """Everybody's answer: plausible figures, no importances (their bytes are arithmetic)."""
+    """Return the outcomes of all devices: plausible figures, no importances (their bytes are arithmetic)."""
     report = DeviceReport(
-        loss_before=0.6931471805599453,
-        loss_after=0.5312345678901234,
-        train_loss=0.6123456789012345,
+        metrics=TrainingMetrics(
+            loss_before=0.6931471805599453,
+            loss_after=0.5312345678901234,
+            train_loss=0.6123456789012345,
+            peak_memory_mb=212.34567890123456,
+            adapter_importance=0.00012345678901234567,
+        ),
         phase_s=dict.fromkeys(PHASES, 1.2345678901234567),
-        peak_memory_mb=212.34567890123456,
-        adapter_importance=0.00012345678901234567,
         num_examples=16,
         steps=10,
         bytes_down=437_123,
@@ -217,26 +216,26 @@ def _outcomes(plan: RoundPlan) -> list[Outcome]:
     )
     return [
         Outcome(
-            device=each.device,
-            device_class=CLASSES[int(each.device[-7:]) % len(CLASSES)],
-            round=each.round,
-            arm=Arm(sparsity=0.0, rank=each.arm.rank),
+            device=assignment.device,
+            device_class=CLASSES[int(assignment.device[-7:]) % len(CLASSES)],
+            round=assignment.round,
+            arm=Arm(sparsity=0.0, rank=assignment.arm.rank),
             status=Status.ACCEPTED,
             time_s=12.345678901234567,
             report=report,
             fold_s=0.0012345678901234567,
             network="5g",
         )
-        for each in plan.assignments
+        for assignment in plan.assignments
     ]
 
 
 def _closed(plan: RoundPlan, number: int) -> RoundResult:
     members = tuple(
         MemberResult(
-            device=each.device, status=Status.ACCEPTED, pushed_at_s=1234.567890123, accepted_at_s=1246.91234567
+            device=assignment.device, status=Status.ACCEPTED, pushed_at_s=1234.567890123, accepted_at_s=1246.91234567
         )
-        for each in plan.assignments
+        for assignment in plan.assignments
     )
     return RoundResult(round=number, void=False, members=members, opened_at_s=1234.567890123, closed_at_s=1300.0)
 
@@ -257,8 +256,10 @@ def _planned(assignment: Assignment) -> Json:
 def _leaf_bytes(outcomes: Sequence[Outcome]) -> float:
     """Bytes of one device's part in an edge's submission, which travels as one message."""
     leaves = tuple(
-        LeafOutcome(device=each.device, counted=True, time_s=each.time_s, report=each.report, scores_bytes=37_152)
-        for each in outcomes
+        LeafOutcome(
+            device=outcome.device, counted=True, time_s=outcome.time_s, report=outcome.report, scores_bytes=37_152
+        )
+        for outcome in outcomes
     )
     whole = PartialSubmission(round=1, number=1, partial=None, scores=None, leaves=leaves)
     return len(partial_to_pb(whole).SerializeToString()) / len(leaves)
@@ -279,12 +280,12 @@ def _join_event(fleet: Fleet) -> None:
         max_length=64,
         labels=("0", "1"),
     )
-    fleet.log.joined(join, via="edge-000")
+    fleet.run.log.joined(join, via="edge-000")
 
 
 def _sizes(fleet: Fleet, client_rounds: int, events_bytes: int) -> dict[str, float]:
     """Bytes per client-round of text files and ledger, and of the strategy's state per registered device."""
-    with closing(sqlite3.connect(fleet.folder.ledger)) as ledger:
+    with closing(sqlite3.connect(fleet.run.folder.ledger)) as ledger:
         (state,) = ledger.execute("SELECT length(strategy_state) FROM head").fetchone()
         (rounds,) = ledger.execute(
             "SELECT sum(length(result) + length(outcomes) + length(report)) FROM rounds"
@@ -292,7 +293,7 @@ def _sizes(fleet: Fleet, client_rounds: int, events_bytes: int) -> dict[str, flo
         (plans,) = ledger.execute("SELECT sum(length(assignments)) FROM plans").fetchone()
     return {
         "event_bytes_per_client_round": events_bytes / client_rounds,
-        "row_bytes_per_client_round": fleet.folder.rounds.stat().st_size / client_rounds,
+        "row_bytes_per_client_round": fleet.run.folder.rounds.stat().st_size / client_rounds,
         "ledger_bytes_per_client_round": (rounds + plans) / client_rounds,
         "state_bytes_per_device": state / len(fleet.profiles),
     }

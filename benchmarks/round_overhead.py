@@ -1,4 +1,4 @@
-"""What a round costs when nobody trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
+"""What a round costs when no device trains: python -m benchmarks.round_overhead [--quick] [--json FILE]
 
 A real coordinator process (mutual TLS, default durability), and 2, 10 and 100 devices that answer every assignment
 at once with an update of about 1 kB. They fetch the hand-out and upload like any device; only the training is left
@@ -23,14 +23,14 @@ from safetensors.numpy import save_file
 from benchmarks.report import emit, parser
 from fedcore.core.codec.chain import encode
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.tier_values import AnyDownward
-from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, Work
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, Welcome, WireAssignment
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import read_events
 from fedcore.storage.blobs.store import BlobStore
@@ -38,7 +38,7 @@ from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import load_material
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.throttle import Throttle
 
@@ -86,7 +86,7 @@ class IdleDevice:
     def __init__(self, name: str, target: str, certs: Path, mark: Fingerprint, geometry: Geometry, place: Path) -> None:
         self.name, self.mark, self.geometry = name, mark, geometry
         self.blobs = BlobStore(place / name)
-        self.held: set[str] = set()
+        self.fetched: set[str] = set()
         self.link = Link(
             LinkSettings(
                 targets=(target,),
@@ -99,7 +99,7 @@ class IdleDevice:
     async def run(self) -> str:
         """Stay until the run is over."""
         try:
-            return await Membership(
+            return await ParentConnection(
                 link=self.link,
                 make_join=self._join,
                 on_welcome=self._welcome,
@@ -127,22 +127,24 @@ class IdleDevice:
         pass
 
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
-        if not isinstance(message, Work):
+        if not isinstance(message, WireAssignment):
             return
         refs = message.refs
         received = await fetch_all(self.link, self.blobs, refs)
-        for blob_id in self.held - {ref.id for ref in refs}:
+        for blob_id in self.fetched - {ref.id for ref in refs}:
             self.blobs.delete(blob_id)
-        self.held = {ref.id for ref in refs}
+        self.fetched = {ref.id for ref in refs}
         data = encode(self._zeros(message), message.training.codec)
         ref = BlobRef(id="sha256:" + hashlib.sha256(data).hexdigest(), size=len(data), inline=data)
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0,
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0,
+                train_loss=1.0,
+                peak_memory_mb=1.0,
+                adapter_importance=0.0,
+            ),
             phase_s={},
-            peak_memory_mb=1.0,
-            adapter_importance=0.0,
             num_examples=1,
             steps=0,
             bytes_down=received,
@@ -152,15 +154,15 @@ class IdleDevice:
             UpdateSubmission(round=message.round, update=ref, scores=None, keep_set=message.keep_set.id, report=report)
         )
 
-    def _zeros(self, work: Work) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _zeros(self, assignment: WireAssignment) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         spec = AdapterSpec(
             geometry=self.geometry,
-            rank=work.arm.rank,
+            rank=assignment.arm.rank,
             targets=self.geometry.modules,
             head=(("head.bias", (len(LABELS),)), ("head.weight", (len(LABELS), self.geometry.hidden))),
         )
         shapes = spec.shapes(keep_set=KeepSet.full(self.geometry))
-        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{work.round}".encode()) % 1000)
+        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{assignment.round}".encode()) % 1000)
         return {name: np.full(shape, value, dtype=np.float32) for name, shape in shapes.items()}
 
 

@@ -10,10 +10,10 @@ from fedcore.storage.pki.certificates import TlsMaterial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
-    """Where rows come from and which of them are ours.
+    """Where a client's rows come from, and which of them it takes.
 
     `test` None holds back `test_fraction` of `train` by text hash. `shard` (index from 1, of so many) takes one part;
-    with `ask_shard` the coordinator says which, and how parts are cut.
+    with `ask_shard` the coordinator says which one, and how parts are cut.
     """
 
     train: str

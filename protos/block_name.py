@@ -1,4 +1,4 @@
-"""Names of an adapter's rank blocks on the wire: "low-high", or "low-high/ring" where they are parted in rings."""
+"""Names of an adapter's rank blocks on the wire: "low-high", or "low-high/ring" where the adapter comes in rings."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _FORM = re.compile(r"(?P<low>\d{1,6})-(?P<high>\d{1,6})(/(?P<ring>\d{1,6}))?", r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockName:
-    """Ranks `low` to below `high`, of one ring or (None) of all rows."""
+    """Ranks `low` to below `high` of one ring; `ring` None: of all rows."""
 
     low: int
     high: int
@@ -22,9 +22,9 @@ class BlockName:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a name; raises ProtocolError where it is none."""
-        found = _FORM.fullmatch(text)
-        if found is None:
+        """Parse a name; raises ProtocolError where `text` is no rank block's name."""
+        match = _FORM.fullmatch(text)
+        if match is None:
             raise ProtocolError(f"{text!r} names no rank block, such as 0-4 or 0-4/1; update coordinator and device")
-        ring = found["ring"]
-        return cls(low=int(found["low"]), high=int(found["high"]), ring=None if ring is None else int(ring))
+        ring = match["ring"]
+        return cls(low=int(match["low"]), high=int(match["high"]), ring=None if ring is None else int(ring))

@@ -1,7 +1,7 @@
-"""Messages that carry one chunk of a blob, without detours: what protobuf would copy three times is copied once.
+"""Messages that carry one chunk of a blob, serialised without protobuf: it would copy a chunk three times, not once.
 
-On the wire they are what protobuf makes of `PutBlobRequest(chunk=...)` and `GetBlobResponse(chunk=...)`. A message that
-holds anything else is left to protobuf.
+Their bytes equal those of protobuf's `PutBlobRequest(chunk=...)` and `GetBlobResponse(chunk=...)`. Protobuf itself
+handles every message with other fields.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from fedcore.protos.v1 import blob_pb2 as pb
 _LENGTH_DELIMITED = 2
 GET_TAG = pb.GetBlobResponse.CHUNK_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 PUT_TAG = pb.PutBlobRequest.CHUNK_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
-_MOST_DIGITS = 5  # of a length in base 128: more than any message may have
+_MAX_DIGITS = 5  # of a length in base 128: enough for 32 GiB, more than any message may have
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkMessage:
-    """One chunk under the tag of its field. Serialises as the protobuf message with that field alone."""
+    """One chunk and the tag of its field; serialises like the protobuf message that has only this field."""
 
     tag: int
     chunk: bytes | memoryview
 
     def SerializeToString(self) -> bytes:
-        """Return the message's bytes; the chunk is copied once."""
+        """Return the message's bytes; copies the chunk once."""
         return b"".join((bytes((self.tag,)), _digits(len(self.chunk)), self.chunk))
 
     def ByteSize(self) -> int:
@@ -32,13 +32,13 @@ class ChunkMessage:
 
 
 def read_get_response(data: bytes) -> Any:
-    """Return a GetBlobResponse, with its chunk as a view into `data`."""
+    """Parse a GetBlobResponse; its chunk is a view into `data`."""
     chunk = _only_chunk(data, GET_TAG)
     return pb.GetBlobResponse.FromString(data) if chunk is None else ChunkMessage(GET_TAG, chunk)
 
 
 def read_put_request(data: bytes) -> Any:
-    """Return a PutBlobRequest, with the chunk of any but the first one as a view into `data`."""
+    """Parse a PutBlobRequest; the chunk of every one but the first is a view into `data`."""
     chunk = _only_chunk(data, PUT_TAG)
     return pb.PutBlobRequest.FromString(data) if chunk is None else ChunkMessage(PUT_TAG, chunk)
 
@@ -49,11 +49,11 @@ def write_message(message: Any) -> bytes:
 
 
 def _only_chunk(data: bytes, tag: int) -> memoryview | None:
-    """The bytes of field `tag` where the message is that field once and nothing more, else None."""
+    """Return the bytes of field `tag` where the message consists of that field alone, else None."""
     if not data or data[0] != tag:
         return None
     size = 0
-    for place, digit in enumerate(data[1 : 1 + _MOST_DIGITS]):
+    for place, digit in enumerate(data[1 : 1 + _MAX_DIGITS]):
         size |= (digit & 0x7F) << 7 * place
         if digit < 0x80:
             begin = 2 + place
@@ -62,9 +62,9 @@ def _only_chunk(data: bytes, tag: int) -> memoryview | None:
 
 
 def _digits(number: int) -> bytes:
-    """A length in base 128, lowest digit first, all but the last with the high bit set."""
-    made = bytearray()
+    """Return a length in base 128, lowest digit first; every digit but the last has the high bit set."""
+    digits = bytearray()
     while number >= 0x80:
-        made.append(number & 0x7F | 0x80)
+        digits.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes((*made, number))
+    return bytes((*digits, number))

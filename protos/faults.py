@@ -1,4 +1,4 @@
-"""Errors across the wire: class -> status code on the way out, status -> the same class on the way in."""
+"""Errors on the wire: the sender maps a class to a status code, the receiver maps the status to the same class."""
 
 import grpc
 
@@ -24,15 +24,15 @@ BY_NAME = {kind.__name__: kind for kind in STATUS}
 
 
 def status_of(error: errors.FedcoreError) -> grpc.StatusCode:
-    """Return the status code an error travels under."""
+    """Return the status code that an error travels under."""
     return STATUS.get(type(error), grpc.StatusCode.UNKNOWN)
 
 
 def error_of(fault: grpc.aio.AioRpcError, target: str) -> errors.FedcoreError:
-    """Return the error a failed call stands for, naming `target`.
+    """Return the error that a failed call stands for; its message names `target`.
 
-    The server's own error where it sent one; CertificateError where TLS failed on this side, ProtocolError where the
-    other side cannot be spoken to, else TransportError.
+    This is the server's own error where it sent one, CertificateError where TLS failed on this side, ProtocolError
+    where the two sides do not understand each other, else TransportError.
     """
     for key, value in fault.trailing_metadata() or ():
         if key == ERROR_KEY and value in BY_NAME:
@@ -46,7 +46,7 @@ def error_of(fault: grpc.aio.AioRpcError, target: str) -> errors.FedcoreError:
 
 
 def _unreachable(target: str, code: grpc.StatusCode, detail: str) -> errors.FedcoreError:
-    # gRPC tells TLS failures apart only in words.
+    # gRPC distinguishes TLS failures only by the text of the detail.
     if "WRONG_VERSION_NUMBER" in detail:
         return errors.CertificateError(f"{target} does not talk TLS; give it certificates, or say --insecure here too")
     if any(word in detail for word in _TLS_WORDS):
@@ -55,7 +55,7 @@ def _unreachable(target: str, code: grpc.StatusCode, detail: str) -> errors.Fedc
             "that the coordinator's certificate carries (fedcore certs --host)"
         )
     if "failed to connect" in detail and any(word in detail for word in _HANG_UP_WORDS):
-        # A server that will not have our certificate just hangs up; so does one that is going down.
+        # A server that rejects our certificate just hangs up; so does a server that is shutting down.
         return errors.TransportError(
             f"{target} hung up before a word was said; if it goes on, the coordinator does not accept this side's "
             "certificate, or wants one (--certs)"

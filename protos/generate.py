@@ -21,7 +21,7 @@ def generate(target: Path) -> None:
 
 
 def stale(fresh: Path) -> list[str]:
-    """Names of generated files that differ from, or are missing in, the repository."""
+    """Return the names of generated files that the repository lacks or has with other content."""
     names = [path.relative_to(fresh) for path in sorted((fresh / "fedcore/protos/v1").glob("*"))]
     return [
         str(name)
@@ -31,7 +31,7 @@ def stale(fresh: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Generate in place, or compare with `--check`; 1 where the committed code is stale."""
+    """Generate in place, or only compare with `--check`; return 1 where the committed code is stale."""
     if arguments != ["--check"]:
         generate(ROOT)
         return 0

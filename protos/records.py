@@ -1,29 +1,29 @@
-"""What our own stream messages are called inside another carrier's records. Nothing of that carrier is known here.
+"""Names under which another carrier's records carry our stream messages. This module knows nothing of that carrier.
 
-Down go the run's description, a welcome and an assignment, up a join, an update or a failure: the bytes of the very
-messages a stream of ours carries (`fedcore.protos.convert.stream`). Blobs lie beside them by name, none inside a
-message.
+The records carry the bytes of the same messages as our own stream (`fedcore.protos.convert.stream`): the run's
+description, a welcome and an assignment to the device; a join, an update or a failure from it. Blobs travel beside the
+messages by name, never inside them.
 """
 
 from collections.abc import Mapping
 
-RECORD = "fedcore"  # the record of messages; also a node's own state between two of them
+RECORD = "fedcore"  # the record of messages; also the state that a node keeps between two messages
 BLOBS = "blobs"  # the record of payloads, by blob id
 RUN = "run"  # key of the description
 MESSAGES = "messages"  # key of the list of messages
 JOIN = "query.join"  # message type that asks a node to join
-CONTAINER = "fedcore.identity"  # how a payload that no codec of a device made is serialised
+CONTAINER = "fedcore.identity"  # serialisation of a payload that no device codec has encoded
 
 
 def encoding(codec: str) -> str:
-    """Return how an update is said to be serialised: "fedcore.bf16+zstd" for the codec "bf16+zstd"."""
+    """Return the name of an update's serialisation: "fedcore.bf16+zstd" for the codec "bf16+zstd"."""
     return f"fedcore.{codec}"
 
 
 def overrides(shared: Mapping[str, bool | int | float | str]) -> list[str]:
-    """Return an app's settings that are keys of our configuration, as `table.key=value`.
+    """Return the settings of an app that are keys of our configuration, as `table.key=value`.
 
-    Keys without a table are the adapters' own.
+    Keys without a table belong to the adapters and are left out.
     """
     return [f"{key}={_text(value)}" for key, value in shared.items() if "." in key]
 

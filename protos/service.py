@@ -1,4 +1,4 @@
-"""The generated services, under the names the shells use; chunks of blobs bypass protobuf (`fedcore.protos.chunk`)."""
+"""The generated services under the names that the shells use; chunks bypass protobuf (`fedcore.protos.chunk`)."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ SERVICE = "fedcore.v1.Fleet"
 
 
 class FleetStub(generated.FleetStub):
-    """The client's side of every call."""
+    """The client's side of every call; GetBlob and PutBlob handle chunks without protobuf."""
 
     def __init__(self, channel: Any) -> None:
-        """Call over `channel`."""
+        """Make calls over `channel`."""
         super().__init__(channel)
         self.GetBlob = channel.unary_stream(
             f"/{SERVICE}/GetBlob",
@@ -41,7 +41,7 @@ class FleetStub(generated.FleetStub):
 
 
 def add_FleetServicer_to_server(servicer: FleetServicer, server: Any) -> None:
-    """Serve every call of `servicer`."""
+    """Serve every call of `servicer`; GetBlob and PutBlob handle chunks without protobuf."""
     transfers = {
         "GetBlob": grpc.unary_stream_rpc_method_handler(
             servicer.GetBlob,

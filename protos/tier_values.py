@@ -1,10 +1,10 @@
-"""What travels between an edge and the tier above it, as plain frozen values. Fields: protos/v1/tier.proto."""
+"""Messages between an edge and the tier above it as plain frozen values. Fields: protos/v1/tier.proto."""
 
 from dataclasses import dataclass, field
 
 from fedcore.core.contract.outcome import DeviceReport
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, Work
+from fedcore.protos.values import BlobRef, Downward, Join, Upward, Verdict, Welcome, WireAssignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class LeafJoin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafLeft:
-    """A device is not below this edge any more; `lost` where its lease has run out, or it was cut off as revoked."""
+    """A device has left this edge; `lost`: its lease has run out, `revoked`: its certificate was revoked."""
 
     device: str
     lost: bool = False
@@ -38,7 +38,7 @@ class LeafJoined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafRefused:
-    """The join of a device below an edge was refused: `error` names the class, as on a call of its own."""
+    """The join of a device below an edge was refused; `error` is the error's class, as if the device had called."""
 
     device: str
     error: str
@@ -47,7 +47,7 @@ class LeafRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafDismissed:
-    """This session of a device below an edge ends; without a goodbye the device is known elsewhere by now."""
+    """A session of a device below an edge ends; no goodbye means that the device has joined elsewhere."""
 
     device: str
     epoch: int
@@ -56,7 +56,7 @@ class LeafDismissed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierSpec:
-    """How an edge verifies and folds."""
+    """The aggregator and adapter shapes that an edge verifies and folds updates with."""
 
     aggregator: str
     adapter: AdapterSpec
@@ -64,18 +64,18 @@ class TierSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundShare:
-    """Work of one round for devices below an edge; the blobs in `works` carry no bytes, those in `blobs` do."""
+    """Assignments of a round for devices below an edge; blobs in `assignments` carry no bytes, those in `blobs` do."""
 
     round: int
     deadline_s: float
     spec: TierSpec
-    works: tuple[tuple[str, Work], ...]  # (device, its work)
+    assignments: tuple[tuple[str, WireAssignment], ...]  # (device, its assignment)
     blobs: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafOutcome:
-    """One device's part in a partial."""
+    """The outcome of one device below an edge: its report, or why it is not counted."""
 
     device: str
     counted: bool
@@ -88,7 +88,7 @@ class LeafOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialSubmission:
-    """What became of assignments below an edge."""
+    """The outcomes of assignments below an edge, with the partial aggregate of the counted ones."""
 
     round: int
     number: int
@@ -98,13 +98,13 @@ class PartialSubmission:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """Devices whose update is in the partial."""
+        """The devices with an update in the partial."""
         return tuple(leaf.device for leaf in self.leaves if leaf.counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialVerdict:
-    """The word on a partial; with OVERLAP, `devices` are counted already."""
+    """The verdict on a partial; with OVERLAP, `devices` are counted already."""
 
     round: int
     number: int
@@ -115,14 +115,14 @@ class PartialVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Blobs an edge can serve without asking above."""
+    """Blobs that an edge can serve without asking the tier above."""
 
     blobs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocations:
-    """Which certificates hold no more: an X.509 CRL (DER), on its way to an edge."""
+    """The revoked certificates for an edge, as an X.509 CRL (DER)."""
 
     crl: bytes = field(repr=False)
 
@@ -130,5 +130,5 @@ class Revocations:
 TierUpward = LeafJoin | LeafLeft | PartialSubmission | Holding
 TierDownward = LeafJoined | LeafRefused | LeafDismissed | RoundShare | PartialVerdict | Revocations
 
-AnyUpward = Upward | TierUpward  # what a stream carries up, from whomever
+AnyUpward = Upward | TierUpward  # all that a stream carries up, from a device, an evaluator or an edge
 AnyDownward = Downward | TierDownward

@@ -1,4 +1,4 @@
-"""What travels on the wire, as plain frozen values. The meaning of each field is in protos/v1/*.proto."""
+"""Messages on the wire as plain frozen values. protos/v1/*.proto explain every field."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from fedcore.core.model.fingerprint import Fingerprint
 
 
 class Role(StrEnum):
-    """Who joins."""
+    """The role of a process that joins."""
 
     DEVICE = "device"
     EVALUATOR = "evaluator"
@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What became of an update."""
+    """The outcome of an update or a partial."""
 
     ACCEPTED = "accepted"
     LATE = "late"
@@ -31,9 +31,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobRef:
-    """A blob's name, size in bytes, what it is for, and its bytes where they are few (`INLINE_BYTES`).
+    """A reference to a blob: its id, size in bytes, purpose (`name`), and, up to `INLINE_BYTES`, the bytes themselves.
 
-    Where a delta is offered, the blob `delta_id` of `delta_size` bytes makes it out of the blob `delta_base`.
+    If a delta is offered, the blob `delta_id` of `delta_size` bytes turns the blob `delta_base` into this one.
     """
 
     id: str
@@ -47,7 +47,7 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadHeader:
-    """Opens an upload: which blob, by whom, answering which round (0: an evaluator's task)."""
+    """Opens an upload: the blob, its sender, and the round it answers (0: an evaluator's task)."""
 
     blob: BlobRef
     offset: int
@@ -58,7 +58,7 @@ class UploadHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """Part `index` (from 1) of `count` of a run's rows, and how the parts are cut."""
+    """Part `index` (from 1) of the `count` parts of a run's rows, and how the rows are cut."""
 
     index: int
     count: int
@@ -69,7 +69,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
-    """What a newcomer must know before it joins."""
+    """All that a newcomer needs to know before it joins."""
 
     protocol_min: int
     protocol_max: int
@@ -86,7 +86,7 @@ class RunDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newcomer:
-    """Who asks for a run's description."""
+    """A process that asks for a run's description before it joins."""
 
     name: str = ""
     device_class: str = ""
@@ -97,7 +97,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
-    """The first message of a stream."""
+    """A process joins: the first message of a stream."""
 
     protocol_min: int
     protocol_max: int
@@ -105,7 +105,7 @@ class Join:
     name: str
     device_uuid: str
     epoch: int
-    profile: DeviceProfile | None  # of a device
+    profile: DeviceProfile | None  # None unless a device joins
     fingerprint: Fingerprint
     max_length: int
     labels: tuple[str, ...]
@@ -126,7 +126,7 @@ class EnrolmentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A sign of life, and the answer to one."""
+    """A sign of life, or the answer to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSubmission:
-    """An update is wholly uploaded."""
+    """An update has been uploaded completely."""
 
     round: int
     update: BlobRef
@@ -159,9 +159,9 @@ class AssignmentFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseShift:
-    """What is to be added to the frozen base weights after a round: the whole of it, or the last rounds' steps.
+    """The tensors to add to the frozen base weights after a round: as a whole, or as the last rounds' steps.
 
-    Never inside a message. A step called "3-5" makes what stood after round 5 of what stood after round 3.
+    The bytes never travel inside a message. A step named "3-5" turns the shift after round 3 into that after round 5.
     """
 
     whole: BlobRef
@@ -169,28 +169,28 @@ class BaseShift:
 
     @property
     def round(self) -> int:
-        """The closed round it came out of."""
+        """The closed round that produced the shift."""
         return int(self.whole.name)
 
-    def since(self, held_round: int) -> tuple[BlobRef, ...]:
-        """Return the blobs, fewest bytes, that who holds it as of `held_round` (0: nothing) lacks."""
-        if held_round == self.round:
+    def since(self, last_round: int) -> tuple[BlobRef, ...]:
+        """Return the blobs, in the fewest bytes, that a device with the shift of `last_round` (0: none) lacks."""
+        if last_round == self.round:
             return ()
         for index, step in enumerate(self.steps):
-            lacking = self.steps[index:]
-            if int(step.name.partition("-")[0]) == held_round and sum(ref.size for ref in lacking) < self.whole.size:
-                return lacking
+            missing = self.steps[index:]
+            if int(step.name.partition("-")[0]) == last_round and sum(ref.size for ref in missing) < self.whole.size:
+                return missing
         return (self.whole,)
 
     @property
     def refs(self) -> tuple[BlobRef, ...]:
-        """All of its blobs."""
+        """All blobs of the shift."""
         return (self.whole, *self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalAdapter:
-    """The global adapter after a round, as blobs; round 0 is the untrained one."""
+    """The global adapter after a round, as blobs; round 0 is the untrained adapter."""
 
     round: int
     rank_blocks: tuple[BlobRef, ...]
@@ -200,7 +200,7 @@ class GlobalAdapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateTask:
-    """Measure the global adapter on the dense model; rows 0 is all test rows."""
+    """Measure the global adapter on the dense model; `rows` 0: on all test rows."""
 
     adapter: GlobalAdapter
     rows: int
@@ -233,15 +233,15 @@ class ReferenceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOutcome:
-    """What an export is and does."""
+    """The size, quality and speed of an export; `files` is empty until the files are described or sent."""
 
     metrics: Metrics
-    files: tuple[BlobRef, ...]
     parameters: int
     dense_parameters: int
     latency_s: float
     dense_latency_s: float
     dense_size_bytes: int
+    files: tuple[BlobRef, ...] = ()
 
 
 TaskKind = EvaluateTask | ExportTask | ReferenceTask
@@ -249,7 +249,7 @@ TaskKind = EvaluateTask | ExportTask | ReferenceTask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatorTask:
-    """Work for the evaluator."""
+    """A task for the evaluator."""
 
     id: int
     kind: TaskKind
@@ -257,7 +257,7 @@ class EvaluatorTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatorResult:
-    """What came of a task: metrics or an export outcome, or an error text."""
+    """The result of a task: metrics, an export outcome, or an error text."""
 
     id: int
     outcome: Metrics | ExportOutcome | None
@@ -277,8 +277,8 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """An assignment as it travels: decisions, and blobs by name."""
+class WireAssignment:
+    """An assignment as it travels: the decisions, and references to the blobs."""
 
     round: int
     arm: Arm
@@ -296,28 +296,28 @@ class Work:
     label_counts: tuple[int, ...] = ()
     counted_round: int = 0
     base_shift: BaseShift | None = None
-    rings: tuple[BlobRef, ...] = ()  # packed keep-sets that part the rank blocks, each inside the next; empty: none do
-    inside: BlobRef | None = None  # packed `keep_set`, where that is less than the last ring
+    rings: tuple[BlobRef, ...] = ()  # packed keep-sets of the rank blocks' rings, each inside the next; empty: no rings
+    inside: BlobRef | None = None  # packed `keep_set`, where it is smaller than the last ring
 
     @property
     def kept(self) -> BlobRef:
-        """The blob that says what to keep; with rings `keep_set` is only a name."""
+        """The blob that contains the keep-set; with rings, `keep_set` itself is only a name."""
         if self.inside is not None:
             return self.inside
         return self.rings[-1] if self.rings else self.keep_set
 
     @property
     def refs(self) -> tuple[BlobRef, ...]:
-        """Every blob that whoever carries it out needs, but the base shift's."""
+        """Every blob that the device needs for this assignment, except those of the base shift."""
         return (*self.keep_sets, self.head, *self.rank_blocks)
 
     @property
     def keep_sets(self) -> tuple[BlobRef, ...]:
-        """The blobs of what is kept, and of the rings around it."""
+        """The blobs of the keep-set and of the rings around it."""
         return (*(self.rings or (self.keep_set,)), *(() if self.inside is None else (self.inside,)))
 
-    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "Work":
-        """Return this work with `change` done to every reference but the base shift's."""
+    def with_refs(self, change: Callable[[BlobRef], BlobRef]) -> "WireAssignment":
+        """Return a copy with `change` applied to every reference except those of the base shift."""
         return replace(
             self,
             keep_set=change(self.keep_set),
@@ -330,7 +330,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateVerdict:
-    """The coordinator's word on an update."""
+    """The coordinator's verdict on an update."""
 
     round: int
     verdict: Verdict
@@ -346,7 +346,7 @@ class RoundClosed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppTask:
-    """A foreign app's message for a device; `content` is opaque."""
+    """A foreign app's message for a device; fedcore does not read `content`."""
 
     number: int
     head: bytes
@@ -358,7 +358,7 @@ class AppTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppReply:
-    """What a device's app answered; `content` None where it is an error."""
+    """The answer of a device's app; `content` is None where the answer is an error."""
 
     number: int
     head: bytes
@@ -373,4 +373,4 @@ class Goodbye:
 
 
 Upward = Join | Heartbeat | Progress | UpdateSubmission | AssignmentFailure | EvaluatorResult | AppReply
-Downward = Welcome | Work | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat
+Downward = Welcome | WireAssignment | UpdateVerdict | RoundClosed | EvaluatorTask | AppTask | Goodbye | Heartbeat

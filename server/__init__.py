@@ -1,0 +1,1 @@
+"""A coordinator and an edge: the shell around round machine, strategy and aggregation. No torch."""

@@ -1,0 +1,1 @@
+"""Strategies: published methods (`methods`), composed of one policy and its parts (`policy`)."""

@@ -1,38 +1,37 @@
-"""What somebody set that the named strategy reads otherwise: no mistake, but no secret either."""
+"""Settings that the named strategy overrules: not an error, but worth a message."""
 
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import TABLES
+from fedcore.core.config.tables import TABLES, Config
 from fedcore.strategies.table import resolve_settings
 
 
 def overruled(config: Config) -> list[str]:
-    """Return "key is X, not Y" of every value that is not the default and that the strategy takes for another.
+    """Return "key is X, not Y" for every value that is not the default and that the strategy replaces.
 
     Raises ConfigError for an unknown strategy.
     """
     resolved = resolve_settings(config)
     pairs = [(f"{name}.", getattr(config, name), getattr(resolved, name)) for name in TABLES]
     classes = zip(config.classes, resolved.classes, strict=True)
-    pairs += [(f"fleet.class.{each.name}.", each, other) for each, other in classes]
+    pairs += [(f"fleet.class.{kind.name}.", kind, used) for kind, used in classes]
     return [
-        f"{key} is {_shown(taken)}, not {_shown(told)}"
-        for where, *both in pairs
-        for key, told, taken in _told(where, *both)
+        f"{key} is {_text(used)}, not {_text(configured)}"
+        for prefix, *tables in pairs
+        for key, configured, used in _differing(prefix, *tables)
     ]
 
 
-def _told(where: str, table: Any, resolved: Any) -> Iterator[tuple[str, Any, Any]]:
-    for each in fields(table):
-        told, taken = getattr(table, each.name), getattr(resolved, each.name)
-        if told not in (each.default, taken):
-            yield where + each.name, told, taken
+def _differing(prefix: str, table: Any, resolved: Any) -> Iterator[tuple[str, Any, Any]]:
+    for setting in fields(table):
+        configured, used = getattr(table, setting.name), getattr(resolved, setting.name)
+        if configured not in (setting.default, used):
+            yield prefix + setting.name, configured, used
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return "unset"
     return str(list(value) if isinstance(value, tuple) else value)

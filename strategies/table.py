@@ -1,6 +1,4 @@
-"""Every strategy, by the name used in the configuration."""
-
-from collections.abc import Mapping
+"""Every strategy, by the name used in the configuration; `STRATEGIES.add` takes further ones."""
 
 from fedcore.core.bandit.table import make_bandit
 from fedcore.core.config.tables import Config
@@ -8,7 +6,9 @@ from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Bandit, Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
-from fedcore.strategies.composition.method import HeadShapes, Method
+from fedcore.core.open_table import OpenTable
+from fedcore.strategies.compose import HeadShapes, compose
+from fedcore.strategies.composition.method import Method
 from fedcore.strategies.methods import (
     diloco,
     fedavg_lora,
@@ -27,26 +27,29 @@ from fedcore.strategies.methods import (
     uniform,
 )
 
-STRATEGIES: Mapping[str, Method] = {
-    each.name: each
-    for each in (
-        fedspine.METHOD,
-        fedavg_lora.METHOD,
-        uniform.METHOD,
-        random_arms.METHOD,
-        fedmp.METHOD,
-        oracle.METHOD,
-        diloco.METHOD,
-        hetlora.METHOD,
-        flexlora.METHOD,
-        raflora.METHOD,
-        ffa_lora.METHOD,
-        rolora.METHOD,
-        legend.METHOD,
-        flora.METHOD,
-        fedex_lora.METHOD,
-    )
-}
+STRATEGIES = OpenTable(
+    "strategy",
+    {
+        method.name: method
+        for method in (
+            fedspine.METHOD,
+            fedavg_lora.METHOD,
+            uniform.METHOD,
+            random_arms.METHOD,
+            fedmp.METHOD,
+            oracle.METHOD,
+            diloco.METHOD,
+            hetlora.METHOD,
+            flexlora.METHOD,
+            raflora.METHOD,
+            ffa_lora.METHOD,
+            rolora.METHOD,
+            legend.METHOD,
+            flora.METHOD,
+            fedex_lora.METHOD,
+        )
+    },
+)
 
 
 def make_strategy(
@@ -54,19 +57,20 @@ def make_strategy(
 ) -> Strategy:
     """Return the strategy that `config.strategy.name` names.
 
-    `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` scores the dense model's
-    groups before any device did. Raises ConfigError naming the known strategies.
+    `head_shapes` are the task head's tensors by canonical name ("head.weight", ...); `prior` has scores of the dense
+    model's groups before any device's scores. Raises ConfigError naming the known strategies.
     """
-    return _method(config).policy(config, geometry, head_shapes, prior)
+    method = _method(config)
+    return compose(method, method.resolved(config), geometry, head_shapes, prior)
 
 
 def resolve_settings(config: Config) -> Config:
-    """Return the configuration as the named strategy reads it: what it ignores is set to what it does."""
+    """Return the configuration as the named strategy reads it: a setting that it ignores has the value that it uses."""
     return _method(config).resolved(config)
 
 
 def bandit_of(config: Config) -> Bandit:
-    """Return the bandit the named strategy really uses, for replay."""
+    """Return the bandit that the named strategy uses, for replay."""
     return make_bandit(resolve_settings(config).strategy)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import FedcoreError, TransportError
@@ -27,7 +27,7 @@ from fedcore.protos.values import (
     UpdateVerdict,
     UploadHeader,
     Welcome,
-    Work,
+    WireAssignment,
 )
 from fedcore.protos.wire import ACCEPT_KEY, PROTOCOL
 from fedcore.storage.blobs.name import blob_name
@@ -35,7 +35,7 @@ from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import TlsMaterial
 from fedcore.transport.download import read_keep_set
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.throttle import Throttle
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
@@ -83,10 +83,10 @@ class FakeDevice:
     labels: tuple[str, ...] = LABELS
     num_examples: int = 4
     inline: bool = True
-    hold: Callable[[Work], Any] | None = None  # awaited before an answer
+    hold: Callable[[WireAssignment], Any] | None = None  # awaited before an answer
     reconnect_s: float = 5.0
     change: Callable[[Join], Join] = lambda join: join
-    works: list[Work] = field(default_factory=list)
+    assignments: list[WireAssignment] = field(default_factory=list)
     verdicts: list[UpdateVerdict] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     errors: list[FedcoreError] = field(default_factory=list)
@@ -95,7 +95,7 @@ class FakeDevice:
     sent: list[int] = field(default_factory=list)  # bytes of every upload
     epoch: int = 0
     dropped: bool = False
-    shift: HeldShift = field(default_factory=HeldShift)
+    shift: BaseShiftCache = field(default_factory=BaseShiftCache)
 
     def __post_init__(self) -> None:
         self.blobs = BlobStore(self.place / self.name)
@@ -109,7 +109,7 @@ class FakeDevice:
         """Stay until the run is over; a device that vanishes returns as well."""
         if self.fault is Fault.MUTE:
             return await self._mute()
-        member = Membership(
+        connection = ParentConnection(
             link=self.link,
             make_join=self.join,
             on_welcome=self._welcome,
@@ -118,7 +118,7 @@ class FakeDevice:
             reconnect_s=self.reconnect_s,
         )
         try:
-            return await member.run()
+            return await connection.run()
         except Vanished:
             return "vanished"
         finally:
@@ -147,8 +147,8 @@ class FakeDevice:
             async with self.link.connect() as stream:
                 await stream.send(await self.join())
                 while not isinstance(message := await stream.receive(), Goodbye | None):
-                    if isinstance(message, Work):
-                        self.works.append(message)
+                    if isinstance(message, WireAssignment):
+                        self.assignments.append(message)
             return "closed"
         finally:
             await self.link.close()
@@ -158,80 +158,82 @@ class FakeDevice:
 
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
         match message:
-            case Work():
-                behind = {work.round for work in self.works if work.round < message.round} - set(self.closed)
+            case WireAssignment():
+                behind = {
+                    assignment.round for assignment in self.assignments if assignment.round < message.round
+                } - set(self.closed)
                 self.closed += sorted(behind)  # an assignment of a later round says so
-                self.works.append(message)
+                self.assignments.append(message)
                 await self._answer(message, stream)
             case UpdateVerdict():
                 self.verdicts.append(message)
             case RoundClosed():
                 self.closed.append(message.round)
 
-    async def _answer(self, work: Work, stream: Stream) -> None:
+    async def _answer(self, assignment: WireAssignment, stream: Stream) -> None:
         if self.fault is Fault.DROP and not self.dropped:
             self.dropped = True
             raise TransportError("the stream broke")
         if self.fault is Fault.VANISH:
             raise Vanished("gone")
         if self.hold is not None:
-            await self.hold(work)
+            await self.hold(assignment)
         try:
-            for submission in await self._submissions(work):
+            for submission in await self._submissions(assignment):
                 await stream.send(submission)
         except FedcoreError as error:
             self.errors.append(error)
 
-    async def _submissions(self, work: Work) -> Sequence[UpdateSubmission]:
-        refs = (*work.refs, *self.shift.lacks(work.base_shift))
+    async def _submissions(self, assignment: WireAssignment) -> Sequence[UpdateSubmission]:
+        refs = (*assignment.refs, *self.shift.missing(assignment.base_shift))
         await fetch_all(self.link, self.blobs, refs)
-        self.shift.take(work.base_shift, self.blobs)
-        keep_set = read_keep_set(work, self.blobs)
-        data = self._encoded(work, keep_set)
-        update = await self._sent(work, data)
+        self.shift.advance(assignment.base_shift, self.blobs)
+        keep_set = read_keep_set(assignment, self.blobs)
+        data = self._encoded(assignment, keep_set)
+        update = await self._sent(assignment, data)
         scores = None
-        if work.score:
-            scores = await self._sent(work, encode(score_vectors(keep_set, self.name), "identity"), honest=True)
+        if assignment.score:
+            scores = await self._sent(assignment, encode(score_vectors(keep_set, self.name), "identity"), honest=True)
         submission = UpdateSubmission(
-            round=work.round,
+            round=assignment.round,
             update=update,
             scores=scores,
-            keep_set="sha256:" + "0" * 64 if self.fault is Fault.OTHER_KEEP_SET else work.keep_set.id,
+            keep_set="sha256:" + "0" * 64 if self.fault is Fault.OTHER_KEEP_SET else assignment.keep_set.id,
             report=device_report(loss_after=float("nan")) if self.fault is Fault.BAD_REPORT else device_report(),
         )
         return [submission, submission] if self.fault is Fault.DUPLICATE else [submission]
 
-    def _encoded(self, work: Work, keep_set: KeepSet) -> bytes:
+    def _encoded(self, assignment: WireAssignment, keep_set: KeepSet) -> bytes:
         if self.fault is Fault.GARBAGE:
             return b"not a container at all, whatever one makes of it"
         if self.fault is Fault.WRONG_SHAPES:
-            work = replace(work, arm=replace(work.arm, rank=work.arm.rank + 1))
-        update = small_update(self.geometry, work, keep_set, self.name, len(self.welcomes[-1].labels))
+            assignment = replace(assignment, arm=replace(assignment.arm, rank=assignment.arm.rank + 1))
+        update = small_update(self.geometry, assignment, keep_set, self.name, len(self.welcomes[-1].labels))
         if self.fault is Fault.NAN:
             update["head.bias"] = np.full_like(update["head.bias"], np.nan)
         if self.fault is Fault.HUGE:
             update["head.bias"] = np.full_like(update["head.bias"], 1e4)
         if self.fault is Fault.WRONG_NAMES:
             update["head.extra"] = update.pop("head.bias")
-        return encode(update, work.training.codec)
+        return encode(update, assignment.training.codec)
 
-    async def _sent(self, work: Work, data: bytes, honest: bool = False) -> BlobRef:
+    async def _sent(self, assignment: WireAssignment, data: bytes, honest: bool = False) -> BlobRef:
         ref = BlobRef(id=blob_name(data), size=len(data))
         if self.fault is Fault.UNSENT and not honest:
             return ref
         if self.fault is Fault.CORRUPT_INLINE and not honest:
             return replace(ref, inline=data[:-1] + bytes([data[-1] ^ 1]))
         if self.fault is Fault.CORRUPT and not honest:
-            await put(self.link, self.header(ref, work.round), [data[:-1] + bytes([data[-1] ^ 1])])
+            await put(self.link, self.header(ref, assignment.round), [data[:-1] + bytes([data[-1] ^ 1])])
             return ref
         if self.fault is Fault.TRUNCATED and not honest:
-            await put(self.link, self.header(ref, work.round), [data[: len(data) // 2]])
+            await put(self.link, self.header(ref, assignment.round), [data[: len(data) // 2]])
         if self.fault is Fault.OVERSIZED and not honest:
-            data = data + bytes(work.max_upload_bytes)
+            data = data + bytes(assignment.max_upload_bytes)
             ref = BlobRef(id=blob_name(data), size=len(data))
         elif self.inline:
             return replace(ref, inline=data)
-        self.sent.append(await self.link.upload(memoryview(data), self.header(ref, work.round)))
+        self.sent.append(await self.link.upload(memoryview(data), self.header(ref, assignment.round)))
         return ref
 
     def header(self, ref: BlobRef, number: int) -> UploadHeader:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.geometry import Geometry
@@ -63,3 +65,18 @@ def effective(classifier: Classifier, layer: int, module: str) -> np.ndarray:
         a, b = (each.detach().double() for each in factors(found))
         weight = weight + found.scaling["default"] * b @ a
     return weight.numpy()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the shapes of all new tensors, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        views = {"aten::t", "aten::view", "aten::detach", "aten::transpose.int", "aten::alias", "aten::permute"}
+        if func.name() not in views:
+            self.shapes |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result

@@ -1,4 +1,4 @@
-"""The house's own rules: small rooms, imports without a circle, tests beside their modules."""
+"""Rules of the house: at most 16 files a folder, imports without a circle, a test beside every module."""
 
 import ast
 from collections import Counter
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MOST_FILES = 16
+LINES_WITHOUT_A_TEST = 60
 LINKED = ("server", "client", "strategies", "protos")  # real folders at the root, linked into fedcore/
 FOLDERS = ("fedcore", *LINKED, "benchmarks", "tests", "examples", "docker")
 
@@ -135,7 +136,7 @@ def test_the_folders_at_the_root_are_linked_into_the_package(folder: str) -> Non
 def test_test_folders_mirror_the_package() -> None:
     """A folder of tests is a folder of the package, or one of those that test more than one module."""
     packages = {PurePosixPath(*name.split(".")[1:]) for name, path in modules().items() if path.name == "__init__.py"}
-    of_wholes = {"benchmarks", "docker", "docs", "e2e", "whole"}
+    of_wholes = {"benchmarks", "docker", "docs", "e2e", "examples", "packaging", "whole"}
     folders = {path.parent.relative_to(ROOT / "tests") for path in python_files("tests")}
     strays = {
         folder.as_posix()
@@ -143,3 +144,13 @@ def test_test_folders_mirror_the_package() -> None:
         if folder.parts and folder.parts[0] not in of_wholes and PurePosixPath(folder.as_posix()) not in packages
     }
     assert strays == {"server/in_process"}
+
+
+def test_a_module_of_more_than_sixty_lines_has_a_test_of_its_name() -> None:
+    untested = []
+    for name, path in modules().items():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        expected = ROOT.joinpath("tests", *name.split(".")[1:-1], f"test_{path.name}")
+        if path.name != "__init__.py" and lines > LINES_WITHOUT_A_TEST and not expected.is_file():
+            untested.append(f"{name} ({lines} lines)")
+    assert untested == []

@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,19 @@ from safetensors.numpy import save_file
 
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.observe.metrics import RunMetrics
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import ServeOptions, new_run, reopen_run, serve
+from fedcore.server.serve import ServeOptions, serve
 from fedcore.storage.pki.certificates import TlsMaterial
 
 PHASE_S = 2.0**-10  # of every phase a fake device reports: little enough to fit into any round
@@ -109,12 +110,14 @@ def drawn_adapter(spec: AdapterSpec, seed: int = 0) -> dict[str, NDArray[np.floa
 
 
 def small_update(
-    geometry: Geometry, work: Work, keep_set: KeepSet, device: str, labels: int = 2
+    geometry: Geometry, assignment: WireAssignment, keep_set: KeepSet, device: str, labels: int = 2
 ) -> dict[str, NDArray[np.float32]]:
-    """Return increments that fit `work`, different for every device and round."""
-    value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{work.round}".encode()) % 1000)
-    shapes = spec_of(geometry, work.arm.rank, labels).shapes(keep_set=keep_set)
-    return {name: np.full(shape, value, dtype=np.float32) for name, shape in work.training.trains.of(shapes).items()}
+    """Return increments that fit `assignment`, different for every device and round."""
+    value = np.float32(1e-6) * (1 + zlib.crc32(f"{device}/{assignment.round}".encode()) % 1000)
+    shapes = spec_of(geometry, assignment.arm.rank, labels).shapes(keep_set=keep_set)
+    return {
+        name: np.full(shape, value, dtype=np.float32) for name, shape in assignment.training.trains.of(shapes).items()
+    }
 
 
 def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float32]]:
@@ -128,11 +131,17 @@ def score_vectors(keep_set: KeepSet, device: str) -> dict[str, NDArray[np.float3
 
 def device_report(**changes: float) -> DeviceReport:
     """Return what an idle device reports."""
-    values = {"loss_before": 1.0, "loss_after": 0.9, "train_loss": 0.95, "peak_memory_mb": 1.0}
-    values |= {"adapter_importance": 0.1, **changes}
-    phases = dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S)
-    counts = {"num_examples": 4, "steps": 10, "bytes_down": 100, "bytes_up": 50}
-    return DeviceReport(**values, **counts, phase_s=phases)  # type: ignore[arg-type]
+    metrics = TrainingMetrics(
+        loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1
+    )
+    return DeviceReport(
+        metrics=replace(metrics, **changes),
+        phase_s=dict.fromkeys(("download", "prune", "train", "encode", "upload"), PHASE_S),
+        num_examples=4,
+        steps=10,
+        bytes_down=100,
+        bytes_up=50,
+    )
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -194,10 +203,7 @@ def begin(
     await_evaluator: bool = False,
 ) -> Served:
     """Start serving a new run, or one to resume, as a task of this event loop."""
-    if resume:
-        ledger, config = reopen_run(folder, model)
-    else:
-        ledger = new_run(folder, config, model)
+    run = Run.resume(folder, model) if resume else Run.create(folder, config, model)
     said: list[str] = []
 
     def say(text: str) -> None:
@@ -205,7 +211,6 @@ def begin(
         listening.set()  # its first words are where it listens
 
     options = ServeOptions(
-        model=model,
         tls=tls,
         reference=False,
         say=say,
@@ -215,8 +220,8 @@ def begin(
         enrol=enrol,
         await_evaluator=await_evaluator,
     )
-    task = asyncio.ensure_future(serve(folder, config, ledger, options))
-    return Served(folder=folder, config=config, task=task, said=said)
+    task = asyncio.ensure_future(serve(run, options))
+    return Served(folder=folder, config=run.config, task=task, said=said)
 
 
 @asynccontextmanager

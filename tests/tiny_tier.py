@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.core.codec.chain import encode
-from fedcore.core.contract.assignment import Arm, Assignment, TrainingSpec
+from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare, TierSpec
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.name import blob_name
@@ -39,7 +39,7 @@ def small(data: bytes, name: str = "") -> BlobRef:
     return BlobRef(id=blob_name(data), size=len(data), name=name, inline=data)
 
 
-def work(number: int = 1, **changes: Any) -> Work:
+def assignment(number: int = 1, **changes: Any) -> WireAssignment:
     """Return an assignment of the dense tiny model at rank 1."""
     values: dict[str, Any] = {
         "round": number,
@@ -56,43 +56,38 @@ def work(number: int = 1, **changes: Any) -> Work:
         "max_upload_bytes": 1 << 20,
         "basis": "",
     }
-    return Work(**(values | changes))
+    return WireAssignment(**(values | changes))
 
 
-def share(works: dict[str, Work]) -> RoundShare:
+def share(works: dict[str, WireAssignment]) -> RoundShare:
     """Return the share that goes with `works`."""
     return RoundShare(
-        round=next(iter(works.values())).round, deadline_s=9.0, spec=TIER, works=tuple(sorted(works.items()))
+        round=next(iter(works.values())).round, deadline_s=9.0, spec=TIER, assignments=tuple(sorted(works.items()))
     )
 
 
-def engine_of(place: Path, works: dict[str, Work]) -> EdgeEngine:
+def engine_of(place: Path, works: dict[str, WireAssignment]) -> EdgeEngine:
     """Return an edge's engine that has taken the share in."""
     engine = EdgeEngine(blobs=BlobStore(place))
-    engine.share(share(works), works)
+    engine.add_share(share(works), works)
     return engine
 
 
-def tally_of(engine: EdgeEngine) -> RoundSum:
-    """Return the open round's tally."""
-    if engine.tally is None:
+def sum_of(engine: EdgeEngine) -> RoundSum:
+    """Return the open round's sum."""
+    if engine.sum is None:
         raise ValueError("no round is open")
-    return engine.tally
+    return engine.sum
 
 
-def root_tally(place: Path, works: dict[str, Work]) -> RoundSum:
-    """Return a tally as the coordinator has one: it knows every device of the round."""
-    tally = tally_of(engine_of(place, works))
-    tally.strangers = False
-    return tally
+def root_sum(place: Path, works: dict[str, WireAssignment]) -> RoundSum:
+    """Return a sum as the coordinator has one: it knows every device of the round."""
+    round_sum = sum_of(engine_of(place, works))
+    round_sum.terms = replace(round_sum.terms, unassigned=False)
+    return round_sum
 
 
-def assignment_of(tally: RoundSum, device: str) -> Assignment:
-    """Return a device's assignment."""
-    return tally.assignments[device]
-
-
-def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
+def answer(device: str, given: WireAssignment, **changes: Any) -> UpdateSubmission:
     """Return the update of a device, inside its message."""
     scores = small(encode(score_vectors(KEPT, device), "identity")) if given.score else None
     submission = UpdateSubmission(
@@ -107,7 +102,7 @@ def answer(device: str, given: Work, **changes: Any) -> UpdateSubmission:
 
 def submitted(
     place: Path,
-    works: dict[str, Work],
+    works: dict[str, WireAssignment],
     *,
     number: int = 1,
     failed: Sequence[str] = (),
@@ -117,13 +112,13 @@ def submitted(
     engine = engine_of(place, works)
     devices = tuple(sorted(set(works) - set(failed)))
     for device in devices:
-        engine.verify(device, answer(device, works[device]))
-        engine.fold(device)
+        sum_of(engine).verify(device, answer(device, works[device]))
+        sum_of(engine).fold(device)
     below: list[PartialId] = []
     for child, each in parts:
-        engine.verify_part(child, each)
+        sum_of(engine).verify_partial(child, each)
         below.append(PartialId(child=child, number=each.number))
-        engine.merge_part(below[-1])
+        sum_of(engine).merge_partial(below[-1])
         devices = tuple(sorted({*devices, *each.counted}))
     round_index = next(iter(works.values())).round
     order = Send(number=number, round=round_index, devices=devices, failed=tuple(sorted(failed)), parts=tuple(below))

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.criteria.correlation import Agreement, Checkpoints, agreements
 from benchmarks.criteria.curves import CASES, Plan, Point, curves
-from benchmarks.criteria.stage import set_stage
+from benchmarks.criteria.setup import load_setup
 from benchmarks.report import emit, parser
 from fedcore.core.errors import FedcoreError
 
@@ -38,16 +38,16 @@ def main() -> None:
     points: list[Point] = []
     found: list[Agreement] = []
     try:
-        stage = set_stage(test_count=QUICK_TEST_ROWS if args.quick else TEST_ROWS, dtype=args.dtype)
+        setup = load_setup(test_count=QUICK_TEST_ROWS if args.quick else TEST_ROWS, dtype=args.dtype)
         for seed in range(1 if args.quick else args.seeds):
-            points += curves(stage, plan, args.cases, seed, _say)
+            points += curves(setup, plan, args.cases, seed, _say)
             if seed == 0:  # a mean over layers already; more seeds would cost more than they tell
-                found += agreements(stage, checkpoints, seed, _say)
+                found += agreements(setup, checkpoints, seed, _say)
     except FedcoreError as error:
         sys.exit(f"error: {error}")
     notes = {
         "plan": dataclasses.asdict(plan),
-        "test rows": len(stage.test),
+        "test rows": len(setup.test),
         "dtype": args.dtype,
         "accuracy not pruned": _mean(points, "dense", 0.0, 0),
     }
@@ -79,9 +79,9 @@ def agreement_rows(found: Sequence[Agreement]) -> list[dict[str, Any]]:
     return [
         {
             "criterion": f"LoRA gradients against |w g|, rank {rank}",
-            "agreement": [dataclasses.asdict(each) for each in found if each.rank == rank],
+            "agreement": [dataclasses.asdict(agreement) for agreement in found if agreement.rank == rank],
         }
-        for rank in sorted({each.rank for each in found})
+        for rank in sorted({agreement.rank for agreement in found})
     ]
 
 
@@ -96,7 +96,7 @@ def _columns(plan: Plan) -> list[str]:
 def _mean(points: Sequence[Point], case: str, sparsity: float, steps: int) -> float:
     chosen = (case, sparsity, steps)
     return float(
-        np.mean([each.accuracy for each in points if (each.case, each.sparsity, each.recovery_steps) == chosen])
+        np.mean([point.accuracy for point in points if (point.case, point.sparsity, point.recovery_steps) == chosen])
     )
 
 

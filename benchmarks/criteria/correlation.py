@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.criteria.curves import mean_scores, observed
-from benchmarks.criteria.stage import Say, Stage
+from benchmarks.criteria.setup import Say, Setup
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
@@ -41,14 +41,14 @@ class Agreement:
     channels: float
 
 
-def agreements(stage: Stage, plan: Checkpoints, seed: int, say: Say) -> Iterator[Agreement]:
+def agreements(setup: Setup, plan: Checkpoints, seed: int, say: Say) -> Iterator[Agreement]:
     """Yield what every rank and checkpoint gives."""
     for rank in plan.ranks:
-        classifier = stage.untrained(rank=rank, seed=seed)
+        classifier = setup.untrained(rank=rank, seed=seed)
         training = LoraTaylorScorer(GroupState.full(classifier.geometry))
-        batches, done = stage.batches(plan.batches, seed=seed), 0
+        batches, done = setup.batches(plan.batches, seed=seed), 0
         for steps in plan.steps:
-            stage.tune(classifier, steps=steps - done, seed=seed, part=f"warm-up from {done}", scorer=training)
+            setup.tune(classifier, steps=steps - done, seed=seed, part=f"warm-up from {done}", scorer=training)
             done = steps
             true = mean_scores([TaylorScorer().scores(classifier, batch) for batch in batches])
             signals = {"same batches": _stand_in(classifier, batches)}
@@ -62,7 +62,7 @@ def agreements(stage: Stage, plan: Checkpoints, seed: int, say: Say) -> Iterator
 
 def spearman(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Return the rank correlation of two vectors without ties (ties rank by index)."""
-    ranks = [np.argsort(np.argsort(each, kind="stable"), kind="stable") for each in (one, other)]
+    ranks = [np.argsort(np.argsort(vector, kind="stable"), kind="stable") for vector in (one, other)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 

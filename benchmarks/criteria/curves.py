@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.criteria.stage import Say, Stage, fork
+from benchmarks.criteria.setup import Say, Setup, fork
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
 from fedcore.core.pruning.counts import keep_counts
@@ -44,31 +44,31 @@ class Point:
 
     case: str
     seed: int
-    sparsity: float  # wished
+    sparsity: float  # requested
     realised: float
     recovery_steps: int
     accuracy: float
     loss: float
 
 
-def curves(stage: Stage, plan: Plan, cases: Sequence[str], seed: int, say: Say) -> Iterator[Point]:
+def curves(setup: Setup, plan: Plan, cases: Sequence[str], seed: int, say: Say) -> Iterator[Point]:
     """Yield the dense model's point and every case's, all from one warm-up."""
-    warm = stage.untrained(rank=plan.rank, seed=seed)
-    stage.tune(warm, steps=plan.warmup_steps, seed=seed, part="warm-up")
-    batches = stage.batches(plan.calibration_batches, seed=seed)
-    yield _point(stage, warm, case="dense", seed=seed, sparsity=0.0, recovery_steps=0)
+    warm = setup.untrained(rank=plan.rank, seed=seed)
+    setup.tune(warm, steps=plan.warmup_steps, seed=seed, part="warm-up")
+    batches = setup.batches(plan.calibration_batches, seed=seed)
+    yield _point(setup, warm, case="dense", seed=seed, sparsity=0.0, recovery_steps=0)
     for case in cases:
-        scores = scores_of(case.removesuffix("+bias"), stage, warm, batches, plan, seed)
+        scores = scores_of(case.removesuffix("+bias"), setup, warm, batches, plan, seed)
         order = initial_order(warm.geometry, scores)
         for sparsity in plan.sparsities:
             pruned = _pruned(warm, order, sparsity, batches if case == COMPENSATED else ())
-            point = _point(stage, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=0)
+            point = _point(setup, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=0)
             yield point
             said = f"seed {seed} {case} {sparsity:.0%}: {point.accuracy:.3f}"
             if sparsity in plan.recovered:
-                stage.tune(pruned, steps=plan.recovery_steps, seed=seed, part="recovery")
+                setup.tune(pruned, steps=plan.recovery_steps, seed=seed, part="recovery")
                 point = _point(
-                    stage, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=plan.recovery_steps
+                    setup, pruned, case=case, seed=seed, sparsity=sparsity, recovery_steps=plan.recovery_steps
                 )
                 yield point
                 said += f", recovered {point.accuracy:.3f}"
@@ -76,7 +76,7 @@ def curves(stage: Stage, plan: Plan, cases: Sequence[str], seed: int, say: Say) 
 
 
 def scores_of(
-    criterion: str, stage: Stage, warm: Classifier, batches: Sequence[Batch], plan: Plan, seed: int
+    criterion: str, setup: Setup, warm: Classifier, batches: Sequence[Batch], plan: Plan, seed: int
 ) -> GroupScores:
     """Return the scores of all groups, averaged over the batches; `warm` stays as it is.
 
@@ -84,7 +84,7 @@ def scores_of(
     """
     scorer = make_scorer(criterion, Beginning(geometry=warm.geometry, seed=derive_seed(seed, "scores")))
     if CRITERIA[criterion].own_steps:
-        stage.tune(fork(warm), steps=plan.gate_steps, seed=seed, part="gates", scorer=scorer)
+        setup.tune(fork(warm), steps=plan.gate_steps, seed=seed, part="gates", scorer=scorer)
         return scorer.scores(warm, batches[-1])
     if criterion == "lora-taylor":
         for batch in batches:
@@ -104,8 +104,8 @@ def observed(scorer: Scorer, classifier: Classifier, batch: Batch) -> None:
 def mean_scores(measured: Sequence[GroupScores]) -> GroupScores:
     """Return the plain mean of scores over the same groups."""
     return GroupScores(
-        heads=tuple(np.mean(rows, axis=0) for rows in zip(*(each.heads for each in measured), strict=True)),
-        channels=tuple(np.mean(rows, axis=0) for rows in zip(*(each.channels for each in measured), strict=True)),
+        heads=tuple(np.mean(rows, axis=0) for rows in zip(*(scores.heads for scores in measured), strict=True)),
+        channels=tuple(np.mean(rows, axis=0) for rows in zip(*(scores.channels for scores in measured), strict=True)),
     )
 
 
@@ -119,9 +119,9 @@ def _pruned(warm: Classifier, order: Json, sparsity: float, compensated_on: Sequ
 
 
 def _point(
-    stage: Stage, classifier: Classifier, *, case: str, seed: int, sparsity: float, recovery_steps: int
+    setup: Setup, classifier: Classifier, *, case: str, seed: int, sparsity: float, recovery_steps: int
 ) -> Point:
-    metrics = evaluate(classifier, stage.test)
+    metrics = evaluate(classifier, setup.test)
     return Point(
         case=case,
         seed=seed,

@@ -54,11 +54,14 @@ def draw_agreement(found: Sequence[Agreement], path: Path) -> None:
     """Write the rank correlations over warm-up steps, heads and channels apart, to `path`."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
     for panel, kind in zip(panels, ("heads", "channels"), strict=True):
-        for colour, rank in zip(RANK_STYLES, sorted({each.rank for each in found}), strict=False):
+        for colour, rank in zip(RANK_STYLES, sorted({agreement.rank for agreement in found}), strict=False):
             for signal, line in SIGNAL_LINES.items():
-                own = [each for each in found if each.rank == rank and each.signal == signal]
-                steps = sorted({each.steps for each in own})
-                mean = [np.mean([getattr(each, kind) for each in own if each.steps == step]) for step in steps]
+                own = [agreement for agreement in found if agreement.rank == rank and agreement.signal == signal]
+                steps = sorted({agreement.steps for agreement in own})
+                mean = [
+                    np.mean([getattr(agreement, kind) for agreement in own if agreement.steps == step])
+                    for step in steps
+                ]
                 label = f"rank {rank}, {'the same batches' if signal == 'same batches' else 'average of training'}"
                 panel.plot(steps, mean, color=colour, linestyle=line, marker="o", markersize=4, label=label)
         panel.axhline(0, color="#777777", linewidth=1)
@@ -76,11 +79,11 @@ def _curve(panel: Any, points: Sequence[Point], case: str) -> None:
     colour, line, marker = STYLES[case]
     wished = sorted({point.sparsity for point in points})
     by_wish = [[point for point in points if point.sparsity == wish] for wish in wished]
-    sparsity = [100 * np.mean([point.realised for point in each]) for each in by_wish]
-    accuracy = [[100 * point.accuracy for point in each] for each in by_wish]
-    mean = [float(np.mean(each)) for each in accuracy]
-    spread = [[m - min(each) for m, each in zip(mean, accuracy, strict=True)]]
-    spread.append([max(each) - m for m, each in zip(mean, accuracy, strict=True)])
+    sparsity = [100 * np.mean([point.realised for point in at_sparsity]) for at_sparsity in by_wish]
+    accuracy = [[100 * point.accuracy for point in at_sparsity] for at_sparsity in by_wish]
+    mean = [float(np.mean(values)) for values in accuracy]
+    spread = [[m - min(values) for m, values in zip(mean, accuracy, strict=True)]]
+    spread.append([max(values) - m for m, values in zip(mean, accuracy, strict=True)])
     panel.errorbar(
         sparsity, mean, yerr=spread, color=colour, linestyle=line, marker=marker, markersize=6, capsize=2, label=case
     )

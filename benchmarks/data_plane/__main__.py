@@ -90,7 +90,7 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         devices=arguments.devices,
         payloads=arguments.payload,
         tiers=arguments.tiers,
-        tls=[each == "on" for each in arguments.tls],
+        tls=[value == "on" for value in arguments.tls],
         rounds=arguments.rounds,
         quick=arguments.quick,
     )

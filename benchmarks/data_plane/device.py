@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 
 from benchmarks.data_plane.case import LABELS, MAX_LENGTH, spec_of
 from fedcore.core.codec.chain import encode_chunks
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.tier_values import AnyDownward
-from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, UploadHeader, Welcome, Work
+from fedcore.protos.values import BlobRef, Join, Role, UpdateSubmission, UploadHeader, Welcome, WireAssignment
 from fedcore.protos.wire import INLINE_BYTES, PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.pki.certificates import load_material
 from fedcore.transport.link import Link, LinkSettings, Stream
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.payload import fetch_all
 from fedcore.transport.retry import retrying
 from fedcore.transport.throttle import Throttle
@@ -56,7 +56,7 @@ class LightDevice:
     async def run(self) -> str:
         """Stay until the run is over."""
         try:
-            return await Membership(
+            return await ParentConnection(
                 link=self.link,
                 make_join=self._join,
                 on_welcome=self._welcome,
@@ -85,55 +85,61 @@ class LightDevice:
         self._session = welcome.session
 
     async def _message(self, message: AnyDownward, stream: Stream) -> None:
-        if isinstance(message, Work):
+        if isinstance(message, WireAssignment):
             await self._answer(message, stream)
 
-    async def _answer(self, work: Work, stream: Stream) -> None:
+    async def _answer(self, assignment: WireAssignment, stream: Stream) -> None:
         begin = time.monotonic()
-        refs = work.refs
+        refs = assignment.refs
         received = await retrying(lambda: fetch_all(self.link, self.blobs, refs))
         fetched = time.monotonic()
-        update = await asyncio.to_thread(self._made, work)
+        update = await asyncio.to_thread(self._made, assignment)
         for blob_id in self._held - {ref.id for ref in refs}:
             self.blobs.delete(blob_id)
         self._held = {ref.id for ref in refs if not ref.inline} | {update.id}
         made = time.monotonic()
-        ref, sent = await self._delivered(update, work)
+        ref, sent = await self._delivered(update, assignment)
         uploaded = time.monotonic()
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0,
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0,
+                train_loss=1.0,
+                peak_memory_mb=1.0,
+                adapter_importance=0.0,
+            ),
             phase_s={"download": fetched - begin, "encode": made - fetched, "upload": uploaded - made},
-            peak_memory_mb=1.0,
-            adapter_importance=0.0,
             num_examples=1,
             steps=0,
             bytes_down=received,
             bytes_up=sent,
         )
         await stream.send(
-            UpdateSubmission(round=work.round, update=ref, scores=None, keep_set=work.keep_set.id, report=report)
+            UpdateSubmission(
+                round=assignment.round, update=ref, scores=None, keep_set=assignment.keep_set.id, report=report
+            )
         )
-        self._note(work.round, (begin, fetched, made, uploaded), (received, sent))
+        self._note(assignment.round, (begin, fetched, made, uploaded), (received, sent))
 
-    def _made(self, work: Work) -> BlobRef:
-        blob_id = self.blobs.put_chunks(encode_chunks(self._increment(work), work.training.codec))
+    def _made(self, assignment: WireAssignment) -> BlobRef:
+        blob_id = self.blobs.put_chunks(encode_chunks(self._increment(assignment), assignment.training.codec))
         return BlobRef(id=blob_id, size=self.blobs.size(blob_id), name="update")
 
-    async def _delivered(self, update: BlobRef, work: Work) -> tuple[BlobRef, int]:
+    async def _delivered(self, update: BlobRef, assignment: WireAssignment) -> tuple[BlobRef, int]:
         if update.size <= INLINE_BYTES:
             return await self.link.pack(update, self.blobs.read_bytes(update.id)), update.size
 
         async def upload() -> int:
-            header = UploadHeader(blob=update, offset=0, sender=self.name, session=self._session, round=work.round)
+            header = UploadHeader(
+                blob=update, offset=0, sender=self.name, session=self._session, round=assignment.round
+            )
             return await self.link.upload(self.blobs.view(update.id), header)
 
         return update, await retrying(upload)
 
-    def _increment(self, work: Work) -> Mapping[str, NDArray[np.float32]]:
-        shapes = spec_of(self.geometry, work.arm.rank).shapes(keep_set=KeepSet.full(self.geometry))
-        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{work.round}".encode()) % 1000)
+    def _increment(self, assignment: WireAssignment) -> Mapping[str, NDArray[np.float32]]:
+        shapes = spec_of(self.geometry, assignment.arm.rank).shapes(keep_set=KeepSet.full(self.geometry))
+        value = np.float32(1e-6) * (1 + zlib.crc32(f"{self.name}/{assignment.round}".encode()) % 1000)
         return {name: np.broadcast_to(value, shape) for name, shape in shapes.items()}
 
     def _note(self, number: int, times: tuple[float, ...], bytes_moved: tuple[int, int]) -> None:

@@ -73,12 +73,12 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         crew.wait_all(list(crew.members), START_S, "the end of the run")
         peak_mb, anonymous_mb = crew.peak_mb("coordinator"), crew.peak_mb("coordinator", "RssAnon")
         edges = [crew.peak_mb(name) for name in crew.members if name.startswith("edge-")]
-        found = list(read_events(events))
-        all_cpu = _cpu_of_rounds(crew, found)
+        logged = list(read_events(events))
+        all_cpu = _cpu_of_rounds(crew, logged)
     return {
         "kind": "ours",
         **case.label(),
-        **_rounds(case, found),
+        **_rounds(case, logged),
         **_directions(case, Path(spec["trace"])),
         "coordinator_peak_mb": peak_mb,
         "coordinator_rounds_mb": rounds_mb,
@@ -87,7 +87,7 @@ def measure(case: Case, place: Place, *, processes: int = 0) -> dict[str, Any]:
         "cpu_s_per_round": all_cpu / case.rounds,
         "coordinator_cpu_s_per_round": cpu_used / case.rounds,
         **({"edge_peak_mb": max(edges)} if edges else {}),
-        "join_s": _join_s(found),
+        "join_s": _join_s(logged),
         "load_before": round(load, 2),
     }
 

@@ -138,11 +138,11 @@ class Crew:
             self._cpu_samples.append((time.monotonic(), sum(self._cpu.values())))
             for pid in list(self._watched):
                 figures = memory_mb(pid)
-                held = self.peaks.setdefault(pid, {})
+                peaks = self.peaks.setdefault(pid, {})
                 if figures:
                     self._lines[pid] = _command_line(pid) or self._lines.get(pid, "")
                 for key, value in figures.items():
-                    held[key] = max(value, held.get(key, 0.0))
+                    peaks[key] = max(value, peaks.get(key, 0.0))
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -151,8 +151,8 @@ def memory_mb(pid: int) -> dict[str, float]:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return {}
-    found = (line.split() for line in text.splitlines() if line.startswith(("VmHWM", "RssAnon", "RssFile")))
-    return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in found}
+    fields = (line.split() for line in text.splitlines() if line.startswith(("VmHWM", "RssAnon", "RssFile")))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in fields}
 
 
 def cpu_s(pid: int) -> float:

@@ -42,8 +42,8 @@ class RawServer:
         self._waiting.append(here)
         if len(self._waiting) == self._clients:
             self.met_s.append(time.monotonic())
-            for each in self._waiting:
-                each.set_result(None)
+            for caller in self._waiting:
+                caller.set_result(None)
             self._waiting.clear()
             if len(self.met_s) > self._rounds:
                 self.over.set()

@@ -51,7 +51,9 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
         ratios["times_less_time_than_flwr"] = flwr["s_per_round"] / row["s_per_round"]
         ratios["times_flwr_throughput"] = row["mb_per_s"] / flwr["mb_per_s"]
     if ratios:
-        ratios["ratios_across_runs"] = any(each is not None and each["run"] != row["run"] for each in (raw, flwr))
+        ratios["ratios_across_runs"] = any(
+            counterpart is not None and counterpart["run"] != row["run"] for counterpart in (raw, flwr)
+        )
     return row | ratios
 
 

@@ -41,9 +41,9 @@ def main() -> None:
     args = made.parse_args()
     torch.set_num_threads(1)
     steps, overrides = (QUICK_STEPS, QUICK) if args.quick else (args.steps, ())
-    asked = tuning_cases(steps) if args.tune else cases(steps, QUICK_LOCAL_STEPS if args.quick else LOCAL_STEPS)
+    selected = tuning_cases(steps) if args.tune else cases(steps, QUICK_LOCAL_STEPS if args.quick else LOCAL_STEPS)
     try:
-        runs = {case: _told(case, overrides) for case in asked}
+        runs = {case: _reported(case, overrides) for case in selected}
     except FedcoreError as error:
         sys.exit(f"error: {error}")
     emit("diloco", rows(runs), args, notes={"steps per device": steps}, shown=SHOWN)
@@ -84,7 +84,7 @@ def _row(case: Case, run: Sequence[Point], goal: float) -> dict[str, Any]:
     }
 
 
-def _told(case: Case, overrides: tuple[str, ...]) -> list[Point]:
+def _reported(case: Case, overrides: tuple[str, ...]) -> list[Point]:
     run = simulated(case, overrides)
     print(f"{case.name} lr={case.learning_rate:g}: loss {run[-1].loss:.4f}, {run[-1].virtual_s:.0f} s", flush=True)
     return run

@@ -7,10 +7,10 @@ from pathlib import Path
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run
 from fedcore.simulation.run import simulate
-from fedcore.simulation.setup import set_scene
+from fedcore.simulation.setup import read_setup
 
 FEDIT, DILOCO = "fedavg-lora", "diloco"
 CODECS = ("bf16+zstd", "ef+int8+zstd", "ef+int4+zstd")
@@ -122,9 +122,9 @@ class Point:
 def simulated(case: Case, overrides: tuple[str, ...] = ()) -> list[Point]:
     """Run a case and return its points, the untrained one first."""
     with tempfile.TemporaryDirectory() as place:
-        scene = set_scene(case.config(overrides))
+        setup = read_setup(case.config(overrides))
         folder = RunFolder.create("run", base=Path(place))
-        return points(simulate(scene, folder, new_run(folder, scene.config, scene.model)))
+        return points(simulate(setup, Run.create(folder, setup.config, setup.model)))
 
 
 def points(summary: Json) -> list[Point]:
@@ -133,16 +133,16 @@ def points(summary: Json) -> list[Point]:
     found = [
         Point(round=0, bytes_up=0, bytes_down=0, virtual_s=0.0, loss=untrained["loss"], accuracy=untrained["accuracy"])
     ]
-    for each in summary["rounds"]:
+    for record in summary["rounds"]:
         before = found[-1]
         found.append(
             Point(
-                round=each["round"],
-                bytes_up=before.bytes_up + each["bytes_up"],
-                bytes_down=before.bytes_down + each["bytes_down"],
-                virtual_s=before.virtual_s + each["duration_s"],
-                loss=each["loss"],
-                accuracy=each["accuracy"],
+                round=record["round"],
+                bytes_up=before.bytes_up + record["bytes_up"],
+                bytes_down=before.bytes_down + record["bytes_down"],
+                virtual_s=before.virtual_s + record["duration_s"],
+                loss=record["loss"],
+                accuracy=record["accuracy"],
             )
         )
     return found

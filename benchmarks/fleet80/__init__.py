@@ -1,1 +1,1 @@
-"""Strategies compared on one fleet of 80 virtual devices: see docs/fleet80.md."""
+"""Strategies compared on one fleet of 80 virtual devices: see docs/benchmarks/fleet80.md."""

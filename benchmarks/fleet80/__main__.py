@@ -8,7 +8,7 @@
     --report                   tables and figures out of stored results
 
 Add --track heavy for SmolLM2-135M on R8. --set table.key=value makes a run of its own, for a look or a question;
-with --quick it is a run of seconds that stores nothing. Definitions: docs/fleet80.md.
+with --quick it is a run of seconds that stores nothing. Definitions: docs/benchmarks/fleet80.md.
 """
 
 import argparse

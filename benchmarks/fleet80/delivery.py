@@ -1,6 +1,6 @@
 """Which models a strategy would deliver, and for how many of the fleet's devices each.
 
-A pruning strategy delivers the model cut as its devices hold it now: at the mean realised sparsity of the round's
+A pruning strategy delivers the model as its devices have cut it: at the mean realised sparsity of the round's
 counted devices, and after the last round at each class's target. Any other strategy delivers the dense model.
 """
 
@@ -27,13 +27,13 @@ class Share:
 
 def prunes(config: Config) -> bool:
     """Whether any device of a resolved run is ever cut."""
-    return any(config.target_sparsity(each.name) > 0 for each in config.classes)
+    return any(config.target_sparsity(kind.name) > 0 for kind in config.classes)
 
 
-def held_sparsity(outcomes: Sequence[Json]) -> float:
+def current_sparsity(outcomes: Sequence[Json]) -> float:
     """Return the mean realised sparsity of a round's counted devices; 0 where none counted."""
-    held = [row["sparsity"] for row in outcomes if row["status"] == Status.ACCEPTED]
-    return sum(held) / len(held) if held else 0.0
+    sparsities = [row["sparsity"] for row in outcomes if row["status"] == Status.ACCEPTED]
+    return sum(sparsities) / len(sparsities) if sparsities else 0.0
 
 
 def delivered(config: Config, model: Path, state: Json, sparsity: float | None) -> list[Share]:
@@ -42,20 +42,20 @@ def delivered(config: Config, model: Path, state: Json, sparsity: float | None) 
     The strategy itself says which groups stay, so that orders of classes or devices count as they are.
     """
     at = config if sparsity is None else _with_target(config, sparsity)
-    strategy, devices = check_run(at, model), sum(each.count for each in config.classes)
+    strategy, devices = check_run(at, model), sum(kind.count for kind in config.classes)
     found: dict[str, Share] = {}
-    for each in config.classes:
-        keep_set = strategy.export_keep_set(state, each.name)
+    for kind in config.classes:
+        keep_set = strategy.export_keep_set(state, kind.name)
         before = found.get(keep_set.blob_id)
         found[keep_set.blob_id] = Share(
             keep_set=keep_set,
-            share=each.count / devices + (before.share if before else 0.0),
-            classes=(*(before.classes if before else ()), each.name),
+            share=kind.count / devices + (before.share if before else 0.0),
+            classes=(*(before.classes if before else ()), kind.name),
         )
     return list(found.values())
 
 
 def _with_target(config: Config, sparsity: float) -> Config:
     strategy = dataclasses.replace(config.strategy, target_sparsity=sparsity)
-    classes = tuple(dataclasses.replace(each, target_sparsity=None) for each in config.classes)
+    classes = tuple(dataclasses.replace(kind, target_sparsity=None) for kind in config.classes)
     return dataclasses.replace(config, strategy=strategy, classes=classes)

@@ -36,7 +36,9 @@ def measure_latency(plan: Plan) -> Path:
     tokens = torch.full((ROWS, model.max_length), FIRST_TOKEN)
     times = interleaved_latency(models, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, REPEATS)
     dense = times[f"{0.0:.4f}"]
-    rows = [{"sparsity": float(name), "latency_s": each, "ratio": each / dense} for name, each in times.items()]
+    rows = [
+        {"sparsity": float(name), "latency_s": seconds, "ratio": seconds / dense} for name, seconds in times.items()
+    ]
     path = plan.results / plan.track.name / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     heading = {

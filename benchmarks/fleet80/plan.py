@@ -43,7 +43,7 @@ class Plan:
         )
 
     def case_config(self) -> Config:
-        """Return the track's configuration as its first variant reads it: model and fleet are everybody's."""
+        """Return the configuration of the first variant; all variants of a track share model and fleet."""
         first = next(iter(VARIANTS.values()))
         return make_case(self.track, first, seed=0, rate=self._middle_rate, overrides=self.overrides).config
 
@@ -54,13 +54,13 @@ class Plan:
         return self._run(self.case(variant, seed))
 
     def tune(self, variant: Variant) -> None:
-        """Run what is missing of a variant's search and tell the rate it chose."""
+        """Run what is missing of a variant's search and report the chosen rate."""
         for case in tuning_cases(self.track, variant, self.overrides):
             self._run(case)
         self.say(f"{variant.name}: learning rate {tuned_rate(self.track, variant, self.results, self.overrides):g}")
 
     def run_missing(self) -> None:
-        """Run everything that is missing, each variant's search before its runs; what is not known is told of."""
+        """Run everything that is missing, each variant's search before its runs; unknown variants are reported."""
         for variant in VARIANTS.values():
             why = self.unknown(variant)
             if why:
@@ -98,9 +98,9 @@ class Plan:
             yield seed, self.case(variant, seed).path(self.results).is_file()
 
     def _run(self, case: Case) -> Result:
-        known = load(case, self.results)
-        if known is not None:
+        stored = load(case, self.results)
+        if stored is not None:
             self.say(f"{case.name}: stored")
-            return known
+            return stored
         self.say(f"{case.name}: running")
         return run_case(case, self.say, base=self.results, runs=self.runs)

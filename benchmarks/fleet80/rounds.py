@@ -55,7 +55,7 @@ def _parts(result: RoundResult, counted: Sequence[Json]) -> dict[str, float]:
 
 
 def _classes(counted: Sequence[Json]) -> dict[str, Any]:
-    """Mean arms by class; classes nobody of which counted are absent."""
+    """Mean arms by class; a class without a counted device is absent."""
     names = sorted({row["class"] for row in counted})
     of_class = {name: [row for row in counted if row["class"] == name] for name in names}
     return {

@@ -15,10 +15,10 @@ from benchmarks.fleet80.stored import Result, store
 from benchmarks.report import machine
 from fedcore.server.process.collector import collect_seldom
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.simulation.run import simulate
-from fedcore.simulation.setup import SimulationSetup, set_scene
+from fedcore.simulation.setup import SimulationSetup, read_setup
 
 RUNS = Path("runs/fleet80")
 
@@ -29,13 +29,13 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     """Run `case`, store its result below `base` and return it; its run folder lives only until then."""
     begin = time.monotonic()
     folder = RunFolder(runs / case.track.name / case.name)
-    scene = set_scene(case.config)
-    ledger = _ledger(folder, scene)
+    setup = read_setup(case.config)
+    run = _run(folder, setup)
     examiner = Examiner(
-        config=scene.config, model=scene.model, rows_per_round=case.track.rows_per_round, cuts=case.track.cuts, say=say
+        config=setup.config, model=setup.model, rows_per_round=case.track.rows_per_round, cuts=case.track.cuts, say=say
     )
     collect_seldom()
-    simulate(scene, folder, ledger, after_round=examiner)
+    simulate(setup, run, after_round=examiner)
     final = {} if case.tuning else examiner.final()
     result = {
         **_heading(case, time.monotonic() - begin),
@@ -47,14 +47,14 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     return result
 
 
-def _ledger(folder: RunFolder, scene: SimulationSetup) -> Ledger:
-    """Open the ledger of a run to go on with, or begin one anew where there is none or its result was lost."""
+def _run(folder: RunFolder, setup: SimulationSetup) -> Run:
+    """Open a run to go on with, or begin one anew where there is none or its result was lost."""
     if folder.summary.is_file():
         shutil.rmtree(folder.root)
     if folder.ledger.is_file():
-        return reopen_run(folder, scene.model)[0]
+        return Run.resume(folder, setup.model)
     folder.root.mkdir(parents=True, exist_ok=True)
-    return new_run(folder, scene.config, scene.model)
+    return Run.create(folder, setup.config, setup.model)
 
 
 def _rounds(folder: RunFolder) -> list[dict[str, Any]]:

@@ -36,9 +36,9 @@ def _spread(text: str, result: Result) -> str:
     for key in ("rounds", "final"):
         values = result[key]
         if isinstance(values, list):
-            body = "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in values) + "\n ]"
+            body = "[\n" + ",\n".join(f"  {json.dumps(value)}" for value in values) + "\n ]"
             text = text.replace(f'"{key}": []', f'"{key}": {body}')
         else:
-            body = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in values.items())
+            body = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
             text = text.replace(f'"{key}": {{}}', f'"{key}": {body}\n }}')
     return text

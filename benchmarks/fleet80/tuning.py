@@ -1,8 +1,8 @@
 """The learning rate of every strategy: the same search and the same rule for all of them, FedSpine included.
 
-Three rates, one seed that no result is told of, a third of the rounds. The rule: the lowest cross-entropy on the
-rows measured every round, of the model the strategy would deliver after the last round (docs/fleet80.md). The loss
-and not the accuracy, since 400 rows tell losses apart that they cannot tell accuracies apart.
+Three rates, one seed that no reported result uses, a third of the rounds. The rule: the lowest cross-entropy on the
+rows measured every round, of the model the strategy would deliver after the last round (docs/benchmarks/fleet80.md).
+The loss and not the accuracy, since 400 rows separate losses that accuracies do not separate.
 """
 
 import math
@@ -26,9 +26,11 @@ def tuning_cases(track: Track, variant: Variant, overrides: tuple[str, ...] = ()
 
 def tuned_rate(track: Track, variant: Variant, base: Path = FOLDER, overrides: tuple[str, ...] = ()) -> float | None:
     """Return the rate that a variant's stored search chose; None where the search is not complete."""
-    results = {each.rate: load(each, base) for each in tuning_cases(track, variant, overrides)}
+    results = {case.rate: load(case, base) for case in tuning_cases(track, variant, overrides)}
     found = {rate: result for rate, result in results.items() if result is not None}
-    return best_rate({rate: last_loss(each) for rate, each in found.items()}) if len(found) == len(results) else None
+    return (
+        best_rate({rate: last_loss(result) for rate, result in found.items()}) if len(found) == len(results) else None
+    )
 
 
 def best_rate(losses: Mapping[float, float]) -> float:
@@ -39,6 +41,6 @@ def best_rate(losses: Mapping[float, float]) -> float:
 def last_loss(result: Result) -> float:
     """Return the loss of the model delivered after the last round that was measured; NaN where none was."""
     measured: Sequence[float] = [
-        each["delivered"]["loss"] for each in result["rounds"] if each["delivered"] is not None
+        record["delivered"]["loss"] for record in result["rounds"] if record["delivered"] is not None
     ]
     return measured[-1] if measured else math.nan

@@ -1,0 +1,1 @@
+"""How far each bandit stays behind the best arm, on fleets whose truth is known."""

@@ -1,4 +1,4 @@
-"""The fleets on which bandits are compared: who takes part, how fast everybody is, and when that changes."""
+"""The fleets on which bandits are compared: their devices, the speed of each, and when it changes."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from fedcore.core.config.tables import ClassConfig, Config, ModelConfig, RunConf
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.seeds import uniform
-from fedcore.simulation.fleet.self_measurement import drawn_trial
+from fedcore.simulation.fleet.self_measurement import draw_self_measurement
 from fedcore.strategies.policy.cost import REFERENCE_FLOPS_PER_S
 
 ROUNDS = 30
@@ -38,7 +38,7 @@ GFLOPS = REFERENCE_FLOPS_PER_S / 1e9  # of a device without slowdown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A class: slowdowns of its power modes, dealt in turn, and WiFi speeds, drawn evenly in the logarithm."""
+    """A class: slowdowns of its power modes, which devices take in turn, and WiFi speeds, log-uniform."""
 
     name: str
     count: int
@@ -92,7 +92,7 @@ class Fleet:
             for kind in self.kinds
             for number in range(kind.count)
         ]
-        return tuple(sorted(devices, key=lambda each: each.name))
+        return tuple(sorted(devices, key=lambda device: device.name))
 
 
 def _link(kind: Kind, seed: int, number: int) -> float:
@@ -103,7 +103,7 @@ def _link(kind: Kind, seed: int, number: int) -> float:
 def _trial(kind: Kind, seed: int, number: int) -> SelfMeasurement:
     """Return what a device measured of itself before the first round, on a link as varying as any round's."""
     link_mbps = _link(kind, seed, number)
-    return drawn_trial(
+    return draw_self_measurement(
         seed,
         kind.name,
         number,
@@ -119,8 +119,8 @@ _NX = Kind(name="nx", count=40, slowdowns=(2.0, 3.0, 4.5))
 _AGX = Kind(name="agx", count=10, slowdowns=(1.0, 1.5, 2.5))
 
 FLEETS: Mapping[str, Fleet] = {
-    each.name: each
-    for each in (
+    fleet.name: fleet
+    for fleet in (
         Fleet(name="jetsons", kinds=(_TX2, _NX, _AGX)),
         Fleet(
             name="small-memory",

@@ -1,4 +1,4 @@
-"""Who plays: bandits with and without a pace, variants of S-UCB, the oracle, and every fixed arm of a grid."""
+"""The policies: bandits with and without a pace, variants of S-UCB, the oracle, and every fixed arm of a grid."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fedcore.core.bandit.fixed import FixedArm
 from fedcore.core.bandit.s_ucb import SUcb
 
 FILTER = {"pace": "filter"}
-ALONE = {"pace": "off"}  # every device for itself
+ALONE = {"pace": "off"}  # every device chooses alone
 LINUCB = {"bandit": "linucb"}
 RANDOM = "random"
 BEST = "linucb, filter"

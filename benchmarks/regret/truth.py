@@ -15,8 +15,8 @@ of its cohort really play: with the pairwise chances that normal noise gives,
 
     E[loss rank] = mean over j of Phi((m_i - m_j) / sqrt(v_i + v_j)),
 
-m and v being means and variances of the drops (per second beyond the reference, where rewards rank that), and
-the reference time, with device i's own time for a, is everybody's. A reward below zero is clipped in the mean alone.
+m and v being means and variances of the drops (per second beyond the reference, where rewards rank that). The reference
+time, with device i's own time for a, is the same for all devices. A reward below zero is clipped in the mean alone.
 """
 
 import math

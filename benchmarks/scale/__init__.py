@@ -1,1 +1,1 @@
-"""What a million devices would need, computed from measured unit costs; docs/scale.md shows it."""
+"""What a million devices would need, computed from measured unit costs; docs/concepts/scale.md shows it."""

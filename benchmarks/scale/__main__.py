@@ -1,7 +1,7 @@
 """What a million devices would need: python -m benchmarks.scale [--print]
 
-Computes the tables of docs/scale.md from benchmarks/results/*.json and writes them into the page; --print only shows
-them. Nothing is measured here.
+Computes the tables of docs/concepts/scale.md from benchmarks/results/*.json and writes them into the page; --print only
+shows them. Nothing is measured here.
 """
 
 import argparse

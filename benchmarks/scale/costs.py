@@ -24,7 +24,7 @@ class RosterCosts:
     cohort: int
     alive_s: float  # one sign of life
     joined_s: float  # one join
-    turn_s: float  # list who is here, plan, close, log and commit
+    turn_s: float  # list present devices, plan, close, log and commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +55,21 @@ class UnitCosts:
         return self._between("joined_s", registered)
 
     def seating_s(self, devices: float) -> float:
-        """Seconds of the round machine until so many have joined, the first among nobody and the last among all."""
-        sizes = np.unique([0.0, *(each.registered for each in self.roster if each.registered < devices), devices])
+        """Seconds of the round machine until so many have joined, from an empty registry to a full one."""
+        sizes = np.unique([0.0, *(fleet.registered for fleet in self.roster if fleet.registered < devices), devices])
         return float(np.trapezoid([self.joined_s(size) for size in sizes], sizes))
 
     def turn_s(self, registered: float, cohort: float) -> float:
-        """Seconds of one turn: a part for everyone in the cohort, and one for everyone who is registered."""
+        """Seconds of one turn: a share per device of the cohort, and a share per registered device."""
         small, large = self.roster[0], self.roster[-1]
-        each = small.turn_s / small.cohort
-        known = max(0.0, large.turn_s - small.turn_s) / (large.registered - small.registered)
-        return each * cohort + known * registered
+        per_member = small.turn_s / small.cohort
+        per_registered = max(0.0, large.turn_s - small.turn_s) / (large.registered - small.registered)
+        return per_member * cohort + per_registered * registered
 
     def _between(self, name: str, registered: float) -> float:
         """Interpolate between measured fleets; beyond them cost is taken to grow in proportion."""
-        sizes = [each.registered for each in self.roster]
-        values = [float(getattr(each, name)) for each in self.roster]
+        sizes = [fleet.registered for fleet in self.roster]
+        values = [float(getattr(fleet, name)) for fleet in self.roster]
         if registered > sizes[-1]:
             return values[-1] * registered / sizes[-1]
         return float(np.interp(registered, sizes, values))
@@ -109,7 +109,7 @@ def _roster(row: Row) -> RosterCosts:
         cohort=row["cohort"],
         alive_s=row["alive_s"],
         joined_s=row["joined_s"],
-        turn_s=sum(row[each] for each in steps),
+        turn_s=sum(row[step] for step in steps),
     )
 
 

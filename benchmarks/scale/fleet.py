@@ -1,4 +1,4 @@
-"""The fleet that docs/scale.md is about, and what it asks for: plain arithmetic over unit costs."""
+"""The fleet that docs/concepts/scale.md is about, and what it asks for: plain arithmetic over unit costs."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from benchmarks.scale.costs import MB, UnitCosts
 from fedcore.core.aggregation.factor_mean import FactorMean
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import geometry_from_config
-from fedcore.transport.membership import BEATS_PER_LEASE
+from fedcore.transport.parent_connection import BEATS_PER_LEASE
 
 LEASE_S = 30.0
 ROUND_S = 120.0  # a round's deadline by default
@@ -67,7 +67,7 @@ class EdgeLoad:
     members: int
     beats_per_s: float
     beats_core_share: float
-    seat_s: float  # processor seconds to seat everybody again after a restart
+    seat_s: float  # processor seconds until all devices have joined again after a restart
     memory_mb: float
 
 
@@ -125,13 +125,13 @@ class RoundLoad:
 def round_load(costs: UnitCosts, devices: int, cohort: int) -> RoundLoad:
     """Load of one round of `cohort` out of `devices`, below as many edges as those need."""
     edges, moved = edges_needed(costs, devices), payload(costs)
-    each = cohort / edges
+    per_edge = cohort / edges
     return RoundLoad(
         cohort=cohort,
         edges=edges,
-        edge_cpu_s=each * (costs.client_round_cpu_s + moved.both_mb * costs.mb_cpu_s),
-        edge_mb=each * moved.both_mb,
-        root_up_mb=edges * partial_bytes(math.ceil(each)) / MB,
+        edge_cpu_s=per_edge * (costs.client_round_cpu_s + moved.both_mb * costs.mb_cpu_s),
+        edge_mb=per_edge * moved.both_mb,
+        root_up_mb=edges * partial_bytes(math.ceil(per_edge)) / MB,
         root_scores_mb=cohort * moved.scores / MB,
         root_turn_s=costs.turn_s(devices, cohort),
         member_round_h=devices / cohort * ROUND_S / 3600,

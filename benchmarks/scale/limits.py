@@ -28,7 +28,7 @@ class Limit:
 def limits(costs: UnitCosts) -> list[Limit]:
     """Return every limit, of registered devices first, the smallest first."""
     found = [*_of_roster(costs), *_of_cohort(costs)]
-    return sorted(found, key=lambda each: (each.of != "devices", each.at))
+    return sorted(found, key=lambda limit: (limit.of != "devices", limit.at))
 
 
 def _of_roster(costs: UnitCosts) -> list[Limit]:

@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md, and where they stand in it: between `<!-- NAME -->` and `<!-- end NAME -->`."""
+"""The tables of docs/concepts/scale.md, and where they stand in it: between `<!-- NAME -->` and `<!-- end NAME -->`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmarks.scale.fleet import (
 )
 from benchmarks.scale.limits import limits
 
-PAGE = Path("docs/scale.md")
+PAGE = Path("docs/concepts/scale.md")
 DEVICES = 1_000_000
 COHORTS = (1_000, 10_000, 100_000)
 EDGES_OF = (1_000, 5_000, 10_000, 20_000)
@@ -129,12 +129,12 @@ def _files(costs: UnitCosts) -> str:
     rows = []
     for cohort in COHORTS:
         growth = gb_per_day(costs, cohort)
-        rows.append((f"{cohort:,}", *(f"{_figure(each)} GB" for each in growth.values())))
+        rows.append((f"{cohort:,}", *(f"{_figure(gigabytes)} GB" for gigabytes in growth.values())))
     return _table(("cohort", *(f"`{name}`" for name in gb_per_day(costs, 1))), rows)
 
 
 def _limits(costs: UnitCosts) -> str:
-    rows = [(each.what, each.budget, f"{_figure(each.at)} {each.of}") for each in limits(costs)]
+    rows = [(limit.what, limit.budget, f"{_figure(limit.at)} {limit.of}") for limit in limits(costs)]
     return _table(("what runs out", "budget", "at"), rows)
 
 

@@ -39,7 +39,7 @@ class Server(BaseServerHandler[Package, torch.Tensor]):
         return self.parameters
 
     def sample_clients(self) -> list[int]:
-        """Everybody."""
+        """All clients."""
         return list(range(self._case.clients))
 
     def if_stop(self) -> bool:
@@ -57,10 +57,10 @@ class Server(BaseServerHandler[Package, torch.Tensor]):
 
     def global_update(self, buffer: list[Package]) -> None:
         """The mean, weighted by rows."""
-        total = sum(each.rows for each in buffer)
+        total = sum(package.rows for package in buffer)
         mean = torch.zeros_like(self.parameters)
-        for each in buffer:
-            mean.add_(each.parameters, alpha=each.rows / total)
+        for package in buffer:
+            mean.add_(package.parameters, alpha=package.rows / total)
         self.parameters = mean
 
 

@@ -15,7 +15,7 @@ from fedcore.core.seeds import generator
 from fedcore.nn.training.batches import encode_for
 from fedcore.server.aggregate.assemble import untrained_adapter
 from fedcore.server.run.preflight import check_run
-from fedcore.simulation.fleet.rows import deal_rows
+from fedcore.simulation.fleet.rows import assign_rows
 from fedcore.storage.models.fetch import resolve
 from fedcore.storage.models.model_source import model_folder
 
@@ -41,7 +41,7 @@ def prepare(task: str, clients: int, rounds: int, folder: Path) -> Case:
 
 
 def _chosen(count: int) -> Rows:
-    """So many rows of the data set, drawn at random."""
+    """Return `count` rows of the data set, drawn at random."""
     rows = read_rows(resolve(DATA, "data"), text=("text",), label="label")
     if len(rows) < count:
         raise SystemExit(f"{DATA} has {len(rows)} rows, {count} are needed; take fewer clients")
@@ -56,16 +56,16 @@ def _write_rows(rows: Rows, path: Path) -> None:
 
 
 def _language(case: Case, folder: Path) -> dict[str, NDArray[np.generic]]:
-    """Return everybody's token ids, masks (clients, rows, tokens), labels, and the first adapter of a run of ours."""
+    """Return all clients' token ids, masks (clients, rows, tokens), labels, and the first adapter of a run of ours."""
     config, training, _ = labelled_rows(config_of(case, folder))
     model, labels = Path(case.model), config.data.labels
     targets = label_ids(training, labels)
     encoded = encode_for(model, training.texts, targets.tolist(), language.MAX_LENGTH)
-    dealt = np.stack(deal_rows(config, training.labels, case.clients))  # (clients, rows)
-    ids = np.full((*dealt.shape, max(encoded.lengths)), encoded.pad_id, dtype=np.int64)
+    shards = np.stack(assign_rows(config, training.labels, case.clients))  # (clients, rows)
+    ids = np.full((*shards.shape, max(encoded.lengths)), encoded.pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
-    for place, row in np.ndenumerate(dealt):
+    for place, row in np.ndenumerate(shards):
         tokens = encoded.token_ids[row]
         ids[place][: len(tokens)], mask[place][: len(tokens)] = tokens, 1
     first = untrained_adapter(config, model, labels, check_run(config, model).spec)
-    return {"ids": ids, "mask": mask, "labels": targets[dealt], **first}
+    return {"ids": ids, "mask": mask, "labels": targets[shards], **first}

@@ -1,4 +1,4 @@
-"""A case as a configuration of ours: everybody takes part in every round, one fixed arm, float32 on the wire."""
+"""A case as a configuration of ours: every device takes part in every round, one fixed arm, float32 on the wire."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """The rounds on Flower's simulation engine: PYTHON -m benchmarks.simulation.flower FOLDER
 
-Its Ray backend with one worker for every core, and its FedAvg over everybody.
+Its Ray backend with one worker for every core, and its FedAvg over all clients.
 """
 
 import os
@@ -38,7 +38,7 @@ def run(folder: Path) -> None:
         strategy = FedAvg(
             fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=case.clients, min_available_nodes=case.clients
         )
-        start = ArrayRecord({name: each.detach() for name, each in learner.trainable().items()})
+        start = ArrayRecord({name: parameter.detach() for name, parameter in learner.trainable().items()})
         result = strategy.start(grid, start, num_rounds=case.rounds, evaluate_fn=ended)
         with torch.no_grad():
             for name, value in result.arrays.to_torch_state_dict().items():

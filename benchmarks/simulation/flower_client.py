@@ -34,6 +34,6 @@ def train(message: Message, context: Context) -> Message:
             parameters[name].copy_(value)
     client = int(context.node_config["partition-id"])
     train_client(learner, case.recipe, client)
-    arrays = ArrayRecord({name: each.detach() for name, each in parameters.items()})
+    arrays = ArrayRecord({name: parameter.detach() for name, parameter in parameters.items()})
     metrics = MetricRecord({"num-examples": len(learner.rows(client)[0])})
     return Message(content=RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)

@@ -63,7 +63,7 @@ class LoraLearner:
         with np.load(folder / "task.npz") as stored:
             ids, mask, labels = (torch.from_numpy(stored[name]) for name in ("ids", "mask", "labels"))
             first = {name: torch.from_numpy(stored[name]) for name in stored.files if "." in name}
-        longest = mask.sum(-1).amax(-1)  # (clients,): nobody pays for another one's padding
+        longest = mask.sum(-1).amax(-1)  # (clients,): every client is padded to its own longest row
         self._rows = [(ids[k, :, : longest[k]], mask[k, :, : longest[k]], labels[k]) for k in range(len(ids))]
         self._module = LoraModule(case.model, len(first["head.bias"]))
         self.module: torch.nn.Module = self._module
@@ -81,7 +81,7 @@ class LoraLearner:
                 adapted: Any = base.get_submodule(f"encoder.layer.{layer}.{path}")
                 found[f"layers.{layer}.{name}.A"] = adapted.lora_A["default"].weight
                 found[f"layers.{layer}.{name}.B"] = adapted.lora_B["default"].weight
-        return found | {f"head.{name}": each for name, each in head.named_parameters()}
+        return found | {f"head.{name}": parameter for name, parameter in head.named_parameters()}
 
     def rows(self, client: int) -> Batch:
         """A client's (ids, mask, labels)."""
@@ -90,6 +90,6 @@ class LoraLearner:
     def tensors(self) -> Arrays:
         """Factors, with the scale in B, and head."""
         return {
-            name: each.detach().numpy() * np.float32(SCALE if name.endswith(".B") else 1.0)
-            for name, each in self.trainable().items()
+            name: parameter.detach().numpy() * np.float32(SCALE if name.endswith(".B") else 1.0)
+            for name, parameter in self.trainable().items()
         }

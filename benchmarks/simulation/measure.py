@@ -109,7 +109,7 @@ class Watch:
 
 
 def pss_mb(pid: int) -> float:
-    """Return a process's memory in MB (10**6 bytes), shared pages divided among those who share; 0 where it ended."""
+    """Return a process's memory in MB (10**6 bytes), a shared page divided among its processes; 0 where it ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     except OSError:

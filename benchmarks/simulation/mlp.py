@@ -79,4 +79,4 @@ class MlpLearner:
 
     def tensors(self) -> Arrays:
         """All parameters as arrays."""
-        return {name: each.detach().numpy().copy() for name, each in self.trainable().items()}
+        return {name: parameter.detach().numpy().copy() for name, parameter in self.trainable().items()}

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from benchmarks.simulation.mlp import SHAPES
 from benchmarks.simulation.task import Recipe
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.rounds.result import RoundResult
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult
+from fedcore.simulation.workload.workload import Group, GroupResult
 
 Stack = dict[str, torch.Tensor]  # name -> (clients, *shape)
 
@@ -48,7 +49,7 @@ class MlpWorkload:
                 batch = slice(begin, begin + self._recipe.batch_size)
                 losses.append(sgd_step(values, x[:, batch], y[:, batch], self._recipe.learning_rate))
         increments = {name: (value - before[name]).numpy() for name, value in values.items()}
-        return GroupResult(figures=_figures(torch.stack(losses)), increments=increments | _still(group))
+        return GroupResult(metrics=_metrics(torch.stack(losses)), increments=increments | _still(group))
 
 
 def sgd_step(values: Stack, x: torch.Tensor, y: torch.Tensor, learning_rate: float) -> torch.Tensor:
@@ -68,11 +69,11 @@ def sgd_step(values: Stack, x: torch.Tensor, y: torch.Tensor, learning_rate: flo
     return losses
 
 
-def _figures(losses: torch.Tensor) -> tuple[Figures, ...]:
+def _metrics(losses: torch.Tensor) -> tuple[TrainingMetrics, ...]:
     """Of the batches themselves: there is no probe batch here. `losses` is (steps, clients)."""
     columns = zip(losses[0].tolist(), losses[-1].tolist(), losses.mean(0).tolist(), strict=True)
     return tuple(
-        Figures(loss_before=first, loss_after=last, train_loss=mean, peak_memory_mb=0.0, adapter_importance=0.0)
+        TrainingMetrics(loss_before=first, loss_after=last, train_loss=mean, peak_memory_mb=0.0, adapter_importance=0.0)
         for first, last, mean in columns
     )
 

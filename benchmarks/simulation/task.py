@@ -84,7 +84,7 @@ def train_client(learner: Learner, recipe: Recipe, client: int) -> None:
     optimizer = optimizer_of(recipe, parameters)
     rows = learner.rows(client)
     for _ in range(recipe.epochs):
-        for batch in zip(*(torch.split(each, recipe.batch_size) for each in rows), strict=True):
+        for batch in zip(*(torch.split(tensor, recipe.batch_size) for tensor in rows), strict=True):
             optimizer.zero_grad(set_to_none=True)
             learner.module.loss(*batch).backward()  # type: ignore[operator]
             if recipe.max_gradient_norm is not None:

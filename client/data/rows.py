@@ -69,11 +69,19 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
-    columns = (*text, label)
+    source = str(path)
+    return rows_of(_tables(source, (*text, label), cache), text=text, label=label, source=source)
+
+
+def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
+    """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
+
+    `source` names all of them in messages. Raises DataError as `read_rows`.
+    """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
     numbers: set[tuple[str, int]] = set()
-    for table in _tables(str(path), columns, cache):
+    for table in tables:
         for number, row in enumerate(table.cells, start=1):
             where = f"{table.source}: row {number}"
             texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
@@ -81,8 +89,8 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
             if isinstance(row[-1], ClassNumber):
                 numbers.add((labels[-1], row[-1].number))
     if not labels:
-        raise DataError(f"{path}: no data row; expected at least one below the header")
-    return Rows(texts=tuple(texts), labels=tuple(labels), source=str(path), class_numbers=tuple(sorted(numbers)))
+        raise DataError(f"{source}: no data row; expected at least one below the header")
+    return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
 
 
 def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:

@@ -2,7 +2,7 @@
 
 from fedcore.client.data.rows import Rows, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
-from fedcore.core.data.partition import dealt_by, shard
+from fedcore.core.data.partition import partition_keys, shard
 from fedcore.core.errors import DataError, JoinRefused
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
@@ -21,7 +21,7 @@ def device_rows(options: DataOptions) -> Rows:
 def cut(rows: Rows, wanted: Shard) -> Rows:
     """Return one shard of all training rows; raises DataError where there are too few."""
     chosen = shard(
-        dealt_by(wanted.partition, rows.texts, rows.labels),
+        partition_keys(wanted.partition, rows.texts, rows.labels),
         wanted.index - 1,
         shards=wanted.count,
         partition=wanted.partition,

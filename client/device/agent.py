@@ -1,56 +1,56 @@
-"""The device: takes assignments off its stream, has them carried out, and sends what came of them."""
+"""The device's side of a run: feeds its machine (`fedcore.core.rounds.device`) and does what the machine asks for."""
 
 import asyncio
 import contextlib
-import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from fedcore.client.device.state import Spooled, StateFolder
-from fedcore.client.training.device_report import device_report
-from fedcore.client.training.encoding import encoded_scores, encoded_update
-from fedcore.client.training.held_shift import HeldShift
-from fedcore.client.training.trainer import Cancelled, Trained, Trainer
+from fedcore.client.device.downloads import Downloads
+from fedcore.client.device.job_runner import JobRunner
+from fedcore.client.device.state import SpooledUpdate, StateFolder
+from fedcore.client.device.update_maker import LocalUpdate, UpdateMaker
+from fedcore.client.device.uploads import Uploads
+from fedcore.client.training.trainer import Cancelled, Trainer
 from fedcore.client.training.training_state import TrainingState, load_training_state, save_training_state
-from fedcore.core.errors import BlobCorrupt, FedcoreError, TransportError, UpdateLate
-from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.convert.round import work_key
+from fedcore.core.errors import FedcoreError, TransportError, UpdateLate
+from fedcore.core.rounds.device import commands, events
+from fedcore.core.rounds.device.machine import step
+from fedcore.core.rounds.device.state import AssignmentId, DeviceState
+from fedcore.protos.convert.round import assignment_key
 from fedcore.protos.tier_values import AnyDownward
 from fedcore.protos.values import (
     AssignmentFailure,
-    BlobRef,
     Progress,
     RoundClosed,
     UpdateSubmission,
     UpdateVerdict,
-    UploadHeader,
     Verdict,
     Welcome,
-    Work,
+    WireAssignment,
 )
-from fedcore.protos.wire import INLINE_BYTES
-from fedcore.transport.download import Received, read_received
 from fedcore.transport.link import Link, Stream
-from fedcore.transport.payload import fetch_all
-from fedcore.transport.retry import PAUSE_S, retrying
+from fedcore.transport.retry import PAUSE_S
 
 MAX_REPORT = 500  # characters of an error that travel to the coordinator
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pending:
-    """What the coordinator's word on one round's update commits."""
+class Timer(Protocol):
+    """A call to come, as the event loop's `call_later` returns it."""
 
-    round: int
-    keep_set: KeepSet
-    training: TrainingState
+    def cancel(self) -> None:
+        """Do not call."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Agent:
-    """One device's side of a run. `make_trainer` is called once the labels are agreed."""
+    """One device's side of a run. `make_trainer` is called once the labels are agreed.
+
+    The machine decides on the event loop; downloads and uploads are tasks on it, torch has one worker thread. A job
+    returns the event that tells the machine how it ended.
+    """
 
     name: str
     link: Link
@@ -60,253 +60,228 @@ class Agent:
     memory_mb: float
     say: Callable[[str], None]
     clock: Callable[[], float] = time.perf_counter
+    call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # None: the event loop's
     retry_s: float = PAUSE_S  # between tries of a broken transfer
+    machine: DeviceState = field(default_factory=DeviceState)
     _trainer: Trainer | None = None
-    _training: TrainingState = field(default_factory=TrainingState)
-    _session: str = ""
-    _stream: Stream | None = None
-    _pushed: Stream | None = None  # where the job's work was last pushed: a parent takes answers to its own pushes
-    _job: asyncio.Task[None] | None = None
-    _job_key: str = ""
-    _repushed: bool = False  # work on the job's answer began before its last push, which may be another parent's
-    _handout: set[str] = field(default_factory=set)
-    _shift: HeldShift = field(default_factory=HeldShift)
-    _pending: _Pending | None = None
-    _welcome: Welcome | None = None
+    _maker: UpdateMaker | None = None
+    _training: TrainingState = field(default_factory=TrainingState)  # as committed
+    _welcome: Welcome | None = None  # of the newest session
+    _stream: Stream | None = None  # of the newest session
+    _assignment: WireAssignment | None = None  # pushed last: a job that begins or goes on answers it
+    _new_update: LocalUpdate | None = None  # of the job, which has not reported it yet
+    _uncommitted_update: LocalUpdate | None = None  # awaits its verdict
+    _timer: Timer | None = None
+    _sends: set[asyncio.Task[None]] = field(default_factory=set)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
+    _job: JobRunner[events.Ending] = field(init=False)
+    _do: Mapping[type[commands.Command], Callable[[Any], None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._job = JobRunner(report=self.feed)
+        self._do = {
+            commands.StartWork: self._start_work,
+            commands.Deliver: self._start_delivery,
+            commands.StopJob: self._stop_job,
+            commands.Commit: self._commit,
+            commands.CommitSpooled: self._commit_spooled,
+            commands.RollBack: self._roll_back,
+            commands.ClearSpool: self._clear_spool,
+            commands.ReportFailure: self._report_failure,
+            commands.WakeAt: self._wake_at,
+            commands.Say: lambda command: self.say(command.text),
+        }
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
-        """Take a seat; the model is loaded while the first assignment is awaited."""
-        self._session, self._stream, self._welcome = welcome.session, stream, welcome
+        """Begin a session; in the first one the model is loaded while the first assignment is awaited."""
+        self._welcome, self._stream = welcome, stream
         if self._trainer is None:
-            self._trainer = self.make_trainer(welcome)
-            self._training = load_training_state(self.state.training_state)
-            self._handout = self.state.blobs.names() - self.state.spooled_blobs()  # an earlier process's
-            loop = asyncio.get_running_loop()
-            warm = loop.run_in_executor(self._worker, self._trainer.prepare)
-            warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error
+            self._load(self.make_trainer(welcome))
             self.say(f"joined; labels {', '.join(welcome.labels)}")
+        self.feed(events.Welcomed(parent=self.machine.parent + 1, now_s=self.clock()))
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
-        """React to one message of the coordinator."""
+        """React to one message of a parent."""
         match message:
-            case Work():
-                await self._begin(message, stream)
-            case UpdateVerdict():
-                self._judged(message)
-            case RoundClosed():
-                self._closed(message)
+            case WireAssignment():
+                self._assignment = message
+                pushed = events.AssignmentPushed(
+                    key=assignment_key(message),
+                    round=message.round,
+                    parent=self.machine.parent if stream is self._stream else 0,
+                    deadline_s=message.deadline_s,
+                    now_s=self.clock(),
+                )
+                self.feed(pushed)
+            case UpdateVerdict(round=number, verdict=verdict):
+                reason = f"{verdict}: {message.message}"
+                accepted = verdict is Verdict.ACCEPTED
+                self.feed(events.VerdictArrived(round=number, accepted=accepted, reason=reason))
+            case RoundClosed(round=number):
+                self.feed(events.RoundClosed(round=number))
+
+    def session_lost(self) -> None:
+        """Note that the session has ended; the next welcome begins another one."""
+        self.feed(events.SessionLost())
 
     async def close(self) -> None:
-        """Stop what is being worked on."""
-        await self._stop_job()
+        """Stop what is being worked on, and wait until it has stopped."""
+        self.feed(events.Stop())
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._job.wait_for_stop()
+        for send in self._sends:
+            send.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    # --- one assignment ---
+    def feed(self, event: events.Event) -> None:
+        """Tell the machine what happened, and do what it asks for."""
+        if isinstance(event, events.WorkFinished):
+            self._uncommitted_update, self._new_update = self._new_update, None
+        self.machine, orders = step(self.machine, event)
+        for order in orders:
+            self._do[type(order)](order)
 
-    async def _begin(self, work: Work, stream: Stream) -> None:
-        key = work_key(work)
-        self._pushed = stream
-        if self._job is not None and not self._job.done() and key == self._job_key:
-            self._repushed = True
-            return  # pushed again after a reconnect: the job under way answers it
-        await self._stop_job()
-        self._job_key, self._repushed = key, True  # until work on it begins here
-        self._job = asyncio.create_task(self._carry_out(work, key))
+    def _load(self, trainer: Trainer) -> None:
+        """Take up where an earlier process of this device was, and have the model loaded."""
+        self._trainer, self._training = trainer, load_training_state(self.state.training_state)
+        blobs, spooled = self.state.blobs, self.state.spooled_update()
+        if spooled is not None:
+            answered = AssignmentId(key=spooled.key, round=spooled.submission.round)
+            self.machine = replace(self.machine, spool=answered)
+        self._maker = UpdateMaker(
+            downloads=Downloads(link=self.link, blobs=blobs, say=self.say, retry_s=self.retry_s, current=blobs.names()),
+            residuals=self.state.residuals,
+            worker=self._worker,
+            num_examples=self.num_examples,
+            memory_mb=self.memory_mb,
+            say=self.say,
+            clock=self.clock,
+        )
+        warm = asyncio.get_running_loop().run_in_executor(self._worker, trainer.prepare)
+        warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error
 
-    async def _stop_job(self) -> None:
-        if self._job is None or self._job.done():
-            return
+    # --- the job ---
+
+    def _start_work(self, command: commands.StartWork) -> None:
+        self._job.start(self._outcome(command.key, self._work(command.key)))
+
+    def _start_delivery(self, command: commands.Deliver) -> None:
+        self._job.start(self._outcome(command.key, self._delivery(command.key)))
+
+    async def _outcome(self, key: str, job: Coroutine[Any, Any, events.Ending]) -> events.Ending:
+        try:
+            return await job
+        except TransportError as error:
+            return events.TransferBroke(key=key, message=str(error))
+        except UpdateLate as error:
+            return events.DeliveryRefused(key=key, message=str(error))
+        except Cancelled:
+            return events.JobStopped(key=key)
+        except FedcoreError as error:
+            return events.WorkFailed(key=key, message=str(error))
+        except Exception as error:  # out of memory, a driver's fault: this round is lost, the device is not
+            if self._welcome is not None:  # the model may have been left half pruned
+                self._trainer = self.make_trainer(self._welcome)
+            return events.WorkFailed(key=key, message=f"{type(error).__name__}: {error}")
+
+    def _stop_job(self, command: commands.StopJob) -> None:
         if self._trainer is not None:
             self._trainer.cancel.set()
-        self._job.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._job
+        self._job.stop(release=self._free_thread, stopped=events.JobStopped(key=command.key))
+
+    async def _free_thread(self) -> None:
+        """Return once the worker thread has left the training that was cancelled."""
         if self._trainer is not None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self._trainer.cancel.clear)
 
-    async def _carry_out(self, work: Work, key: str) -> None:
-        try:
-            while not await self._tried(work, key):
-                pass
-        except (Cancelled, UpdateLate) as error:
-            self.say(str(error))
-        except FedcoreError as error:
-            await self._fail(work, str(error))
-        except Exception as error:  # out of memory, a driver's fault: this round is lost, the device is not
-            await self._fail(work, f"{type(error).__name__}: {error}")
-            if self._welcome is not None:  # the model may have been left half pruned
-                self._trainer = self.make_trainer(self._welcome)
+    # --- making and sending an update ---
 
-    async def _tried(self, work: Work, key: str) -> bool:
-        """Produce and deliver; False where that failed and the work was pushed again meanwhile: this job answers it."""
-        pushed = self._pushed
-        try:
-            spooled = self.state.spooled()
-            if spooled is None or spooled.work != key:
-                self.state.residuals.settle(work.counted_round)
-                self.state.clear_spool()
-                spooled = await self._produce(work, key)
-            await self._deliver(work, spooled)
-        except TransportError as error:
-            self.say(f"round {work.round}: {error}; the update is kept and sent once the work is pushed again")
-            return self._pushed is pushed
-        return True
-
-    async def _fail(self, work: Work, message: str) -> None:
-        self.say(f"round {work.round} failed: {message}")
-        with contextlib.suppress(FedcoreError):  # unheard, the lease or the deadline says as much
-            await self._tell(AssignmentFailure(round=work.round, message=message[:MAX_REPORT]))
-
-    async def _produce(self, work: Work, key: str) -> Spooled:
-        if self._trainer is None:
+    async def _work(self, key: str) -> events.Ending:
+        assignment, trainer, maker = self._assignment, self._trainer, self._maker
+        if assignment is None or trainer is None or maker is None:
             raise TransportError("an assignment came before the welcome")
-        self._repushed = False
-        begin = self.clock()
-        received, bytes_down = await self._receive(work)
-        keep_set = received.keep_set
-        downloaded = self.clock()
+        self.state.residuals.settle(assignment.counted_round)
         loop = asyncio.get_running_loop()
 
-        def on_step(step: int) -> None:
-            progress = Progress(round=work.round, step=step, steps=work.local_steps)
-            # Unheard progress is no loss: nobody looks at the future, and its exception goes with it.
-            asyncio.run_coroutine_threadsafe(self._tell(progress), loop)
+        def on_step(number: int) -> None:
+            progress = Progress(round=assignment.round, step=number, steps=assignment.local_steps)
+            # Progress that does not arrive is no loss: the future is dropped, and its exception with it.
+            asyncio.run_coroutine_threadsafe(self._send(progress), loop)
 
-        trained: Trained = await loop.run_in_executor(
-            self._worker, self._trainer.run, work, received, self._training, on_step
-        )
-        if self.memory_mb and trained.result.peak_memory_mb > self.memory_mb:
-            self.say(
-                f"round {work.round}: training held {trained.result.peak_memory_mb:.0f} MiB, "
-                f"more than the class's limit of {self.memory_mb:.0f}"
-            )
-        encoding = self.clock()
-        update, scores = await loop.run_in_executor(self._worker, self._encode, work, trained, keep_set)
-        encoded = self.clock()
-        self._pending = _Pending(round=work.round, keep_set=keep_set, training=trained.state)
-        report = device_report(
-            work,
-            trained,
-            num_examples=self.num_examples,
-            download_s=downloaded - begin,
-            encode_s=encoded - encoding,
-            bytes_down=bytes_down,
-        )
-        submission = UpdateSubmission(
-            round=work.round, update=update, scores=scores, keep_set=work.keep_set.id, report=report
-        )
-        spooled = Spooled(work=key, submission=submission)
-        self.state.spool(spooled, keep_set)
-        return spooled
+        self._new_update = await maker.make(assignment, trainer, self._training, on_step)
+        self.state.spool(SpooledUpdate(key=key, submission=self._new_update.submission), self._new_update.keep_set)
+        return events.WorkFinished(key=key)
 
-    async def _receive(self, work: Work) -> tuple[Received, int]:
-        """Bring and read what the work hands out, and tell how many bytes came.
-
-        What a power cut has spoilt here is brought once more.
-        """
-        bytes_down = await self._fetch(work)
-        try:
-            received = read_received(work, self.state.blobs)
-        except BlobCorrupt as error:
-            self.say(f"round {work.round}: {error}; all of the hand-out is fetched again")
-            for ref in work.refs:
-                self.state.blobs.delete(ref.id)
-            bytes_down += await self._fetch(work)
-            received = read_received(work, self.state.blobs)
-        self._shift.take(work.base_shift, self.state.blobs)
-        return received.with_shift(self._shift.tensors), bytes_down
-
-    async def _fetch(self, work: Work) -> int:
-        refs = (*work.refs, *self._shift.lacks(work.base_shift))
-        bytes_down = await retrying(lambda: fetch_all(self.link, self.state.blobs, refs), pause_s=self.retry_s)
-        self._forget_older(refs)
-        return bytes_down
-
-    def _forget_older(self, refs: tuple[BlobRef, ...]) -> None:
-        """Keep only the hand-out in use: blocks that did not change stay, the rest would pile up."""
-        current = {ref.id for ref in refs if not ref.inline}
-        for blob_id in self._handout - current:
-            self.state.blobs.delete(blob_id)
-        self._handout = current
-
-    async def _deliver(self, work: Work, spooled: Spooled) -> None:
+    async def _delivery(self, key: str) -> events.Ending:
+        assignment, spooled = self._assignment, self.state.spooled_update()
+        if assignment is None or spooled is None:
+            return events.SpoolDamaged(key=key)
         begin = self.clock()
-        submission = spooled.submission
-        submission, sent = await self._send_blobs(work, submission)
+        uploads = Uploads(
+            name=self.name, link=self.link, blobs=self.state.blobs, session=self._session, retry_s=self.retry_s
+        )
+        submission, sent = await uploads.send(spooled.submission)
         phases = {**submission.report.phase_s, "upload": self.clock() - begin}
-        report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=self._repushed)
-        self._check_pushed()
-        await self._tell(replace(submission, report=report))
+        repushed = self.machine.job is not None and self.machine.job.repushed
+        report = replace(submission.report, phase_s=phases, bytes_up=sent, repushed=repushed)
+        self._session()
+        await self._send(replace(submission, report=report))
+        arm, metrics = assignment.arm, report.metrics
         self.say(
-            f"round {work.round}: sparsity {work.arm.sparsity:.2f}, rank {work.arm.rank}, "
-            f"loss {report.loss_before:.3f} -> {report.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
+            f"round {assignment.round}: sparsity {arm.sparsity:.2f}, rank {arm.rank}, "
+            f"loss {metrics.loss_before:.3f} -> {metrics.loss_after:.3f}, {phases['train']:.1f} s, {sent} bytes up"
         )
+        return events.Delivered(key=key)
 
-    async def _send_blobs(self, work: Work, submission: UpdateSubmission) -> tuple[UpdateSubmission, int]:
-        """Send update and scores: inside the submission where they are small, else as uploads."""
-        sent, refs = 0, []
-        for ref in (submission.update, submission.scores):
-            if ref is not None and ref.size <= INLINE_BYTES:
-                refs.append(await self.link.pack(ref, self.state.blobs.read_bytes(ref.id)))
-                sent += ref.size
-            elif ref is not None:
-                sent += await retrying(functools.partial(self._upload, ref, work.round), pause_s=self.retry_s)
-                refs.append(ref)
-        scores = refs[1] if submission.scores is not None else None
-        return replace(submission, update=refs[0], scores=scores), sent
-
-    def _check_pushed(self) -> None:
-        if self._pushed is not self._stream:
+    def _session(self) -> str:
+        """Return the session that a transfer may belong to; raises TransportError where there is none."""
+        if self._welcome is None or not self.machine.may_send:
             raise TransportError("the parent has changed, and the new one has yet to push this work")
+        return self._welcome.session
 
-    async def _upload(self, ref: BlobRef, number: int) -> int:
-        self._check_pushed()
-        header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
-        return await self.link.upload(self.state.blobs.view(ref.id), header)  # the receiver hashes it
-
-    def _encode(self, work: Work, trained: Trained, keep_set: KeepSet) -> tuple[BlobRef, BlobRef | None]:
-        pieces = encoded_update(
-            work, trained.increment, keep_set=keep_set, geometry=trained.geometry, residuals=self.state.residuals
-        )
-        update = self._put(pieces, "update")
-        scores = trained.result.scores
-        return update, None if scores is None else self._put(encoded_scores(scores), "scores")
-
-    def _put(self, chunks: Iterable[bytes | memoryview], name: str) -> BlobRef:
-        blob_id = self.state.blobs.put_chunks(chunks)
-        return BlobRef(id=blob_id, size=self.state.blobs.size(blob_id), name=name)
-
-    async def _tell(self, value: Progress | UpdateSubmission | AssignmentFailure) -> None:
+    async def _send(self, value: Progress | UpdateSubmission | AssignmentFailure) -> None:
         if self._stream is not None:
             await self._stream.send(value)
 
-    # --- the coordinator's word ---
+    # --- the other commands ---
 
-    def _judged(self, verdict: UpdateVerdict) -> None:
-        pending = self._pending if self._pending is not None and self._pending.round == verdict.round else None
-        spooled = self.state.spooled()
-        if spooled is not None and spooled.submission.round != verdict.round:
-            spooled = None  # of a later round: this word came late
-        if verdict.verdict is Verdict.ACCEPTED:
-            self._commit(pending, spooled)
-        else:
-            self.say(f"round {verdict.round}: update {verdict.verdict}: {verdict.message}")
-            if spooled is not None:
-                self.state.clear_spool()
-        if pending is not None:
-            self._pending = None  # committed, or rolled back: the next assignment starts from what was committed
-
-    def _commit(self, pending: _Pending | None, spooled: Spooled | None) -> None:
-        if pending is not None:
-            self._training = pending.training
-            self.state.commit_keep_set(pending.keep_set)
+    def _commit(self, command: commands.Commit) -> None:
+        update, self._uncommitted_update = self._uncommitted_update, None
+        if update is not None:
+            self._training = update.training
+            self.state.commit_keep_set(update.keep_set)
             save_training_state(self.state.training_state, self._training)
-        elif spooled is not None and (keep_set := self.state.spooled_keep_set()) is not None:
-            # Sent by an earlier process of this device: its moments are gone, its keep-set counts.
+
+    def _commit_spooled(self, command: commands.CommitSpooled) -> None:
+        keep_set = self.state.spooled_keep_set()
+        if keep_set is not None:
             self.state.commit_keep_set(keep_set)
 
-    def _closed(self, closed: RoundClosed) -> None:
-        spooled = self.state.spooled()
-        if spooled is not None and spooled.submission.round <= closed.round:
+    def _roll_back(self, command: commands.RollBack) -> None:
+        self._uncommitted_update = None
+
+    def _clear_spool(self, command: commands.ClearSpool) -> None:
+        try:
             self.state.clear_spool()
+        except OSError as error:  # the next update meets the same disk, and its round is reported as failed
+            self.say(f"the spooled update cannot be deleted: {error}")
+
+    def _report_failure(self, command: commands.ReportFailure) -> None:
+        failure = AssignmentFailure(round=command.round, message=command.message[:MAX_REPORT])
+        send = asyncio.create_task(self._report(failure))
+        self._sends.add(send)
+        send.add_done_callback(self._sends.discard)
+
+    async def _report(self, failure: AssignmentFailure) -> None:
+        with contextlib.suppress(FedcoreError):  # without it, the lease or the deadline says as much
+            await self._send(failure)
+
+    def _wake_at(self, command: commands.WakeAt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        call_later = self.call_later or asyncio.get_running_loop().call_later
+        self._timer = call_later(max(0.0, command.at_s - self.clock()), self._wake)
+
+    def _wake(self) -> None:
+        self.feed(events.Tick(now_s=self.clock()))

@@ -1,4 +1,4 @@
-"""Telling whoever looks after this process that it is well: a file whose time moves while a parent is heard."""
+"""A file that says that this process is well: its time moves on as long as a parent is heard."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -13,16 +13,16 @@ TOUCH_S = 1.0
 HEARD_S = 30.0  # a parent answers three heartbeats a lease, which is 30 s unless configured
 
 
-async def kept_alive(work: Awaitable[T], link: Link, file: Path | None) -> T:
-    """Await `work`; meanwhile touch `file`, where there is one, as long as the parent of `link` is heard.
+async def run_with_alive_file(run: Awaitable[T], link: Link, file: Path | None) -> T:
+    """Await `run`; meanwhile touch `file`, where there is one, as long as the parent of `link` is heard.
 
-    A file that grows old says that this process hangs, or has nobody to talk to. `fedcore health` reads it.
+    A file that grows old says that this process hangs, or reaches no parent. `fedcore health` reads it.
     """
     if file is None:
-        return await work
+        return await run
     touching = asyncio.create_task(_touch(file, link))
     try:
-        return await work
+        return await run
     finally:
         touching.cancel()
         await asyncio.gather(touching, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Arriving at a run: which parent, what run, which model. Everything a client needs before it joins."""
+"""What a client needs before it joins a run: its parent, the run's description, the base model."""
 
 import asyncio
 import functools
@@ -18,23 +18,24 @@ PAUSE_S = 1.0
 
 
 async def arrive(link: Link, options: ClientOptions, newcomer: Newcomer | None = None) -> tuple[RunDescription, Path]:
-    """Learn about the run and have its base model's folder.
+    """Return the run's description and the folder of its base model.
 
-    Who asks as a newcomer goes to the parent it is sent to, with the configured ones behind; an evaluator stays.
+    A newcomer moves on to the parent that the coordinator names; the configured ones stay behind it in the list. An
+    evaluator, which is no newcomer, stays where it is.
     Raises TransportError where no parent answered for `reconnect_s`.
     """
-    description = await _reached(functools.partial(link.describe, newcomer), link, options)
+    description = await _retry(functools.partial(link.describe, newcomer), link, options)
     if newcomer is not None and description.parents:
         await link.prefer(description.parents)
         options.say(f"sent to {link.target}")
     fetch = functools.partial(base_model, link, description, options.model, options.state)
-    return description, await _reached(fetch, link, options)
+    return description, await _retry(fetch, link, options)
 
 
-async def _reached(call: Callable[[], Awaitable[T]], link: Link, options: ClientOptions) -> T:
-    """Repeat `call`, at one parent after the other, until one can be reached; every parent gets its try."""
+async def _retry(call: Callable[[], Awaitable[T]], link: Link, options: ClientOptions) -> T:
+    """Return what `call` does, tried at one parent after the other until one can be reached."""
     loop = asyncio.get_running_loop()
-    begin, tries, told = loop.time(), 0, ""
+    begin, tries, last_error = loop.time(), 0, ""
     while True:
         try:
             return await call()
@@ -45,8 +46,8 @@ async def _reached(call: Callable[[], Awaitable[T]], link: Link, options: Client
                 raise TransportError(
                     f"{error}; gave up after {options.reconnect_s:g} s: is the coordinator running and reachable?"
                 ) from None
-            if str(error) != told:  # once for every reason, not once a second
-                told = str(error)
+            if str(error) != last_error:  # once for every reason, not once a second
+                last_error = str(error)
                 options.say(f"{error}; trying again for up to {options.reconnect_s:g} s")
             await link.switch()
             if passed:

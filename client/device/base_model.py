@@ -1,4 +1,4 @@
-"""The base model a client works with: its own folder, or the coordinator's files brought as blobs."""
+"""The base model of a client: its own folder, or the coordinator's files fetched as blobs."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from fedcore.transport.link import Link
 
 
 async def base_model(link: Link, description: RunDescription, own: Path | None, state: Path) -> Path:
-    """Return the model folder; without an own one every file is fetched, verified by hash, and linked into place."""
+    """Return the model folder: `own`, or one below `state` whose files are fetched, verified by hash and linked."""
     if own is not None:
         return own
     for ref in description.model_files:
@@ -20,7 +20,7 @@ async def base_model(link: Link, description: RunDescription, own: Path | None, 
     store = BlobStore(state / "model-blobs")
     folder = state / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in {each.name for each in folder.iterdir()} - {ref.name for ref in description.model_files}:
+    for stale in {path.name for path in folder.iterdir()} - {ref.name for ref in description.model_files}:
         (folder / stale).unlink()  # of another run's model: one extra file can be another tokenizer
     for ref in description.model_files:
         await asyncio.to_thread(_forget_damaged, store, ref)

@@ -1,16 +1,16 @@
-"""A device or evaluator process: put it together, hold its place in the run, leave nothing behind."""
+"""A device or evaluator process: assemble it, keep it in the run to its end, close what was opened."""
 
 import asyncio
 import contextlib
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.rows import Rows, label_list
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
-from fedcore.client.device.alive import kept_alive
+from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
@@ -23,7 +23,7 @@ from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -34,9 +34,31 @@ if TYPE_CHECKING:
 BITS_PER_MEGABIT = 1e6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """A run that can be joined: its parent, its description, the folder of its base model."""
+
+    link: Link
+    description: RunDescription
+    model: Path
+
+    def source(self, welcome: Welcome) -> "ModelSource":
+        """Return which model the run trains, and how it is read."""
+        from fedcore.client.training.trainer import ModelSource
+
+        return ModelSource(
+            folder=self.model,
+            labels=welcome.labels,
+            head=self.description.head,
+            dtype=self.description.dtype,
+            max_length=self.description.max_length,
+            targets=welcome.targets,
+        )
+
+
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
-    """Be a device until the run is over; returns the coordinator's parting words."""
-    rows = await asyncio.to_thread(device_rows, options.data)  # before anybody is asked: they may not be readable
+    """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
+    rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
     for doubt in label_doubts(rows.labels, options.data.label):
         options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
@@ -52,12 +74,13 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     try:
         description, model = await arrive(link, options, newcomer)
         if options.data.ask_shard:
-            given = shard_given(description.shard)
-            options.say(f"its rows are shard {given.index} of {given.count}")
-            rows = await asyncio.to_thread(cut, rows, given)
+            shard = shard_given(description.shard)
+            options.say(f"its rows are shard {shard.index} of {shard.count}")
+            rows = await asyncio.to_thread(cut, rows, shard)
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows)
-        return await _device(options, profile, rows, link, state, description, model)
+        arrival = _Arrival(link=link, description=description, model=model)
+        return await _join_as_device(options, profile, rows, state, arrival)
     finally:
         await link.close()
 
@@ -78,7 +101,7 @@ def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
 
 
 async def run_evaluator(options: ClientOptions) -> str:
-    """Be the evaluator until the run is over; returns the coordinator's parting words."""
+    """Take part in a run as its evaluator until it is over; return the coordinator's reason for the end."""
     check_name(options.name, "evaluator name")
     test = await asyncio.to_thread(test_rows, options.data)
     train = await asyncio.to_thread(training_rows, options.data)
@@ -86,145 +109,122 @@ async def run_evaluator(options: ClientOptions) -> str:
     try:
         description, model = await arrive(link, options)
         test = test.under(description.labels)
-        return await _evaluator(options, test, train, link, description, model)
+        arrival = _Arrival(link=link, description=description, model=model)
+        return await _join_as_evaluator(options, test, train, arrival)
     finally:
         await link.close()
 
 
-async def _device(
-    options: ClientOptions,
-    profile: DeviceProfile,
-    rows: Rows,
-    link: Link,
-    state: StateFolder,
-    description: RunDescription,
-    model: Path,
+async def _join_as_device(
+    options: ClientOptions, profile: DeviceProfile, rows: Rows, state: StateFolder, arrival: _Arrival
 ) -> str:
-    # Imported here: torch takes seconds, and a wrong address or a missing row is told without it.
+    # Imported here: torch takes seconds, and a wrong address or a missing row is reported without it.
     await asyncio.to_thread(import_libraries)
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
-    await _check_model(model, description)
-    profile = replace(profile, trial=await _trial(description, model, link, profile.slowdown))
-    join = await _join(options, description, role=Role.DEVICE, model=model, labels=label_list(rows), profile=profile)
+    await _check_model(arrival)
+    profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
+    join = await _join(options.name, arrival, role=Role.DEVICE, labels=label_list(rows), profile=profile)
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        return Trainer(_source(model, description, welcome), rows, SlowCpu(profile.slowdown))
+        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown))
 
     agent = Agent(
         name=options.name,
-        link=link,
+        link=arrival.link,
         state=state,
         make_trainer=make_trainer,
         num_examples=len(rows),
         memory_mb=profile.memory_mb,
         say=options.say,
     )
-    return await _stay(options, link, state, join, agent)
+    return await _stay(options, arrival.link, state, join, agent)
 
 
-async def _check_model(model: Path, description: RunDescription) -> None:
+async def _check_model(arrival: _Arrival) -> None:
     """Raise ModelError before the join: a device that cannot load the model would fail in every round."""
     from fedcore.nn.training.trial_load import check_loadable
 
+    description = arrival.description
     await asyncio.to_thread(
-        check_loadable, model, labels=description.labels, head=description.head, dtype=description.dtype
+        check_loadable, arrival.model, labels=description.labels, head=description.head, dtype=description.dtype
     )
 
 
-async def _trial(description: RunDescription, model: Path, link: Link, slowdown: float) -> SelfMeasurement:
+async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
     """Measure this device, so that its first round need not find out how fast it is.
 
-    A link is known where the base model came down it.
+    The downlink is known where the base model came over it.
     """
     from fedcore.nn.training.self_measurement import training_gflops
 
-    gflops = await asyncio.to_thread(training_gflops, model, dtype=description.dtype, max_length=description.max_length)
-    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=link.downlink_mbps)
+    dtype, max_length = arrival.description.dtype, arrival.description.max_length
+    gflops = await asyncio.to_thread(training_gflops, arrival.model, dtype=dtype, max_length=max_length)
+    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=arrival.link.downlink_mbps)
 
 
-async def _evaluator(
-    options: ClientOptions, test: Rows, train: Rows, link: Link, description: RunDescription, model: Path
-) -> str:
+async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, arrival: _Arrival) -> str:
     await asyncio.to_thread(import_libraries)
     from fedcore.client.evaluation.evaluator import Evaluator
-    from fedcore.client.evaluation.judge import ModelEvaluator
+    from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
-    await _check_model(model, description)
-    join = await _join(options, description, role=Role.EVALUATOR, model=model, labels=label_list(test))
+    await _check_model(arrival)
+    join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=label_list(test))
 
-    def make_judge(welcome: Welcome) -> ModelEvaluator:
-        return ModelEvaluator(source=_source(model, description, welcome), test=test, train=train)
+    def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:
+        return ModelEvaluator(source=arrival.source(welcome), test=test, train=train)
 
     evaluator = Evaluator(
         name=options.name,
-        link=link,
+        link=arrival.link,
         blobs=BlobStore(options.state / "blobs"),
-        make_judge=make_judge,
+        make_model_evaluator=make_model_evaluator,
         say=options.say,
     )
-    return await _stay(options, link, StateFolder.open(options.state), join, evaluator)
+    return await _stay(options, arrival.link, StateFolder.open(options.state), join, evaluator)
 
 
 async def _join(
-    options: ClientOptions,
-    description: RunDescription,
-    *,
-    role: Role,
-    model: Path,
-    labels: tuple[str, ...],
-    profile: DeviceProfile | None = None,
+    name: str, arrival: _Arrival, *, role: Role, labels: tuple[str, ...], profile: DeviceProfile | None = None
 ) -> Join:
-    """What every join of this process says; whose it is, and of which session, `_stay` fills in."""
+    """Return what every join of this process says; `_stay` fills in the identity, the session and the keep-set."""
     return Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
         role=role,
-        name=options.name,
+        name=name,
         device_uuid="",
         epoch=0,
         profile=profile,
-        fingerprint=await asyncio.to_thread(fingerprint, model),
-        max_length=description.max_length,
+        fingerprint=await asyncio.to_thread(fingerprint, arrival.model),
+        max_length=arrival.description.max_length,
         labels=labels,
     )
 
 
 async def _stay(options: ClientOptions, link: Link, state: StateFolder, join: Join, worker: "Agent | Evaluator") -> str:
-    """Hold a place in the run to its end, in one session after the other; returns the parting words."""
+    """Stay in the run to its end, in one session after the other; return the coordinator's reason for the end."""
 
     async def make_join() -> Join:
         uuid, epoch = state.identity()
-        held = state.keep_set()  # an evaluator never has one
-        return replace(join, device_uuid=uuid, epoch=epoch, keep_set=held.blob_id if held is not None else "")
+        keep_set = state.keep_set()  # an evaluator never has one
+        return replace(join, device_uuid=uuid, epoch=epoch, keep_set="" if keep_set is None else keep_set.blob_id)
 
-    member = Membership(
+    connection = ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=worker.welcome,
         on_message=worker.message,
+        on_lost=worker.session_lost,
         say=options.say,
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await kept_alive(member.run(), link, options.alive)
+        return await run_with_alive_file(connection.run(), link, options.alive)
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()
-
-
-def _source(model: Path, description: RunDescription, welcome: Welcome) -> "ModelSource":
-    from fedcore.client.training.trainer import ModelSource
-
-    return ModelSource(
-        folder=model,
-        labels=welcome.labels,
-        head=description.head,
-        dtype=description.dtype,
-        max_length=description.max_length,
-        targets=welcome.targets,
-    )
 
 
 def _link(options: ClientOptions, uplink_mbps: float, downlink_mbps: float) -> Link:

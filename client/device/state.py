@@ -15,10 +15,10 @@ from fedcore.storage.process.identity import next_session, own_uuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spooled:
+class SpooledUpdate:
     """An encoded update that the coordinator has not yet closed a round with."""
 
-    work: str  # key of the assignment it answers
+    key: str  # of the assignment it answers
     submission: UpdateSubmission
 
 
@@ -66,16 +66,16 @@ class StateFolder:
         """Remember what the coordinator has acknowledged."""
         write_atomic(self.root / "keep_set.json", keep_set.to_bytes())
 
-    def spool(self, spooled: Spooled, keep_set: KeepSet) -> None:
+    def spool(self, spooled: SpooledUpdate, keep_set: KeepSet) -> None:
         """Keep an update, and the keep-set it commits, until its round is closed durably.
 
         This process has put the update's blobs into `blobs`.
         """
         write_atomic(self._spooled_keep_set_path, keep_set.to_bytes())
         self._sound.update(ref.id for ref in _blobs_of(spooled.submission))
-        write_atomic(self._spool_path, spooled.work.encode() + b"\n" + submission_to_bytes(spooled.submission))
+        write_atomic(self._spool_path, spooled.key.encode() + b"\n" + submission_to_bytes(spooled.submission))
 
-    def spooled(self) -> Spooled | None:
+    def spooled_update(self) -> SpooledUpdate | None:
         """The unsent or unacknowledged update, None where there is none or any part of it is damaged or gone."""
         spooled, blobs = self._read_spool(), self.blobs
         try:
@@ -109,10 +109,10 @@ class StateFolder:
             with contextlib.suppress(ProtocolError):  # a torn spool may name no blob
                 self.blobs.delete(blob_id)
 
-    def _read_spool(self) -> Spooled | None:
+    def _read_spool(self) -> SpooledUpdate | None:
         try:
-            work, _, data = self._spool_path.read_bytes().partition(b"\n")
-            return Spooled(work=work.decode(), submission=submission_from_bytes(data))
+            key, _, data = self._spool_path.read_bytes().partition(b"\n")
+            return SpooledUpdate(key=key.decode(), submission=submission_from_bytes(data))
         except (FileNotFoundError, ProtocolError, UnicodeDecodeError):
             return None
 

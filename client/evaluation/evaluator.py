@@ -4,15 +4,15 @@ import asyncio
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.client.evaluation.judge import ModelEvaluator
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.keep_set import KeepSet
@@ -47,22 +47,22 @@ class Evaluator:
     name: str
     link: Link
     blobs: BlobStore
-    make_judge: Callable[[Welcome], ModelEvaluator]
+    make_model_evaluator: Callable[[Welcome], ModelEvaluator]
     say: Callable[[str], None]
-    _judge: ModelEvaluator | None = None
+    _model_evaluator: ModelEvaluator | None = None
     _session: str = ""
     _stream: Stream | None = None
     _job: asyncio.Task[None] | None = None
     _task: EvaluatorTask | None = None  # the last one begun
     _result: EvaluatorResult | None = None  # of that one, once there is one
-    _shift: HeldShift = field(default_factory=HeldShift)
+    _shift: BaseShiftCache = field(default_factory=BaseShiftCache)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="torch"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
-        """Take a seat."""
+        """Begin a session."""
         self._session, self._stream = welcome.session, stream
-        if self._judge is None:
-            self._judge = self.make_judge(welcome)
+        if self._model_evaluator is None:
+            self._model_evaluator = self.make_model_evaluator(welcome)
             self.say(f"joined; labels {', '.join(welcome.labels)}")
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
@@ -82,6 +82,9 @@ class Evaluator:
         self._task, self._result = message, None
         self._job = asyncio.create_task(self._carry_out(message))
 
+    def session_lost(self) -> None:
+        """Do nothing: a task goes on, and the coordinator sends it again."""
+
     async def close(self) -> None:
         """Stop what is being worked on."""
         if self._job is not None:
@@ -93,7 +96,7 @@ class Evaluator:
             stream = self._stream
             try:
                 if self._result is None:
-                    self._result = await self._tried(task)
+                    self._result = await self._attempt(task)
                 if stream is not None:
                     await stream.send(self._result)
                 return
@@ -101,9 +104,9 @@ class Evaluator:
                 self.say(f"{error}; the coordinator sends the task again")
                 if self._stream is stream:
                     return
-                # The connection is back already, so the task has been sent again: this job answers it.
+                # The connection is back, so the task has been sent again: this job answers it.
 
-    async def _tried(self, task: EvaluatorTask) -> EvaluatorResult:
+    async def _attempt(self, task: EvaluatorTask) -> EvaluatorResult:
         """Carry a task out; raises TransportError where the connection broke."""
         try:
             return EvaluatorResult(id=task.id, outcome=await self._outcome(task))
@@ -117,37 +120,29 @@ class Evaluator:
         return EvaluatorResult(id=task.id, outcome=None, error=message[:MAX_REPORT])
 
     async def _outcome(self, task: EvaluatorTask) -> Metrics | ExportOutcome:
-        judge = self._ready()
+        models = self._require_model_evaluator()
         match task.kind:
             case EvaluateTask() as evaluate:
-                handout = await self._handout(evaluate.adapter)
-                metrics = await self._run(judge.evaluate, handout, evaluate.rows, evaluate.lora_scale)
+                adapter = await self._download(evaluate.adapter)
+                metrics = await self._in_worker(models.evaluate, adapter, evaluate.rows, evaluate.lora_scale)
                 self.say(f"round {evaluate.adapter.round}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
                 return metrics
             case ReferenceTask() as reference:
-                handout = await self._handout(reference.start)
-                return await self._run(judge.reference, handout, reference)
+                adapter = await self._download(reference.start)
+                return await self._in_worker(models.reference, adapter, reference)
             case ExportTask() as export:
-                return await self._export(judge, export)
+                return await self._export(models, export)
 
-    async def _export(self, judge: ModelEvaluator, task: ExportTask) -> ExportOutcome:
-        handout = await self._handout(task.adapter)
+    async def _export(self, models: ModelEvaluator, task: ExportTask) -> ExportOutcome:
+        adapter = await self._download(task.adapter)
         await retrying(lambda: fetch_all(self.link, self.blobs, [task.keep_set]))
         keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
-            made = await self._run(judge.export, handout, keep_set, task.lora_scale, out)
+            made = await self._in_worker(models.export, adapter, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
         self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
-        return ExportOutcome(
-            metrics=made.metrics,
-            files=files,
-            parameters=made.parameters,
-            dense_parameters=made.dense_parameters,
-            latency_s=made.latency_s,
-            dense_latency_s=made.dense_latency_s,
-            dense_size_bytes=made.dense_size_bytes,
-        )
+        return replace(made, files=files)
 
     async def _send(self, path: Path, name: str) -> BlobRef:
         data = path.read_bytes()
@@ -159,19 +154,19 @@ class Evaluator:
     def _header(self, ref: BlobRef) -> UploadHeader:
         return UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=0)
 
-    async def _handout(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
-        refs = [*adapter.rank_blocks, adapter.head, *self._shift.lacks(adapter.base_shift)]
+    async def _download(self, adapter: GlobalAdapter) -> dict[str, NDArray[np.float32]]:
+        refs = [*adapter.rank_blocks, adapter.head, *self._shift.missing(adapter.base_shift)]
         await retrying(lambda: fetch_all(self.link, self.blobs, refs))
-        self._shift.take(adapter.base_shift, self.blobs)
+        self._shift.advance(adapter.base_shift, self.blobs)
         return read_handout(self.blobs, adapter.rank_blocks, adapter.head) | self._shift.tensors
 
-    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+    async def _in_worker(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
 
-    def _ready(self) -> ModelEvaluator:
-        if self._judge is None:
+    def _require_model_evaluator(self) -> ModelEvaluator:
+        if self._model_evaluator is None:
             raise TransportError("a task came before the welcome")
-        return self._judge
+        return self._model_evaluator
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""A device that runs a ClientApp: takes the app's messages off its stream, and answers every one of them.
+"""A device that runs a ClientApp: receives the app's messages, and answers every one of them.
 
-The app is loaded once and stays warm. Messages are worked on one after the other, off the event loop, so that a long
-one delays no heartbeat. An answer is kept until the coordinator has it: after a reconnect it is sent, not made, again.
+The app is loaded once. Messages are worked on one after the other, off the event loop, so that a long one delays no
+heartbeat. An answer is kept until the coordinator has it: after a reconnect it is sent, not made, again.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class AppAgent:
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="app"))
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
-        """Take a seat; what is still open comes down again."""
+        """Begin a session; the coordinator sends again what it has no answer to."""
         self._session, self._stream = welcome.session, stream
         self.say("joined")
 
@@ -63,7 +63,7 @@ class AppAgent:
                 if job is None or job.done():
                     self._jobs[message.number] = asyncio.create_task(self._carry_out(message))
             case UpdateVerdict():
-                self._judged(message)
+                self._verdict_arrived(message)
 
     async def close(self) -> None:
         """Stop waiting for transfers; an app in the middle of a message is not interrupted."""
@@ -75,14 +75,14 @@ class AppAgent:
     async def _carry_out(self, task: AppTask) -> None:
         try:
             if task.number not in self._replies:
-                self._replies[task.number] = await self._made(task)
+                self._replies[task.number] = await self._make_reply(task)
             await self._deliver(task, self._replies[task.number])
         except TransportError as error:
             self.say(f"message {task.number}: {error}; the reply is kept and sent once the message comes again")
         except FedcoreError as error:
             self.say(f"message {task.number}: {error}")
 
-    async def _made(self, task: AppTask) -> AppReply:
+    async def _make_reply(self, task: AppTask) -> AppReply:
         blobs, content = self.state.blobs, task.content
         await retrying(lambda: self.link.fetch(content, blobs), pause_s=self.retry_s)
         reply = await asyncio.get_running_loop().run_in_executor(self._worker, self._answer, task)
@@ -105,13 +105,13 @@ class AppAgent:
         try:
             reply = self.app(message, context)
             save_context(self.state.root, context)
-            return self._packed(task, reply)
-        except Exception as error:  # an app's mistake is told to its server, where its strategy counts it as a failure
+            return self._pack_reply(task, reply)
+        except Exception as error:  # an app's error is its answer: the strategy counts it as a failure
             self.say(f"message {task.number}: {type(error).__name__}: {error}")
             code, reason = ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"[:MAX_REPORT]
             return AppReply(number=task.number, head=_head(Message(Error(code, reason), reply_to=message)))
 
-    def _packed(self, task: AppTask, reply: Message) -> AppReply:
+    def _pack_reply(self, task: AppTask, reply: Message) -> AppReply:
         if reply.has_error():
             return AppReply(number=task.number, head=_head(reply))
         data = recorddict_to_proto(reply.content).SerializeToString(deterministic=True)
@@ -134,7 +134,7 @@ class AppAgent:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self._session, round=number)
         return await self.link.upload(self.state.blobs.view(ref.id), header)
 
-    def _judged(self, verdict: UpdateVerdict) -> None:
+    def _verdict_arrived(self, verdict: UpdateVerdict) -> None:
         reply = self._replies.pop(verdict.round, None)
         self._jobs.pop(verdict.round, None)
         if reply is not None and reply.content is not None:
@@ -154,7 +154,7 @@ def _head(reply: Message) -> bytes:
 
 
 def _identify(message: Message) -> None:
-    """Say whose messages this process makes, unless it is known: a ServerApp may run in the same one."""
+    """Name the run and node that this process makes messages for, unless a ServerApp in it has done so."""
     try:
         TaskIdentity.run_id  # noqa: B018
     except RuntimeError:

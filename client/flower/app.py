@@ -12,7 +12,7 @@ from fedcore.core.errors import FedcoreError, ProtocolError
 from fedcore.protos.convert.device import description_from_bytes
 from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
 from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, RUN
-from fedcore.protos.values import AssignmentFailure, RunDescription, Upward, Welcome, Work
+from fedcore.protos.values import AssignmentFailure, RunDescription, Upward, Welcome, WireAssignment
 
 MAX_REPORT = 500  # characters of an error that travel to the server
 
@@ -28,17 +28,20 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        from fedcore.client.flower.work import carry_out, source_of  # torch takes seconds, and a join needs none
+        from fedcore.client.flower.training import (  # torch takes seconds, and a join needs none
+            model_source_of,
+            train_assignment,
+        )
 
-        welcome, work = _told(message)
+        welcome, assignment = _welcome_and_assignment(message)
         settings = settings_of(context)
         arrays = message.content.array_records.get(BLOBS, ArrayRecord())
         try:
-            source = source_of(welcome, _description(message), settings)
+            source = model_source_of(welcome, _description(message), settings)
             with node_folder(context, settings.state) as folder:
-                submission, payloads = carry_out(work, arrays, source, settings, NodeState(folder))
+                submission, payloads = train_assignment(assignment, arrays, source, settings, NodeState(folder))
         except FedcoreError as error:
-            return _reply(message, AssignmentFailure(round=work.round, message=str(error)[:MAX_REPORT]))
+            return _reply(message, AssignmentFailure(round=assignment.round, message=str(error)[:MAX_REPORT]))
         return _reply(message, submission, payloads)
 
     return app
@@ -65,14 +68,14 @@ def _description(message: Message) -> RunDescription:
     return description_from_bytes(data)
 
 
-def _told(message: Message) -> tuple[Welcome, Work]:
-    told = [response_from_bytes(each) for each in _messages(message)]
-    match told:
-        case [Welcome() as welcome, Work() as work]:
-            return welcome, work
-    raise ProtocolError(f"expected a welcome and an assignment, got {[type(each).__name__ for each in told]}")
+def _welcome_and_assignment(message: Message) -> tuple[Welcome, WireAssignment]:
+    values = [response_from_bytes(data) for data in _messages(message)]
+    match values:
+        case [Welcome() as welcome, WireAssignment() as assignment]:
+            return welcome, assignment
+    raise ProtocolError(f"expected a welcome and an assignment, got {[type(value).__name__ for value in values]}")
 
 
 def _messages(message: Message) -> list[bytes]:
     messages = _record(message).get(MESSAGES)
-    return [each for each in messages if isinstance(each, bytes)] if isinstance(messages, list) else []
+    return [data for data in messages if isinstance(data, bytes)] if isinstance(messages, list) else []

@@ -1,4 +1,4 @@
-"""The device behind a node: what it says when it joins, and how it carries out one assignment.
+"""The device behind a Flower node: what it says when it joins, and its trainer.
 
 The training code is the one every device runs (`fedcore.client.training.trainer`), the model stays warm from message to
 message where Flower keeps the process: in its simulation, not on a SuperNode.
@@ -61,7 +61,7 @@ def rows_of(data: DataOptions) -> Rows:
 def warm_trainer(source: "ModelSource", settings: NodeSettings) -> "Trainer":
     """Return a trainer with the node's rows on the process's one warm model."""
     trainer = _trainer(source)
-    trainer.work_for(rows_of(settings.data), SlowCpu(settings.limits.slowdown))
+    trainer.switch_to(rows_of(settings.data), SlowCpu(settings.limits.slowdown))
     return trainer
 
 

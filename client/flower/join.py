@@ -1,4 +1,4 @@
-"""A device process of a Flower app: put it together, hold its place, leave nothing behind."""
+"""A device process of a Flower app: assemble it, keep it in the run to its end, close what was opened."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,13 @@ from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import TlsMaterial
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppDeviceOptions:
-    """Who joins which app, and where it keeps what lasts."""
+    """Which device joins which app, and where it keeps its state."""
 
     targets: tuple[str, ...]
     name: str
@@ -34,7 +34,7 @@ class AppDeviceOptions:
 
 
 async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
-    """Be a device of the app until it is over; returns the coordinator's parting words.
+    """Take part in an app as a device until it is over; return the coordinator's reason for the end.
 
     Raises TransportError where the coordinator stays unreachable, JoinRefused where it serves no app.
     """
@@ -60,7 +60,7 @@ async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
         uuid, epoch = state.identity()
         return replace(join, device_uuid=uuid, epoch=epoch)
 
-    member = Membership(
+    connection = ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=agent.welcome,
@@ -69,7 +69,7 @@ async def join_app(app: ClientApp, options: AppDeviceOptions) -> str:
         reconnect_s=options.reconnect_s,
     )
     try:
-        return await member.run()
+        return await connection.run()
     finally:
         await agent.close()
         await link.close()

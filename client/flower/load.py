@@ -1,4 +1,4 @@
-"""A Flower app's folder: its ClientApp, and what a node is told about itself."""
+"""A Flower app's folder: its ClientApp, and the configuration of its node."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ from flwr.app import Context
 
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import test_rows
-from fedcore.client.evaluation.judge import ModelEvaluator
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.config.toml import parse_config
@@ -20,7 +20,9 @@ Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 
 
 def held_back(context: Context) -> Measure:
-    """Return what measures an adapter on so many test rows (0: all) of the app's data; model and rows are read once.
+    """Return a function that measures an adapter on so many test rows (0: all) of the app's data.
+
+    Model and rows are read once.
 
     Raises DataError where no row is held back.
     """
@@ -43,8 +45,8 @@ def held_back(context: Context) -> Measure:
             max_length=description.max_length,
             targets=welcome.targets,
         )
-        judge = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
-        # Asked for all rows, a judge takes all cores; nodes may be simulated on them.
-        return judge.evaluate(adapter, count or len(rows), config.training.lora_scale)
+        evaluator = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
+        # Asked for all rows (0), the evaluator takes all cores; nodes may be simulated on them.
+        return evaluator.evaluate(adapter, count or len(rows), config.training.lora_scale)
 
     return measure

@@ -1,4 +1,4 @@
-"""What device a Flower node is: from the node's own configuration, and the app's for what all nodes share."""
+"""What device a Flower node is: the node's own configuration, and the app's for what all nodes share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class NodeSettings:
 
 
 def node_settings(context: Context) -> NodeSettings:
-    """Return what a node is.
+    """Return the settings of a node.
 
     Node configuration: `name` (default node-I for `partition-id` I), `class`, `data` (own rows; without it the node
     takes its part of the app's data.train), `model`, `state`, `memory-mb`, `slowdown`. Without `class`, nodes take
@@ -61,5 +61,5 @@ def node_settings(context: Context) -> NodeSettings:
 
 
 def _class_in_turn(shared: Mapping[str, Value], part: Value | None) -> str:
-    classes = [each.strip() for each in str(shared.get("device-classes", "default")).split(",")]
+    classes = [name.strip() for name in str(shared.get("device-classes", "default")).split(",")]
     return classes[int(part or 0) % len(classes)]

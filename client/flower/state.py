@@ -21,7 +21,7 @@ _WAITING = "training-next-"
 
 @contextmanager
 def node_folder(context: Context, place: Path | None) -> Iterator[StateFolder]:
-    """Give the node's folder; without a `place` its files come out of the Context, and go back unless the work fails.
+    """Yield the node's folder; without a `place` its files come out of the Context, and go back unless the work fails.
 
     The Context travels with the node's messages through Flower's simulation, on a cluster as well.
     """
@@ -48,11 +48,11 @@ class NodeState:
     def settle(self, counted_round: int) -> TrainingState:
         """Take over what the last counted round left, drop what did not count, and return where the node stands."""
         self.folder.residuals.settle(counted_round)
-        for waiting in self.folder.root.glob(f"{_WAITING}*"):
-            if waiting.stem == f"{_WAITING}{counted_round}":
-                waiting.replace(self.folder.training_state)
+        for file in self.folder.root.glob(f"{_WAITING}*"):
+            if file.stem == f"{_WAITING}{counted_round}":
+                file.replace(self.folder.training_state)
             else:
-                waiting.unlink()
+                file.unlink()
         state = load_training_state(self.folder.training_state)
         if state.holding is not None:
             self.folder.commit_keep_set(state.holding.keep_set)

@@ -1,29 +1,31 @@
-"""What a device says it measured."""
+"""What a device reports of one assignment."""
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.contract.outcome import DeviceReport
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 
 def device_report(
-    work: Work, trained: Trained, *, num_examples: int, download_s: float, encode_s: float, bytes_down: int
+    assignment: WireAssignment,
+    outcome: TrainingOutcome,
+    *,
+    num_examples: int,
+    download_s: float,
+    encode_s: float,
+    bytes_down: int,
 ) -> DeviceReport:
-    """Return the report on one assignment, before anything of it was sent."""
-    result = trained.result
+    """Return the report as it is before anything was sent: `bytes_up` is 0, `phase_s` has no upload."""
+    result = outcome.result
     return DeviceReport(
-        loss_before=result.loss_before,
-        loss_after=result.loss_after,
-        train_loss=result.train_loss,
+        metrics=result.metrics,
         phase_s={
             "download": download_s,
-            "prune": trained.prune_s,
-            "train": trained.train_s,
+            "prune": outcome.prune_s,
+            "train": outcome.train_s,
             "encode": encode_s,
         },
-        peak_memory_mb=result.peak_memory_mb,
-        adapter_importance=result.adapter_importance,
         num_examples=num_examples,
-        steps=work.local_steps,
+        steps=assignment.local_steps,
         bytes_down=bytes_down,
         bytes_up=0,
     )

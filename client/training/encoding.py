@@ -14,11 +14,11 @@ from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 
 def encoded_update(
-    work: Work,
+    assignment: WireAssignment,
     increment: Mapping[str, NDArray[np.float32]],
     *,
     keep_set: KeepSet,
@@ -29,15 +29,15 @@ def encoded_update(
 
     `geometry` is the dense model's.
     """
-    codec = work.training.codec
+    codec = assignment.training.codec
     if not parse_chain(codec).feedback:
         return encode_chunks(increment, codec)
-    now = Coordinates(basis=work.basis, rank=work.arm.rank, keep_set=keep_set)
+    now = Coordinates(basis=assignment.basis, rank=assignment.arm.rank, keep_set=keep_set)
     committed = residuals.committed()
     sent = compensated(increment, carried(committed, increment, now, geometry))
     data = encode(sent, codec)
     left = left_over(sent, decode(data)) | waiting(committed, increment, now, geometry)
-    residuals.prepare(Residual(at=now, tensors=left), work.round)
+    residuals.prepare(Residual(at=now, tensors=left), assignment.round)
     return (data,)
 
 

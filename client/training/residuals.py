@@ -1,9 +1,9 @@
 """What error feedback has not sent yet, kept in a device's folder across rounds and restarts.
 
-Two files: what is left once everything counted so far is subtracted, and what would be left if the update whose fate
-is open counts as well. The next assignment tells that fate: whether a durably closed round holds the update. The second
-file is then renamed over the first, or deleted, so that no part of a residual is ever sent twice, and none is lost with
-an update that did not count.
+Two files: what is left after all updates that counted, and what would be left if the last update, whose verdict is
+open, counts as well. The next assignment says whether it did: whether a durably closed round holds it. The second file
+is then renamed over the first, or deleted. So no part of a residual is ever sent twice, and none is lost with an update
+that did not count.
 """
 
 import json
@@ -53,10 +53,11 @@ class Residuals:
         write_atomic(self._prepared, save(tensors, metadata={_FACTS: json.dumps(facts)}))
 
     def settle(self, counted_round: int) -> None:
-        """Take over what is left after the open update, or go back to what was left before it.
+        """Commit what is left after the last update if it counted; else go back to what was left before it.
 
-        `counted_round` is the last round whose result holds an update of this device, as other work tells it. Where
-        the file is too damaged to say which round it is of, nothing is left: lost does less harm than sent twice.
+        `counted_round` is the last round whose result holds an update of this device, as an assignment says. Where the
+        file is too damaged to say its round, it counts as sent: a residual that is lost does less harm than one that
+        is sent twice.
         """
         try:
             with safe_open(self._prepared, framework="np") as file:

@@ -27,7 +27,7 @@ from fedcore.nn.training.moments import Holding, Moments, follow
 from fedcore.nn.training.scorer import Scorer
 from fedcore.nn.training.teacher import Answers, Teacher, answers
 from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.transport.download import Received
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -39,7 +39,7 @@ class Cancelled(FedcoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Which base model, how it is read, and what the run agreed on."""
+    """Which base model is trained, how it is loaded, and what the run agreed on."""
 
     folder: Path
     labels: tuple[str, ...]
@@ -59,7 +59,7 @@ class LocalRound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingOutcome:
     """The increment (device coordinates, scale folded in) and what was measured on the way."""
 
     increment: Arrays
@@ -72,7 +72,7 @@ class Trained:
 
 @dataclass(slots=True)
 class Trainer:
-    """Keeps one model warm over the rounds; loads it anew for a keep-set that is no subset, or another base shift."""
+    """Keeps one model loaded over the rounds; loads it anew for a keep-set that is no subset, or another base shift."""
 
     source: ModelSource
     rows: Rows
@@ -86,40 +86,40 @@ class Trainer:
 
     def prepare(self) -> None:
         """Load model, tokenizer and rows ahead of the first assignment."""
-        self._loaded()
+        self._load()
 
-    def work_for(self, rows: Rows, slow: SlowCpu) -> None:
-        """Be another device from here on, with the same model: nothing of one device stays in it for the next."""
+    def switch_to(self, rows: Rows, slow: SlowCpu) -> None:
+        """Train on another device's rows from here on, with the same model; no state of the last device stays in it."""
         self.rows, self.slow, self._encoded = rows, slow, None
 
     def run(
         self,
-        work: Work,
+        assignment: WireAssignment,
         received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
-    ) -> Trained:
-        """Carry out `work` from the adapter received for it.
+    ) -> TrainingOutcome:
+        """Carry out `assignment` from the adapter received for it.
 
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
         """
         begin, cpu = self.clock(), self.cpu_clock()
-        classifier = self._shaped(work, received)
-        before = held_adapter(classifier, work, received, self.source.targets)
+        classifier = self._cut_model(assignment, received)
+        before = device_adapter(classifier, assignment, received, self.source.targets)
         load_adapter(classifier, before)
         self.slow.pause(self.cpu_clock() - cpu)
         pruned = self.clock()
         local = local_round(
             classifier,
-            self._rows(),
-            work,
+            self._encode_rows(),
+            assignment,
             before,
             state,
             on_step=lambda step, _: self._step(step, on_step),
             pace=Pace(clock=self.cpu_clock, pause=self._pause),
-            teacher=lambda rows, wanted: self._taught(rows, wanted, work, received.tensors),
+            teacher=lambda rows, wanted: self._teacher_answers(rows, wanted, assignment, received.tensors),
         )
-        return Trained(
+        return TrainingOutcome(
             increment=local.increment,
             result=local.result,
             prune_s=pruned - begin,
@@ -128,15 +128,17 @@ class Trainer:
             geometry=classifier.geometry,
         )
 
-    def _taught(self, rows: EncodedRows, wanted: NDArray[np.int64], work: Work, handout: Tensors) -> Answers:
-        """Ask the dense model with the adapter handed out: loaded for this, and let go of before the first step."""
+    def _teacher_answers(
+        self, rows: EncodedRows, wanted: NDArray[np.int64], assignment: WireAssignment, download: Tensors
+    ) -> Answers:
+        """Return what the dense model with the downloaded adapter answers; it is loaded for this alone, and dropped."""
         source = self.source
         dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
-        add_shift(dense, handout)
-        attach(dense, rank=work.arm.rank, scale=work.training.lora_scale, targets=source.targets)
-        received = Received(keep_set=dense.keep_set, tensors=handout)  # all rows: no rings where there is a teacher
-        load_adapter(dense, held_adapter(dense, work, received, source.targets))
-        return answers(dense, rows, wanted, work.training.batch_size)
+        add_shift(dense, download)
+        attach(dense, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=source.targets)
+        received = Received(keep_set=dense.keep_set, tensors=download)  # all rows: no rings where there is a teacher
+        load_adapter(dense, device_adapter(dense, assignment, received, source.targets))
+        return answers(dense, rows, wanted, assignment.training.batch_size)
 
     def _step(self, step: int, on_step: Callable[[int], None]) -> None:
         if self.cancel.is_set():
@@ -146,45 +148,49 @@ class Trainer:
     def _pause(self, cpu_seconds: float) -> None:
         self.slow.pause(cpu_seconds)
 
-    def _loaded(self) -> Classifier:
+    def _load(self) -> Classifier:
         if self._classifier is None:
             source = self.source
             self._classifier = load_classifier(
                 source.folder, labels=source.labels, head=source.head, dtype=source.dtype
             )
-        self._rows()
+        self._encode_rows()
         return self._classifier
 
-    def _rows(self) -> EncodedRows:
+    def _encode_rows(self) -> EncodedRows:
         if self._encoded is None:
             ids = label_ids(self.rows, self.source.labels)
             self._encoded = encode_for(self.source.folder, self.rows.texts, ids.tolist(), self.source.max_length)
         return self._encoded
 
-    def _shaped(self, work: Work, received: Received) -> Classifier:
-        keep_set, classifier, shift = received.keep_set, self._loaded(), shift_id(work)
+    def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:
+        keep_set, classifier, shift = received.keep_set, self._load(), shift_id(assignment)
         keep_set.validate(classifier.geometry)
         if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
             # Rolled back: masks are reversible, the base model lies whole on disk.
             self._classifier, self._shift = None, ""
-            classifier = self._loaded()
+            classifier = self._load()
             add_shift(classifier, received.tensors)
             self._shift = shift
         if keep_set != classifier.keep_set:
             shrink(classifier, keep_set)
         if next(adapted(classifier), None) is None:
-            attach(classifier, rank=work.arm.rank, scale=work.training.lora_scale, targets=self.source.targets)
+            attach(
+                classifier, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets
+            )
         return classifier
 
 
-def shift_id(work: Work) -> str:
+def shift_id(assignment: WireAssignment) -> str:
     """Return what names the base shift a device trains on; empty for none."""
-    return "" if work.base_shift is None else work.base_shift.whole.id
+    return "" if assignment.base_shift is None else assignment.base_shift.whole.id
 
 
-def held_adapter(classifier: Classifier, work: Work, received: Received, targets: tuple[str, ...]) -> Arrays:
-    """Return what a device holds of the hand-out under `work`, for a model that is cut already."""
-    tensors, rank = received.tensors, work.arm.rank
+def device_adapter(
+    classifier: Classifier, assignment: WireAssignment, received: Received, targets: tuple[str, ...]
+) -> Arrays:
+    """Return the part of the downloaded adapter that a cut model takes under `assignment`."""
+    tensors, rank = received.tensors, assignment.arm.rank
     head = tuple(sorted((name, value.shape) for name, value in tensors.items() if name.startswith("head.")))
     spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=targets, head=head)
     return restrict(spec, tensors, rank=rank, keep_set=classifier.keep_set, within=received.within)
@@ -193,7 +199,7 @@ def held_adapter(classifier: Classifier, work: Work, received: Received, targets
 def local_round(
     classifier: Classifier,
     rows: EncodedRows,
-    work: Work,
+    assignment: WireAssignment,
     before: Arrays,
     state: TrainingState,
     *,
@@ -201,20 +207,20 @@ def local_round(
     pace: Pace | None = None,
     teacher: Teacher | None = None,
 ) -> LocalRound:
-    """Train a model that is cut, with `before` loaded, and take the increment: what every device does in a round."""
-    holding = Holding(keep_set=classifier.keep_set, rank=work.arm.rank)
-    scorer = _scorer(work, state, classifier)
+    """Train a cut model in which `before` is loaded, and return the increment: a device's part of a round."""
+    holding = Holding(keep_set=classifier.keep_set, rank=assignment.arm.rank)
+    scorer = _scorer(assignment, state, classifier)
     result = train(
         classifier,
         rows,
-        spec=work.training,
-        steps=work.local_steps,
-        seed=work.seed,
+        spec=assignment.training,
+        steps=assignment.local_steps,
+        seed=assignment.seed,
         aids=TrainingAids(
-            moments=kept_moments(work, state, classifier.geometry, holding),
+            moments=resumed_moments(assignment, state, classifier.geometry, holding),
             scorer=scorer,
-            labels=own_label_plan(work, rows),
-            score=work.score,
+            labels=own_label_plan(assignment, rows),
+            score=assignment.score,
             on_step=on_step,
             pace=pace,
             teacher=teacher,
@@ -223,32 +229,32 @@ def local_round(
     after = read_adapter(classifier)
     groups = state.groups if scorer is None else scorer.state
     return LocalRound(
-        increment={name: after[name] - before[name] for name in work.training.trains.of(before)},
+        increment={name: after[name] - before[name] for name in assignment.training.trains.of(before)},
         result=result,
-        state=TrainingState(basis=work.basis, holding=holding, moments=result.moments, groups=groups),
+        state=TrainingState(basis=assignment.basis, holding=holding, moments=result.moments, groups=groups),
     )
 
 
-def kept_moments(work: Work, state: TrainingState, geometry: Geometry, holding: Holding) -> Moments:
-    """Return the optimiser state a device goes on with under `work`; empty where it begins afresh."""
-    if not work.training.keep_optimizer or state.basis != work.basis:
+def resumed_moments(assignment: WireAssignment, state: TrainingState, geometry: Geometry, holding: Holding) -> Moments:
+    """Return the optimiser state that training under `assignment` resumes; empty where it begins afresh."""
+    if not assignment.training.keep_optimizer or state.basis != assignment.basis:
         return {}
     if not state.moments or state.holding is None:
         return state.moments
     return follow(state.moments, geometry, before=state.holding, after=holding)
 
 
-def own_label_plan(work: Work, rows: EncodedRows) -> LabelPlan:
-    """Return what a device with these rows does about label skew: nothing where it is not told the fleet's labels."""
-    if not work.label_counts:
+def own_label_plan(assignment: WireAssignment, rows: EncodedRows) -> LabelPlan:
+    """Return what a device with these rows does about label skew: nothing without the fleet's label counts."""
+    if not assignment.label_counts:
         return LabelPlan()
-    own = np.bincount(rows.labels, minlength=len(work.label_counts))
-    return label_plan(own.tolist(), work.label_counts, balance=work.training.balanced)
+    own = np.bincount(rows.labels, minlength=len(assignment.label_counts))
+    return label_plan(own.tolist(), assignment.label_counts, balance=assignment.training.balanced)
 
 
-def _scorer(work: Work, state: TrainingState, classifier: Classifier) -> Scorer | None:
-    """Return what scores this round; a round that asks for no scores is not watched either."""
-    if not work.score:
+def _scorer(assignment: WireAssignment, state: TrainingState, classifier: Classifier) -> Scorer | None:
+    """Return the scorer of this round; None where the assignment asks for no scores."""
+    if not assignment.score:
         return None
-    begin = Beginning(geometry=classifier.geometry, seed=work.seed, state=state.groups)
-    return make_scorer(work.training.importance, begin)
+    begin = Beginning(geometry=classifier.geometry, seed=assignment.seed, state=state.groups)
+    return make_scorer(assignment.training.importance, begin)

@@ -1,7 +1,7 @@
-"""The one command `fedcore`: every error is a line or two and exit code 1, wrong usage is 2.
+"""The command `fedcore`: an error prints a line or two and exits with code 1, wrong usage exits with code 2.
 
-Subcommands import what they need when they run: help and errors come at once, and a machine without torch, or
-without the server's libraries, has every command that does not need them.
+A subcommand imports its libraries when it runs. So help and errors appear at once, and a machine without torch, or
+without the server's libraries, can run every command that does not need them.
 """
 
 import os
@@ -10,14 +10,13 @@ from importlib.metadata import version
 
 from fedcore.core.errors import FedcoreError
 from fedcore.storage.process.environment import forgive_warnings, mend_environment
-from fedcore.storage.process.quiet import silence_telemetry
+from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 forgive_warnings()
 mend_environment()  # before any library is imported that reads its variables then
 silence_telemetry()
-# Torch's threads wait for each other spinning; where another process has one of the cores, that takes a multiple.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every guest without a certificate would be a line on the terminal
+wait_passively()
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else every client without a certificate prints a line here
 
 import typer  # noqa: E402
 
@@ -64,19 +63,21 @@ app.command("revoke")(revoke.revoke)
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"fedcore {version('fedcore')}")
         raise typer.Exit
 
 
 @app.callback()
 def fedcore(
-    show_version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Say which."),
+    show_version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Federated fine-tuning of language models on real devices.
 
-    Every device gets its own pruning ratio and LoRA rank from a bandit, every class of device a smaller, faster model.
+    A bandit gives every device its own pruning ratio and LoRA rank; every device class gets a smaller, faster model.
 
     On one machine: [bold]fedcore fleet examples/quickstart.toml[/bold]
 

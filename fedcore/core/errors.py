@@ -5,7 +5,7 @@ FedcoreError
 ├── DataError            a data file, column, label or row is wrong: fix the data
 ├── ModelError           a model folder or family cannot be used: choose another or convert it
 ├── CertificateError     TLS material is missing, unreadable or does not fit the name: make it anew
-├── JoinRefused          the coordinator will not have this device: the message names the difference
+├── JoinRefused          the coordinator refuses this device: the message names the difference
 ├── ProtocolError        a peer broke the protocol: versions differ or a message is malformed
 │   └── BlobCorrupt      bytes do not hash to their name: fetch or send them again
 ├── UpdateRejected       an update does not fit its assignment: it was not counted
@@ -32,7 +32,7 @@ class ModelError(FedcoreError):
 
 
 class CertificateError(FedcoreError):
-    """TLS material is missing, unreadable, or names somebody else."""
+    """TLS material is missing, unreadable, or names another party."""
 
 
 class JoinRefused(FedcoreError):

@@ -22,29 +22,29 @@ def generator(seed: int, *path: str | int) -> np.random.Generator:
 
 
 def uniform(seed: int, *path: str | int) -> float:
-    """Return one number in (0, 1), uniformly drawn from the stream named by `path`: a draw without a generator.
+    """Return one uniform number in (0, 1) from the stream named by `path`, without making a generator.
 
-    For thousands of single draws that must not depend on each other's order.
+    Use it for thousands of single draws that must not depend on their order.
     """
     return (derive_seed(seed, *path) + 0.5) / 2.0**63
 
 
 def lazy_generator(seed: int, *path: str | int) -> np.random.Generator:
-    """Return what draws like `generator(seed, *path)` and is seeded at the first draw.
+    """Return a generator that draws like `generator(seed, *path)` and is seeded at the first draw.
 
-    Seeding takes longer than a few draws, and not everybody who is handed a stream draws from it.
+    Seeding takes longer than a few draws, and many receivers of a stream never draw from it.
     """
     return cast(np.random.Generator, _Lazy(seed, path))
 
 
 class _Lazy:
-    __slots__ = ("_made", "_path", "_seed")
+    __slots__ = ("_generator", "_path", "_seed")
 
     def __init__(self, seed: int, path: tuple[str | int, ...]) -> None:
         self._seed, self._path = seed, path
-        self._made: np.random.Generator | None = None
+        self._generator: np.random.Generator | None = None
 
     def __getattr__(self, name: str) -> Any:
-        if self._made is None:
-            self._made = generator(self._seed, *self._path)
-        return getattr(self._made, name)
+        if self._generator is None:
+            self._generator = generator(self._seed, *self._path)
+        return getattr(self._generator, name)

@@ -1,4 +1,7 @@
-"""What trains, what carries and who measures in a simulation: put together from its scene."""
+"""The backend of a simulation, assembled from its setup: training, traffic, and the evaluation between rounds.
+
+A setup with rows trains the real model; any other follows a loss curve and needs no torch.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,44 +22,44 @@ if TYPE_CHECKING:
     from fedcore.simulation.rounds.evaluation import RunEvaluation
 
 
-PARALLEL_FROM = 32  # devices in a round: for fewer, starting processes takes longer than they save
+PARALLEL_FROM = 32  # devices in a round; with fewer, starting processes takes longer than it saves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationBackend:
-    """`judging` None: nothing is trained, so there is nothing to measure."""
+    """What a run calls. `evaluation` is None where nothing is trained: there is no model to measure."""
 
     workload: Workload
     traffic: Traffic
-    judging: "RunEvaluation | None"
+    evaluation: "RunEvaluation | None"
 
 
-def make_stage(scene: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog) -> SimulationBackend:
-    """Return the stage a scene asks for: with a curve nothing is trained, else its rows are."""
-    if scene.training is not None and scene.test is not None:
-        return _training(scene, engine, folder, log, scene.training, scene.test)
-    return _untrained(scene, engine, scene.curve or LossCurve())
+def make_backend(setup: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog) -> SimulationBackend:
+    """Return the backend of `setup`: it trains on the setup's rows, or follows its curve where there are none."""
+    if setup.training is not None and setup.test is not None:
+        return _training(setup, engine, folder, log, setup.training, setup.test)
+    return _untrained(setup, engine, setup.curve or LossCurve())
 
 
-def _untrained(scene: SimulationSetup, engine: Engine, curve: LossCurve) -> SimulationBackend:
-    cost = round_cost(scene.config, scene.spec)
+def _untrained(setup: SimulationSetup, engine: Engine, curve: LossCurve) -> SimulationBackend:
+    cost = round_cost(setup.config, setup.spec)
     workload = CurveWorkload(
         curve=curve,
         cost=cost,
-        largest_rank=scene.config.strategy.ranks[-1],
-        usual_steps=scene.config.training.local_steps,
-        seed=scene.config.run.seed,
-        history=engine.ledger.each_outcomes,
+        largest_rank=setup.config.strategy.ranks[-1],
+        usual_steps=setup.config.training.local_steps,
+        seed=setup.config.run.seed,
+        history=engine.ledger.iter_outcomes,
     )
-    return SimulationBackend(workload=workload, traffic=ModelledTraffic(cost=cost), judging=None)
+    return SimulationBackend(workload=workload, traffic=ModelledTraffic(cost=cost), evaluation=None)
 
 
 def _training(
-    scene: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
+    setup: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
 ) -> SimulationBackend:
-    # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
+    # Imported here: torch takes seconds to load, and a simulation that trains nothing does not need it.
     from fedcore.client.data.rows import label_ids
-    from fedcore.client.evaluation.judge import ModelEvaluator
+    from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.training.batches import encode_for
     from fedcore.simulation.rounds.evaluation import RunEvaluation
@@ -65,31 +68,31 @@ def _training(
     from fedcore.simulation.workload.trainer import VirtualTrainer
     from fedcore.simulation.workload.training import TrainingWorkload
 
-    config = scene.config
+    config = setup.config
     source = ModelSource(
-        folder=scene.model,
+        folder=setup.model,
         labels=config.data.labels,
         head=config.model.head,
         dtype=config.model.dtype,
         max_length=config.model.max_length,
-        targets=scene.spec.targets,
+        targets=setup.spec.targets,
     )
     ids = label_ids(training, source.labels)
     rows = encode_for(source.folder, training.texts, ids.tolist(), source.max_length)
-    cohort = min(config.strategy.cohort or len(scene.fleet.devices), len(scene.fleet.devices))
+    cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
     batched = config.simulation.training == "batched"
     trainer = VirtualTrainer(source=source, rows=rows, threads=None if batched and workers == 1 else 1)
     workload = TrainingWorkload(
-        spec=scene.spec,
-        fleet=scene.fleet,
+        spec=setup.spec,
+        fleet=setup.fleet,
         pool=TrainerPool(trainer=trainer, workers=workers),
         states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
-    judge = ModelEvaluator(source=source, test=test, train=training)
+    evaluator = ModelEvaluator(source=source, test=test, train=training)
     return SimulationBackend(
         workload=workload,
-        traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=scene.spec.geometry)),
-        judging=RunEvaluation(judge=judge, engine=engine, folder=folder, log=log),
+        traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=setup.spec.geometry)),
+        evaluation=RunEvaluation(evaluator=evaluator, engine=engine, folder=folder, log=log),
     )

@@ -1,4 +1,4 @@
-"""What a person sees of a simulation: one line a round, one a measurement."""
+"""The lines a simulation prints: one per round, one per measurement."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ MEGA = 1e6
 
 @dataclass(slots=True, kw_only=True)
 class RoundLines:
-    """Hears a run's events (`fedcore.server.run.run_log.Observer`) and says what matters of them."""
+    """Prints a line for the events that matter (an `Observer` of `fedcore.server.run.run_log`)."""
 
     say: Callable[[str], None]
     total_rounds: int
-    now_s: Callable[[], float]  # real seconds, for the pace
+    now_s: Callable[[], float]  # real seconds, for the time a round took to simulate
     _closed_s: float | None = None
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Say a line for a round, a measurement, a refusal."""
+        """Print a line for a closed round, a measurement or a refusal."""
         match kind:
             case "round_closed":
                 self.say(self._round(fields))
@@ -31,7 +31,7 @@ class RoundLines:
                 self.say(f"refused: {fields['message']}")
 
     def rows(self, rows: Sequence[Json]) -> None:
-        """Rows are in rounds.csv."""
+        """Print nothing: the rows are in rounds.csv."""
 
     def _round(self, fields: Mapping[str, Any]) -> str:
         now_s, before_s = self.now_s(), self._closed_s

@@ -1,4 +1,4 @@
-"""Everything a simulation needs before its first round, read and checked before a run folder is made."""
+"""Everything a simulation needs before its first round, read and checked before the run folder is created."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,42 +12,42 @@ from fedcore.client.data.rows import Rows
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
-from fedcore.core.data.partition import dealt_by
+from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.simulation.fleet.availability import read_traces
 from fedcore.simulation.fleet.fleet import VirtualFleet, admitted, make_fleet
-from fedcore.simulation.fleet.rows import deal_rows
+from fedcore.simulation.fleet.rows import assign_rows
 from fedcore.simulation.workload.loss_curve import LossCurve, read_curve
 from fedcore.storage.models.model_source import model_folder
 from fedcore.strategies.policy.policy import Policy
 
-UNTRAINED_ROWS = 100  # of a device where none are read
+UNTRAINED_ROWS = 100  # of every device, in a run that reads no rows
 UNTRAINED_LABELS = ("0", "1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationSetup:
-    """A checked configuration with its labels, and who and what takes part. No rows where nothing is trained."""
+    """A checked configuration, its model, fleet and rows; `training` and `test` are None where nothing is trained."""
 
     config: Config
     model: Path
     spec: AdapterSpec  # of the global adapter, for what a round costs
-    strategy: Strategy | None  # None: as configuration and model say
+    strategy: Strategy | None  # None: the one that configuration and model name
     fleet: VirtualFleet
-    refused: Mapping[str, str]  # by class, why its devices may not join
+    refused: Mapping[str, str]  # device class -> why the strategy refuses its devices
     training: Rows | None = None
     test: Rows | None = None
     curve: LossCurve | None = None
 
 
-def set_scene(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:
-    """Read and check, and `say` what is doubtful.
+def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:
+    """Read and check a configuration, and `say` what is doubtful.
 
-    Raises ConfigError, DataError, ModelError or JoinRefused for what would end a run later.
+    Raises ConfigError, DataError, ModelError or JoinRefused for a mistake that would otherwise end the run later.
     """
-    devices = sum(each.count for each in config.classes)
+    devices = sum(kind.count for kind in config.classes)
     if not devices:
         raise ConfigError("a simulation needs devices: add [[fleet.class]] tables to the configuration")
     model = model_folder(config.model.path)
@@ -73,9 +73,9 @@ def set_scene(config: Config, say: Callable[[str], object] = lambda _: None) -> 
     config, training, test = labelled_rows(config)
     for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
         say(f"warning: {doubt}")
-    keys = dealt_by(config.data.partition, training.texts, training.labels)
-    dealt, strategy = deal_rows(config, keys, devices), check_run(config, model)
-    fleet, refused = _joining(config, make_fleet(config, dealt, training.labels, traces), strategy)
+    keys = partition_keys(config.data.partition, training.texts, training.labels)
+    shards, strategy = assign_rows(config, keys, devices), check_run(config, model)
+    fleet, refused = _joining(config, make_fleet(config, shards, training.labels, traces), strategy)
     _check_loadable(config, model)
     return SimulationSetup(
         config=config,
@@ -108,7 +108,7 @@ def _curve(config: Config) -> LossCurve:
 
 
 def _narrow(strategy: Strategy) -> Strategy:
-    """Return the strategy with a token adapter, for a run whose adapter never changes: its cost model is untouched."""
+    """Return the strategy with the smallest adapter: the run never changes it. The cost model keeps the full one."""
     if not isinstance(strategy, Policy):
         return strategy
     return replace(strategy, spec=replace(strategy.spec, targets=strategy.spec.targets[:1]))

@@ -1,1 +1,1 @@
-"""Files both sides share: blob store, checkpoint reading, TLS material. Below server and client, above fedcore."""
+"""Files that both sides use: blobs, models, certificates, process files. Below server and client, above the core."""

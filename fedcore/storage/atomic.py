@@ -12,19 +12,19 @@ Buffer = bytes | memoryview
 def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int = 0o644, durable: bool = False) -> None:
     """Replace `path` by `data` (text as UTF-8, or chunks one after the other) in one step; its folder must exist.
 
-    A reader sees the old file or the whole new one, also after a crash of this process; after a power cut too
-    where `durable`. Raises OSError as the file system does, and then leaves no temporary file; so it does
-    where a chunk is not to be had.
+    A reader sees the old file or the whole new one, even after this process crashes; `durable` extends that to a
+    power cut. Raises OSError as the file system does, and whatever `data` raises while it yields chunks; neither
+    leaves a temporary file behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with naming(path), os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # the umask had its say at open
+        with name_file_in_errors(path), os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # the umask has restricted the mode at open
             for chunk in (data,) if isinstance(data, bytes) else (data.encode(),) if isinstance(data, str) else data:
                 file.write(chunk)
             file.flush()
-            if durable:
+            if durable:  # before the rename: else a power cut may leave the new name with empty content
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
@@ -35,8 +35,8 @@ def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int 
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Have an error of a write say which file it was: a full disk does not tell."""
+def name_file_in_errors(path: Path) -> Iterator[None]:
+    """Add `path` to an OSError that names no file: a write to a full disk does not say which file it was."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: a rename is only as durable as the folder it happened in."""
+    """Make the names in `folder` durable: a rename survives a power cut only once its folder is synced."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""One process per run, edge or device folder: a lock that the operating system drops when its process dies."""
+"""One process per run, edge or device folder: the operating system drops the lock when the process dies."""
 
 import fcntl
 import os
@@ -10,10 +10,10 @@ LOCK_FILE = "{role}.lock"
 
 
 class FolderLock:
-    """The held lock of a folder; `release` gives it back."""
+    """The lock of a folder, which this process holds until `release`."""
 
     def __init__(self, folder: Path, *, role: str = "coordinator", remedy: str = "--run-dir") -> None:
-        """Take the lock for one process of `role`; raises RunError naming the one that holds it and the `remedy`."""
+        """Take the lock for one process of `role`; raises RunError naming its holder and the `remedy`."""
         self._path = folder / LOCK_FILE.format(role=role)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -29,7 +29,7 @@ class FolderLock:
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Give the lock back; the file stays, for deleting it would let two processes lock two files of one name."""
+        """Release the lock and keep the file: deleting it would let two processes lock two files of one name."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""The global adapter as a device receives it: rank blocks and head, brought, checked and joined."""
+"""Read the global adapter that a device has downloaded: check its rank blocks and head, and join them."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import joined
 from fedcore.protos.block_name import BlockName
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import payload, payload_view
 
@@ -22,52 +22,54 @@ Arrays = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """What a device keeps, and the adapter as it came: at least the ranks of its arm, and the head."""
+    """The keep-set and the adapter that a device has downloaded: at least the ranks of its arm, and the head."""
 
     keep_set: KeepSet
-    tensors: Tensors  # also what is to be added to the base weights, where there is a base shift
-    within: KeepSet | None = None  # whose coordinates the factors are in, and around `keep_set`; None: full ones
+    tensors: Tensors  # with a base shift, also what the device adds to the base weights
+    within: KeepSet | None = None  # the factors are in its coordinates; it contains `keep_set`. None: full coordinates
 
     def with_shift(self, shift: Tensors) -> "Received":
-        """Return this with what is to be added to the base weights."""
+        """Return a copy that also carries `shift`, which the device adds to the base weights."""
         return replace(self, tensors={**self.tensors, **shift})
 
 
-def read_received(work: Work, blobs: BlobStore) -> Received:
-    """Return what `work` hands out, but for the base shift; its blobs are here.
+def read_received(assignment: WireAssignment, blobs: BlobStore) -> Received:
+    """Return what `assignment` hands out, but for the base shift; its blobs are here.
 
-    Raises ProtocolError where blocks of a ring do not carry the same tensors, or rings are not what their keep-sets
-    say, or do not lie around what is kept.
+    Raises ProtocolError where the blocks of a ring carry different tensors, where a ring does not match its keep-set,
+    and where the rings do not nest around the device's keep-set.
     """
-    keep_set = read_keep_set(work, blobs)
-    if not work.rings:
-        return Received(keep_set=keep_set, tensors=read_handout(blobs, work.rank_blocks, work.head))
-    rings = [KeepSet.from_bits(payload(ref, blobs)) for ref in work.rings]
+    keep_set = read_keep_set(assignment, blobs)
+    if not assignment.rings:
+        return Received(keep_set=keep_set, tensors=read_handout(blobs, assignment.rank_blocks, assignment.head))
+    rings = [KeepSet.from_bits(payload(ref, blobs)) for ref in assignment.rings]
     for inner, outer in itertools.pairwise(rings):
-        _check_inside(inner, outer, work.round)
-    _check_inside(keep_set, rings[-1], work.round)
-    parts = [_ranks_joined(blobs, own) for own in _by_ring(work.rank_blocks, len(rings))]
+        _check_inside(inner, outer, assignment.round)
+    _check_inside(keep_set, rings[-1], assignment.round)
+    parts = [_ranks_joined(blobs, own) for own in _by_ring(assignment.rank_blocks, len(rings))]
     try:
         factors = joined(parts, rings)
     except ValueError as cause:
         raise ProtocolError(f"the adapter's rings are not what their keep-sets say: {cause}") from None
-    return Received(keep_set=keep_set, tensors=factors | _head(blobs, work.head), within=rings[-1])
+    return Received(keep_set=keep_set, tensors=factors | _head(blobs, assignment.head), within=rings[-1])
 
 
-def read_keep_set(work: Work, blobs: BlobStore) -> KeepSet:
-    """Return what `work` keeps; raises ProtocolError where that is another keep-set than it names."""
-    if not work.rings:
-        return KeepSet.from_bytes(payload(work.keep_set, blobs))
-    keep_set = KeepSet.from_bits(payload(work.kept, blobs))
-    if keep_set.blob_id != work.keep_set.id:
-        raise ProtocolError(f"round {work.round}: another keep-set came than was named; update coordinator and device")
+def read_keep_set(assignment: WireAssignment, blobs: BlobStore) -> KeepSet:
+    """Return what `assignment` keeps; raises ProtocolError where that is another keep-set than it names."""
+    if not assignment.rings:
+        return KeepSet.from_bytes(payload(assignment.keep_set, blobs))
+    keep_set = KeepSet.from_bits(payload(assignment.kept, blobs))
+    if keep_set.blob_id != assignment.keep_set.id:
+        raise ProtocolError(
+            f"round {assignment.round}: another keep-set came than was named; update coordinator and device"
+        )
     return keep_set
 
 
 def read_handout(blobs: BlobStore, rank_blocks: Sequence[BlobRef], head: BlobRef) -> Arrays:
-    """Join rank blocks (ascending, in full coordinates) and head to one mapping.
+    """Join rank blocks (ascending, in full coordinates) and head into one mapping.
 
-    Raises ProtocolError where the blocks do not carry the same tensors.
+    Raises ProtocolError where the blocks carry different tensors.
     """
     return _ranks_joined(blobs, rank_blocks) | _head(blobs, head)
 
@@ -78,13 +80,13 @@ def _check_inside(inner: KeepSet, outer: KeepSet, number: int) -> None:
 
 
 def _by_ring(rank_blocks: Sequence[BlobRef], count: int) -> list[list[BlobRef]]:
-    own: list[list[BlobRef]] = [[] for _ in range(count)]
+    rings: list[list[BlobRef]] = [[] for _ in range(count)]
     for ref in rank_blocks:
         number = BlockName.parse(ref.name).ring
         if number is None or number >= count:
             raise ProtocolError(f"rank block {ref.name!r} lies in none of {count} rings; update coordinator and device")
-        own[number].append(ref)
-    return own
+        rings[number].append(ref)
+    return rings
 
 
 def _ranks_joined(blobs: BlobStore, rank_blocks: Sequence[BlobRef]) -> Arrays:
@@ -97,5 +99,5 @@ def _ranks_joined(blobs: BlobStore, rank_blocks: Sequence[BlobRef]) -> Arrays:
 
 
 def _head(blobs: BlobStore, head: BlobRef) -> Arrays:
-    carried = decode(payload_view(head, blobs))
-    return {name: np.array(carried[name]) for name in carried}
+    tensors = decode(payload_view(head, blobs))
+    return {name: np.array(tensors[name]) for name in tensors}

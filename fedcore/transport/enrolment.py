@@ -1,4 +1,4 @@
-"""Enrolling this machine: the key is made here, its request goes up with the join token, the certificate comes back."""
+"""Enrol this machine: make a key, send its signing request with the join token, and store the certificate."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from fedcore.storage.pki.pem_files import certificate_pem
 from fedcore.storage.pki.token_text import JoinToken
 from fedcore.transport.reaching import fault_error
 
-ANSWER_S = 15.0  # for one try, connection included
+ANSWER_S = 15.0  # for one try, including the connection
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 
@@ -33,9 +33,9 @@ async def enrol(
 ) -> Path:
     """Enrol at HOST:PORT `target` and return the path of NAME.pem in `folder`, with NAME.key and ca.pem beside it.
 
-    Trusts exactly the authority of the token. Tries again for `wait_s` seconds where nobody answers; a try that broke
-    off, in this process or an earlier one, goes on with the same key. Raises CertificateError where the token or the
-    folder will not do, TransportError where nobody answered.
+    Trusts only the authority in the token. Retries for `wait_s` seconds while no server answers; an interrupted try, of
+    this process or an earlier one, continues with the same key. Raises CertificateError where the token is refused or
+    the folder cannot be used, TransportError where no server answered.
     """
     key = begin_enrolment(folder, name, token, replace=replace)
     request = EnrolmentRequest(token=token.id, secret=token.secret, csr=signing_request(key, name), note=name)
@@ -47,7 +47,7 @@ async def _answered(
     target: str, ca: bytes, request: EnrolmentRequest, wait_s: float, say: Callable[[str], None]
 ) -> bytes:
     loop = asyncio.get_running_loop()
-    until_s, pause_s, told = loop.time() + wait_s, FIRST_PAUSE_S, ""
+    until_s, pause_s, last_error = loop.time() + wait_s, FIRST_PAUSE_S, ""
     while True:
         try:
             return await _ask(target, ca, request)
@@ -56,8 +56,8 @@ async def _answered(
                 raise TransportError(
                     f"{error}; gave up after {wait_s:g} s: is `fedcore serve --enrol` running, and is this its port?"
                 ) from None
-            if str(error) != told:
-                told = str(error)
+            if str(error) != last_error:
+                last_error = str(error)
                 say(f"{error}; trying again for up to {wait_s:g} s")
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""The wire as a client sees it: one channel, one stream, blobs in both directions with resume."""
+"""A client's connection to its parent: one channel, one stream, resumable transfers of blobs in both directions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -21,16 +21,16 @@ from fedcore.transport.reaching import fault_error, unreached
 from fedcore.transport.throttle import Throttle
 
 T = TypeVar("T")
-LARGE_BYTES = 1 << 20  # a download of so many shows how fast a link is
-SLICES_PER_SECOND = 20  # a thin link sends slices of a twentieth of a second, so that leases stay alive
+LARGE_BYTES = 1 << 20  # a download of so many bytes is long enough to measure the link's speed
+SLICES_PER_SECOND = 20  # of an upload on a thin link: heartbeats pass between slices, which keeps the lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """Where to and under which limits.
+    """The parents that a link may connect to, and its limits.
 
-    `targets`: HOST:PORT of one or more parents, best first. `silence_s` bounds every single wait for the other side;
-    `contact_s` bounds the wait for a target's first word where there are others to turn to.
+    `targets`: HOST:PORT of one or more parents, best first. `silence_s` bounds every single wait for the other side.
+    `contact_s` bounds the wait for a target's first answer if there are other targets.
     """
 
     targets: tuple[str, ...]
@@ -50,8 +50,8 @@ class Link:
 
     def __init__(self, settings: LinkSettings) -> None:
         self.settings = settings
-        self.downlink_mbps = 0.0  # of the last large download; 0 before one
-        self.heard_s = 0.0  # when the parent last read or said anything, by the event loop's clock
+        self.downlink_mbps = 0.0  # speed of the last large download; 0 before the first
+        self.heard_s = 0.0  # event loop time at which the parent last read or sent anything
         self._targets = settings.targets
         self._at = 0
         self._open()
@@ -63,12 +63,12 @@ class Link:
 
     @property
     def target(self) -> str:
-        """HOST:PORT of the parent this link leads to now."""
+        """HOST:PORT of the parent that this link is connected to."""
         return self._targets[self._at]
 
     @property
     def contact_s(self) -> float:
-        """Seconds to wait for a target's first word."""
+        """Seconds to wait for a target's first answer."""
         alone = len(self._targets) == 1
         return self.settings.silence_s if alone else min(self.settings.silence_s, self.settings.contact_s)
 
@@ -77,20 +77,20 @@ class Link:
         await self._channel.close()
 
     async def switch(self) -> None:
-        """Move on to the next target, from the last one to the first; calls under way end as TransportError."""
+        """Connect to the next target, after the last one to the first; calls in progress raise TransportError."""
         if len(self._targets) > 1:
-            await self._lead((self._at + 1) % len(self._targets))
+            await self._connect_to((self._at + 1) % len(self._targets))
 
     async def prefer(self, targets: Sequence[str]) -> None:
-        """Put `targets` before those known so far, and lead to the first of all."""
-        before = self.target
+        """Put `targets` before the present ones, and connect to the first of all."""
+        current = self.target
         self._targets = tuple(dict.fromkeys((*targets, *self._targets)))
-        self._at = self._targets.index(before)
+        self._at = self._targets.index(current)
         if self._at:
-            await self._lead(0)
+            await self._connect_to(0)
 
     async def describe(self, newcomer: Newcomer | None = None) -> RunDescription:
-        """Ask what one must know before joining, and, as a newcomer, where to."""
+        """Ask for the run's description; with a `newcomer`, also for the parents that it should join."""
         request = device_wire.describe_request(newcomer or Newcomer())
         call = self._stub.DescribeRun(request, timeout=self.contact_s)
         return device_wire.description_from_pb(await self._raise(call))
@@ -100,13 +100,12 @@ class Link:
         return Stream(self, self._stub.Connect())
 
     async def fetch(self, ref: BlobRef, store: BlobStore) -> int:
-        """Bring a blob into `store`, going on where an interrupted download stopped; bytes received.
+        """Download a blob into `store` and return the bytes received; continues an interrupted download.
 
-        One that came inside its message stays there (see `fedcore.transport.download.payload`).
-
+        A blob inside its message stays there (see `fedcore.transport.payload.payload`).
         Raises BlobCorrupt where the bytes do not hash to the name.
         """
-        if ref.inline:  # it came with its message; an emulated thin link takes its time for it all the same
+        if ref.inline:  # here already, but an emulated thin link takes its time for these bytes too
             await self.settings.downlink.take(len(ref.inline))
             return len(ref.inline)
         if store.has(ref.id):
@@ -129,25 +128,25 @@ class Link:
         return received
 
     async def pack(self, ref: BlobRef, data: bytes) -> BlobRef:
-        """Return `ref` with its bytes inside, having taken their time on the uplink."""
+        """Return `ref` with its bytes inside, after an emulated thin uplink took its time for them."""
         await self.settings.uplink.take(len(data))
         return replace(ref, inline=data)
 
     async def upload(self, data: memoryview, header: UploadHeader) -> int:
-        """Send a blob, going on where an interrupted upload stopped, and return the bytes sent."""
+        """Upload a blob and return the bytes sent; continues an interrupted upload."""
         begin, stub = 0, self._stub
-        if len(data) > CHUNK_BYTES:  # a smaller one is sent again sooner than it is asked for
+        if len(data) > CHUNK_BYTES:  # sending a smaller blob again costs less than asking how much has arrived
             stat = await self._raise(
                 stub.StatBlob(blob_wire.stat_request(header.blob.id), timeout=self.settings.silence_s)
             )
             if stat.complete:
                 return 0
             begin = min(stat.received, len(data))
-        if stub is not self._stub:  # what one parent holds says nothing about another
+        if stub is not self._stub:  # the answer of one parent says nothing about another
             raise TransportError(f"moved on to {self.target} before the upload of {header.blob.id} began")
         call = stub.PutBlob()
         await self._write(call, blob_wire.put_header(_at(header, begin)))
-        # Bytes written into a call that is being refused would hide the reason for it.
+        # Wait until the header is accepted: bytes written into a refused call would hide the reason of the refusal.
         metadata = await self._within(call.initial_metadata())
         if ACCEPT_KEY not in dict(metadata or ()):
             await self._raise(call)
@@ -179,7 +178,7 @@ class Link:
         return await self._within(call)
 
     async def _within(self, step: Awaitable[T]) -> T:
-        target = self.target  # the link may move on meanwhile
+        target = self.target  # the link may switch to another target during the wait
         try:
             return await asyncio.wait_for(step, self.settings.silence_s)
         except TimeoutError:
@@ -198,7 +197,7 @@ class Link:
                 return
             yield message
 
-    async def _lead(self, index: int) -> None:
+    async def _connect_to(self, index: int) -> None:
         closing, self._at = self._channel, index
         self._open()
         await closing.close()
@@ -209,13 +208,15 @@ class Link:
 
 
 class Stream:
-    """The open stream: values up, values down. Use as an async context manager."""
+    """An open stream of values in both directions. Use as an async context manager."""
 
     def __init__(self, link: Link, call: Any) -> None:
         self._link = link
         self._target = link.target
         self._call = call
-        self._write_lock = asyncio.Lock()  # heartbeats and results come from different tasks
+        self._write_lock = (
+            asyncio.Lock()
+        )  # heartbeats and results come from different tasks, and gRPC allows one write at a time
 
     async def __aenter__(self) -> "Stream":
         return self
@@ -224,7 +225,7 @@ class Stream:
         self._call.cancel()
 
     def give_up(self) -> None:
-        """End the stream from this side: whoever waits for its next value gets a TransportError."""
+        """End the stream from this side: a pending `receive` raises TransportError."""
         self._call.cancel()
 
     async def send(self, value: AnyUpward) -> None:
@@ -236,7 +237,7 @@ class Stream:
                 await self._link._raise(_status(self._call))
 
     async def receive(self) -> AnyDownward | None:
-        """Return the next value, or None where the server closed the stream. Waits as long as the stream lives.
+        """Wait for the next value and return it, or None once the server has closed the stream.
 
         The channel's keepalive ends a dead stream, so this wait is bounded too.
         """
@@ -271,7 +272,7 @@ def _at(header: UploadHeader, offset: int) -> UploadHeader:
 
 
 def _asked_to_stop() -> bool:
-    """Whether a CancelledError is meant for this task; else it came out of a call that ended with its channel."""
+    """Return whether a CancelledError is meant for this task; else it comes from a call that ended with its channel."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -1,4 +1,4 @@
-"""Trying a transfer again: another try mends a broken link and bytes that do not hash to their name, nothing else."""
+"""Retry a transfer: a second try helps only against a broken link and against bytes with a wrong hash."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ PAUSE_S = 1.0
 
 
 async def retrying(transfer: Callable[[], Awaitable[T]], *, tries: int = TRIES, pause_s: float = PAUSE_S) -> T:
-    """Return what `transfer` does, called up to `tries` times; raises what the last try raised."""
+    """Call `transfer` up to `tries` times and return its result; raises what the last try raised."""
     for _ in range(tries - 1):
         try:
             return await transfer()

@@ -1,4 +1,4 @@
-"""An emulated thin link."""
+"""Emulate a thin link."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ from fedcore.core.errors import ConfigError
 class Throttle:
     """A token bucket over one direction of a link.
 
-    The bucket holds no credit while the link is idle, so `take` of n bytes never returns sooner than n bytes take at
-    the given rate; concurrent takers queue in the order in which they came.
+    An idle link earns no credit, so `take` of n bytes never returns sooner than n bytes take at the given rate.
+    Concurrent calls queue in the order in which they were made.
     """
 
     def __init__(
@@ -21,13 +21,13 @@ class Throttle:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Limit to `bits_per_second`; 0 or None is unlimited. Raises ConfigError for a negative rate."""
+        """Limit the link to `bits_per_second`; 0 or None is unlimited. Raises ConfigError for a negative rate."""
         if bits_per_second is not None and bits_per_second < 0:
             raise ConfigError(f"a link's rate must be 0 (unlimited) or more bits per second, got {bits_per_second}")
         self._bytes_per_s = (bits_per_second or 0.0) / 8
         self._clock = clock
         self._sleep = sleep
-        self._free_at_s = float("-inf")  # when the link has carried everything already taken
+        self._free_at_s = float("-inf")  # when the link will have carried everything taken so far
 
     @property
     def bits_per_second(self) -> float:
@@ -35,7 +35,7 @@ class Throttle:
         return self._bytes_per_s * 8
 
     async def take(self, num_bytes: int) -> None:
-        """Wait until `num_bytes` more bytes have had their time on the link."""
+        """Wait until the link would have carried `num_bytes` more bytes."""
         if not self._bytes_per_s or num_bytes <= 0:
             return
         now_s = self._clock()

@@ -1,1 +1,1 @@
-"""Between wire messages and values; the only hand-written code that touches generated messages."""
+"""Conversion between wire messages and values; no other hand-written code touches generated messages."""

@@ -45,7 +45,7 @@ def shift_to_pb(shift: BaseShift | None) -> pb.BaseShift | None:
 
 
 def shift_from_pb(message: pb.BaseShift) -> BaseShift:
-    """BaseShift message -> value; raises ProtocolError where names are no rounds."""
+    """BaseShift message -> value; raises ProtocolError where a blob's name is not made of rounds."""
     shift = BaseShift(whole=ref_from_pb(message.whole), steps=tuple(ref_from_pb(ref) for ref in message.steps))
     if not (_ROUND.fullmatch(shift.whole.name) and all(_ROUNDS.fullmatch(ref.name) for ref in shift.steps)):
         names = [ref.name[:40] for ref in shift.refs[:3]]
@@ -59,7 +59,7 @@ def get_request(blob_id: str, offset: int) -> pb.GetBlobRequest:
 
 
 def get_response(chunk: bytes | memoryview) -> ChunkMessage:
-    """One chunk of a download."""
+    """Return the message of one chunk of a download."""
     return ChunkMessage(GET_TAG, chunk)
 
 
@@ -69,12 +69,12 @@ def stat_request(blob_id: str) -> pb.StatBlobRequest:
 
 
 def stat_response(*, complete: bool, received: int) -> pb.StatBlobResponse:
-    """How much of an upload has arrived."""
+    """Say how much of an upload has arrived."""
     return pb.StatBlobResponse(complete=complete, received=received)
 
 
 def put_header(header: UploadHeader) -> pb.PutBlobRequest:
-    """The first message of an upload."""
+    """Return the first message of an upload."""
     return pb.PutBlobRequest(
         header=pb.PutBlobHeader(
             id=header.blob.id,
@@ -88,12 +88,12 @@ def put_header(header: UploadHeader) -> pb.PutBlobRequest:
 
 
 def put_chunk(chunk: bytes | memoryview) -> ChunkMessage:
-    """A later message of an upload."""
+    """Return a later message of an upload: one chunk."""
     return ChunkMessage(PUT_TAG, chunk)
 
 
 def put_header_from_pb(message: pb.PutBlobRequest | ChunkMessage) -> UploadHeader | None:
-    """The header of an upload's first message; None where there is none."""
+    """Return the header of an upload's first message, None where the message has none."""
     if isinstance(message, ChunkMessage) or not message.HasField("header"):
         return None
     header = message.header
@@ -107,5 +107,5 @@ def put_header_from_pb(message: pb.PutBlobRequest | ChunkMessage) -> UploadHeade
 
 
 def put_response(received: int) -> pb.PutBlobResponse:
-    """Bytes held after an upload call."""
+    """Say how many bytes are here after an upload call."""
     return pb.PutBlobResponse(received=received)

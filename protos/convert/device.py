@@ -70,7 +70,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
 
 
 def description_to_bytes(value: RunDescription) -> bytes:
-    """RunDescription value -> bytes, for another carrier than our service."""
+    """RunDescription value -> bytes, for a carrier other than our service."""
     return description_to_pb(value).SerializeToString()
 
 

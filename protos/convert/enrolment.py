@@ -1,4 +1,4 @@
-"""Enrolment: what a machine with a join token asks, and the certificate it gets."""
+"""Enrolment: the request of a machine with a join token, and the certificate that answers it."""
 
 from fedcore.protos.v1 import enrolment_pb2 as pb
 from fedcore.protos.values import EnrolmentRequest

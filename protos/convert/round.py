@@ -7,12 +7,12 @@ from google.protobuf.message import DecodeError
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from fedcore.protos.v1 import round_pb2 as pb
-from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
+from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 
 VERDICTS = {
     Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
@@ -30,8 +30,8 @@ _FACTORS_VALUES: dict[int, Factors] = {int(number): factors for factors, number 
 _VERDICT_VALUES: dict[int, Verdict] = {int(number): verdict for verdict, number in VERDICTS.items()}
 
 
-def work_to_pb(value: Work) -> pb.Assignment:
-    """Work value -> Assignment message; an arm's steps travel as the assignment's alone."""
+def assignment_to_pb(value: WireAssignment) -> pb.Assignment:
+    """WireAssignment value -> Assignment message; an arm's steps travel as the assignment's alone."""
     training = value.training
     return pb.Assignment(
         round=value.round,
@@ -68,13 +68,13 @@ def work_to_pb(value: Work) -> pb.Assignment:
     )
 
 
-def work_from_pb(message: pb.Assignment) -> Work:
-    """Assignment message -> Work value.
+def assignment_from_pb(message: pb.Assignment) -> WireAssignment:
+    """Assignment message -> WireAssignment value.
 
     Raises ConfigError on an arm or a distillation out of range, ProtocolError on unknown factors.
     """
     training = message.training
-    return Work(
+    return WireAssignment(
         round=message.round,
         arm=Arm(sparsity=message.sparsity, rank=message.rank),
         keep_set=ref_from_pb(message.keep_set),
@@ -125,8 +125,8 @@ def _distillation_to_pb(value: Distillation | None) -> pb.Distillation | None:
 def _distillation(message: pb.TrainingSpec) -> Distillation | None:
     if not message.HasField("distillation"):
         return None
-    told = message.distillation
-    return Distillation(weight=told.weight, temperature=told.temperature, mix=told.mix)
+    settings = message.distillation
+    return Distillation(weight=settings.weight, temperature=settings.temperature, mix=settings.mix)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
@@ -164,13 +164,13 @@ def submission_from_bytes(data: bytes) -> UpdateSubmission:
         raise ProtocolError(f"not a spooled update: {cause}") from None
 
 
-def work_key(value: Work) -> str:
-    """A hash of everything an assignment asks for: equal work gives equal keys, whichever parent hands it on.
+def assignment_key(value: WireAssignment) -> str:
+    """A hash of everything an assignment asks for: equal ones have equal keys, whichever parent hands them on.
 
     Neither how its blobs are brought (inside the message, as deltas, step by step) nor the time left nor word of
     earlier rounds count.
     """
-    bare = work_to_pb(replace(value, deadline_s=0.0, counted_round=0))
+    bare = assignment_to_pb(replace(value, deadline_s=0.0, counted_round=0))
     inside = (bare.inside,) if bare.HasField("inside") else ()
     for ref in (bare.keep_set, bare.head, *bare.rank_blocks, *bare.rings, *inside):
         for how in ("inline", "delta_id", "delta_base", "delta_size"):
@@ -202,12 +202,12 @@ def verdict_value(number: int, round_index: int) -> Verdict:
 def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
     """DeviceReport value -> message."""
     return pb.DeviceReport(
-        loss_before=value.loss_before,
-        loss_after=value.loss_after,
-        train_loss=value.train_loss,
+        loss_before=value.metrics.loss_before,
+        loss_after=value.metrics.loss_after,
+        train_loss=value.metrics.train_loss,
         phases=pb.PhaseTimes(**{f"{phase}_s": value.phase_s.get(phase, 0.0) for phase in PHASES}),
-        peak_memory_mb=value.peak_memory_mb,
-        adapter_importance=value.adapter_importance,
+        peak_memory_mb=value.metrics.peak_memory_mb,
+        adapter_importance=value.metrics.adapter_importance,
         num_examples=value.num_examples,
         steps=value.steps,
         bytes_down=value.bytes_down,
@@ -219,12 +219,14 @@ def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
 def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
     """DeviceReport message -> value."""
     return DeviceReport(
-        loss_before=message.loss_before,
-        loss_after=message.loss_after,
-        train_loss=message.train_loss,
+        metrics=TrainingMetrics(
+            loss_before=message.loss_before,
+            loss_after=message.loss_after,
+            train_loss=message.train_loss,
+            peak_memory_mb=message.peak_memory_mb,
+            adapter_importance=message.adapter_importance,
+        ),
         phase_s={phase: getattr(message.phases, f"{phase}_s") for phase in PHASES},
-        peak_memory_mb=message.peak_memory_mb,
-        adapter_importance=message.adapter_importance,
         num_examples=message.num_examples,
         steps=message.steps,
         bytes_down=message.bytes_down,

@@ -33,7 +33,7 @@ from fedcore.protos.values import (
     UpdateSubmission,
     UpdateVerdict,
     Welcome,
-    Work,
+    WireAssignment,
 )
 
 
@@ -90,7 +90,7 @@ def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
 
 
 def request_to_bytes(value: AnyUpward) -> bytes:
-    """Value from a device -> bytes, for another carrier than our stream."""
+    """Value from a device -> bytes, for a carrier other than our stream."""
     return request(value).SerializeToString()
 
 
@@ -107,8 +107,8 @@ def response(value: AnyDownward) -> fleet_pb2.ConnectResponse:
     match value:
         case Welcome():
             return fleet_pb2.ConnectResponse(joined=device.welcome_to_pb(value))
-        case Work():
-            return fleet_pb2.ConnectResponse(assignment=round.work_to_pb(value))
+        case WireAssignment():
+            return fleet_pb2.ConnectResponse(assignment=round.assignment_to_pb(value))
         case UpdateVerdict():
             return fleet_pb2.ConnectResponse(verdict=round.verdict_to_pb(value))
         case RoundClosed():
@@ -137,7 +137,7 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
         case "joined":
             return device.welcome_from_pb(message.joined)
         case "assignment":
-            return round.work_from_pb(message.assignment)
+            return round.assignment_from_pb(message.assignment)
         case "verdict":
             return round.verdict_from_pb(message.verdict)
         case "round_closed":
@@ -162,7 +162,7 @@ def response_value(message: fleet_pb2.ConnectResponse) -> AnyDownward:
 
 
 def response_to_bytes(value: AnyDownward) -> bytes:
-    """Value for a device -> bytes, for another carrier than our stream."""
+    """Value for a device -> bytes, for a carrier other than our stream."""
     return response(value).SerializeToString()
 
 

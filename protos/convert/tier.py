@@ -1,4 +1,4 @@
-"""Between an edge and the tier above it: leaves, shares of a round, partials."""
+"""Messages between an edge and the tier above it: devices below the edge, shares of a round, partials."""
 
 from typing import Literal, cast
 
@@ -29,14 +29,14 @@ _FAMILIES = ("bert", "llama")
 
 
 def leaf_request_to_pb(value: LeafJoin | LeafLeft) -> pb.LeafRequest:
-    """What an edge says for a device -> message."""
+    """Value that an edge sends for a device below it -> message."""
     if isinstance(value, LeafJoin):
         return pb.LeafRequest(device=value.device, join=device_wire.join_to_pb(value.join))
     return pb.LeafRequest(device=value.device, left=pb.LeafLeft(lost=value.lost, revoked=value.revoked))
 
 
 def leaf_request_from_pb(message: pb.LeafRequest) -> LeafJoin | LeafLeft:
-    """Message -> what an edge says for a device; raises ProtocolError on an unknown kind or another name's join."""
+    """Message -> value that an edge sends for a device; raises ProtocolError on an unknown kind or a wrong name."""
     match message.WhichOneof("kind"):
         case "join":
             join = device_wire.join_from_pb(message.join)
@@ -49,7 +49,7 @@ def leaf_request_from_pb(message: pb.LeafRequest) -> LeafJoin | LeafLeft:
 
 
 def leaf_response_to_pb(value: LeafJoined | LeafRefused | LeafDismissed) -> pb.LeafResponse:
-    """What the tier above says to a device below an edge -> message."""
+    """Value that the tier above sends to a device below an edge -> message."""
     match value:
         case LeafJoined():
             return pb.LeafResponse(device=value.device, joined=device_wire.welcome_to_pb(value.welcome))
@@ -63,7 +63,7 @@ def leaf_response_to_pb(value: LeafJoined | LeafRefused | LeafDismissed) -> pb.L
 
 
 def leaf_response_from_pb(message: pb.LeafResponse) -> LeafJoined | LeafRefused | LeafDismissed:
-    """Message -> what the tier above says to a device; raises ProtocolError on an unknown kind."""
+    """Message -> value that the tier above sends to a device; raises ProtocolError on an unknown kind."""
     match message.WhichOneof("kind"):
         case "joined":
             return LeafJoined(device=message.device, welcome=device_wire.welcome_from_pb(message.joined))
@@ -82,19 +82,22 @@ def share_to_pb(value: RoundShare) -> pb.RoundShare:
         deadline_s=value.deadline_s,
         spec=_spec_to_pb(value.spec),
         assignments=[
-            pb.LeafAssignment(device=device, assignment=round_wire.work_to_pb(work)) for device, work in value.works
+            pb.LeafAssignment(device=device, assignment=round_wire.assignment_to_pb(assignment))
+            for device, assignment in value.assignments
         ],
         blobs=[ref_to_pb(ref) for ref in value.blobs],
     )
 
 
 def share_from_pb(message: pb.RoundShare) -> RoundShare:
-    """RoundShare message -> value; raises ProtocolError on shapes that are no adapter's."""
+    """RoundShare message -> value; raises ProtocolError on shapes that no adapter can have."""
     return RoundShare(
         round=message.round,
         deadline_s=message.deadline_s,
         spec=_spec_from_pb(message.spec),
-        works=tuple((each.device, round_wire.work_from_pb(each.assignment)) for each in message.assignments),
+        assignments=tuple(
+            (relayed.device, round_wire.assignment_from_pb(relayed.assignment)) for relayed in message.assignments
+        ),
         blobs=tuple(ref_from_pb(ref) for ref in message.blobs),
     )
 
@@ -191,7 +194,7 @@ def _spec_from_pb(message: pb.TierSpec) -> TierSpec:
             geometry=Geometry(family=family, model_type=geometry.model_type, **counts, **flags),
             rank=message.rank,
             targets=tuple(message.targets),
-            head=tuple((each.name, tuple(each.dims)) for each in message.head),
+            head=tuple((tensor.name, tuple(tensor.dims)) for tensor in message.head),
         )
     except FedcoreError as cause:
         raise ProtocolError(f"the tier above sent shapes that are no adapter's: {cause}") from None

@@ -1,0 +1,1 @@
+"""Generated code; `python -m fedcore.protos.generate` writes it."""

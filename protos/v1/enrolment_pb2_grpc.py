@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EnrolmentStub:
-    """Spoken by a machine that has a join token and no certificate yet, to a port of its own with TLS on the server's side only.
+    """A machine with a join token and no certificate yet calls this service, on a separate port where only the server
+    shows a certificate.
     """
 
     def __init__(self, channel):
@@ -43,11 +44,12 @@ class EnrolmentStub:
 
 
 class EnrolmentServicer:
-    """Spoken by a machine that has a join token and no certificate yet, to a port of its own with TLS on the server's side only.
+    """A machine with a join token and no certificate yet calls this service, on a separate port where only the server
+    shows a certificate.
     """
 
     def Enrol(self, request, context):
-        """Redeems a token: once, and again for the same key where the answer was lost.
+        """Redeems a token once; the same key may ask again, in case the answer was lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +72,8 @@ def add_EnrolmentServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Enrolment:
-    """Spoken by a machine that has a join token and no certificate yet, to a port of its own with TLS on the server's side only.
+    """A machine with a join token and no certificate yet calls this service, on a separate port where only the server
+    shows a certificate.
     """
 
     @staticmethod

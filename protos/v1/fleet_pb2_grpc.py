@@ -28,7 +28,8 @@ if _version_not_supported:
 
 
 class FleetStub:
-    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
+    """Devices call a coordinator or an edge; evaluators and edges call a coordinator or the edge above them. No message
+    exceeds 4 MiB; larger data travel as blobs.
     """
 
     def __init__(self, channel):
@@ -65,39 +66,40 @@ class FleetStub:
 
 
 class FleetServicer:
-    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
+    """Devices call a coordinator or an edge; evaluators and edges call a coordinator or the edge above them. No message
+    exceeds 4 MiB; larger data travel as blobs.
     """
 
     def DescribeRun(self, request, context):
-        """What a newcomer must know before it joins.
+        """Tells a newcomer all that it needs to know before it joins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Connect(self, request_iterator, context):
-        """One open stream per device: join first, then assignments come down, leases and results go up.
+        """One open stream per device: after the join, assignments come down, and signs of life and results go up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBlob(self, request, context):
-        """Download a blob from any offset on; ends after its last byte.
+        """Downloads a blob from any offset; the stream ends after the last byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StatBlob(self, request, context):
-        """How much of an upload has arrived, to go on from there.
+        """Tells how much of an upload has arrived, so that the sender can continue from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutBlob(self, request_iterator, context):
-        """Upload a blob; only against an open assignment or task, verified before it gets its name.
+        """Uploads a blob for an open assignment or task; the server verifies the hash before it stores the blob.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +142,8 @@ def add_FleetServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Fleet:
-    """Spoken by devices to a coordinator or an edge, by evaluators and edges to a coordinator or the edge above. No message exceeds 4 MiB; all else travels as blobs.
+    """Devices call a coordinator or an edge; evaluators and edges call a coordinator or the edge above them. No message
+    exceeds 4 MiB; larger data travel as blobs.
     """
 
     @staticmethod

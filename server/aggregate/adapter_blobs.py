@@ -1,4 +1,4 @@
-"""The global adapter as blobs that devices fetch: rank blocks, in rings where asked, the head and the base shift."""
+"""The global adapter as blobs that devices fetch: rank blocks (in rings on request), the head and the base shift."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,9 +18,9 @@ from fedcore.protos.wire import INLINE_BYTES
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import put_blob
 
-ROUNDED = "bf16+zstd"  # codec of rank blocks under training.downlink = "bf16"
-INLINE_BLOCKS = 1 << 20  # bytes of rank blocks inside one message, which may have four times as many
-MOST_OF_A_BLOB = 0.9  # of a longer delta too little would be saved
+ROUNDING_CODEC = "bf16+zstd"  # codec of rank blocks under training.downlink = "bf16"
+MAX_INLINE_BYTES = 1 << 20  # of rank blocks inside one message; a message may hold four times as many
+MAX_DELTA_SHARE = 0.9  # of a block's size; a longer delta would save too little
 
 
 def store_adapter(
@@ -34,9 +34,9 @@ def store_adapter(
 ) -> GlobalAdapter:
     """Write the adapter as rank-block blobs, a head blob and the whole base shift; equal tensors give equal blobs.
 
-    Blocks end at `ranks`, those that devices train at; `downlink` is training.downlink.
+    Blocks end at the `ranks` that devices train at; `downlink` is training.downlink.
     """
-    blocks = _light(_rank_blocks(blobs, spec, tensors, _factors(spec), ranks=ranks, downlink=downlink))
+    blocks = _limit_inline(_rank_blocks(blobs, spec, tensors, _factors(spec), ranks=ranks, downlink=downlink))
     head = _put(blobs, "head", {name: tensors[name] for name, _ in spec.head})
     shift = shift_of(tensors)
     whole = BaseShift(whole=_put_apart(blobs, str(round_index), shift)) if shift else None
@@ -44,9 +44,9 @@ def store_adapter(
 
 
 def with_step(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter, step: Tensors) -> GlobalAdapter:
-    """Return `adapter` whose base shift is also on offer in steps, the last of them `step` from that of `before`.
+    """Return `adapter` with a base shift that devices can also fetch in steps; the last is `step`, from `before`.
 
-    Older steps stay as long as all together are smaller than the whole.
+    Older steps stay as long as all steps together are smaller than the whole shift.
     """
     if adapter.base_shift is None or not step:
         return adapter
@@ -67,27 +67,27 @@ def store_rings(
     ranks: Sequence[int],
     downlink: str,
 ) -> GlobalAdapter:
-    """Return `adapter` (of `tensors`) with its rank blocks parted in the rings of nested `keep_sets`, written as blobs.
+    """Return `adapter` (of `tensors`) with its rank blocks split into the rings of nested `keep_sets`, as blobs.
 
-    What is equal from round to round is the same blob.
+    A ring block with the same content as in an earlier round is the same blob.
     """
     blocks: list[BlobRef] = []
     for index, outer in enumerate(keep_sets):
-        held = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
-        blocks += _rank_blocks(blobs, spec, held, held, ranks=ranks, downlink=downlink, index=index)
-    return replace(adapter, rank_blocks=_light(blocks))
+        in_ring = ring(spec, tensors, keep_sets[index - 1] if index else None, outer)
+        blocks += _rank_blocks(blobs, spec, in_ring, in_ring, ranks=ranks, downlink=downlink, index=index)
+    return replace(adapter, rank_blocks=_limit_inline(blocks))
 
 
 def blocks_below(adapter: GlobalAdapter, rank: int, *, rings: int = 0) -> tuple[BlobRef, ...]:
-    """The rank-block blobs a device of `rank` needs; of an adapter in rings, the first `rings`."""
+    """Return the rank-block blobs that a device of `rank` needs; of an adapter in rings, those of the first `rings`."""
     named = [(ref, BlockName.parse(ref.name)) for ref in adapter.rank_blocks]
     return tuple(ref for ref, name in named if name.low < rank and (name.ring is None or name.ring < rings))
 
 
 def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter) -> GlobalAdapter:
-    """Return `adapter` whose rank blocks are also on offer as deltas from those of `before`, where that is shorter.
+    """Return `adapter` with rank blocks that devices can also fetch as deltas from `before`, where that is shorter.
 
-    Blocks inside messages have none: they are brought with them.
+    Blocks inside messages have no delta: devices never fetch them.
     """
     older = {ref.name: ref for ref in before.rank_blocks}
     blocks = tuple(
@@ -97,7 +97,7 @@ def with_deltas(blobs: BlobStore, adapter: GlobalAdapter, before: GlobalAdapter)
 
 
 def blob_ids(adapter: GlobalAdapter) -> set[str]:
-    """Every blob that hands out this adapter."""
+    """Return the ids of all blobs through which devices can fetch this adapter."""
     refs = (*adapter.rank_blocks, adapter.head, *(adapter.base_shift.refs if adapter.base_shift else ()))
     return {ref.id for ref in refs} | {ref.delta_id for ref in refs if ref.delta_id}
 
@@ -106,7 +106,7 @@ def _with_delta(blobs: BlobStore, ref: BlobRef, older: BlobRef) -> BlobRef:
     if ref.inline or ref.id == older.id or ref.size != older.size or not blobs.has(older.id):
         return ref
     delta = make_delta(blobs.read_bytes(older.id), blobs.read_bytes(ref.id))
-    if len(delta) > MOST_OF_A_BLOB * ref.size:
+    if len(delta) > MAX_DELTA_SHARE * ref.size:
         return ref
     return replace(ref, delta_id=blobs.put_bytes(delta), delta_base=older.id, delta_size=len(delta))
 
@@ -123,21 +123,21 @@ def _rank_blocks(
     *,
     ranks: Sequence[int],
     downlink: str,
-    index: int | None = None,  # of the ring that `tensors` are
+    index: int | None = None,  # of the ring that `tensors` belong to
 ) -> Iterator[BlobRef]:
-    codec = ROUNDED if downlink == "bf16" else "identity"
+    codec = ROUNDING_CODEC if downlink == "bf16" else "identity"
     for low, high in rank_blocks(spec.rank, ranks):
         block = {name: _block(tensors[name], name, low, high) for name in names}
         yield _put(blobs, str(BlockName(low=low, high=high, ring=index)), block, codec)
 
 
-def _light(blocks: Iterable[BlobRef]) -> tuple[BlobRef, ...]:
-    """Return `blocks` with bytes inside as far as an assignment that names them all stays a small message."""
-    light, inside = [], 0
+def _limit_inline(blocks: Iterable[BlobRef]) -> tuple[BlobRef, ...]:
+    """Return `blocks` with inline bytes in the first ones only, so that an assignment that names all stays small."""
+    limited, inline_bytes = [], 0
     for ref in blocks:
-        inside += len(ref.inline)
-        light.append(ref if inside <= INLINE_BLOCKS else replace(ref, inline=b""))
-    return tuple(light)
+        inline_bytes += len(ref.inline)
+        limited.append(ref if inline_bytes <= MAX_INLINE_BYTES else replace(ref, inline=b""))
+    return tuple(limited)
 
 
 def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArray[np.float32]:
@@ -145,7 +145,7 @@ def _block(value: NDArray[np.float32], name: str, low: int, high: int) -> NDArra
 
 
 def _put_apart(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
-    """Store tensors as a blob that never travels inside a message: most devices lack only a part of them."""
+    """Store tensors as a blob that never travels inside a message, because most devices lack only some of them."""
     blob_id = blobs.put_chunks(encode_chunks(tensors, "identity"))
     return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)
 
@@ -153,5 +153,5 @@ def _put_apart(blobs: BlobStore, name: str, tensors: Tensors) -> BlobRef:
 def _put(blobs: BlobStore, name: str, tensors: Tensors, codec: str = "identity") -> BlobRef:
     if sum(value.nbytes for value in tensors.values()) < INLINE_BYTES:
         return put_blob(blobs, encode(tensors, codec), name)
-    blob_id = blobs.put_chunks(encode_chunks(tensors, codec))  # no second copy of a large adapter is made
+    blob_id = blobs.put_chunks(encode_chunks(tensors, codec))  # in chunks: this makes no second copy of a large adapter
     return BlobRef(id=blob_id, size=blobs.size(blob_id), name=name)

@@ -1,4 +1,4 @@
-"""From configuration, base model and ledger to a running engine, once the labels are known."""
+"""Make a run's engine out of its configuration, base model and ledger, once the labels are known."""
 
 import time
 from collections.abc import Callable
@@ -19,10 +19,9 @@ from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
 from fedcore.server.aggregate.global_model import GlobalModel
 from fedcore.server.run.ledger import Ledger
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.turn_record import LedgerState
-from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import read_config
 from fedcore.storage.models.magnitudes import weight_magnitudes
 from fedcore.storage.models.tensor_file import read_tensor, tensor_index
@@ -30,8 +29,8 @@ from fedcore.strategies.table import make_strategy, resolve_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRun:
-    """A run as its folder holds it: strategy and state after the last closed round, and the global adapter."""
+class RunSnapshot:
+    """A run's model as its folder holds it: strategy and state after the last closed round, and the global adapter."""
 
     labels: tuple[str, ...]
     strategy: Strategy
@@ -40,35 +39,31 @@ class HeldRun:
 
 
 def make_engine(
-    *,
-    config: Config,
-    model: Path,
+    run: Run,
     labels: tuple[str, ...],
-    folder: RunFolder,
-    blobs: BlobStore,
-    ledger: Ledger,
-    log: RunLog,
+    *,
     strategy: Strategy | None = None,
     untrained: Tensors | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
-    """Make the engine of a new run, or of one that goes on from its ledger; fixes the labels durably.
+    """Make the engine of a new run, or of a run that goes on from its ledger, and fix the labels durably.
 
-    `strategy` and the `untrained` adapter follow from `config` and `model` unless given; where both are, `model` is not
-    read. `clock` times arithmetic and disk, for figures only.
+    The log of `run` must be open. `strategy` and the `untrained` adapter follow from its configuration and base model
+    unless given; with both given, this does not read the model. `clock` times arithmetic and disk, for figures only.
     """
+    config, model, folder, ledger, blobs = run.config, run.model, run.folder, run.ledger, run.blobs
     strategy = _strategy(config, model, labels) if strategy is None else strategy
-    config = resolve_settings(config)  # what the strategy makes of it is what devices are handed
-    held = ledger.load()
-    if held.labels != labels:
+    config = resolve_settings(config)  # devices train with the settings as the strategy resolves them
+    committed = ledger.load()
+    if committed.labels != labels:
         ledger.set_meta("labels", list(labels))
-    round_index, digest = _held_global(held)
+    round_index, digest = _committed_global(committed)
     if round_index:
-        read_global(folder.globals, round_index, digest)  # what is mapped below is what was committed
+        read_global(folder.globals, round_index, digest)  # verifies that the file mapped below is the committed one
     else:
         tensors = untrained_adapter(config, model, labels, strategy.spec) if untrained is None else dict(untrained)
         write_global(folder.globals, tensors, round_index)
-    velocity, velocity_digest = _held_velocity(folder, held)
+    velocity, velocity_digest = _committed_velocity(folder, committed)
     leftovers = blobs.names()
     return Engine(
         config=config,
@@ -76,8 +71,8 @@ def make_engine(
         strategy=strategy,
         blobs=blobs,
         ledger=ledger,
-        log=log,
-        state=strategy.start() if held.strategy_state is None else held.strategy_state,
+        log=run.log,
+        state=strategy.start() if committed.strategy_state is None else committed.strategy_state,
         model=GlobalModel(
             spec=strategy.spec,
             ranks=config.strategy.ranks,
@@ -90,27 +85,29 @@ def make_engine(
             velocity=velocity,
             velocity_digest=velocity_digest,
         ),
-        counted={device: each.round for each in ledger.each_round() if not each.void for device in each.accepted},
+        counted_rounds={
+            device: closed.round for closed in ledger.iter_rounds() if not closed.void for device in closed.accepted
+        },
         leftovers=leftovers,
         clock=clock,
     )
 
 
-def held_run(folder: RunFolder, config: Config, model: Path) -> HeldRun:
-    """Read a run that is not being served; raises RunError where no round has closed yet."""
+def read_snapshot(folder: RunFolder, config: Config, model: Path) -> RunSnapshot:
+    """Read a run that no coordinator serves; raises RunError if no round has closed yet."""
     ledger = Ledger.open(folder.ledger, read_only=True)
     try:
-        held = ledger.load()
+        committed = ledger.load()
     finally:
         ledger.close()
-    round_index, digest = _held_global(held)
-    if held.strategy_state is None or not round_index:
+    round_index, digest = _committed_global(committed)
+    if committed.strategy_state is None or not round_index:
         raise RunError(f"{folder.root} has no closed round yet; there is nothing to export")
-    strategy = _strategy(config, model, held.labels)
-    return HeldRun(
-        labels=held.labels,
+    strategy = _strategy(config, model, committed.labels)
+    return RunSnapshot(
+        labels=committed.labels,
         strategy=strategy,
-        state=held.strategy_state,
+        state=committed.strategy_state,
         tensors=read_global(folder.globals, round_index, digest),
     )
 
@@ -125,7 +122,7 @@ def _strategy(config: Config, model: Path, labels: tuple[str, ...]) -> Strategy:
 def untrained_adapter(
     config: Config, model: Path, labels: tuple[str, ...], spec: AdapterSpec
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the adapter every run with this seed and model begins from; a checkpoint's own head keeps its values."""
+    """Return the adapter that every run with this seed and model begins with; a checkpoint's head keeps its values."""
     return initial_adapter(
         spec, generator(config.run.seed, "initial adapter"), _checkpoint_head(config, model, labels, spec)
     )
@@ -138,33 +135,33 @@ def _checkpoint_head(
     shapes = {name: entry.shape for name, entry in index.items()}
     kind = resolve_head(description, config.model.head, len(labels), shapes).kind
     rows = list(checkpoint_rows(description, labels))
-    held: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, NDArray[np.float32]] = {}
     for name, shape in spec.head:
         entry = index.get(checkpoint_head(kind, name) or "")
         if entry is not None and tuple(entry.shape) == shape:
             value = read_tensor(entry)
-            held[name] = value[rows] if has_label_rows(name) else value
-    return held
+            tensors[name] = value[rows] if has_label_rows(name) else value
+    return tensors
 
 
-def _held_global(held: LedgerState) -> tuple[int, str]:
-    """Round and file hash of the committed global adapter; the untrained one of round 0 is made anew each time."""
-    return _held_file(held, ADAPTER) or (0, "")
+def _committed_global(committed: LedgerState) -> tuple[int, str]:
+    """Round and file hash of the committed global adapter; (0, "") before round 1, whose adapter the seed gives."""
+    return _committed_file(committed, ADAPTER) or (0, "")
 
 
-def _held_velocity(folder: RunFolder, held: LedgerState) -> tuple[Tensors | None, str]:
-    """The server optimiser's memory as committed with the adapter, checked and mapped; None where there is none."""
-    found = _held_file(held, VELOCITY)
-    if found is None:
+def _committed_velocity(folder: RunFolder, committed: LedgerState) -> tuple[Tensors | None, str]:
+    """Velocity of the server optimiser, committed with the adapter, verified and mapped; None if there is none."""
+    file = _committed_file(committed, VELOCITY)
+    if file is None:
         return None, ""
-    round_index, digest = found
+    round_index, digest = file
     read_global(folder.globals, round_index, digest, kind=VELOCITY)
     return map_global(folder.globals, round_index, kind=VELOCITY), digest
 
 
-def _held_file(held: LedgerState, kind: str) -> tuple[int, str] | None:
+def _committed_file(committed: LedgerState, kind: str) -> tuple[int, str] | None:
     """Round and file hash of the committed global of a kind."""
-    for name, digest in held.global_blobs:
+    for name, digest in committed.global_blobs:
         if name.startswith(f"{kind}-"):
             return int(name.removeprefix(f"{kind}-")), digest
     return None

@@ -1,50 +1,73 @@
 """Everything a round computes, on the coordinator's one worker thread: verify, fold, finish, close, plan, commit.
 
-The event loop never waits for this code's arithmetic or disk; it awaits one call at a time, so calls are in order.
+The event loop never blocks on this arithmetic or disk. It awaits one call at a time, so calls run in order.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm, Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores, Outcome, Status
+from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, Strategy
-from fedcore.core.contract.update_stack import Refused, UpdateStack
 from fedcore.core.errors import RunError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import RoundResult
-from fedcore.core.rounds.tier.state import PartialId
-from fedcore.protos.tier_values import PartialSubmission, TierSpec
-from fedcore.protos.values import GlobalAdapter, UpdateSubmission, Work
-from fedcore.server.aggregate.dispatch import Dispatcher
+from fedcore.protos.tier_values import TierSpec
+from fedcore.protos.values import GlobalAdapter, WireAssignment
+from fedcore.server.aggregate.dispatch import Dispatcher, LabelCensus
 from fedcore.server.aggregate.global_model import GlobalModel
-from fedcore.server.aggregate.label_census import LabelCensus
-from fedcore.server.aggregate.open_round import OpenRound
 from fedcore.server.aggregate.round_sum import RoundSum
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import clock_events, outcome_record, round_record
 from fedcore.server.run.run_log import RunLog, close_key
 from fedcore.server.run.turn_record import TurnRecord
 from fedcore.storage.blobs.store import BlobStore
 
+P = ParamSpec("P")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turned:
-    """What a turn leaves behind for the event loop."""
+class TurnResult:
+    """What the event loop needs after a turn: the next round's assignments and the global adapter."""
 
-    works: Mapping[str, Work]
+    assignments: Mapping[str, WireAssignment]
     adapter: GlobalAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRound:
+    """The coordinator's open round: the assignments it sends, and the sum of the updates so far."""
+
+    wire_assignments: Mapping[str, WireAssignment]
+    sum: RoundSum
+    events: tuple[Json, ...] = ()
+
+    @property
+    def round(self) -> int:
+        """Number of the round."""
+        return self.sum.terms.round
+
+    @property
+    def keep_sets(self) -> set[str]:
+        """Ids of the blobs that hold the devices' keep-sets."""
+        return {ref.id for assignment in self.wire_assignments.values() for ref in assignment.keep_sets}
+
+    @property
+    def assignments(self) -> Mapping[str, Assignment]:
+        """Assignments by device."""
+        return self.sum.terms.assignments
 
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """One run's computing state. Use from one thread at a time."""
+    """Everything that one run computes with. Use from one thread at a time."""
 
     config: Config
     labels: tuple[str, ...]  # agreed; a label's class is its index
@@ -55,58 +78,27 @@ class Engine:
     state: Json
     model: GlobalModel
     open: OpenRound | None = None
-    pinned: set[str] = field(default_factory=set)  # blobs that open evaluator tasks need
-    counted: dict[str, int] = field(default_factory=dict)  # by device, the last round whose result holds its update
-    uploaded: set[str] = field(default_factory=set)  # blobs devices sent, wholly or in part, for the closing round
-    leftovers: set[str] = field(default_factory=set)  # blobs of an earlier process; a device may go on with its upload
+    pinned_blobs: set[str] = field(default_factory=set)  # that open evaluator tasks need
+    counted_rounds: dict[str, int] = field(default_factory=dict)  # by device, the last round that counts its update
+    uploaded_blobs: set[str] = field(default_factory=set)  # that devices sent, wholly or in part, for the closing round
+    leftovers: set[str] = field(default_factory=set)  # blobs of an earlier process; a device may resume such an upload
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _census: LabelCensus = field(default_factory=LabelCensus)
 
-    def verify(self, device: str, submission: UpdateSubmission) -> None:
-        """Check an uploaded update and hold it ready; raises UpdateRejected where it does not fit."""
-        if self.open is not None:
-            self.open.tally.verify(device, submission)
+    def with_sum(self, action: Callable[Concatenate[RoundSum, P], None], *arguments: P.args, **named: P.kwargs) -> None:
+        """Call `action` with the open round's sum; do nothing if no round is open.
 
-    def fold(self, device: str) -> None:
-        """Count a device's verified update."""
-        if self.open is not None:
-            self.open.tally.fold(device)
-
-    def fold_stack(
-        self, stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None]
-    ) -> Refused:
-        """Verify and count many updates made in this process at once; returns (device, what is wrong) of the others.
-
-        The round machine must accept everybody who is not returned.
+        Queue this method on the worker, not the sum's own: it looks up the open round when the worker calls it.
         """
-        return () if self.open is None else self.open.tally.fold_stack(stack, reports, scores)
-
-    def count(self, devices: Sequence[str], reports: Sequence[DeviceReport]) -> None:
-        """Count updates that have figures and no tensors: a simulation that trains nothing."""
         if self.open is not None:
-            self.open.tally.count(devices, reports)
-
-    def verify_part(self, edge: str, submission: PartialSubmission) -> None:
-        """Check an edge's partial and hold it ready; raises UpdateRejected where it does not fit."""
-        if self.open is not None:
-            self.open.tally.verify_part(edge, submission)
-
-    def merge_part(self, part: PartialId) -> None:
-        """Count an edge's verified partial."""
-        if self.open is not None:
-            self.open.tally.merge_part(part)
-
-    def drop_part(self, part: PartialId) -> None:
-        """Forget an edge's partial that does not count."""
-        if self.open is not None:
-            self.open.tally.drop_part(part)
+            action(self.open.sum, *arguments, **named)
 
     @property
     def tier_spec(self) -> TierSpec:
-        """How an edge verifies and folds."""
+        """Aggregator and adapter shapes, with which an edge verifies and folds."""
         return TierSpec(aggregator=self.strategy.aggregator.name, adapter=self.strategy.spec)
 
-    def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> Turned:
+    def turn(self, command: Turn, profiles: Mapping[str, DeviceProfile], void_streak: int) -> TurnResult:
         """Close a round, plan the next and commit both at once."""
         begin = self.clock()
         events: list[Json] = []
@@ -114,9 +106,9 @@ class Engine:
         record: Json | None = None
         spent: set[str] = set()
         if command.closed is not None and self.open is not None:
-            record, outcomes, closing = self._close(command.closed, profiles)
-            events += closing
-            spent = self._spent()
+            record, outcomes, close_events = self._close(command.closed, profiles)
+            events += close_events
+            spent = self._spent_blobs()
         state_after_close = self.state
         plan = None if command.next_round is None else self._plan(command, profiles)
         self.log.turn([*events, *(plan.events if plan is not None else ())], outcomes)
@@ -129,56 +121,48 @@ class Engine:
                 void_streak=void_streak,
                 global_blobs=self.model.files(),
                 next_round=command.next_round,
-                assignments=()
-                if plan is None
-                else tuple(_assignment_record(each) for each in plan.assignments.values()),
+                assignments=() if plan is None else tuple(map(_assignment_record, plan.assignments.values())),
             )
         )
         if record is not None:
-            self._timed_close(record["round"], self.clock() - begin)
-        for blob_id in sorted(spent - self._needed(plan)):
+            self._note_close_time(record["round"], self.clock() - begin)
+        for blob_id in sorted(spent - self._needed_blobs(plan)):
             self.blobs.delete(blob_id)
         self.model.drop_older_files()
         self.open = plan
-        return Turned(works={} if plan is None else plan.works, adapter=self.model.adapter)
+        return TurnResult(assignments={} if plan is None else plan.wire_assignments, adapter=self.model.adapter)
 
-    def _timed_close(self, number: int, close_s: float) -> None:
-        """Tell how long closing a round took; known after its commit, so its record cannot hold it."""
+    def _note_close_time(self, number: int, close_s: float) -> None:
+        """Note the seconds that closing a round took. The commit is part of them, so the round's record lacks them."""
         self.ledger.note(close_key(number), close_s)
         self.log.event("committed", round=number, close_s=close_s)
 
     def _close(self, closed: RoundResult, profiles: Mapping[str, DeviceProfile]) -> tuple[Json, list[Json], list[Json]]:
         if self.open is None:
             raise RuntimeError(f"round {closed.round} closed without having been planned")
-        current = self.open.tally
-        accepted = set(closed.accepted)
-        for what, devices in (
-            ("accepted but not counted", accepted - current.folded),
-            ("counted but not accepted", current.folded - accepted),
-        ):
-            if devices:
-                raise RunError(
-                    f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round"
-                )
+        current = self.open.sum
+        _check_counted(closed, current.folded)
         begin = self.clock()
-        report = AggregateReport(weight=0, leaves=0)
+        report = AggregateReport(weight=0, updates=0)
         if not closed.void:
             report = self._advance(current)
             self.model.keep(closed.round, report.step)
-            self.counted |= dict.fromkeys(closed.accepted, closed.round)
+            self.counted_rounds |= dict.fromkeys(closed.accepted, closed.round)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
-        self.state, learned = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
+        self.state, strategy_report = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
         rows = [
-            outcome_record(outcome, learned.rewards.get(outcome.device), current.assignments[outcome.device].weight)
+            outcome_record(
+                outcome, strategy_report.rewards.get(outcome.device), self.open.assignments[outcome.device].weight
+            )
             for outcome in outcomes
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
-        return record, rows, [*learned.events, *clock_events(rows), {"event": "round_closed", **record}]
+        return record, rows, [*strategy_report.events, *clock_events(rows), {"event": "round_closed", **record}]
 
     def _advance(self, current: RoundSum) -> AggregateReport:
-        """Make the next adapter, in memory: the aggregator's, or where the server optimiser goes from there."""
-        after, report = self.strategy.aggregator.finish(current.finished(), self.model.tensors)
+        """Make the next adapter, in memory: the aggregator's result, passed through the server optimiser if any."""
+        after, report = self.strategy.aggregator.finish(current.total(), self.model.tensors)
         velocity, optimizer = self.model.velocity, self.strategy.server_optimizer
         if optimizer is not None:
             after, velocity = optimizer.step(self.model.tensors, after, velocity)
@@ -189,9 +173,9 @@ class Engine:
         outcomes = []
         sparsities: dict[tuple[int, int], float] = {}
         for member in closed.members:
-            assignment, profile = current.assignments[member.device], profiles[member.device]
-            arrived = current.arrived.get(member.device) if member.status is Status.ACCEPTED else None
-            ended = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
+            assignment, profile = current.terms.assignments[member.device], profiles[member.device]
+            update = current.updates.get(member.device) if member.status is Status.ACCEPTED else None
+            end_s = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
             counts = assignment.keep_set.counts
             if counts not in sparsities:
                 sparsities[counts] = assignment.keep_set.sparsity(self.strategy.spec.geometry)
@@ -202,11 +186,11 @@ class Engine:
                     round=closed.round,
                     arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank, steps=assignment.arm.steps),
                     status=member.status,
-                    time_s=ended - member.pushed_at_s,
-                    report=arrived.report if arrived else None,
-                    fold_s=current.fold_s.get(member.device) if arrived else None,
+                    time_s=end_s - member.pushed_at_s,
+                    report=update.report if update else None,
+                    fold_s=current.fold_s.get(member.device) if update else None,
                     network=profile.network,
-                    scores=arrived.scores if arrived else None,
+                    scores=update.scores if update else None,
                 )
             )
         return outcomes
@@ -215,54 +199,66 @@ class Engine:
         if command.next_round is None:
             raise RuntimeError("a turn without a next round has nothing to plan")
         roster = [profiles[name] for name in sorted(command.roster)]
-        # The committed state is the one before planning: a resumed run plans this round again, with equal choices.
+        # The ledger holds the state before planning: a resumed run plans this round again and makes equal choices.
         state, plan = self.strategy.plan(self.state, roster, command.next_round)
         self.state = state
         rings = self._rings(plan.assignments)
-        sender = Dispatcher(
+        dispatcher = Dispatcher(
             strategy=self.strategy,
             blobs=self.blobs,
             adapter=self.model.in_rings(rings),
             rings=rings,
-            counted=self.counted,
+            counted_rounds=self.counted_rounds,
             label_counts=self._label_counts(profiles),
         )
-        works = sender.works(plan.assignments)
-        tally = RoundSum(
+        wire_assignments = dispatcher.dispatch(plan.assignments)
+        terms = RoundTerms(
             round=command.next_round,
             spec=self.strategy.spec,
             aggregator=self.strategy.aggregator,
             blobs=self.blobs,
-            assignments={each.device: each for each in plan.assignments},
-            adapter=self.model.handed_out() if self.strategy.aggregator.kind == "bundling" else None,
-            clock=self.clock,
+            assignments={assignment.device: assignment for assignment in plan.assignments},
+            adapter=self.model.as_downloaded() if self.strategy.aggregator.kind == "bundling" else None,
         )
-        return OpenRound(works=works, tally=tally, events=tuple(plan.events))
+        return OpenRound(
+            wire_assignments=wire_assignments, sum=RoundSum(terms=terms, clock=self.clock), events=tuple(plan.events)
+        )
 
     def _rings(self, assignments: Sequence[Assignment]) -> tuple[KeepSet, ...]:
-        """Return the round's nested keep-sets where devices fetch what they keep; none while nobody is cut."""
+        """Return the round's nested keep-sets if devices fetch only what they keep; empty if no device is pruned."""
         if self.config.training.handout != "kept":
             return ()
-        rings = nested(each.keep_set for each in assignments)
+        rings = nested(assignment.keep_set for assignment in assignments)
         return () if rings[:1] == (KeepSet.full(self.strategy.spec.geometry),) else rings
 
     def _label_counts(self, profiles: Mapping[str, DeviceProfile]) -> tuple[int, ...]:
-        """Training rows by agreed label, over every device that has joined; empty where label skew is ignored."""
+        """Training rows by agreed label, over every device that has joined; empty if the run ignores label skew."""
         if self.config.training.label_skew == "ignore":
             return ()
         return self._census.rows(profiles, self.labels)
 
-    def _spent(self) -> set[str]:
-        """Blobs of what is behind us: this round's updates and keep-sets, and adapters before the last two."""
-        spent = self.uploaded | self.leftovers  # also those that were late, refused or never finished
+    def _spent_blobs(self) -> set[str]:
+        """Blobs of the past: this round's updates and keep-sets, and the adapters before the last two."""
+        spent = self.uploaded_blobs | self.leftovers  # also late, refused and unfinished uploads
         self.leftovers = set()
         if self.open is not None:
-            spent |= self.open.tally.spool | self.open.keep_sets
-        return spent | self.model.retire(self.pinned)
+            spent |= self.open.sum.spool | self.open.keep_sets
+        return spent | self.model.retire(self.pinned_blobs)
 
-    def _needed(self, plan: OpenRound | None) -> set[str]:
-        """Blobs that stay: what the next round hands out may well be, to the byte, what an earlier one did."""
-        return self.pinned | self.model.needed | (set() if plan is None else plan.keep_sets)
+    def _needed_blobs(self, plan: OpenRound | None) -> set[str]:
+        """Blobs that stay, because the next round may send the very same bytes as an earlier one."""
+        return self.pinned_blobs | self.model.needed | (set() if plan is None else plan.keep_sets)
+
+
+def _check_counted(closed: RoundResult, folded: set[str]) -> None:
+    """Raise RunError if the round machine and the sum disagree about the devices that count."""
+    accepted = set(closed.accepted)
+    for what, devices in (
+        ("accepted but not counted", accepted - folded),
+        ("counted but not accepted", folded - accepted),
+    ):
+        if devices:
+            raise RunError(f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round")
 
 
 def _assignment_record(assignment: Assignment) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run's global model: adapter and velocity of the server optimiser, in durable files and as what devices fetch."""
+"""A run's global model: the adapter and the server optimiser's velocity, in durable files and as blobs for devices."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,40 +15,41 @@ from fedcore.server.process.allocator import trim
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import read_handout
 
-LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one a second thread, and looking for free pages, takes longer
-HANDED_OUT = 2  # rounds whose blobs stay: a device may still be at the one before
+LARGE_BYTES = 8 << 20  # of an adapter; for a smaller one, a second thread and a trim cost more time than they save
+ROUNDS_KEPT = 2  # rounds with blobs that stay: a device may still fetch those of the round before
 
 
 @dataclass(slots=True, kw_only=True)
 class GlobalModel:
-    """What the last counted round left. Use from one thread at a time."""
+    """The global model after the last counted round. Use from one thread at a time."""
 
     spec: AdapterSpec
     ranks: tuple[int, ...]  # strategy.ranks: rank blocks end there
     downlink: str  # training.downlink
     blobs: BlobStore
     folder: Path  # of the files
-    round_index: InitVar[int]  # of the adapter a run begins or goes on with
-    tensors: Tensors  # what `advance` was given; once kept, views of the file of `adapter`
+    round_index: InitVar[int]  # of the adapter that a run begins or goes on with
+    tensors: Tensors  # in memory after `advance`; after `keep`, views of the file of `adapter`
     adapter: GlobalAdapter = field(init=False)
-    digest: str = ""  # of the file of `adapter`; empty for the untrained one, which the seed gives again
+    digest: str = ""  # of the file of `adapter`; empty for the untrained adapter, which the seed gives again
     velocity: Tensors | None = None  # of the strategy's server optimiser: views of the file beside the adapter's
     velocity_digest: str = ""  # of that file
     large_bytes: int = LARGE_BYTES
     _recent: list[GlobalAdapter] = field(default_factory=list)
-    _parted: list[GlobalAdapter] = field(default_factory=list)  # what recent rounds handed out in rings
+    _ring_adapters: list[GlobalAdapter] = field(default_factory=list)  # of recent rounds, with blocks in rings
 
     def __post_init__(self, round_index: int) -> None:
         self.adapter = self._stored(round_index)
         self._recent.append(self.adapter)
 
     def advance(self, tensors: Tensors, velocity: Tensors | None) -> None:
-        """Go on from here, in memory; `keep` makes it last."""
+        """Replace adapter and velocity, in memory; `keep` then makes them durable."""
         self.tensors, self.velocity = tensors, velocity
 
     def keep(self, number: int, step: Tensors) -> None:
-        """Write the adapter after round `number`, durably and as what devices fetch; from here on it is read out of
-        its file. `step` is what the round added to the base shift.
+        """Write the adapter after round `number` to its durable file and as blobs, and read it from the file from now.
+
+        `step` is what the round added to the base shift.
         """
         if self.velocity is not None:
             self.velocity_digest = write_global(self.folder, self.velocity, number, kind=VELOCITY)
@@ -67,46 +68,46 @@ class GlobalModel:
         self._recent.append(self.adapter)
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """Name and hash of what the last counted round left: the adapter, and the velocity where there is one."""
+        """Return name and hash of the last counted round's files: the adapter's, and the velocity's if there is one."""
         names = [(ADAPTER, self.digest), *([(VELOCITY, self.velocity_digest)] if self.velocity is not None else ())]
         return tuple((f"{kind}-{self.adapter.round}", digest) for kind, digest in names)
 
     def drop_older_files(self) -> None:
-        """Delete the files that a resumed run would not ask for."""
+        """Delete the files that a resumed run would not read."""
         drop_older(self.folder, self.adapter.round)
 
-    def handed_out(self) -> Tensors:
-        """Return the adapter as devices read it: rounded where it comes down rounded."""
+    def as_downloaded(self) -> Tensors:
+        """Return the adapter as devices read it: rounded, if training.downlink rounds it."""
         if self.downlink != "bf16":
             return self.tensors
         return read_handout(self.blobs, self.adapter.rank_blocks, self.adapter.head) | shift_of(self.tensors)
 
     def in_rings(self, rings: Sequence[KeepSet]) -> GlobalAdapter:
-        """Return the adapter as a round hands it out, its blocks in rings where there are any."""
+        """Return the adapter as devices of a round fetch it, with its blocks in rings if there are any."""
         if not rings:
             return self.adapter
         adapter = store_rings(
             self.blobs, self.spec, self.tensors, self.adapter, rings, ranks=self.ranks, downlink=self.downlink
         )
-        if self._parted:
-            adapter = self._with_deltas(adapter, self._parted[-1])
-        self._parted.append(adapter)
+        if self._ring_adapters:
+            adapter = self._with_deltas(adapter, self._ring_adapters[-1])
+        self._ring_adapters.append(adapter)
         return adapter
 
     @property
     def needed(self) -> set[str]:
-        """Every blob that recent rounds hand out."""
-        return set[str]().union(*map(blob_ids, (*self._recent, *self._parted)))
+        """Ids of all blobs that devices of recent rounds may fetch."""
+        return set[str]().union(*map(blob_ids, (*self._recent, *self._ring_adapters)))
 
-    def retire(self, pinned: set[str]) -> set[str]:
-        """Let go of adapters that no round hands out any more; returns their blobs, some of which may be `needed`.
+    def retire(self, pinned_blobs: set[str]) -> set[str]:
+        """Forget adapters that no device fetches any more; return their blobs, some of which may be `needed`.
 
-        One whose blobs are `pinned` stays until they are not.
+        An adapter with a blob in `pinned_blobs` stays until the blob is no longer there.
         """
-        old, recent = self._recent[:-HANDED_OUT], self._recent[-HANDED_OUT:]
-        waiting = [each for each in old if blob_ids(each) & pinned]
-        gone = [*(each for each in old if not blob_ids(each) & pinned), *self._parted[:-1]]
-        self._recent, self._parted = [*waiting, *recent], self._parted[-1:]
+        old, recent = self._recent[:-ROUNDS_KEPT], self._recent[-ROUNDS_KEPT:]
+        waiting = [adapter for adapter in old if blob_ids(adapter) & pinned_blobs]
+        gone = [*(adapter for adapter in old if not blob_ids(adapter) & pinned_blobs), *self._ring_adapters[:-1]]
+        self._recent, self._ring_adapters = [*waiting, *recent], self._ring_adapters[-1:]
         return set[str]().union(*map(blob_ids, gone))
 
     def _stored(self, number: int) -> GlobalAdapter:

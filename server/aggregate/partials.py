@@ -1,9 +1,9 @@
-"""From an edge's submission to a verified partial: nothing is counted before all of it was checked."""
+"""Verify an edge's submission: none of its updates counts before all of them are checked."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.core.contract.assignment import Assignment
@@ -12,16 +12,14 @@ from fedcore.core.contract.protocols import Aggregator
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
-from fedcore.server.aggregate.mapped_tensors import let_go
+from fedcore.server.aggregate.mapped_tensors import release_pages
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.server.aggregate.uploads import blob_payload, check_report, read_scores, score_bound
-
-if TYPE_CHECKING:
-    from fedcore.server.aggregate.round_sum import RoundSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """One leaf's group importances, read (None: a stranger's, which cannot be checked here) and as they came."""
+class ReceivedScores:
+    """One device's group importances: as they came, and decoded if an assignment is known here to check them by."""
 
     scores: GroupScores | None
     data: memoryview
@@ -29,7 +27,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedPartial:
-    """A partial as it lies in its buffer; each call opens it anew, for a sum consumes what is merged into it."""
+    """A partial, packed in its buffer; every call unpacks it anew, because a merge consumes the unpacked partial."""
 
     aggregator: Aggregator[Any]
     spec: AdapterSpec
@@ -37,123 +35,146 @@ class PackedPartial:
     data: memoryview
 
     def __call__(self) -> Any:
-        """Return the partial."""
+        """Unpack the partial."""
         return self.aggregator.unpack(self.data, self.spec, self.adapter)
 
-    def let_go(self) -> None:
-        """Let go of the pages that verifying or merging it has read."""
-        let_go(self.data)
+    def release_pages(self) -> None:
+        """Release the pages that a verification or a merge has read."""
+        release_pages(self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivedPartial:
-    """A verified partial."""
+class VerifiedPartial:
+    """An edge's submission, checked against the terms of its round."""
 
-    partial: PackedPartial | None  # None where nothing in it counts
-    leaves: tuple[LeafOutcome, ...]
-    scores: Mapping[str, Scored]
-    weight: int = 0  # of all that is counted in it
+    partial: PackedPartial | None  # None if no update in it counts
+    outcomes: tuple[LeafOutcome, ...]
+    scores: Mapping[str, ReceivedScores]  # by device
+    weight: int = 0  # of all updates in the partial
 
-    def strange_weight(self, assignments: Mapping[str, Assignment]) -> int:
-        """What of its weight belongs to devices without an assignment here."""
-        known = (assignments[leaf.device].weight for leaf in self.leaves if leaf.counted and leaf.device in assignments)
-        return self.weight - sum(known)
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The devices with an update in the partial."""
+        return tuple(outcome.device for outcome in self.outcomes if outcome.counted)
 
-
-def part_bound(tally: "RoundSum", devices: int) -> int:
-    """Most bytes any one blob may have in which an edge answers for so many of the round's devices."""
-    scores = max((score_bound(each) for each in tally.assignments.values() if each.score), default=0)
-    return max(tally.aggregator.packed_bytes_bound(tally.spec, devices), devices * scores)
+    def unassigned_weight(self, terms: RoundTerms) -> int:
+        """Return the weight of the devices without an assignment under `terms`."""
+        return self.weight - terms.weight_of(self.counted)
 
 
-def verify_part(edge: str, submission: PartialSubmission, tally: "RoundSum") -> ArrivedPartial:
-    """Return the partial behind a submission; raises UpdateRejected, naming edge and round, where it does not fit."""
-    who = f"partial {submission.number} of {edge} for round {submission.round}"
+def partial_bound(terms: RoundTerms, devices: int) -> int:
+    """Return the most bytes that one blob of an edge's submission for so many `devices` of the round may have."""
+    scored = (assignment for assignment in terms.assignments.values() if assignment.score)
+    scores = max(map(score_bound, scored), default=0)
+    return max(terms.aggregator.packed_bytes_bound(terms.spec, devices), devices * scores)
+
+
+def verify_partial(
+    edge: str, submission: PartialSubmission, terms: RoundTerms, others: Iterable[VerifiedPartial]
+) -> VerifiedPartial:
+    """Return the verified partial of a submission; raises UpdateRejected, naming edge and round, if it does not fit.
+
+    `others` are the partials of the round that were verified before: all of them together must fit into one sum.
+    """
+    subject = f"partial {submission.number} of {edge} for round {submission.round}"
     try:
-        leaves = _checked_leaves(submission, tally.assignments, who, strangers=tally.strangers)
-        scores = _scores(submission, leaves, tally)
-        partial, weight = _partial(submission, tally, who)
-        part = ArrivedPartial(partial=partial, leaves=submission.leaves, scores=scores, weight=weight)
-        _check_room(part, tally, who)
-        return part
+        reported = _checked_outcomes(submission, terms, subject)
+        scores = _scores(submission, reported, terms)
+        packed, weight = _packed(submission, terms, subject)
+        verified = VerifiedPartial(partial=packed, outcomes=submission.leaves, scores=scores, weight=weight)
+        _check_room(verified, terms, others, subject)
+        return verified
     except (UpdateRejected, ProtocolError) as error:
-        raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
+        raise UpdateRejected(str(error) if str(error).startswith(subject) else f"{subject}: {error}") from None
 
 
-def _checked_leaves(
-    submission: PartialSubmission, assignments: Mapping[str, Assignment], who: str, *, strangers: bool
-) -> list[tuple[LeafOutcome, Assignment]]:
-    names = [leaf.device for leaf in submission.leaves]
+def _checked_outcomes(submission: PartialSubmission, terms: RoundTerms, subject: str) -> dict[str, Assignment]:
+    """Check every device's outcome and return the assignments of those counted devices that have one."""
+    names = [outcome.device for outcome in submission.leaves]
     if names != sorted(set(names)):
-        raise UpdateRejected(f"{who}: expected every leaf once, sorted by name")
-    checked = []
-    for leaf in submission.leaves:
-        if leaf.device not in assignments and not strangers:
-            raise UpdateRejected(f"{who}: {leaf.device[:80]!r} has no assignment in this round")
-        if leaf.counted != (leaf.report is not None):
-            raise UpdateRejected(f"{who}: {leaf.device}: expected a report with every counted update, and only there")
-        if leaf.scores_bytes and not leaf.counted:
-            raise UpdateRejected(f"{who}: {leaf.device}: expected importances with a counted update only")
-        if not (math.isfinite(leaf.time_s) and leaf.time_s >= 0 and math.isfinite(leaf.fold_s) and leaf.fold_s >= 0):
-            raise UpdateRejected(f"{who}: {leaf.device}: expected times of 0 or more seconds")
-        if leaf.report is not None:
-            check_report(leaf.report, f"{who}: {leaf.device}")
-            if leaf.device in assignments:
-                checked.append((leaf, assignments[leaf.device]))
-    return checked
+        raise UpdateRejected(f"{subject}: expected every leaf once, sorted by name")
+    for outcome in submission.leaves:
+        if outcome.device not in terms.assignments and not terms.unassigned:
+            raise UpdateRejected(f"{subject}: {outcome.device[:80]!r} has no assignment in this round")
+        _check_outcome(outcome, f"{subject}: {outcome.device}")
+    return {device: terms.assignments[device] for device in submission.counted if device in terms.assignments}
+
+
+def _check_outcome(outcome: LeafOutcome, subject: str) -> None:
+    if outcome.counted != (outcome.report is not None):
+        raise UpdateRejected(f"{subject}: expected a report with every counted update, and only there")
+    if outcome.scores_bytes and not outcome.counted:
+        raise UpdateRejected(f"{subject}: expected importances with a counted update only")
+    if not all(math.isfinite(seconds) and seconds >= 0 for seconds in (outcome.time_s, outcome.fold_s)):
+        raise UpdateRejected(f"{subject}: expected times of 0 or more seconds")
+    if outcome.report is not None:
+        check_report(outcome.report, subject)
 
 
 def _scores(
-    submission: PartialSubmission, leaves: list[tuple[LeafOutcome, Assignment]], tally: "RoundSum"
-) -> dict[str, Scored]:
-    """Cut the importances apart."""
-    asked = {leaf.device: assignment for leaf, assignment in leaves if assignment.score}
-    missing = [leaf.device for leaf in submission.leaves if leaf.device in asked and not leaf.scores_bytes]
-    unasked = [leaf.device for leaf, assignment in leaves if leaf.scores_bytes and not assignment.score]
-    if unasked:
-        raise UpdateRejected(f"group importances came of devices that were not asked for them: {unasked[:3]}")
-    total = sum(leaf.scores_bytes for leaf in submission.leaves)
-    if missing or (total and submission.scores is None):
-        raise UpdateRejected(f"group importances were asked for and are missing: {missing[:3]}")
+    submission: PartialSubmission, assignments: Mapping[str, Assignment], terms: RoundTerms
+) -> dict[str, ReceivedScores]:
+    """Split the importances by device; `assignments` are those of the counted devices."""
+    _check_scores_sent(submission, assignments)
     if submission.scores is None:
         return {}
-    data = blob_payload(tally.blobs, submission.scores, part_bound(tally, len(submission.leaves)))
+    data = blob_payload(terms.blobs, submission.scores, partial_bound(terms, len(submission.leaves)))
+    total = sum(outcome.scores_bytes for outcome in submission.leaves)
     if len(data) != total:
         raise UpdateRejected(f"expected {total} bytes of importances, got {len(data)}")
-    scores, start = {}, 0
-    for leaf in submission.leaves:
-        piece = data[start : start + leaf.scores_bytes]
-        start += leaf.scores_bytes
-        known = asked.get(leaf.device)
-        read = None if known is None else read_scores(piece, known.keep_set, leaf.device)
-        scores[leaf.device] = Scored(scores=read, data=piece)
+    scores: dict[str, ReceivedScores] = {}
+    start = 0
+    for outcome in submission.leaves:
+        piece = data[start : start + outcome.scores_bytes]
+        start += outcome.scores_bytes
+        assignment = assignments.get(outcome.device)
+        decoded = None
+        if assignment is not None and assignment.score:
+            decoded = read_scores(piece, assignment.keep_set, outcome.device)
+        scores[outcome.device] = ReceivedScores(scores=decoded, data=piece)
     return scores
 
 
-def _partial(submission: PartialSubmission, tally: "RoundSum", who: str) -> tuple[PackedPartial | None, int]:
+def _check_scores_sent(submission: PartialSubmission, assignments: Mapping[str, Assignment]) -> None:
+    """Raise UpdateRejected if importances came that no assignment asks for, or if requested ones are missing."""
+    scored = {device for device, assignment in assignments.items() if assignment.score}
+    senders = [outcome.device for outcome in submission.leaves if outcome.scores_bytes]
+    surplus = [device for device in senders if device in assignments and device not in scored]
+    if surplus:
+        raise UpdateRejected(f"group importances came of devices that were not asked for them: {surplus[:3]}")
+    missing = [outcome.device for outcome in submission.leaves if outcome.device in scored and not outcome.scores_bytes]
+    if missing or (senders and submission.scores is None):
+        raise UpdateRejected(f"group importances were asked for and are missing: {missing[:3]}")
+
+
+def _packed(submission: PartialSubmission, terms: RoundTerms, subject: str) -> tuple[PackedPartial | None, int]:
+    """Return the packed partial and its weight; raises UpdateRejected unless it holds exactly the counted updates."""
     counted = submission.counted
     if submission.partial is None:
         if counted:
-            raise UpdateRejected(f"{who}: {len(counted)} leaves are counted in a partial that did not come")
+            raise UpdateRejected(f"{subject}: {len(counted)} leaves are counted in a partial that did not come")
         return None, 0
-    data = blob_payload(tally.blobs, submission.partial, part_bound(tally, len(counted)))
-    packed = PackedPartial(aggregator=tally.aggregator, spec=tally.spec, adapter=tally.adapter, data=data)
+    data = blob_payload(terms.blobs, submission.partial, partial_bound(terms, len(counted)))
+    packed = PackedPartial(aggregator=terms.aggregator, spec=terms.spec, adapter=terms.adapter, data=data)
     members = packed().members
-    packed.let_go()
+    packed.release_pages()
     expected = {(device, submission.round) for device in counted}
     if members.keys != expected:
-        raise UpdateRejected(f"{who}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
-    known = [tally.assignments[device].weight for device in counted if device in tally.assignments]
-    weight, strangers = sum(known), len(counted) - len(known)
-    if members.weight < weight + strangers or (members.weight > weight and not strangers):
-        raise UpdateRejected(f"{who}: expected a total weight of {weight} as assigned, got {members.weight}")
+        raise UpdateRejected(f"{subject}: it holds other updates than it says: {sorted(members.keys ^ expected)[:3]}")
+    _check_weight(members.weight, counted, terms, subject)
     return packed, members.weight
 
 
-def _check_room(part: ArrivedPartial, tally: "RoundSum", who: str) -> None:
-    """Refuse a weight of devices unknown here with which a sum could outgrow its bound: that would end this edge."""
-    strange = part.strange_weight(tally.assignments)
-    others = sum(each.strange_weight(tally.assignments) for each in tally.parts.values())
-    room = MAX_TOTAL_WEIGHT - others - sum(each.weight for each in tally.assignments.values())
-    if strange and strange > room:
-        raise UpdateRejected(f"{who}: expected a weight of {room} at most of devices unknown here, got {strange}")
+def _check_weight(weight: int, counted: Sequence[str], terms: RoundTerms, subject: str) -> None:
+    assigned = terms.weight_of(counted)
+    unassigned = sum(device not in terms.assignments for device in counted)  # every device weighs 1 or more
+    if weight < assigned + unassigned or (weight > assigned and not unassigned):
+        raise UpdateRejected(f"{subject}: expected a total weight of {assigned} as assigned, got {weight}")
+
+
+def _check_room(partial: VerifiedPartial, terms: RoundTerms, others: Iterable[VerifiedPartial], subject: str) -> None:
+    """Refuse a partial if the weight of its unknown devices could push a sum over its bound and so end this edge."""
+    weight = partial.unassigned_weight(terms)
+    room = MAX_TOTAL_WEIGHT - sum(other.unassigned_weight(terms) for other in others) - terms.assigned_weight
+    if weight and weight > room:
+        raise UpdateRejected(f"{subject}: expected a weight of {room} at most of devices unknown here, got {weight}")

@@ -1,24 +1,30 @@
-"""Updates that came as a stack, out of this process: each held against its assignment before any of it is counted."""
+"""Verify a stack of updates from this process: every device's against its assignment, before any of them counts."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.outcome import DeviceReport, GroupScores
 from fedcore.core.contract.update_stack import Refused, UpdateStack, verify_stack
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.pruning.score_check import verify_scores
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.server.aggregate.uploads import check_report
-
-if TYPE_CHECKING:
-    from fedcore.server.aggregate.round_sum import RoundSum
 
 
 def verified_stack(
-    stack: UpdateStack, reports: Sequence[DeviceReport], scores: Sequence[GroupScores | None], tally: "RoundSum"
+    stack: UpdateStack,
+    reports: Sequence[DeviceReport],
+    scores: Sequence[GroupScores | None],
+    *,
+    terms: RoundTerms,
+    counted: Collection[str],
+    partial: Any,
 ) -> tuple[UpdateStack, Refused]:
-    """Return what may be counted of a stack, verified, and why the others may not; raises ValueError for other lengths.
+    """Return the updates of a stack that fit, and the reason for every other; raises ValueError for unequal lengths.
 
-    The rules are those for an upload, and a device's own assignment of the open round decides.
+    The rules are those for an upload: a device's own assignment under `terms` decides. `partial` is the round's sum so
+    far, which stays as it is, and `counted` the devices in it.
     """
     if not len(stack) == len(reports) == len(scores):
         raise ValueError(f"a stack of {len(stack)} with {len(reports)} reports and {len(scores)} scores")
@@ -26,51 +32,62 @@ def verified_stack(
         raise ValueError("a stack holds every device once")
     refused: dict[str, str] = {}
     for index, device in enumerate(stack.devices):
+        subject = f"update of {device} for round {stack.round}"
         try:
-            _check(stack, index, reports[index], scores[index], tally)
+            assignment = _assignment(stack, device, terms, counted, subject)
+            _check_assigned(stack, index, assignment, subject)
+            _check_measured(reports[index], scores[index], assignment, subject)
         except UpdateRejected as cause:
             refused[device] = str(cause)
-    fitting, misfits = verify_stack(_without(stack, refused), tally.spec)
+    fitting, misfits = verify_stack(_without(stack, refused), terms.spec)
     refused |= dict(misfits)
-    if tally.aggregator.kind == "bundling":  # a reducing one folds whatever was verified
-        bulky = _too_bulky(fitting, tally)
+    if terms.aggregator.kind == "bundling":  # a reducing aggregator folds every verified update
+        bulky = _too_bulky(fitting, terms, partial)
         fitting, refused = _without(fitting, bulky), refused | bulky
     return fitting, tuple(refused.items())
 
 
-def _check(stack: UpdateStack, index: int, report: DeviceReport, scores: GroupScores | None, tally: "RoundSum") -> None:
-    device = stack.devices[index]
-    assignment = tally.assignments.get(device)
-    who = f"update of {device} for round {stack.round}"
-    if stack.round != tally.round or assignment is None:
-        raise UpdateRejected(f"{who}: no open assignment asks for it")
-    if tally.has(device):
-        raise UpdateRejected(f"{who}: it is counted already")
-    asked = assignment.weight, assignment.arm.rank, assignment.keep_set.counts
+def _assignment(
+    stack: UpdateStack, device: str, terms: RoundTerms, counted: Collection[str], subject: str
+) -> Assignment:
+    assignment = terms.assignments.get(device)
+    if stack.round != terms.round or assignment is None:
+        raise UpdateRejected(f"{subject}: no open assignment asks for it")
+    if device in counted:
+        raise UpdateRejected(f"{subject}: it is counted already")
+    return assignment
+
+
+def _check_assigned(stack: UpdateStack, index: int, assignment: Assignment, subject: str) -> None:
+    """Raise UpdateRejected if weight, rank, keep-set or trained part differ from the assignment."""
+    expected = assignment.weight, assignment.arm.rank, assignment.keep_set.counts
     got = stack.weights[index], stack.rank, stack.keep_set.counts
-    if asked != got or (stack.keep_set is not assignment.keep_set and stack.keep_set != assignment.keep_set):
-        raise UpdateRejected(f"{who}: expected weight, rank and counts {asked}, got {got}, or another keep-set")
+    if expected != got or (stack.keep_set is not assignment.keep_set and stack.keep_set != assignment.keep_set):
+        raise UpdateRejected(f"{subject}: expected weight, rank and counts {expected}, got {got}, or another keep-set")
     if stack.trains != assignment.training.trains:
-        raise UpdateRejected(f"{who}: expected increments of {assignment.training.trains}, got {stack.trains}")
-    check_report(report, who)
+        raise UpdateRejected(f"{subject}: expected increments of {assignment.training.trains}, got {stack.trains}")
+
+
+def _check_measured(report: DeviceReport, scores: GroupScores | None, assignment: Assignment, subject: str) -> None:
+    check_report(report, subject)
     if assignment.score:
         if scores is None:
-            raise UpdateRejected(f"{who}: group importances were asked for and are missing")
+            raise UpdateRejected(f"{subject}: group importances were asked for and are missing")
         verify_scores(scores, assignment.keep_set)
 
 
-def _without(stack: UpdateStack, refused: dict[str, str]) -> UpdateStack:
+def _without(stack: UpdateStack, refused: Mapping[str, str]) -> UpdateStack:
     if not refused:
         return stack
     return stack.select([index for index, device in enumerate(stack.devices) if device not in refused])
 
 
-def _too_bulky(stack: UpdateStack, tally: "RoundSum") -> dict[str, str]:
-    """Return whose update a bundling aggregator would refuse, and why."""
+def _too_bulky(stack: UpdateStack, terms: RoundTerms, partial: Any) -> dict[str, str]:
+    """Return the devices with an update that a bundling aggregator would refuse, and the reasons."""
     refused = {}
     for index, device in enumerate(stack.devices):
         try:
-            tally.aggregator.check(tally.finished(), stack.update(index))
+            terms.aggregator.check(partial, stack.update(index))
         except UpdateRejected as cause:
             refused[device] = str(cause)
     return refused

@@ -1,9 +1,8 @@
-"""From an uploaded blob to a verified update: nothing is counted before all of it was checked."""
+"""Verify an uploaded update: it does not count before all of it is checked."""
 
 import math
-import mmap
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 
@@ -12,72 +11,71 @@ from numpy.typing import NDArray
 
 from fedcore.core.codec.chain import decode, encoded_bytes_bound
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores
+from fedcore.core.contract.outcome import DeviceReport, GroupScores, TrainingMetrics
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, UpdateSubmission
-from fedcore.server.aggregate.mapped_tensors import MappedTensors
+from fedcore.server.aggregate.mapped_tensors import MappedTensors, map_file
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
-Verified = tuple[Update, GroupScores | None, UpdateSubmission]
-_KNOWN = 64  # bounds remembered: every update of a round is held against one of a few
-_FIGURES = ("loss_before", "loss_after", "train_loss", "peak_memory_mb", "adapter_importance")
-_figures_of = attrgetter(*_FIGURES)
+VerifiedUpload = tuple[Update, GroupScores | None, UpdateSubmission]
+_CACHED_BOUNDS = 64  # more than the different bounds of one round
+_METRICS = tuple(field.name for field in fields(TrainingMetrics))
+_metrics_of = attrgetter(*_METRICS)
 
 
 def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the importance vectors a holder of `keep_set` uploads."""
+    """Return names and shapes of the importance vectors that a device with `keep_set` uploads."""
     shapes: dict[str, tuple[int, ...]] = {}
     shapes |= {f"layers.{layer}.heads": (len(kept),) for layer, kept in enumerate(keep_set.heads)}
     return shapes | {f"layers.{layer}.channels": (len(kept),) for layer, kept in enumerate(keep_set.channels)}
 
 
 def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
-    """Most bytes any one blob answering this assignment may have."""
+    """Return the most bytes that one blob of an update for this assignment may have."""
     update = _sent_shapes(assignment, spec)
     return max(_bound(tuple(update.items()), assignment.training.codec), score_bound(assignment))
 
 
 def _sent_shapes(assignment: Assignment, spec: AdapterSpec) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes of what an update answering this assignment holds."""
+    """Names and shapes of the tensors in an update for this assignment."""
     shapes = spec.shapes(rank=assignment.arm.rank, keep_set=assignment.keep_set)
     return assignment.training.trains.of(shapes)
 
 
 def score_bound(assignment: Assignment) -> int:
-    """Most bytes the group importances answering this assignment may have."""
+    """Return the most bytes that the group importances for this assignment may have."""
     return _bound(tuple(score_shapes(assignment.keep_set).items()), SCORE_CODEC)
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_CACHED_BOUNDS)
 def _bound(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
     return encoded_bytes_bound(dict(shapes), codec)
 
 
-def verify(submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore) -> Verified:
-    """Return the update behind a submission, its scores, and the submission without scores nobody asked for.
+def verify_upload(submission: UpdateSubmission, assignment: Assignment, terms: RoundTerms) -> VerifiedUpload:
+    """Return a submission's update, its scores, and the submission without scores that the assignment does not ask for.
 
-    Raises UpdateRejected, naming device and round, where it does not fit.
+    Raises UpdateRejected, naming device and round, if the update does not fit.
     """
-    who = f"update of {assignment.device} for round {assignment.round}"
+    subject = f"update of {assignment.device} for round {assignment.round}"
     try:
-        return _verified(submission, assignment, spec, blobs, who)
+        return _verified(submission, assignment, terms, subject)
     except (UpdateRejected, ProtocolError) as error:
-        raise UpdateRejected(str(error) if str(error).startswith(who) else f"{who}: {error}") from None
+        raise UpdateRejected(str(error) if str(error).startswith(subject) else f"{subject}: {error}") from None
 
 
-def _verified(
-    submission: UpdateSubmission, assignment: Assignment, spec: AdapterSpec, blobs: BlobStore, who: str
-) -> Verified:
+def _verified(submission: UpdateSubmission, assignment: Assignment, terms: RoundTerms, subject: str) -> VerifiedUpload:
     if submission.keep_set != assignment.keep_set.blob_id:
-        raise UpdateRejected(f"{who}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
-    check_report(submission.report, who)
-    data = _payload(blobs, submission.update, assignment, spec)
-    shapes = _sent_shapes(assignment, spec)
+        raise UpdateRejected(f"{subject}: trained under keep-set {submission.keep_set[:20]}, not the assigned one")
+    check_report(submission.report, subject)
+    data = _payload(submission.update, assignment, terms)
+    shapes = _sent_shapes(assignment, terms.spec)
     update = Update(
         device=assignment.device,
         round=assignment.round,
@@ -87,58 +85,57 @@ def _verified(
         tensors=MappedTensors(decode(data, shapes=shapes), data),
         trains=assignment.training.trains,
     )
-    update = verify_update(update, spec)
+    update = verify_update(update, terms.spec)
     scores = None
     if assignment.score:
         if submission.scores is None:
-            raise UpdateRejected(f"{who}: group importances were asked for and are missing")
-        scores = read_scores(_payload(blobs, submission.scores, assignment, spec), assignment.keep_set, who)
+            raise UpdateRejected(f"{subject}: group importances were asked for and are missing")
+        scores = read_scores(_payload(submission.scores, assignment, terms), assignment.keep_set, subject)
     elif submission.scores is not None:
-        submission = replace(submission, scores=None)  # not asked for: neither read nor, at close, deleted
+        submission = replace(submission, scores=None)  # not requested: never read, and not deleted at close
     return update, scores, submission
 
 
-def check_report(report: DeviceReport, who: str) -> None:
-    """Raise UpdateRejected for figures that are no finite numbers: they decide rewards and stand in the summary."""
-    values = (*_figures_of(report), *report.phase_s.values())
+def check_report(report: DeviceReport, subject: str) -> None:
+    """Raise UpdateRejected for a negative or non-finite figure: figures decide rewards and go into the summary."""
+    values = (*_metrics_of(report.metrics), *report.phase_s.values())
     if min(values) >= 0 and sum(values) < math.inf:
-        return  # a NaN or an infinity would be in the sum, and its place need not be known
-    names = (*_FIGURES, *(f"{phase}_s" for phase in report.phase_s))
+        return  # the fast path: any NaN or infinity would show in the sum
+    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s))
     for name, value in zip(names, values, strict=True):
         if not 0 <= value < math.inf:
-            raise UpdateRejected(f"{who}: reported {name} {value}, expected a finite number of 0 or more")
+            raise UpdateRejected(f"{subject}: reported {name} {value}, expected a finite number of 0 or more")
 
 
-def read_scores(data: memoryview, keep_set: KeepSet, who: str) -> GroupScores:
-    """Return a device's group importances; raises UpdateRejected or ProtocolError where they do not fit."""
-    return _scores(decode(data, shapes=score_shapes(keep_set)), keep_set, who)
+def read_scores(data: memoryview, keep_set: KeepSet, subject: str) -> GroupScores:
+    """Return a device's group importances; raises UpdateRejected or ProtocolError if they do not fit."""
+    return _scores(decode(data, shapes=score_shapes(keep_set)), keep_set, subject)
 
 
 def blob_payload(blobs: BlobStore, ref: BlobRef, limit: int) -> memoryview:
-    """Return a blob's bytes, out of its message or mapped from the store."""
+    """Return a blob's bytes, from inside its message or mapped from the store."""
     return inline_payload(ref, limit) if ref.inline else _mapped(blobs, ref.id)
 
 
-def _payload(blobs: BlobStore, ref: BlobRef, assignment: Assignment, spec: AdapterSpec) -> memoryview:
-    return blob_payload(blobs, ref, upload_bound(assignment, spec))
+def _payload(ref: BlobRef, assignment: Assignment, terms: RoundTerms) -> memoryview:
+    return blob_payload(terms.blobs, ref, upload_bound(assignment, terms.spec))
 
 
 def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:
     path = blobs.path(blob_id)
     if path.stat().st_size == 0:
         raise UpdateRejected(f"blob {blob_id} is empty; send the encoded tensors")
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return map_file(path)
 
 
-def _scores(tensors: Mapping[str, NDArray[np.float32]], keep_set: KeepSet, who: str) -> GroupScores:
+def _scores(tensors: Mapping[str, NDArray[np.float32]], keep_set: KeepSet, subject: str) -> GroupScores:
     shapes = score_shapes(keep_set)
     if set(tensors) != set(shapes):
-        raise UpdateRejected(f"{who}: importances of other layers than asked for")
+        raise UpdateRejected(f"{subject}: importances of other layers than asked for")
     for name, shape in shapes.items():
         value = tensors[name]
         if value.shape != shape or not np.isfinite(value).all() or (value < 0).any():
-            raise UpdateRejected(f"{who}: importances {name} must be {shape} finite numbers of 0 or more")
+            raise UpdateRejected(f"{subject}: importances {name} must be {shape} finite numbers of 0 or more")
     layers = range(len(keep_set.heads))
     return GroupScores(
         heads=tuple(np.array(tensors[f"layers.{layer}.heads"]) for layer in layers),

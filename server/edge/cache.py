@@ -1,7 +1,7 @@
-"""The blobs an edge hands on: each crosses the uplink once, however many devices ask for it at the same time."""
+"""The blobs that an edge serves: a blob crosses the uplink once, however many devices request it at the same time."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.values import BlobRef
@@ -11,63 +11,63 @@ from fedcore.transport.retry import retrying
 
 
 class EdgeCache:
-    """Brings known blobs from the tier above on demand. Lives on the event loop."""
+    """Fetches blobs from the tier above on demand, and stores them. Lives on the event loop."""
 
-    def __init__(self, blobs: BlobStore, link: Link, *, arrived: Callable[[], None]) -> None:
-        """Cache in `blobs` what comes over `link`; `arrived` is called once a lasting blob is here."""
+    def __init__(self, blobs: BlobStore, link: Link, *, on_arrival: Callable[[], None]) -> None:
+        """Store in `blobs` what `link` fetches; `on_arrival` is called whenever a lasting blob has arrived."""
         self._blobs = blobs
         self._link = link
-        self._told = arrived
-        self._known: dict[str, BlobRef] = {}
+        self._on_arrival = on_arrival
+        self._refs: dict[str, BlobRef] = {}
         self._lasting: set[str] = set()
-        self._coming: dict[str, asyncio.Task[None]] = {}
+        self._transfers: dict[str, asyncio.Task[None]] = {}
 
     def learn(self, refs: Iterable[BlobRef], *, lasting: bool = False) -> None:
-        """Remember what these blobs are; `lasting` ones outlive the rounds."""
-        for ref in refs:
-            for each in (ref, _delta(ref)):
-                if each is not None:
-                    self._known[each.id] = each
-                    if lasting:
-                        self._lasting.add(each.id)
+        """Note references to blobs that devices may fetch; `lasting` blobs outlive the rounds."""
+        for ref in _with_deltas(refs):
+            self._refs[ref.id] = ref
+            if lasting:
+                self._lasting.add(ref.id)
 
     def forget_all_but(self, needed: Iterable[BlobRef]) -> None:
-        """Delete what neither lasts nor is among `needed`."""
-        stay = {each.id for ref in needed for each in (ref, _delta(ref)) if each is not None} | self._lasting
-        for blob_id in set(self._known) - stay:
-            del self._known[blob_id]
-            if blob_id not in self._coming:
+        """Delete every blob that neither lasts nor is among `needed`."""
+        for blob_id in set(self._refs) - {ref.id for ref in _with_deltas(needed)} - self._lasting:
+            del self._refs[blob_id]
+            if blob_id not in self._transfers:
                 self._blobs.delete(blob_id)
 
     def keep_lasting(self) -> None:
-        """Delete whatever does not last, also what an earlier life of this edge left."""
+        """Delete every blob that does not last, also those of an earlier process of this edge."""
         for blob_id in self._blobs.names() - self._lasting:
             self._blobs.delete(blob_id)
 
-    def held(self) -> tuple[str, ...]:
-        """Known blobs that are here, sorted."""
-        return tuple(sorted(blob_id for blob_id in self._known if self._blobs.has(blob_id)))
+    def blob_ids(self) -> tuple[str, ...]:
+        """Return the ids of the noted blobs that are in the store, sorted."""
+        return tuple(sorted(blob_id for blob_id in self._refs if self._blobs.has(blob_id)))
 
-    async def bring(self, blob_id: str) -> None:
-        """Return once the blob is here; raises ProtocolError where nobody named it, TransportError where it broke."""
+    async def ensure_blob(self, blob_id: str) -> None:
+        """Return once the blob is here, fetching it if it is missing.
+
+        Raises ProtocolError for a blob that `learn` did not note, TransportError if the transfer broke.
+        """
         if self._blobs.has(blob_id):
             return
-        ref = self._known.get(blob_id)
+        ref = self._refs.get(blob_id)
         if ref is None:
             raise ProtocolError(f"blob {blob_id} is not here: it was never handed out, or dropped with its round")
-        task = self._coming.get(blob_id)
+        task = self._transfers.get(blob_id)
         if task is None:
             task = asyncio.create_task(self._fetch(ref))
-            self._coming[blob_id] = task
+            self._transfers[blob_id] = task
             task.add_done_callback(lambda done: self._arrived(blob_id, done))
         await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Stop every transfer."""
-        coming = list(self._coming.values())
-        for task in coming:
+        """Cancel every transfer."""
+        transfers = list(self._transfers.values())
+        for task in transfers:
             task.cancel()
-        await asyncio.gather(*coming, return_exceptions=True)
+        await asyncio.gather(*transfers, return_exceptions=True)
 
     async def _fetch(self, ref: BlobRef) -> None:
         async def fetch() -> None:
@@ -76,12 +76,16 @@ class EdgeCache:
         await retrying(fetch)
 
     def _arrived(self, blob_id: str, done: "asyncio.Task[None]") -> None:
-        self._coming.pop(blob_id, None)
-        if not done.cancelled() and done.exception() is None and blob_id in self._lasting:  # whoever waits has met it
-            self._told()
-        if blob_id not in self._known:  # dropped with its round while it was on its way
+        self._transfers.pop(blob_id, None)
+        # Waiting callers raise the exception of a broken transfer; here it only needs to be looked at.
+        if not done.cancelled() and done.exception() is None and blob_id in self._lasting:
+            self._on_arrival()
+        if blob_id not in self._refs:  # forgotten with its round during the transfer
             self._blobs.delete(blob_id)
 
 
-def _delta(ref: BlobRef) -> BlobRef | None:
-    return BlobRef(id=ref.delta_id, size=ref.delta_size) if ref.delta_id else None
+def _with_deltas(refs: Iterable[BlobRef]) -> Iterator[BlobRef]:
+    for ref in refs:
+        yield ref
+        if ref.delta_id:
+            yield BlobRef(id=ref.delta_id, size=ref.delta_size)

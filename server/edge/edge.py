@@ -1,11 +1,9 @@
-"""An edge: a parent to the devices below it, one member to the tier above. Decides nothing; the tier machine does."""
+"""An edge: the parent of the devices below it, and a member of the tier above. The tier machine makes its decisions."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
-from fedcore.core.contract.profile import check_name
 from fedcore.core.errors import FedcoreError, JoinRefused
 from fedcore.core.rounds.tier import events
 from fedcore.protos.tier_values import (
@@ -24,7 +22,6 @@ from fedcore.protos.tier_values import (
 )
 from fedcore.protos.values import (
     AssignmentFailure,
-    Goodbye,
     Join,
     Newcomer,
     Role,
@@ -33,28 +30,25 @@ from fedcore.protos.values import (
     UpdateSubmission,
     Welcome,
 )
-from fedcore.server.aggregate.partials import part_bound
+from fedcore.server.aggregate.partials import partial_bound
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
 from fedcore.server.edge.round_driver import EdgeRounds
 from fedcore.server.edge.uplink import EdgeUplink
-from fedcore.server.members.admission import check_device, check_identity, check_protocol
-from fedcore.server.members.edge_registry import EdgeRegistry, session_of
-from fedcore.server.members.parent_offer import rank_parents
-from fedcore.server.members.revocation_guard import RevocationGuard
+from fedcore.server.members.hooks import Cause, Departure, MembershipHooks
+from fedcore.server.members.leases import Leases
+from fedcore.server.members.membership import Membership
 from fedcore.server.members.revocation_watch import RevocationWatch
-from fedcore.server.members.session_registry import SessionRegistry
-from fedcore.server.members.sessions import AnySession, RelayedSession, Session
+from fedcore.server.members.sessions import AnySession, Session
 from fedcore.server.process.tasks import Tasks
-from fedcore.storage.pki.certificates import Identity
 from fedcore.transport.link import Link, Stream
 
 CHECKS_PER_LEASE = 4
 
 
 class Edge:
-    """One edge process. Lives on the event loop; `number` is that of its last submission in an earlier life."""
+    """One edge process. Lives on the event loop; `number` is that of the last submission before this process began."""
 
     def __init__(
         self,
@@ -70,14 +64,13 @@ class Edge:
     ) -> None:
         """Wire up; nothing happens before `welcome`."""
         self.tasks = Tasks()
-        self._seats = SessionRegistry()
-        self._edges = EdgeRegistry()
+        self.membership = Membership(self._hooks(say), revocations)
         self._say = say
         self._notes = notes or EdgeNotes()
         self._clock = clock
         self._link = link
         self._engine = engine
-        self._cache = EdgeCache(engine.blobs, link, arrived=self._tell_holding)
+        self._cache = EdgeCache(engine.blobs, link, on_arrival=self._send_blobs)
         self._uplink = EdgeUplink(answer_s=link.settings.silence_s)
         self._rounds = EdgeRounds(
             name=name,
@@ -86,291 +79,207 @@ class Edge:
             engine=engine,
             uplink=self._uplink,
             cache=self._cache,
-            seats=self._seats,
-            edges=self._edges,
+            sessions=self.membership.sessions,
+            edges=self.membership.edges,
             tasks=self.tasks,
             say=say,
             notes=self._notes,
             clock=clock,
         )
-        self._guard = RevocationGuard(
-            revocations or RevocationWatch(),
-            sessions=self._streams,
-            expel=self._expel,
-            changed=self._tell_revocations,
-            refused=say,
-        )
         self._lease_s = link.settings.silence_s
         self._description: RunDescription | None = None
-        self._seen_s: dict[Session, float] = {}
-        self._checking: asyncio.TimerHandle | None = None
-        self._releasing: asyncio.TimerHandle | None = None
+        self._leases: Leases[Session] = Leases()  # of streams; an edge speaks for the devices below it
+        self._lease_timer: asyncio.TimerHandle | None = None
+        self._release_timer: asyncio.TimerHandle | None = None
 
     # --- the tier above ---
 
     async def welcome(self, welcome: Welcome, stream: Stream) -> None:
-        """The tier above has (again) taken this edge in: present everybody who is here."""
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
+        """Begin, or go on after a reconnect, once the tier above has admitted this edge: present all its devices."""
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+            self._release_timer = None
         self._lease_s = welcome.lease_s
-        if self._checking is None:
-            await self._describe()
+        if self._lease_timer is None:
+            await self._run_description()
             self._cache.keep_lasting()
             self.tasks.spawn(self._rounds.take_shares())
             self._check_leases()
-            self._guard.begin(self.tasks, self._lease_s)
-        self._uplink.up(welcome, stream)
-        for session in self._seats:
-            self._uplink.tell(LeafJoin(join=session.join))
-        self._tell_holding()
-        self._rounds.feed(events.Reconnected(now_s=self._clock()))
+            self.membership.guard.begin(self.tasks, self._lease_s)
+        self._uplink.set_stream(welcome, stream)
+        for session in self.membership.sessions:
+            self._uplink.send(LeafJoin(join=session.join))
+        self._send_blobs()
+        self._rounds.feed(events.UplinkRestored(now_s=self._clock()))
 
-    def lost(self) -> None:
-        """The stream to the tier above has closed. If it stays so, whoever is here had better turn elsewhere."""
-        self._uplink.down()
-        if self._releasing is None:
-            self._releasing = self.tasks.later(self._lease_s / 3, self._release)
+    def stream_closed(self) -> None:
+        """Note that the stream to the tier above closed. If it stays closed, members are sent to another parent."""
+        self._uplink.drop_stream()
+        if self._release_timer is None:
+            self._release_timer = self.tasks.later(self._lease_s / 3, self._release)
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:
-        """Take one message of the tier above."""
+        """Handle one message of the tier above."""
         match message:
             case RoundShare():
-                self._rounds.shared(message)
+                self._rounds.queue_share(message)
             case PartialVerdict():
-                self._rounds.answered(message)
+                self._rounds.take_verdict(message)
             case RoundClosed():
-                self._rounds.closed(message.round)
-            case LeafJoined():
-                if not self._uplink.answered(message) and self._seats.find(message.device) is None:
-                    self._uplink.tell(LeafLeft(device=message.device))  # it went before it was let in
-            case LeafRefused():
-                if not self._uplink.answered(message):
-                    self._dismiss(LeafDismissed(device=message.device, epoch=0), any_epoch=True)
+                self._rounds.round_closed(message.round)
+            case LeafJoined() | LeafRefused():
+                if not self._uplink.take_answer(message):
+                    self._take_late_answer(message)
             case LeafDismissed():
-                self._dismiss(message)
+                self._dismiss(message.device, epoch=message.epoch, goodbye=message.goodbye)
             case Revocations():
-                self._guard.take(message.crl)
+                self.membership.guard.install(message.crl)
 
     def close(self, reason: str | None) -> None:
-        """Send everybody on, home with the run's parting words or, without, to another parent, and end every timer."""
-        self._send_on(reason)
-        self._guard.close()
+        """End all timers and all sessions: with the goodbye `reason`, or with None to another parent."""
+        self.membership.close(reason, refusal="this edge is stopping; join again, or elsewhere")
         self._rounds.close()
-        for timer in (self._checking, self._releasing):
+        for timer in (self._lease_timer, self._release_timer):
             if timer is not None:
                 timer.cancel()
 
     async def stop(self) -> None:
-        """Stop every transfer and the worker."""
-        self._uplink.down()
+        """Stop all transfers and the worker."""
+        self._uplink.drop_stream()
         await self._cache.close()
         await self.tasks.close()
 
     def _release(self) -> None:
         self._say("the tier above stays away; devices are sent on")
-        self._send_on(None)
+        self.membership.send_away(None)
 
-    def _send_on(self, reason: str | None) -> None:
-        for session in {each.stream for each in self._seats} | set(self._edges):
-            if reason is not None:
-                session.send(Goodbye(reason=reason))
-            session.close()
+    def _send_blobs(self) -> None:
+        """Tell the tier above which blobs a newcomer could fetch here."""
+        self._uplink.send(Holding(blobs=self._cache.blob_ids()))
 
-    def _tell_holding(self) -> None:
-        """Tell the tier above what newcomers would find here."""
-        self._uplink.tell(Holding(blobs=self._cache.held()))
+    def _take_late_answer(self, message: LeafJoined | LeafRefused) -> None:
+        """Take an answer that no join waits for: its device was presented again, or has left since."""
+        if isinstance(message, LeafRefused):
+            self._dismiss(message.device)
+        elif self.membership.sessions.find(message.device) is None:
+            self._uplink.send(LeafLeft(device=message.device))
 
-    def _dismiss(self, message: LeafDismissed, *, any_epoch: bool = False) -> None:
-        session = self._seats.find(message.device)
-        if session is None or not (any_epoch or session.join.epoch == message.epoch):
-            return
-        if message.goodbye:
-            session.send(Goodbye(reason=message.goodbye))
-        session.close()
-        self._left(session, lost=False, tell=False)
+    def _dismiss(self, device: str, *, epoch: int | None = None, goodbye: str = "") -> None:
+        """End the session of a device; with `epoch` only that one, because a newer session may be here by now."""
+        session = self.membership.sessions.find(device)
+        if session is not None and epoch in (None, session.join.epoch):
+            self.membership.dismiss(session, goodbye)
 
     # --- members below ---
 
-    async def describe(self, newcomer: Newcomer, identity: Identity | None) -> RunDescription:
-        """What a newcomer must know, the child edges it had best join, and the shard that the root gives it."""
-        known = await self._describe()
+    def _hooks(self, say: Callable[[str], None]) -> MembershipHooks:
+        return MembershipHooks(
+            describe=self._describe,
+            admit=self._admit,
+            arrived=self._arrived,
+            departed=self._departed,
+            alive=lambda session: self._leases.renew(session, self._clock()),
+            message=self._receive,
+            evicted=self._evicted,
+            revocations_refused=say,
+            withdrawn=self._withdrawn,
+            spawn=self.tasks.spawn,
+        )
+
+    async def _describe(self, newcomer: Newcomer) -> tuple[RunDescription, dict[str, int]]:
+        """Return the root's description, with a shard if requested, and the blobs of the run and of the open round."""
+        description = await self._run_description()
         if newcomer.wants_shard:
-            if identity is None or identity.kind != "edge":
-                check_device(newcomer.name, newcomer.device_class, identity)
-            known = await self._link.describe(newcomer)
-        needs = {ref.id: ref.size for ref in known.model_files} if newcomer.needs_model else {}
-        needs |= {ref.id: ref.size for work in self._rounds.works.values() for ref in work.refs if not ref.inline}
-        return replace(known, parents=rank_parents(needs, self._edges.parents()))
+            description = await self._link.describe(newcomer)
+        needs = {ref.id: ref.size for ref in description.model_files} if newcomer.needs_model else {}
+        needs |= {
+            ref.id: ref.size
+            for assignment in self._rounds.assignments.values()
+            for ref in assignment.refs
+            if not ref.inline
+        }
+        return description, needs
 
-    async def _describe(self) -> RunDescription:
-        known = self._description
-        if known is None or not known.labels:
-            known = self._description = await self._link.describe()
-            self._cache.learn(known.model_files, lasting=True)
-        return known
+    async def _run_description(self) -> RunDescription:
+        description = self._description
+        if description is None or not description.labels:
+            description = self._description = await self._link.describe()
+            self._cache.learn(description.model_files, lasting=True)
+        return description
 
-    async def join(self, join: Join, identity: Identity | None) -> Session:
-        """Admit a newcomer as the root does; raises what the root raises, and TransportError while it is away."""
-        check_name(join.name)
-        check_protocol(join)
-        check_identity(join, identity)
-        self.vouch(identity)
+    async def _admit(self, join: Join) -> Welcome:
+        """Ask the root to admit a device; raises the root's error, or TransportError while the stream is down."""
         if join.role is Role.EVALUATOR:
             raise JoinRefused(f"{join.name}: an evaluator joins the coordinator itself, not an edge")
-        if join.role is Role.EDGE:
-            await self._uplink.wait_up()
-            return self._seat_edge(join, identity)
-        number = self._seats.next_number(join)
-        welcome = await self._uplink.ask(join)
-        self.vouch(identity)  # the tier above has taken its time, and may have sent a newer list meanwhile
-        session = Session(join, identity=identity)
-        session.send(replace(welcome, session=session.token))
-        self._seat(session, number)
-        return session
+        if join.role is Role.DEVICE:
+            return await self._uplink.ask(join)
+        await self._uplink.wait_connected()
+        return Welcome(session="", labels=(), lease_s=self._lease_s, keep_set="", targets=(), answers_beats=True)
 
-    def _seat_edge(self, join: Join, identity: Identity | None) -> Session:
-        session, orphans = self._edges.seat(join, identity)
-        for leaf in orphans:
-            self._left(leaf, lost=False)
-        session.send(
-            Welcome(
-                session=session.token, labels=(), lease_s=self._lease_s, keep_set="", targets=(), answers_beats=True
-            )
-        )
-        self._guard.inform(session)
-        self._seen_s[session] = self._clock()
-        self._notes.event("joined", device=join.name, role="edge")
-        return session
+    def _withdrawn(self, join: Join) -> None:
+        if join.role is Role.DEVICE and self.membership.sessions.find(join.name) is None:
+            self._uplink.send(LeafLeft(device=join.name))  # the tier above has admitted it
 
-    async def _present(self, child: Session, join: Join) -> None:
-        """A device has joined below a child edge, or is said again to be there."""
-        try:
-            number = self._seats.next_number(join, presented=True)
-            welcome = await self._uplink.ask(join)
-            if self._edges.holds(child):
-                leaf = RelayedSession(join, child)
-                leaf.send(welcome)
-                self._seat(leaf, number)
-                self._edges.put(leaf)
-            elif self._seats.find(join.name) is None:
-                self._uplink.tell(LeafLeft(device=join.name))
-        except FedcoreError as error:
-            child.send(LeafRefused(device=join.name, error=type(error).__name__, message=str(error)))
+    def _arrived(self, session: AnySession) -> None:
+        self._leases.renew(session.stream, self._clock())
+        self._notes.event("joined", device=session.name, role=str(session.join.role))
 
-    def _seat(self, session: AnySession, number: int) -> None:
-        older = self._seats.take(session, number)
-        if older is not None:  # what went down its stream may be lost; the root hands it out again
-            self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
-        if isinstance(older, RelayedSession):
-            self._edges.drop(older)
-        self._seen_s[session.stream] = self._clock()
-        self._notes.event("joined", device=session.name, role="device")
-
-    def leave(self, session: Session) -> None:
-        """The stream of `session` has closed."""
-        self._seen_s.pop(session, None)
+    def _departed(self, session: AnySession, departure: Departure) -> None:
+        if isinstance(session, Session):
+            self._leases.end(session)
+        if departure.cause is not Cause.REPLACED:
+            self._notes.event("left", device=session.name, role=str(session.join.role))
         if session.join.role is Role.EDGE:
-            if self._edges.holds(session):
-                self._notes.event("left", device=session.name, role="edge")
-            for leaf in self._edges.leave(session):
-                self._left(leaf, lost=False)
-        else:
-            self._left(session, lost=False)
-
-    def _left(self, session: AnySession, *, lost: bool, tell: bool = True, revoked: bool = False) -> None:
-        if not self._seats.leave(session):
             return
-        if isinstance(session, RelayedSession):
-            self._edges.drop(session)
-        self._notes.event("left", device=session.name, role="device")
-        held = self._rounds.machine.holds(session.name)
-        self._rounds.feed(events.Gone(device=session.name, now_s=self._clock()))
-        if tell:
-            self._uplink.tell(LeafLeft(device=session.name, lost=lost and not held, revoked=revoked))
+        has_update = self._rounds.machine.holds(session.name)  # then the round does not lose the device
+        # Messages on its stream may be lost; the root sends them again.
+        self._rounds.feed(events.DeviceLeft(device=session.name, now_s=self._clock()))
+        if departure.cause in (Cause.LEFT, Cause.REVOKED):
+            revoked = departure.cause is Cause.REVOKED
+            self._uplink.send(LeafLeft(device=session.name, lost=departure.lost and not has_update, revoked=revoked))
 
-    def vouch(self, identity: Identity | None) -> None:
-        """Raise CertificateError where this certificate has been revoked; None came without TLS."""
-        self._guard.vouch(identity)
+    def _evicted(self, session: AnySession) -> None:
+        if isinstance(session, Session):  # a child edge has reported the devices below it itself
+            self._say(f"cut off {session.join.role} {session.name}: {session.fault}")
 
-    def _streams(self) -> Iterator[Session]:
-        """Sessions on streams of their own; a child edge watches those below it."""
-        yield from (each for each in self._seats if isinstance(each, Session))
-        yield from self._edges
-
-    def _expel(self, session: Session) -> None:
-        self._say(f"cut off {session.join.role} {session.name}: {session.fault}")
+    def _receive(self, session: Session, message: AnyUpward) -> None:
         if session.join.role is Role.EDGE:
-            self.leave(session)
-        else:
-            self._seen_s.pop(session, None)
-            self._left(session, lost=True, revoked=True)
-
-    def _tell_revocations(self) -> None:
-        for edge in self._edges:
-            self._guard.inform(edge)
-
-    def receive(self, session: Session, message: AnyUpward) -> None:
-        """Take one message of a stream below; a fenced session's messages no longer count."""
-        child = session.join.role is Role.EDGE
-        if not (self._edges.holds(session) if child else self._seats.holds(session)):
+            if isinstance(message, PartialSubmission):
+                self.tasks.spawn(self._rounds.take_partial(session.name, message))
             return
-        self.sign_of_life(session)
         match message:
-            case UpdateSubmission() if not child:
+            case UpdateSubmission():
                 self.tasks.spawn(self._rounds.take_update(session, message))
-            case AssignmentFailure() if not child:
+            case AssignmentFailure():
                 self._rounds.failed(session.name, message.round, message.message)
-            case LeafJoin() if child:
-                self.tasks.spawn(self._present(session, message.join))
-            case LeafLeft() if child:
-                leaf = self._edges.leaf(session, message.device)
-                if leaf is not None:
-                    self._left(leaf, lost=message.lost, revoked=message.revoked)
-            case PartialSubmission() if child:
-                self.tasks.spawn(self._rounds.take_part(session.name, message))
-            case Holding() if child:
-                self._edges.learn(session, message.blobs)
 
-    def sign_of_life(self, session: Session) -> None:
-        """Renew the lease of a session."""
-        self._seen_s[session] = self._clock()
+    def _check_leases(self) -> None:
+        for session in self._leases.expired(self._clock(), self._lease_s):
+            self.membership.expire(session)
+        self._lease_timer = self.tasks.later(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
 
-    def session_of(self, name: str, token: str) -> Session | None:
-        """The live session that holds `token`."""
-        return session_of(self._seats, self._edges, name, token)
+    # --- uploads and downloads ---
 
     def upload_limit(self, session: Session, round_index: int) -> int | None:
-        """Most bytes `session` may upload now; None where it has nothing to upload."""
+        """Return the most bytes that `session` may upload now; None if it has nothing to upload."""
         if session.join.role is not Role.EDGE:
-            work = self._rounds.works.get(session.name)
-            return None if work is None or work.round != round_index else work.max_upload_bytes
-        tally = self._engine.tally  # the worker's: it may be behind, and the child tries again
-        if tally is None or tally.round != round_index:
+            assignment = self._rounds.assignments.get(session.name)
+            return None if assignment is None or assignment.round != round_index else assignment.max_upload_bytes
+        current = self._engine.sum  # the worker may not have opened the round yet: then the child tries again
+        if current is None or current.terms.round != round_index:
             return None
-        return part_bound(tally, max(1, len(self._edges.leaves(session)), len(tally.assignments)))
+        below = len(self.membership.edges.devices_below(session))
+        return partial_bound(current.terms, max(1, below, len(current.terms.assignments)))
 
-    def uploading(self, session: Session, blob_id: str, *, new: bool) -> None:
-        """Note an upload, so that it goes when its round is behind us."""
+    def upload_started(self, session: Session, blob_id: str, *, new: bool) -> None:
+        """Note an upload, so that it is deleted after its round."""
         if new:
-            self._rounds.uploading(blob_id)
+            self._rounds.note_upload(blob_id)
 
-    def refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
+    def upload_refused(self, session: Session, round_index: int, error: FedcoreError) -> None:
         """Report an upload that was refused."""
         self._say(f"round {round_index}: refused an upload of {session.name}: {error}")
 
-    async def bring(self, blob_id: str) -> None:
-        """See to it that a blob can be served."""
-        await self._cache.bring(blob_id)
-
-    def _check_leases(self) -> None:
-        now_s = self._clock()
-        for session, seen_s in list(self._seen_s.items()):
-            if now_s < seen_s + self._lease_s:
-                continue
-            session.close()
-            del self._seen_s[session]
-            gone = self._edges.leave(session) if session.join.role is Role.EDGE else (session,)
-            for each in gone:
-                self._left(each, lost=True)
-        self._checking = self.tasks.later(self._lease_s / CHECKS_PER_LEASE, self._check_leases)
+    async def ensure_blob(self, blob_id: str) -> None:
+        """Return once a blob can be served; raises ProtocolError if no assignment or run description names it."""
+        await self._cache.ensure_blob(blob_id)

@@ -1,4 +1,4 @@
-"""What an edge is started with."""
+"""The options of an edge process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from fedcore.storage.pki.certificates import TlsMaterial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeOptions:
-    """Who an edge is, where it listens, and whom it reports to.
+    """The name of an edge, the address where it listens, and the tier above.
 
-    `upstream`: HOST:PORT of tiers above, one or more, best first. `listen`: HOST:PORT, port 0 picks a free one.
-    `advertise`: the HOST:PORT that newcomers are sent to; None is the address it listens on, "" tells nobody.
-    `tls` is shown to devices as a server and to the tier above as a client; None goes without TLS. `state`: folder of
-    its blobs, its spool and edge.json. `reconnect_s`: how long it tries to come back to a tier above. `metrics`:
-    HOST:PORT of a Prometheus endpoint, "" for none. `say` tells people.
+    `upstream`: HOST:PORT of tiers above, one or more, best first. `listen`: HOST:PORT; port 0 picks a free port.
+    `advertise`: the HOST:PORT that newcomers are sent to; None means the address where it listens, "" sends no
+    newcomers. `tls`: certificate for devices (as a server) and for the tier above (as a client); None means no TLS.
+    `state`: folder of its blobs, its spool and edge.json. `reconnect_s`: seconds for which it tries to reconnect to a
+    tier above. `metrics`: HOST:PORT of a Prometheus endpoint, "" for none. `say` prints a line for people.
     """
 
     name: str

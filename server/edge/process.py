@@ -1,4 +1,4 @@
-"""One edge process: listen, join the tier above, stay until the run is over."""
+"""One edge process: listen, join the tier above, serve until the run is over."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from fedcore.storage.folder_lock import FolderLock
 from fedcore.storage.pki.authority import CRL
 from fedcore.storage.process.identity import next_session
 from fedcore.transport.link import Link, LinkSettings
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 ENDPOINT = "edge.json"
 SILENCE_S = 30.0  # longest wait for a peer that should be sending or reading
 GRACE_S = 3.0  # longer than a stream lingers
-NUMBERS_PER_LIFE = 1 << 20  # submissions; their numbers rise over restarts, for epochs do
-NOBODY = Fingerprint(tensors="", config="", tokenizer="")  # an edge has no base model
+NUMBERS_PER_LIFE = 1 << 20  # submissions of one process; numbers rise over restarts, because epochs do
+NO_MODEL = Fingerprint(tensors="", config="", tokenizer="")  # an edge has no base model
 
 
 async def serve_edge(options: EdgeOptions) -> str:
-    """Serve an edge until the run is over and return the parting words of the tier above.
+    """Serve an edge until the run is over and return the goodbye of the tier above.
 
-    Raises RunError where it cannot listen or another process has its state folder, TransportError where every tier
-    above stays unreachable, and what a join is refused with.
+    Raises RunError if it cannot listen or another process has its state folder, TransportError if every tier above
+    stays unreachable, and the error of a refused join.
     """
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = FolderLock(options.state, role="edge", remedy="--state")
@@ -62,14 +62,14 @@ async def _serve(options: EdgeOptions) -> str:
             targets=options.upstream, tls=options.tls, uplink=unlimited, downlink=unlimited, silence_s=SILENCE_S
         )
     )
-    metrics, meters, told = _metrics(options)
+    metrics, meters, observers = _metrics(options)
     edge = Edge(
         name=options.name,
         link=link,
         engine=EdgeEngine(blobs=blobs),
         number=epoch * NUMBERS_PER_LIFE,
         say=options.say,
-        notes=EdgeNotes(told),
+        notes=EdgeNotes(observers),
         revocations=RevocationWatch(None if options.tls is None else options.tls.ca, options.state / CRL),
     )
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor(), *meters])
@@ -82,7 +82,7 @@ async def _serve(options: EdgeOptions) -> str:
         facts = {"address": address, "pid": os.getpid(), "tls": options.tls is not None}
         write_atomic(endpoint, json.dumps(facts).encode())
         options.say(f"listening on {address}" + ("" if options.tls else " WITHOUT TLS"))
-        reason = await _stay(edge, _membership(edge, link, options, address))
+        reason = await _until_over(edge, _connection(edge, link, options, address))
         return reason
     finally:
         edge.close(reason)
@@ -95,7 +95,7 @@ async def _serve(options: EdgeOptions) -> str:
 
 
 def _metrics(options: EdgeOptions) -> "tuple[MetricsServer | None, list[Any], list[Observer]]":
-    """The Prometheus endpoint, what counts bytes for it, and what tells it events; nothing where none was asked for."""
+    """Return the Prometheus endpoint, its byte meters and its observers of events; nothing without --metrics."""
     if not options.metrics:
         return None, [], []
     from fedcore.server.observe.meter import MeterInterceptor
@@ -108,9 +108,9 @@ def _metrics(options: EdgeOptions) -> "tuple[MetricsServer | None, list[Any], li
     return endpoint, [MeterInterceptor(metrics.moved)], [metrics]
 
 
-def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> Membership:
+def _connection(edge: Edge, link: Link, options: EdgeOptions, address: str) -> ParentConnection:
     async def make_join() -> Join:
-        edge.lost()
+        edge.stream_closed()
         uuid, epoch = next_session(options.state / "identity.json")
         return Join(
             protocol_min=PROTOCOL,
@@ -120,14 +120,14 @@ def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> M
             device_uuid=uuid,
             epoch=epoch,
             profile=None,
-            fingerprint=NOBODY,
+            fingerprint=NO_MODEL,
             max_length=0,
             labels=(),
             takes_revocations=options.tls is not None,
             address=address if options.advertise is None else options.advertise,
         )
 
-    return Membership(
+    return ParentConnection(
         link=link,
         make_join=make_join,
         on_welcome=edge.welcome,
@@ -137,12 +137,12 @@ def _membership(edge: Edge, link: Link, options: EdgeOptions, address: str) -> M
     )
 
 
-async def _stay(edge: Edge, membership: Membership) -> str:
-    """Be a member until the run is over, or something here fails."""
-    staying = asyncio.ensure_future(membership.run())
+async def _until_over(edge: Edge, connection: ParentConnection) -> str:
+    """Stay connected to the tier above until the run is over, or until a task here fails."""
+    connected = asyncio.ensure_future(connection.run())
     try:
-        await asyncio.wait({staying, edge.tasks.over}, return_when=asyncio.FIRST_COMPLETED)
-        return await (staying if staying.done() else edge.tasks.over)
+        await asyncio.wait({connected, edge.tasks.over}, return_when=asyncio.FIRST_COMPLETED)
+        return await (connected if connected.done() else edge.tasks.over)
     finally:
-        staying.cancel()
-        await asyncio.gather(staying, return_exceptions=True)
+        connected.cancel()
+        await asyncio.gather(connected, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""An edge's submissions on their way up: packed by the worker, uploaded where they are large, told, told again."""
+"""An edge's submissions to the tier above: packed by the worker, uploaded if they are large, sent, sent again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,21 +16,26 @@ from fedcore.server.process.tasks import Tasks
 from fedcore.transport.link import Link
 from fedcore.transport.retry import PAUSE_S, retrying
 
-LATE_TRIES = 30  # a round that really is over is forgotten sooner, with its close or the next share
+LATE_TRIES = 30  # a round that is over is forgotten sooner, at its close or with the next share
 LATE_PAUSE_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _Submission:
+    """One submission until the tier above answers it."""
+
     number: int
-    submission: PartialSubmission | None = None  # None while it is being packed
-    moving: bool = True
-    again: bool = False  # asked for while it was moving
+    message: PartialSubmission | None = None  # None while it is being packed
+    sending: bool = True
+    again: bool = False  # send it once more after this try
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class EdgeSubmissions:
-    """Submissions by number. `refused` hears that one cannot be had above any more. Lives on the event loop."""
+    """The open submissions of one edge. Lives on the event loop.
+
+    `on_refusal` gets the number of a submission that the tier above does not accept any more, and why.
+    """
 
     name: str
     link: Link
@@ -38,90 +43,90 @@ class EdgeSubmissions:
     engine: EdgeEngine
     tasks: Tasks
     notes: EdgeNotes
-    refused: Callable[[int, str], None]
-    _flights: dict[int, _Flight] = field(default_factory=dict)
-    _pushed_s: dict[str, float] = field(default_factory=dict)
+    on_refusal: Callable[[int, str], None]
+    _open: dict[int, _Submission] = field(default_factory=dict)
+    _push_times_s: dict[str, float] = field(default_factory=dict)
     _times_s: dict[str, float] = field(default_factory=dict)
     _faults: dict[str, str] = field(default_factory=dict)
 
-    def pushed(self, device: str, now_s: float) -> None:
-        """An assignment went down; a device's time counts from its first push."""
-        self._pushed_s.setdefault(device, now_s)
+    def note_push(self, device: str, now_s: float) -> None:
+        """Note that an assignment was sent; a device's time counts from its first push."""
+        self._push_times_s.setdefault(device, now_s)
 
-    def arrived(self, device: str, now_s: float) -> None:
-        """A device's update was verified."""
-        self._times_s.setdefault(device, max(0.0, now_s - self._pushed_s.get(device, now_s)))
+    def note_update(self, device: str, now_s: float) -> None:
+        """Note that a device's update was verified."""
+        self._times_s.setdefault(device, max(0.0, now_s - self._push_times_s.get(device, now_s)))
 
-    def fault(self, device: str, message: str) -> None:
-        """Why a device's part in the round does not count."""
+    def note_fault(self, device: str, message: str) -> None:
+        """Note why a device does not count in the round."""
         self._faults[device] = message
 
     def begin(self, order: Send) -> None:
-        """Pack what is held, before anything else is folded, and send it up."""
-        flight = self._flights[order.number] = _Flight(order.number)
+        """Pack the sum, before the worker folds anything else, and send it up."""
+        submission = self._open[order.number] = _Submission(order.number)
         packing = self.tasks.submit(self.engine.pack, order, dict(self._times_s), dict(self._faults))
-        self.tasks.spawn(self._fly(flight, order, packing))
+        self.tasks.spawn(self._send_packed(submission, order, packing))
 
-    def again(self, number: int) -> None:
-        """Its answer may have been lost with the stream: send it once more."""
-        flight = self._flights.get(number)
-        if flight is None:
+    def send_again(self, number: int) -> None:
+        """Send a submission once more, because its answer may have been lost with the stream."""
+        submission = self._open.get(number)
+        if submission is None:
             return
-        if flight.moving:
-            flight.again = True
+        if submission.sending:
+            submission.again = True
         else:
-            flight.moving = True
-            self.tasks.spawn(self._deliver(flight))
+            submission.sending = True
+            self.tasks.spawn(self._send(submission))
 
-    def landed(self, number: int) -> None:
-        """It was answered."""
-        self._flights.pop(number, None)
+    def end(self, number: int) -> None:
+        """Forget a submission that was answered."""
+        self._open.pop(number, None)
 
     def forget(self) -> None:
-        """The round is behind us."""
-        for known in (self._flights, self._pushed_s, self._times_s, self._faults):
-            known.clear()
+        """Forget the round."""
+        for table in (self._open, self._push_times_s, self._times_s, self._faults):
+            table.clear()
 
-    async def _fly(self, flight: _Flight, order: Send, packing: Awaitable[PartialSubmission]) -> None:
-        flight.submission = await packing
-        below = {leaf for part in order.parts for leaf in self.engine.leaves(part)}
-        self.notes.outcomes([leaf for leaf in flight.submission.leaves if leaf.device not in below])
-        await self._deliver(flight)
+    async def _send_packed(self, submission: _Submission, order: Send, packing: Awaitable[PartialSubmission]) -> None:
+        submission.message = await packing
+        relayed = {device for part in order.parts for device in self.engine.devices_in(part)}
+        self.notes.outcomes([outcome for outcome in submission.message.leaves if outcome.device not in relayed])
+        await self._send(submission)
 
-    async def _deliver(self, flight: _Flight) -> None:
-        if flight.submission is None:
-            raise RuntimeError(f"submission {flight.number} was never packed")
+    async def _send(self, submission: _Submission) -> None:
+        if submission.message is None:
+            raise RuntimeError(f"submission {submission.number} was never packed")
         try:
-            while self._wanted(flight) and not await self._delivered(flight, flight.submission):
+            while self._is_open(submission) and not await self._try_to_send(submission, submission.message):
                 pass
         except FedcoreError as error:
-            if self._wanted(flight):
-                self.refused(flight.number, str(error))
+            if self._is_open(submission):
+                self.on_refusal(submission.number, str(error))
         finally:
-            flight.moving = False
-        if flight.again and self._wanted(flight):
-            flight.again = False
-            self.again(flight.number)
+            submission.sending = False
+        if submission.again and self._is_open(submission):
+            submission.again = False
+            self.send_again(submission.number)
 
-    async def _delivered(self, flight: _Flight, submission: PartialSubmission) -> bool:
-        """Send it up. False where it shall be tried again: an upload broke, not the stream, and nobody else asks."""
+    async def _try_to_send(self, submission: _Submission, message: PartialSubmission) -> bool:
+        """Send it up. False if the caller must try again: an upload broke, and no reconnect will ask for another."""
         try:
-            for ref in (submission.partial, submission.scores):
+            for ref in (message.partial, message.scores):
                 if ref is not None and not ref.inline:
-                    await self._bring_up(flight, ref, submission.round)
+                    await self._upload_with_retries(submission, ref, message.round)
         except TransportError:
             if not self.uplink.connected:
                 return True
             await asyncio.sleep(PAUSE_S)
             return False
-        if self._wanted(flight):
-            self.uplink.tell(submission)
+        if self._is_open(submission):
+            self.uplink.send(message)
         return True
 
-    async def _bring_up(self, flight: _Flight, ref: BlobRef, number: int) -> None:
-        """Upload one blob. A parent that came in place of a dead one may not have heard of the round yet."""
+    async def _upload_with_retries(self, submission: _Submission, ref: BlobRef, number: int) -> None:
+        """Upload one blob. A parent that replaced a dead one may not have opened the round yet, so try for a while."""
         for _ in range(LATE_TRIES):
-            if not self._wanted(flight):
+            if not self._is_open(submission):
                 return
             try:
                 await retrying(partial(self._upload, ref, number))
@@ -130,9 +135,11 @@ class EdgeSubmissions:
                 await asyncio.sleep(LATE_PAUSE_S)
         await self._upload(ref, number)
 
-    def _wanted(self, flight: _Flight) -> bool:
-        return self._flights.get(flight.number) is flight
+    def _is_open(self, submission: _Submission) -> bool:
+        return self._open.get(submission.number) is submission
 
     async def _upload(self, ref: BlobRef, number: int) -> None:
         header = UploadHeader(blob=ref, offset=0, sender=self.name, session=self.uplink.session, round=number)
-        await self.link.upload(self.engine.blobs.view(ref.id), header)  # who closes it meets slices of a broken call
+        await self.link.upload(
+            self.engine.blobs.view(ref.id), header
+        )  # never closed: a broken call may still hold slices of it

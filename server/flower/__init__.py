@@ -1,6 +1,6 @@
-"""Flower at the rim: our strategies in its ServerApps, and its ServerApps over our coordinator.
+"""Adapters for Flower: our strategies in its ServerApps, and its ServerApps over our coordinator.
 
-Needs the extra `flower`; nothing else of `server` does.
+Only this package of `server` needs the extra `flower`.
 """
 
 from importlib.util import find_spec

@@ -10,60 +10,59 @@ from fedcore.core.config.tables import Config
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.protos.values import RunDescription, Welcome
-from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.server.flower.settings import run_settings
 from fedcore.server.flower.strategy import FedcoreStrategy
 from fedcore.server.run.preflight import check_run
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.storage.models.model_source import model_folder
 
 Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
 
 
 def server_app(config: Config | None = None, measuring: Callable[[Context], Measure] | None = None) -> ServerApp:
-    """Return the app of a run; without `config` it is read from the app's run configuration.
+    """Return the app of a run; without `config`, the app's run configuration holds the settings.
 
     There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with. `measuring`
-    makes what measures the global adapter after every round (`fedcore.client.flower.measure.held_back`); it needs
-    torch.
+    returns a function that measures the global adapter after every round, such as
+    `fedcore.client.flower.measure.held_back`, which needs torch.
     """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        run = open_run(config, context)
+        driver = open_run(config, context)
         try:
-            evaluate = None if measuring is None else _evaluation(run, measuring(context))
-            FedcoreStrategy(run).start(grid, evaluate_fn=evaluate)
+            evaluate = None if measuring is None else _evaluation(driver, measuring(context))
+            FedcoreStrategy(driver).start(grid, evaluate_fn=evaluate)
         finally:
-            run.close()
+            driver.close()
 
     return app
 
 
-def open_run(config: Config | None, context: Context) -> FlowerRun:
-    """Begin a run, or go on with one; raises RunError where its folder cannot be used."""
+def open_run(config: Config | None, context: Context) -> FlowerDriver:
+    """Begin a run, or go on with one; raises RunError if its folder is unusable."""
     settings = run_settings(context.run_config)
     resolved = config or settings.config
     if settings.resume:
         folder = RunFolder.existing(Path(settings.resume))
         model = model_folder(resolved.model.path)
-        ledger, resolved = reopen_run(folder, model)
-        return FlowerRun.open(folder, resolved, ledger, model)
+        return FlowerDriver.open(Run.resume(folder, model))
     model = model_folder(resolved.model.path)
     check_run(resolved, model)
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
-    return FlowerRun.open(folder, resolved, new_run(folder, resolved, model), model)
+    return FlowerDriver.open(Run.create(folder, resolved, model))
 
 
-def _evaluation(run: FlowerRun, measure: Measure) -> Callable[[int, ArrayRecord], MetricRecord]:
+def _evaluation(driver: FlowerDriver, measure: Measure) -> Callable[[int, ArrayRecord], MetricRecord]:
     def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
         tensors = {name: array.numpy() for name, array in arrays.items()}
-        rows = 0 if run.over else run.config.evaluation.rows_per_round
-        metrics = measure(run.description, run.welcome(), tensors, rows)
-        run.measured(metrics, rows)
+        rows = 0 if driver.over else driver.run.config.evaluation.rows_per_round
+        metrics = measure(driver.description, driver.welcome(), tensors, rows)
+        driver.log_metrics(metrics, rows)
         return MetricRecord({"accuracy": metrics.accuracy, "macro-f1": metrics.macro_f1, "loss": metrics.loss})
 
     return evaluate

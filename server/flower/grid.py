@@ -1,6 +1,6 @@
-"""Flower's Grid over our coordinator: what a ServerApp sends goes down open streams, replies wake it up at once.
+"""Flower's Grid over our coordinator: a ServerApp's messages go down open streams, and replies wake it up at once.
 
-Called from the app's own thread; everything it touches lives on the event loop.
+The app calls it from its own thread; it runs everything on the event loop.
 """
 
 import asyncio
@@ -27,61 +27,61 @@ from fedcore.transport.payload import payload, put_blob
 
 T = TypeVar("T")
 
-FOREVER_S = 3600.0  # of one wait; a wait without a limit is made of these
+FOREVER_S = 3600.0  # of one wait; a wait without a limit repeats it
 
 
 class CoordinatorGrid(Grid):
-    """What a ServerApp sees of our coordinator. `deadline_s` bounds every message, whatever its own time to live."""
+    """Our coordinator as a Grid for a ServerApp. `deadline_s` bounds every message, also one with a longer ttl."""
 
     def __init__(self, host: AppHost, loop: asyncio.AbstractEventLoop, run: Run, deadline_s: float) -> None:
-        """Talk to `host`, which lives on `loop`."""
+        """Use `host`, which lives on `loop`."""
         self._host = host
         self._loop = loop
         self._run = run
         self._deadline_s = deadline_s
 
     def set_run(self, run: Run) -> None:
-        """Take over a run's description."""
+        """Set the description of the run."""
         self._run = run
 
     @property
     def run(self) -> Run:
-        """The run this app is."""
+        """Flower's description of the run."""
         return self._run
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """Return a new message; apps of today make them themselves."""
+        """Return a new message; current apps make messages themselves."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
-        """Nodes whose device holds an open stream; raises TransportError once the coordinator stops."""
+        """Return the nodes with an open stream; raises TransportError once the coordinator stops."""
         return self._call(_now(self._host.nodes))
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Send messages and return their ids. A content that several of them share is serialised and stored once."""
+        """Send messages and return their ids. Contents that several messages share are serialised and stored once."""
         ids: list[str] = []
-        contents: dict[int, tuple[RecordDict, BlobRef]] = {}  # the record is held, so that its id stays its own
+        contents: dict[int, tuple[RecordDict, BlobRef]] = {}  # holds the record, so that its id stays unique
         for message in messages:
             ids.append(self._push(message, contents))
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies that are here; a message that failed has one with an error in it."""
-        return self._ended(list(message_ids), 0.0)
+        """Return the replies so far; the reply to a failed message has an error in it."""
+        return self._collect(list(message_ids), 0.0)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and return every reply, or what came within `timeout` seconds; nothing is polled."""
+        """Send messages and return all replies, or those within `timeout` seconds; it does not poll."""
         waiting = set(self.push_messages(messages))
         until_s = time.monotonic() + timeout if timeout is not None else None
         replies: list[Message] = []
         while waiting:
             left_s = FOREVER_S if until_s is None else until_s - time.monotonic()
-            came = self._ended(sorted(waiting), max(0.0, left_s))
-            replies += came
-            waiting -= {reply.metadata.reply_to_message_id for reply in came}
-            if not came and left_s <= 0:
+            new = self._collect(sorted(waiting), max(0.0, left_s))
+            replies += new
+            waiting -= {reply.metadata.reply_to_message_id for reply in new}
+            if not new and left_s <= 0:
                 break
         return replies
 
@@ -91,7 +91,7 @@ class CoordinatorGrid(Grid):
         record = message.content
         if id(record) not in contents:
             data = recorddict_to_proto(record).SerializeToString(deterministic=True)
-            contents[id(record)] = record, put_blob(self._host.desk.blobs, data, "content")
+            contents[id(record)] = record, put_blob(self._host.queue.blobs, data, "content")
         head = message_to_proto(make_message(metadata=metadata, content=RecordDict())).SerializeToString()
         instruction = Instruction(
             metadata=metadata,
@@ -103,41 +103,43 @@ class CoordinatorGrid(Grid):
         self._call(_now(self._host.push, [instruction]))
         return metadata.message_id
 
-    def _ended(self, message_ids: list[str], wait_s: float) -> list[Message]:
-        over = self._call(self._host.ended(message_ids, wait_s))
-        replies = [self._reply(flight) for flight in over]
-        for flight in over:
-            self._loop.call_soon_threadsafe(self._host.desk.forget, flight)
+    def _collect(self, message_ids: list[str], wait_s: float) -> list[Message]:
+        tasks = self._call(self._host.collect(message_ids, wait_s))
+        replies = [self._reply(task) for task in tasks]
+        for task in tasks:
+            self._loop.call_soon_threadsafe(self._host.queue.forget, task)
         return replies
 
-    def _reply(self, flight: InFlight) -> Message:
-        """Make the reply out of our own metadata: a device has no say in whose word it is."""
-        asked = make_message(metadata=flight.instruction.metadata, content=RecordDict())
-        match flight.end:
+    def _reply(self, in_flight: InFlight) -> Message:
+        """Make the reply from our own metadata, so that a device cannot reply in another's name."""
+        request = make_message(metadata=in_flight.instruction.metadata, content=RecordDict())
+        match in_flight.end:
             case AppReply() as reply:
                 answer = self._answer(reply)
             case Failure() as failure:
                 answer = Error(failure.code, failure.reason)
             case None:
-                raise RuntimeError(f"task {flight.task.number} was collected before its end")
-        made = Message(answer, reply_to=asked)
-        made.metadata.__dict__["_message_id"] = uuid.uuid4().hex
-        return made
+                raise RuntimeError(f"task {in_flight.task.number} was collected before its end")
+        message = Message(answer, reply_to=request)
+        message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+        return message
 
     def _answer(self, reply: AppReply) -> RecordDict | Error:
         try:
             if reply.content is not None:
-                data = payload(reply.content, self._host.desk.blobs)
+                data = payload(reply.content, self._host.queue.blobs)
                 return recorddict_from_proto(ProtoRecordDict.FromString(data))
             head = message_from_proto(ProtoMessage.FromString(reply.head))
             return head.error if head.has_error() else Error(ErrorCode.UNKNOWN, "an empty reply")
         except (FedcoreError, FileNotFoundError) as error:
             return Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, str(error))
-        except Exception as error:  # whatever a device's bytes do to Flower's decoder, the app goes on without them
+        except (
+            Exception
+        ) as error:  # whatever a device's bytes do to Flower's decoder, the app goes on without the reply
             return Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, f"the reply cannot be read: {error!r}")
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 async def _now(call: Any, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A Flower app's folder: its ServerApp, and its configuration with what is changed for this run."""
+"""Load a Flower app from its folder: its ServerApp, and its configuration with the changes for this run."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fedcore.core.errors import ConfigError
 
 
 def load_server_app(folder: Path) -> ServerApp:
-    """Import the app that `[tool.flwr.app.components]` names; raises ConfigError where there is none."""
+    """Import the app that `[tool.flwr.app.components]` names; raises ConfigError if there is none."""
     try:
         reference = get_project_config(folder)["tool"]["flwr"]["app"]["components"]["serverapp"]
         app = load_app(reference, LoadServerAppError, folder)

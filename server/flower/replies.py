@@ -1,4 +1,4 @@
-"""Replies one at a time: a Grid's own `send_and_receive` holds all of a round's in memory before it returns."""
+"""Replies one at a time: a Grid's own `send_and_receive` collects all replies of a round in memory."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ def arrivals(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[int, Message | None]]:
-    """Send messages and yield (node, its reply) as replies come, until `until_s`; None where a message was not sent.
+    """Send messages and yield (node, its reply) as replies come, until `until_s`; None if a message was not sent.
 
-    Nothing is held but ids: a message is made, pushed and forgotten, a reply pulled by its id and handed on.
+    It keeps only ids: it makes a message, pushes and forgets it, and later pulls the reply by its id.
     """
     waiting: dict[str, int] = {}
     for message in messages:
@@ -36,4 +36,4 @@ def arrivals(
         now_s = clock()
         if not waiting or now_s >= until_s:
             return
-        sleep(min(max(PAUSE_S, now_s - begin_s), until_s - now_s))  # looking takes half of the time at most
+        sleep(min(max(PAUSE_S, now_s - begin_s), until_s - now_s))  # looks take at most half of the time

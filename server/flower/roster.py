@@ -1,4 +1,4 @@
-"""Which of Flower's nodes is which device: asks newcomers to join, and notices who is gone."""
+"""The devices behind Flower's nodes: asks new nodes to join, and notices nodes that are gone."""
 
 import time
 from collections import Counter
@@ -11,9 +11,9 @@ from flwr.serverapp import Grid
 from fedcore.core.errors import FedcoreError, JoinRefused, ProtocolError
 from fedcore.protos.records import JOIN
 from fedcore.protos.values import Join, Role
-from fedcore.server.flower.records import join_content, said
+from fedcore.server.flower.records import join_content, message_in
 from fedcore.server.flower.replies import arrivals
-from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.round_driver import FlowerDriver
 
 ANSWER_S = 60.0  # for a node's join: it may have to start Python and read its rows
 TRIES = 3
@@ -21,48 +21,47 @@ TRIES = 3
 
 @dataclass(slots=True)
 class Roster:
-    """Lives as long as a ServerApp. A node that was refused, or keeps silent, is not asked again."""
+    """The nodes of a ServerApp by device. A node that was refused, or stays silent, is not asked again."""
 
-    run: FlowerRun
+    driver: FlowerDriver
     clock: Callable[[], float] = time.monotonic
     _nodes: dict[str, int] = field(default_factory=dict)  # by device
     _refused: dict[int, str] = field(default_factory=dict)  # node -> reason
-    _silences: Counter[int] = field(default_factory=Counter)  # joins a node did not answer
+    _silences: Counter[int] = field(default_factory=Counter)  # requests to join without an answer, by node
 
     @property
     def refusal(self) -> str:
-        """Why the last of them was refused; empty where nobody was."""
+        """Reason of the last refusal; empty if there was none."""
         return next(reversed(self._refused.values()), "")
 
     def node(self, device: str) -> int:
-        """The node a device is."""
+        """Return the node of a device."""
         return self._nodes[device]
 
     def device(self, node: int) -> str | None:
-        """The device a node is, None for a stranger."""
-        return next((device for device, each in self._nodes.items() if each == node), None)
+        """Return the device of a node, None for a node that has not joined."""
+        return next((device for device, other in self._nodes.items() if other == node), None)
 
     def refresh(self, grid: Grid) -> None:
-        """Have newcomers join, renew who is here, and take leave of who is not; raises JoinRefused without labels."""
+        """Let new nodes join, renew listed devices and drop the others; raises JoinRefused without labels."""
         here = set(grid.get_node_ids())
         new = here - set(self._nodes.values()) - set(self._refused)
-        joins = dict(self._asked(grid, sorted(new))) if new else {}
-        self.run.hold()  # asking took its time, and a round may be open already
+        joins = dict(self._request_joins(grid, sorted(new))) if new else {}
+        self.driver.skip_time()  # requests take time, and a round may be open already
         for device in [device for device, node in self._nodes.items() if node not in here]:
-            self.run.lost(device, "Flower lists its node no more")
+            self.driver.lost(device, "Flower lists its node no more")
             del self._nodes[device]
         for device in self._nodes:
-            self.run.alive(device)
+            self.driver.alive(device)
         if joins:
-            self.run.agree(sorted({label for join in joins.values() for label in join.labels}))
-        for node in sorted(
-            joins, key=lambda node: joins[node].name
-        ):  # the order is the same whatever Flower calls them
-            self._seat(node, joins[node])
+            self.driver.agree(sorted({label for join in joins.values() for label in join.labels}))
+        # By name, so that the order does not depend on Flower's node ids.
+        for node in sorted(joins, key=lambda node: joins[node].name):
+            self._add(node, joins[node])
 
-    def _asked(self, grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Join]]:
-        content = join_content(self.run.description)
-        limit_s = min(ANSWER_S, self.run.config.coordinator.join_deadline_s)
+    def _request_joins(self, grid: Grid, nodes: list[int]) -> Iterator[tuple[int, Join]]:
+        content = join_content(self.driver.description)
+        limit_s = min(ANSWER_S, self.driver.run.config.coordinator.join_deadline_s)
         messages = (Message(content, node, JOIN, ttl=limit_s) for node in nodes)
         silent = set(nodes)
         for node, reply in arrivals(grid, messages, self.clock() + limit_s, self.clock):
@@ -76,24 +75,24 @@ class Roster:
             if self._silences[node] >= TRIES:
                 self._refuse(node, f"no answer to {TRIES} joins, for {limit_s:g} s each")
 
-    def _seat(self, node: int, join: Join) -> None:
+    def _add(self, node: int, join: Join) -> None:
         try:
             if join.name in self._nodes:
                 raise JoinRefused(f"another node is the device {join.name}; give every node its own name")
-            self.run.join(join)
+            self.driver.join(join)
             self._nodes[join.name] = node
         except FedcoreError as error:
             self._refuse(node, str(error))
 
     def _refuse(self, node: int, reason: str) -> None:
         self._refused[node] = reason
-        self.run.log.event("refused", device=f"node {node}", message=reason)
+        self.driver.run.log.event("refused", device=f"node {node}", message=reason)
 
 
 def _join(reply: Message | None) -> Join:
     if reply is None or reply.has_error():
         raise ProtocolError(f"no join: {reply.error.reason if reply is not None else 'the message could not be sent'}")
-    join = said(reply.content)
+    join = message_in(reply.content)
     if not isinstance(join, Join) or join.role is not Role.DEVICE:
         raise ProtocolError(f"expected the join of a device, got {type(join).__name__}")
     return join

@@ -1,4 +1,4 @@
-"""Serving a Flower app on our coordinator: any ServerApp, devices of ours, its strategy unchanged."""
+"""Serve a Flower app on our coordinator: any ServerApp with its own strategy, on our devices."""
 
 import asyncio
 import contextlib
@@ -40,9 +40,9 @@ STOP_S = 5.0  # for an app that is in the middle of something
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppOptions:
-    """How an app is served. `tls` None is an explicit choice; `folder` holds payloads and events.jsonl.
+    """Options of an app's coordinator. `tls` None is an explicit choice; `folder` holds payloads and events.jsonl.
 
-    `certs`: the folder of the certificates, where crl.pem is looked for.
+    `certs`: the folder of the certificates, with crl.pem in it.
     """
 
     folder: Path
@@ -56,12 +56,12 @@ class AppOptions:
 
 
 def run_server_app(app: ServerApp, options: AppOptions) -> Context:
-    """Serve `app` to its end and return its context; raises what the app raised, RunError where the port is in use."""
+    """Serve `app` to its end and return its context; raises the app's error, or RunError if the port is in use."""
     return asyncio.run(serve_app(app, options))
 
 
 async def serve_app(app: ServerApp, options: AppOptions) -> Context:
-    """Serve `app` from a running event loop; see `run_server_app`. Cancelled, it sends every device home."""
+    """Serve `app` from a running event loop, as `run_server_app` does; on cancellation it sends all devices home."""
     options.folder.mkdir(parents=True, exist_ok=True)
     blobs, log = BlobStore(options.folder / "blobs"), EventLog(options.folder / "events.jsonl")
     revocations = revocations_in(options.certs, options.tls)
@@ -70,7 +70,7 @@ async def serve_app(app: ServerApp, options: AppOptions) -> Context:
         blobs=blobs,
         run_config=json.dumps(dict(options.run_config)),
         lease_s=options.lease_s,
-        tell=lambda event, facts: log.append(time.time(), event, facts),
+        report=lambda event, facts: log.append(time.time(), event, facts),
         revocations=revocations,
     )
     server = grpc.aio.server(options=list(CHANNEL_OPTIONS), interceptors=[ErrorInterceptor()])
@@ -78,12 +78,12 @@ async def serve_app(app: ServerApp, options: AppOptions) -> Context:
     add_FleetServicer_to_server(service, server)
     watcher, reason = asyncio.create_task(host.watch()), "the coordinator stops"
     try:
-        revocations.refresh()  # one that is damaged now is an error; later, the last good one stays in force
+        revocations.refresh()  # a damaged list is an error now; later, the last good list stays in force
         address = await listen(server, options.listen, options.tls, remedy="choose another with --listen HOST:PORT")
         options.say(
             f"listening on {address}" + ("" if options.tls else " WITHOUT TLS: anybody who reaches it can join")
         )
-        context = await _beside(app, host, options)
+        context = await _run_in_thread(app, host, options)
         reason = "the app has finished"
         return context
     finally:
@@ -93,8 +93,8 @@ async def serve_app(app: ServerApp, options: AppOptions) -> Context:
         log.close()
 
 
-async def _beside(app: ServerApp, host: AppHost, options: AppOptions) -> Context:
-    """Run the app in a thread; where this is cancelled, its next call of the grid ends it."""
+async def _run_in_thread(app: ServerApp, host: AppHost, options: AppOptions) -> Context:
+    """Run the app in a thread; after a cancellation, the app's next call of the grid ends it."""
     loop = asyncio.get_running_loop()
     run = Run.create_empty(run_id=secrets.randbits(62) | 1)
     context = Context(
@@ -108,23 +108,23 @@ async def _beside(app: ServerApp, host: AppHost, options: AppOptions) -> Context
     grid = CoordinatorGrid(host, loop, run, options.deadline_s)
     over: asyncio.Future[None] = loop.create_future()
 
-    def work() -> None:
+    def call_app() -> None:
         error: BaseException | None = None
         try:
             app(grid, context)
         except BaseException as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for this app any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the wait for this app
             loop.call_soon_threadsafe(_settle, over, error)
 
-    threading.Thread(target=work, name="server-app", daemon=True).start()
+    threading.Thread(target=call_app, name="server-app", daemon=True).start()
     try:
         await asyncio.shield(over)
     except asyncio.CancelledError:
         host.stop("stopped on request")
         await asyncio.wait({over}, timeout=STOP_S)
         if over.done():
-            over.exception()  # looked at: it is that this coordinator has stopped
+            over.exception()  # retrieved, or asyncio would log it: this coordinator has stopped
         raise RunError("stopped on request; an app's state is its own: start it again") from None
     return context
 
@@ -137,7 +137,7 @@ def _settle(over: "asyncio.Future[None]", error: BaseException | None) -> None:
 
 
 def _description() -> RunDescription:
-    """What a newcomer is told: there is no base model here."""
+    """Return a description for newcomers, without a base model."""
     return RunDescription(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,

@@ -1,6 +1,6 @@
-"""An app's run configuration as ours: keys of `[tool.flwr.app.config]` are the keys of a configuration file.
+"""An app's run configuration as ours: the keys of `[tool.flwr.app.config]` are those of a configuration file.
 
-Flower knows numbers, truth values and words there; a list is written as a word: `strategy.ranks = "[4, 8]"`.
+Flower allows numbers, booleans and strings there; a list is written as a string: `strategy.ranks = "[4, 8]"`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from fedcore.protos.records import overrides
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """The run, and where its folder shall be or is."""
+    """The configuration of a run, and its folder: a new one, or one to resume."""
 
     config: Config
     run_dir: str = ""
@@ -21,7 +21,7 @@ class RunSettings:
 
 
 def run_settings(shared: Mapping[str, bool | int | float | str]) -> RunSettings:
-    """Return what an app's run configuration says; raises ConfigError, naming the key, for what does not fit."""
+    """Return the settings in an app's run configuration; raises ConfigError, naming the key, for a wrong value."""
     return RunSettings(
         config=parse_config("", overrides(shared)),
         run_dir=str(shared.get("run-dir", "")),

@@ -1,12 +1,62 @@
-"""Whether somebody may join, and the words for why not."""
+"""Rules for newcomers, with a message for every refusal; and the label list, which the first newcomer may set."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
+from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import CertificateError, JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
-from fedcore.protos.values import Join, Role
+from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import Identity
+
+
+class Admission:
+    """The rules of one run for its members. Lives on the event loop.
+
+    `on_labels` is called once with the label list, before the first device is admitted; the list comes from the
+    configuration, or else from the rows of the first newcomer. After that, `check_profile` is called for every device;
+    it raises JoinRefused for a device that cannot take part.
+    """
+
+    def __init__(
+        self,
+        description: RunDescription,
+        *,
+        on_labels: Callable[[tuple[str, ...]], Awaitable[None]],
+        check_profile: Callable[[DeviceProfile], None],
+    ) -> None:
+        """Begin with the labels of the description, if there are any."""
+        self.description = description
+        self._on_labels = on_labels
+        self._check_profile = check_profile
+        self._lock = asyncio.Lock()
+        self._fixed = False
+
+    async def check(self, join: Join) -> None:
+        """Raise JoinRefused if a newcomer does not fit the run. An edge always fits, because it has no model."""
+        if join.role is Role.EDGE:
+            return
+        check_model(join, self.description.fingerprint, self.description.max_length)
+        await self.fix_labels(self.description.labels or tuple(sorted(join.labels)))
+        check_labels(join, self.description.labels)
+        if join.profile is not None:
+            self._check_profile(join.profile)
+
+    async def fix_labels(self, labels: tuple[str, ...]) -> None:
+        """Fix the label list of the run unless it is fixed already; raises JoinRefused for fewer than two labels."""
+        async with self._lock:
+            if self._fixed:
+                return
+            if len(labels) < 2:
+                raise JoinRefused(
+                    f"the first shard has only the labels {list(labels)}, and the run names none; "
+                    'start the coordinator with --set \'data.labels=["a", "b"]\''
+                )
+            await self._on_labels(labels)
+            self.description = replace(self.description, labels=labels)
+            self._fixed = True
 
 
 def check_protocol(join: Join) -> None:
@@ -21,7 +71,7 @@ def check_protocol(join: Join) -> None:
 def check_identity(join: Join, identity: Identity | None) -> None:
     """Raise CertificateError unless the peer's certificate names this device, its class, the evaluator or the edge.
 
-    `identity` is None where the coordinator runs without TLS.
+    `identity` is None if the coordinator runs without TLS.
     """
     if join.role is Role.DEVICE:
         check_device(join.name, join.profile.device_class if join.profile else "", identity)
@@ -30,12 +80,12 @@ def check_identity(join: Join, identity: Identity | None) -> None:
 
 
 def check_device(name: str, device_class: str, identity: Identity | None) -> None:
-    """Raise CertificateError unless the peer's certificate names the device `name` or its class; None is no TLS."""
+    """Raise CertificateError unless the certificate names the device `name` or its class; None means no TLS."""
     _check_named(name, {("device", name), ("class", device_class)}, identity)
 
 
 def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
-    """Raise JoinRefused where base model, tokenizer or length differ, naming both hashes."""
+    """Raise JoinRefused, naming both hashes, if base model, tokenizer or length differ."""
     difference = fingerprint.difference(join.fingerprint)
     if difference:
         raise JoinRefused(
@@ -47,7 +97,7 @@ def check_model(join: Join, fingerprint: Fingerprint, max_length: int) -> None:
 
 
 def check_labels(join: Join, labels: tuple[str, ...]) -> None:
-    """Raise JoinRefused where a device's rows carry a label outside the agreed list."""
+    """Raise JoinRefused if a device has rows with a label outside the agreed list."""
     foreign = sorted(set(join.labels) - set(labels))
     if foreign:
         raise JoinRefused(
@@ -59,13 +109,13 @@ def check_labels(join: Join, labels: tuple[str, ...]) -> None:
 def _check_named(name: str, allowed: set[tuple[str, str]], identity: Identity | None) -> None:
     if identity is None or (identity.kind, identity.name) in allowed:
         return
-    wanted = " or ".join(f"{kind}:{named}" for kind, named in sorted(allowed))
+    expected = " or ".join(f"{kind}:{allowed_name}" for kind, allowed_name in sorted(allowed))
     raise CertificateError(
-        f"{name} came with a certificate for {identity.kind}:{identity.name}, expected {wanted}; "
+        f"{name} came with a certificate for {identity.kind}:{identity.name}, expected {expected}; "
         "issue one with: fedcore certs FOLDER --device NAME (or --class, --evaluator, --edge)"
     )
 
 
 def _some(labels: Sequence[str], count: int) -> list[str]:
-    """The first few, cut: where the wrong column was named, labels are whole texts."""
+    """Return the first few labels, cut: if the configuration names the wrong column, labels are whole texts."""
     return [label[:40] for label in labels[:count]]

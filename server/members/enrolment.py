@@ -1,4 +1,4 @@
-"""Enrolment over gRPC: a port of its own, for those who have a join token and no certificate yet."""
+"""Enrolment over gRPC: a separate port for machines that have a join token and no certificate yet."""
 
 import asyncio
 import math
@@ -22,9 +22,9 @@ from fedcore.storage.pki.authority import load_signer
 from fedcore.storage.pki.certificates import TlsMaterial, certified_identity
 from fedcore.storage.pki.tokens import UNKNOWN, redeem
 
-REFUSAL_S = 0.5  # before a refusal: who guesses 256 bits shall at least not do it for free
-STRANGERS_S = 60.0
-MAX_CALLS = 64  # at once; who comes on top is told to come again
+REFUSAL_S = 0.5  # before a refusal, so that guessing tokens takes time
+UNKNOWN_TOKEN_S = 60.0  # between two messages about unknown tokens
+MAX_CALLS = 64  # at once; gRPC refuses further calls, and callers try again
 MAX_REQUEST_BYTES = 8 << 10
 GRACE_S = 3.0
 _OPTIONS = (
@@ -37,34 +37,34 @@ _OPTIONS = (
 
 
 class EnrolmentService(EnrolmentServicer):
-    """Redeems join tokens of the authority in `certs`. `say` tells people who has come."""
+    """Redeems join tokens of the authority in `certs`. `say` prints which machine has enrolled."""
 
     def __init__(self, certs: Path, say: Callable[[str], None]) -> None:
         """Serve the authority in `certs`."""
         self._certs = certs
         self._say = say
-        self._strangers_again_s = -math.inf
+        self._unknown_again_s = -math.inf
 
     async def Enrol(self, request: Any, context: Any) -> Any:
-        """Return the certificate of a token; every refusal is a CertificateError and takes a while."""
+        """Return a certificate for a token; every refusal is a CertificateError and takes REFUSAL_S seconds."""
         value = wire.request_from_pb(request)
         try:
             certificate = await asyncio.to_thread(_redeemed, self._certs, value)
         except CertificateError as error:
-            self._tell(str(error))
+            self._say_refusal(str(error))
             await asyncio.sleep(REFUSAL_S)
             raise
         identity = certified_identity(certificate)
         self._say(f"enrolled {value.note or 'a machine'} as {identity}, serial {identity.serial:x}")
         return wire.response_to_pb(certificate.public_bytes(Encoding.DER))
 
-    def _tell(self, refusal: str) -> None:
-        """Say a refusal; those of strangers, who could say anything any number of times, once a minute."""
+    def _say_refusal(self, refusal: str) -> None:
+        """Print a refusal; for unknown tokens at most once a minute, because any machine can send many of them."""
         now_s = asyncio.get_running_loop().time()
         if refusal == UNKNOWN:
-            if now_s < self._strangers_again_s:
+            if now_s < self._unknown_again_s:
                 return
-            self._strangers_again_s = now_s + STRANGERS_S
+            self._unknown_again_s = now_s + UNKNOWN_TOKEN_S
         self._say(f"enrolment refused: {refusal}")
 
 
@@ -77,9 +77,9 @@ def _redeemed(certs: Path, value: EnrolmentRequest) -> x509.Certificate:
 async def serving_enrolment(
     certs: Path, where: str, tls: TlsMaterial, say: Callable[[str], None]
 ) -> AsyncIterator[str]:
-    """Enrol who comes to HOST:PORT `where` meanwhile; the address it has. `tls` is shown, nobody is asked for theirs.
+    """Serve enrolment at HOST:PORT `where` and yield its address. The server shows `tls`; callers need no certificate.
 
-    Raises CertificateError where `certs` lacks the authority's key, RunError where the port cannot be had.
+    Raises CertificateError if `certs` lacks the authority's key, RunError if the port is not available.
     """
     load_signer(certs)
     server = grpc.aio.server(

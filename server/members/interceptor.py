@@ -10,13 +10,13 @@ from fedcore.core.errors import FedcoreError
 from fedcore.protos.faults import status_of
 from fedcore.protos.wire import ERROR_KEY
 
-MAX_DETAIL = 1000  # bytes; details travel in a header, each byte as up to three, and peers refuse headers above 8 KiB
+MAX_DETAIL = 1000  # bytes; in the header a byte may become three, and peers refuse headers above 8 KiB
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
-    """Abort a call that raised a FedcoreError with its status code, its message and its class name.
+    """If a call raises a FedcoreError, abort it with the error's status code, message and class name.
 
-    Behaviours are coroutines: those that stream write to the context, so that every write can be bounded in time.
+    Behaviours are coroutines: streaming ones write to the context, so that every write can have a time limit.
     """
 
     async def intercept_service(
@@ -24,7 +24,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        """Wrap the handler of whatever kind."""
+        """Wrap a handler of any kind."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return handler
@@ -46,10 +46,10 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
 
 async def _abort(context: Any, error: FedcoreError) -> None:
-    words = str(error).encode()
-    if len(words) > MAX_DETAIL:
-        words = words[: MAX_DETAIL - 3] + b"..."
-    detail = words.decode(errors="ignore")
+    message = str(error).encode()
+    if len(message) > MAX_DETAIL:
+        message = message[: MAX_DETAIL - 3] + b"..."
+    detail = message.decode(errors="ignore")
     await context.abort(status_of(error), detail, ((ERROR_KEY, type(error).__name__),))
 
 

@@ -1,4 +1,4 @@
-"""Which parent a newcomer should try first: one that is not crowded, and has to bring the fewest bytes for it."""
+"""Rank the parents for a newcomer: first those that are not crowded and must fetch the fewest bytes for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ CROWD = 4  # devices
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentOffer:
-    """A parent newcomers can be sent to: where it is, which blobs it can serve, how many devices it has."""
+    """A parent for newcomers: its address, the blobs that it can serve, and its number of devices."""
 
     address: str  # HOST:PORT
     holds: frozenset[str] = frozenset()  # blob ids
@@ -16,12 +16,12 @@ class ParentOffer:
 
 
 def rank_parents(needs: Mapping[str, int], parents: Sequence[ParentOffer]) -> tuple[str, ...]:
-    """Return the parents' addresses, best first, each once.
+    """Return the parents' addresses, best first, without duplicates.
 
-    `needs` are the bytes of every blob the newcomer will ask for, by blob id. The fewest bytes missing at the parent
-    come first, then the fewest devices, then the address: the order of `parents` does not matter. Parents with more
-    than twice the devices of the emptiest, and CROWD, come after all others: who holds something would be sent
-    everybody, and who holds nothing nobody, for ever.
+    `needs`: bytes of every blob that the newcomer will request, by blob id. Parents are ordered by the bytes they miss,
+    then by devices, then by address: the order of `parents` does not matter. A parent with more than CROWD devices
+    above twice those of the emptiest parent comes after all others. Otherwise a parent that has the blobs would get
+    every newcomer, and a parent without them would never get one.
     """
     crowded = 2 * min((parent.devices for parent in parents), default=0) + CROWD
 

@@ -1,4 +1,4 @@
-"""Keeps revoked certificates out of one server: checks whoever comes, and cuts off whoever is here."""
+"""Keep revoked certificates out of one server: check every newcomer, and cut off every member on the list."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -14,9 +14,10 @@ CHECKS_PER_LEASE = 3
 
 
 class RevocationGuard:
-    """Lives on the event loop. `sessions` are those on streams of their own; `expel` forgets one that was cut off.
+    """Enforces the list of one server. Lives on the event loop.
 
-    `changed` hears that another list is in force, `refused` why one is not.
+    `sessions` returns the sessions on streams of their own; `evict` ends a session that was cut off. `changed` is
+    called when another list is in force, `refused` with the reason why a list is unusable.
     """
 
     def __init__(
@@ -24,22 +25,22 @@ class RevocationGuard:
         watch: RevocationWatch,
         *,
         sessions: Callable[[], Iterable[Session]],
-        expel: Callable[[Session], None],
+        evict: Callable[[Session], None],
         changed: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
-        """Wire up; nothing is looked for by itself before `begin`."""
+        """Wire up; nothing looks for lists before `begin`."""
         self.watch = watch
-        self._sessions, self._expel, self._changed, self._refused = sessions, expel, changed, refused
+        self._sessions, self._evict, self._changed, self._refused = sessions, evict, changed, refused
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Look for a newer list, and for sessions it names."""
+        """Look for a newer list, and for sessions on the list in force."""
         self._renew()
-        self._sweep()  # also without a newer list: somebody may have been let in while it changed
+        self._sweep()  # also without a newer list: a device may have joined during the change
 
     def begin(self, tasks: Tasks, lease_s: float) -> None:
-        """Look three times a lease, until `close`."""
+        """Look now and then three times per lease, until `close`."""
         self.look()
         self._timer = tasks.later(lease_s / CHECKS_PER_LEASE, lambda: self.begin(tasks, lease_s))
 
@@ -48,22 +49,22 @@ class RevocationGuard:
         if self._timer is not None:
             self._timer.cancel()
 
-    def vouch(self, identity: Identity | None) -> None:
-        """Raise CertificateError where this certificate has been revoked; a list that came this moment counts."""
+    def check_certificate(self, identity: Identity | None) -> None:
+        """Raise CertificateError if this certificate is revoked, after a look for a newer list."""
         self._renew()
         self.watch.check(identity)
 
-    def take(self, crl: bytes) -> None:
-        """Put a list from the tier above in force."""
+    def install(self, crl: bytes) -> None:
+        """Put a list from the tier above into force."""
         try:
-            if self.watch.take(crl):
+            if self.watch.install(crl):
                 self._changed()
                 self._sweep()
         except (CertificateError, OSError) as error:
             self._refused(str(error))
 
-    def inform(self, edge: Session) -> None:
-        """Send the list in force to an edge, where it takes lists."""
+    def send_list(self, edge: Session) -> None:
+        """Send the list in force to an edge, if it takes lists."""
         current = self.watch.current
         if edge.join.takes_revocations and current.number:
             edge.send(Revocations(crl=current.der))
@@ -79,4 +80,4 @@ class RevocationGuard:
     def _sweep(self) -> None:
         for session, fault in list(self.watch.revoked(self._sessions())):
             session.cut_off(fault)
-            self._expel(session)
+            self._evict(session)

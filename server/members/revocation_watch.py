@@ -1,4 +1,4 @@
-"""The list of revoked certificates in force at one server: out of crl.pem at a coordinator, from above at an edge."""
+"""The list of revoked certificates in force at one server: from crl.pem at a coordinator, from above at an edge."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,29 +13,29 @@ from fedcore.storage.pki.revocation import RevocationList, read_list, write_list
 
 
 class RevocationWatch:
-    """Lives on the event loop. `ca` None, where there is no TLS, watches nothing."""
+    """The list in force. Lives on the event loop. With `ca` None, for no TLS, it watches nothing."""
 
     def __init__(self, ca: bytes | None = None, file: Path | None = None) -> None:
-        """Begin with the empty list; `file` is read by `refresh` and written by `take`."""
+        """Begin with the empty list; `file` is read by `refresh` and written by `install`."""
         self._ca = None if ca is None else x509.load_pem_x509_certificate(ca)
         self._file = file
-        self._seen: tuple[int, ...] | None = None  # of the file, as it was last looked at
+        self._stamp: tuple[int, ...] | None = None  # time, size and inode of the file at the last look
         self.current = RevocationList()
 
     def refresh(self) -> bool:
-        """Read the file where it has changed; True where another list is in force now.
+        """Read the file if it has changed; return whether another list is in force now.
 
-        A file that is not there, or is gone, changes nothing. Raises CertificateError, once for every state of the
-        file, where it cannot be used; the list that was in force stays.
+        A missing or deleted file changes nothing. If the file is unusable, raises CertificateError once for every state
+        of the file; the list in force stays.
         """
         if self._ca is None or self._file is None:
             return False
         try:
             stat = self._file.stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if seen == self._seen:
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if stamp == self._stamp:
                 return False
-            self._seen = seen
+            self._stamp = stamp
             data = self._file.read_bytes()
         except FileNotFoundError:
             return False
@@ -46,10 +46,10 @@ class RevocationWatch:
         except CertificateError as error:
             raise CertificateError(f"{self._file}: {error}") from None
 
-    def take(self, crl: bytes) -> bool:
-        """Put a list from above in force and keep it for the next start; False where there is a newer one already.
+    def install(self, crl: bytes) -> bool:
+        """Put a list from above into force and store it for the next start; False if it is not newer.
 
-        Raises CertificateError where it is not one of this authority, OSError where the file cannot be written.
+        Raises CertificateError for an older list or one of another authority, OSError if the file cannot be written.
         """
         if self._ca is None or not self._put_in_force(read_list(crl, self._ca)):
             return False
@@ -58,30 +58,31 @@ class RevocationWatch:
         return True
 
     def check(self, identity: Identity | None) -> None:
-        """Raise CertificateError where this certificate is revoked; None came without TLS."""
+        """Raise CertificateError if this certificate is revoked; None means no TLS."""
         if identity is not None:
             self.current.check(identity)
 
     def revoked(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, CertificateError]]:
-        """Yield every session that came with a certificate that holds no more, and the words for it."""
+        """Yield every session with a revoked certificate, and the error that says so."""
         for session in sessions:
             try:
                 self.check(session.identity)
             except CertificateError as error:
                 yield session, error
 
-    def _put_in_force(self, found: RevocationList) -> bool:
-        if found.number < self.current.number:
+    def _put_in_force(self, candidate: RevocationList) -> bool:
+        number = candidate.number
+        if number < self.current.number:
             raise CertificateError(
-                f"the revocation list has number {found.number}, older than {self.current.number}, which stays in force"
+                f"the revocation list has number {number}, older than {self.current.number}, which stays in force"
             )
-        newer = found.number > self.current.number
-        self.current = found if newer else self.current
+        newer = number > self.current.number
+        self.current = candidate if newer else self.current
         return newer
 
 
 def revocations_in(certs: Path | None, tls: TlsMaterial | None) -> RevocationWatch:
-    """Watch crl.pem in the folder a server has its certificates in; nothing without TLS."""
+    """Watch crl.pem in a server's folder of certificates; nothing without TLS."""
     if certs is None or tls is None:
         return RevocationWatch()
     return RevocationWatch(tls.ca, certs / CRL)

@@ -1,4 +1,4 @@
-"""The gRPC service: messages in and out of values, nothing decided here."""
+"""The gRPC service: it converts messages to values and back, and decides nothing."""
 
 import asyncio
 import contextlib
@@ -21,77 +21,80 @@ from fedcore.storage.pki.certificates import Identity, read_identity
 
 T = TypeVar("T")
 
-LINGER_S = 2.0
-THREAD_BYTES = 64 << 10  # hashing and writing less than this takes no longer than handing it to a thread
+LINGER_S = 2.0  # for a client to hang up after a goodbye
+THREAD_BYTES = 64 << 10  # handing a smaller chunk to a thread takes longer than hashing and writing it
 
 
 class FleetService(FleetServicer):
-    """Serves one coordinator or edge. `silence_s` bounds every wait for a client that should be sending or reading."""
+    """Serves one parent. `silence_s` bounds every wait for a client that should send or read."""
 
     def __init__(self, parent: Parent, blobs: BlobStore, *, tls: bool, silence_s: float) -> None:
         """Serve `parent`, with blobs out of and into `blobs`."""
         self._parent = parent
+        self._members = parent.membership
+        self._guard = parent.membership.guard
         self._blobs = blobs
         self._tls = tls
         self._silence_s = silence_s
 
     async def DescribeRun(self, request: Any, context: Any) -> Any:
-        """Tell a newcomer what it must know."""
+        """Return what a newcomer must know."""
         identity = self._identity(context)
-        self._parent.vouch(identity)
+        self._guard.check_certificate(identity)
         newcomer = device_wire.newcomer_from_pb(request)
-        return device_wire.description_to_pb(await self._parent.describe(newcomer, identity))
+        return device_wire.description_to_pb(await self._members.describe(newcomer, identity))
 
     async def Connect(self, request_iterator: AsyncIterator[Any], context: Any) -> None:
-        """Hold one stream: its messages go to the parent, its outbox comes back."""
+        """Serve one stream: pass its messages to the membership, and send the outbox of its session."""
         identity = self._identity(context)
         join = await self._first(request_iterator)
-        session = await self._parent.join(join, identity)
+        session = await self._members.join(join, identity)
         reader = asyncio.create_task(self._read(session, request_iterator))
         try:
             last: AnyDownward | None = None
             while (message := await session.outbox.get()) is not None:
                 await self._bounded(context.write(stream_wire.response(message)))
                 last = message
-            self._parent.leave(session)
+            self._members.leave(session)
             if session.fault is not None:
                 raise session.fault
             if isinstance(last, Goodbye):
-                # A client drops what it has not read yet when the stream ends: it shall hang up after the last word.
+                # When the stream ends, a client drops unread messages: wait until it hangs up after the goodbye.
                 await asyncio.wait({reader}, timeout=LINGER_S)
         finally:
-            self._parent.leave(session)
+            self._members.leave(session)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await reader  # raises what was wrong with the device's messages
+                await reader  # raises the error of a malformed message
 
     async def GetBlob(self, request: Any, context: Any) -> None:
-        """Stream a blob from an offset on."""
+        """Stream a blob, beginning at an offset."""
         identity = self._identity(context)
-        self._parent.vouch(identity)
-        await self._parent.bring(request.id)
+        self._guard.check_certificate(identity)
+        await self._parent.ensure_blob(request.id)
         chunks = self._blobs.read_chunks(request.id, request.offset)
-        ahead = _in_thread(next, chunks, None)  # the next chunk is read while this one is being sent
+        next_chunk = _in_thread(next, chunks, None)  # a thread reads the next chunk while this one is sent
         try:
-            while (chunk := await asyncio.shield(ahead)) is not None:
-                ahead = _in_thread(next, chunks, None)
+            while (chunk := await asyncio.shield(next_chunk)) is not None:
+                next_chunk = _in_thread(next, chunks, None)
                 await self._bounded(context.write(blob_wire.get_response(chunk)))
-                self._parent.vouch(identity)
+                self._guard.check_certificate(identity)
         finally:
-            await _settled(ahead)
+            await _wait_for_thread(next_chunk)
 
     async def StatBlob(self, request: Any, context: Any) -> Any:
-        """Say how much of an upload has arrived."""
-        self._parent.vouch(self._identity(context))
+        """Return how many bytes of an upload have arrived."""
+        self._guard.check_certificate(self._identity(context))
         complete = self._blobs.has(request.id)
         received = self._blobs.size(request.id) if complete else self._blobs.partial_size(request.id)
         return blob_wire.stat_response(complete=complete, received=received)
 
     async def PutBlob(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:
-        """Take an upload into the spool; the partial stays for a resume where the stream breaks."""
+        """Store an upload; if the stream breaks, the bytes so far stay for a resume."""
         identity = self._identity(context)
         header = blob_wire.put_header_from_pb(await self._next(request_iterator))
-        self._parent.vouch(identity)  # after the header has come: a refusal that crosses it would lose its reason
+        # After the header: a refusal that crosses the header on the wire would lose its reason.
+        self._guard.check_certificate(identity)
         if header is None:
             raise ProtocolError("an upload must begin with a header; update the client")
         session = self._sender(header)
@@ -104,23 +107,23 @@ class FleetService(FleetServicer):
                     await asyncio.to_thread(writer.commit)
             return blob_wire.put_response(writer.offset)
         except ProtocolError as error:
-            self._parent.refused(session, header.round, error)
+            self._parent.upload_refused(session, header.round, error)
             raise
 
     async def _open(self, session: Session, header: UploadHeader) -> BlobWriter:
         blob = header.blob
-        self._parent.uploading(session, blob.id, new=not self._blobs.has(blob.id))
-        # A resumed upload hashes what is there: off the loop, for it may be most of a large model.
+        self._parent.upload_started(session, blob.id, new=not self._blobs.has(blob.id))
+        # A resumed upload hashes the bytes so far, perhaps most of a large model: in a thread, not on the loop.
         try:
             return await asyncio.to_thread(self._blobs.writer, blob.id, blob.size, header.offset)
         except ProtocolError as error:
             if header.offset <= self._blobs.partial_size(blob.id):
                 raise
-            # Since it asked how much is here, an earlier try or another sender of the same bytes has brought the rest.
+            # Since its StatBlob, an earlier try or another sender has completed the same blob.
             raise TransportError(f"{error} (ask how much is here, once more)") from None
 
     async def _receive(self, session: Session, writer: BlobWriter, requests: AsyncIterator[Any]) -> None:
-        """Hash and write each chunk while the next one arrives; one at a time, and none once this has returned."""
+        """Hash and write every chunk while the next one arrives: one at a time, and none after this has returned."""
         writing = asyncio.get_running_loop().create_future()
         writing.set_result(None)
         try:
@@ -133,14 +136,14 @@ class FleetService(FleetServicer):
                     writer.write(chunk)
                 else:
                     writing = _in_thread(writer.write, chunk)
-                self._parent.sign_of_life(session)
+                self._members.sign_of_life(session)
             await asyncio.shield(writing)
         finally:
-            await _settled(writing)
+            await _wait_for_thread(writing)
 
     def _sender(self, header: UploadHeader) -> Session:
-        session = self._parent.session_of(header.sender, header.session)
-        if session is None:  # its stream broke, or this coordinator has begun anew: the device joins again by itself
+        session = self._members.session_of(header.sender, header.session)
+        if session is None:  # its stream broke, or the parent was restarted: the device joins again by itself
             raise TransportError(f"upload by {header.sender[:80]!r}: no such session; join first, then send again")
         return session
 
@@ -158,9 +161,9 @@ class FleetService(FleetServicer):
         try:
             async for message in requests:
                 value = stream_wire.request_value(message)
-                self._parent.receive(session, value)
+                self._members.receive(session, value)
                 if isinstance(value, Heartbeat):
-                    session.send(value)  # so that the other side knows that somebody is here, too
+                    session.send(value)  # shows the member that its parent is alive
         finally:
             session.close()
 
@@ -190,12 +193,12 @@ class FleetService(FleetServicer):
         return read_identity(certificates[0])
 
 
-def _in_thread(work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+def _in_thread(function: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
-async def _settled(work: "asyncio.Future[Any]") -> None:
-    """Wait for a thread's work, whatever came of it: a file must not be closed under it."""
-    await asyncio.wait({work})
-    if not work.cancelled():
-        work.exception()  # looked at
+async def _wait_for_thread(future: "asyncio.Future[Any]") -> None:
+    """Wait until a thread's call ends, with or without an error, so that its file is not closed before."""
+    await asyncio.wait({future})
+    if not future.cancelled():
+        future.exception()  # retrieved, or asyncio would log it

@@ -1,4 +1,4 @@
-"""Who is here: the newest session of every name. A newer session of a device takes the older one's place."""
+"""The current session of every name. A newer session of a device replaces the older one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import JoinRefused
 from fedcore.protos.values import Join
-from fedcore.server.members.sessions import AnySession
+from fedcore.server.members.sessions import AnySession, RelayedSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """The last session of a name: whose, its own epoch, and the number the round machine knows it by."""
+class _LastSession:
+    """The last session of a name: its device and epoch, and its number in the round machine."""
 
     device_uuid: str
     epoch: int
@@ -19,70 +19,75 @@ class _Known:
 
 
 class SessionRegistry:
-    """Sessions by name, and the profiles of every device that has been here. Lives on the event loop."""
+    """Sessions by name, and the profiles of all devices that have joined. Lives on the event loop."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin empty."""
         self.profiles: dict[str, DeviceProfile] = {}
         self._sessions: dict[str, AnySession] = {}
-        self._known: dict[str, _Known] = {}
+        self._last_sessions: dict[str, _LastSession] = {}
 
     def __iter__(self) -> Iterator[AnySession]:
-        """Iterate over a copy: sessions may leave meanwhile."""
+        """Iterate over a copy, because sessions may leave during the iteration."""
         return iter(list(self._sessions.values()))
 
     def __len__(self) -> int:
-        """Sessions that are here."""
+        """Number of current sessions."""
         return len(self._sessions)
 
     def next_number(self, join: Join, *, presented: bool = False) -> int:
-        """The number of the session this join would open; raises JoinRefused for a stale or a second device.
+        """Return the number of the session that this join would open.
 
-        `presented` by an edge, which says the same join again after its own stream broke: then the epoch may be the
-        last one, as long as the device is not seated elsewhere by now.
+        Raises JoinRefused for a stale session, or for a second device with the same name. A device that an edge
+        `presented` may have its last epoch, because an edge sends the same joins again after its own stream broke; but
+        not while the device has a session.
         """
-        known = self._known.get(join.name)
-        if known is None:
+        last = self._last_sessions.get(join.name)
+        if last is None:
             return 1
         here = join.name in self._sessions
-        if known.device_uuid != join.device_uuid and here:
+        if last.device_uuid != join.device_uuid and here:
             raise JoinRefused(f"another device named {join.name} is connected; give every device its own name")
-        again = presented and not here and join.epoch == known.epoch
-        if known.device_uuid == join.device_uuid and join.epoch <= known.epoch and not again:
+        again = presented and not here and join.epoch == last.epoch
+        if last.device_uuid == join.device_uuid and join.epoch <= last.epoch and not again:
             raise JoinRefused(f"{join.name}: a newer session of this device is known; this one is stale")
-        return known.number + 1
+        return last.number + 1
 
-    def take(self, session: AnySession, number: int) -> AnySession | None:
-        """Seat a session; an older one of its name is closed and returned."""
+    def register(self, session: AnySession) -> AnySession | None:
+        """Make a session the current one of its name; close and return an older one.
+
+        Raises JoinRefused as `next_number` does.
+        """
         join = session.join
+        number = self.next_number(join, presented=isinstance(session, RelayedSession))
         older = self._sessions.get(join.name)
         if older is not None:
             older.close()
         self._sessions[join.name] = session
-        self._known[join.name] = _Known(device_uuid=join.device_uuid, epoch=join.epoch, number=number)
+        self._last_sessions[join.name] = _LastSession(device_uuid=join.device_uuid, epoch=join.epoch, number=number)
         if join.profile is not None:
             self.profiles[join.name] = join.profile
         return older
 
-    def leave(self, session: AnySession) -> bool:
-        """Free the seat of `session`; False where another one has it."""
-        if not self.holds(session):
+    def remove(self, session: AnySession) -> bool:
+        """Remove a session; return False if it is not the current one of its name."""
+        if not self.is_current(session):
             return False
         del self._sessions[session.name]
         return True
 
-    def holds(self, session: AnySession) -> bool:
-        """Whether `session` is its name's newest, and open."""
+    def is_current(self, session: AnySession) -> bool:
+        """Whether this is the newest session of its name, and open."""
         return self._sessions.get(session.name) is session
 
     def find(self, name: str) -> AnySession | None:
-        """The open session of a name."""
+        """Return the current session of a name."""
         return self._sessions.get(name)
 
     def number(self, name: str) -> int:
-        """The number of the last session of a name that has been here."""
-        return self._known[name].number
+        """Return the number of the last session of a name, which may have ended."""
+        return self._last_sessions[name].number
 
     def clear(self) -> None:
-        """Free every seat."""
+        """Remove every session."""
         self._sessions.clear()

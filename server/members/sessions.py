@@ -1,4 +1,4 @@
-"""One end of a conversation: who it is, and how to send to it, on a stream of its own or through an edge."""
+"""A member's session at its parent: on a stream of its own, or relayed through an edge."""
 
 import asyncio
 import secrets
@@ -15,12 +15,12 @@ EDGE_OUTBOX = 4096  # an edge gets one for every device that joins below it
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """A joined device, evaluator or edge on its own stream. `outbox` ends with None when the stream shall close."""
+    """A joined device, evaluator or edge on its own stream. None in the `outbox` ends the stream."""
 
     join: Join
     token: str = field(default_factory=lambda: secrets.token_hex(16))
-    identity: Identity | None = None  # that its certificate gives; None without TLS
-    fault: FedcoreError | None = None  # why its stream is cut off: the last thing the peer hears
+    identity: Identity | None = None  # from its certificate; None without TLS
+    fault: FedcoreError | None = None  # why its stream is cut off; the stream ends with this error
     outbox: asyncio.Queue[AnyDownward | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -32,26 +32,31 @@ class Session:
         return self.join.name
 
     @property
+    def serial(self) -> str:
+        """The serial number of its certificate in hexadecimal digits; empty without TLS."""
+        return "" if self.identity is None else f"{self.identity.serial:x}"
+
+    @property
     def stream(self) -> "Session":
-        """The session whose stream carries what is sent here."""
+        """The session with the stream that carries messages to this member."""
         return self
 
     def send(self, message: AnyDownward) -> None:
-        """Queue a message; a peer that does not read is cut off, and its lease runs out."""
+        """Queue a message; if the peer does not read, end its stream, and its lease runs out."""
         try:
             self.outbox.put_nowait(message)
         except asyncio.QueueFull:
             self.close()
 
     def cut_off(self, fault: FedcoreError) -> None:
-        """End the stream at once, whatever is queued, with an error that tells the peer why."""
+        """End the stream at once, dropping queued messages, with an error that tells the peer why."""
         self.fault = fault
         while not self.outbox.empty():
             self.outbox.get_nowait()
         self.close()
 
     def close(self) -> None:
-        """End the stream after what is queued, or at once where the queue is full."""
+        """End the stream after the queued messages; if the queue is full, the oldest message makes room."""
         while True:
             try:
                 self.outbox.put_nowait(None)
@@ -62,9 +67,9 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class RelayedSession:
-    """A device below an edge: what is said to it goes down the edge's stream, with its name on it.
+    """A device below an edge: messages to it go down the edge's stream, with its name on them.
 
-    Only joining and parting travel this way. Work goes in shares, answers to updates are the edge's own.
+    Only welcomes and goodbyes travel this way. Assignments go in shares, and an edge answers updates itself.
     """
 
     join: Join
@@ -78,7 +83,7 @@ class RelayedSession:
         return self.join.name
 
     def send(self, message: Downward) -> None:
-        """Say it through the edge; raises TypeError for what an edge says by itself."""
+        """Send through the edge; raises TypeError for a message that an edge makes itself."""
         match message:
             case Welcome():
                 self.stream.send(LeafJoined(device=self.name, welcome=message))
@@ -88,7 +93,7 @@ class RelayedSession:
                 raise TypeError(f"{type(message).__name__} does not go through an edge one by one")
 
     def close(self) -> None:
-        """Have the edge end this session; a newer one of the device stays."""
+        """Tell the edge to end this session; a newer session of the device stays."""
         self._end("")
 
     def _end(self, goodbye: str) -> None:

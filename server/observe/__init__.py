@@ -1,0 +1,1 @@
+"""Figures of a server for its operator: metrics, memory, bytes."""

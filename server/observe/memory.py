@@ -1,4 +1,4 @@
-"""How much memory this process holds and has held."""
+"""Memory of this process: now and at its peak."""
 
 import resource
 import sys
@@ -11,14 +11,14 @@ KIB = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Resident set size in bytes; `resident_bytes` None where the system does not say."""
+    """Resident set size in bytes; `resident_bytes` is None if the system does not report it."""
 
     resident_bytes: int | None
     peak_bytes: int
 
 
 def read_memory(status: Path = STATUS) -> Memory:
-    """Return this process's memory: from Linux's /proc, elsewhere at least the peak, from getrusage."""
+    """Return this process's memory, from Linux's /proc; on other systems only the peak, from getrusage."""
     try:
         lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

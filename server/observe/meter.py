@@ -1,22 +1,32 @@
 """Counts the bytes of every gRPC message, in both directions, without touching the messages."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc import aio
 
+from fedcore.server.run.run_log import Observer
+
 Moved = Callable[[str, int], None]  # direction, "up" or "down", and bytes
 
 
+class Meter(Observer, Protocol):
+    """Gets everything that a run writes, and the bytes that its server moves; must not raise."""
+
+    def moved(self, direction: str, num_bytes: int) -> None:
+        """A message of `num_bytes` bytes went "up" or "down"."""
+        ...
+
+
 class MeterInterceptor(aio.ServerInterceptor):
-    """Tells `moved` of each message as it is decoded ("up") or encoded ("down"): where its size is known anyway.
+    """Calls `moved` for every message when it is decoded ("up") or encoded ("down"), where its size is at hand.
 
     Sizes are of encoded messages, before HTTP/2 framing and TLS.
     """
 
     def __init__(self, moved: Moved) -> None:
-        """Tell `moved`, on the event loop; it must be quick and not raise."""
+        """Call `moved` on the event loop; it must be quick and not raise."""
         self._moved = moved
 
     async def intercept_service(
@@ -24,7 +34,7 @@ class MeterInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        """Wrap decoding and encoding of whatever kind of call."""
+        """Wrap decoding and encoding of any kind of call."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:  # an unknown method
             return handler

@@ -1,7 +1,9 @@
-"""A coordinator's or an edge's figures for Prometheus, fed by the events it writes anyway. docs/metrics.md lists them.
+"""A coordinator's or an edge's figures for Prometheus, computed from its events.
 
-One registry per process part, none of it global. Counters begin at 0 with the process, also in a resumed run, as
-Prometheus expects of them. Safe from any thread: the loop and the worker feed it, scrapes read on threads of their own.
+`docs/how-to/metrics.md` lists them.
+
+Every `RunMetrics` has a registry of its own; nothing is global. Counters begin at 0 with the process, also in a resumed
+run, as Prometheus expects. Safe from any thread: the loop and the worker feed it, scrapes read on threads of their own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,45 +29,47 @@ UPDATE_EVENTS = ("accepted", "late", "rejected", "duplicate", "failed")
 
 
 class DeviceState(StrEnum):
-    """Where a device that has been here is; exactly one at a time."""
+    """State of a device that has joined; exactly one at a time."""
 
     IDLE = "idle"  # connected, nothing to do
     IN_ROUND = "in_round"  # connected, working on an assignment
-    AWAY = "away"  # its stream closed, and its lease may run on
-    LOST = "lost"  # its lease ran out in the round that closed last for it
+    AWAY = "away"  # its stream closed; its lease may still run
+    LOST = "lost"  # its lease ran out in its last closed round
 
 
 class RunMetrics:
-    """Metrics of one run: an observer of its events. `registry` is what a scrape reads."""
+    """Metrics of one run: an observer of its events. A scrape reads `registry`."""
 
     def __init__(self) -> None:
         """Begin with every figure at 0."""
-        self.registry = made = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._states: dict[str, DeviceState] = {}
-        self._open: set[tuple[str, str]] = set()  # sessions by role and name: an edge may be called as a device is
-        self._round = Gauge("fedcore_round", "Number of the round begun last.", registry=made)
-        self._rounds = Counter("fedcore_rounds", "Closed rounds; void ones missed quorum.", ["result"], registry=made)
-        self._devices = Gauge("fedcore_devices", "Devices that have been here, by state.", ["state"], registry=made)
-        self._sessions = Gauge("fedcore_sessions", "Open streams and leaves below edges.", ["role"], registry=made)
-        self._refused = Counter("fedcore_joins_refused", "Newcomers that did not fit the run.", registry=made)
-        self._updates = Counter("fedcore_updates", "Updates, by what became of them.", ["result"], registry=made)
+        self._open: set[tuple[str, str]] = set()  # sessions by role and name: an edge may have a device's name
+        self._round = Gauge("fedcore_round", "Number of the round begun last.", registry=registry)
+        self._rounds = Counter(
+            "fedcore_rounds", "Closed rounds; void ones missed quorum.", ["result"], registry=registry
+        )
+        self._devices = Gauge("fedcore_devices", "Devices that have been here, by state.", ["state"], registry=registry)
+        self._sessions = Gauge("fedcore_sessions", "Open streams and leaves below edges.", ["role"], registry=registry)
+        self._refused = Counter("fedcore_joins_refused", "Newcomers that did not fit the run.", registry=registry)
+        self._updates = Counter("fedcore_updates", "Updates, by what became of them.", ["result"], registry=registry)
         self._update_bytes = Counter(
             "fedcore_update_bytes",
             "Bytes that counted updates report, as in summary.json.",
             ["direction"],
-            registry=made,
+            registry=registry,
         )
         self._bytes = Counter(
-            "fedcore_bytes", "Bytes of gRPC messages, before framing and TLS.", ["direction"], registry=made
+            "fedcore_bytes", "Bytes of gRPC messages, before framing and TLS.", ["direction"], registry=registry
         )
         self._phases = Histogram(
-            "fedcore_phase_seconds", "Seconds by phase of a round.", ["phase"], buckets=BUCKETS, registry=made
+            "fedcore_phase_seconds", "Seconds by phase of a round.", ["phase"], buckets=BUCKETS, registry=registry
         )
         self._round_s = Histogram(
-            "fedcore_round_seconds", "Seconds from a round's opening to its close.", buckets=BUCKETS, registry=made
+            "fedcore_round_seconds", "Seconds from a round's opening to its close.", buckets=BUCKETS, registry=registry
         )
-        self._clocks = Counter("fedcore_clock_faults", "Updates whose phases cannot be right.", registry=made)
-        made.register(_Memory())
+        self._clocks = Counter("fedcore_clock_faults", "Updates whose phases cannot be right.", registry=registry)
+        registry.register(_Memory())
         self._name_series()
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -110,11 +114,11 @@ class RunMetrics:
                         self._phases.labels(phase).observe(row[f"{phase}_s"])
 
     def moved(self, direction: str, num_bytes: int) -> None:
-        """Take note of bytes that went "up", towards the coordinator, or "down"."""
+        """Count bytes that went "up", towards the coordinator, or "down"."""
         self._bytes.labels(direction).inc(num_bytes)
 
     def _joined(self, name: str, role: str) -> None:
-        self._left(name, role)  # where a newer session took the seat, nobody said that the older one left
+        self._left(name, role)  # a newer session replaces an older one without an event "left"
         self._open.add((role, name))
         self._sessions.labels(role).inc()
         if role == "device":
@@ -140,7 +144,7 @@ class RunMetrics:
         self._devices.labels(state).inc()
 
     def _name_series(self) -> None:
-        """Make every series exist from the beginning: a rate over one that appears with its first event misses it."""
+        """Create every series at the start: a rate over a series misses the event with which it appears."""
         for result in ("closed", "void"):
             self._rounds.labels(result)
         for state in DeviceState:
@@ -157,7 +161,7 @@ class RunMetrics:
 
 
 class _Memory:
-    """This process's memory, read at every scrape; the client library's own collector knows no peak."""
+    """This process's memory, read at every scrape; the client library's own collector has no peak."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         memory = read_memory()

@@ -1,4 +1,4 @@
-"""The HTTP side of --metrics: a daemon thread that answers scrapes, never the event loop."""
+"""The HTTP endpoint of --metrics: a daemon thread, not the event loop, answers scrapes."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class MetricsServer:
-    """Serves one registry at `address` (HOST:PORT; port 0: any free one) from its making to `close`."""
+    """Serves one registry at `address` (HOST:PORT; port 0: any free port) until `close`."""
 
     def __init__(self, metrics: RunMetrics, address: str) -> None:
-        """Begin to answer. Raises ConfigError for a malformed address, RunError where nobody can listen there."""
+        """Begin to serve. Raises ConfigError for a malformed address, RunError if it is not available."""
         host, _, port = check_address(address, "--metrics", example="127.0.0.1:9464", any_port=True).rpartition(":")
         try:
             server, thread = start_http_server(int(port), host.strip("[]"), registry=metrics.registry)
@@ -31,7 +31,7 @@ class MetricsServer:
         self.url = f"http://{host}:{server.server_port}/metrics"
 
     def close(self) -> None:
-        """Stop answering and free the port; doing so again does nothing."""
+        """Stop and free the port; a second call does nothing."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,0 +1,1 @@
+"""A server as a process: background tasks, listening, returning memory, the garbage collector."""

@@ -1,4 +1,4 @@
-"""Opening a port, with or without TLS."""
+"""Open a port, with or without TLS."""
 
 import grpc
 
@@ -9,10 +9,10 @@ from fedcore.storage.pki.certificates import TlsMaterial
 async def listen(
     server: grpc.aio.Server, where: str, tls: TlsMaterial | None, *, remedy: str, ask_certificate: bool = True
 ) -> str:
-    """Start `server` on HOST:PORT `where` (port 0: any free one) and return the address it has.
+    """Start `server` on HOST:PORT `where` (port 0: any free port) and return its address.
 
-    With TLS it talks to who shows a certificate of the same authority, and to everybody where `ask_certificate` is
-    False. Raises RunError, naming the `remedy`, where the port cannot be had.
+    With TLS, clients need a certificate of the same authority, unless `ask_certificate` is False. Raises RunError,
+    naming the `remedy`, if the port is not available.
     """
     try:
         if tls is None:

@@ -1,59 +1,63 @@
-"""A round's work for the devices below an edge: small blobs once, not once for every device."""
+"""A round's assignments for the devices below an edge, with every small blob once instead of once per device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fedcore.protos.tier_values import RoundShare, TierSpec
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 
-MOST_WORKS = 500  # assignments in one message, which may have 4 MiB
-MOST_BYTES = 2 << 20  # of blobs and their names in one message
-REF_BYTES = 256  # of a blob's names, sizes and delta, about
+MOST_ASSIGNMENTS = 500  # in one message, which may have 4 MiB
+MOST_BYTES = 2 << 20  # of blobs and their references in one message
+REF_BYTES = 256  # about, of a blob's reference: names, sizes and delta
 
 
-def shares(works: Mapping[str, Work], *, spec: TierSpec, deadline_s: float) -> Iterator[RoundShare]:
-    """Yield shares that carry `works` (of one round, by device) and every small blob they name once."""
+def round_shares(
+    assignments: Mapping[str, WireAssignment], *, spec: TierSpec, deadline_s: float
+) -> Iterator[RoundShare]:
+    """Yield shares with `assignments` (of one round, by device) and every small blob that they name once."""
     sent: set[str] = set()
-    named = sorted(works.items())
+    named = sorted(assignments.items())
     while named:
         batch, named = _batch(named, sent)
-        blobs = {ref.id: ref for _, work in batch for ref in work.refs if ref.inline and ref.id not in sent}
+        blobs = {ref.id: ref for _, assignment in batch for ref in assignment.refs if ref.inline and ref.id not in sent}
         sent |= set(blobs)
         yield RoundShare(
             round=batch[0][1].round,
             deadline_s=deadline_s,
             spec=spec,
-            works=tuple((device, _bare(work)) for device, work in batch),
+            assignments=tuple((device, _without_bytes(assignment)) for device, assignment in batch),
             blobs=tuple(blobs.values()),
         )
 
 
-def filled(work: Work, small: Mapping[str, bytes]) -> Work:
-    """Return `work` with the bytes of its small blobs inside again, as a device expects it."""
+def with_small_blobs(assignment: WireAssignment, small: Mapping[str, bytes]) -> WireAssignment:
+    """Return `assignment` with the bytes of its small blobs inside again, as a device expects it."""
 
     def fill(ref: BlobRef) -> BlobRef:
         return replace(ref, inline=small.get(ref.id, b""))
 
-    return work.with_refs(fill)
+    return assignment.with_refs(fill)
 
 
-def shift_refs_of(work: Work) -> tuple[BlobRef, ...]:
-    """The blobs of the base shift: a device needs those it lacks, and an edge brings them when one asks."""
-    return () if work.base_shift is None else work.base_shift.refs
+def shift_refs_of(assignment: WireAssignment) -> tuple[BlobRef, ...]:
+    """Return the blobs of the base shift; a device fetches those that it lacks, and an edge does so on demand."""
+    return () if assignment.base_shift is None else assignment.base_shift.refs
 
 
-def _bare(work: Work) -> Work:
-    return filled(work, {})
+def _without_bytes(assignment: WireAssignment) -> WireAssignment:
+    return with_small_blobs(assignment, {})
 
 
-def _batch(named: Sequence[tuple[str, Work]], sent: set[str]) -> tuple[list[tuple[str, Work]], list[tuple[str, Work]]]:
-    """The first few assignments that fit into one message, and the rest; at least one fits."""
+def _batch(
+    named: Sequence[tuple[str, WireAssignment]], sent: set[str]
+) -> tuple[list[tuple[str, WireAssignment]], list[tuple[str, WireAssignment]]]:
+    """Return the first assignments that fit into one message, at least one, and the rest."""
     fresh: set[str] = set()
     total = 0
-    for count, (_, work) in enumerate(named):
-        new = {ref.id: len(ref.inline) for ref in work.refs if ref.id not in sent | fresh}
-        size = sum(new.values()) + REF_BYTES * (len(work.refs) + len(new))
-        if count and (count == MOST_WORKS or total + size > MOST_BYTES):
+    for count, (_, assignment) in enumerate(named):
+        new = {ref.id: len(ref.inline) for ref in assignment.refs if ref.id not in sent | fresh}
+        size = sum(new.values()) + REF_BYTES * (len(assignment.refs) + len(new))
+        if count and (count == MOST_ASSIGNMENTS or total + size > MOST_BYTES):
             return list(named[:count]), list(named[count:])
         fresh |= set(new)
         total += size

@@ -1,4 +1,4 @@
-"""Work for the evaluator: one task at a time, repeated when it comes back, given up at a deadline."""
+"""Tasks for the evaluator: one at a time, sent again when the evaluator reconnects, abandoned at a deadline."""
 
 import asyncio
 from collections import deque
@@ -18,21 +18,21 @@ class EvaluatorQueue:
 
     on_result: OnResult
     session: Session | None = None
-    expected: bool = False  # one is known to come, or has been here: the end waits for it
+    expected: bool = False  # an evaluator will come, or has been here: the run's end waits for it
     current: EvaluatorTask | None = None
     waiting: deque[EvaluatorTask] = field(default_factory=deque)
     next_id: int = 1
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     last_sign_s: float = 0.0
 
-    def offer(self, kind: TaskKind) -> None:
+    def add(self, kind: TaskKind) -> None:
         """Queue a task."""
         self.waiting.append(EvaluatorTask(id=self.next_id, kind=kind))
         self.next_id += 1
         self._advance()
 
-    def seat(self, session: Session, now_s: float) -> None:
-        """An evaluator came (back): it gets the task it was at, or the next one."""
+    def connect(self, session: Session, now_s: float) -> None:
+        """Use `session` from now on, and send it the current task again, or the next one."""
         if self.session is not None:
             self.session.close()
         self.session, self.expected, self.last_sign_s = session, True, now_s
@@ -41,13 +41,13 @@ class EvaluatorQueue:
         else:
             self._advance()
 
-    def leave(self, session: Session) -> None:
-        """The stream of `session` closed."""
+    def disconnect(self, session: Session) -> None:
+        """Note that the stream of `session` closed."""
         if self.session is session:
             self.session = None
 
-    def result(self, session: Session, result: EvaluatorResult) -> None:
-        """Take a result; one for a task that is not open is a repetition and ignored, as is anybody else's."""
+    def take_result(self, session: Session, result: EvaluatorResult) -> None:
+        """Take the result of the current task; ignore any other, and one from an older session."""
         if session is not self.session or self.current is None or result.id != self.current.id:
             return
         kind, self.current = self.current.kind, None
@@ -55,7 +55,7 @@ class EvaluatorQueue:
         self._advance()
 
     async def drained(self, silence_s: float, now: Callable[[], float]) -> bool:
-        """Wait until every task is done; False where no evaluator is expected or none was heard for `silence_s`."""
+        """Wait until all tasks are done; False if no evaluator is expected or it was silent for `silence_s` seconds."""
         begin_s = now()
         while self.current is not None or self.waiting:
             if not self.expected:
@@ -70,7 +70,7 @@ class EvaluatorQueue:
         return True
 
     def blobs(self) -> set[str]:
-        """Blobs that open tasks name."""
+        """Return the ids of the blobs that open tasks need."""
         tasks = [*self.waiting, *([self.current] if self.current else [])]
         return {blob_id for task in tasks for blob_id in _blobs(task.kind)}
 

@@ -1,4 +1,4 @@
-"""Class exports: the evaluator's uploaded files become runs/<name>/exports/<class>/."""
+"""Exports of device classes: copies the evaluator's uploaded files to runs/<name>/exports/<class>/."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from fedcore.storage.blobs.store import BlobStore
 
 
 def place_export(folder: Path, files: Sequence[BlobRef], blobs: BlobStore) -> None:
-    """Put an export's files in `folder`, replacing an earlier export as a whole.
+    """Put an export's files into `folder`, replacing an earlier export as a whole.
 
-    Raises ProtocolError, and leaves the earlier export, on a file name that leaves the folder, a blob that is not here,
-    or no file at all.
+    Raises ProtocolError, and keeps the earlier export, for a file name that leaves the folder, a blob that is not here,
+    or no files at all.
     """
     if not files:
         raise ProtocolError(f"the export of class {folder.name} has no file; make it with: fedcore export")

@@ -1,8 +1,8 @@
-"""JSON as the event log, the ledger and the summary hold it: compact UTF-8, floats that come back as the same bits.
+"""JSON for the event log, the ledger and the summary: compact UTF-8, with floats that are read back bit by bit.
 
-orjson writes a record of a device's round about ten times as fast as the standard library, and there are several for
-every device and round. It does not read here: integers beyond 64 bits would come back as floats. Numbers that JSON
-lacks (NaN, infinity), which other readers than Python's refuse, become null.
+orjson writes a record of a device's round about ten times as fast as the standard library, and there are several
+records for every device and round. Reading uses the standard library, because orjson would read integers beyond 64 bits
+as floats. Numbers that JSON lacks (NaN, infinity) become null: readers other than Python's refuse them.
 """
 
 import json
@@ -12,11 +12,13 @@ from typing import Any
 
 import orjson
 
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME  # values are JSON's own, or an error
+_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)  # only JSON values; others raise TypeError
 
 
 def compact(value: Any) -> bytes:
-    """Return `value` in one line; raises TypeError for what is no JSON value."""
+    """Return `value` in one line; raises TypeError if it is no JSON value."""
     try:
         return orjson.dumps(value, option=_OPTIONS)
     except TypeError:  # a NumPy number, an integer beyond 64 bits, another mapping than a dict: rare
@@ -24,17 +26,17 @@ def compact(value: Any) -> bytes:
 
 
 def exact(value: Any) -> bytes:
-    """Return `value` in one line from which `json.loads` gives it back, also where it holds NaN or infinity.
+    """Return `value` in one line that `json.loads` reads back as the same value, even with NaN or infinity in it.
 
-    Only Python's own reader knows how those are spelled here; raises like `compact`.
+    Only Python's own reader understands NaN and infinity in JSON; raises like `compact`.
     """
     text = compact(value)
     if value is None or b"null" not in text:  # nothing became null
         return text
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return b"{" + b",".join(compact(key) + b":" + exact(each) for key, each in value.items()) + b"}"
+        return b"{" + b",".join(compact(key) + b":" + exact(item) for key, item in value.items()) + b"}"
     if isinstance(value, list | tuple):
-        return b"[" + b",".join(exact(each) for each in value) + b"]"
+        return b"[" + b",".join(exact(item) for item in value) + b"]"
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -50,7 +52,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""Looking at a run from outside: its state, and its choices derived anew."""
+"""Inspect a run from outside: read its state, and derive its choices again."""
 
 import os
 
@@ -12,9 +12,9 @@ from fedcore.strategies.table import bandit_of
 
 
 def run_status(folder: RunFolder) -> Json:
-    """Return where a run stands, and its summary once it has one; may be called while it runs.
+    """Return a run's progress, and its summary once it has one; safe while it runs.
 
-    "address" is where its coordinator listens (None: it does not run), "advice" what to do to go on.
+    "address" is the address of its coordinator (None: it does not run), "advice" says how to go on.
     """
     config = read_settings(folder)
     status: Json = {"name": config.run.name, "total_rounds": config.run.rounds, "next_round": 1, "summary": None}
@@ -40,16 +40,16 @@ def _address(folder: RunFolder) -> str | None:
     if endpoint is None:
         return None
     try:
-        os.kill(endpoint.pid, 0)  # asks whether it lives; a killed coordinator leaves its file behind
+        os.kill(endpoint.pid, 0)  # signal 0 tests for life; a killed coordinator leaves its file behind
     except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
-        pass  # it lives, under another user
+        pass  # the process lives, under another user
     return endpoint.address
 
 
 def replay_run(folder: RunFolder) -> int:
-    """Derive every choice of the run again and return how many; raises RunError at the first that differs."""
+    """Derive every choice of the run again and return their number; raises RunError at the first difference."""
     config = read_settings(folder)
     events = list(read_events(folder.events))
     replay(events, bandit_of(config), config.run.seed)

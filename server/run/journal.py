@@ -1,7 +1,7 @@
 """The run as text files: events.jsonl to replay it, rounds.csv for people, summary.json for programs.
 
-None of them is the truth, which is the ledger: they are flushed, not fsynced, and a crash may leave lines of a round
-that was never committed. When a run is resumed, `truncate_after` drops such events, and the table is written anew.
+Only the ledger is authoritative. These files are flushed, not fsynced, and after a crash they may hold lines of a round
+that was never committed. When a run is resumed, `truncate_after` drops such events, and the table is written again.
 """
 
 import csv
@@ -31,10 +31,10 @@ _HEADER = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 class EventLog:
-    """Appends to events.jsonl, one JSON object per line; flushed after every call, or only when told if not eager."""
+    """Appends to events.jsonl, one JSON object per line. Flushes after every call, or, if not eager, in `flush`."""
 
     def __init__(self, path: Path, *, eager: bool = True) -> None:
-        """Open `path` at its end, creating it where it is missing; a torn last line is cut off."""
+        """Open `path` at its end, or create it; a torn last line is cut off."""
         self._file = _open_whole_lines(path)
         self._path = path
         self._eager = eager
@@ -42,22 +42,22 @@ class EventLog:
     def append(self, t: float, event: str, fields: Mapping[str, Any] | None = None) -> None:
         """Write one event: `t` is wall-clock time in seconds since 1970, `event` its kind.
 
-        Numbers that JSON lacks (NaN, infinity) become null. Raises ValueError where `fields` has t or event itself.
+        Numbers that JSON lacks (NaN, infinity) become null. Raises ValueError if `fields` has a key t or event.
         """
         self.extend(t, ((event, {} if fields is None else fields),))
 
     def extend(self, t: float, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Write events of one moment at once, each as its kind and its fields; raises like `append`, writing none."""
+        """Write events with the same time, given as kind and fields; writes none if one raises, as in `append`."""
         self._file.write(b"".join(_event_line(t, event, fields) for event, fields in events))
         if self._eager:
             self._file.flush()
 
     def flush(self) -> None:
-        """Let readers of the file see everything written so far."""
+        """Make everything written so far visible to readers of the file."""
         self._file.flush()
 
     def truncate_after(self, last_round: int) -> int:
-        """Drop events whose `round` is above `last_round` and return how many; events without a round stay."""
+        """Drop events with a `round` above `last_round` and return their number; events without a round stay."""
         self._file.close()
         kept, dropped = [], 0
         for event in read_events(self._path):
@@ -76,9 +76,9 @@ class EventLog:
 
 
 def read_events(path: Path) -> Iterator[Json]:
-    """Iterate over events.jsonl; a torn last line (after a crash, or being written) is left out.
+    """Iterate over events.jsonl, without a torn last line (after a crash, or during a write).
 
-    Raises RunError, naming the line, where any other line is no JSON object.
+    Raises RunError, naming the line, if any other line is no JSON object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -94,21 +94,21 @@ def read_events(path: Path) -> Iterator[Json]:
 
 
 class RoundTable:
-    """Appends to rounds.csv: one row per round and device, columns as in COLUMNS; what is not known stays empty."""
+    """Appends to rounds.csv: one row per round and device, columns as in COLUMNS; unknown values stay empty."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` at its end, writing the header where it is new."""
+        """Open `path` at its end; write the header into a new file."""
         self._path = path
         self._file = _open_whole_lines(path)
         if self._file.tell() == 0:
             self._write([_HEADER])
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one round's rows at once; keys beyond COLUMNS are left out."""
+        """Write one round's rows at once, without keys beyond COLUMNS."""
         self._write(rows)
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the table anew with `rows` in it, whatever became of the file."""
+        """Replace the file by a table with `rows`, whatever it holds."""
         self._file.close()
         write_atomic(self._path, map(_csv_line, itertools.chain([_HEADER], rows)))
         self._file = _open_whole_lines(self._path)
@@ -128,7 +128,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def _open_whole_lines(path: Path) -> BinaryIO:
-    """Open at the end of the last whole line, so that a new line never continues a torn one."""
+    """Open at the end of the last complete line, so that a new line never continues a torn one."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
     end = file.seek(0, io.SEEK_END)
     while end > 0:
@@ -158,7 +158,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _csv_line(row: Mapping[str, Any]) -> bytes:
-    """Return one row, by way of a JSON list where that has the same cells: many times faster for so many numbers."""
+    """Return one row, made from a JSON list if that gives the same cells: many times faster for so many numbers."""
     values = ["" if value is None else value for value in map(row.get, COLUMNS)]
     line = compact(values)[1:-1]
     if line.count(b",") == len(COLUMNS) - 1 and b"\\" not in line and b"null" not in line:

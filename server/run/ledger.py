@@ -1,7 +1,7 @@
-"""The durable truth of a run: one SQLite file, one commit per turn of the round machine.
+"""The durable state of a run: one SQLite file, one commit per turn of the round machine.
 
-A turn closes round N and plans N+1, so both become true together: after kill -9 or a power cut at any moment the
-file holds the last committed turn, whole (WAL, synchronous=FULL). Values are JSON text and integers, never pickles.
+A turn closes round N and plans N+1 in one commit: after kill -9 or a power cut at any moment, the file holds the whole
+last committed turn (WAL, synchronous=FULL). Values are JSON text and integers, never pickles.
 """
 
 import json
@@ -40,10 +40,10 @@ _SCHEMA = (
 
 
 class Ledger:
-    """An open ledger: get one from `create` or `open`, give it back with `close`. Threads take turns on it."""
+    """An open ledger: get one from `create` or `open`, end with `close`. Safe from any thread, one call at a time."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: FolderLock | None) -> None:
-        """Hold what `create` and `open` made."""
+        """Use `create` or `open` instead."""
         self._path, self._connection, self._lock = path, connection, lock
         self._mutex = threading.Lock()
 
@@ -51,7 +51,7 @@ class Ledger:
     def create(path: Path, *, run_id: str, config_toml: str, fingerprint: str) -> "Ledger":
         """Begin the ledger of a new run in an existing folder and lock the folder.
 
-        `fingerprint` names the base model. Raises RunError where a ledger is there, or a coordinator runs.
+        `fingerprint` names the base model. Raises RunError if a ledger is there, or a coordinator runs.
         """
         lock = FolderLock(path.parent)
         ledger = None
@@ -66,7 +66,7 @@ class Ledger:
                     sql.execute(statement)
                 values = {"run_id": run_id, "config_toml": config_toml, "fingerprint": fingerprint}
                 sql.executemany(
-                    "INSERT INTO meta VALUES (?, ?)", [(key, _exact_text(each)) for key, each in values.items()]
+                    "INSERT INTO meta VALUES (?, ?)", [(key, _exact_text(value)) for key, value in values.items()]
                 )
         except BaseException:
             ledger.close() if ledger is not None else lock.release()
@@ -75,9 +75,9 @@ class Ledger:
 
     @staticmethod
     def open(path: Path, *, read_only: bool = False) -> "Ledger":
-        """Open the ledger of an earlier run and lock its folder; `read_only` looks on without the lock.
+        """Open the ledger of an earlier run and lock its folder; `read_only` takes no lock.
 
-        Raises RunError where there is none, a coordinator holds it, it is damaged, or a newer version wrote it.
+        Raises RunError if there is none, a coordinator holds the lock, it is damaged, or another version wrote it.
         """
         if not path.is_file():
             raise RunError(
@@ -97,17 +97,17 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
-        """Close the file and give the folder back."""
+        """Close the file and unlock the folder."""
         self._connection.close()
         if self._lock is not None:
             self._lock.release()
 
     def commit_turn(self, turn: TurnRecord) -> None:
-        """Make one turn true, durably: when this returns it survives a power cut.
+        """Commit one turn durably: after this returns, it survives a power cut.
 
-        Raises RunError where its round was closed before, or the disk refuses.
+        Raises RunError if its round was closed before, or the disk fails.
         """
-        # Encoded before the transaction opens: a value JSON cannot hold must not leave one half done.
+        # Encoded before the transaction opens: a value that JSON cannot hold must not leave it half done.
         closed = None
         if turn.closed is not None:
             result, outcomes = _text(result_to_json(turn.closed)), _text(turn.outcomes)
@@ -122,7 +122,7 @@ class Ledger:
             sql.execute("INSERT OR REPLACE INTO head VALUES (0, ?, ?, ?, ?)", head)
 
     def load(self) -> LedgerState:
-        """Return where the run stands; raises RunError where its entries are not what a ledger holds."""
+        """Return the state after the last committed turn; raises RunError where an entry is damaged."""
         with Boundary(RunError, f"{self._path}: damaged", remedy="restore it from a copy"):
             return self._loaded()
 
@@ -152,23 +152,23 @@ class Ledger:
             rows = sql.execute("SELECT result FROM rounds ORDER BY round").fetchall()
         return tuple(result_from_json(json.loads(result)) for (result,) in rows)
 
-    def each_round(self) -> Iterator[RoundResult]:
-        """Yield every closed round, in order, one read at a time: a long run's rounds need not fit into memory."""
-        for (result,) in self._each("result"):
+    def iter_rounds(self) -> Iterator[RoundResult]:
+        """Yield every closed round, in order, one read at a time: a long run may not fit in memory."""
+        for (result,) in self._rows("result"):
             yield result_from_json(json.loads(result))
 
-    def each_outcomes(self) -> Iterator[tuple[int, bool, tuple[Json, ...]]]:
+    def iter_outcomes(self) -> Iterator[tuple[int, bool, tuple[Json, ...]]]:
         """Yield (round, whether it was void, its outcomes) of every closed round, in order, one read at a time."""
-        for number, void, outcomes in self._each("round, void, outcomes"):
+        for number, void, outcomes in self._rows("round, void, outcomes"):
             yield number, bool(void), tuple(json.loads(outcomes))
 
     def last_round(self) -> RoundResult | None:
-        """Return the round that closed last, None where none has."""
+        """Return the round that closed last, None if none has."""
         with self._transaction("BEGIN") as sql:
             row = sql.execute("SELECT result FROM rounds ORDER BY round DESC LIMIT 1").fetchone()
         return None if row is None else result_from_json(json.loads(row[0]))
 
-    def _each(self, columns: str) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
         with self._transaction("BEGIN") as sql:
             numbers = [number for (number,) in sql.execute("SELECT round FROM rounds ORDER BY round")]
         for number in numbers:
@@ -188,17 +188,17 @@ class Ledger:
         return {index: json.loads(report) for index, report in rows if report != "null"}
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Store one JSON value under `key`, durably; `labels` is what `load` gives as the label list."""
+        """Store one JSON value under `key`, durably; `load` returns the value under "labels" as the label list."""
         with self._transaction() as sql:
             sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _exact_text(value)))
 
     def note(self, key: str, value: Any) -> None:
-        """Store one JSON value under `key` without waiting for the disk: a power cut may lose it, nothing else may."""
+        """Store one JSON value under `key` without waiting for the disk: a power cut may lose it, a crash does not."""
         with self._transaction(durable=False) as sql:
             sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _exact_text(value)))
 
     def get_meta(self, key: str) -> Any:
-        """Return the JSON value under `key`, None where there is none."""
+        """Return the JSON value under `key`, None if there is none."""
         with self._transaction("BEGIN") as sql:
             row = sql.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
@@ -218,7 +218,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE", *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """One transaction, rolled back on any error; SQLite's errors become RunError."""
+        """Run one transaction, rolled back on any error; SQLite's errors become RunError."""
         with self._mutex:
             try:
                 if not durable:
@@ -239,7 +239,7 @@ class Ledger:
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     try:
-        # Any thread may call, one at a time (Ledger's mutex); transactions are written out, so no implicit ones.
+        # Any thread may call, one at a time (Ledger's mutex). Transactions are explicit, so there are no implicit ones.
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as cause:
         raise _refused(path, cause) from cause
@@ -256,7 +256,7 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _text(value: Any) -> str:
-    """For records of our own, which hold finite numbers."""
+    """Encode records of our own, which hold finite numbers."""
     return compact(value).decode()
 
 

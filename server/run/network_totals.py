@@ -1,4 +1,4 @@
-"""What a run's links took and carried, by network class: "what share of the round was the uplink?" """
+"""Seconds and bytes of a run's links by network class; they show which share of a round the uplink takes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ from fedcore.core.contract.protocols import Json
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.run.records import TIMED
 
-UNKNOWN = "unknown"  # devices that named no network; their class says what they are, not what they hang on
+UNKNOWN = "unknown"  # for devices that report no network: their device class says nothing about their link
 
 
 def network_totals(rows: Iterable[Json]) -> dict[str, Json]:
     """Return figures by network class, sorted by name, over every counted update in `rows` (outcome records).
 
-    Seconds are sums over updates whose phases fit into their time, and shares are of the sum of those times. Rates
-    are over updates that did not ride inside a message, for a message's transit is not measured.
+    Seconds are sums over updates with phases that fit into their time; shares are shares of the sum of those times.
+    Rates leave out updates that travelled inside a message, because a message's transit is not measured.
     """
     groups: dict[str, list[Json]] = defaultdict(list)
     for row in rows:
@@ -45,7 +45,7 @@ def _totals(rows: Sequence[Json]) -> Json:
 
 
 def _rate(rows: Sequence[Json], size: str, seconds: str) -> float | None:
-    """Megabits per second over the rows that moved more than a message holds; None where none did."""
+    """Megabits per second over the rows with more bytes than a message holds; None if there are none."""
     moved = [row for row in rows if row[size] > INLINE_BYTES and row[seconds] > 0]
     time_s = sum(row[seconds] for row in moved)
     return 8e-6 * sum(row[size] for row in moved) / time_s if moved else None

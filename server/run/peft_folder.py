@@ -1,4 +1,4 @@
-"""The global adapter as a folder that peft reads, for people."""
+"""The global adapter as a folder that peft reads."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from fedcore.storage.atomic import Buffer, write_atomic
 def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
 
-    The LoRA scale is already in B, so alpha = r. An adapter cannot say what is added to the base weights: where there
-    is a base shift, base_shift.safetensors holds it under the names of those weights.
+    B includes the LoRA scale already, so alpha = r. An adapter cannot express an addition to the base weights: a base
+    shift, if there is one, goes into base_shift.safetensors under the names of those weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     factors = {
@@ -50,7 +50,7 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
 
 
 def _for_torch(tensors: Tensors, names: Mapping[str, str], spec: AdapterSpec) -> Iterator[Buffer]:
-    """Yield a safetensors file as torch's tools expect it, one tensor after the other; `names` by name in the file."""
+    """Yield a safetensors file as torch's tools expect it, tensor by tensor; `names` maps names in the file to ours."""
     shapes = spec.shapes() | shift_shapes(spec)
     outlines = {new: Outline(tag="F32", shape=shapes[name]) for new, name in sorted(names.items())}
     yield opening(outlines, {"format": "pt"})

@@ -1,4 +1,4 @@
-"""What would end a run once devices had come, found before anybody is asked to come."""
+"""Checks before a run begins, for errors that would otherwise end it after devices have joined."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     Raises ConfigError for an unknown strategy, bandit, aggregator, codec or adapter target and for texts longer than
     the model reads, ModelError for a model that cannot be pruned or a head that does not fit it.
     """
-    make_bandit(config.strategy)  # also where the named strategy would not use them: a wrong word is a mistake
+    make_bandit(config.strategy)  # also if the strategy uses no bandit: an unknown name is a mistake anyway
     make_aggregator(config.strategy.aggregator)
     _check_codecs(config)
     description = read_config(model)
@@ -35,7 +35,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     _check_length(geometry, description, config.model.max_length)
     _check_supported(model, description)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
-    # Without labels, which the first device may bring, the head's rows are not known: two stand for them.
+    # Without labels, which the first device may set, the number of the head's rows is unknown: assume two.
     head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
     return make_strategy(config, geometry, head.shapes)
 
@@ -54,25 +54,25 @@ def _check_supported(model: Path, description: Mapping[str, Any]) -> None:
 def check_fleet_fits(config: Config, strategy: Strategy) -> None:
     """Raise unless enough devices of the configured classes can join for the run to begin.
 
-    ConfigError where there are fewer than min_devices, JoinRefused, with the figures, where memory_mb leaves too few.
+    ConfigError if there are fewer than min_devices; JoinRefused, with the figures, if memory_mb leaves too few.
     """
-    total, needed = sum(each.count for each in config.classes), config.coordinator.min_devices
+    total, needed = sum(table.count for table in config.classes), config.coordinator.min_devices
     if total < needed:
         raise ConfigError(f"coordinator.min_devices is {needed}, but the [[fleet.class]] tables make {total} device(s)")
-    refused = [(each, why) for each in config.classes if (why := _refusal(each, strategy)) is not None]
-    left = total - sum(each.count for each, _ in refused)
+    refused = [(table, error) for table in config.classes if (error := _refusal(table, strategy)) is not None]
+    left = total - sum(table.count for table, _ in refused)
     if refused and left < needed:
         raise JoinRefused(f"{refused[0][1]}; {left} of {total} devices would be left, coordinator.min_devices={needed}")
 
 
 def check_unfinished(folder: RunFolder) -> None:
-    """Raise RunError where a run has nothing left to go on with."""
+    """Raise RunError if a run has finished."""
     if has_finished(folder):
         raise RunError(f"{folder.root} has finished; look at it with: fedcore show {folder.root}, or start a new run")
 
 
 def has_finished(folder: RunFolder) -> bool:
-    """Whether a run has nothing left to go on with."""
+    """Whether a run has closed all rounds and written its summary."""
     if not folder.ledger.is_file():
         return False
     ledger = Ledger.open(folder.ledger, read_only=True)
@@ -82,10 +82,10 @@ def has_finished(folder: RunFolder) -> bool:
         ledger.close()
 
 
-def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
+def _refusal(table: ClassConfig, strategy: Strategy) -> FedcoreError | None:
     try:
         strategy.admit(
-            DeviceProfile(name=f"{each.name}-0", device_class=each.name, num_examples=1, memory_mb=each.memory_mb)
+            DeviceProfile(name=f"{table.name}-0", device_class=table.name, num_examples=1, memory_mb=table.memory_mb)
         )
     except JoinRefused as error:
         return error
@@ -93,10 +93,10 @@ def _refusal(each: ClassConfig, strategy: Strategy) -> FedcoreError | None:
 
 
 def _check_codecs(config: Config) -> None:
-    asked = {"training.": config.training.codec}
-    asked |= {f"fleet.class {each.name}: ": each.codec for each in config.classes if each.codec is not None}
+    codecs = {"training.": config.training.codec}
+    codecs |= {f"fleet.class {table.name}: ": table.codec for table in config.classes if table.codec is not None}
     aggregator = make_aggregator(resolve_settings(config).strategy.aggregator)
-    for where, codec in asked.items():
+    for where, codec in codecs.items():
         try:
             feedback = parse_chain(codec).feedback
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Outcomes and rounds as plain JSON records: what the ledger, rounds.csv and the summary hold."""
+"""Outcomes and rounds as plain JSON records, for the ledger, rounds.csv and the summary."""
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -9,15 +9,16 @@ from fedcore.core.contract.protocols import AggregateReport, Json
 from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.tier_values import LeafOutcome
 
-TIMED = (*PHASES, "wait", "fold")  # what is known of every counted update's time, by device or parent
-_FIGURES = ("bytes_down", "bytes_up", "loss_before", "loss_after", "train_loss", "peak_memory_mb", "steps")
-_figures_of = attrgetter(*_FIGURES)
+TIMED = (*PHASES, "wait", "fold")  # parts of a counted update's time, measured by the device or its parent
+_METRICS = ("loss_before", "loss_after", "train_loss", "peak_memory_mb")
+_FIGURES = ("bytes_down", "bytes_up", *_METRICS, "steps")
+_figures_of = attrgetter("bytes_down", "bytes_up", *(f"metrics.{name}" for name in _METRICS), "steps")
 _MEASURED = (*(f"{phase}_s" for phase in PHASES), *_FIGURES)
 _NOT_REPORTED: Json = dict.fromkeys(_MEASURED)
 
 
 def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
-    """One device's part in one round; figures it did not report are None."""
+    """Return the record of one device in one round; figures that it did not report are None."""
     report = outcome.report
     if report is None:
         measured = _NOT_REPORTED
@@ -40,27 +41,27 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
     }
 
 
-def leaf_record(leaf: LeafOutcome) -> Json:
-    """What an edge's metrics take of one device's part in a round: status, seconds and bytes."""
-    report = leaf.report
+def relayed_record(outcome: LeafOutcome) -> Json:
+    """Return the record of one device below an edge for the edge's metrics: status, seconds and bytes."""
+    report = outcome.report
     return {
-        "device": leaf.device,
-        "status": str(Status.ACCEPTED if leaf.counted else Status.REJECTED),
+        "device": outcome.device,
+        "status": str(Status.ACCEPTED if outcome.counted else Status.REJECTED),
         **{f"{phase}_s": report.phase_s.get(phase, 0.0) if report else None for phase in PHASES},
         "bytes_down": report.bytes_down if report else None,
         "bytes_up": report.bytes_up if report else None,
-        **_accounted(leaf.time_s, report, leaf.fold_s if leaf.counted else None),
+        **_accounted(outcome.time_s, report, outcome.fold_s if outcome.counted else None),
     }
 
 
 def clock_events(rows: Sequence[Json]) -> list[Json]:
-    """One event for every device whose phases cannot have fitted into its time."""
+    """Return one event for every device with phases that do not fit into its time."""
     keys = ("round", "device", "time_s", "overrun_s")
     return [{"event": "clock", **{key: row[key] for key in keys}} for row in rows if row["timing"] == Timing.CLOCK]
 
 
 def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: float, rows: Sequence[Json]) -> Json:
-    """One round over all its devices. Phase times are means over the devices whose phases fit into their time."""
+    """Return the record of one round. Phase times are means over the devices with phases that fit into their time."""
     reported = [row for row in rows if row["steps"] is not None]
     timed = [row for row in reported if row["timing"] == Timing.OK]
     return {
@@ -81,8 +82,8 @@ def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: floa
 def _accounted(time_s: float, report: DeviceReport | None, fold_s: float | None) -> Json:
     if report is None:
         return {"wait_s": None, "fold_s": fold_s, "overrun_s": None, "timing": None}
-    known = account(time_s, report.phase_s, repushed=report.repushed)
-    return {"wait_s": known.wait_s, "fold_s": fold_s, "overrun_s": known.overrun_s, "timing": str(known.timing)}
+    times = account(time_s, report.phase_s, repushed=report.repushed)
+    return {"wait_s": times.wait_s, "fold_s": fold_s, "overrun_s": times.overrun_s, "timing": str(times.timing)}
 
 
 def _mean(rows: Sequence[Json], key: str) -> float | None:

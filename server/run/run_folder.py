@@ -1,4 +1,4 @@
-"""A run is a folder: where everything of it lies, and how a new one gets its name."""
+"""A run is a folder: the paths inside it, and the name of a new one."""
 
 import contextlib
 import re
@@ -20,9 +20,9 @@ class RunFolder:
 
     @staticmethod
     def create(name: str, *, base: Path, chosen: Path | None = None) -> "RunFolder":
-        """Make `chosen`, or base/name, or base/name-2, -3, ... where earlier runs have the name.
+        """Make `chosen`, or base/name, or base/name-2, -3, ... if earlier runs have the name.
 
-        Raises RunError where `chosen` exists and is not empty: nothing of an earlier run is overwritten.
+        Raises RunError if `chosen` exists and is not empty, so that nothing of an earlier run is overwritten.
         """
         if chosen is not None:
             if chosen.exists() and (not chosen.is_dir() or any(chosen.iterdir())):
@@ -59,18 +59,18 @@ class RunFolder:
 
     @staticmethod
     def newest(name: str, *, base: Path) -> "RunFolder | None":
-        """The last of base/name, base/name-2, ... in which a run has begun; None where none has."""
+        """Return the last of base/name, base/name-2, ... with a ledger; None if there is none."""
         number_of = re.compile(rf"{re.escape(name)}(?:-([1-9]\d*))?")
-        begun: dict[int, RunFolder] = {}
+        runs: dict[int, RunFolder] = {}
         for root in base.iterdir() if base.is_dir() else ():
             match = number_of.fullmatch(root.name)
             if match is not None and RunFolder(root).ledger.is_file():
-                begun[int(match[1] or 1)] = RunFolder(root)
-        return begun[max(begun)] if begun else None
+                runs[int(match[1] or 1)] = RunFolder(root)
+        return runs[max(runs)] if runs else None
 
     @staticmethod
     def existing(root: Path) -> "RunFolder":
-        """Open an earlier run's folder; raises RunError where it is none."""
+        """Return an earlier run's folder; raises RunError if `root` is none."""
         folder = RunFolder(root)
         if not folder.config.is_file():
             raise RunError(f"{root} is not a run folder (no config.toml in it); give a folder such as runs/NAME")
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def ledger(self) -> Path:
-        """The durable truth."""
+        """The durable state of the run."""
         return self.root / "ledger.sqlite"
 
     @property
@@ -137,6 +137,11 @@ class RunFolder:
         return self.root / "logs"
 
     @property
+    def data(self) -> Path:
+        """Rows that a program handed over in memory."""
+        return self.root / "data"
+
+    @property
     def devices(self) -> Path:
         """State folders of a local fleet's devices."""
         return self.root / "devices"
@@ -148,6 +153,6 @@ class RunFolder:
 
 
 def read_settings(folder: RunFolder) -> Config:
-    """Return a run's configuration; raises RunError where its file cannot be read, ConfigError where it is none."""
+    """Return a run's configuration; raises RunError if its file cannot be read, ConfigError if it is malformed."""
     with Boundary(RunError, f"cannot read {folder.config}", remedy="restore it from a copy"):
         return parse_config(folder.config.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a run writes for people and programs while it goes on: events, rows per round, evaluations."""
+"""The log of a run, for people and programs: events, rows per round, evaluations."""
 
 import dataclasses
 import threading
@@ -15,14 +15,14 @@ from fedcore.server.run.run_folder import RunFolder
 
 
 class Observer(Protocol):
-    """Hears of everything a run writes, from whichever thread writes it, one call at a time; must not raise."""
+    """Gets everything that a run writes, on the thread that writes it, one call at a time; must not raise."""
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """One event was written."""
+        """Take one event."""
         ...
 
     def rows(self, rows: Sequence[Json]) -> None:
-        """The outcome records of a round that closes were written."""
+        """Take the outcome records of a round that closes."""
         ...
 
 
@@ -38,9 +38,9 @@ class RunLog:
         observers: Sequence[Observer] = (),
         eager: bool = True,
     ) -> None:
-        """Append to the files of `folder`, and tell the observers.
+        """Append to the files of `folder`, and pass everything on to the observers.
 
-        Who reads the files sees every event at once in an `eager` log, in another one at the next turn.
+        An `eager` log shows every event to readers of the files at once, others at the next turn.
         """
         self._events = EventLog(folder.events, eager=eager)
         self._rows = RoundTable(folder.rounds)
@@ -50,9 +50,9 @@ class RunLog:
         self._lock = threading.Lock()
 
     def truncate_after(self, last_round: int) -> None:
-        """Drop what was written of rounds that never closed durably; rows are restored out of the ledger."""
+        """Drop events of rounds that never closed durably, and restore the rows from the ledger."""
         self._events.truncate_after(last_round)
-        self._rows.restore(row for _, _, rows in self._ledger.each_outcomes() for row in rows)
+        self._rows.restore(row for _, _, rows in self._ledger.iter_outcomes() for row in rows)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Write one event."""
@@ -62,26 +62,26 @@ class RunLog:
     def events(self, kind: str, fields: Sequence[Mapping[str, Any]]) -> None:
         """Write several events of one kind at once."""
         with self._lock:
-            self._write([(kind, each) for each in fields])
+            self._write([(kind, event_fields) for event_fields in fields])
 
     def turn(self, events: Sequence[Json], rows: Sequence[Json]) -> None:
-        """Write what a turn decided and learned; called before its commit, so that no durable choice is unlogged."""
+        """Write a turn's events and rows; called before its commit, so that every durable choice is logged."""
         with self._lock:
-            self._write([_apart(each) for each in events])
+            self._write([_split(event) for event in events])
             self._events.flush()
             self._rows.append(rows)
             for observer in self._observers:
                 observer.rows(rows)
 
     def joined(self, join: Join, via: str = "") -> None:
-        """Somebody joined, through the edge `via` or directly."""
+        """Write that a member joined, through the edge `via` or directly."""
         profile = dataclasses.asdict(join.profile) if join.profile is not None else {}
         profile.pop("name", None)
         through = {"via": via} if via else {}
         self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile, **through)
 
     def evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        """Keep the evaluator's word; later ones of the same kind replace earlier ones."""
+        """Store a result of the evaluator; a later one of the same kind replaces it."""
         key, label = _key(kind)
         if result.outcome is None:
             self.event("task_failed", task=label, message=result.error)
@@ -91,7 +91,7 @@ class RunLog:
         self.event("evaluated", task=label, **figures)
 
     def evaluator_came(self) -> None:
-        """Keep that the run has an evaluator: one that goes on waits for it at its end."""
+        """Store that the run has an evaluator, so that it waits for one at its end, also after a resume."""
         self._ledger.set_meta(EVALUATOR_KEY, True)
 
     def close(self) -> None:
@@ -106,24 +106,24 @@ class RunLog:
                 observer.event(kind, fields)
 
 
-def _apart(event: Json) -> tuple[str, Json]:
+def _split(event: Json) -> tuple[str, Json]:
     """Return an event's kind and its fields."""
     fields = dict(event)
     return fields.pop("event"), fields
 
 
 def evaluation_key(round_index: int, *, full: bool) -> str:
-    """Ledger key of an evaluation: of a round on the sample, or of the final adapter on all rows."""
+    """Return the ledger key of an evaluation: of a round on the sample, or of the final adapter on all rows."""
     return "evaluation/final" if full else f"evaluation/{round_index}"
 
 
 def close_key(round_index: int) -> str:
-    """Ledger key of the seconds that closing a round took."""
+    """Return the ledger key of the seconds that closing a round took."""
     return f"close/{round_index}"
 
 
 def export_key(device_class: str) -> str:
-    """Ledger key of a class's export figures."""
+    """Return the ledger key of a device class's export figures."""
     return f"export/{device_class}"
 
 
@@ -145,5 +145,5 @@ def _figures(outcome: Metrics | ExportOutcome) -> Mapping[str, Any]:
         return dataclasses.asdict(outcome)
     weights = sum(ref.size for ref in outcome.files if ref.name == "model.safetensors")
     figures = dataclasses.asdict(dataclasses.replace(outcome, files=()))
-    del figures["files"]  # they lie in exports/
+    del figures["files"]  # they are in exports/
     return figures | {"size_bytes": weights}

@@ -1,7 +1,7 @@
-"""Shards handed out at join: a device that brings no rows of its own asks for a part of the run's, and keeps it.
+"""Shards for devices without rows of their own: a device requests one of the run's at join, and keeps it.
 
-Who has which part is durable, so that replicas never collide, also after a resume. It hangs on the device's name; one
-that comes back under another name, with the same uuid, keeps its part as well.
+The ledger stores the holder of every shard, so that replicas never collide, also after a resume. A device is known by
+its name; a device that comes back under another name with the same uuid keeps its shard too.
 """
 
 from typing import TypedDict
@@ -17,7 +17,7 @@ META = "shards"  # in the ledger: a list of `Holder`, that of shard 1 first
 
 
 class Holder(TypedDict):
-    """Whose a shard is."""
+    """The device that has a shard."""
 
     device: str
     device_class: str
@@ -25,17 +25,17 @@ class Holder(TypedDict):
 
 
 class Shards:
-    """The shards of one run. Used from the worker thread, for it writes to the ledger."""
+    """The shards of one run. Use from the worker thread, because it writes to the ledger."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
-        """Hand out `[data] shards` of them, cut as a local fleet of the same seed cuts them."""
+        """Assign up to `[data] shards` shards, cut as a local fleet with the same seed cuts them."""
         self._config = config
         self._ledger = ledger
 
     def of(self, newcomer: Newcomer) -> Shard:
-        """Return the shard of a device, the next free one for a new device, durably.
+        """Return the shard of a device; assign the next free shard to a new device, durably.
 
-        Raises JoinRefused where this run hands out none, or none is left; ConfigError for a name that is none.
+        Raises JoinRefused if this run has no shards or none is left, ConfigError for a malformed name.
         """
         check_name(newcomer.name)
         check_name(newcomer.device_class, "device class")
@@ -67,12 +67,12 @@ class Shards:
 
 
 def _place(holders: list[Holder], newcomer: Newcomer) -> int:
-    """The position of a device's shard, from 0: by its name, else by its uuid within its class, else the next one."""
+    """Return the index of a device's shard, from 0: by its name, else by its uuid within its class, else the next."""
     for position, holder in enumerate(holders):
         if holder["device"] == newcomer.name:
             return position
-    renamed = (newcomer.device_class, newcomer.device_uuid)
+    identity = (newcomer.device_class, newcomer.device_uuid)
     for position, holder in enumerate(holders):
-        if newcomer.device_uuid and (holder["device_class"], holder["uuid"]) == renamed:
+        if newcomer.device_uuid and (holder["device_class"], holder["uuid"]) == identity:
             return position
     return len(holders)

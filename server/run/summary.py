@@ -1,6 +1,6 @@
-"""summary.json: the run's figures, put together from the ledger so that a resumed run tells the whole story.
+"""summary.json: the run's figures, computed from the ledger, so that they cover a resumed run as a whole.
 
-Schema 1 is described in docs/summary.md; keys are added, never renamed.
+Schema 1 is described in docs/reference/summary.md; keys are added, never renamed.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ SCHEMA = 1
 def build_summary(
     *, config: Config, ledger: Ledger, strategy: Strategy, state: Json, classes: Sequence[str], status: str
 ) -> Json:
-    """Return the summary of what is durable now. Figures nobody measured are None."""
+    """Return the summary of the durable state. Figures that were not measured are None."""
     outcomes = ledger.outcomes()
     rounds = [
         {
@@ -54,10 +54,10 @@ def build_summary(
         "networks": network_totals(row for rows in outcomes.values() for row in rows),
         "totals": {
             "rounds": len(rounds),
-            "void_rounds": sum(bool(each["void"]) for each in rounds),
-            "duration_s": sum(each["duration_s"] for each in rounds),
-            "bytes_up": sum(each["bytes_up"] for each in rounds),
-            "bytes_down": sum(each["bytes_down"] for each in rounds),
+            "void_rounds": sum(bool(record["void"]) for record in rounds),
+            "duration_s": sum(record["duration_s"] for record in rounds),
+            "bytes_up": sum(record["bytes_up"] for record in rounds),
+            "bytes_down": sum(record["bytes_down"] for record in rounds),
             "steps": total_steps(outcomes),
         },
         "rounds": rounds,
@@ -65,7 +65,7 @@ def build_summary(
 
 
 def total_steps(outcomes: Mapping[int, Sequence[Json]]) -> int:
-    """Optimiser steps of all counted updates."""
+    """Return the number of optimiser steps in all counted updates."""
     return sum(row["steps"] or 0 for rows in outcomes.values() for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""What a ledger stores and gives back, as values and as JSON."""
+"""The values that a ledger stores and loads, and their JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRecord:
-    """What one turn makes true. Every `Json` equals its JSON round trip."""
+    """What one turn commits. Every `Json` equals its JSON round trip."""
 
     closed: RoundResult | None  # None: nothing closed, the next round is planned (again)
     outcomes: Sequence[Json] = ()  # of the closed round
-    report: Json | None = None  # of the closed round as a whole: phases, bytes, what aggregation did
+    report: Json | None = None  # of the closed round as a whole: phases, bytes, aggregation
     strategy_state: Json
     global_blobs: tuple[tuple[str, str], ...]  # (name, sha256 hex)
     void_streak: int
@@ -23,7 +23,7 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerState:
-    """Where a run stands after its last committed turn; `next_round` 1 and no state where there was none yet."""
+    """State of a run after its last committed turn; before the first, `next_round` is 1 and there is no state."""
 
     run_id: str
     config_toml: str
@@ -49,12 +49,14 @@ def result_to_json(result: RoundResult) -> Json:
         "void": result.void,
         "opened_at_s": result.opened_at_s,
         "closed_at_s": result.closed_at_s,
-        "members": [[each.device, each.status.value, each.pushed_at_s, each.accepted_at_s] for each in result.members],
+        "members": [
+            [member.device, member.status.value, member.pushed_at_s, member.accepted_at_s] for member in result.members
+        ],
     }
 
 
 def result_from_json(value: Json) -> RoundResult:
-    """Inverse of `result_to_json`; raises KeyError, ValueError or TypeError on anything else."""
+    """Return the result that `result_to_json` wrote; raises KeyError, ValueError or TypeError for any other JSON."""
     members = tuple(
         MemberResult(device=device, status=MemberStatus(status), pushed_at_s=pushed, accepted_at_s=accepted)
         for device, status, pushed, accepted in value["members"]

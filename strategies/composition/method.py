@@ -1,51 +1,66 @@
-"""A strategy as its file states it: how it reads a configuration, and the parts that no configuration names."""
+"""The description of a strategy: how it reads a configuration, and the parts that no configuration names."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.config.tables import Config
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.protocols import Strategy
+from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Geometry
-from fedcore.strategies.composition.compose import compose
-from fedcore.strategies.composition.download import with_handout
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.part_choice import PartChoice
 from fedcore.strategies.policy.policy import Policy
-
-HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """One strategy.
 
-    `settings` returns the configuration as the strategy reads it: what it ignores is set to what it does.
-    `class_ranks` says which of `strategy.ranks` each class may have, all where it is None; `part` what of the adapter
-    devices train, of a model of some geometry, as `strategy.factors` says where it is None; `adapt` has the last word
-    on the policy.
+    `settings` returns the configuration as the strategy reads it: a setting that it ignores has the value that it uses.
+    `class_ranks` returns the `strategy.ranks` of each class; None allows all to all classes. `part` returns the rule of
+    the trained part, for a model geometry; None follows `strategy.factors`. `adapt` makes the last changes to the
+    policy; it may also wrap or replace it by another strategy. `cites` names the source, as text.
     """
 
     name: str
     settings: Callable[[Config], Config]
     class_ranks: Callable[[Config, RoundCost], Mapping[str, tuple[int, ...]]] | None = None
     part: Callable[[Geometry], PartChoice] | None = None
-    adapt: Callable[[Policy], Policy] = lambda policy: policy
+    adapt: Callable[[Policy], Strategy] = lambda policy: policy
+    cites: str = ""
 
     def resolved(self, config: Config) -> Config:
-        """Return the configuration as the strategy reads it, `training.handout` settled."""
+        """Return the configuration as the strategy reads it, with `training.handout` resolved."""
         return with_handout(self.settings(config))
 
-    def policy(
-        self, config: Config, geometry: Geometry, head_shapes: HeadShapes, prior: GroupScores | None = None
-    ) -> Policy:
-        """Return the policy; raises as `resolved` and `fedcore.strategies.composition.compose.compose`."""
-        made = compose(
-            self.name,
-            self.resolved(config),
-            geometry,
-            head_shapes,
-            prior,
-            class_ranks=self.class_ranks,
-            part=None if self.part is None else self.part(geometry),
+
+def with_handout(config: Config) -> Config:
+    """Return a strategy's configuration with `training.handout` "kept" or "whole"; unset means "kept" if possible.
+
+    Devices fetch only the rows that they keep ("kept") or the whole adapter. Raises ConfigError where "kept" is set and
+    another part of the run needs the other rows, or for an unknown aggregator.
+    """
+    conflict = _needs_other_rows(config)
+    if config.training.handout == "kept" and conflict:
+        raise ConfigError(f'training.handout = "kept" {conflict}, or leave the key out')
+    handout = config.training.handout or ("whole" if conflict else "kept")
+    return replace(config, training=replace(config.training, handout=handout))
+
+
+def _needs_other_rows(config: Config) -> str:
+    """Return which setting needs rows of groups that a device dropped, and the remedy; empty where none does."""
+    strategy = config.strategy
+    if make_aggregator(strategy.aggregator).kind != "reducing":
+        return (
+            f"leaves out what aggregator {strategy.aggregator!r} multiplies again where updates are summed up: take "
+            '"factor-mean" or "layer-mean"'
         )
-        return self.adapt(made)
+    if strategy.order != "fleet":
+        return (
+            f"parts one adapter by nested keep-sets, and strategy.order = {strategy.order!r} has several orders: "
+            'take "fleet"'
+        )
+    if config.training.distill > 0:
+        return "leaves out what the dense model that training.distill asks is made of: take 0"
+    return ""

@@ -1,0 +1,1 @@
+"""One published method per file: its citation, the settings that it fixes, and those that it leaves open."""

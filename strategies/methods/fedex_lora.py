@@ -1,8 +1,8 @@
 """FedEx-LoRA: one rank for all, averaged factors, and the residual of their product added to the base weights.
 
 Singhal, Ponkshe, Vepakomma, "FedEx-LoRA: exact aggregation for federated and efficient fine-tuning of foundation
-models", ACL 2025, arXiv 2410.09432. The formula stands in `fedcore.core.aggregation.rules.fedex_lora`. The whole model
-and the largest rank on every device: the paper's method is for equal ranks.
+models", ACL 2025, arXiv 2410.09432. The formula is in `fedcore.core.aggregation.rules.fedex_lora`. Every device
+has the whole model and the largest rank: the paper's method is for equal ranks.
 """
 
 from fedcore.core.config.tables import Config

@@ -1,17 +1,17 @@
-"""FedMP: a bandit per device chooses its pruning ratio; one LoRA rank for all, and nothing pruned is lost.
+"""FedMP: a bandit per device chooses its pruning ratio; one LoRA rank for all, and pruned parameters are recovered.
 
 Jiang, Xu, Xu, Wang, Qiao, Zhao, "FedMP: federated learning through adaptive model pruning in heterogeneous edge
-computing", ICDE 2022. Rebuilt here from its outline, with LoRA in the place of full fine-tuning:
+computing", ICDE 2022. Reconstructed here from its outline, with LoRA in place of full fine-tuning:
 
-- E-UCB (fedcore.core.bandit.s_ucb on the axis of sparsity alone), a posterior for every device, the largest rank.
-- R2SP: the server keeps residual_k = global - pruned_k and averages residual_k + what k sends back, zero-expanded. An
-  increment that counts as zero where k holds nothing is the same, for
+- E-UCB (fedcore.core.bandit.s_ucb on the sparsity axis alone), one posterior for each device, the largest rank.
+- R2SP: the server keeps residual_k = global - pruned_k and averages residual_k + the zero-expanded model that k
+  sends back. This equals an increment that counts as zero outside the part that k holds, because
 
       mean_k(residual_k + pruned'_k) = global + mean_k(pruned'_k - pruned_k) = global + mean of the increments,
 
   so the default aggregator recovers as R2SP does.
-- The paper's reward, loss decrease / |T_k - mean T|, is singular at the mean and punishes being fast. This is a bounded
-  form of the same two terms: clip(rank of the loss drop / 2 - lateness / 2, 0, 1) (fedcore.core.bandit.reward).
+- The paper's reward, loss decrease / |T_k - mean T|, is singular at the mean and punishes a fast device. This is a
+  bounded form of the same two terms: clip(rank of the loss drop / 2 - lateness / 2, 0, 1) (fedcore.core.bandit.reward).
 
 In the paper ratios may rise and fall from round to round; here pruning is physical and monotone under the schedule, as
 for every strategy that prunes.
@@ -26,7 +26,7 @@ REWARD_WEIGHTS = (0.5, 0.0, 0.0, 0.5)  # loss drop and lateness
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: a bandit on sparsity alone, for each device its own.
+    """Return the configuration as this strategy reads it: a bandit on sparsity alone, one for each device.
 
     `strategy.bandit`, `aggregator`, `share_posterior`, `reward_weights`, `local_steps_choices`, `pace` and `context`
     have no effect, and of the ranks only the largest counts.

@@ -1,12 +1,12 @@
 """FFA-LoRA: the factor A stays frozen at its random initialisation, only B and the task head are trained and sent.
 
 Sun et al., "Improving LoRA in privacy-preserving federated learning", ICLR 2024, arXiv 2403.12313. With one A for
-everybody the mean of the products is the product of the mean,
+all devices the mean of the products is the product of the mean,
 
     sum_k p_k (B_k A) = (sum_k p_k B_k) A
 
-so that averaging factors is exact, half of the adapter's bytes go up, and no gradient or moment of A is kept. A never
-changes, so that as a difference from the last round's adapter it costs next to nothing on the way down either.
+so averaging factors is exact, devices upload half of the adapter's bytes, and they keep no gradient or moment of A. A
+never changes, so its download as a difference from the last round's adapter also costs almost nothing.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from fedcore.strategies.policy.part_choice import PARTS, partly_new
 
 
 def settings(config: Config) -> Config:
-    """Return the configuration as this strategy reads it: FedIT's, hand-outs as differences where they are not rounded.
+    """Return the configuration as this strategy reads it: FedIT's, downloads as differences unless they are rounded.
 
     `strategy.aggregator` has no effect: a new decomposition would change A, and the mean of factors is exact.
     """

@@ -1,15 +1,14 @@
 """FlexLoRA: mixed ranks by device speed, the mean of the returned products, decomposed again for every rank.
 
 Bai et al., "Federated fine-tuning of large language models under heterogeneous tasks and client resources", NeurIPS
-2024, arXiv 2402.11505. The formula stands in `fedcore.core.aggregation.rules.flexlora`. The whole model on every
-device; a class has the rank its speed allows (`fedcore.strategies.composition.speed_ranks`), standing in for the
+2024, arXiv 2402.11505. The formula is in `fedcore.core.aggregation.rules.flexlora`. Every device has the
+whole model; a class has the rank that its speed allows (`fedcore.strategies.composition.unpruned`), in place of the
 resource types of the paper.
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

@@ -1,15 +1,14 @@
-"""HetLoRA: mixed ranks by device speed, zero-padded factors weighted by the size of what was learned.
+"""HetLoRA: mixed ranks by device speed, zero-padded factors weighted by the norm of their product.
 
 Cho et al., "Heterogeneous LoRA for federated fine-tuning of on-device foundation models", EMNLP 2024, arXiv 2401.06432.
-The formula, and what is left out (self-pruning of ranks), stand in `fedcore.core.aggregation.rules.hetlora`. The whole
-model on every device; a class has the rank its speed allows (`fedcore.strategies.composition.speed_ranks`), where the
+The formula, and the omitted part (self-pruning of ranks), are in `fedcore.core.aggregation.rules.hetlora`. Every device
+has the whole model; a class has the rank that its speed allows (`fedcore.strategies.composition.unpruned`), while the
 paper draws ranks at random.
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

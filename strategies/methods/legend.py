@@ -6,12 +6,12 @@ modelled time of device k's round at depth d (fedcore.strategies.policy.cost: ha
 
     d_k = max {d in 1..L : t_k(d) <= T and a step fits its memory},    T = mean of t_k(L) over the cohort
 
-or 1 where there is none: whoever would be slower than the cohort's mean is brought to it as far as depth can. The
-fastest always trains everything: the mean of equal times, rounded, may lie below all of them.
+or 1 where there is no such d: depth brings a device slower than the cohort's mean as close to it as possible. The
+fastest device always trains all layers, even if rounding puts the mean of equal times below all of them.
 
-A layer's mean is over the devices that trained it (`fedcore.core.aggregation.layer_mean`). What is not done: the paper
-gives every layer a rank of its own, rising towards the output, where here all layers have the largest rank; and it
-tracks capacities by moving averages, where here the cost model's figures decide.
+A layer's mean is over the devices that trained it (`fedcore.core.aggregation.layer_mean`). Two parts differ. The paper
+gives every layer its own rank, rising towards the output; here all layers have the largest rank. The paper tracks
+capacities by moving averages; here the cost model's figures decide.
 """
 
 from fedcore.core.config.tables import Config
@@ -20,7 +20,7 @@ from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.composition.unpruned import unpruned
 from fedcore.strategies.policy.arm_choice import Choice
-from fedcore.strategies.policy.part_choice import Cohort, PartChoice
+from fedcore.strategies.policy.part_choice import CohortCosts, PartChoice
 
 
 def settings(config: Config) -> Config:
@@ -32,19 +32,19 @@ def _by_depth(geometry: Geometry) -> PartChoice:
     return PartChoice(least=TrainedPart(first_layer=geometry.layers - 1), choose=depths)
 
 
-def depths(cohort: Cohort) -> list[TrainedPart]:
+def depths(cohort: CohortCosts) -> list[TrainedPart]:
     """Return the part that each device trains: its depth d as the first trained layer, L - d."""
-    times = [cohort.seconds(each, EVERYTHING) for each in cohort.choices]
+    times = [cohort.seconds(choice, EVERYTHING) for choice in cohort.choices]
     limit_s = max(min(times), sum(times) / len(times)) if times else 0.0
-    return [_deepest(cohort, each, limit_s) for each in cohort.choices]
+    return [_deepest(cohort, choice, limit_s) for choice in cohort.choices]
 
 
-def _deepest(cohort: Cohort, choice: Choice, limit_s: float) -> TrainedPart:
+def _deepest(cohort: CohortCosts, choice: Choice, limit_s: float) -> TrainedPart:
     layers = cohort.cost.spec.geometry.layers
     for first in range(layers - 1):
-        trains = TrainedPart(first_layer=first)
-        if cohort.seconds(choice, trains) <= limit_s and cohort.fits(choice, trains):
-            return trains
+        part = TrainedPart(first_layer=first)
+        if cohort.seconds(choice, part) <= limit_s and cohort.fits(choice, part):
+            return part
     return TrainedPart(first_layer=layers - 1)
 
 

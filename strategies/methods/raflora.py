@@ -1,14 +1,13 @@
-"""raFLoRA: FlexLoRA whose rank components are averaged over the devices that hold them, against rank collapse.
+"""raFLoRA: FlexLoRA with each rank component averaged over the devices that hold it, against rank collapse.
 
 Wu et al., "Preventing rank collapse in federated low-rank adaptation with client heterogeneity", 2026, arXiv
-2602.13486. The formula stands in `fedcore.core.aggregation.rules.raflora`. The whole model on every device; a class has
-the rank its speed allows (`fedcore.strategies.composition.speed_ranks`).
+2602.13486. The formula is in `fedcore.core.aggregation.rules.raflora`. Every device has the whole model; a class has
+the rank that its speed allows (`fedcore.strategies.composition.unpruned`).
 """
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.composition.speed_ranks import ranks_by_speed
-from fedcore.strategies.composition.unpruned import unpruned
+from fedcore.strategies.composition.unpruned import ranks_by_speed, unpruned
 
 
 def settings(config: Config) -> Config:

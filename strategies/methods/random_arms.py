@@ -1,4 +1,4 @@
-"""FedSpine with arms drawn at random: what its bandit has to beat.
+"""FedSpine with random arms: the baseline for its bandit.
 
 Everything but the choice is that of FedSpine without a pace (`strategy.pace = "off"`,
 fedcore.strategies.methods.fedspine): the same feasible arms, schedule, order, aggregator and weights. For device i in
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fedcore.core.config.tables import Config
 from fedcore.strategies.composition.method import Method
-from fedcore.strategies.policy.weights import weighted
+from fedcore.strategies.policy.cohort import weighted
 
 
 def settings(config: Config) -> Config:

@@ -3,33 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.codec.packed import packed_bound
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
-from fedcore.core.cost.training_step import (
-    FLOAT_BYTES,
-    step_seconds,
-    trained_values,
-    training_memory_mb,
-    transfer_seconds,
-)
+from fedcore.core.cost.training_step import FLOAT_BYTES, StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
-REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; a fleet's only as far as times are compared with links
+REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; for a real fleet, it matters only for times relative to links
 HALF_BYTES = 2
 _SAMPLE = 1 << 20  # values over which a codec's scales and positions are spread
-_CODECS = 64  # codecs whose bytes are remembered
-_KNOWN = 1 << 12  # estimates remembered: a round asks for the same few counts and ranks again and again
-
-_Arm = tuple[tuple[int, int], int, TrainedPart]  # counts, rank, what trains
+_CACHED_CODECS = 64
+_CACHED = 1 << 12  # estimates: a round asks for the same few counts and ranks again and again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(NamedTuple):
     """A device's work in one round."""
 
     train_s: float  # of a device without slowdown
@@ -37,9 +30,21 @@ class Demand:
     up_bytes: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEstimate(NamedTuple):
+    """The costs of a training step, and the values of a round's transfers, at some counts, rank and trained part."""
+
+    memory_mb: float
+    seconds: float  # on a device without slowdown
+    down_values: int  # of the adapter's factors, the head left out
+    up_values: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class RoundCost:
-    """What a round costs a device that keeps `counts` = (head units, channels) and trains at some rank."""
+    """The costs of a round on a device with some counts and rank; caches its estimates.
+
+    It is a calculator and no value: two of them are never equal. Its settings never change.
+    """
 
     spec: AdapterSpec
     batch_size: int
@@ -47,111 +52,76 @@ class RoundCost:
     local_steps: int
     dtype_bytes: int  # of a frozen weight
     download_value_bytes: float = FLOAT_BYTES  # of a value that is handed out
-    upload_value_bytes: float  # of a value of an update; before entropy coding, whose gain is not known beforehand
+    upload_value_bytes: float  # of a value of an update; before entropy coding, as its gain is not known beforehand
     flops_per_s: float = REFERENCE_FLOPS_PER_S  # of a device without slowdown
-    kept_rows: bool = False  # of the factors come down, the others do not
-    distills: bool = False  # devices that are cut ask their dense model about every batch
-    # Where a class has a codec of its own; a dict has no hash, so equal costs compare by it but do not hash by it.
-    class_value_bytes: Mapping[str, float] = field(default_factory=dict, hash=False)
-
-    # Estimates by what they are of: hashing a cost model for a shared cache would take longer than a look-up.
-    _known: dict[_Arm, tuple[float, float, int, int]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
+    kept_rows: bool = False  # whether devices download only the rows that they keep
+    distills: bool = False  # whether devices with a cut model run the dense model on every batch
+    class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # of classes that have a codec of their own
+    _estimates: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(
+        default_factory=dict, init=False, repr=False
     )
 
-    def memory_mb(self, counts: tuple[int, int], rank: int, trains: TrainedPart = EVERYTHING) -> float:
-        """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return self._estimates(counts, rank, trains)[0]
-
-    def seconds(
-        self,
-        profile: DeviceProfile,
-        counts: tuple[int, int],
-        rank: int,
-        steps: int = 0,
-        *,
-        trains: TrainedPart = EVERYTHING,
-    ) -> float:
-        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps are the run's.
-
-        The adapter comes down, all of it or its kept rows, whatever trains; up goes what trains.
-        """
-        _, step_s, down_values, up_values = self._estimates(counts, rank, trains)
-        value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
-        return (
-            transfer_seconds(down_values * self.download_value_bytes, profile.downlink_mbps)
-            + (steps or self.local_steps) * (step_s * profile.slowdown)
-            + transfer_seconds(up_values * value_bytes, profile.uplink_mbps)
-        )
-
-    def demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: float) -> "Demand":
-        """Return what a round of so many steps asks of a device's processor and links."""
-        _, step_s, down_values, up_values = self._estimates(counts, rank, EVERYTHING)
-        value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
-        return Demand(
-            train_s=steps * step_s, down_bytes=down_values * self.download_value_bytes, up_bytes=up_values * value_bytes
-        )
-
-    def _estimates(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> tuple[float, float, int, int]:
-        """Return memory in MiB, seconds of a step without slowdown, and values that come down and go up."""
-        found = self._known.get((counts, rank, trains))
-        if found is None:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            dense = self.spec.geometry.head_units, self.spec.geometry.ffn
-            found = self._known[counts, rank, trains] = (
-                self._memory_mb(counts, rank, trains),
-                self._step_s(counts, rank, trains),
-                self._values(counts if self.kept_rows else dense, rank, EVERYTHING),
-                self._values(counts, rank, trains),
-            )
-        return found
-
-    def _memory_mb(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> float:
-        heads, channels = counts
-        return training_memory_mb(
-            self.spec.geometry,
-            heads=heads,
-            channels=channels,
+    def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepShape:
+        """Return the training step of a device."""
+        return StepShape(
+            geometry=self.spec.geometry,
+            kept=counts,
             rank=rank,
             targets=self.spec.targets,
             batch_size=self.batch_size,
             max_length=self.max_length,
             dtype_bytes=self.dtype_bytes,
-            num_labels=min((shape[0] for _, shape in self.spec.head if shape), default=1),
-            trains=trains,
+            part=part,
         )
 
-    def _step_s(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> float:
-        heads, channels = counts
-        return self._teacher_s(counts, rank) + step_seconds(
-            self.spec.geometry,
-            heads=heads,
-            channels=channels,
-            rank=rank,
-            targets=self.spec.targets,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            flops_per_s=self.flops_per_s,
-            trains=trains,
+    def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> float:
+        """Return the estimated peak of live tensor memory in a training step, MiB."""
+        return self.estimate(counts, rank, part).memory_mb
+
+    def seconds(
+        self, profile: DeviceProfile, counts: Counts, rank: int, steps: int = 0, *, part: TrainedPart = EVERYTHING
+    ) -> float:
+        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps means the run's.
+
+        The download is the whole adapter or its kept rows, whatever part trains; the upload is the trained part.
+        """
+        step = self.estimate(counts, rank, part)
+        value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
+        return (
+            transfer_seconds(step.down_values * self.download_value_bytes, profile.downlink_mbps)
+            + (steps or self.local_steps) * (step.seconds * profile.slowdown)
+            + transfer_seconds(step.up_values * value_bytes, profile.uplink_mbps)
         )
 
-    def _teacher_s(self, counts: tuple[int, int], rank: int) -> float:
-        """Return the teacher's share of a step; devices whose memory has no room for one are charged all the same."""
+    def demand(self, device_class: str, counts: Counts, rank: int, steps: float) -> Demand:
+        """Return the work of a round of `steps` steps for a device's processor and links."""
+        step = self.estimate(counts, rank)
+        value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
+        return Demand(
+            train_s=steps * step.seconds,
+            down_bytes=step.down_values * self.download_value_bytes,
+            up_bytes=step.up_values * value_bytes,
+        )
+
+    def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
+        """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""
+        cached = self._estimates.get((counts, rank, part))
+        if cached is None:
+            if len(self._estimates) >= _CACHED:
+                self._estimates.clear()
+            cached = self._estimates[counts, rank, part] = self._estimated(self.step(counts, rank, part))
+        return cached
+
+    def _estimated(self, step: StepShape) -> StepEstimate:
         geometry = self.spec.geometry
-        if not self.distills or counts == (geometry.head_units, geometry.ffn):
-            return 0.0
-        flops = teacher_flops(self.spec, rank, batch_size=self.batch_size, max_length=self.max_length)
-        return flops / self.flops_per_s
-
-    def _values(self, counts: tuple[int, int], rank: int, trains: TrainedPart) -> int:
-        return trained_values(
-            self.spec.geometry,
-            heads=counts[0],
-            channels=counts[1],
-            rank=rank,
-            targets=self.spec.targets,
-            trains=trains,
+        fetched = self.step(step.kept if self.kept_rows else geometry.dense, step.rank)
+        # The estimate includes the teacher even for devices without memory for one.
+        teacher_s = teacher_flops(step) / self.flops_per_s if self.distills and step.kept != geometry.dense else 0.0
+        return StepEstimate(
+            memory_mb=step.memory_mb(min((shape[0] for _, shape in self.spec.head if shape), default=1)),
+            seconds=teacher_s + step.seconds(self.flops_per_s),
+            down_values=fetched.trained_values(),
+            up_values=step.trained_values(),
         )
 
 
@@ -168,11 +138,11 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         flops_per_s=config.simulation.gflops * 1e9,
         kept_rows=config.training.handout == "kept",
         distills=config.training.distill > 0,
-        class_value_bytes={each.name: value_bytes(each.codec) for each in config.classes if each.codec is not None},
+        class_value_bytes={kind.name: value_bytes(kind.codec) for kind in config.classes if kind.codec is not None},
     )
 
 
-@lru_cache(_CODECS)
+@lru_cache(_CACHED_CODECS)
 def value_bytes(codec: str) -> float:
-    """Return the bytes a value of an update takes under a codec, before entropy coding."""
+    """Return the bytes of one value of an update under a codec, before entropy coding."""
     return packed_bound((_SAMPLE,), parse_chain(codec)) / _SAMPLE

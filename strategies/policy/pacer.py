@@ -1,23 +1,30 @@
-"""Keeping the fleet's pace: learned speeds, a common time budget for each round, and what becomes of slower arms.
+"""The fleet's pace: learned speeds, a common time budget for each round, and its effect on slower arms.
 
-`strategy.pace` says what a round's budget (fedcore.strategies.policy.round_budget) does:
+Theory of operation. A synchronous round lasts as long as its slowest device, so every arm has a benefit, its progress,
+and a cost, the seconds that all other devices wait for it. The pacer turns the cost into a budget in four steps.
 
-- "filter": a device is offered only arms that it is predicted to end within the budget: the steps of its worthiest such
-  arm, at least its sparsity, at most its rank. Floors of the schedule stand, so the budget is never shorter than the
-  slowest device needs.
-- "lagrange": every arm stays on offer, and being late costs reward: a multiplier in the place of the fourth reward
-  weight, times the excess over the budget. The multiplier moves by dual ascent on the cohort's mean excess.
+1. It predicts each device's factors between modelled work and seconds (fedcore.strategies.policy.speed): from its
+   own rounds; else from its self-measurement at the join, completed by its class's factors. A device without any of
+   these is probed once, with the run's usual steps at the smallest rank. It does not count for the budget, because its
+   time cannot be predicted.
+2. It lays a grid of arms over the device's feasible space (a `Menu`) and gives each its seconds, at the device's speed,
+   and its worth, an estimate of progress (fedcore.strategies.policy.round_budget). Devices of one class and history
+   share a menu; only their speeds differ.
+3. The budget is the time under which the cohort's best arms make the most progress per second. A device's
+   planned arm is its arm of most worth within the budget.
+4. `strategy.pace` decides the use of the budget. "filter": a device is offered only arms like its planned one or
+   cheaper: with its steps, at least its sparsity, at most its rank. The schedule's floors stay in force, so the budget
+   is never shorter than the slowest device needs. "lagrange": every arm is offered, and lateness costs reward: a
+   multiplier, in place of the fourth reward weight, times the excess over the budget. The multiplier moves by dual
+   ascent on the cohort's mean excess over the budget.
 
-A device that was never measured is as fast as it found itself when it joined, else as its class. One of which neither
-is known is probed, once, with the run's usual steps at the smallest rank, and leaves the budget alone. Nobody is left
-out of a cohort for being slow: that would starve the fleet of the slow devices' data.
-
-State, a JSON value: {"speeds": see fedcore.strategies.policy.speed, "multiplier": of the excess}.
+No device is left out of a cohort because it is slow: the fleet would lose the slow devices' data.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -28,40 +35,51 @@ from fedcore.core.config.tables import StrategyConfig
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
-from fedcore.core.contract.protocols import ArmSpace, Json
+from fedcore.core.contract.protocols import ArmSpace
+from fedcore.core.errors import RunError
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA, Criterion
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import Demand, RoundCost
 from fedcore.strategies.policy.round_budget import Timetable, best_budget, worth
 from fedcore.strategies.policy.speed import (
-    UNTRIED,
-    Measured,
+    SelfMeasured,
     Speed,
-    Tried,
-    known_speed,
+    Speeds,
+    SpeedSample,
+    SpeedSource,
+    declared_speed,
     learn_speeds,
     measured_speed,
-    no_speeds,
-    told_speed,
-    tried_speed,
+    predicted_speed,
+    self_measured_speed,
 )
+from fedcore.strategies.policy.state import PacedWork, PaceState, PlannedRound
 
-PROBE_STEPS = 1.0  # the two forward passes of the probe take about as long as a step
+PROBE_STEPS = 1.0  # the two forward passes that measure the loss take about as long as a step
 ALLOWED_EXCESS = 0.05  # mean lateness of a cohort that the multiplier leaves alone, as a share of the budget
 ASCENT = 0.5  # step of the dual ascent
 LARGEST_MULTIPLIER = 1.0
 
 
+class ArmFilter(StrEnum):
+    """The arms of a device's space that are offered under a round's budget."""
+
+    NONE = "none"  # all: lateness costs reward instead
+    BUDGET = "budget"  # those that are no more work than the planned arm
+    BEST = "best"  # the planned arm alone
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paced:
-    """A cohort's offers after the pacer, in order, and the round's budget; None where no speed is known."""
+    """A cohort's offers from the pacer, in order, and the round's budget; None where no speed is known."""
 
     offers: tuple[Offer, ...]
     budget_s: float | None
 
 
 class Menu(NamedTuple):
-    """Arms all over a device's space: what each asks for, and what it is worth; (arms,) each."""
+    """A grid of arms over a device's space, with the work and worth of each; arrays are (arms,)."""
 
     arms: list[Arm]
     train_s: NDArray[np.float64]
@@ -70,166 +88,184 @@ class Menu(NamedTuple):
     worths: NDArray[np.float64]
 
     def timetable(self, speed: Speed, weight: int) -> Timetable:
-        """Return the arms as a device of this speed sees them."""
+        """Return the timetable of the arms on a device of this speed."""
         links = speed.down * self.down_bytes + speed.up * self.up_bytes
         return Timetable(seconds=speed.compute * self.train_s + links + speed.other, worths=self.worths, weight=weight)
 
 
+class _DevicePlan(NamedTuple):
+    """A device's menu and its timetable; a device whose speed is not known has none."""
+
+    menu: Menu
+    table: Timetable
+
+    def arm(self, budget_s: float) -> Arm:
+        """Return the arm of most worth within the budget."""
+        return self.menu.arms[self.table.best_within(budget_s)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacer:
-    """Learns speeds and sets budgets.
-
-    With `told`, speeds are those of the profiles and nothing is learned; with `single`, each device is offered its
-    worthiest arm alone.
-    """
+    """Predicts and learns speeds, sets budgets, and narrows offers to them."""
 
     cost: RoundCost
     largest_rank: int
-    narrows: bool  # "filter"
-    criterion: Criterion  # what scoring takes, where importances are asked for
+    criterion: Criterion  # its cost counts in rounds with importances
+    arm_filter: ArmFilter
+    speed_source: SpeedSource = SpeedSource.MEASURED
     multiplier: float = 0.0  # before the first round
-    context: bool = False  # tell bandits the speeds
-    believes: bool = False  # learn from profiles in place of clocks, so that runs repeat
-    told: bool = False
-    single: bool = False
+    context: bool = False  # whether bandits get the speeds
 
-    def start(self) -> Json:
+    def start(self) -> PaceState:
         """Return the state before the first round."""
-        return {"speeds": no_speeds(), "multiplier": self.multiplier}
+        return PaceState(speeds=Speeds(), multiplier=self.multiplier)
 
-    def pace(
-        self, state: Json, chooser: Chooser, offers: Sequence[Offer], weights: Sequence[int], scored: Mapping[str, bool]
-    ) -> Paced:
-        """Return the offers of a round, narrowed where the pace is a filter, and its budget.
+    def pace(self, state: PaceState, chooser: Chooser, offers: Sequence[Offer]) -> Paced:
+        """Return the offers of a round, narrowed where arms are filtered, and its budget."""
+        speeds = [self._speed(state, offer.profile) for offer in offers]
+        plans = self._plans(chooser, offers, speeds)
+        tables = [plan.table for plan in plans if plan is not None]
+        budget_s = best_budget(tables) if tables else None
+        spaces = [self._narrowed(offer.space, plan, budget_s) for offer, plan in zip(offers, plans, strict=True)]
+        if self.context:
+            spaces = [replace(space, context=_context(speed)) for space, speed in zip(spaces, speeds, strict=True)]
+        paced = (replace(offer, space=space) for offer, space in zip(offers, spaces, strict=True))
+        return Paced(offers=tuple(paced), budget_s=budget_s)
 
-        `scored` says of which classes importances are asked in this round.
-        """
-        speeds = {each.profile.name: self._speed(state, each.profile) for each in offers}
-        tables: dict[str, tuple[Menu, Timetable]] = {}
-        menus: dict[tuple[str, ArmSpace, tuple[int, int]], Menu] = {}  # the same for devices of a class and history
-        for offer, weight in zip(offers, weights, strict=True):
-            speed = speeds[offer.profile.name]
+    def reward_weights(self, state: PaceState, weights: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the reward's weights: the multiplier in place of the fourth where every arm is offered."""
+        return (*weights[:3], state.multiplier) if self.arm_filter is ArmFilter.NONE else weights
+
+    def work(self, choice: Choice) -> PacedWork:
+        """Return the record of a choice that an open round keeps: its work, and the speeds in the profile."""
+        declares = self.speed_source is SpeedSource.DECLARED
+        return PacedWork(
+            demand=self._demand(choice.member.score, choice.profile.device_class, choice.counts, choice.arm),
+            self_measured=self._self_measured(choice.profile),
+            declared=declared_speed(choice.profile) if declares else None,
+            context=choice.space.context if self.context else None,
+        )
+
+    def learn(
+        self,
+        state: PaceState,
+        opened: PlannedRound,
+        outcomes: Sequence[Outcome],
+        modelled_s: Mapping[str, float] | None,
+    ) -> PaceState:
+        """Return the state after a round; lateness is by `modelled_s`, seconds by device, if it is not None."""
+        accepted = [outcome for outcome in outcomes if outcome.status is Status.ACCEPTED]
+        samples: dict[str, SpeedSample] = {}
+        for outcome in accepted:
+            work = _work_of(opened, outcome.device)
+            speed = measured_speed(outcome, work.demand) if work.declared is None else work.declared
+            if speed is not None:
+                samples[outcome.device] = SpeedSample(outcome.device_class, speed, work.self_measured)
+        times = [outcome.time_s if modelled_s is None else modelled_s[outcome.device] for outcome in accepted]
+        learns = self.speed_source is not SpeedSource.EXACT
+        return PaceState(
+            speeds=learn_speeds(state.speeds, samples) if learns else state.speeds,
+            multiplier=self._ascended(state.multiplier, times, opened.budget_s),
+        )
+
+    def _speed(self, state: PaceState, profile: DeviceProfile) -> Speed | None:
+        if self.speed_source is SpeedSource.EXACT:
+            return declared_speed(profile)
+        return predicted_speed(state.speeds, profile, self._self_measured(profile))
+
+    def _self_measured(self, profile: DeviceProfile) -> SelfMeasured:
+        """Return a device's self-measurement; an empty one where runs must repeat, because clocks do not repeat."""
+        if self.speed_source is SpeedSource.DECLARED:
+            return SelfMeasured()
+        return self_measured_speed(profile.trial, self.cost.flops_per_s)
+
+    def _plans(
+        self, chooser: Chooser, offers: Sequence[Offer], speeds: Sequence[Speed | None]
+    ) -> list[_DevicePlan | None]:
+        menus: dict[tuple[str, ArmSpace, Counts], Menu] = {}  # shared by devices of a class and history
+        plans: list[_DevicePlan | None] = []
+        for offer, speed in zip(offers, speeds, strict=True):
             if speed is None:
+                plans.append(None)
                 continue
             key = offer.profile.device_class, offer.space, offer.committed
             if key not in menus:
-                menus[key] = self._menu(chooser, offer, scored[offer.profile.device_class])
-            tables[offer.profile.name] = menus[key], menus[key].timetable(speed, weight)
-        budget_s = best_budget([table for _, table in tables.values()]) if tables else None
-        spaces = [self._narrowed(each, tables, budget_s) if self.narrows else each.space for each in offers]
-        if self.context:
-            spaces = [replace(s, context=_context(speeds[o.profile.name])) for s, o in zip(spaces, offers, strict=True)]
-        paced = (replace(each, space=space) for each, space in zip(offers, spaces, strict=True))
-        return Paced(offers=tuple(paced), budget_s=budget_s)
+                menus[key] = self._menu(chooser, offer)
+            plans.append(_DevicePlan(menus[key], menus[key].timetable(speed, offer.member.weight)))
+        return plans
 
-    def _speed(self, state: Json, profile: DeviceProfile) -> Speed | None:
-        if self.told:
-            return told_speed(profile)
-        return known_speed(state["speeds"], profile, self._tried(profile))
+    def _menu(self, chooser: Chooser, offer: Offer) -> Menu:
+        arms = grid(offer.space)
+        demands, worths = [], []
+        for arm in arms:
+            counts = chooser.counts(offer, arm.sparsity)
+            demands.append(self._demand(offer.member.score, offer.profile.device_class, counts, arm))
+            worths.append(worth(self._steps(arm), arm.sparsity, arm.rank / self.largest_rank))
+        columns = (*zip(*demands, strict=True), worths)  # train_s, down_bytes, up_bytes, worths
+        return Menu(arms, *(np.array(column, dtype=np.float64) for column in columns))
 
-    def _tried(self, profile: DeviceProfile) -> Tried:
-        """Return what a device's own trial says; nothing where runs are to repeat, which no clock lets them."""
-        return UNTRIED if self.believes else tried_speed(profile.trial, self.cost.flops_per_s)
+    def _steps(self, arm: Arm) -> int:
+        return arm.steps or self.cost.local_steps
 
-    def opened(self, choice: Choice, score: bool) -> Json:
-        """Return what an open round keeps of a choice: the work it asks for, and what the profile says of speeds."""
-        steps = choice.arm.steps or self.cost.local_steps
-        demand = self._demand(choice.profile.device_class, choice.counts, choice.arm.rank, steps, score=score)
-        work = [demand.train_s, demand.down_bytes, demand.up_bytes]
-        kept: Json = {"demand": work, "tried": list(self._tried(choice.profile))}
-        if self.believes:
-            kept["told"] = list(told_speed(choice.profile))
-        if self.context:
-            kept["context"] = list(choice.space.context)
-        return kept
+    def _demand(self, score: bool, device_class: str, counts: Counts, arm: Arm) -> Demand:
+        """Return the work of an arm: its steps, the probe of the loss, and the scores if they are needed."""
+        steps = self._steps(arm)
+        extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
+        return self.cost.demand(device_class, counts, arm.rank, steps + extra)
 
-    def learn(
-        self, state: Json, opened: Json, outcomes: Sequence[Outcome], modelled: Mapping[str, float] | None
-    ) -> Json:
-        """Return the state after a round; lateness is reckoned with the `modelled` times, by device, where given."""
-        accepted = [each for each in outcomes if each.status is Status.ACCEPTED]
-        speeds = {each.device: self._shown(each, opened["devices"][each.device]) for each in accepted}
-        measured = {
-            each.device: Measured(each.device_class, speed, opened["devices"][each.device]["tried"])
-            for each in accepted
-            if (speed := speeds[each.device]) is not None
-        }
-        times = [each.time_s if modelled is None else modelled[each.device] for each in accepted]
-        return {
-            "speeds": state["speeds"] if self.told else learn_speeds(state["speeds"], measured),
-            "multiplier": self._ascended(state["multiplier"], times, opened["budget_s"]),
-        }
+    def _narrowed(self, space: ArmSpace, plan: _DevicePlan | None, budget_s: float | None) -> ArmSpace:
+        """Return the arms that are offered; a device without a known speed is probed."""
+        if self.arm_filter is ArmFilter.NONE:
+            return space
+        if plan is None or budget_s is None:
+            return self._probe(space)
+        arm = plan.arm(budget_s)
+        if self.arm_filter is ArmFilter.BEST:
+            return ArmSpace(
+                sparsity_low=arm.sparsity, sparsity_high=arm.sparsity, ranks=(arm.rank,), steps=(arm.steps,)
+            )
+        ranks = tuple(rank for rank in space.ranks if rank <= arm.rank)
+        return replace(space, sparsity_low=arm.sparsity, ranks=ranks, steps=(arm.steps,))
 
-    def _shown(self, outcome: Outcome, kept: Json) -> Speed | None:
-        if self.believes:
-            return Speed(*kept["told"])
-        train_s, down_bytes, up_bytes = kept["demand"]
-        return measured_speed(outcome, Demand(train_s=train_s, down_bytes=down_bytes, up_bytes=up_bytes))
+    def _probe(self, space: ArmSpace) -> ArmSpace:
+        """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
+
+        The steps are limited because a link may be a hundred times slower than expected, and the round waits for it.
+        """
+        usual = max((steps for steps in space.steps if steps <= self.cost.local_steps), default=space.steps[0])
+        return replace(space, ranks=space.ranks[:1], steps=(usual,))
 
     def _ascended(self, multiplier: float, times: Sequence[float], budget_s: float | None) -> float:
-        if self.narrows or not budget_s or not times:
+        if self.arm_filter is not ArmFilter.NONE or not budget_s or not times:
             return multiplier
         excess = sum(min(1.0, max(0.0, time_s / budget_s - 1.0)) for time_s in times) / len(times)
         return min(LARGEST_MULTIPLIER, max(0.0, multiplier + ASCENT * (excess - ALLOWED_EXCESS)))
 
-    def _menu(self, chooser: Chooser, offer: Offer, score: bool) -> Menu:
-        train_s, down_bytes, up_bytes, worths = [], [], [], []
-        arms = grid(offer.space)
-        for arm in arms:
-            steps, counts = arm.steps or self.cost.local_steps, chooser.counts(offer, arm.sparsity)
-            demand = self._demand(offer.profile.device_class, counts, arm.rank, steps, score=score)
-            train_s.append(demand.train_s)
-            down_bytes.append(demand.down_bytes)
-            up_bytes.append(demand.up_bytes)
-            worths.append(worth(steps, arm.sparsity, arm.rank / self.largest_rank))
-        return Menu(arms, *(np.array(column, dtype=np.float64) for column in (train_s, down_bytes, up_bytes, worths)))
-
-    def _demand(self, device_class: str, counts: tuple[int, int], rank: int, steps: int, *, score: bool) -> Demand:
-        extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
-        return self.cost.demand(device_class, counts, rank, steps + extra)
-
-    def _narrowed(self, offer: Offer, tables: Mapping[str, tuple[Menu, Timetable]], budget_s: float | None) -> ArmSpace:
-        if offer.profile.name not in tables or budget_s is None:
-            return self._usual(offer.space)
-        menu, table = tables[offer.profile.name]
-        return self._within(offer.space, menu.arms[table.best_within(budget_s)])
-
-    def _within(self, space: ArmSpace, arm: Arm) -> ArmSpace:
-        """Return the arms of `space` with the steps of `arm`, at least as sparse and of at most its rank."""
-        if self.single:
-            return ArmSpace(
-                sparsity_low=arm.sparsity, sparsity_high=arm.sparsity, ranks=(arm.rank,), steps=(arm.steps,)
-            )
-        ranks = tuple(each for each in space.ranks if each <= arm.rank)
-        return replace(space, sparsity_low=arm.sparsity, ranks=ranks, steps=(arm.steps,))
-
-    def _usual(self, space: ArmSpace) -> ArmSpace:
-        """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
-
-        A link may be a hundred times slower than thought, and the round waits for it.
-        """
-        usual = max((each for each in space.steps if each <= self.cost.local_steps), default=space.steps[0])
-        return replace(space, ranks=space.ranks[:1], steps=(usual,))
-
 
 def make_pacer(config: StrategyConfig, cost: RoundCost, importance: str) -> Pacer | None:
-    """Return the pacer that `config.pace` names, scores being by the criterion `importance`; None where none is."""
+    """Return the pacer that `config.pace` names, with the scoring criterion `importance`; None for "off"."""
     if config.pace == "off":
         return None
-    weight = config.reward_weights[3]
     return Pacer(
         cost=cost,
         largest_rank=config.ranks[-1],
-        narrows=config.pace == "filter",
         criterion=CRITERIA[importance],
-        multiplier=weight,
+        arm_filter=ArmFilter.BUDGET if config.pace == "filter" else ArmFilter.NONE,
+        speed_source=SpeedSource.DECLARED if config.reward_times == "model" else SpeedSource.MEASURED,
+        multiplier=config.reward_weights[3],
         context=config.context,
-        believes=config.reward_times == "model",
     )
 
 
+def _work_of(opened: PlannedRound, device: str) -> PacedWork:
+    work = opened.devices[device].pace
+    if work is None:
+        raise RunError(f"round {opened.round} was planned without a pace for device {device}; plan it again")
+    return work
+
+
 def _context(speed: Speed | None) -> tuple[float, ...]:
-    """Return a device's slowness in computing and in sending, about 0 to 1 each; zeros where nothing is known."""
+    """Return a device's slowness in computing and in sending, about 0 to 1 each; zeros for an unknown speed."""
     if speed is None:
         return 0.0, 0.0
     return math.log2(1.0 + speed.compute) / 4.0, math.log2(1.0 + 1e6 * speed.up) / 4.0

@@ -1,20 +1,19 @@
-"""Which part of the adapter each device of a cohort trains: the choice of methods that freeze some of it."""
+"""The part of the adapter that each device of a cohort trains, for methods that freeze a part of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedcore.core.config.tables import Config
-from fedcore.core.contract.protocols import Json
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.cost import RoundCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cohort:
-    """A round's choices, and what tells how long and in how much memory they train; `memory_scale` is by class.
+class CohortCosts:
+    """A round's choices, and the time and memory that devices would need; `memory_scale` is by class.
 
-    `counted` rounds before it have moved the adapter; void ones, which did not, are not among them.
+    `counted` is the number of earlier rounds that moved the adapter, without void rounds.
     """
 
     counted: int
@@ -22,30 +21,30 @@ class Cohort:
     cost: RoundCost
     memory_scale: Mapping[str, float]
 
-    def seconds(self, choice: Choice, trains: TrainedPart) -> float:
+    def seconds(self, choice: Choice, part: TrainedPart) -> float:
         """Return the modelled time of the device's round."""
-        return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, trains=trains)
+        return self.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=part)
 
-    def fits(self, choice: Choice, trains: TrainedPart) -> bool:
-        """Whether the device's memory holds a step, by the estimate and what its class has measured."""
+    def fits(self, choice: Choice, part: TrainedPart) -> bool:
+        """Whether the device's memory suffices for a step, by the estimate and its class's measurements."""
         limit, scale = choice.profile.memory_mb, self.memory_scale.get(choice.profile.device_class, 1.0)
-        return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, trains) * scale <= limit
+        return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, part) * scale <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartChoice:
-    """A rule: `choose` gives every choice of a cohort its part. Memory must hold `least` for a device to be let in."""
+    """A rule: `choose` gives every choice of a cohort its part. A device may join if it has the memory for `least`."""
 
     least: TrainedPart
-    choose: Callable[[Cohort], Sequence[TrainedPart]]
+    choose: Callable[[CohortCosts], Sequence[TrainedPart]]
 
 
-def same(trains: TrainedPart) -> PartChoice:
-    """Return the rule that gives everybody the same part in every round."""
-    return PartChoice(least=trains, choose=lambda cohort: [trains] * len(cohort.choices))
+def same(part: TrainedPart) -> PartChoice:
+    """Return the rule that gives every device the same part in every round."""
+    return PartChoice(least=part, choose=lambda cohort: [part] * len(cohort.choices))
 
 
-def _in_turn(cohort: Cohort) -> list[TrainedPart]:
+def _in_turn(cohort: CohortCosts) -> list[TrainedPart]:
     return [A_ALONE if cohort.counted % 2 else B_ALONE] * len(cohort.choices)
 
 
@@ -53,29 +52,12 @@ WHOLE = same(EVERYTHING)
 B_ALONE, A_ALONE = TrainedPart(factors=Factors.B), TrainedPart(factors=Factors.A)
 
 # B begins at zero and has to be first: A has no gradient until a round has moved B, so void rounds are no turns. The
-# gradient of A needs the layers' inputs and that of B does not: whose memory holds A's rounds, holds B's.
+# gradient of A needs the layers' inputs and that of B does not, so memory that suffices for A suffices for B.
 ALTERNATING = PartChoice(least=A_ALONE, choose=_in_turn)
 
 PARTS: Mapping[str, PartChoice] = {"both": WHOLE, "b": same(B_ALONE), "alternating": ALTERNATING}  # strategy.factors
 
 
-def trains_of(record: Json) -> TrainedPart:
-    """Return the part that a record with `trains_json` in it speaks of."""
-    found = record.get("trains")
-    return (
-        EVERYTHING
-        if found is None
-        else TrainedPart(factors=Factors(found["factors"]), first_layer=found["first_layer"])
-    )
-
-
-def trains_json(trains: TrainedPart) -> Json:
-    """Return what states and events say of a part: nothing where everything trains."""
-    if trains.everything:
-        return {}
-    return {"trains": {"factors": str(trains.factors), "first_layer": trains.first_layer}}
-
-
 def partly_new(config: Config) -> str:
-    """Return the `training.downlink` of adapters of which a part stays: differences, unless another is asked for."""
+    """Return the `training.downlink` for adapters with a frozen part: differences, unless another is configured."""
     return "delta" if config.training.downlink == "full" else config.training.downlink

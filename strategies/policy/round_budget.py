@@ -1,4 +1,4 @@
-"""How long a round should take: the budget under which a cohort makes the most progress per second.
+"""The time budget of a round: the one under which a cohort makes the most progress per second.
 
 A synchronous round lasts as long as its slowest device. Device i, given a budget tau, does best with
 
@@ -8,13 +8,13 @@ and the budget is the tau of a geometric grid that maximises
 
     sum_i weight_i worth(a_i(tau)) / max_i T_i(a_i(tau))
 
-The worth of an arm is a guess made before anything was measured, and ours:
+The worth of an arm is our estimate before any measurement:
 
     worth(steps, sparsity, rank) = sqrt(steps) (1 - sparsity^2 / 4) (rank / largest)^(1/8)
 
-A root, since returns of local steps diminish: the leading term of local SGD's error falls with the root of devices x
-steps x rounds (Stich, 2019, arXiv 1805.09767). The square keeps small cuts nearly free, as measured exports are; the
-rank's power is small, for mixed ranks did about as well as equal ones. Mostly times decide.
+Steps are under a root, since their returns diminish: the leading term of local SGD's error falls with the root of
+devices x steps x rounds (Stich, 2019, arXiv 1805.09767). The square makes small cuts nearly free, as in measured
+exports. The rank's power is small, because mixed ranks did about as well as equal ones. Mostly the times decide.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Timetable:
     weight: float = 1.0
 
     def best_within(self, budget_s: float) -> int:
-        """Return the index of the worthiest arm that ends in time, the faster of equals; else of the fastest."""
+        """Return the index of the arm of most worth that ends in time, the faster of equals; else of the fastest."""
         in_time = self.seconds <= budget_s
         if not in_time.any():
             return int(np.argmin(self.seconds))
@@ -46,7 +46,7 @@ class Timetable:
         return int(equals[np.argmin(self.seconds[equals])])
 
     def best_of_each(self, budgets: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return seconds and worth of `best_within` each of the budgets, in which the fastest arm ends."""
+        """Return seconds and worth of `best_within` for each budget, (budgets,) each; each must fit the fastest arm."""
         order = np.lexsort((-self.worths, self.seconds))
         seconds, best = self.seconds[order], np.maximum.accumulate(self.worths[order])
         first = np.searchsorted(best, best)  # the fastest arm that is as good as the best so far
@@ -60,7 +60,7 @@ def worth(steps: float, sparsity: float, rank_share: float) -> float:
 
 
 def best_budget(tables: Sequence[Timetable]) -> float:
-    """Return the seconds a round of these devices should take; the shortest of equally good budgets.
+    """Return the seconds that a round of these devices should take; the shortest of equally good budgets.
 
     Every device has an arm within it. Raises ValueError without a device.
     """
@@ -70,10 +70,10 @@ def best_budget(tables: Sequence[Timetable]) -> float:
     longest = max(float(table.seconds.max()) for table in tables)
     if not 0.0 < shortest < longest:
         return shortest
-    budgets = np.maximum(shortest, np.geomspace(shortest, longest, GRID))  # rounding leaves nobody without an arm
-    worths, lasts = np.zeros(GRID), np.zeros(GRID)
+    budgets = np.maximum(shortest, np.geomspace(shortest, longest, GRID))  # rounding leaves no device without an arm
+    worths, durations = np.zeros(GRID), np.zeros(GRID)
     for table in tables:
         seconds, best = table.best_of_each(budgets)
         worths += table.weight * best
-        lasts = np.maximum(lasts, seconds)
-    return float(lasts[int(np.argmax(worths / lasts))])
+        durations = np.maximum(durations, seconds)
+    return float(durations[int(np.argmax(worths / durations))])

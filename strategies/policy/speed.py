@@ -1,15 +1,16 @@
-"""How fast a device is: what its rounds showed, smoothed; before the first, what it measured of itself as it joined.
+"""A device's speed: smoothed measurements of its rounds; before the first round, its self-measurement at the join.
 
 A device's speeds are factors between the cost model's demand (fedcore.strategies.policy.cost) and seconds:
 
     seconds = compute * train_s + down * down_bytes + up * up_bytes + other
 
-State, a JSON value: {"devices": {name: [compute, down, up, other]}, "classes": {class: the same, of its slower ones},
-"trials": [compute, down, up]: by what factor rounds turned out slower than devices' own trials}.
+Every factor is at least 0; a slower device has larger ones.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from fedcore.core.contract.outcome import Outcome, Status
@@ -17,14 +18,24 @@ from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Json
 from fedcore.core.cost.training_step import transfer_seconds
 from fedcore.strategies.policy.cost import Demand
+from fedcore.strategies.policy.device_table import DeviceTable
 
-# Weights of a device's newest measurement, by factor. It is asked only every few rounds: a changed power mode must show
-# at once, while links vary around a median.
+# Weights of a device's newest measurement, by factor. A device takes part only every few rounds, so a changed power
+# mode must count at once, while links vary around a median.
 DEVICE_WEIGHTS = (0.8, 0.3, 0.3, 0.3)
-# Of a class's, where it shows a slower device than was thought, and a faster one: a stranger is taken to be slower than
-# its class's mean, for a whole cohort waits for who was overrated, and nobody for who was underrated.
+# Weights of a measurement in its class's speed, if it is slower and if it is faster than the class's. So a device
+# without measurement counts as slower than its class's mean: a whole cohort waits for an overrated device, but not for
+# an underrated one.
 SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
-TRIAL_WEIGHT = 0.2  # of the newest first round, in what the next trials are multiplied by: geometrically
+SELF_WEIGHT = 0.2  # of the newest first round in the factors of self-measurements, a geometric mean
+
+
+class SpeedSource(StrEnum):
+    """The source of a device's speeds."""
+
+    MEASURED = "measured"  # learned from the clocks of closed rounds; before the first, the device's self-measurement
+    DECLARED = "declared"  # learned from the speeds in profiles, in place of clocks, so that runs repeat
+    EXACT = "exact"  # the speeds in profiles, from the first round on; the pacer learns none
 
 
 class Speed(NamedTuple):
@@ -41,20 +52,54 @@ class Speed(NamedTuple):
         return self.compute * demand.train_s + links + self.other
 
 
-Tried = tuple[float | None, float | None, float | None]  # compute, down and up by a device's trial; None: not tried
-UNTRIED: Tried = (None, None, None)
+class SelfMeasured(NamedTuple):
+    """Factors that a device measured before it joined; None where it did not measure."""
+
+    compute: float | None = None
+    down: float | None = None
+    up: float | None = None
 
 
-class Measured(NamedTuple):
-    """What a round showed of a device, beside what its trial had said (`tried_speed`)."""
+class SpeedSample(NamedTuple):
+    """A device's speed in one round, and its self-measurement."""
 
     device_class: str
     speed: Speed
-    tried: Tried = UNTRIED
+    self_measured: SelfMeasured = SelfMeasured()
 
 
-def told_speed(profile: DeviceProfile) -> Speed:
-    """Return the speed that a device's profile says: true where slowdown and links are emulated or simulated."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """The learned speeds: by device, by class (of its slower devices), and the factors of self-measurements.
+
+    `self_factors` are compute, down and up: the factors by which rounds were slower than self-measurements.
+    """
+
+    devices: DeviceTable[Speed] = field(default_factory=lambda: DeviceTable(Speed))
+    classes: Mapping[str, Speed] = field(default_factory=dict)
+    self_factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @staticmethod
+    def from_json(value: Json) -> "Speeds":
+        """Return the speeds that `to_json` wrote."""
+        compute, down, up = value["trials"]
+        return Speeds(
+            devices=DeviceTable(Speed, value["devices"]),
+            classes={name: Speed(*factors) for name, factors in value["classes"].items()},
+            self_factors=(compute, down, up),
+        )
+
+    def to_json(self) -> Json:
+        """Return the JSON form: every speed is a list of its four factors."""
+        return {
+            "devices": self.devices.to_json(),
+            "classes": {name: list(speed) for name, speed in self.classes.items()},
+            "trials": list(self.self_factors),
+        }
+
+
+def declared_speed(profile: DeviceProfile) -> Speed:
+    """Return the speed that a device's profile declares: true where slowdown and links are emulated or simulated."""
     return Speed(
         compute=profile.slowdown,
         down=transfer_seconds(1.0, profile.downlink_mbps),
@@ -62,38 +107,39 @@ def told_speed(profile: DeviceProfile) -> Speed:
     )
 
 
-def tried_speed(trial: SelfMeasurement, flops_per_s: float) -> Tried:
-    """Return compute, down and up of a device's own trial, None where it has none; `flops_per_s` is the cost model's.
+def self_measured_speed(trial: SelfMeasurement, flops_per_s: float) -> SelfMeasured:
+    """Return the factors of a device's own measurement; `flops_per_s` is the cost model's.
 
-    An uplink that was not tried is taken to be as fast as the downlink.
+    An uplink without measurement counts as fast as the downlink, and a downlink as the uplink.
     """
     down = trial.downlink_mbps or trial.uplink_mbps
     up = trial.uplink_mbps or trial.downlink_mbps
-    return (
-        flops_per_s / (trial.gflops * 1e9) if trial.gflops else None,
-        transfer_seconds(1.0, down) if down else None,
-        transfer_seconds(1.0, up) if up else None,
+    return SelfMeasured(
+        compute=flops_per_s / (trial.gflops * 1e9) if trial.gflops else None,
+        down=transfer_seconds(1.0, down) if down else None,
+        up=transfer_seconds(1.0, up) if up else None,
     )
 
 
-def known_speed(speeds: Json, profile: DeviceProfile, tried: Tried) -> Speed | None:
-    """Return what was learned of a device, else what its trial and its class tell, factor by factor, else None."""
-    own = speeds["devices"].get(profile.name)
-    if own is not None:
-        return Speed(*own)
-    of_class = speeds["classes"].get(profile.device_class)
-    factors = [
-        (of_class[place] if of_class else None) if each is None else each * speeds["trials"][place]
-        for place, each in enumerate(tried)
-    ]
-    compute, down, up = factors
+def predicted_speed(speeds: Speeds, profile: DeviceProfile, self_measured: SelfMeasured) -> Speed | None:
+    """Return a device's own learned speed, else its self-measurement completed by its class's; None if a factor lacks.
+
+    Every self-measured factor is multiplied by the learned factor of self-measurements.
+    """
+    if profile.name in speeds.devices:
+        return speeds.devices[profile.name]
+    of_class = speeds.classes.get(profile.device_class)
+    compute, down, up = (
+        (of_class[index] if of_class else None) if measured is None else measured * speeds.self_factors[index]
+        for index, measured in enumerate(self_measured)
+    )
     if compute is None or down is None or up is None:
         return None
-    return Speed(compute=compute, down=down, up=up, other=of_class[3] if of_class else 0.0)
+    return Speed(compute=compute, down=down, up=up, other=of_class.other if of_class else 0.0)
 
 
 def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
-    """Return the speed that an accepted update shows; None where it shows none."""
+    """Return the speed measured with an accepted update; None where it has no usable measurement."""
     if outcome.status is not Status.ACCEPTED or outcome.report is None:
         return None
     phases = outcome.report.phase_s
@@ -108,37 +154,37 @@ def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
     )
 
 
-def learn_speeds(speeds: Json, measured: Mapping[str, Measured]) -> Json:
-    """Return the state after a round, from what it showed of each device."""
-    devices, classes, trials = dict(speeds["devices"]), dict(speeds["classes"]), list(speeds["trials"])
-    for device, (device_class, speed, tried) in sorted(measured.items()):
-        if device not in devices:
-            trials = [_trusted(*each) for each in zip(trials, speed[:3], tried, strict=True)]
-        devices[device] = _blend(devices.get(device), speed, DEVICE_WEIGHTS)
-        known = classes.get(device_class)
-        uneven = [SLOWER_WEIGHT if new > old else FASTER_WEIGHT for new, old in zip(speed, known or speed, strict=True)]
-        classes[device_class] = _blend(known, speed, uneven)
-    return {"devices": dict(sorted(devices.items())), "classes": dict(sorted(classes.items())), "trials": trials}
+def learn_speeds(speeds: Speeds, samples: Mapping[str, SpeedSample]) -> Speeds:
+    """Return the speeds after a round, from its sample of each device."""
+    learned: dict[str, Speed] = {}
+    classes, factors = dict(speeds.classes), speeds.self_factors
+    for device, (device_class, speed, self_measured) in sorted(samples.items()):
+        before = speeds.devices.get(device)
+        if before is None:
+            compute, down, up = map(_moved_factor, factors, speed[:3], self_measured)
+            factors = compute, down, up
+        learned[device] = _blend(before, speed, DEVICE_WEIGHTS)
+        of_class = classes.get(device_class)
+        pairs = zip(speed, of_class or speed, strict=True)
+        weights = [SLOWER_WEIGHT if new > old else FASTER_WEIGHT for new, old in pairs]
+        classes[device_class] = _blend(of_class, speed, weights)
+    return Speeds(devices=speeds.devices.updated(learned), classes=dict(sorted(classes.items())), self_factors=factors)
 
 
-def no_speeds() -> Json:
-    """Return the state before anything was measured."""
-    return {"devices": {}, "classes": {}, "trials": [1.0, 1.0, 1.0]}
-
-
-def _trusted(factor: float, shown: float, tried: float | None) -> float:
-    """Return by how much to multiply the next trial, now that a first round has shown what one was worth."""
-    if not tried or not shown:
+def _moved_factor(factor: float, in_round: float, self_measured: float | None) -> float:
+    """Return the factor of the next self-measurement, after a first round that measured `in_round`."""
+    if not self_measured or not in_round:
         return factor
-    return _short(factor ** (1 - TRIAL_WEIGHT) * (shown / tried) ** TRIAL_WEIGHT)
+    return _short(factor ** (1 - SELF_WEIGHT) * (in_round / self_measured) ** SELF_WEIGHT)
 
 
-def _blend(before: Sequence[float] | None, speed: Speed, weights: Sequence[float]) -> list[float]:
+def _blend(before: Speed | None, speed: Speed, weights: Sequence[float]) -> Speed:
     if before is None:
-        return [_short(each) for each in speed]
-    return [_short((1 - weight) * old + weight * new) for old, new, weight in zip(before, speed, weights, strict=True)]
+        return Speed(*map(_short, speed))
+    mixed = ((1 - weight) * old + weight * new for old, new, weight in zip(before, speed, weights, strict=True))
+    return Speed(*map(_short, mixed))
 
 
 def _short(value: float) -> float:
-    """Return a value with seven digits: there are four for every device, in a state that is stored every round."""
+    """Return a value with seven digits: the state has four for every device, and is stored every round."""
     return float(f"{value:.7g}")

@@ -1,4 +1,8 @@
-"""What a closed round teaches a policy: memory, committed counts, the removal orders, the bandits."""
+"""The updates of a policy's state after a closed round: memory, committed counts, removal orders, bandits.
+
+Every function returns a part of the next state from the same part of the last one. `planned` is the planned work of
+each device, `outcomes` are in the order of devices' names.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,92 +12,103 @@ from fedcore.core.bandit.reward import RewardParts
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.protocols import Bandit, Json
 from fedcore.core.errors import UpdateRejected
-from fedcore.core.model.geometry import Geometry
-from fedcore.core.pruning.ordering import Counts, ScoredGroups, absorb
+from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.pruning.ordering import ScoredGroups, absorb
 from fedcore.core.pruning.scope import keep_sets_of
 from fedcore.core.pruning.score_check import verify_scores
 from fedcore.strategies.policy.cost import RoundCost
-from fedcore.strategies.policy.part_choice import trains_of
+from fedcore.strategies.policy.device_table import DeviceTable
+from fedcore.strategies.policy.state import PlannedDevice
 
 SCALE_BOUNDS = (0.5, 4.0)  # how far a measured peak may move the memory estimate
 ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in a removal order
 
-
-def learn_committed(committed: Mapping[str, list[int]], opened: Json, outcomes: Sequence[Outcome]) -> Json:
-    """Return the committed counts: an accepted update commits the keep-set it was trained on."""
-    learned = {each.device: opened[each.device]["counts"] for each in outcomes if each.status is Status.ACCEPTED}
-    if learned.keys() <= committed.keys():
-        return {**committed, **learned}  # sorted as it was
-    return dict(sorted({**committed, **learned}.items()))
+Planned = Mapping[str, PlannedDevice]  # by device
 
 
-def learn_memory(scales: Mapping[str, float], opened: Json, outcomes: Sequence[Outcome], cost: RoundCost) -> Json:
+def learn_committed(
+    committed: DeviceTable[Counts], planned: Planned, outcomes: Sequence[Outcome]
+) -> DeviceTable[Counts]:
+    """Return the committed counts: an accepted update commits the keep-set that it was trained on."""
+    accepted = [outcome.device for outcome in outcomes if outcome.status is Status.ACCEPTED]
+    return committed.updated({device: planned[device].counts for device in accepted})
+
+
+def learn_memory(
+    scales: Mapping[str, float], planned: Planned, outcomes: Sequence[Outcome], cost: RoundCost
+) -> dict[str, float]:
     """Return each class's largest ratio of measured to estimated peak memory so far, within SCALE_BOUNDS."""
     learned = dict(scales)
-    for each in outcomes:
-        if each.report is None or not (math.isfinite(each.report.peak_memory_mb) and each.report.peak_memory_mb > 0):
+    for outcome in outcomes:
+        peak_mb = 0.0 if outcome.report is None else outcome.report.metrics.peak_memory_mb
+        if not 0 < peak_mb < math.inf:
             continue
-        heads, channels = opened[each.device]["counts"]
-        trains = trains_of(opened[each.device])
-        ratio = each.report.peak_memory_mb / cost.memory_mb((heads, channels), each.arm.rank, trains)
+        device = planned[outcome.device]
+        ratio = peak_mb / cost.memory_mb(device.counts, outcome.arm.rank, device.part)
         bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
-        learned[each.device_class] = max(learned.get(each.device_class, bounded), bounded)
+        learned[outcome.device_class] = max(learned.get(outcome.device_class, bounded), bounded)
     return learned
 
 
 def learn_orders(
-    orders: Mapping[str, Json], geometry: Geometry, opened: Json, outcomes: Sequence[Outcome]
+    orders: Mapping[str, Json], geometry: Geometry, planned: Planned, outcomes: Sequence[Outcome]
 ) -> tuple[dict[str, Json], tuple[Json, ...]]:
     """Return the orders after the accepted devices' scores, and an event for each score that did not fit."""
-    told = [(each, each.scores) for each in outcomes if each.status is Status.ACCEPTED and each.scores is not None]
-    places = {each.device: _place(opened[each.device]) for each, _ in told}
-    held = keep_sets_of(orders, places.values(), geometry)
+    scored = [
+        (outcome, outcome.scores)
+        for outcome in outcomes
+        if outcome.status is Status.ACCEPTED and outcome.scores is not None
+    ]
+    places = {outcome.device: _place(planned[outcome.device]) for outcome, _ in scored}
+    keep_sets = keep_sets_of(orders, places.values(), geometry)
     measured: dict[str, list[ScoredGroups]] = {}
     refused: list[Json] = []
-    for each, scores in told:
-        kept = held[places[each.device]]
+    for outcome, scores in scored:
+        place = places[outcome.device]
         try:
-            verify_scores(scores, kept)
+            verify_scores(scores, keep_sets[place])
         except UpdateRejected as cause:
             refused.append(
-                {"event": "scores_refused", "round": each.round, "device": each.device, "reason": str(cause)}
+                {"event": "scores_refused", "round": outcome.round, "device": outcome.device, "reason": str(cause)}
             )
             continue
-        scored = ScoredGroups(scores=scores, keep_set=kept, weight=opened[each.device]["weight"])
-        measured.setdefault(places[each.device][0], []).append(scored)
-    learned = {key: absorb(orders[key], geometry, each, ORDER_SMOOTHING) for key, each in measured.items()}
+        groups = ScoredGroups(scores=scores, keep_set=keep_sets[place], weight=planned[outcome.device].weight)
+        measured.setdefault(place[0], []).append(groups)
+    learned = {key: absorb(orders[key], geometry, groups, ORDER_SMOOTHING) for key, groups in measured.items()}
     return {**orders, **learned}, tuple(refused)
 
 
-def _place(asked: Json) -> tuple[str, Counts]:
-    heads, channels = asked["counts"]
-    return asked["order"], (heads, channels)
+def _place(planned: PlannedDevice) -> tuple[str, Counts]:
+    return planned.order_key, planned.counts
 
 
 def learn_arms(
-    bandits: Mapping[str, Json], bandit: Bandit, opened: Json, outcomes: Sequence[Outcome], rewards: Mapping[str, float]
-) -> Json:
+    bandits: Mapping[str, Json],
+    bandit: Bandit,
+    planned: Planned,
+    outcomes: Sequence[Outcome],
+    rewards: Mapping[str, float],
+) -> dict[str, Json]:
     """Return the bandits' states after the realised arms' rewards, observed in the order of `outcomes`."""
     learned = dict(bandits)
-    for each in outcomes:
-        if each.device in rewards:
-            key = opened[each.device]["bandit_key"]
-            before = learned[key] if key in learned else bandit.start()
-            context = tuple(opened[each.device].get("context", ()))
-            learned[key] = bandit.observe(before, each.arm, rewards[each.device], context)
+    for outcome in outcomes:
+        if outcome.device in rewards:
+            device = planned[outcome.device]
+            before = learned[device.bandit_key] if device.bandit_key in learned else bandit.start()
+            learned[device.bandit_key] = bandit.observe(before, outcome.arm, rewards[outcome.device], device.context)
     return learned
 
 
-def reward_event(outcome: Outcome, opened: Json, reward: float | None, parts: RewardParts | None) -> Json:
-    """Return the log's record of what one arm earned; `reward` None where nothing was observed."""
+def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None, parts: RewardParts | None) -> Json:
+    """Return the log's record of one arm's reward; `reward` is None where none was observed."""
     return {
         "event": "reward",
         "round": outcome.round,
         "device": outcome.device,
-        "bandit_key": opened[outcome.device]["bandit_key"],
+        "bandit_key": planned.bandit_key,
         "arm": arm_json(outcome.arm),
         "reward": reward,
-        **({"context": opened[outcome.device]["context"]} if "context" in opened[outcome.device] else {}),
+        **({"context": list(planned.context)} if planned.context else {}),
         "status": str(outcome.status),
         "parts": None
         if parts is None

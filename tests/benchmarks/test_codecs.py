@@ -45,9 +45,9 @@ def assignment(number, keep_set=FULL):
 
 def test_every_format_and_stage_is_measured():
     chains = [parse_chain(codec) for codec in CODECS]
-    words = {each.format.word.partition(":")[0] for each in chains}
+    words = {chain.format.word.partition(":")[0] for chain in chains}
     assert words == set(FORMATS)
-    assert any(each.feedback for each in chains) and any(each.share for each in chains)
+    assert any(chain.feedback for chain in chains) and any(chain.share for chain in chains)
 
 
 def test_entropy_of_planes_is_exact():

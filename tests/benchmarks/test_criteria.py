@@ -7,7 +7,7 @@ from benchmarks.criteria.__main__ import agreement_rows, rows
 from benchmarks.criteria.correlation import Agreement, spearman
 from benchmarks.criteria.curves import CASES, Plan, Point, mean_scores, scores_of
 from benchmarks.criteria.figure import STYLES, draw_agreement, draw_curves
-from benchmarks.criteria.stage import Stage, fork
+from benchmarks.criteria.setup import Setup, fork
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.nn.criteria.compensation import compensate, input_means
 from fedcore.nn.model.lora import read_adapter
@@ -76,8 +76,8 @@ def test_scores_are_averaged_over_batches_and_leave_the_model_alone() -> None:
     assert mean_scores([one, other]).heads[0].tolist() == [2.0]
     classifier, plan = adapted_classifier("bert"), Plan(gate_steps=2)
     rows = learnable_rows(20)
-    stage = Stage(folder=classifier.folder, labels=classifier.labels, dtype="float32", train=rows, test=rows)
+    setup = Setup(folder=classifier.folder, labels=classifier.labels, dtype="float32", train=rows, test=rows)
     for criterion in ("taylor", "lora-taylor", "flap", "l0"):
-        scores = scores_of(criterion, stage, classifier, [labelled_batch(), labelled_batch()], plan, seed=0)
+        scores = scores_of(criterion, setup, classifier, [labelled_batch(), labelled_batch()], plan, seed=0)
         assert len(scores.heads) == 2
     assert all(parameter.grad is None for parameter in classifier.model.parameters())

@@ -29,10 +29,10 @@ def test_every_case_takes_as_many_steps_and_differs_in_one_thing() -> None:
 
 
 def test_points_add_up_what_rounds_cost() -> None:
-    each = {"bytes_up": 3, "bytes_down": 5, "duration_s": 2.0, "loss": 0.5, "accuracy": 0.75}
+    record = {"bytes_up": 3, "bytes_down": 5, "duration_s": 2.0, "loss": 0.5, "accuracy": 0.75}
     summary = {
         "global": {"untrained": {"loss": 0.7, "accuracy": 0.5}},
-        "rounds": [{"round": n, **each} for n in (1, 2)],
+        "rounds": [{"round": n, **record} for n in (1, 2)],
     }
     assert [(point.bytes_up, point.bytes_down, point.virtual_s, point.loss) for point in points(summary)] == [
         (0, 0, 0.0, 0.7),

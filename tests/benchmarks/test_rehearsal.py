@@ -56,7 +56,7 @@ def test_a_rehearsal_trains_prunes_and_repeats(config):
     run = rehearse(config)
     before = {name: value.copy() for name, value in run.tensors.items()}
     assert list(run.rounds(carry)) == [1, 2, 3]
-    assert [each[:2] for each in seen] == [(n, f"small-{i}") for n in (1, 2, 3) for i in (1, 2)]
+    assert [update[:2] for update in seen] == [(n, f"small-{i}") for n in (1, 2, 3) for i in (1, 2)]
     assert seen[0][2] == 0 and seen[-1][2] > 0.3
     assert any(not np.array_equal(before[name], value) for name, value in run.tensors.items())
     again = rehearse(config)
@@ -70,8 +70,8 @@ def test_a_recording_is_made_once(config, tmp_path, monkeypatch):
     monkeypatch.setenv("FEDCORE_CACHE", str(tmp_path))
     said = []
     first = recorded(config, said.append)
-    assert len(said) == 3 and [each.round for each in first] == [1, 1, 2, 2, 3, 3]
-    assert {each.rank for each in first} <= {1, 2} and all(each.values > 0 for each in first)
+    assert len(said) == 3 and [update.round for update in first] == [1, 1, 2, 2, 3, 3]
+    assert {update.rank for update in first} <= {1, 2} and all(update.values > 0 for update in first)
     monkeypatch.setattr(recording, "rehearse", None)
     second = recorded(config, said.append)
     assert len(said) == 3

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from fedcore.cli.main import run
-from fedcore.fleet.processes import Processes
+from fedcore.local_fleet.processes import Processes
 from tests.tiny_run import write_model
 
 ROWS = [(f"text number {number}", ("neg", "pos")[number % 2]) for number in range(40)]

@@ -172,7 +172,7 @@ def test_a_command_line_that_cannot_be_is_named(place: Path, fedcore: Fedcore, w
         (("--device", "Cam"), "certificate name 'Cam': expected 1-63 characters"),
     ],
 )
-def test_certificates_for_nobody_are_not_issued(
+def test_certificates_with_bad_names_are_not_issued(
     place: Path, fedcore: Fedcore, words: tuple[str, str], part: str
 ) -> None:
     said = fedcore("certs", "new", *words)

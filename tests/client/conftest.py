@@ -13,10 +13,11 @@ import pytest
 
 from fedcore.client.device.agent import Agent
 from fedcore.client.device.state import StateFolder
-from fedcore.client.training.trainer import Cancelled, Trained
+from fedcore.client.training.trainer import Cancelled, TrainingOutcome
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.assignment import Arm, TrainingSpec
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.adapter import initial_adapter
 from fedcore.core.model.geometry import geometry_from_config
@@ -24,7 +25,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import ring
 from fedcore.nn.training.moments import Holding, Moment
 from fedcore.nn.training.train import TrainResult
-from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, Work
+from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import Received
@@ -92,7 +93,7 @@ class FakeTrainer:
     fault: Exception | None = None
     gate: threading.Event | None = None
     scale: float = 1.0
-    runs: list[tuple[Work, TrainingState]] = field(default_factory=list)
+    runs: list[tuple[WireAssignment, TrainingState]] = field(default_factory=list)
     cancel: threading.Event = field(default_factory=threading.Event)
     prepared: int = 0
     entered: threading.Event = field(default_factory=threading.Event)
@@ -103,14 +104,16 @@ class FakeTrainer:
 
     def run(
         self,
-        work: Work,
+        assignment: WireAssignment,
         received: Received,
         state: TrainingState,
         on_step: Callable[[int], None],
-    ) -> Trained:
+    ) -> TrainingOutcome:
         """Carry out an assignment without a model."""
-        self.runs.append((work, state))
+        self.runs.append((assignment, state))
         self.entered.set()
+        if self.cancel.is_set():
+            raise Cancelled("training stopped at step 0: the assignment was taken back")
         end_s = time.monotonic() + PATIENCE_S
         while self.gate is not None and not self.gate.wait(0.002):
             if self.cancel.is_set():
@@ -119,28 +122,76 @@ class FakeTrainer:
         if self.fault is not None:
             raise self.fault
         on_step(1)
-        update = small_update(GEOMETRY, work, received.keep_set, "device")
+        update = small_update(GEOMETRY, assignment, received.keep_set, "device")
         moments = {
             "head.bias": Moment(first=np.ones(2, np.float32), second=np.ones(2, np.float32), step=len(self.runs))
         }
-        return Trained(
+        return TrainingOutcome(
             increment={name: value * np.float32(self.scale) for name, value in update.items()},
             result=TrainResult(
-                train_loss=0.5,
-                loss_before=0.7,
-                loss_after=0.4,
-                adapter_importance=0.1,
-                peak_memory_mb=2.0,
+                metrics=TrainingMetrics(
+                    loss_before=0.7,
+                    loss_after=0.4,
+                    train_loss=0.5,
+                    peak_memory_mb=2.0,
+                    adapter_importance=0.1,
+                ),
                 moments=moments,
                 scores=None,
             ),
             prune_s=0.1,
             train_s=0.2,
             state=TrainingState(
-                basis=work.basis, holding=Holding(keep_set=received.keep_set, rank=work.arm.rank), moments=moments
+                basis=assignment.basis,
+                holding=Holding(keep_set=received.keep_set, rank=assignment.arm.rank),
+                moments=moments,
             ),
             geometry=GEOMETRY,
         )
+
+
+@dataclass
+class FakeTime:
+    """A clock that stands still, and timers that ring when it is moved on."""
+
+    now_s: float = 100.0
+    timers: list["FakeTimer"] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> "FakeTimer":
+        """Call back once the clock was moved on by `delay_s`."""
+        timer = FakeTimer(self.now_s + delay_s, callback)
+        self.timers.append(timer)
+        return timer
+
+    def pass_by(self, seconds: float) -> None:
+        """Move the clock on, and ring what is due."""
+        self.now_s += seconds
+        due = [timer for timer in self.timers if timer.at_s <= self.now_s]
+        self.timers = [timer for timer in self.timers if timer.at_s > self.now_s]
+        for timer in due:
+            timer.ring()
+
+
+@dataclass
+class FakeTimer:
+    """One call to come."""
+
+    at_s: float
+    callback: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Never call."""
+        self.cancelled = True
+
+    def ring(self) -> None:
+        """Call, unless it was cancelled."""
+        if not self.cancelled:
+            self.callback()
 
 
 @dataclass
@@ -153,37 +204,46 @@ class Bench:
     trainer: FakeTrainer
     state: StateFolder
     said: list[str]
+    trainers: list[Welcome]  # what every trainer was made for
 
     async def settled(self) -> None:
-        """Wait for the job under way."""
-        if self.agent._job is not None:
-            await asyncio.wait_for(asyncio.shield(self.agent._job), PATIENCE_S)
+        """Wait for the job under way, and for what it reports."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.agent.machine.job is not None or self.agent._sends:  # noqa: ASYNC110, as short as it gets
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Callable[..., Bench]:
     """Make an agent on this test's state folder; a second call is the device's next process."""
 
-    def make(**trainer: Any) -> Bench:
+    def make(time: FakeTime | None = None, **trainer: Any) -> Bench:
         link, stream, fake = FakeLink(), FakeStream(), FakeTrainer(**trainer)
         said: list[str] = []
+        trainers: list[Welcome] = []
+
+        def make_trainer(welcome: Welcome) -> FakeTrainer:
+            trainers.append(welcome)
+            return fake
+
         state = StateFolder.open(tmp_path / "state")
         agent = Agent(
             name="device",
             link=link,  # type: ignore[arg-type]
             state=state,
-            make_trainer=lambda _: fake,  # type: ignore[arg-type,return-value]
+            make_trainer=make_trainer,  # type: ignore[arg-type]
             num_examples=4,
             memory_mb=0.0,
             say=said.append,
             retry_s=0.001,
+            **({} if time is None else {"clock": time, "call_later": time.call_later}),  # type: ignore[arg-type]
         )
-        return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said)
+        return Bench(agent=agent, link=link, stream=stream, trainer=fake, state=state, said=said, trainers=trainers)
 
     return make
 
 
-def make_work(
+def make_assignment(
     round_index: int = 1,
     *,
     rank: int = 1,
@@ -191,7 +251,7 @@ def make_work(
     codec: str = "identity",
     inline: bool = True,
     rings: bool = False,
-) -> Work:
+) -> WireAssignment:
     """Return an assignment whose blobs travel inside it, or by name; its one ring, if any, is what is kept."""
     keep_set = KeepSet(heads=(tuple(range(heads)),), channels=(tuple(range(16)),))
     spec = spec_of(GEOMETRY, rank)
@@ -200,7 +260,7 @@ def make_work(
     factors = {name: value for name, value in tensors.items() if name not in head}
     if rings:
         factors = ring(spec, tensors, None, keep_set)
-    return Work(
+    return WireAssignment(
         round=round_index,
         arm=Arm(sparsity=0.0, rank=rank),
         keep_set=inside(keep_set.to_bytes(), inline),

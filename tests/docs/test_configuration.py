@@ -1,46 +1,32 @@
-"""docs/configuration.md says what fedcore/core/config/tables.py does: every key, every default."""
+"""docs/reference/configuration.md and docs/fedcore.schema.json say what the tables say; so do the lists beside them."""
 
-import dataclasses
 import re
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fedcore.core.config.tables import ClassConfig, Config
-from fedcore.core.config.toml import TABLES, parse_config
+from fedcore.core.aggregation.table import AGGREGATORS
+from fedcore.core.config.generate import PAGE, SCHEMA, generated
+from fedcore.core.config.toml import parse_config
+from fedcore.strategies.table import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "configuration.md"
-ROW = re.compile(r"^\| `(\w+)` \| (?:`(.+?)`)? ?\|", re.MULTILINE)
-KINDS: dict[str, Any] = {name: type(getattr(Config(), name)) for name in TABLES} | {"fleet.class": ClassConfig}
 
 
-def section(name: str) -> str:
-    heading = f"## [[{name}]]" if name == "fleet.class" else f"## [{name}]"
-    _, found, rest = PAGE.read_text().partition(heading + "\n")
-    assert found, f"docs/configuration.md has no section {heading}"
-    return rest.partition("\n## ")[0]
+@pytest.mark.parametrize("name", [PAGE, SCHEMA])
+def test_what_is_made_from_the_tables_is_up_to_date(name: str) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == generated(ROOT)[name]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_every_key_stands_in_the_page_in_order(name: str) -> None:
-    assert [key for key, _ in ROW.findall(section(name))] == [each.name for each in dataclasses.fields(KINDS[name])]
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_every_default_is_the_one_in_force(name: str) -> None:
-    told = {key: tomllib.loads(f"value = {text}")["value"] for key, text in ROW.findall(section(name)) if text}
-    real = {
-        each.name: list(each.default) if isinstance(each.default, tuple) else each.default
-        for each in dataclasses.fields(KINDS[name])
-        if each.default is not dataclasses.MISSING and each.default is not None
-    }
-    assert told == real
+@pytest.mark.parametrize(("heading", "names"), [("Strategies", STRATEGIES), ("Aggregators", AGGREGATORS)])
+def test_every_name_is_explained(heading: str, names: Mapping[str, object]) -> None:
+    _, found, rest = (ROOT / PAGE).read_text(encoding="utf-8").partition(f"### {heading}\n")
+    assert found
+    assert set(re.findall(r"^\| `([\w-]+)` \|", rest.partition("\n#")[0], re.MULTILINE)) == set(names)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
 def test_every_example_is_a_valid_configuration(path: Path) -> None:
-    config = parse_config(path.read_text())
+    config = parse_config(path.read_text(encoding="utf-8"))
     assert sum(each.count for each in config.classes) >= config.coordinator.min_devices

@@ -1,4 +1,4 @@
-"""docs/summary.md has a row for every event that the code can write."""
+"""docs/reference/summary.md has a row for every event that the code can write."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,9 @@ ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
 def test_every_event_stands_in_the_page() -> None:
-    files = [path for folder in ("server", "strategies", "simulation") for path in (ROOT / folder).rglob("*.py")]
+    folders = ("server", "strategies", "fedcore/simulation", "fedcore/local_fleet")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     written = {one or other for path in files for one, other in WRITTEN.findall(path.read_text())}
     assert {"choice", "reward", "round_closed", "pace"} <= written
-    page = (ROOT / "docs" / "summary.md").read_text().partition("## events.jsonl")[2]
+    page = (ROOT / "docs" / "reference" / "summary.md").read_text().partition("## events.jsonl")[2]
     assert written == set(ROW.findall(page))

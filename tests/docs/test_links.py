@@ -9,8 +9,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"")
 CODE = re.compile(r"`([\w./-]+)`")
-FOLDERS = ("fedcore/", "strategies/", "protos/", "storage/", "server/", "client/", "fleet/", "cli/", "tests/", "docs/")
-FOLDERS += ("benchmarks/", "examples/")
+FOLDERS = ("fedcore/", "strategies/", "protos/", "server/", "client/", "tests/", "docs/", "benchmarks/", "examples/")
 
 
 def named(page: Path) -> list[Path]:

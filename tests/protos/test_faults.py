@@ -173,7 +173,7 @@ async def test_another_server_is_no_coordinator() -> None:
         assert type(await called(port, method="/test.Echo/Other")) is errors.ProtocolError
 
 
-async def test_nobody_there_is_a_transport_error() -> None:
+async def test_a_missing_server_is_a_transport_error() -> None:
     async with answering(echo, None) as port:
         pass
     back = await called(port)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import PHASES, DeviceReport
+from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import AdapterSpec
@@ -57,7 +57,7 @@ from fedcore.protos.values import (
     UploadHeader,
     Verdict,
     Welcome,
-    Work,
+    WireAssignment,
 )
 
 U32 = st.integers(0, 2**32 - 1)
@@ -95,12 +95,15 @@ PROFILES = st.builds(
 )
 REPORTS = st.builds(
     DeviceReport,
-    loss_before=FLOATS,
-    loss_after=FLOATS,
-    train_loss=FLOATS,
+    metrics=st.builds(
+        TrainingMetrics,
+        loss_before=FLOATS,
+        loss_after=FLOATS,
+        train_loss=FLOATS,
+        peak_memory_mb=FLOATS,
+        adapter_importance=FLOATS,
+    ),
     phase_s=st.fixed_dictionaries(dict.fromkeys(PHASES, FLOATS)),
-    peak_memory_mb=FLOATS,
-    adapter_importance=FLOATS,
     num_examples=U64,
     steps=U32,
     bytes_down=U64,
@@ -207,8 +210,8 @@ DESCRIPTIONS = st.builds(
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS
 )
-WORK = st.builds(
-    Work,
+ASSIGNMENTS = st.builds(
+    WireAssignment,
     round=U64,
     arm=ARMS,
     keep_set=REFS,
@@ -299,7 +302,7 @@ UPWARD: dict[type, st.SearchStrategy[Any]] = {
 }
 DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
     Welcome: WELCOMES,
-    Work: WORK,
+    WireAssignment: ASSIGNMENTS,
     UpdateVerdict: VERDICTS,
     RoundClosed: st.builds(
         RoundClosed,
@@ -325,7 +328,7 @@ DOWNWARD: dict[type, st.SearchStrategy[Any]] = {
         round=U64,
         deadline_s=FLOATS,
         spec=st.builds(TierSpec, aggregator=TEXT, adapter=SPECS),
-        works=st.lists(st.tuples(NAMES, WORK), max_size=2).map(tuple),
+        assignments=st.lists(st.tuples(NAMES, ASSIGNMENTS), max_size=2).map(tuple),
         blobs=REF_LISTS,
     ),
     PartialVerdict: st.builds(

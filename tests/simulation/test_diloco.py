@@ -1,4 +1,4 @@
-"""Devices that leave and join between two outer steps: the momentum stays, whoever comes and goes."""
+"""Devices that leave and join between two outer steps: the momentum stays."""
 
 import math
 import zlib
@@ -22,11 +22,11 @@ def simulated(root: Path, *, resume: bool = False) -> Simulated:
 
 
 def increment(device: str, number: int) -> float:
-    """What `NamedWorkload` answers, the same for every value."""
+    """Return the value of every entry of a `NamedWorkload` increment."""
     return 1e-5 * (1 + zlib.crc32(f"{device}/{number}".encode()) % 97)
 
 
-def test_a_device_leaves_and_another_joins_and_the_momentum_goes_on(tmp_path: Path) -> None:
+def test_the_momentum_continues_when_one_device_leaves_and_another_joins(tmp_path: Path) -> None:
     made = simulated(tmp_path / "run")
     start = {name: value.copy() for name, value in made.engine.model.tensors.items()}
     made.run()
@@ -48,7 +48,7 @@ def test_a_device_leaves_and_another_joins_and_the_momentum_goes_on(tmp_path: Pa
 
 
 @pytest.mark.parametrize("broken_after", [2, 3, 5])
-def test_a_run_broken_off_between_outer_steps_keeps_the_momentum(tmp_path: Path, broken_after: int) -> None:
+def test_a_run_interrupted_between_outer_steps_keeps_the_momentum(tmp_path: Path, broken_after: int) -> None:
     whole, broken = simulated(tmp_path / "whole"), simulated(tmp_path / "broken")
     whole.run()
 

@@ -1,4 +1,4 @@
-"""Whole simulations of the methods that freeze a part of the adapter: what moves, what travels, either way to train."""
+"""Whole simulations of methods that freeze a part of the adapter: trained values, traffic, both ways to train."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.protocols import Json
-from tests.simulation.test_trained import run, text
+from tests.simulation.test_run import run, text
 
 __all__ = ["text"]  # a fixture
 

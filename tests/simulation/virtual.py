@@ -1,4 +1,4 @@
-"""A simulated run without torch: a tiny base model nobody loads, and devices that learn what their name says."""
+"""A simulated run without torch: a tiny base model that is never loaded, and increments that follow from names."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.contract.outcome import TrainingMetrics
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.rounds.result import RoundResult
 from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
-from fedcore.server.run.ledger import Ledger
-from fedcore.server.run.resuming import resumed_machine
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.simulation.fleet.availability import Traces
 from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.fleet.fleet import VirtualFleet, make_fleet
@@ -26,8 +23,7 @@ from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult
-from fedcore.storage.blobs.store import BlobStore
+from fedcore.simulation.workload.workload import Group, GroupResult
 from tests.tiny_run import tiny_config, write_model
 
 ROWS = 5  # of every device
@@ -35,21 +31,21 @@ ROWS = 5  # of every device
 
 @dataclass
 class NamedWorkload:
-    """Increments follow from device and round alone; `failing` devices fail."""
+    """A workload whose increments follow from device and round alone; `failing` devices fail."""
 
     failing: frozenset[str] = frozenset()
     trained: list[tuple[int, str]] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
 
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
-        yield from map(self._lesson, groups)
+        yield from map(self._result, groups)
 
-    def _lesson(self, group: Group) -> GroupResult:
+    def _result(self, group: Group) -> GroupResult:
         self.trained += [(group.round, part.device) for part in group.parts]
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
         return GroupResult(
-            figures=tuple("no memory" if part.device in self.failing else figures() for part in group.parts),
+            metrics=tuple("no memory" if part.device in self.failing else metrics() for part in group.parts),
             increments={
                 name: np.stack([np.full(shape, value, dtype=np.float32) for value in values])
                 for name, shape in shapes.items()
@@ -67,7 +63,7 @@ class NamedWorkload:
 
 
 class Stopping:
-    """Somebody who presses Ctrl-C once a round has been committed."""
+    """An observer that raises KeyboardInterrupt once the round `after` has been committed."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -80,12 +76,12 @@ class Stopping:
         pass
 
 
-def figures() -> Figures:
-    return Figures(loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1)
+def metrics() -> TrainingMetrics:
+    return TrainingMetrics(loss_before=1.0, loss_after=0.9, train_loss=0.95, peak_memory_mb=1.0, adapter_importance=0.1)
 
 
 def spec_shapes(group: Group) -> dict[str, tuple[int, ...]]:
-    """Shapes of an update, read off the adapter handed out: the tests' runs never prune."""
+    """Return the shapes of an update, from those of the global adapter: the tests' runs never prune."""
     rank = group.assignment.arm.rank
     return {
         name: (rank, *value.shape[1:])
@@ -115,7 +111,7 @@ class Simulated:
 
 
 def class_tables(*lines: str) -> str:
-    return "\n".join(f"[[fleet.class]]\n{each}" for each in lines)
+    return "\n".join(f"[[fleet.class]]\n{line}" for line in lines)
 
 
 def prepare(
@@ -128,39 +124,33 @@ def prepare(
     resume: bool = False,
     fleet_of: Callable[[VirtualFleet], VirtualFleet] = lambda fleet: fleet,
 ) -> Simulated:
-    """Put a simulation of `classes` together in `root`."""
+    """Assemble a simulation of `classes` in `root`."""
     model = root.parent / "model"
     if not model.exists():
         write_model(model)
     config = parse_config(to_toml(tiny_config(model)) + "\n" + classes, ("coordinator.min_devices=1", *overrides))
     folder = RunFolder(root)
     root.mkdir(exist_ok=True)
-    ledger = reopen_run(folder, model)[0] if resume else new_run(folder, config, model)
-    return assemble(folder, config, model, ledger, workload or NamedWorkload(), traces, fleet_of)
+    run = Run.resume(folder, model) if resume else Run.create(folder, config, model)
+    run.config = config
+    return assemble(run, workload or NamedWorkload(), traces, fleet_of)
 
 
 def assemble(
-    folder: RunFolder,
-    config: Config,
-    model: Path,
-    ledger: Ledger,
+    run: Run,
     workload: NamedWorkload,
     traces: Traces | None,
     fleet_of: Callable[[VirtualFleet], VirtualFleet],
 ) -> Simulated:
-    held, last = ledger.load(), ledger.last_round()
+    last, config, folder = run.ledger.last_round(), run.config, run.folder
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
-    log = RunLog(folder, ledger, wall=clock)
-    log.truncate_after((held.next_round or 1 << 62) - 1)
-    blobs = BlobStore(folder.blobs)
-    engine = make_engine(
-        config=config, model=model, labels=("a", "b"), folder=folder, blobs=blobs, ledger=ledger, log=log, clock=clock
-    )
-    devices = sum(each.count for each in config.classes)
+    log = run.open_log(wall=clock)
+    engine = make_engine(run, ("a", "b"), clock=clock)
+    devices = sum(kind.count for kind in config.classes)
     rows = np.arange(ROWS)
     fleet = fleet_of(make_fleet(config, [rows] * devices, ["a", "b", "a", "b", "a"], traces))
     geometry: Geometry = engine.strategy.spec.geometry
-    waves = DispatchPlanner(
+    planner = DispatchPlanner(
         engine=engine,
         fleet=fleet,
         workload=workload,
@@ -169,10 +159,10 @@ def assemble(
         chunk_devices=config.simulation.chunk_devices,
     )
     driver = Driver(
-        machine=resumed_machine(config, held, lease_s=FOREVER_S),
+        state=run.round_state(lease_s=FOREVER_S),
         engine=engine,
         fleet=fleet,
-        waves=waves,
+        planner=planner,
         log=log,
         clock=clock,
         lease_s=config.coordinator.lease_s,

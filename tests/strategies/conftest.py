@@ -8,7 +8,7 @@ import pytest
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.assignment import Arm
-from fedcore.core.contract.outcome import DeviceReport, GroupScores, Outcome, Status
+from fedcore.core.contract.outcome import DeviceReport, GroupScores, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.geometry import Geometry
 from fedcore.strategies.table import make_strategy
@@ -71,12 +71,14 @@ class Fleet:
         accepted = status is Status.ACCEPTED
         sparsity = assignment.keep_set.sparsity(geometry)
         report = DeviceReport(
-            loss_before=1.0,
-            loss_after=1.0 - float(rng.random()) * (1 - sparsity),
-            train_loss=1.0,
+            metrics=TrainingMetrics(
+                loss_before=1.0,
+                loss_after=1.0 - float(rng.random()) * (1 - sparsity),
+                train_loss=1.0,
+                peak_memory_mb=0.8 + 0.1 * float(rng.random()),
+                adapter_importance=float(rng.random()),
+            ),
             phase_s={},
-            peak_memory_mb=0.8 + 0.1 * float(rng.random()),
-            adapter_importance=float(rng.random()),
             num_examples=profile.num_examples,
             steps=assignment.local_steps,
             bytes_down=1,

@@ -12,24 +12,24 @@ from fedcore.core.errors import BlobCorrupt, ProtocolError
 from fedcore.core.model.adapter import initial_adapter, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import BlobRef, Work
+from fedcore.protos.values import BlobRef, WireAssignment
 from fedcore.server.aggregate.adapter_blobs import blocks_below, store_adapter, store_rings
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import read_handout, read_received
 from fedcore.transport.payload import fetch_all, payload
-from tests.client.conftest import GEOMETRY, FakeLink, inside, make_work
+from tests.client.conftest import GEOMETRY, FakeLink, inside, make_assignment
 from tests.core.model.test_keep_set import GQA, MQA
 from tests.tiny_run import drawn_adapter, spec_of
 
 
 def asked(
     keep_set: KeepSet, blocks: Sequence[BlobRef], head: BlobRef, rings: Sequence[BlobRef], own: BlobRef | None = None
-) -> Work:
+) -> WireAssignment:
     """Return an assignment in rings; without `own` the last one is said to be what is kept."""
     if own is None and rings and KeepSet.from_bits(rings[-1].inline) != keep_set:
         own = inside(keep_set.to_bits(GEOMETRY))
     named = replace(inside(keep_set.to_bytes()), inline=b"")
-    rest = make_work(3, rank=8)
+    rest = make_assignment(3, rank=8)
     return replace(rest, keep_set=named, rank_blocks=tuple(blocks), head=head, rings=tuple(rings), inside=own)
 
 
@@ -92,14 +92,14 @@ def test_a_keep_set_between_two_rings_is_cut_out_of_the_larger(geometry: Geometr
     whole = store_adapter(blobs, spec, tensors, 3, ranks=(4,))
     parted = store_rings(blobs, spec, tensors, whole, (sparse, full), ranks=(4,), downlink="full")
     rings = [inside(each.to_bits(geometry)) for each in (sparse, full)]
-    work = asked(between, blocks_below(parted, 4, rings=2), parted.head, rings, inside(between.to_bits(geometry)))
-    received = read_received(work, blobs)
+    assignment = asked(between, blocks_below(parted, 4, rings=2), parted.head, rings, inside(between.to_bits(geometry)))
+    received = read_received(assignment, blobs)
     assert received.keep_set == between and received.within == full
     held = restrict(spec, received.tensors, rank=3, keep_set=between, within=full)
     for name, value in restrict(spec, tensors, rank=3, keep_set=between).items():
         np.testing.assert_array_equal(held[name], value)
     with pytest.raises(ProtocolError, match="another keep-set came than was named"):
-        read_received(replace(work, inside=rings[0]), blobs)
+        read_received(replace(assignment, inside=rings[0]), blobs)
 
 
 def test_blocks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fedcore.transport.link
-import fedcore.transport.membership
+import fedcore.transport.parent_connection
 from fedcore.core.codec.chain import encode
 from fedcore.core.errors import TransportError
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import BlobRef, Heartbeat, Work
+from fedcore.protos.values import BlobRef, Heartbeat, WireAssignment
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.storage.pki.authority import create_authority, issue
@@ -117,14 +117,14 @@ def device_behind(target: str, model: tuple[Path, Geometry], place: Path) -> Fak
 def update_bytes(device: FakeDevice) -> int:
     """Size of the update that answers the device's first assignment."""
     keep_set = KeepSet.full(device.geometry)
-    return len(encode(small_update(device.geometry, device.works[0], keep_set, device.name), "identity"))
+    return len(encode(small_update(device.geometry, device.assignments[0], keep_set, device.name), "identity"))
 
 
-def once(action: Callable[[], object]) -> Callable[[Work], Awaitable[None]]:
+def once(action: Callable[[], object]) -> Callable[[WireAssignment], Awaitable[None]]:
     """Do it before the first answer."""
     done = False
 
-    async def hold(work: Work) -> None:
+    async def hold(assignment: WireAssignment) -> None:
         nonlocal done
         if not done:
             action()
@@ -197,7 +197,7 @@ async def test_a_member_leaves_a_parent_that_swallows_everything(
     beats = {"grpc.keepalive_time_ms": 400, "grpc.http2.ping_timeout_ms": 400}
     options = [(key, beats.get(key, value)) for key, value in fedcore.transport.link.CHANNEL_OPTIONS]
     monkeypatch.setattr(fedcore.transport.link, "CHANNEL_OPTIONS", options)
-    monkeypatch.setattr(fedcore.transport.membership, "AGAIN_S", 0.5)
+    monkeypatch.setattr(fedcore.transport.parent_connection, "AGAIN_S", 0.5)
     dead, sibling = proxies
     device = device_behind(f"{dead.address},{sibling.address}", model, tmp_path)
     begun: list[float] = []

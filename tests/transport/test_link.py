@@ -108,7 +108,7 @@ async def test_sending_on_a_stream_the_coordinator_closed_is_a_transport_error(l
             await older.send(Heartbeat())
 
 
-async def test_nobody_at_the_address_is_a_transport_error_that_names_it() -> None:
+async def test_an_address_without_a_server_is_a_transport_error_that_names_it() -> None:
     link = open_link("127.0.0.1:1")
     with pytest.raises(TransportError, match=r"127\.0\.0\.1:1: UNAVAILABLE"):
         await link.describe()
@@ -116,7 +116,7 @@ async def test_nobody_at_the_address_is_a_transport_error_that_names_it() -> Non
 
 
 async def test_a_coordinator_that_does_not_answer_is_a_transport_error(tmp_path: Path) -> None:
-    server = socket.create_server(("127.0.0.1", 0))  # connections are made, nobody ever takes them
+    server = socket.create_server(("127.0.0.1", 0))  # connections are made, and never accepted
     port = server.getsockname()[1]
     link = open_link(f"127.0.0.1:{port}", silence_s=0.2)
     begin = time.monotonic()

@@ -12,8 +12,8 @@ from benchmarks.fleet80.cases.variants import Variant
 from benchmarks.report import RESULTS
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
-from fedcore.core.config.tables import ClassConfig, Config
-from fedcore.core.config.toml import TABLES, parse_config
+from fedcore.core.config.tables import TABLES, ClassConfig, Config
+from fedcore.core.config.toml import parse_config
 from fedcore.strategies.table import resolve_settings
 
 TUNING_SEED = 100  # no seed that results are told of
@@ -79,7 +79,7 @@ def make_case(
 def changed(config: Config) -> dict[str, Any]:
     """Return every value that is not the default, by table and key, but for those that change no result."""
     tables: dict[str, Any] = {name: _changed(name, getattr(config, name)) for name in TABLES}
-    tables["class"] = [_changed("class", each) for each in config.classes]
+    tables["class"] = [_changed("class", kind) for kind in config.classes]
     return {name: values for name, values in tables.items() if values}
 
 
@@ -99,7 +99,7 @@ def _shortened(config: Config) -> Config:
 
 def _changed(name: str, table: Any) -> dict[str, Any]:
     kind: Any = ClassConfig if name == "class" else type(table)
-    defaults = {each.name: NEUTRAL.get((name, each.name), each.default) for each in dataclasses.fields(kind)}
+    defaults = {field.name: NEUTRAL.get((name, field.name), field.default) for field in dataclasses.fields(kind)}
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, default in defaults.items()

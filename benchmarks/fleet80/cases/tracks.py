@@ -26,8 +26,8 @@ class Track:
 
 
 TRACKS = {
-    each.name: each
-    for each in (
+    track.name: track
+    for track in (
         Track(
             name="fast",
             rates=(7e-4, 2e-3, 5e-3),

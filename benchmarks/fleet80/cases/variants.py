@@ -21,7 +21,7 @@ class Variant:
     group: str = "strategies"
 
 
-UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device for itself
+UNPACED = ("strategy.pace=off", "strategy.bandit=s-ucb")  # every device chooses alone
 STEPS = "strategy.local_steps_choices=[5, 10, 20]"
 MORE = "training.local_steps=20"
 KEPT = "training.handout=kept"
@@ -155,4 +155,4 @@ _ALL = (
     _spine("length-order-device", "domain", "data.partition=length", "data.alpha=0.3", "strategy.order=device"),
 )
 
-VARIANTS = {each.name: each for each in _ALL}
+VARIANTS = {variant.name: variant for variant in _ALL}

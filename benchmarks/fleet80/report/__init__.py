@@ -1,1 +1,1 @@
-"""From stored results to tables, figures and docs/fleet80.md."""
+"""From stored results to tables, figures and docs/benchmarks/fleet80.md."""

@@ -21,11 +21,11 @@ class Crossing:
 
 def smoothed(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
     """Return (round, mean accuracy of the last WINDOW measured rounds) from the first round that has so many."""
-    measured = [each for each in rounds if each["delivered"] is not None]
-    accuracies = [each["delivered"]["accuracy"] for each in measured]
+    measured = [record for record in rounds if record["delivered"] is not None]
+    accuracies = [record["delivered"]["accuracy"] for record in measured]
     return [
-        (each, sum(accuracies[end - WINDOW : end]) / WINDOW)
-        for end, each in enumerate(measured, start=1)
+        (record, sum(accuracies[end - WINDOW : end]) / WINDOW)
+        for end, record in enumerate(measured, start=1)
         if end >= WINDOW
     ]
 
@@ -34,11 +34,11 @@ def crossing(rounds: Sequence[Mapping[str, Any]], target: float) -> Crossing | N
     """Return when the running mean first reaches `target`, None where it never does."""
     for reached, accuracy in smoothed(rounds):
         if accuracy >= target:
-            until = [each for each in rounds if each["round"] <= reached["round"]]
+            until = [record for record in rounds if record["round"] <= reached["round"]]
             return Crossing(
                 round=reached["round"],
                 seconds=reached["closed_s"],
                 megabytes=(reached["bytes_down"] + reached["bytes_up"]) / 1e6,
-                parts={part: sum(each[part] for each in until) for part in PARTS},
+                parts={part: sum(record[part] for record in until) for part in PARTS},
             )
     return None

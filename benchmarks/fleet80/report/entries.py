@@ -25,14 +25,14 @@ class Entry:
     results: Mapping[int, Result]
 
     @property
-    def each(self) -> Sequence[Result]:
+    def runs(self) -> Sequence[Result]:
         """The results, in the order of their seeds."""
         return list(self.results.values())
 
     @property
     def prunes(self) -> bool:
         """Whether its devices are cut."""
-        return bool(self.each[0]["prunes"])
+        return bool(self.runs[0]["prunes"])
 
     def scores(self, seeds: Sequence[int]) -> Scores:
         """Return (seeds, rows): the share of the fleet whose delivered model has a row right."""
@@ -65,13 +65,13 @@ def entries(plan: Plan) -> tuple[list[Entry], int]:
 
 def delivered(final: Mapping[str, Any], key: str) -> float:
     """Return a figure of the final models, weighted by the share of the fleet each is for."""
-    return float(sum(each["share"] * each[key] for each in final.values()))
+    return float(sum(model["share"] * model[key] for model in final.values()))
 
 
 def _delivered_scores(final: Mapping[str, Any]) -> Scores:
     rows = next(iter(final.values()))["rows"]
     scores: Scores = np.zeros(rows)
-    for each in final.values():
-        if each["share"]:
-            scores = scores + each["share"] * unpacked(each["right"], rows)
+    for model in final.values():
+        if model["share"]:
+            scores = scores + model["share"] * unpacked(model["right"], rows)
     return scores

@@ -27,7 +27,7 @@ COLOURS = {
     "uniform": BLUE,
     "hetlora": SKY,
 }
-ARMS = tuple(each for each in LINES if each not in ("fedspine-steps", "fedspine-long"))  # nearly those of fedspine-kept
+ARMS = tuple(name for name in LINES if name not in ("fedspine-steps", "fedspine-long"))  # nearly those of fedspine-kept
 FEW = 9  # lines that one panel holds
 OURS_FIRST = ("fedspine-kept", "fedspine-steps", "fedspine")  # drawn beside the others
 # The others': colour and dash together tell them apart.
@@ -44,11 +44,11 @@ Point = tuple[float, float]
 def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]:
     """Draw every figure that the results suffice for, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    strategies = [each for each in entries if each.group == "strategies"]
+    strategies = [entry for entry in entries if entry.group == "strategies"]
     drawings: Mapping[str, Callable[[], bool]] = {
         "accuracy": lambda: _accuracy(track, strategies),
         "waiting": lambda: _waiting(strategies),
-        "arms": lambda: _arms([each for each in strategies if each.name in ARMS]),
+        "arms": lambda: _arms([entry for entry in strategies if entry.name in ARMS]),
         "speedup": lambda: _speedup(track, strategies),
     }
     written = []
@@ -63,7 +63,7 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
 
 def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
     """Accuracy over virtual time, the running mean that decides when a target is reached."""
-    lines = {each.name: _mean_line([_accuracy_points(run) for run in each.each]) for each in entries}
+    lines = {entry.name: _mean_line([_accuracy_points(run) for run in entry.runs]) for entry in entries}
     for axes in _lines("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds", lines):
         axes.set_xscale("log")
         plain_log(axes.xaxis)
@@ -74,7 +74,7 @@ def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
 
 def _waiting(entries: Sequence[Entry]) -> bool:
     """Mean seconds a counted device waits for the slowest of its round."""
-    lines = {each.name: _mean_line([_waiting_points(run) for run in each.each]) for each in entries}
+    lines = {entry.name: _mean_line([_waiting_points(run) for run in entry.runs]) for entry in entries}
     for axes in _lines("round", "waiting per round, mean over devices (s)", lines):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yscale("log")
@@ -94,7 +94,7 @@ def _arms(entries: Sequence[Entry]) -> bool:
         for row, (key, label) in enumerate(kinds.items()):
             axes = grid[row][column]
             for name, colour in CLASS_COLOURS.items():
-                points = _mean_line([_arm_points(run, name, key) for run in entry.each])
+                points = _mean_line([_arm_points(run, name, key) for run in entry.runs])
                 axes.plot(*_xy(points), color=colour, marker="o", markersize=3, linewidth=1.4, label=name.upper())
             axes.set_ylabel(label if column == 0 else "")
             axes.grid(color="#EEEEEE")
@@ -107,17 +107,17 @@ def _arms(entries: Sequence[Entry]) -> bool:
 
 def _speedup(track: Track, entries: Sequence[Entry]) -> bool:
     """Bars: how often faster than FedIT to the highest target that it reaches itself."""
-    reference = next((each for each in entries if each.name == REFERENCE), None)
+    reference = next((entry for entry in entries if entry.name == REFERENCE), None)
     if reference is None:
         return False
-    known = [each for each in track.targets if any(crossing(run["rounds"], each) for run in reference.each)]
+    known = [target for target in track.targets if any(crossing(run["rounds"], target) for run in reference.runs)]
     if not known:
         return False
     target = max(known)
     times = {
-        each.name: {seed: crossing(run["rounds"], target) for seed, run in each.results.items()} for each in entries
+        entry.name: {seed: crossing(run["rounds"], target) for seed, run in entry.results.items()} for entry in entries
     }
-    bars = {name: fmean(found) for name, each in times.items() if (found := speedups(each, times[REFERENCE]))}
+    bars = {name: fmean(found) for name, crossings in times.items() if (found := speedups(crossings, times[REFERENCE]))}
     ordered = sorted(bars, key=bars.__getitem__)
     axes = _axes(f"times faster than {REFERENCE} to {100 * target:.0f} % (virtual time)", "")
     shown = axes.barh(ordered, [bars[name] for name in ordered], color=[COLOURS.get(name, MINOR) for name in ordered])
@@ -165,26 +165,28 @@ def _lines(x_label: str, y_label: str, lines: Mapping[str, Sequence[Point]]) -> 
 
 def _mean_line(runs: Sequence[Sequence[Point]]) -> list[Point]:
     """Mean of x and of y over the runs, point by point, as far as all of them go; over those that have a y."""
-    return [(fmean(x for x, _ in each), _known_mean([y for _, y in each])) for each in zip(*runs, strict=False)]
+    return [(fmean(x for x, _ in points), _known_mean([y for _, y in points])) for points in zip(*runs, strict=False)]
 
 
 def _known_mean(values: Sequence[float]) -> float:
-    known = [each for each in values if not math.isnan(each)]
+    known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else math.nan
 
 
 def _accuracy_points(run: Mapping[str, Any]) -> list[Point]:
-    return [(each["closed_s"], 100 * accuracy) for each, accuracy in smoothed(run["rounds"])]
+    return [(record["closed_s"], 100 * accuracy) for record, accuracy in smoothed(run["rounds"])]
 
 
 def _waiting_points(run: Mapping[str, Any]) -> list[Point]:
-    return [(float(each["round"]), each["wait_s"]) for each in run["rounds"]]
+    return [(float(record["round"]), record["wait_s"]) for record in run["rounds"]]
 
 
 def _arm_points(run: Mapping[str, Any], kind: str, key: str) -> list[Point]:
     """A class's mean arm in every round; nan where none of it took part, so that lines of seeds stay aligned."""
     scale = 100.0 if key == "sparsity" else 1.0
-    return [(float(each["round"]), scale * each["classes"].get(kind, {}).get(key, math.nan)) for each in run["rounds"]]
+    return [
+        (float(record["round"]), scale * record["classes"].get(kind, {}).get(key, math.nan)) for record in run["rounds"]
+    ]
 
 
 def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:

@@ -32,8 +32,8 @@ def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
 
 def final_table(entries: Sequence[Entry]) -> str:
     """Return what every variant ends with."""
-    reference = next((each for each in entries if each.name == REFERENCE), None)
-    memory = None if reference is None else fmean(map(_memory, reference.each))
+    reference = next((entry for entry in entries if entry.name == REFERENCE), None)
+    memory = None if reference is None else fmean(map(_memory, reference.runs))
     head = [
         "variant",
         "seeds",
@@ -50,21 +50,21 @@ def final_table(entries: Sequence[Entry]) -> str:
     ]
     rows = []
     for entry in entries:
-        finals = [each["final"] for each in entry.each]
+        finals = [result["final"] for result in entry.runs]
         rows.append(
             [
                 entry.name,
                 str(len(finals)),
-                str(len(entry.each[0]["rounds"])),
-                spread([each["rounds"][-1]["closed_s"] for each in entry.each], _whole),
-                f"{entry.each[0]['learning_rate']:g}",
-                spread([delivered(each, "accuracy") for each in finals], _percent),
-                spread([delivered(each, "auc") for each in finals if _has_auc(each)], _three),
-                spread([each["dense"]["accuracy"] for each in finals], _percent),
-                spread([delivered(each, "sparsity") for each in finals], _two),
-                spread([delivered(each, "parameters") / 1e6 for each in finals], _two),
-                spread([_memory(each) for each in entry.each], _whole),
-                NONE if memory is None else _two(fmean(map(_memory, entry.each)) / memory),
+                str(len(entry.runs[0]["rounds"])),
+                spread([result["rounds"][-1]["closed_s"] for result in entry.runs], _whole),
+                f"{entry.runs[0]['learning_rate']:g}",
+                spread([delivered(final, "accuracy") for final in finals], _percent),
+                spread([delivered(final, "auc") for final in finals if _has_auc(final)], _three),
+                spread([final["dense"]["accuracy"] for final in finals], _percent),
+                spread([delivered(final, "sparsity") for final in finals], _two),
+                spread([delivered(final, "parameters") / 1e6 for final in finals], _two),
+                spread([_memory(result) for result in entry.runs], _whole),
+                NONE if memory is None else _two(fmean(map(_memory, entry.runs)) / memory),
             ]
         )
     return table(head, rows)
@@ -75,14 +75,14 @@ def target_table(entries: Sequence[Entry], target: float) -> str:
     times = {entry.name: _crossings(entry, target) for entry in entries}
     rows = []
     for entry in entries:
-        reached = [each for each in times[entry.name].values() if each is not None]
+        reached = [arrival for arrival in times[entry.name].values() if arrival is not None]
         rows.append(
             [
                 entry.name,
                 f"{len(reached)} of {len(entry.results)}",
-                spread([each.seconds for each in reached], _whole),
-                spread([float(each.round) for each in reached], _one),
-                spread([each.megabytes for each in reached], _whole),
+                spread([arrival.seconds for arrival in reached], _whole),
+                spread([float(arrival.round) for arrival in reached], _one),
+                spread([arrival.megabytes for arrival in reached], _whole),
                 *(spread([_mean_part(reached, part)], _whole) if reached else NONE for part in PARTS),
                 spread(speedups(times[entry.name], times.get(REFERENCE, {})), _two),
             ]
@@ -113,13 +113,13 @@ def split_table(entries: Sequence[Entry], target: float) -> str:
         if pairs:
             whole = sum(other.seconds for _, other in pairs)
             saved = [sum(other.parts[part] - one.parts[part] for one, other in pairs) / whole for part in PARTS]
-            rows.append([name, *(_percent(each) for each in saved), _percent(sum(saved))])
+            rows.append([name, *(_percent(share) for share in saved), _percent(sum(saved))])
     return table(["variant", "waiting", "download", "compute", "upload", "all"], rows)
 
 
 def difference_table(entries: Sequence[Entry], of: str = OURS) -> str:
     """Return the accuracy of the variant `of` less every other's, on the same rows and seeds."""
-    ours = next((each for each in entries if each.name == of), None)
+    ours = next((entry for entry in entries if entry.name == of), None)
     rows = []
     for entry in entries:
         seeds = sorted(set(entry.results) & set(ours.results)) if ours is not None else []
@@ -137,27 +137,27 @@ def model_table(entries: Sequence[Entry]) -> str:
     """Return every measured model of the variants that prune: exported classes and cuts of one removal order."""
     rows = []
     for entry in entries:
-        for name in entry.each[0]["final"] if entry.prunes else ():
-            models: list[dict[str, Any]] = [each["final"][name] for each in entry.each if name in each["final"]]
+        for name in entry.runs[0]["final"] if entry.prunes else ():
+            models: list[dict[str, Any]] = [result["final"][name] for result in entry.runs if name in result["final"]]
             rows.append(
                 [
                     entry.name,
                     name,
-                    spread([each["sparsity"] for each in models], _two),
-                    spread([each["accuracy"] for each in models], _percent),
-                    spread([each["loss"] for each in models], _three),
-                    spread([each["parameters"] / 1e6 for each in models], _two),
+                    spread([model["sparsity"] for model in models], _two),
+                    spread([model["accuracy"] for model in models], _percent),
+                    spread([model["loss"] for model in models], _three),
+                    spread([model["parameters"] / 1e6 for model in models], _two),
                 ]
             )
     return table(["variant", "model", "sparsity", "accuracy %", "loss", "parameters M"], rows)
 
 
 def _crossings(entry: Entry, target: float) -> dict[int, Crossing | None]:
-    return {seed: crossing(each["rounds"], target) for seed, each in entry.results.items()}
+    return {seed: crossing(result["rounds"], target) for seed, result in entry.results.items()}
 
 
 def _mean_part(reached: Sequence[Crossing], part: str) -> float:
-    return fmean(each.parts[part] for each in reached)
+    return fmean(arrival.parts[part] for arrival in reached)
 
 
 def _memory(result: dict[str, Any]) -> float:
@@ -166,7 +166,7 @@ def _memory(result: dict[str, Any]) -> float:
 
 
 def _has_auc(final: dict[str, Any]) -> bool:
-    return all(each["auc"] is not None for each in final.values())
+    return all(model["auc"] is not None for model in final.values())
 
 
 def _percent(value: float) -> str:

@@ -36,15 +36,15 @@ def write_report(plan: Plan) -> list[Path]:
 
 
 def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
-    strategies = [each for each in found if each.group == "strategies"]
-    questions = [each for each in found if each.group != "strategies"]
-    first = found[0].each[0]
+    strategies = [entry for entry in found if entry.group == "strategies"]
+    questions = [entry for entry in found if entry.group != "strategies"]
+    first = found[0].runs[0]
     yield f"# Fleet of 80, {plan.track.name} track"
     yield (
         f"Written by `python -m benchmarks.fleet80 --track {plan.track.name} --report` from "
-        f"{sum(len(each.results) for each in found)} stored results ({stale} of other configurations left out). "
+        f"{sum(len(entry.results) for entry in found)} stored results ({stale} of other configurations left out). "
         f"{len(first['rounds'])} rounds, {first['rounds'][0]['devices']} devices a round, "
-        f"{next(iter(first['final'].values()))['rows']} held-back rows. Definitions: docs/fleet80.md. "
+        f"{next(iter(first['final'].values()))['rows']} held-back rows. Definitions: docs/benchmarks/fleet80.md. "
         "± is the standard deviation over seeds; without it there was one seed."
     )
     yield "## What every strategy ends with\n\n" + final_table(strategies)
@@ -52,7 +52,7 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
         "`accuracy`: the delivered model on all held-back rows; `memory`: mean peak of live tensors in a training step "
         f"of the last round's devices, and as a multiple of {REFERENCE}'s."
     )
-    ours = [each for each in LINES if any(entry.name == each for entry in strategies)]
+    ours = [name for name in LINES if any(entry.name == name for entry in strategies)]
     yield "## Accuracy against FedSpine's"
     for name in ours:
         yield difference_table(strategies, of=name)
@@ -72,12 +72,12 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
     yield f"Time to a target: the running mean of {WINDOW} rounds of the delivered model's accuracy reaches it."
     yield "## Models by sparsity\n\n" + model_table(found)
     if questions:
-        asked = [*(each for each in strategies if each.name == OURS), *questions]
+        asked = [*(entry for entry in strategies if entry.name == OURS), *questions]
         yield "## Questions\n\n" + final_table(asked)
         yield "### Their accuracy against FedSpine's\n\n" + difference_table(asked)
         if highest is not None:
             yield f"### Their virtual time to {100 * highest:.0f} %\n\n" + target_table(
-                [*(each for each in strategies if each.name == REFERENCE), *asked], highest
+                [*(entry for entry in strategies if entry.name == REFERENCE), *asked], highest
             )
     measured = plan.results / plan.track.name / LATENCY
     if measured.is_file():
@@ -88,16 +88,15 @@ def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> fl
     """The highest target that a line of FedSpine's and the reference both reach on a seed."""
 
     def reached(names: Sequence[str], target: float) -> bool:
-        runs = [run for each in strategies if each.name in names for run in each.each]
+        runs = [run for entry in strategies if entry.name in names for run in entry.runs]
         return any(crossing(run["rounds"], target) for run in runs)
 
-    return max((each for each in targets if reached(LINES, each) and reached((REFERENCE,), each)), default=None)
+    return max((target for target in targets if reached(LINES, target) and reached((REFERENCE,), target)), default=None)
 
 
 def _latency_table(stored: dict[str, Any]) -> str:
     rows = [
-        [f"{each['sparsity']:.2f}", f"{1000 * each['latency_s']:.1f}", f"{each['ratio']:.3f}"]
-        for each in stored["rows"]
+        [f"{row['sparsity']:.2f}", f"{1000 * row['latency_s']:.1f}", f"{row['ratio']:.3f}"] for row in stored["rows"]
     ]
     return table(["sparsity", "ms a batch", "of dense"], rows) + (
         f"\n\nMedian of interleaved passes over {stored['batch']} rows of {stored['tokens']} tokens, adapter merged, "

@@ -1,0 +1,1 @@
+"""The subcommands that run, show or export something, one file each."""

@@ -9,6 +9,7 @@ from fedcore.cli.console.settings import (
     CertsOption,
     InsecureOption,
     MetricsOption,
+    PluginOption,
     ReconnectOption,
     addresses,
     tls_material,
@@ -36,7 +37,7 @@ def edge(
         typer.Option(
             "--advertise",
             metavar="HOST:PORT",
-            help="Where newcomers are sent to, '' for nowhere; default --listen, unless that is every address.",
+            help="Address that newcomers are sent to; '' sends none. Default --listen, unless that is a wildcard.",
         ),
     ] = None,
     certs: CertsOption = None,
@@ -49,21 +50,22 @@ def edge(
     enrol_at: EnrolAtOption = None,
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="DIR", help="Its blobs and unsent updates; default ~/.fedcore/NAME."),
+        typer.Option("--state", metavar="DIR", help="Folder for blobs and unsent updates; default ~/.fedcore/NAME."),
     ] = None,
     reconnect_s: ReconnectOption = 300.0,
     metrics: MetricsOption = "",
+    plugin: PluginOption = None,
 ) -> None:
     """Run an edge aggregator (no torch needed) between devices and a coordinator, or between tiers of edges.
 
-    Devices join it as they join a coordinator. It keeps what it hands on,
-    folds their updates and sends one message up; the result is the same.
-    While it listens, edge.json in --state says where.
+    Devices join an edge as they join a coordinator. The edge caches what it
+    passes down, folds their updates and sends one message up; the run's
+    result is the same. While it listens, edge.json in --state has its address.
 
     Example: fedcore edge --upstream coord.example:8443 --name north
     --listen 0.0.0.0:8443 --certs certs; then on each device
     fedcore join edge.example:8443,coord.example:8443 ...
-    Devices move on by themselves should the edge die.
+    If the edge dies, its devices move on to the next address by themselves.
     """
     check_name(name, "edge name")
     above = addresses(upstream, "upstream")
@@ -72,9 +74,10 @@ def edge(
         check_address(advertise, "advertise", example="edge.example:8443")
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464", any_port=True)
-    own = identity or name
-    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=(f"edge:{name}",), wait_s=reconnect_s)
-    tls = tls_material(certs, own, insecure, kinds=("edge",))
+    own_certificate = identity or name
+    join_token = given_token(token, token_file)
+    enrol_first(join_token, enrol_at, certs, own_certificate, fitting=(f"edge:{name}",), wait_s=reconnect_s)
+    tls = tls_material(certs, own_certificate, insecure, kinds=("edge",))
     from fedcore.server.edge.options import EdgeOptions
     from fedcore.server.edge.process import serve_edge
     from fedcore.server.process.allocator import give_memory_back

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedcore.cli.console.settings import JsonOption, RunArgument
+from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
 from fedcore.core.errors import RunError
 
 
@@ -14,19 +14,20 @@ def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the exported model; must not exist.")],
     device_class: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="Prune as for this device class.")
+        str | None, typer.Option("--class", metavar="NAME", help="Prune to the sparsity of this device class.")
     ] = None,
     sparsity: Annotated[
         float | None, typer.Option("--sparsity", help="Prune to this sparsity instead, in [0, 1).")
     ] = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a pruned and merged model out of a run's last global adapter, at a class's or any other sparsity.
+    """Export a pruned and merged model from a run's last global adapter, at a device class's or any other sparsity.
 
-    The folder loads with plain transformers; the run may still be going on.
+    The folder loads with plain transformers. The run may still be in progress.
     """
-    from fedcore.fleet.client_extra import require_client
-    from fedcore.fleet.export import ExportRequest, export_run
+    from fedcore.local_fleet.client_extra import require_client
+    from fedcore.local_fleet.export import ExportRequest, export_run
     from fedcore.server.run.run_folder import RunFolder
 
     if out.exists():

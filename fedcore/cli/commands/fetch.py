@@ -43,7 +43,7 @@ def fetch(
 
 
 def _convert(file: Path, folder: Path) -> None:
-    from fedcore.fleet.client_extra import require_client
+    from fedcore.local_fleet.client_extra import require_client
 
     require_client("converting this model")
     from fedcore.client.data.gguf import convert_gguf

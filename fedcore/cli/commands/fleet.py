@@ -10,11 +10,13 @@ from fedcore.cli.console.settings import (
     ConfigArgument,
     JsonOption,
     MetricsOption,
+    PluginOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_aside,
     say_overruled,
@@ -35,18 +37,19 @@ def fleet(
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that talk mutual TLS.
+    """Run a whole fleet on this machine: coordinator, devices and evaluator as processes that use mutual TLS.
 
-    The fleet.class tables of the configuration say how many devices of which kind. Ctrl-C stops all of them;
-    --resume goes on after the last closed round.
+    The fleet.class tables of the configuration set the number of devices of every class. Ctrl-C stops all processes;
+    --resume continues the run after the last closed round.
     """
     from rich.console import Console
 
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.run import FleetOptions, run_fleet
-    from fedcore.fleet.view import open_view
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.run import FleetOptions, run_fleet
+    from fedcore.local_fleet.view import open_view
 
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464")
@@ -59,15 +62,16 @@ def fleet(
     console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
     if metrics:
         console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
+    options = FleetOptions(reference=reference, metrics=metrics, plugins=tuple(plugin or ()))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
         # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
         with open_view(console, plain or not console.file.isatty()) as view:
-            summary = run_fleet(folder, settings, FleetOptions(reference=reference, metrics=metrics), view)
+            summary = run_fleet(folder, settings, options, view)
     except KeyboardInterrupt:
-        finished = folder.summary.is_file()  # in the very moment
-        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}"
+        finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
+        onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
             f"\nstopped; every process has ended.{onward}\nlook at it with: fedcore show {folder.root}", err=True
         )
@@ -83,7 +87,7 @@ def fleet(
 
 def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.fleet.preflight import checked, try_model
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
@@ -98,7 +102,7 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]"
 
 
 def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.fleet.preflight import checked, try_model
+    from fedcore.local_fleet.preflight import checked, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 

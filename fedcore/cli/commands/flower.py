@@ -15,7 +15,7 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="APP", help="Folder of a
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run a Flower app over fedcore's coordinator and devices, its code unchanged.",
+    help="Run an unchanged Flower app over fedcore's coordinator and devices.",
     rich_markup_mode="rich",
 )
 
@@ -33,16 +33,16 @@ def serve(
         typer.Option("--run-config", metavar="'KEY=VALUE ...'", help="Changes to \\[tool.flwr.app.config]."),
     ] = "",
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", metavar="DIR", help="New folder for payloads and events.")
+        Path | None, typer.Option("--run-dir", metavar="DIR", help="New run folder for payloads and events.")
     ] = None,
-    lease_s: Annotated[float, typer.Option("--lease-s", help="Silence after which a device is lost.")] = 30.0,
-    deadline_s: Annotated[float, typer.Option("--deadline-s", help="Longest wait for one reply.")] = 3600.0,
+    lease_s: Annotated[float, typer.Option("--lease-s", help="A device that is silent for so long is lost.")] = 30.0,
+    deadline_s: Annotated[float, typer.Option("--deadline-s", help="Longest wait for a reply.")] = 3600.0,
 ) -> None:
-    """Serve a Flower app: its ServerApp runs here, any strategy; devices come with fedcore flower join.
+    """Serve a Flower app: its ServerApp runs here, with any strategy; devices join with fedcore flower join.
 
-    Messages travel down open gRPC streams, replies come back as soon as
-    they are made. A device that is lost, or misses its deadline, is an
-    error reply to the strategy. Needs the extra: fedcore\\[flower].
+    Messages travel down open gRPC streams, and replies come back as soon as
+    they are ready. If a device is lost or misses its deadline, the strategy
+    gets an error reply. Needs the extra fedcore\\[flower].
 
     Example: fedcore flower serve my-app --listen 0.0.0.0:8443 --certs certs
     """
@@ -57,9 +57,9 @@ def serve(
     from fedcore.storage.process.interrupt import run_to_end
 
     settings, server_app = settings_of(folder, run_config), load_server_app(folder)
-    place = RunFolder.create("flower", base=Path("runs"), chosen=run_dir).root
+    run_folder = RunFolder.create("flower", base=Path("runs"), chosen=run_dir).root
     options = AppOptions(
-        folder=place,
+        folder=run_folder,
         tls=tls,
         say=typer.echo,
         listen=listen,
@@ -68,7 +68,7 @@ def serve(
         deadline_s=deadline_s,
         certs=certs,
     )
-    typer.echo(f"run folder: {place}")
+    typer.echo(f"run folder: {run_folder}")
     run_to_end(serve_app(server_app, options))
     typer.echo("the app has finished")
 
@@ -87,18 +87,18 @@ def join(
     insecure: InsecureOption = False,
     node_config: Annotated[
         str,
-        typer.Option("--node-config", metavar="'KEY=VALUE ...'", help="What the app's Context says of this node."),
+        typer.Option("--node-config", metavar="'KEY=VALUE ...'", help="Settings of this node for the app's Context."),
     ] = "",
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="DIR", help="Identity and Context; default ~/.fedcore/NAME."),
+        typer.Option("--state", metavar="DIR", help="Folder for identity and Context; default ~/.fedcore/NAME."),
     ] = None,
     reconnect_s: ReconnectOption = 300.0,
 ) -> None:
-    """Run a Flower app's ClientApp on this device until the app is over; comes back after interruptions.
+    """Run a Flower app's ClientApp on this device until the app ends; reconnect after interruptions.
 
     The app is loaded once, from its folder here: the coordinator sends
-    messages, never code. Its Context is kept in --state.
+    messages, never code. --state keeps the app's Context.
 
     Example: fedcore flower join coord.example:8443 my-app --name cam-1
     --node-config "partition-id=0 num-partitions=2" --certs certs

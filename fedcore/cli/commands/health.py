@@ -14,7 +14,7 @@ def health(
     ],
     within_s: Annotated[float, typer.Option("--within-s", help="Longest time since a device heard its parent.")] = 60.0,
 ) -> None:
-    """Say whether a coordinator, an edge or a device is well: exit code 0 or 1, for health checks and supervisors.
+    """Check the health of a coordinator, an edge or a device: exit code 0 or 1, for health checks and supervisors.
 
     Example: fedcore health runs/quickstart
     """

@@ -25,9 +25,7 @@ def join(
     ],
     name: Annotated[
         str,
-        typer.Option(
-            "--name", help="This device's name: a-z, 0-9 and '-'; auto takes the next free CLASS-N below --state."
-        ),
+        typer.Option("--name", help="This device's name: a-z, 0-9 and '-'; auto: the next free CLASS-N below --state."),
     ],
     data: Annotated[
         str,
@@ -37,7 +35,7 @@ def join(
     network: Annotated[
         str,
         typer.Option(
-            "--network", metavar="NAME", help="Network class, such as 5g or wifi, for figures.", rich_help_panel=RUN
+            "--network", metavar="NAME", help="Network class for the reports, such as 5g or wifi.", rich_help_panel=RUN
         ),
     ] = "",
     role: Annotated[
@@ -57,41 +55,49 @@ def join(
     enrol_at: EnrolAtOption = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Base model folder; none fetches the coordinator's.", rich_help_panel=RUN),
+        typer.Option("--model", help="Base model folder; default: fetch the coordinator's.", rich_help_panel=RUN),
     ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
             "--state",
             metavar="DIR",
-            help="What this device keeps between starts; default ~/.fedcore/NAME, with --name auto ~/.fedcore.",
+            help="Folder for this device's state; default ~/.fedcore/NAME, with --name auto ~/.fedcore.",
             rich_help_panel=RUN,
         ),
     ] = None,
     reconnect_s: Annotated[
         float,
         typer.Option(
-            "--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.", rich_help_panel=RUN
+            "--reconnect-s",
+            callback=finite_seconds,
+            help="Give up if every parent stays unreachable for so long.",
+            rich_help_panel=RUN,
         ),
     ] = 300.0,
     alive: Annotated[
         Path | None,
         typer.Option(
-            "--alive", metavar="FILE", help="Touch it while a parent is heard, for health.", rich_help_panel=RUN
+            "--alive",
+            metavar="FILE",
+            help="Touch this file while a parent answers, for fedcore health.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", help="Text column; twice for pair tasks; default text.", rich_help_panel=DATA),
+        typer.Option("--text", help="Text column; give it twice for pair tasks; default text.", rich_help_panel=DATA),
     ] = None,
     label: Annotated[str, typer.Option("--label", help="Label column.", rich_help_panel=DATA)] = "label",
     test: Annotated[
-        str | None, typer.Option("--test", help="Held-back rows; none: a part of --data.", rich_help_panel=DATA)
+        str | None, typer.Option("--test", help="Held-back rows; default: a part of --data.", rich_help_panel=DATA)
     ] = None,
     test_fraction: Annotated[
         float,
         typer.Option(
-            "--test-fraction", help="Part of --data held back by text hash, without --test.", rich_help_panel=DATA
+            "--test-fraction",
+            help="Fraction of --data to hold back, by text hash, without --test.",
+            rich_help_panel=DATA,
         ),
     ] = 0.0,
     shard: Annotated[
@@ -99,13 +105,13 @@ def join(
         typer.Option(
             "--shard",
             metavar="I/N",
-            help="Take part I of N of --data only; auto: the part the coordinator gives.",
+            help="Use only part I of N of --data; auto: the coordinator assigns the part.",
             rich_help_panel=DATA,
         ),
     ] = None,
     partition: Annotated[
         Literal["dirichlet", "length", "iid"],
-        typer.Option("--partition", help="How parts are cut.", rich_help_panel=DATA),
+        typer.Option("--partition", help="How the rows are cut into parts.", rich_help_panel=DATA),
     ] = "dirichlet",
     alpha: Annotated[
         float,
@@ -113,7 +119,8 @@ def join(
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the cut.", rich_help_panel=DATA)] = 0,
     slowdown: Annotated[
-        float, typer.Option("--slowdown", help="Be so many times slower.", rich_help_panel=EMULATION)
+        float,
+        typer.Option("--slowdown", help="Emulate a device that is so many times slower.", rich_help_panel=EMULATION),
     ] = 1.0,
     memory_mb: Annotated[
         float, typer.Option("--memory-mb", help="Training memory, MiB; 0 is no limit.", rich_help_panel=EMULATION)
@@ -125,14 +132,14 @@ def join(
         float, typer.Option("--downlink-mbps", help="Downlink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
     ] = 0.0,
 ) -> None:
-    """Join a run as a device (or as its evaluator) and stay until it is over; comes back after interruptions.
+    """Join a run as a device (or as its evaluator) until the run ends; reconnect after interruptions.
 
     Rows never leave this machine; updates of the adapter do. Example:
     fedcore join coord.example:8443 --name cam-1 --class jetson --data rows.csv --certs certs
 
-    Replicas, such as containers that share a volume, tell themselves apart by --name auto --shard auto.
+    For replicas, such as containers that share a volume, use --name auto --shard auto: each gets its own name and rows.
     """
-    from fedcore.fleet.client_extra import require_client
+    from fedcore.local_fleet.client_extra import require_client
 
     if name == AUTO and role == "evaluator":
         raise ConfigError("--name auto is for devices; give the evaluator a name")
@@ -141,8 +148,8 @@ def join(
     check_network(network)
     targets = addresses(target, "coordinator address")
     require_client("fedcore join")
+    from fedcore.client.device.replica import claim_replica
     from fedcore.client.device.run import run_device, run_evaluator
-    from fedcore.client.device.slots import claim_slot
     from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
     from fedcore.storage.folder_lock import FolderLock
     from fedcore.storage.models.model_source import model_folder
@@ -151,19 +158,20 @@ def join(
     keep_going_without_output()
     if state is None:
         state = home_folder("give --state DIR") / ".fedcore" / ("" if name == AUTO else name)
-    slot = claim_slot(state, device_class) if name == AUTO else None
-    if slot is not None:
-        name, state, lock = slot.name, slot.folder, slot.lock
+    replica = claim_replica(state, device_class) if name == AUTO else None
+    if replica is not None:
+        name, state, lock = replica.name, replica.folder, replica.lock
     else:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = FolderLock(state, role=role, remedy="--state")
-    own = identity or name
+    own_certificate = identity or name
     fitting = (f"evaluator:{name}",) if role == "evaluator" else (f"device:{name}", f"class:{device_class}")
-    enrol_first(given_token(token, token_file), enrol_at, certs, own, fitting=fitting, wait_s=reconnect_s)
+    join_token = given_token(token, token_file)
+    enrol_first(join_token, enrol_at, certs, own_certificate, fitting=fitting, wait_s=reconnect_s)
     options = ClientOptions(
         targets=targets,
         name=name,
-        tls=tls_material(certs, own, insecure),
+        tls=tls_material(certs, own_certificate, insecure),
         model=None if model is None else model_folder(model),
         data=DataOptions(
             train=data,

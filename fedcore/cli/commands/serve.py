@@ -14,11 +14,13 @@ from fedcore.cli.console.settings import (
     InsecureOption,
     JsonOption,
     MetricsOption,
+    PluginOption,
     ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_overruled,
     serving_metrics,
@@ -33,8 +35,7 @@ RUNS = Path("runs")
 
 if TYPE_CHECKING:
     from fedcore.core.config.tables import Config
-    from fedcore.server.run.ledger import Ledger
-    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.run.run import Run
 
 
 def serve(
@@ -48,6 +49,7 @@ def serve(
     insecure: InsecureOption = False,
     reference: ReferenceOption = False,
     metrics: MetricsOption = "",
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     enrol: Annotated[
         str,
@@ -58,69 +60,67 @@ def serve(
     listen: Annotated[
         str,
         typer.Option(
-            "--listen", metavar="HOST:PORT", help="Listen here, not at coordinator.listen; also when going on."
+            "--listen", metavar="HOST:PORT", help="Listen here instead of at coordinator.listen; also with --resume."
         ),
     ] = "",
     await_evaluator: Annotated[
-        bool, typer.Option("--await-evaluator", help="At the end, wait for an evaluator that has not come yet.")
+        bool, typer.Option("--await-evaluator", help="At the end, wait for an evaluator that has not joined yet.")
     ] = False,
 ) -> None:
     """Run a coordinator (no torch needed): wait for devices, run the rounds, write runs/NAME.
 
-    It listens on coordinator.listen (127.0.0.1 and any free port, unless set; 0.0.0.0:PORT for other machines). Its
-    certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, come
-    with fedcore join. Ctrl-C pauses; --resume goes on after the last closed round.
+    It listens on coordinator.listen (default: 127.0.0.1 and any free port; 0.0.0.0:PORT for other machines). Its
+    certificate is coordinator.pem in the --certs folder. Devices, and an evaluator that measures and exports, join
+    with fedcore join. Ctrl-C pauses the run; --resume continues it after the last closed round.
 
-    Under a supervisor that starts it again, such as systemd or Docker, say --continue: an unfinished run goes on by
-    itself, and a coordinator that is stopped sends nobody home.
+    Under a supervisor that restarts it, such as systemd or Docker, give --continue: an unfinished run then continues
+    by itself, and devices stay when the coordinator is stopped.
 
-    Certificates that crl.pem in --certs names are cut off and refused (see fedcore revoke).
+    Machines with a certificate that crl.pem in --certs lists are cut off and refused (see fedcore revoke).
     """
     from rich.console import Console
 
-    from fedcore.fleet.event_tail import Follower
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.view import PlainView
+    from fedcore.local_fleet.event_tail import Follower
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.view import PlainView
     from fedcore.server.process.allocator import give_memory_back
     from fedcore.server.process.collector import collect_seldom
     from fedcore.server.serve import ServeOptions
     from fedcore.server.serve import serve as serve_run
-    from fedcore.storage.models.model_source import model_folder
     from fedcore.storage.process.orphan import parent_to_watch, watched
 
     if enrol:
         _check_enrolment(enrol, certs)
     tls = tls_material(certs, "coordinator", insecure)
-    metered = context.with_resource(serving_metrics(metrics))  # before anything is written: its port may be in use
+    run_metrics = context.with_resource(serving_metrics(metrics))  # before any file is written: the port may be in use
     console = Console(stderr=as_json)
     if resume is None:
         settings = _listening_at(listen, read_config(config, set_))
-        going_on = _unfinished(settings.run.name, run_dir) if continue_ else None
+        resume_from = _unfinished(settings.run.name, run_dir) if continue_ else None
     elif continue_:
         raise ConfigError("--continue finds the run by itself; leave out --resume, or --continue")
     else:
         check_resume_alone(config, set_)
-        going_on = resume
-    if going_on is None:
+        resume_from = resume
+    if resume_from is None:
         _check_port(settings)
-        folder, ledger = _new(settings, config, run_dir)
+        run = _new(settings, config, run_dir)
     else:
-        folder, settings, ledger = _earlier(going_on)
-        settings = _listening_at(listen, settings)
-        console.print(f"going on with {going_on}, by its own configuration", markup=False, highlight=False)
-    follower = Follower(folder.events, settings.run.rounds, PlainView(console))
+        run = _earlier(resume_from)
+        run.config = _listening_at(listen, run.config)
+        console.print(f"going on with {resume_from}, by its own configuration", markup=False, highlight=False)
+    folder = run.folder
+    follower = Follower(folder.events, run.config.run.rounds, PlainView(console))
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-        follower.begin()  # its first words are where it listens: an earlier run's unfinished round is cut off by then
+        follower.begin()  # it listens before it says anything: the events of an unfinished round are removed by then
 
-    model = model_folder(settings.model.path)
     options = ServeOptions(
-        model=model,
         tls=tls,
         reference=reference,
         say=say,
-        metrics=metered,
+        metrics=run_metrics,
         comes_back=continue_,
         certs=certs,
         enrol=enrol,
@@ -132,14 +132,14 @@ def serve(
     collect_seldom()
     parent = parent_to_watch()
     try:
-        run = watched(serve_run(folder, settings, ledger, options), parent)
-        summary = asyncio.run(follower.beside(run))
+        summary = asyncio.run(follower.beside(watched(serve_run(run, options), parent)))
     except RunError as error:
-        if parent is not None or continue_:  # its fleet says how to go on with the whole of it, or it does so itself
+        if parent is not None or continue_:  # the fleet, or the supervisor, knows how to continue the run
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
         material += f" --listen {listen}" if listen else ""
+        material += plugin_words(plugin)
         raise RunError(f"{error}; go on with: fedcore serve --resume {folder.root} {material}") from None
     if as_json:
         echo_json(folder.summary.read_text(encoding="utf-8"))
@@ -148,7 +148,7 @@ def serve(
 
 
 def _listening_at(listen: str, settings: "Config") -> "Config":
-    """Return the settings with the port of this process, where one was named."""
+    """Return the settings with the address of --listen, if one was given."""
     if not listen:
         return settings
     check_address(listen, "--listen", example="0.0.0.0:8443", any_port=True)
@@ -156,7 +156,7 @@ def _listening_at(listen: str, settings: "Config") -> "Config":
 
 
 def _check_port(settings: "Config") -> None:
-    """Raise, before a run folder is made, where nobody could listen."""
+    """Raise RunError, before a run folder is made, where the coordinator could not listen."""
     from fedcore.server.serve import LISTEN_REMEDY
     from fedcore.storage.process.free_port import check_free
 
@@ -164,12 +164,12 @@ def _check_port(settings: "Config") -> None:
     try:
         check_free(where)
     except (OSError, ValueError) as cause:
-        words = cause.strerror if isinstance(cause, OSError) else cause
-        raise RunError(f"cannot listen on {where}: {words}; {LISTEN_REMEDY}") from None
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise RunError(f"cannot listen on {where}: {reason}; {LISTEN_REMEDY}") from None
 
 
 def _check_enrolment(enrol: str, certs: Path | None) -> None:
-    """Raise, before anything is written, where nobody could be enrolled."""
+    """Raise ConfigError or CertificateError, before any file is written, where no machine could enrol."""
     from fedcore.storage.pki.authority import load_signer
 
     check_address(enrol, "--enrol", example="0.0.0.0:8444", any_port=True)
@@ -178,24 +178,24 @@ def _check_enrolment(enrol: str, certs: Path | None) -> None:
     load_signer(certs)
 
 
-def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "tuple[RunFolder, Ledger]":
+def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "Run":
     from fedcore.server.run.preflight import check_run
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import new_run
     from fedcore.storage.models.model_source import model_folder
 
     model = model_folder(settings.model.path)
     check_run(settings, model)
     say_overruled(settings)
     if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
-        folder = RunFolder(run_dir)  # the fleet writes the configuration into the folder first and hands that file in
+        folder = RunFolder(run_dir)  # a fleet has made the folder already and passes the configuration in it
     else:
         folder = RunFolder.create(settings.run.name, base=RUNS, chosen=run_dir)
-    return folder, new_run(folder, settings, model)
+    return Run.create(folder, settings, model)
 
 
 def _unfinished(name: str, run_dir: Path | None) -> Path | None:
-    """The folder of the run to go on with: `run_dir` if one has begun there, else the newest unless it has finished."""
+    """Return the run folder to continue: `run_dir` if a run has begun there, else the newest unless it has finished."""
     from fedcore.server.run.preflight import has_finished
     from fedcore.server.run.run_folder import RunFolder
 
@@ -205,12 +205,10 @@ def _unfinished(name: str, run_dir: Path | None) -> Path | None:
     return None if newest is None or has_finished(newest) else newest.root
 
 
-def _earlier(root: Path) -> "tuple[RunFolder, Config, Ledger]":
+def _earlier(root: Path) -> "Run":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import reopen_run
     from fedcore.storage.models.model_source import model_folder
 
     folder = RunFolder.existing(root)
-    model = model_folder(read_config(folder.config, None).model.path)
-    ledger, settings = reopen_run(folder, model)
-    return folder, settings, ledger
+    return Run.resume(folder, model_folder(read_config(folder.config, None).model.path))

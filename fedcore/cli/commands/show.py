@@ -5,22 +5,23 @@ from typing import Annotated
 
 import typer
 
-from fedcore.cli.console.settings import JsonOption, RunArgument
+from fedcore.cli.console.settings import JsonOption, PluginOption, RunArgument
 from fedcore.core.boundary import Boundary
 from fedcore.core.errors import RunError
 
 
 def show(
     run: RunArgument,
-    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice anew and compare.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Derive every bandit choice again and compare.")] = False,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a finished, paused or running run; --replay checks its choices against its events."""
     from rich.console import Console
 
-    from fedcore.fleet.progress import RunProgress, advance
-    from fedcore.fleet.report import print_report
-    from fedcore.fleet.view import draw
+    from fedcore.local_fleet.progress import RunProgress, advance
+    from fedcore.local_fleet.report import print_report
+    from fedcore.local_fleet.view import draw
     from fedcore.server.run.inspect_run import replay_run, run_status
     from fedcore.server.run.journal import read_events
     from fedcore.server.run.run_folder import RunFolder

@@ -9,10 +9,12 @@ import typer
 from fedcore.cli.console.settings import (
     ConfigArgument,
     JsonOption,
+    PluginOption,
     ResumeOption,
     RunDirOption,
     SetOption,
     check_resume_alone,
+    plugin_words,
     read_config,
     say_aside,
     say_overruled,
@@ -20,8 +22,7 @@ from fedcore.cli.console.settings import (
 from fedcore.cli.console.standard_streams import echo_json
 
 if TYPE_CHECKING:
-    from fedcore.server.run.ledger import Ledger
-    from fedcore.server.run.run_folder import RunFolder
+    from fedcore.server.run.run import Run
     from fedcore.simulation.setup import SimulationSetup
 
 
@@ -30,21 +31,22 @@ def simulate(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate a fleet of virtual devices on a virtual clock: the same strategies, rounds and training, no processes.
+    """Simulate a fleet on a virtual clock: the same strategies, rounds and training as a real one, in one process.
 
-    The fleet.class tables say how many devices of which kind, when they are online and how they fail, the simulation
-    table how they train. A run folder as of a real fleet comes out; equal seeds give equal files. Ctrl-C stops it;
-    --resume goes on after the last closed round.
+    The fleet.class tables set the number of devices of every class, when they are online and how they fail; the
+    simulation table sets how they train. The result is a run folder like that of a real fleet; equal seeds give equal
+    files. Ctrl-C stops the run; --resume continues it after the last closed round.
     """
     from rich.console import Console
 
-    from fedcore.fleet.client_extra import require_client
-    from fedcore.fleet.report import print_report
+    from fedcore.local_fleet.client_extra import require_client
+    from fedcore.local_fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
     from fedcore.simulation.progress import RoundLines
-    from fedcore.simulation.run import simulate as run
+    from fedcore.simulation.run import simulate as simulate_run
 
     console = Console(stderr=as_json)
 
@@ -53,18 +55,19 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        scene, folder, ledger = _new(config, set_, run_dir)
+        setup, run = _new(config, set_, run_dir)
     else:
         check_resume_alone(config, set_)
-        scene, folder, ledger = _earlier(resume)
+        setup, run = _earlier(resume)
+    folder = run.folder
     say(f"run folder: {folder.root}")
-    say(f"{len(scene.fleet.devices)} virtual devices, training {scene.config.simulation.training}")
-    lines = RoundLines(say=say, total_rounds=scene.config.run.rounds, now_s=time.monotonic)
+    say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
+    lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = run(scene, folder, ledger, [lines])
+        summary = simulate_run(setup, run, [lines])
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}", err=True)
+        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
         raise typer.Exit(1) from None
     if as_json:
         echo_json(folder.summary.read_text(encoding="utf-8"))
@@ -73,26 +76,23 @@ def simulate(
     say(f"summary: {folder.summary}")
 
 
-def _new(
-    config: Path | None, set_: list[str] | None, run_dir: Path | None
-) -> "tuple[SimulationSetup, RunFolder, Ledger]":
+def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import new_run
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     settings = read_config(config, set_)
-    scene = set_scene(settings, say_aside)
+    setup = read_setup(settings, say_aside)
     say_overruled(settings)
-    folder = RunFolder.create(scene.config.run.name, base=Path("runs"), chosen=run_dir)
-    return scene, folder, new_run(folder, scene.config, scene.model)
+    folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
+    return setup, Run.create(folder, setup.config, setup.model)
 
 
-def _earlier(root: Path) -> "tuple[SimulationSetup, RunFolder, Ledger]":
+def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
+    from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.server.serve import reopen_run
-    from fedcore.simulation.setup import set_scene
+    from fedcore.simulation.setup import read_setup
 
     folder = RunFolder.existing(root)
-    scene = set_scene(read_config(folder.config, None))
-    ledger, _ = reopen_run(folder, scene.model)
-    return scene, folder, ledger
+    setup = read_setup(read_config(folder.config, None))
+    return setup, Run.resume(folder, setup.model)

@@ -1,20 +1,17 @@
-"""Options several subcommands share, and reading a configuration."""
+"""Options that several subcommands share, and reading a configuration."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedcore.core.boundary import Boundary
+from fedcore.api.configuration import read_config_file
 from fedcore.core.config.address import check_address
 from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import ConfigError
-from fedcore.storage.models.fetch import rooted
 
 if TYPE_CHECKING:
     from fedcore.server.observe.metrics import RunMetrics
@@ -35,79 +32,76 @@ RunDirOption = Annotated[
 ]
 ResumeOption = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="DIR", help="Go on with the run in this folder, after its last closed round."),
+    typer.Option("--resume", metavar="DIR", help="Continue the run in this folder after its last closed round."),
 ]
 ContinueOption = Annotated[
     bool,
     typer.Option(
         "--continue",
-        help="Go on with the newest run of this name unless it has finished, else begin one; for supervisors.",
+        help="Continue the newest run of this name unless it has finished, else begin one; for supervisors.",
     ),
 ]
 ReferenceOption = Annotated[
     bool,
-    typer.Option("--reference", help="Also train centralised LoRA on all rows, with as many steps, to compare."),
+    typer.Option("--reference", help="For comparison, also train centralised LoRA on all rows with as many steps."),
 ]
 CertsOption = Annotated[
     Path | None,
     typer.Option("--certs", metavar="FOLDER", help="Folder with ca.pem, NAME.pem and NAME.key (see fedcore certs)."),
 ]
 InsecureOption = Annotated[
-    bool, typer.Option("--insecure", help="Talk without TLS: anybody on the network can read and join.")
+    bool, typer.Option("--insecure", help="Run without TLS: anybody on the network can read and join.")
 ]
 MetricsOption = Annotated[
     str,
-    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus here, such as 127.0.0.1:9464; no password."),
+    typer.Option(
+        "--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics here, such as 127.0.0.1:9464; no password."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout; the rest on stderr.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/NAME.")]
 
 
+def _load_plugins(given: list[str] | None) -> list[str]:
+    """Import what --plugin names before the command begins; return it as other processes find it."""
+    if not given:
+        return []
+    from fedcore.api.plugins import load_plugins
+
+    return list(load_plugins(given))
+
+
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        callback=_load_plugins,
+        help="Import this module (on PYTHONPATH) or .py file first: it registers own strategies; may be repeated.",
+    ),
+]
+
+
 def finite_seconds(value: float) -> float:
-    """Return a time that an option gave; raises BadParameter for one that never ends or has passed."""
+    """Return the seconds of an option; raises BadParameter for a negative or infinite value."""
     if not 0 <= value < math.inf:
         raise typer.BadParameter(f"expected seconds, 0 or more, got {value}")
     return value
 
 
 ReconnectOption = Annotated[
-    float, typer.Option("--reconnect-s", callback=finite_seconds, help="Give up after so long unreachable.")
+    float,
+    typer.Option(
+        "--reconnect-s", callback=finite_seconds, help="Give up if every parent stays unreachable for so long."
+    ),
 ]
 
 
 def read_config(path: Path | None, overrides: Sequence[str] | None) -> Config:
-    """Read and check a configuration file; raises ConfigError naming the file and the key, or that there is none."""
-    for each in overrides or ():
-        _check_utf8("--set", each)
+    """Read and check a configuration file; raises ConfigError naming the file and the key, and where `path` is None."""
     if path is None:
         raise ConfigError("give a configuration file, or --resume DIR; examples/quickstart.toml is one to copy")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; examples/quickstart.toml is one to copy") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"cannot read {path}: {cause}") from None
-    try:
-        with Boundary(ConfigError, "cannot be read"):
-            config = parse_config(text, overrides or ())
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error.__cause__
-    data = replace(config.data, train=rooted(config.data.train), test=rooted(config.data.test))
-    rooted_config = replace(config, model=replace(config.model, path=rooted(config.model.path)), data=data)
-    _check_utf8("model.path", rooted_config.model.path)
-    _check_utf8("data.train", data.train)
-    _check_utf8("data.test", data.test)
-    return rooted_config
-
-
-def _check_utf8(key: str, path: str) -> None:
-    """Refuse a path that no configuration can hold: it is written into the run folder, and TOML is UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{key}: {path!r} has a name on its way that is not UTF-8; rename that file or folder"
-        ) from None
+    return read_config_file(path, overrides or ())
 
 
 def say_aside(text: str) -> None:
@@ -116,7 +110,7 @@ def say_aside(text: str) -> None:
 
 
 def say_overruled(config: Config) -> None:
-    """Say on stderr what of a new run's configuration its strategy reads otherwise."""
+    """Print on stderr the keys of a new run's configuration that its strategy overrules."""
     from fedcore.strategies.overruled import overruled
 
     changed = overruled(config)
@@ -126,8 +120,13 @@ def say_overruled(config: Config) -> None:
 
 def addresses(text: str, where: str) -> tuple[str, ...]:
     """Parse HOST:PORT, or several separated by commas; raises ConfigError, naming `where`, for anything else."""
-    listed = (each.strip() for each in text.split(","))
-    return tuple(dict.fromkeys(check_address(each, where, example="coord.example:8443") for each in listed))
+    parts = (part.strip() for part in text.split(","))
+    return tuple(dict.fromkeys(check_address(part, where, example="coord.example:8443") for part in parts))
+
+
+def plugin_words(plugins: Sequence[str] | None) -> str:
+    """Return " --plugin MODULE" for each, for advice on how to go on."""
+    return "".join(f" --plugin {plugin}" for plugin in plugins or ())
 
 
 def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> None:
@@ -138,9 +137,9 @@ def check_resume_alone(config: Path | None, overrides: Sequence[str] | None) -> 
 
 @contextmanager
 def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
-    """Answer Prometheus at `address` meanwhile, and say where; None, and nothing, where it is empty.
+    """Serve Prometheus metrics at `address` inside the block and print the URL; yield None where it is empty.
 
-    Raises ConfigError for a malformed address, RunError where nobody can listen there.
+    Raises ConfigError for a malformed address, RunError where the server cannot listen there.
     """
     if not address:
         yield None
@@ -157,7 +156,7 @@ def serving_metrics(address: str) -> "Iterator[RunMetrics | None]":
 def tls_material(
     certs: Path | None, name: str, insecure: bool, *, kinds: "Sequence[Kind] | None" = None
 ) -> "TlsMaterial | None":
-    """Load the TLS material of `name`, of one of `kinds` or any; None only where somebody said --insecure."""
+    """Load the TLS material of `name`, with one of `kinds` (None: any); return None only for --insecure."""
     from fedcore.storage.pki.certificates import KINDS, load_material
 
     if insecure:

@@ -1,4 +1,4 @@
-"""Output that may be lost: a process that serves others goes on where its log is full or its reader gone."""
+"""Output that may be lost: a process that serves others continues when its log is full or its reader has gone."""
 
 import os
 import sys
@@ -6,13 +6,13 @@ from typing import Any, TextIO
 
 
 class _Steady:
-    """A text stream whose first failed write turns it, and the file behind it, to nowhere."""
+    """A text stream that redirects itself, and the file behind it, to the null device when a write fails."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or not."""
+        """Write `text`; a failure is not an error."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -20,7 +20,7 @@ class _Steady:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or not."""
+        """Flush; a failure is not an error."""
         try:
             self._stream.flush()
         except OSError:
@@ -30,14 +30,14 @@ class _Steady:
         return getattr(self._stream, name)
 
     def _give_up(self) -> None:
-        # What is still in buffers goes there too, or it would fail again at the end of the process.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        # Redirect the descriptor, not only this object: buffered text would fail again when the process ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
 
 
 def keep_going_without_output() -> None:
-    """Let lost output end nothing from here on; for processes that others depend on."""
+    """From now on, continue when output cannot be written; for processes that others depend on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _Steady) and _has_file(stream):

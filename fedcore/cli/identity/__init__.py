@@ -1,0 +1,1 @@
+"""Subcommands for certificates: the authority, join tokens, enrolment, revocation."""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def certs(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the authority and what it issues.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the authority and its certificates.")],
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="NAME", help="Host name or address it is reached at; may be repeated."),
+        typer.Option("--host", metavar="NAME", help="Host name or address that clients dial; may be repeated."),
     ] = None,
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NAME", help="A certificate for one device.")
@@ -30,16 +30,16 @@ def certs(
         list[str] | None, typer.Option("--edge", metavar="NAME", help="A certificate for an edge aggregator.")
     ] = None,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Issue only what is not there yet; for scripts that run again.")
+        bool, typer.Option("--missing", help="Issue only what is missing; for scripts that run again.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace certificates that exist.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="List what was issued, and unused join tokens.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing certificates.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List issued certificates and unused join tokens.")] = False,
 ) -> None:
-    """Make TLS material: an own authority (once), the coordinator's certificate, and one per device or class.
+    """Make certificates: a private authority (once), the coordinator's certificate, and one per device or class.
 
-    Copy ca.pem, NAME.pem and NAME.key to the machine that shall be NAME; ca.key stays here. Keys are mode 0600.
-    The coordinator's certificate (coordinator.pem) is good for localhost and every --host.
-    With --edge, every --host is the edge's instead. Machines that make their own key come with fedcore token.
+    Copy ca.pem, NAME.pem and NAME.key to the machine NAME; ca.key stays here. Keys have mode 0600.
+    The coordinator's certificate (coordinator.pem) is valid for localhost and every --host.
+    With --edge, every --host belongs to the edge instead. For machines that make their own key, use fedcore token.
 
     Example: fedcore certs certs --host coord.example --device cam-1 --class jetson --evaluator judge
     Then: fedcore certs certs --edge north --host edge.example
@@ -51,7 +51,7 @@ def certs(
         return
     if missing and force:
         raise ConfigError("--missing keeps certificates that exist, --force replaces them; give one of them")
-    wanted: list[tuple[str, Kind]] = [
+    requested: list[tuple[str, Kind]] = [
         *((name, "device") for name in device or ()),
         *((name, "class") for name in device_class or ()),
         *((name, "evaluator") for name in evaluator or ()),
@@ -59,38 +59,40 @@ def certs(
     ]
     if not (folder / "ca.pem").is_file():
         typer.echo(f"made the authority {create_authority(folder)}")
-    elif not wanted and not host:
+    elif not requested and not host:
         raise ConfigError(
             f"{folder} has an authority already; say what to issue: --host, --device, --class, --evaluator, --edge"
         )
     hosts = tuple(host or ())
-    known = (folder / "coordinator.pem").is_file()
-    if not known or (hosts and not edge and not missing):
-        own = () if edge else hosts
-        typer.echo(f"issued {issue(folder, 'coordinator', kind='coordinator', hosts=own, force=force or known)}")
-    for name, kind in wanted:
+    reissue = (folder / "coordinator.pem").is_file()
+    if not reissue or (hosts and not edge and not missing):
+        own_hosts = () if edge else hosts
+        typer.echo(
+            f"issued {issue(folder, 'coordinator', kind='coordinator', hosts=own_hosts, force=force or reissue)}"
+        )
+    for name, kind in requested:
         if missing and (folder / f"{name}.pem").is_file():
             continue
-        reached_at = hosts if kind == "edge" else ()
-        typer.echo(f"issued {issue(folder, name, kind=kind, hosts=reached_at, force=force or missing)}")
+        edge_hosts = hosts if kind == "edge" else ()
+        typer.echo(f"issued {issue(folder, name, kind=kind, hosts=edge_hosts, force=force or missing)}")
 
 
 def _list(folder: Path) -> None:
     import datetime
 
     from fedcore.storage.pki.authority import load_signer, utc_now
-    from fedcore.storage.pki.authority_record import recording
+    from fedcore.storage.pki.authority_record import record_transaction
 
-    load_signer(folder)  # a folder without an authority shall not get a record
+    load_signer(folder)  # raises without an authority, before a record is made in the folder
     now_s = utc_now().timestamp()
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         certificates, tokens = record.certificates(), record.open_tokens(now_s)
 
     def day(time_s: float) -> str:
         return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
-    for each in certificates:
-        state = f"revoked {day(each.revoked_s)}" if each.revoked_s is not None else f"until {day(each.not_after_s)}"
-        typer.echo("  ".join(filter(None, (f"{each.serial:040x}", str(each.identity), each.note, state))))
+    for issued in certificates:
+        state = f"until {day(issued.not_after_s)}" if issued.revoked_s is None else f"revoked {day(issued.revoked_s)}"
+        typer.echo("  ".join(filter(None, (f"{issued.serial:040x}", str(issued.identity), issued.note, state))))
     for token in tokens:
         typer.echo(f"token {token.id}  {token.identity}  unused, until {day(token.expires_s)}")

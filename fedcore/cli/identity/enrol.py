@@ -15,23 +15,25 @@ def enrol(
     token: TokenOption = None,
     token_file: TokenFileOption = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Name of the files; default the token's own.")
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the files; default: the name in the token.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Renew: replace a certificate that exists, once the new one is here.")
+        bool, typer.Option("--force", help="Renew: replace an existing certificate once the new one has arrived.")
     ] = False,
-    wait_s: Annotated[float, typer.Option("--wait-s", help="Give up after so long unreachable.")] = 60.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", help="Give up if the server stays unreachable for so long.")
+    ] = 60.0,
 ) -> None:
     """Get this machine's certificate with a join token (see fedcore token).
 
-    The key is made here (mode 0600) and never leaves; the authority in the
-    token is the only one trusted. fedcore join and fedcore edge do the same
-    by themselves with --token and --enrol.
+    The key is made here (mode 0600) and never leaves this machine; only the
+    authority in the token is trusted. fedcore join and fedcore edge enrol by
+    themselves with --token and --enrol.
 
     Example: fedcore enrol coord.example:8444 --token-file cam-1.token
     --certs certs
     """
-    given = given_token(token, token_file)
-    if given is None:
+    join_token = given_token(token, token_file)
+    if join_token is None:
         raise ConfigError("give --token TOKEN, --token-file FILE, or the token in FEDCORE_TOKEN")
-    enrol_now(target, given, certs, name or given.identity.name, replace=force, wait_s=wait_s)
+    enrol_now(target, join_token, certs, name or join_token.identity.name, replace=force, wait_s=wait_s)

@@ -1,4 +1,4 @@
-"""Enrolling from the command line: the options several subcommands share, and what they come to."""
+"""Enrol from the command line: the options that several subcommands share, and what they do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fedcore.core.errors import CertificateError, ConfigError
 if TYPE_CHECKING:
     from fedcore.storage.pki.token_text import JoinToken
 
-ENROLMENT = "Enrolment, where there is no certificate yet"
+ENROLMENT = "Enrolment, if there is no certificate yet"
 TokenOption = Annotated[
     str | None,
     typer.Option(
@@ -21,7 +21,7 @@ TokenOption = Annotated[
         envvar="FEDCORE_TOKEN",
         show_envvar=True,
         metavar="TOKEN",
-        help="Join token; other users of this machine see command lines, not the environment.",
+        help="Join token. Prefer the variable: other users of this machine can see command lines.",
         rich_help_panel=ENROLMENT,
     ),
 ]
@@ -36,16 +36,16 @@ EnrolAtOption = Annotated[
         envvar="FEDCORE_ENROL",
         show_envvar=True,
         metavar="HOST:PORT",
-        help="Where the token is redeemed: of fedcore serve --enrol.",
+        help="Where to redeem the token: the address of fedcore serve --enrol.",
         rich_help_panel=ENROLMENT,
     ),
 ]
 
 
 def given_token(token: str | None, token_file: Path | None) -> "JoinToken | None":
-    """Read the join token of a command line, None where there is none.
+    """Read the join token of a command line; None where neither option was given.
 
-    Raises ConfigError where it was given twice, CertificateError where it is none.
+    Raises ConfigError where both were given, CertificateError where the text is no join token.
     """
     from fedcore.storage.pki.token_text import read_token, read_token_file
 
@@ -65,19 +65,19 @@ def enrol_first(
     fitting: Sequence[str],
     wait_s: float,
 ) -> None:
-    """Have a certificate NAME in `certs`: enrol with the token where there is none yet, else do nothing.
+    """Make sure that `certs` contains a certificate NAME: enrol with the token unless it does.
 
-    `fitting`: KIND:NAME of every certificate that would do. Raises ConfigError where something is not said,
-    CertificateError where the token is for somebody else or will not do, TransportError where nobody answers.
+    `fitting`: KIND:NAME of every identity that the token may have. Raises ConfigError where an option is missing,
+    CertificateError where the token has another identity or is refused, TransportError where no server answers.
     """
-    from fedcore.storage.pki.device_key import enrolled
+    from fedcore.storage.pki.device_key import is_enrolled
 
     if token is None:
         return
     if certs is None:
         raise ConfigError("a join token needs --certs FOLDER, where the certificate it brings is kept")
-    if enrolled(certs, name):
-        return  # a restart: the token has done its work
+    if is_enrolled(certs, name):
+        return  # a restart: the token was redeemed before
     if str(token.identity) not in fitting:
         raise CertificateError(f"the join token is for {token.identity}, expected {' or '.join(fitting)}")
     if not enrol_at:
@@ -86,7 +86,7 @@ def enrol_first(
 
 
 def enrol_now(target: str, token: "JoinToken", certs: Path, name: str, *, replace: bool, wait_s: float) -> None:
-    """Enrol and say so; raises what `fedcore.transport.enrolment.enrol` raises."""
+    """Enrol and print the result; raises what `fedcore.transport.enrolment.enrol` raises."""
     from fedcore.transport.enrolment import enrol
 
     check_address(target, "enrolment address", example="coord.example:8444")

@@ -11,20 +11,20 @@ from fedcore.core.errors import ConfigError
 def revoke(
     folder: Annotated[Path, typer.Argument(metavar="CERTS", help="Folder of the authority (see fedcore certs).")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Whose certificates: NAME, or KIND:NAME such as class:nx.")
+        str | None, typer.Argument(metavar="[NAME]", help="Identity to revoke: NAME, or KIND:NAME such as class:nx.")
     ] = None,
     serial: Annotated[
         str | None,
-        typer.Option("--serial", metavar="HEX", help="One certificate instead (fedcore certs CERTS --list)."),
+        typer.Option("--serial", metavar="HEX", help="Revoke only this certificate (fedcore certs CERTS --list)."),
     ] = None,
 ) -> None:
-    """Revoke certificates: who shows one is cut off within a lease and not let in again.
+    """Revoke certificates: a machine that shows one is cut off within a lease and refused from then on.
 
-    All certificates the name has had so far are revoked, and its unused join
-    tokens withdrawn; it may be enrolled again with a new token. Writes
-    CERTS/crl.pem, which a running coordinator with the same --certs folder
-    sees by itself and hands on to its edges; copy it to where the coordinator
-    runs otherwise.
+    This revokes all certificates of the name so far and withdraws its unused
+    join tokens; with a new token, the name can enrol again. It writes
+    CERTS/crl.pem. A running coordinator with the same --certs folder notices
+    that file by itself and passes it on to its edges; for a coordinator on
+    another machine, copy the file into its --certs folder.
 
     Example: fedcore revoke certs cam-1
     """
@@ -33,13 +33,13 @@ def revoke(
     if (name is None) == (serial is None):
         raise ConfigError("say whom to revoke: NAME, KIND:NAME, or --serial HEX")
     chosen = _number(serial) if serial is not None else str(name)
-    done = revoke_certificates(folder, chosen)
-    for each in done.certificates:
-        note = f" ({each.note})" if each.note else ""
-        typer.echo(f"revoked {each.identity}{note}, serial {each.serial:x}")
-    if done.tokens:
-        typer.echo(f"withdrew {done.tokens} unused join token(s)")
-    typer.echo(f"wrote {done.path}")
+    result = revoke_certificates(folder, chosen)
+    for issued in result.certificates:
+        note = f" ({issued.note})" if issued.note else ""
+        typer.echo(f"revoked {issued.identity}{note}, serial {issued.serial:x}")
+    if result.tokens:
+        typer.echo(f"withdrew {result.tokens} unused join token(s)")
+    typer.echo(f"wrote {result.path}")
 
 
 def _number(serial: str) -> int:

@@ -24,16 +24,20 @@ def token(
     edge: Annotated[str | None, typer.Option("--edge", metavar="NAME", help="For an edge aggregator.")] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="NAME", help="Host name or address the edge is reached at; may be repeated."),
+        typer.Option(
+            "--host", metavar="NAME", help="Host name or address that clients of the edge dial; may be repeated."
+        ),
     ] = None,
-    valid_h: Annotated[float, typer.Option("--valid-h", metavar="HOURS", help="Hours it may be used in.")] = 24.0,
-    count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="How many, one a line.")] = 1,
+    valid_h: Annotated[float, typer.Option("--valid-h", metavar="HOURS", help="Hours until it expires.")] = 24.0,
+    count: Annotated[
+        int, typer.Option("--count", min=1, max=10_000, help="Number of tokens, printed one per line.")
+    ] = 1,
 ) -> None:
     """Make a join token: one line of text that gets one machine a certificate, once.
 
-    Hand it to that machine as you would a password. The folder keeps a hash
-    only. The machine redeems it with fedcore enrol, or with fedcore join
-    --token, where a coordinator runs with --enrol.
+    Treat it like a password. The folder keeps only its hash. The machine
+    redeems it with fedcore enrol, or with fedcore join --token, at a
+    coordinator that runs with --enrol.
 
     Example: fedcore token certs --device cam-1 > cam-1.token
     """
@@ -41,17 +45,17 @@ def token(
     from fedcore.storage.pki.token_text import token_text
     from fedcore.storage.pki.tokens import make_tokens
 
-    named: dict[Kind, str | None] = {"device": device, "class": device_class, "evaluator": evaluator, "edge": edge}
-    wanted = [Identity(kind=kind, name=name) for kind, name in named.items() if name is not None]
-    if len(wanted) != 1:
+    names: dict[Kind, str | None] = {"device": device, "class": device_class, "evaluator": evaluator, "edge": edge}
+    identities = [Identity(kind=kind, name=name) for kind, name in names.items() if name is not None]
+    if len(identities) != 1:
         raise ConfigError("say whom the token is for: one of --device, --class, --evaluator, --edge")
     if host and edge is None:
-        raise ConfigError("--host is for an edge: nobody dials the others")
+        raise ConfigError("--host is for an edge: clients dial no other machine")
     if not 0 < valid_h <= LONGEST_H:
         raise ConfigError(f"--valid-h must be above 0 and at most {LONGEST_H:g} hours, got {valid_h:g}")
     tokens = make_tokens(
-        folder, wanted[0], valid=datetime.timedelta(hours=valid_h), count=count, hosts=tuple(host or ())
+        folder, identities[0], valid=datetime.timedelta(hours=valid_h), count=count, hosts=tuple(host or ())
     )
-    for each in tokens:
-        typer.echo(token_text(each))
-    typer.echo(f"for {wanted[0]}: {len(tokens)} token(s), each good once within {valid_h:g} h", err=True)
+    for join_token in tokens:
+        typer.echo(token_text(join_token))
+    typer.echo(f"for {identities[0]}: {len(tokens)} token(s), each good once within {valid_h:g} h", err=True)

@@ -2,10 +2,10 @@
 
     A' = A + eta * sum_k w_k E_k(dA_k) / sum_k w_k          B' likewise
 
-E_k writes a device's increment into full coordinates: a rank prefix, and the rows or columns it keeps. What a device
-does not hold is a zero increment *with its full weight*, so nothing is overwritten and nobody's share grows by the
-absence of others. Where all ranks and keep-sets agree and eta = 1 this is FedIT (Zhang et al. 2023, arXiv 2305.05644).
-Sums are integers (fixed_point): any order, tree or retry gives the same bits.
+E_k writes a device's increment into full coordinates: a rank prefix, and the rows or columns that it keeps. What a
+device does not hold is a zero increment *with its full weight*. So nothing is overwritten, and no device's share grows
+because another one is absent. Where all ranks and keep-sets agree and eta = 1 this is FedIT (Zhang et al. 2023, arXiv
+2305.05644). Sums are integers (fixed_point): any order, tree or retry gives the same bits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,30 +29,29 @@ from fedcore.core.aggregation.sums.partial_wire import (
     refuse_others,
     unpack_partial,
 )
-from fedcore.core.aggregation.sums.rank_groups import RankGroup, StratumKey, place, place_update
+from fedcore.core.aggregation.sums.rank_groups import GroupKey, RankGroup, place, place_update
 from fedcore.core.aggregation.sums.segments import Segment
-from fedcore.core.aggregation.sums.taking import taken
 from fedcore.core.contract.protocols import AggregateReport
 from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.errors import UpdateRejected
-from fedcore.core.model.adapter import AdapterSpec, Tensors
+from fedcore.core.model.adapter import AdapterSpec, Tensors, tensor_reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorPartial:
-    """Integer sums of every adapter tensor. Its size does not depend on the number of leaves.
+    """Integer sums of every adapter tensor. Its size does not depend on the number of updates.
 
-    The total is the sum of three parts: `whole` in full coordinates; `strata`, by rank and keep-set, in their own, of
-    bounded size together; and `received` sums, still in the buffers they came in. `met` are the pairs of rank and
-    keep-set that came at least once.
+    The total is the sum of three parts: `whole` in full coordinates; `groups`, by rank and keep-set, in their own, of
+    bounded size together; and `received` sums, still in the buffers they came in. `earlier_pairs` are the pairs of rank
+    and keep-set that came at least once.
     """
 
     spec: AdapterSpec
     whole: RankGroup
-    strata: dict[StratumKey, RankGroup] = field(default_factory=dict)
+    groups: dict[GroupKey, RankGroup] = field(default_factory=dict)
     received: list[NarrowSums] = field(default_factory=list)
-    met: set[StratumKey] = field(default_factory=set)
+    earlier_pairs: set[GroupKey] = field(default_factory=set)
     members: Members = field(default_factory=Members)
 
 
@@ -60,11 +59,11 @@ class FactorPartial:
 class FactorMean:
     """Reducing aggregator over increments of the factors; `server_lr` is eta, the step along the mean.
 
-    Strata together may take `strata_bytes`, or as much as the float32 adapter where that is more.
+    All rank groups together may take `group_bytes`, or the bytes of the float32 adapter where that is more.
     """
 
     server_lr: float = 1.0
-    strata_bytes: int = 32 << 20
+    group_bytes: int = 32 << 20
     name: str = "factor-mean"
     kind: Literal["reducing", "bundling"] = "reducing"
     shifts_base: bool = False
@@ -78,7 +77,7 @@ class FactorMean:
         return FactorPartial(spec=spec, whole=RankGroup.whole(spec))
 
     def check(self, partial: FactorPartial, update: Update) -> None:
-        """Return at once: what `verify_update` lets pass can be folded."""
+        """Return at once: an update that `verify_update` accepts can be folded."""
 
     def fold(self, partial: FactorPartial, update: Update) -> FactorPartial:
         """Add one verified update, tensor by tensor, into `partial`'s arrays; `partial` is consumed.
@@ -87,11 +86,11 @@ class FactorMean:
         fails later (it was not verified, or its lazy tensors raise) leaves `partial` half added: drop it.
         """
         members = partial.members.with_update(update)
-        stratum = self._stratum(partial, update)
-        if stratum is None:
+        group = self._group(partial, update)
+        if group is None:
             place_update(update, partial.whole, partial.spec)
         else:
-            stratum.add(update, partial.spec)
+            group.add(update, partial.spec)
         return replace(partial, members=members)
 
     def fold_stack(self, partial: FactorPartial, stack: UpdateStack) -> FactorPartial:
@@ -100,13 +99,13 @@ class FactorMean:
         Raises UpdateRejected, with `partial` still whole, where `fold` would for any of them.
         """
         members = partial.members.with_stack(stack)
-        stratum = self._stratum(partial, stack)
-        if stratum is None:
-            passing = RankGroup(rank=stack.rank, keep_set=stack.keep_set)
-            passing.add_stack(stack, partial.spec)
-            place(passing, partial.whole, partial.spec)
+        group = self._group(partial, stack)
+        if group is None:
+            temporary = RankGroup(rank=stack.rank, keep_set=stack.keep_set)
+            temporary.add_stack(stack, partial.spec)
+            place(temporary, partial.whole, partial.spec)
         else:
-            stratum.add_stack(stack, partial.spec)
+            group.add_stack(stack, partial.spec)
         return replace(partial, members=members)
 
     def merge(self, left: FactorPartial, right: FactorPartial) -> FactorPartial:
@@ -115,10 +114,10 @@ class FactorMean:
             raise UpdateRejected("partials belong to different adapters; both sides must start from one AdapterSpec")
         members = left.members.with_members(right.members)
         left.whole.join(right.whole, left.spec)
-        for stratum in right.strata.values():
-            place(stratum, left.whole, left.spec)
-        _take_up(left.received, left)
-        _take_up(right.received, left)
+        for group in right.groups.values():
+            place(group, left.whole, left.spec)
+        _add_received(left.received, left)
+        _add_received(right.received, left)
         return replace(left, members=members)
 
     def finish(
@@ -126,16 +125,16 @@ class FactorMean:
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
         """Return adapter + server_lr * mean increment; without any weight, a copy of the adapter.
 
-        The sums are released array by array as their tensors are done, and so is `adapter` where it is consumed: the
-        peak is what is held already, plus one array.
+        Each array of sums is released once its tensors are done, and so is each tensor of `adapter` where it is
+        consumed: the peak memory is that before the call, plus one array.
         """
         weight = partial.members.weight
-        report = AggregateReport(weight=weight, leaves=len(partial.members.keys))
+        report = AggregateReport(weight=weight, updates=len(partial.members.keys))
         weights = dict.fromkeys(partial.spec.shapes(), weight)
         return along_means(partial, adapter, weights, server_lr=self.server_lr, consume=consume), report
 
     def pack(self, partial: FactorPartial, more: Manifest | None = None) -> Iterator[Buffer]:
-        """Yield the sums in the fewest bytes that hold them, then the members and what else is told of them."""
+        """Yield the sums in the fewest bytes that hold them, then the members and the fields of `more`."""
         sums = {name: total for segment in _exact(partial) for name, total in segment.tensors()}
         return pack_partial({"aggregator": self.name} | members_record(partial.members) | (more or {}), sums, {})
 
@@ -148,29 +147,32 @@ class FactorMean:
         return FactorPartial(spec=spec, whole=RankGroup.whole(spec), received=[totals], members=members)
 
     def packed_bytes_bound(self, spec: AdapterSpec, devices: int) -> int:
-        """Return eight bytes a value and the members: but for those it does not grow with `devices`."""
+        """Return eight bytes a value, and the bytes of the members; only the latter grow with `devices`."""
         return FRAME_BYTES + 8 * spec.num_values() + MEMBER_BYTES * devices
 
-    def _stratum(self, partial: FactorPartial, update: Update | UpdateStack) -> RankGroup | None:
-        """Return where to add `update`, None where it is placed by itself: the first of its kind, or no room is left.
+    def _group(self, partial: FactorPartial, update: Update | UpdateStack) -> RankGroup | None:
+        """Return the group to add `update` to, or None where the update is placed by itself.
 
-        A stratum costs as much as placing one update, so that it pays from the third update on; who comes a second
-        time is likely to be many (keep-sets are shared by all devices of one sparsity), personal sets never return.
+        The first update of a pair of rank and keep-set is placed by itself, and so is any update once the groups have
+        no room left. A group costs as much as placing one update, so it pays from the third update on. A pair that
+        comes a second time is likely to come often, since all devices of one sparsity share a keep-set; personal
+        keep-sets never return.
         """
         spec, geometry = partial.spec, partial.spec.geometry
-        if update.rank == spec.rank and update.keep_set.counts == (geometry.head_units, geometry.ffn):
+        if update.rank == spec.rank and update.keep_set.counts == geometry.dense:
             return partial.whole
         key = update.rank, update.keep_set.blob_id
-        if key not in partial.met:
-            partial.met.add(key)
+        if key not in partial.earlier_pairs:
+            partial.earlier_pairs.add(key)
             return None
-        if key not in partial.strata:
+        if key not in partial.groups:
             new = RankGroup(rank=update.rank, keep_set=update.keep_set)
-            held = [spec.num_values(rank=each.rank, keep_set=each.keep_set) for each in (*partial.strata.values(), new)]
-            if 8 * sum(held) > max(self.strata_bytes, 4 * spec.num_values()):
+            groups = *partial.groups.values(), new
+            values = sum(spec.num_values(rank=group.rank, keep_set=group.keep_set) for group in groups)
+            if 8 * values > max(self.group_bytes, 4 * spec.num_values()):
                 return None
-            partial.strata[key] = new
-        return partial.strata[key]
+            partial.groups[key] = new
+        return partial.groups[key]
 
 
 def along_means(
@@ -180,20 +182,20 @@ def along_means(
 
     Sums are released as in `FactorMean.finish`.
     """
-    before = taken(adapter, consume=consume)
+    before = tensor_reader(adapter, consume=consume)
     if not any(weights.values()):
         return {name: np.array(before(name), dtype=np.float32) for name in partial.spec.shapes()}
     after: dict[str, NDArray[np.float32]] = {}
     segments = _exact(partial)
     while segments:
         for name, total in segments.pop(0).tensors():
-            # without weight the sum is zero, and a zero leaves every bit whatever it is divided by
+            # with no weight the sum is zero, and zero over any divisor changes no bit
             after[name] = stepped(before(name), total, weight=max(1, weights[name]), server_lr=server_lr)
     return after
 
 
-def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:
-    """Add received sums into the full coordinates of `partial` and let go of them."""
+def _add_received(received: list[NarrowSums], partial: FactorPartial) -> None:
+    """Add received sums into the full coordinates of `partial` and release them."""
     while received:
         sums = received.pop()
         partial.whole.open(partial.spec)
@@ -203,9 +205,9 @@ def _take_up(received: list[NarrowSums], partial: FactorPartial) -> None:
 
 
 def _exact(partial: FactorPartial) -> list[Segment]:
-    """Bring all parts together in full coordinates and return them, without bias."""
+    """Add all parts up in full coordinates and return the sums, without bias."""
     partial.whole.open(partial.spec)
-    while partial.strata:
-        place(partial.strata.popitem()[1], partial.whole, partial.spec)
-    _take_up(partial.received, partial)
+    while partial.groups:
+        place(partial.groups.popitem()[1], partial.whole, partial.spec)
+    _add_received(partial.received, partial)
     return partial.whole.exact()

@@ -1,10 +1,10 @@
-"""The factor mean of every layer over those who trained it: LEGEND's aggregation of devices of different LoRA depth.
+"""The factor mean of every layer over the devices that trained it: LEGEND's aggregation across LoRA depths.
 
     A_l' = A_l + eta * sum_k w_k E_k(dA_l,k) / sum_{k trains l} w_k          B likewise
 
-Where everybody trains every layer this is `factor_mean`, bit for bit; so are the head, and what a device does not hold
-of a layer that it trains. A layer that nobody trained keeps its bits. Sums are the integers of `factor_mean`, and with
-them go the weights of the layers: any order, tree or retry gives the same bits.
+Where every device trains every layer, this is `factor_mean`, bit for bit. The head, and what a device does not hold of
+a layer that it trains, are treated as in `factor_mean`. A layer that no device trained keeps its bits. The sums are the
+integers of `factor_mean`, and each layer has its weight beside them: any order, tree or retry gives the same bits.
 
 Source: Liu et al., "Adaptive parameter-efficient federated fine-tuning on heterogeneous devices", 2024,
 arXiv 2412.20004.
@@ -32,14 +32,14 @@ _WEIGHT_BYTES = 24  # of one layer's weight in the manifest, at most
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPartial:
-    """The factors' sums, and by layer the total weight of those who trained it."""
+    """The factors' sums, and for each layer the total weight of the devices that trained it."""
 
     factors: FactorPartial
     weights: tuple[int, ...]
 
     @property
     def members(self) -> Members:
-        """Whose updates are in it."""
+        """The updates in the partial."""
         return self.factors.members
 
 
@@ -65,7 +65,7 @@ class LayerMean:
         return LayerPartial(factors=self._sums.start(spec), weights=(0,) * spec.geometry.layers)
 
     def check(self, partial: LayerPartial, update: Update) -> None:
-        """Return at once: what `verify_update` lets pass can be folded."""
+        """Return at once: an update that `verify_update` accepts can be folded."""
 
     def fold(self, partial: LayerPartial, update: Update) -> LayerPartial:
         """Add one verified update; `partial` is consumed. Raises UpdateRejected as `FactorMean.fold` does."""
@@ -80,7 +80,7 @@ class LayerMean:
     def merge(self, left: LayerPartial, right: LayerPartial) -> LayerPartial:
         """Add `right` into `left`, consuming both; raises UpdateRejected naming shared keys."""
         factors = self._sums.merge(left.factors, right.factors)
-        weights = tuple(mine + other for mine, other in zip(left.weights, right.weights, strict=True))
+        weights = tuple(map(sum, zip(left.weights, right.weights, strict=True)))
         return LayerPartial(factors=factors, weights=weights)
 
     def finish(
@@ -88,7 +88,7 @@ class LayerMean:
     ) -> tuple[dict[str, NDArray[np.float32]], AggregateReport]:
         """Return adapter + server_lr * the mean increment of each layer; memory as `FactorMean.finish` takes."""
         members = partial.members
-        report = AggregateReport(weight=members.weight, leaves=len(members.keys))
+        report = AggregateReport(weight=members.weight, updates=len(members.keys))
         weights = {name: _weight(name, partial.weights, members.weight) for name in partial.factors.spec.shapes()}
         return along_means(partial.factors, adapter, weights, server_lr=self.server_lr, consume=consume), report
 
@@ -97,7 +97,7 @@ class LayerMean:
         return self._sums.pack(partial.factors, {"layers": list(partial.weights)})
 
     def unpack(self, buffer: Buffer, spec: AdapterSpec, adapter: Tensors | None = None) -> LayerPartial:
-        """Return the partial in `buffer`; raises like `FactorMean.unpack`, and where a layer's weight cannot be."""
+        """Return the partial in `buffer`; raises like `FactorMean.unpack`, and for an impossible weight."""
         factors = self._sums.unpack(buffer, spec)
         manifest, _ = unpack_partial(buffer, self.name)
         weights = _layer_weights(manifest, spec.geometry.layers, factors.members.weight)
@@ -112,7 +112,7 @@ class LayerMean:
 
 
 def _with(weights: tuple[int, ...], trains: TrainedPart, weight: int) -> tuple[int, ...]:
-    return tuple(held + weight if trains.layer(layer) else held for layer, held in enumerate(weights))
+    return tuple(total + weight if trains.layer(layer) else total for layer, total in enumerate(weights))
 
 
 def _weight(name: str, weights: tuple[int, ...], whole: int) -> int:
@@ -120,11 +120,11 @@ def _weight(name: str, weights: tuple[int, ...], whole: int) -> int:
 
 
 def _layer_weights(manifest: Manifest, layers: int, whole: int) -> tuple[int, ...]:
-    """Return a manifest's weights: whoever trains a layer trains all that follow, so that they never fall."""
-    found = manifest.get("layers")
-    if not isinstance(found, list) or len(found) != layers:
-        raise ProtocolError(f"partial's manifest: expected the weights of {layers} layers, got {str(found)[:80]}")
-    weights = tuple(count(each, "a layer's weight") for each in found)
+    """Return a manifest's weights; they never fall, since a device that trains a layer trains all later ones."""
+    rows = manifest.get("layers")
+    if not isinstance(rows, list) or len(rows) != layers:
+        raise ProtocolError(f"partial's manifest: expected the weights of {layers} layers, got {str(rows)[:80]}")
+    weights = tuple(count(row, "a layer's weight") for row in rows)
     if list(weights) != sorted(weights) or weights[-1] > whole:
         raise UpdateRejected(f"partial: expected layers' weights that rise to at most {whole}, got {weights}")
     return weights

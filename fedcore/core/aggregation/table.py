@@ -1,7 +1,7 @@
-"""Every aggregator, by the name used in the configuration."""
+"""Every aggregator, by the name used in the configuration; `AGGREGATORS.add` takes further ones."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from fedcore.core.aggregation.factor_mean import FactorMean
@@ -14,8 +14,11 @@ from fedcore.core.aggregation.rules.hetlora import hetlora
 from fedcore.core.aggregation.rules.raflora import raflora
 from fedcore.core.contract.protocols import Aggregator
 from fedcore.core.errors import ConfigError
+from fedcore.core.open_table import OpenTable
 
-AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
+AggregatorFactory = Callable[[float, int], Aggregator[Any]]  # of (server_lr, seed)
+
+SHIPPED: dict[str, AggregatorFactory] = {
     "factor-mean": lambda server_lr, seed: FactorMean(server_lr=server_lr),
     "layer-mean": lambda server_lr, seed: LayerMean(server_lr=server_lr),
     "delta-stack": lambda server_lr, seed: delta_stack(server_lr=server_lr, seed=seed),
@@ -25,6 +28,7 @@ AGGREGATORS: Mapping[str, Callable[[float, int], Aggregator[Any]]] = {
     "flora": lambda server_lr, seed: flora(server_lr=server_lr, seed=seed),
     "fedex-lora": lambda server_lr, seed: fedex_lora(server_lr=server_lr, seed=seed),
 }
+AGGREGATORS = OpenTable("aggregator", SHIPPED)
 
 
 def make_aggregator(name: str, *, server_lr: float = 1.0, seed: int = 0) -> Aggregator[Any]:

@@ -1,4 +1,4 @@
-"""The same arm always: the baseline without a bandit."""
+"""Always the same arm: the baseline without a bandit."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fedcore.core.contract.protocols import ArmSpace, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedArm:
-    """Wants one arm; where it is infeasible, the nearest sparsity and the next lower rank and steps."""
+    """Selects one arm; where it is infeasible, the nearest sparsity and the next lower rank and steps."""
 
     sparsity: float
     rank: int
@@ -25,7 +25,7 @@ class FixedArm:
         return {}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
-        """Return the wanted arm clamped into `space`; the lowest rank or steps where all feasible ones are higher."""
+        """Return the arm clamped into `space`; the lowest rank or steps where all feasible ones are higher."""
         return Arm(
             sparsity=min(space.sparsity_high, max(space.sparsity_low, self.sparsity)),
             rank=_at_most(self.rank, space.ranks),
@@ -37,5 +37,5 @@ class FixedArm:
         return state
 
 
-def _at_most(wanted: int, choices: tuple[int, ...]) -> int:
-    return max((each for each in choices if each <= wanted), default=min(choices))
+def _at_most(limit: int, choices: tuple[int, ...]) -> int:
+    return max((choice for choice in choices if choice <= limit), default=min(choices))

@@ -13,7 +13,7 @@ SPARSITIES = 5  # of a grid, ends included
 
 
 def grid(space: ArmSpace) -> list[Arm]:
-    """Return arms all over `space`, its corners among them."""
+    """Return a grid of arms that covers `space`, corners included."""
     low, high = space.sparsity_low, space.sparsity_high
     sparsities = [low] if low == high else [*np.linspace(low, high, SPARSITIES)[:-1].tolist(), high]
     return [
@@ -23,12 +23,12 @@ def grid(space: ArmSpace) -> list[Arm]:
 
 
 def place(arm: Arm, ranks: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, float, float]:
-    """Return sparsity, log2 rank and log2 steps, the latter two as shares of their axes; 0 where there is no choice."""
+    """Return sparsity, log2 rank and log2 steps, the last two as shares of their axes; 0 on an axis of one value."""
     return arm.sparsity, _share(ranks, arm.rank), _share(steps, arm.steps)
 
 
 def best_of(arms: list[Arm], bounds: NDArray[np.float64], rng: np.random.Generator) -> Arm:
-    """Return the arm of the highest bound, one of equals by `rng`."""
+    """Return the arm with the highest bound; `rng` breaks ties."""
     best = np.flatnonzero(bounds >= bounds.max() - 1e-12)
     return arms[int(best[int(rng.integers(len(best)))])]
 

@@ -1,4 +1,4 @@
-"""LinUCB: a linear model of the reward in features of arm and device, and a bound on what it does not know.
+"""LinUCB: a linear model of the reward in features of arm and device, and a bound on its uncertainty.
 
 Li, Chu, Langford, Schapire, "A contextual-bandit approach to personalized news article recommendation", WWW 2010, arXiv
 1003.0146, algorithm 1, with one model for all arms, and discounted (Russac, Vernade, Cappe, 2019, arXiv 1909.09146):
@@ -7,7 +7,8 @@ Li, Chu, Langford, Schapire, "A contextual-bandit approach to personalized news 
     U(a) = theta^T x(a) + c sqrt(x(a)^T A^-1 x(a))
 
 Features x(a): 1; sparsity, log2 rank and log2 steps as places on their axes (fedcore.core.bandit.lattice), and their
-squares; and every number of the device's context, alone and times each place. The arm is the best of a grid.
+squares; and every number of the device's context, alone and times each place. The bandit selects the best arm of a
+grid.
 """
 
 from dataclasses import dataclass
@@ -47,13 +48,13 @@ class LinUcb:
         return {"gram": [], "sums": []}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
-        """Return the arm of the grid over `space` with the highest bound; ties fall by `rng`."""
+        """Return the arm of the grid over `space` with the highest bound; `rng` breaks ties."""
         arms = grid(space)
         features = np.array([self._features(arm, space.context) for arm in arms])  # (arms, features)
         gram, sums = _sums(state, features.shape[1])
         solved = np.linalg.solve(gram + RIDGE * np.eye(len(sums)), np.column_stack([sums, features.T]))
-        unknown = np.sum(features * solved[:, 1:].T, axis=1)
-        return best_of(arms, features @ solved[:, 0] + self.exploration * np.sqrt(np.maximum(0.0, unknown)), rng)
+        variance = np.sum(features * solved[:, 1:].T, axis=1)  # (arms,), x^T A^-1 x
+        return best_of(arms, features @ solved[:, 0] + self.exploration * np.sqrt(np.maximum(0.0, variance)), rng)
 
     def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
         """Return the state after `arm`, as realised, earned `reward` on a device of this context."""
@@ -68,8 +69,8 @@ class LinUcb:
 
     def _features(self, arm: Arm, context: tuple[float, ...]) -> Floats:
         places = place(arm, self.ranks, self.steps)
-        crossed = [each * factor for each in context for factor in (1.0, *places)]
-        return np.array([1.0, *places, *(each**2 for each in places), *crossed])
+        crossed = [value * factor for value in context for factor in (1.0, *places)]
+        return np.array([1.0, *places, *(share**2 for share in places), *crossed])
 
 
 def _sums(state: Json, size: int) -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""Uniform arms: the floor that a bandit has to beat."""
+"""Uniform arms: the baseline that a bandit has to beat."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fedcore.core.contract.protocols import ArmSpace, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomArm:
-    """Draws sparsity, rank and, where they are a choice, steps uniformly from the feasible space."""
+    """Draws sparsity and rank, and steps where there is a choice of them, uniformly from the feasible space."""
 
     name: str = "random"
 
@@ -20,8 +20,8 @@ class RandomArm:
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
         """Return a uniform arm of `space`."""
-        drawn = float(rng.uniform(space.sparsity_low, space.sparsity_high))
-        sparsity = min(space.sparsity_high, max(space.sparsity_low, drawn))
+        draw = float(rng.uniform(space.sparsity_low, space.sparsity_high))
+        sparsity = min(space.sparsity_high, max(space.sparsity_low, draw))
         rank = space.ranks[int(rng.integers(len(space.ranks)))]
         return Arm(sparsity=sparsity, rank=rank, steps=one_of(space.steps, rng))
 
@@ -31,5 +31,5 @@ class RandomArm:
 
 
 def one_of(choices: tuple[int, ...], rng: np.random.Generator) -> int:
-    """Return one of `choices`, uniformly; draws nothing where there is but one."""
+    """Return one of `choices`, uniformly; makes no draw where there is only one."""
     return choices[int(rng.integers(len(choices)))] if len(choices) > 1 else choices[0]

@@ -1,4 +1,4 @@
-"""Derive every choice of a run again from its event log, and compare."""
+"""Derive every choice of a run again from its event log, and compare it with the record."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ from fedcore.core.seeds import generator
 def arm_space_json(space: ArmSpace) -> Json:
     """Return the JSON form of `space` in a choice event.
 
-    Steps are left out where they are no choice, as of arms, and the context where there is none.
+    Steps are left out where there is no choice of them, as in `arm_json`, and the context where there is none.
     """
     axes: Json = {"low": space.sparsity_low, "high": space.sparsity_high, "ranks": list(space.ranks)}
     if space.steps != NO_STEPS:
@@ -39,9 +39,9 @@ def arm_json(arm: Arm) -> Json:
 
 
 def replay(events: Iterable[Json], bandit: Bandit, seed: int) -> dict[str, Json]:
-    """Check every "choice" event against what `bandit` picks now; return its final state per bandit key.
+    """Check every "choice" event against the arm that `bandit` selects now; return its final state per bandit key.
 
-    Other events than "choice" and "reward" are passed over. `seed` is the run's. Raises RunError naming the
+    Events other than "choice" and "reward" are ignored. `seed` is the run's. Raises RunError naming the
     first choice that differs.
     """
     states: dict[str, Json] = {}
@@ -56,27 +56,29 @@ def replay(events: Iterable[Json], bandit: Bandit, seed: int) -> dict[str, Json]
 
 
 def committed(events: Iterable[Json]) -> list[Json]:
-    """Return the choices and rewards that count: where a round was played again after a crash, only the last time."""
-    kept: list[Json] = []
+    """Return the choices and rewards that count: of a round repeated after a crash, those of the last time only."""
+    counted: list[Json] = []
     for event in events:
         if event.get("event") not in ("choice", "reward"):
             continue
-        if event["event"] == "choice" and kept and _replayed(kept[-1], event["round"]):
-            kept = [each for each in kept if each["round"] < event["round"]]
-        kept.append(event)
-    return kept
+        if event["event"] == "choice" and counted and _is_repeated(counted[-1], event["round"]):
+            counted = [earlier for earlier in counted if earlier["round"] < event["round"]]
+        counted.append(event)
+    return counted
 
 
-def _replayed(last: Json, round_index: int) -> bool:
+def _is_repeated(last: Json, round_index: int) -> bool:
     return bool(last["event"] == "reward" and last["round"] >= round_index)
 
 
 def _check(event: Json, bandit: Bandit, state: Json, seed: int) -> None:
-    again = bandit.select(state, arm_space(event["space"]), generator(seed, "bandit", event["round"], event["device"]))
-    if again != _arm(event["arm"]):
+    derived = bandit.select(
+        state, arm_space(event["space"]), generator(seed, "bandit", event["round"], event["device"])
+    )
+    if derived != _arm(event["arm"]):
         raise RunError(
             f"replay differs in round {event['round']} for device {event['device']}: recorded {event['arm']}, "
-            f"derived {arm_json(again)}; were seed, strategy settings or the event log changed?"
+            f"derived {arm_json(derived)}; were seed, strategy settings or the event log changed?"
         )
 
 

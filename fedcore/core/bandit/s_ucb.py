@@ -2,33 +2,33 @@
 
 FedSpine (Yao et al., 2025, arXiv 2501.02438) chooses pruning ratio and LoRA rank per device with a bandit that
 partitions the continuous space and refines it where rewards are good. Its exact form is not public. This one is
-rebuilt from the E-UCB of its ancestor FedMP (Jiang et al., ICDE 2022), in two dimensions (three where local steps are
-a choice as well) and with discounted counts (Garivier and Moulines, 2011, arXiv 0805.3415):
+reconstructed from the E-UCB of its ancestor FedMP (Jiang et al., ICDE 2022), in two dimensions (three where local steps
+are a choice as well) and with discounted counts (Garivier and Moulines, 2011, arXiv 0805.3415):
 
     U(l) = mu(l) + c sqrt(2 ln(sum of all N) / N(l)),   mu(l) = reward sum / N(l)
 
-Unseen leaves come first; the arm is uniform in the part of the best leaf that is feasible. The tree is
-`fedcore.core.bandit.tree`, where counts are discounted and leaves split. SPLIT_COUNT, chosen by measurement on
-synthetic rewards, keeps it as small as the discount can feed: a discount of 0.95 remembers 20 observations, and spread
-over a leaf per observation they made every leaf look unexplored, no better than random.
+Unseen leaves come first. The arm is drawn uniformly from the feasible part of the best leaf. The tree is
+`fedcore.core.bandit.tree`: it discounts counts and splits leaves. SPLIT_COUNT, chosen by measurement on synthetic
+rewards, keeps the tree small enough for the discount. A discount of 0.95 remembers 20 observations; with one leaf per
+observation every leaf looked unexplored, and the bandit did no better than random.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from fedcore.core.bandit.tree import SPLIT_COUNT, Box, Partition
+from fedcore.core.bandit.tree import SPLIT_COUNT, Box, Partition, partition
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Json
 from fedcore.core.errors import ConfigError
 
-UNSEEN = 1e-9  # a count this small is no knowledge
+UNSEEN = 1e-9  # a leaf with at most this count is unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SUcb:
-    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Leaf`, ...]}."""
+    """The policy; its state is {"leaves": [the fields of `fedcore.core.bandit.tree.Box`, ...]}."""
 
     ranks: tuple[int, ...]  # ascending
     steps: tuple[int, ...] = NO_STEPS  # ascending
@@ -37,29 +37,25 @@ class SUcb:
     min_width: float = 0.1  # in (0, 1], share of an axis
     split_count: float = SPLIT_COUNT
     name: str = "s-ucb"
-    _tree: Partition = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.exploration >= 0:
             raise ConfigError(f"s-ucb: expected exploration >= 0, got {self.exploration}")
-        tree = Partition(
-            ranks=self.ranks,
-            steps=self.steps,
-            discount=self.discount,
-            min_width=self.min_width,
-            split_count=self.split_count,
-        )
-        object.__setattr__(self, "_tree", tree)
+        _ = self._tree  # raises ConfigError
+
+    @property
+    def _tree(self) -> Partition:
+        return partition(self.ranks, self.steps, self.discount, self.min_width, self.split_count)
 
     def start(self) -> Json:
         """Return one unseen leaf that holds every arm."""
         return {"leaves": self._tree.start()}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
-        """Return an arm in `space`, drawn uniformly from the part of the best leaf inside it; ties fall by `rng`."""
+        """Return an arm in `space`, drawn uniformly from the part of the best leaf inside it; `rng` breaks ties."""
         leaves = self._tree.inside(state["leaves"], space)
-        known = sum([values[4] for values in state["leaves"]])
-        spread = 2 * math.log(max(1.0, known))
+        observations = sum([values[4] for values in state["leaves"]])  # discounted
+        spread = 2 * math.log(max(1.0, observations))
         bounds = [self._bound(leaf, spread) for leaf in leaves]
         highest = max(bounds)
         best = [leaf for leaf, bound in zip(leaves, bounds, strict=True) if bound == highest]

@@ -1,15 +1,15 @@
-"""Smooth UCB: S-UCB's bound with kernel-smoothed means and counts in the place of a tree.
+"""Smooth UCB: S-UCB's bound with kernel-smoothed means and counts in place of a tree.
 
-A tree has to split before it can tell arms apart, and each split starts with half of what was known. Here every
-observation also speaks for the arms near it (the kernel estimators of Kleinberg's and Bubeck's Lipschitz bandits; the
+A tree has to split before it can tell arms apart, and each split halves the counts. Here every observation also counts
+for the arms near it (the kernel estimators of Kleinberg's and Bubeck's Lipschitz bandits; the
 form is ours):
 
     N(a) = sum over seen cells of K(a, cell) N_cell,   mu(a) = sum of K(a, cell) reward sum_cell / N(a)
     U(a) = mu(a) + c sqrt(2 ln(1 + sum of all N) / N(a)),   K(a, b) = exp(-|a - b|^2 / (2 BANDWIDTH^2))
 
-with distances between places on the axes (fedcore.core.bandit.lattice) and discounted counts. Arms that no observation
-speaks for come first. The arm is the best of a grid over the space. A cell is a sparsity, rounded to CELL, with a
-rank and steps; it is forgotten once the discount has eaten it.
+with distances between places on the axes (fedcore.core.bandit.lattice) and discounted counts. Arms with no observation
+near them come first. The bandit selects the best arm of a grid over the space. A cell is a sparsity, rounded to CELL,
+with a rank and steps; it is dropped once its discounted count falls below FORGOTTEN.
 """
 
 import math
@@ -24,7 +24,7 @@ from fedcore.core.errors import ConfigError
 
 BANDWIDTH = 0.3  # share of an axis
 CELL = 0.02  # of sparsity
-UNSEEN = 1e-3  # a count this small is no knowledge
+UNSEEN = 1e-3  # an arm with at most this count is unseen
 FORGOTTEN = 1e-3
 
 
@@ -50,28 +50,28 @@ class SmoothUcb:
         return {"cells": []}
 
     def select(self, state: Json, space: ArmSpace, rng: np.random.Generator) -> Arm:
-        """Return the arm of the grid over `space` with the highest bound; ties fall by `rng`."""
+        """Return the arm of the grid over `space` with the highest bound; `rng` breaks ties."""
         arms, cells = grid(space), state["cells"]
         if not cells:
             return best_of(arms, np.zeros(len(arms)), rng)
         places = np.array([place(arm, self.ranks, self.steps) for arm in arms])
-        seen = np.array([self._place(cell) for cell in cells])
+        cell_places = np.array([self._place(cell) for cell in cells])  # (cells, 3)
         counts, totals = np.array([cell[3:] for cell in cells], dtype=np.float64).T
-        kernel = np.exp(-np.sum((places[:, None] - seen) ** 2, axis=2) / (2 * BANDWIDTH**2))  # (arms, cells)
-        known = np.maximum(kernel @ counts, 1e-12)
+        kernel = np.exp(-np.sum((places[:, None] - cell_places) ** 2, axis=2) / (2 * BANDWIDTH**2))  # (arms, cells)
+        smoothed = np.maximum(kernel @ counts, 1e-12)  # (arms,)
         spread = 2 * math.log1p(float(counts.sum()))
-        bounds = kernel @ totals / known + self.exploration * np.sqrt(spread / known)
-        return best_of(arms, np.where(known <= UNSEEN, np.inf, bounds), rng)
+        bounds = kernel @ totals / smoothed + self.exploration * np.sqrt(spread / smoothed)
+        return best_of(arms, np.where(smoothed <= UNSEEN, np.inf, bounds), rng)
 
     def observe(self, state: Json, arm: Arm, reward: float, context: tuple[float, ...] = ()) -> Json:
-        """Return the state after `arm`, as realised, earned `reward`; the context is not looked at."""
+        """Return the state after `arm`, as realised, earned `reward`; the context is not used."""
         if not 0.0 <= reward <= 1.0:
             raise ConfigError(f"smooth-ucb: expected a reward in [0, 1], got {reward}")
         key = [round(round(arm.sparsity / CELL) * CELL, 6), arm.rank, arm.steps]
         faded = [[*cell[:3], cell[3] * self.discount, cell[4] * self.discount] for cell in state["cells"]]
-        others = [cell for cell in faded if cell[:3] != key and cell[3] > FORGOTTEN]
+        other_cells = [cell for cell in faded if cell[:3] != key and cell[3] > FORGOTTEN]
         before = next((cell for cell in faded if cell[:3] == key), [*key, 0.0, 0.0])
-        return {"cells": [*others, [*key, before[3] + 1.0, before[4] + reward]]}
+        return {"cells": [*other_cells, [*key, before[3] + 1.0, before[4] + reward]]}
 
     def _place(self, cell: list[float]) -> tuple[float, float, float]:
         return place(Arm(sparsity=min(cell[0], 0.999), rank=int(cell[1]), steps=int(cell[2])), self.ranks, self.steps)

@@ -1,6 +1,6 @@
-"""Every bandit, by the name used in the configuration."""
+"""Every bandit, by the name used in the configuration; `BANDITS.add` takes further ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from fedcore.core.bandit.fixed import FixedArm
 from fedcore.core.bandit.linucb import LinUcb
@@ -11,21 +11,24 @@ from fedcore.core.bandit.thompson import Thompson
 from fedcore.core.config.tables import StrategyConfig
 from fedcore.core.contract.protocols import NO_STEPS, Bandit
 from fedcore.core.errors import ConfigError
+from fedcore.core.open_table import OpenTable
 
 # Widths of the confidence bound where the configuration names none (python -m benchmarks.bandit_regret): a regression's
 # bound is narrower than that of counts.
-COUNTED, REGRESSED = 0.1, 0.3
+COUNT_WIDTH, REGRESSION_WIDTH = 0.1, 0.3
 
 
-def _width(config: StrategyConfig, own: float) -> float:
-    return own if config.exploration is None else config.exploration
+def _width(config: StrategyConfig, default: float) -> float:
+    return default if config.exploration is None else config.exploration
 
 
-BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
+BanditFactory = Callable[[StrategyConfig], Bandit]
+
+SHIPPED: dict[str, BanditFactory] = {
     "s-ucb": lambda config: SUcb(
         ranks=config.ranks,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
         min_width=config.min_width,
         steps=config.local_steps_choices or NO_STEPS,
     ),
@@ -33,7 +36,7 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, COUNTED),
+        exploration=_width(config, COUNT_WIDTH),
     ),
     "thompson": lambda config: Thompson(
         ranks=config.ranks,
@@ -45,7 +48,7 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
         ranks=config.ranks,
         steps=config.local_steps_choices or NO_STEPS,
         discount=config.discount,
-        exploration=_width(config, REGRESSED),
+        exploration=_width(config, REGRESSION_WIDTH),
     ),
     "fixed": lambda config: FixedArm(
         sparsity=config.target_sparsity,
@@ -54,6 +57,7 @@ BANDITS: Mapping[str, Callable[[StrategyConfig], Bandit]] = {
     ),
     "random": lambda config: RandomArm(),
 }
+BANDITS = OpenTable("bandit", SHIPPED)
 
 
 def make_bandit(config: StrategyConfig) -> Bandit:

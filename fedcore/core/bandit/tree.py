@@ -1,17 +1,19 @@
 """A partition of the arms into boxes of (sparsity, log2 rank, log2 steps) that grows finer where it is observed.
 
-A leaf knows its discounted observations N and their reward sum. After every observation all of them are multiplied by
-the discount; the leaf that holds the observed arm is split at it, across its widest normalised side, while that side is
-wider than `min_width` and the leaf's N is at least `split_count`.
+Theory of operation. A leaf keeps its discounted number of observations N and their discounted reward sum. Every
+observation first multiplies both by the discount, in all leaves. It then counts in the leaf that holds the observed
+arm. This leaf is split at the arm, across its widest normalised side, if that side is wider than `min_width` and N is
+at least `split_count`.
 
-The two children inherit their parent's mean and half of its N each (the newest observation lies on their border, so it
-speaks for both). A split thus changes no mean and no sum of N and needs no history.
+The two children inherit their parent's mean and half of its N each: the newest observation lies on their border, so it
+counts for both. Therefore a split changes no mean and no sum of N, and it needs no history.
 """
 
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from fedcore.core.contract.protocols import NO_STEPS, ArmSpace
 from fedcore.core.errors import ConfigError
 
 SPLIT_COUNT = 3.0  # discounted observations a leaf needs before it may split
+_PARTITIONS = 64  # cached: a run has one, benchmarks compare several
 
 
 class Box(NamedTuple):
@@ -37,7 +40,7 @@ class Box(NamedTuple):
     late: int = 1
 
 
-Leaves = list[list[Any]]  # JSON: the fields of `Box`, without the last two where steps are no choice
+Leaves = list[list[Any]]  # JSON: the fields of `Box`, without the last two where there is no choice of steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,8 @@ class Partition:
     """The axes and the rule of splitting.
 
     Bin i holds the ranks from `ranks[i]` up to, not including, `ranks[i + 1]`; the first also holds all below, the last
-    all above; steps likewise. So every arm lies in exactly one leaf, also one that is not in `ranks` and `steps`.
+    all above. Steps have bins of the same kind. So every arm lies in exactly one leaf, even with a rank or steps
+    outside `ranks` and `steps`.
     """
 
     ranks: tuple[int, ...]  # ascending
@@ -72,7 +76,7 @@ class Partition:
         """Return the leaves that hold an arm of `space`."""
         ranks, steps = self._bins(self.ranks, space.ranks), self._bins(self.steps, space.steps)
         low, high = space.sparsity_low, space.sparsity_high
-        # As in `observe`, only leaves that matter become values of their own.
+        # As in `observe`, only leaves that are needed become `Box`es.
         return [
             Box(*values)
             for values in leaves
@@ -87,9 +91,9 @@ class Partition:
         low, high = max(leaf.low, space.sparsity_low), min(leaf.high, space.sparsity_high)
         sparsity = min(high, max(low, float(rng.uniform(low, high))))
         if sparsity == leaf.high:
-            sparsity = low  # rounding must not leave the half-open leaf
-        ranks = [each for each in space.ranks if leaf.first <= _bin(self.ranks, each) < leaf.last]
-        steps = tuple(each for each in space.steps if leaf.early <= _bin(self.steps, each) < leaf.late)
+            sparsity = low  # rounding must not step outside the half-open leaf
+        ranks = [rank for rank in space.ranks if leaf.first <= _bin(self.ranks, rank) < leaf.last]
+        steps = tuple(count for count in space.steps if leaf.early <= _bin(self.steps, count) < leaf.late)
         return Arm(sparsity=sparsity, rank=ranks[int(rng.integers(len(ranks)))], steps=one_of(steps, rng))
 
     def observe(self, leaves: Leaves, arm: Arm, reward: float) -> Leaves:
@@ -98,12 +102,12 @@ class Partition:
             raise ConfigError(f"bandit: expected a reward in [0, 1], got {reward}")
         rank_bin, step_bin = _bin(self.ranks, arm.rank), _bin(self.steps, arm.steps)
         after: Leaves = []
-        # Plain lists: there are up to some dozens of leaves, and every device of every round is observed.
+        # Plain lists are fast: there are up to some dozens of leaves, and every device of every round is observed.
         for values in leaves:
             low, high, first, last, count, total, *rest = values
             count, total = count * self.discount, total * self.discount
-            held = low <= arm.sparsity < high and first <= rank_bin < last
-            if held and (not rest or rest[0] <= step_bin < rest[1]):
+            inside = low <= arm.sparsity < high and first <= rank_bin < last
+            if inside and (not rest or rest[0] <= step_bin < rest[1]):
                 hit = Box(*values)._replace(pulls=count + 1, total=total + reward)
                 after += [self._json(leaf) for leaf in self._split(hit, arm.sparsity, rank_bin, step_bin)]
             else:
@@ -120,15 +124,15 @@ class Partition:
         if max(widths) <= self.min_width or leaf.pulls < self.split_count:
             return [leaf]
         half = leaf._replace(pulls=leaf.pulls / 2, total=leaf.total / 2)
-        for axis in sorted(range(3), key=lambda each: -widths[each]):  # stable: sparsity first where equally wide
+        for axis in sorted(range(3), key=lambda index: -widths[index]):  # stable: sparsity first where equally wide
             if axis == 0 and sparsity > leaf.low:
                 return [half._replace(high=sparsity), half._replace(low=sparsity)]
             if axis == 1 and leaf.last - leaf.first > 1:
-                edge = max(rank_bin, leaf.first + 1)
-                return [half._replace(last=edge), half._replace(first=edge)]
+                border = max(rank_bin, leaf.first + 1)
+                return [half._replace(last=border), half._replace(first=border)]
             if axis == 2 and leaf.late - leaf.early > 1:
-                edge = max(step_bin, leaf.early + 1)
-                return [half._replace(late=edge), half._replace(early=edge)]
+                border = max(step_bin, leaf.early + 1)
+                return [half._replace(late=border), half._replace(early=border)]
         return [leaf]
 
     def _bins(self, axis: tuple[int, ...], values: Sequence[int]) -> list[int]:
@@ -136,6 +140,14 @@ class Partition:
 
     def _json(self, leaf: Box) -> list[Any]:
         return list(leaf[:6] if len(self.steps) == 1 else leaf)
+
+
+@lru_cache(_PARTITIONS)
+def partition(
+    ranks: tuple[int, ...], steps: tuple[int, ...], discount: float, min_width: float, split_count: float
+) -> Partition:
+    """Return the partition of a bandit's settings, made and checked once; raises ConfigError as `Partition` does."""
+    return Partition(ranks=ranks, steps=steps, discount=discount, min_width=min_width, split_count=split_count)
 
 
 def _bin(axis: tuple[int, ...], value: int) -> int:
@@ -149,7 +161,7 @@ def _width(axis: tuple[int, ...], first: int, last: int) -> float:
     return math.log2(axis[last - 1] / axis[first]) / math.log2(axis[-1] / axis[0])
 
 
-def _meets(bins: Sequence[float], wanted: Sequence[int]) -> bool:
-    """Whether [first, last) holds one of the `wanted`, ascending."""
-    index = bisect_left(wanted, bins[0])
-    return index < len(wanted) and wanted[index] < bins[1]
+def _meets(bins: Sequence[float], candidates: Sequence[int]) -> bool:
+    """Whether [first, last) holds one of the `candidates`, which ascend."""
+    index = bisect_left(candidates, bins[0])
+    return index < len(candidates) and candidates[index] < bins[1]

@@ -1,0 +1,1 @@
+"""Updates as bytes and back: number formats, sparsification, entropy coding, containers, error feedback."""

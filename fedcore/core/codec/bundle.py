@@ -1,12 +1,13 @@
-"""A container of described tensors: all descriptions in one compressed text, all bytes behind each other.
+"""A container of described tensors: all descriptions in one compressed text, all bytes one after the other.
 
-Small tensors in a safetensors header of their own, each with name, offsets and description, take 160 bytes apiece: a
-twentieth of an update of rank 4 in bfloat16, half of one of which a twentieth is kept. Together and compressed they
-take seven. The result is still a safetensors file, of two U8 tensors: "about", a zstd frame of the JSON object
+In a plain safetensors header, name, offsets and description take 160 bytes for each tensor. That is a twentieth of an
+update of rank 4 in bfloat16, and half of the same update with a twentieth of its values kept. Compressed together they
+take seven bytes a tensor. The result is still a safetensors file, of two U8 tensors: "about", a zstd frame of the JSON
+object
 
     {"NAME": {"bytes": 4711, ...}, ...}
 
-and "tensors", as many bytes for each of them in the same order.
+and "tensors", which holds the given number of bytes for each of them, in the same order.
 """
 
 import json

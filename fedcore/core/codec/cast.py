@@ -17,13 +17,13 @@ from fedcore.core.codec.formats import Layout
 
 _FLOAT32 = np.dtype("<f4")
 _INFINITY_BITS = 0x7F800000
-_QUIET_BIT = 0x0040  # of a bfloat16: keeps a NaN a NaN when its payload was in the dropped half
-_PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
+_QUIET_BIT = 0x0040  # of a bfloat16: a NaN stays a NaN where its payload was in the dropped half
+_PIECE = 1 << 15  # values processed at once, so that all intermediate arrays stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """A stored format: safetensors dtype tag, numpy dtype of the stored array, and both directions."""
+    """A stored format: safetensors dtype tag, numpy dtype of the stored array, and the conversions both ways."""
 
     word: str
     tag: str
@@ -33,7 +33,7 @@ class Cast:
     lossless: bool = False
 
     def layout(self, count: int) -> Layout:
-        """One array of as many values."""
+        """Return the layout: one array of `count` values."""
         return ((self.dtype, count),)
 
     def store(self, values: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:

@@ -4,31 +4,28 @@
     "bf16" "fp16"      half the bytes, rounded  "bf16+zstd"           rounded, then byte planes compressed
     "int8" "int4"      blockwise integers       "topk:0.05+int8+zstd" a twentieth of the values, as integers
 
-The bytes carry their own description: `decode` needs no codec name. Plain casts are ordinary safetensors; all other
-chains are one bundle with their description. Compressed casts as they were first written are still read.
+The bytes describe themselves: `decode` needs no codec name. Plain casts are ordinary safetensors files; every other
+chain is one bundle of tensors and descriptions.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.codec.bundle import pack_bundle, unpack_bundle
-from fedcore.core.codec.byte_planes import join_planes
 from fedcore.core.codec.cast import CASTS, Cast
-from fedcore.core.codec.container import Entry, Outline, checked_shape, opening, parse_object, unpack
+from fedcore.core.codec.container import Entry, Outline, opening, unpack
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.codec.packed import Packed, pack_tensor, packed, packed_bound
 from fedcore.core.errors import ProtocolError, UpdateRejected
 
 CHAIN = "fedcore.chain"  # metadata key of a bundle of packed tensors; its value is the version of both, "1"
-PLANES = "fedcore.planes"  # metadata key: JSON describing compressed casts of unrotated bits; no longer written
-FREE_BYTES = 64 << 20  # decoded size that needs no proof by the number of bytes received
-MAX_GAIN = 64  # largest believable decoded / encoded ratio beyond that, where the shapes are not known beforehand
+FREE_BYTES = 64 << 20  # decoded size that is accepted whatever the number of bytes received
+MAX_GAIN = 64  # largest accepted decoded / encoded ratio beyond that, where the shapes are not known beforehand
 
 _VERSION = "1"
 _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
@@ -36,34 +33,28 @@ _CASTS_BY_TAG: Mapping[str, Cast] = {cast.tag: cast for cast in CASTS.values()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """One cast as it lies in the container; `sizes` are its planes of unrotated bits, None where it is plain."""
+    """One plain cast as it is stored in the container."""
 
     cast: Cast
     shape: tuple[int, ...]
-    sizes: tuple[int, ...] | None
     data: memoryview
 
     def tensor(self) -> NDArray[np.float32]:
-        """Return the values; raises ProtocolError where compressed bytes are damaged."""
-        if self.sizes is None:
-            flat = np.frombuffer(self.data, dtype=self.cast.dtype)
-        else:
-            count = math.prod(self.shape)
-            flat = join_planes(self.data, self.sizes, count=count, dtype=self.cast.dtype, rotated=False)
-        return self.cast.widen(flat.reshape(self.shape))
+        """Return the values."""
+        return self.cast.widen(np.frombuffer(self.data, dtype=self.cast.dtype).reshape(self.shape))
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
-    """Decoded tensors by name; each access decodes one, nothing is kept. Uncompressed float32 comes as a view."""
+    """Decoded tensors by name; each access decodes one, and nothing is cached. Uncompressed float32 comes as a view."""
 
     def __init__(self, stored: Mapping[str, _Stored | Packed]) -> None:
         self._stored = stored
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Decode one tensor; raises ProtocolError where its bytes are damaged."""
-        each = self._stored[name]
+        stored = self._stored[name]
         try:
-            return each.tensor()
+            return stored.tensor()
         except ProtocolError as cause:
             raise ProtocolError(f"tensor {name[:80]!r}: {cause}") from None
 
@@ -74,24 +65,26 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
         return len(self._stored)
 
 
-def check_codec(name: str) -> None:
-    """Raise ConfigError, listing the known parts, unless `name` is a codec."""
-    parse_chain(name)
-
-
 def encode(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> bytes:
     """Return the container of float32 `tensors` under `codec`; equal tensors give equal bytes.
 
-    Error feedback is the caller's: "ef+int8" gives the bytes of "int8".
+    >>> tensors = {"layers.0.q.B": np.array([[0.5, -1.0]], dtype=np.float32)}
+    >>> data = encode(tensors, "bf16+zstd")
+    >>> len(data) <= encoded_bytes_bound({"layers.0.q.B": (1, 2)}, "bf16+zstd")
+    True
+    >>> decode(data)["layers.0.q.B"].tolist()
+    [[0.5, -1.0]]
+
+    The caller does the error feedback: "ef+int8" gives the bytes of "int8".
     Raises ConfigError for an unknown codec and ValueError for a tensor that is not float32.
     """
     return b"".join(encode_chunks(tensors, codec))
 
 
 def encode_chunks(tensors: Mapping[str, NDArray[np.float32]], codec: str) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of `encode` in order, of plain casts one tensor at a time: nothing as large as all is made.
+    """Yield the bytes of `encode` in order; plain casts come tensor by tensor, so that no copy of all of them is made.
 
-    Views of float32 tensors are views of the caller's. Raises like `encode`, before or between chunks.
+    A float32 tensor comes as a view of the caller's tensor. Raises like `encode`, before or between chunks.
     """
     chain = parse_chain(codec)
     for name, value in tensors.items():
@@ -110,8 +103,8 @@ def decode(
 ) -> Mapping[str, NDArray[np.float32]]:
     """Return the tensors in `buffer`, decoded one per access; `buffer` is not copied and must stay unchanged.
 
-    Pass `shapes` where they are known: names and shapes are compared before any tensor is decoded. Without them a
-    decoded size above 64 MiB and above 64 times the buffer is refused.
+    Pass `shapes` where they are known: names and shapes are compared before any tensor is decoded. Without `shapes`, a
+    decoded size above both 64 MiB and 64 times the buffer is refused.
     Raises ProtocolError for a malformed buffer (also on access, for damaged compressed bytes) and UpdateRejected for
     other names or shapes than expected.
     """
@@ -120,7 +113,7 @@ def decode(
     if shapes is not None:
         _check_shapes(stored, shapes)
     else:
-        decoded = 4 * sum(math.prod(each.shape) for each in stored.values())
+        decoded = 4 * sum(math.prod(tensor.shape) for tensor in stored.values())
         if decoded > max(FREE_BYTES, MAX_GAIN * memoryview(buffer).nbytes):
             raise ProtocolError(f"{memoryview(buffer).nbytes} bytes claim to decode to {decoded}; refused as a bomb")
     return LazyTensors(stored)
@@ -139,9 +132,6 @@ def encoded_bytes_bound(shapes: Mapping[str, tuple[int, ...]], codec: str) -> in
 
 
 def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[str, _Stored | Packed]:
-    if PLANES in metadata:
-        described = _descriptions(entries, metadata[PLANES])
-        return {name: _compressed(name, entry, described[name]) for name, entry in entries.items()}
     if CHAIN in metadata:
         if metadata[CHAIN] != _VERSION:
             raise ProtocolError(f"chain of version {metadata[CHAIN][:20]!r}, expected {_VERSION!r}; update fedcore")
@@ -149,34 +139,16 @@ def _stored(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> dict[s
     return {name: _plain(name, entry) for name, entry in entries.items()}
 
 
-def _descriptions(entries: Mapping[str, Entry], text: str) -> dict[str, Any]:
-    described = parse_object(text, "compressed tensors")
-    if set(described) != set(entries):
-        raise ProtocolError("compressed tensors: their description names other tensors than the container holds")
-    return described
-
-
 def _plain(name: str, entry: Entry) -> _Stored:
     if entry.tag not in _CASTS_BY_TAG:
         raise ProtocolError(f"tensor {name[:80]!r}: expected a float dtype, got {entry.tag} without a description")
-    return _Stored(cast=_CASTS_BY_TAG[entry.tag], shape=entry.shape, sizes=None, data=entry.data)
-
-
-def _compressed(name: str, entry: Entry, described: object) -> _Stored:
-    fields = described if isinstance(described, dict) else {}
-    tag, sizes = fields.get("dtype"), fields.get("planes")
-    if entry.tag != "U8" or not isinstance(tag, str) or tag not in _CASTS_BY_TAG:
-        raise ProtocolError(f"tensor {name[:80]!r}: expected U8 bytes described as one of {', '.join(_CASTS_BY_TAG)}")
-    if not isinstance(sizes, list) or not all(type(size) is int for size in sizes):
-        raise ProtocolError(f"tensor {name[:80]!r}: expected a list of plane sizes")
-    shape = checked_shape(fields.get("shape"), name)
-    return _Stored(cast=_CASTS_BY_TAG[tag], shape=shape, sizes=tuple(sizes), data=entry.data)
+    return _Stored(cast=_CASTS_BY_TAG[entry.tag], shape=entry.shape, data=entry.data)
 
 
 def _check_shapes(stored: Mapping[str, _Stored | Packed], shapes: Mapping[str, tuple[int, ...]]) -> None:
     if set(stored) != set(shapes):
         missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
         raise UpdateRejected(f"missing tensors {missing[:3]}, unexpected {[name[:80] for name in extra[:3]]}")
-    for name, each in stored.items():
-        if each.shape != tuple(shapes[name]):
-            raise UpdateRejected(f"tensor {name!r} has shape {each.shape}, expected {tuple(shapes[name])}")
+    for name, tensor in stored.items():
+        if tensor.shape != tuple(shapes[name]):
+            raise UpdateRejected(f"tensor {name!r} has shape {tensor.shape}, expected {tuple(shapes[name])}")

@@ -29,13 +29,13 @@ MAX_HEADER_BYTES = 1 << 20  # some 4000 tensors; parsed JSON takes up to twenty 
 MAX_AXES = 8
 MAX_VALUES = 1 << 40
 _ALIGNMENT = 8
-_KNOWN = 16  # layouts remembered, of headers of up to so many bytes: parsed, all take less than 20 MB
-_KNOWN_BYTES = 1 << 16
+_CACHED_LAYOUTS = 16  # all of them, parsed, take less than 20 MB
+_CACHED_BYTES = 1 << 16  # of a header; a larger one is parsed anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """What the header says of one tensor: dtype tag and shape."""
+    """One tensor in the header: dtype tag and shape."""
 
     tag: str
     shape: tuple[int, ...]
@@ -56,22 +56,22 @@ def pack(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
     Raises ValueError for a reserved name or a header above MAX_HEADER_BYTES.
     """
     in_order = dict(sorted(entries.items()))
-    outlines = {name: Outline(tag=each.tag, shape=each.shape) for name, each in in_order.items()}
+    outlines = {name: Outline(tag=entry.tag, shape=entry.shape) for name, entry in in_order.items()}
     return b"".join([opening(outlines, metadata), *(entry.data for entry in in_order.values())])
 
 
 def opening(outlines: Mapping[str, Outline], metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes before the first tensor; the tensors' own must follow without gaps, in the mapping's order.
+    """Return the bytes before the first tensor; the tensors' bytes must follow without gaps, in the mapping's order.
 
-    For writers that produce one tensor after the other. Raises ValueError like `pack`.
+    It is for writers that produce one tensor after the other. Raises ValueError like `pack`.
     """
     if METADATA in outlines:
         raise ValueError(f"a tensor cannot be called {METADATA!r}")
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
-    for name, each in outlines.items():
-        start, end = end, end + math.prod(each.shape) * TAG_BYTES[each.tag]
-        header[name] = {"dtype": each.tag, "shape": each.shape, "data_offsets": (start, end)}
+    for name, outline in outlines.items():
+        start, end = end, end + math.prod(outline.shape) * TAG_BYTES[outline.tag]
+        header[name] = {"dtype": outline.tag, "shape": outline.shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     if len(text) > MAX_HEADER_BYTES:
@@ -83,7 +83,7 @@ def unpack(buffer: bytes | memoryview) -> tuple[dict[str, Entry], dict[str, str]
     """Return entries (views into `buffer`) and metadata; raises ProtocolError on anything malformed."""
     view = memoryview(buffer).cast("B")
     text, body = _header(view)
-    layout = (_known_layout if len(text) <= _KNOWN_BYTES else _layout)(text, len(body))
+    layout = (_cached_layout if len(text) <= _CACHED_BYTES else _layout)(text, len(body))
     spans = layout.spans.items()
     entries = {name: Entry(tag=tag, shape=shape, data=body[start:end]) for name, (tag, shape, start, end) in spans}
     return entries, dict(layout.metadata)
@@ -91,7 +91,7 @@ def unpack(buffer: bytes | memoryview) -> tuple[dict[str, Entry], dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
-    """What a header says, checked against the size of its body: tag, shape, start and end of every tensor."""
+    """A parsed header, checked against the size of its body: tag, shape, start and end of every tensor."""
 
     spans: Mapping[str, tuple[str, tuple[int, ...], int, int]]
     metadata: Mapping[str, str]
@@ -114,12 +114,12 @@ def _layout(text: bytes, body_bytes: int) -> _Layout:
     return _Layout(spans=spans, metadata=metadata)
 
 
-# Updates of equal shapes have equal headers; large ones are not kept, for anybody may send them.
-_known_layout = lru_cache(_KNOWN)(_layout)
+# Updates of equal shapes have equal headers. Large headers are not cached, because any peer may send them.
+_cached_layout = lru_cache(_CACHED_LAYOUTS)(_layout)
 
 
 def checked_shape(value: object, name: str) -> tuple[int, ...]:
-    """Return `value` as a shape; raises ProtocolError unless it is a short list of counts of a sane product."""
+    """Return `value` as a shape; raises ProtocolError unless it is a short list of counts with a limited product."""
     if not isinstance(value, list) or len(value) > MAX_AXES or not all(_is_count(size) for size in value):
         raise ProtocolError(f"tensor {name[:80]!r}: expected a shape of at most {MAX_AXES} counts")
     if math.prod(max(size, 1) for size in value) > MAX_VALUES:
@@ -155,7 +155,7 @@ def _described(name: str, raw: object) -> tuple[str, tuple[int, ...], int, int]:
     tag, offsets = raw["dtype"], raw["data_offsets"]
     if not isinstance(tag, str) or tag not in TAG_BYTES:
         raise ProtocolError(f"tensor {name[:80]!r}: expected a dtype of {', '.join(TAG_BYTES)}, got {str(tag)[:20]!r}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(each) for each in offsets):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset) for offset in offsets):
         raise ProtocolError(f"tensor {name[:80]!r}: expected data_offsets of two counts")
     start, end = offsets
     if start > end:
@@ -164,13 +164,13 @@ def _described(name: str, raw: object) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _check_cover(spans: list[tuple[int, int]], size: int) -> None:
-    at = 0
+    position = 0
     for start, end in sorted(spans):
-        if start != at:
-            raise ProtocolError(f"container: tensors overlap or leave a gap at byte {min(at, start)} of the body")
-        at = end
-    if at != size:
-        raise ProtocolError(f"container: {size - at} bytes follow the last tensor; expected none")
+        if start != position:
+            raise ProtocolError(f"container: tensors overlap or leave a gap at byte {min(position, start)} of the body")
+        position = end
+    if position != size:
+        raise ProtocolError(f"container: {size - position} bytes follow the last tensor; expected none")
 
 
 def _is_count(value: object) -> bool:

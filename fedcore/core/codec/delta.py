@@ -1,10 +1,9 @@
-"""A blob as its difference from one of equal length that the receiver holds: the next adapter against the last one.
+"""A blob as its difference from a blob of equal length that the receiver has: the next adapter against the last one.
 
-Both are read as little-endian 32-bit words, the bits of float32 values but for a short header. The difference of two
-nearby floats is a small integer d of either sign; d XOR (d >> 31 AND 0x7fffffff) is its magnitude below its sign, so
-that the upper byte planes are nearly empty and code to almost nothing (`fedcore.core.codec.byte_planes`). Lossless:
-`apply`
-gives the very bytes, and compares their hash.
+Both are read as little-endian 32-bit words; except for a short header, these are the bits of float32 values. The
+difference of two nearby floats is a small integer d of either sign. d XOR (d >> 31 AND 0x7fffffff) puts the sign above
+the magnitude, so that the upper byte planes are nearly empty and code to almost nothing
+(`fedcore.core.codec.byte_planes`). The coding is lossless: `apply_delta` gives the same bytes and compares their hash.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ Bytes = bytes | memoryview
 
 
 def make_delta(old: Bytes, new: Bytes) -> bytes:
-    """Return what turns `old` into `new`; raises ValueError where their lengths differ."""
+    """Return the delta that turns `old` into `new`; raises ValueError where their lengths differ."""
     if len(old) != len(new):
         raise ValueError(f"a delta needs blobs of equal length, got {len(old)} and {len(new)} bytes")
     planes = split_planes(_folded(_words(new) - _words(old)))
@@ -36,9 +35,9 @@ def make_delta(old: Bytes, new: Bytes) -> bytes:
 
 
 def apply_delta(old: Bytes, delta: Bytes) -> bytes:
-    """Return the blob that `make_delta` was given as `new`.
+    """Return the blob that was `new` in `make_delta`.
 
-    Nothing is allocated that the length of `old` does not ask for. Raises ProtocolError for a malformed delta, one
+    Allocations are bounded by the length of `old`. Raises ProtocolError for a malformed delta, one
     against another blob, and BlobCorrupt where the result has another hash than announced.
     """
     entries, metadata = unpack(delta)
@@ -59,7 +58,7 @@ def apply_delta(old: Bytes, delta: Bytes) -> bytes:
 
 
 def _words(data: Bytes) -> NDArray[np.uint32]:
-    """Return the bytes as 32-bit words, the last one filled up with zeros."""
+    """Return the bytes as 32-bit words, the last one padded with zeros."""
     tail = len(data) % _WORD
     return np.frombuffer(bytes(data) + bytes(_WORD - tail) if tail else data, dtype="<u4")
 

@@ -1,14 +1,14 @@
-"""Error feedback: what a lossy codec lost of one update is added to the next.
+"""Error feedback: the loss of a lossy codec in one update is added to the next.
 
 With increment x, residual e and codec C a device sends C(x + e) and keeps
 
     e' = (x + e) - decode(C(x + e))
 
-so that the sum of what was sent and what is kept is the sum of all increments, up to float32 rounding.
+so that the sum of all that was sent, plus the residual, is the sum of all increments, up to float32 rounding.
 Seide et al. 2014 (1-bit SGD); Karimireddy et al. 2019, "Error Feedback Fixes SignSGD" (arXiv 1901.09847), algorithm 2.
 
-A residual has a meaning only in the coordinates it was measured in. `carried` gives back the tensors for which these
-have not changed; others are dropped, never moved.
+A residual is valid only in the coordinates in which it was measured. `carried` returns the tensors with unchanged
+coordinates; other tensors are dropped, never converted.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinates:
-    """What an update's rows, columns and components stand for; `basis` names the factors' decomposition."""
+    """The meaning of an update's rows, columns and components; `basis` names the factors' decomposition."""
 
     basis: str
     rank: int
@@ -34,7 +34,7 @@ class Coordinates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """What has not been sent yet, float32 by tensor name."""
+    """The part of the increments that has not been sent yet, float32 by tensor name."""
 
     at: Coordinates
     tensors: Tensors = field(default_factory=dict)
@@ -43,18 +43,18 @@ class Residual:
 def carried(
     residual: Residual | None, increment: Tensors, now: Coordinates, geometry: Geometry
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the tensors of `residual` that belong to one of `increment`, measured at `now`, in equal coordinates.
+    """Return the tensors of `residual` that have a tensor in `increment`, measured at `now`, with equal coordinates.
 
-    The task head's always are; a factor's where basis and rank are the same and, on the side that pruning cuts, the
-    groups kept.
+    The task head always has equal coordinates. A factor has them where basis and rank are the same and, on the side
+    that pruning cuts, the kept groups.
     """
-    held = {} if residual is None else residual.tensors
+    residuals = {} if residual is None else residual.tensors
     return {
-        name: held[name]
+        name: residuals[name]
         for name, value in increment.items()
         if residual is not None
-        and name in held
-        and held[name].shape == value.shape
+        and name in residuals
+        and residuals[name].shape == value.shape
         and _persists(name, residual.at, now, geometry)
     }
 
@@ -62,7 +62,7 @@ def carried(
 def waiting(
     residual: Residual | None, increment: Tensors, now: Coordinates, geometry: Geometry
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the tensors of `residual` that keep their meaning and have no part in `increment`: frozen this round."""
+    """Return the tensors of `residual` with equal coordinates and no tensor in `increment`: those frozen this round."""
     return {
         name: value
         for name, value in ({} if residual is None else residual.tensors).items()
@@ -75,11 +75,11 @@ def compensated(increment: Tensors, residual: Tensors) -> dict[str, NDArray[np.f
     return {name: value + residual[name] if name in residual else value for name, value in increment.items()}
 
 
-def left_over(sent: Tensors, decoded: Tensors) -> dict[str, NDArray[np.float32]]:
-    """Return e' of every tensor; one that is not finite is left out, or it would spoil every later update."""
+def left_over(target: Tensors, decoded: Tensors) -> dict[str, NDArray[np.float32]]:
+    """Return e' of every tensor of `target` = x + e, except those that are not finite, which would spoil later ones."""
     with np.errstate(invalid="ignore", over="ignore"):
-        lost = {name: sent[name] - decoded[name] for name in sent}
-    return {name: value for name, value in lost.items() if np.isfinite(value).all()}
+        losses = {name: target[name] - decoded[name] for name in target}
+    return {name: value for name, value in losses.items() if np.isfinite(value).all()}
 
 
 def _persists(name: str, before: Coordinates, now: Coordinates, geometry: Geometry) -> bool:
@@ -91,5 +91,8 @@ def _persists(name: str, before: Coordinates, now: Coordinates, geometry: Geomet
     cut = geometry.cut(module)
     if cut is None or cut.side != ("in" if factor == "A" else "out"):
         return True
-    old, new = (each.keep_set.heads if cut.unit == "head" else each.keep_set.channels for each in (before, now))
+    old, new = (
+        coordinates.keep_set.heads if cut.unit == "head" else coordinates.keep_set.channels
+        for coordinates in (before, now)
+    )
     return len(old) == len(new) and old[int(layer)] == new[int(layer)]

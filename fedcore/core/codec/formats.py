@@ -1,4 +1,4 @@
-"""What a number format of the wire can do: float32 values in, little-endian arrays of known sizes out, and back."""
+"""The interface of a number format on the wire: float32 values to little-endian arrays of known sizes, and back."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,7 +11,19 @@ Layout = tuple[tuple[str, int], ...]  # (numpy dtype, number of values) of every
 
 
 class Format(Protocol):
-    """A number format; `fedcore.core.codec.grammar` holds the table of them."""
+    """A number format; `fedcore.core.codec.grammar` holds the table of them.
+
+    `fedcore.core.codec.packed` calls it for the values of a tensor that are sent.
+
+    >>> from fedcore.core.codec.grammar import parse_chain
+    >>> int8 = parse_chain("int8").format
+    >>> values = np.linspace(-1, 1, 5, dtype=np.float32)
+    >>> arrays = int8.store(values)
+    >>> [(str(array.dtype), array.size) for array in arrays]  # the integers, and a scale for every block
+    [('int8', 5), ('float32', 1)]
+    >>> bool(np.abs(int8.load(arrays, 5) - values).max() < 0.01)
+    True
+    """
 
     @property
     def word(self) -> str:
@@ -24,7 +36,7 @@ class Format(Protocol):
         ...
 
     def layout(self, count: int) -> Layout:
-        """Return what `store` makes of `count` values; the decoder computes it and believes no stored size."""
+        """Return the layout that `store` gives `count` values; the decoder computes it and trusts no stored size."""
         ...
 
     def store(self, values: Floats) -> tuple[NDArray[Any], ...]:

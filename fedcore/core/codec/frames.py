@@ -1,4 +1,4 @@
-"""Zstandard frames, made for planes or for text, and opened without believing what they say of themselves."""
+"""Zstandard frames for planes or for text. The reader does not trust the size that a frame declares."""
 
 import threading
 
@@ -6,9 +6,9 @@ import zstandard
 
 from fedcore.core.errors import ProtocolError
 
-# The Huffman stage alone. Matches of seven bytes or more, looked for in a table of 64 entries, are next to none: on
-# exponents they cost more bits than the literals they save, and most of the time. target_length must stay 0, for
-# zstd's negative levels switch its Huffman stage off; blocks, each with its own table, hold 128 KiB from window 2**17.
+# The Huffman stage alone. With matches of seven bytes or more and a table of 64 entries, zstd finds almost no match: on
+# exponents, matches cost more bits than the literals they save, and most of the time. target_length must stay 0: zstd's
+# negative levels switch its Huffman stage off. From window 2**17 on, a block, with a table of its own, holds 128 KiB.
 _HUFFMAN = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST,
     min_match=7,
@@ -23,7 +23,7 @@ _CONTEXTS = threading.local()  # making a context takes as long as coding 30 kB;
 
 
 def huffman_frame(data: bytes | memoryview) -> bytes:
-    """Return a frame for bytes whose frequencies differ and whose order means nothing."""
+    """Return a frame for bytes with unequal frequencies and no meaning in their order."""
     if not hasattr(_CONTEXTS, "compressor"):  # one per thread: they must not be shared
         _CONTEXTS.compressor = zstandard.ZstdCompressor(compression_params=_HUFFMAN)
     frame: bytes = _CONTEXTS.compressor.compress(data)
@@ -36,7 +36,7 @@ def text_frame(data: bytes) -> bytes:
 
 
 def declared_bytes(frame: memoryview) -> int:
-    """Return the size a frame says it has; raises ProtocolError for what is no frame or says none (as 2**64 - 1)."""
+    """Return the size that a frame declares, 2**64 - 1 where it declares none; raises ProtocolError for no frame."""
     try:
         return zstandard.get_frame_parameters(frame).content_size
     except zstandard.ZstdError as cause:

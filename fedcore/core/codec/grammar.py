@@ -1,9 +1,9 @@
 """The grammar of codec names: stages joined by '+', each at most once, in this order.
 
-ef          error feedback: what a lossy codec lost is added to the next update (fedcore.core.codec.feedback)
+ef          error feedback: the codec's loss is added to the next update (fedcore.core.codec.feedback)
 topk:SHARE  keep the largest share of each tensor's values, in (0, 1]; 0.1 where left out
 FORMAT      identity, bf16, fp16, int8:BLOCK or int4:BLOCK values per scale (128 and 64); identity where left out
-zstd        entropy coding of what is left, lossless
+zstd        entropy coding of the result, lossless
 """
 
 import re
@@ -66,11 +66,11 @@ class Chain:
 
 
 def parse_chain(name: str) -> Chain:
-    """Return the chain a codec's name asks for; raises ConfigError, listing the parts, for anything else."""
+    """Return the chain that a codec's name describes; raises ConfigError, listing the parts, for any other text."""
     words = name.split("+")
     feedback = _take(words, FEEDBACK) is not None
     share = _take(words, SPARSE)
-    word = next((each for each in FORMATS if words and words[0].partition(":")[0] == each), None)
+    word = next((name for name in FORMATS if words and words[0].partition(":")[0] == name), None)
     parameter = None if word is None else _take(words, word)
     compress = _take(words, ENTROPY) is not None
     if words or (share, word, compress) == (None, None, False):
@@ -87,7 +87,7 @@ def parse_chain(name: str) -> Chain:
 
 
 def parse_format(word: str) -> Format:
-    """Return the format with this `word`; raises ConfigError for anything else."""
+    """Return the format with this `word`; raises ConfigError for any other word."""
     kind, _, parameter = word.partition(":")
     if kind not in FORMATS:
         raise ConfigError(f"codec: expected one of {', '.join(FORMATS)}, got {word[:40]!r}")
@@ -95,7 +95,7 @@ def parse_format(word: str) -> Format:
 
 
 def parts_of(name: str) -> frozenset[str]:
-    """Return the parts of a codec without their parameters; raises ConfigError where it is none."""
+    """Return the parts of a codec without their parameters; raises ConfigError where `name` is no codec."""
     parse_chain(name)
     return frozenset(word.partition(":")[0] for word in name.split("+"))
 

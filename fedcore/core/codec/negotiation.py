@@ -1,26 +1,28 @@
-"""Which codec a device is given: the configured one where it can encode all its parts, else one it surely can."""
+"""The codec that a device gets: the configured one if it can encode all its parts, else one that it surely can."""
 
 from collections.abc import Collection
 from functools import lru_cache
 
 from fedcore.core.codec.grammar import PARTS, parts_of
 
-KNOWN_GOOD = ("bf16+zstd", "identity")  # best first; the last is never asked for
-FIRST_PARTS = ("identity", "bf16", "fp16", "zstd")  # what a device knows that does not say
+KNOWN_GOOD = ("bf16+zstd", "identity")  # best first; every device can encode the last
+FIRST_PARTS = ("identity", "bf16", "fp16", "zstd")  # the parts of a device that reports none
 
-_KNOWN = 64  # answers remembered: every device of every round asks for one of a few
+_CACHED = 64  # answers: all devices of all rounds ask for the same few
 
 __all__ = ["FIRST_PARTS", "KNOWN_GOOD", "PARTS", "agreed_codec"]
 
 
-def agreed_codec(wanted: str, supported: Collection[str]) -> str:
-    """Return `wanted` where a device that encodes the parts `supported` (none: those of the first version) can do it.
+def agreed_codec(preferred: str, supported: Collection[str]) -> str:
+    """Return `preferred` if a device with the parts `supported` can encode it, else the best codec that it can encode.
 
-    Raises ConfigError where `wanted` is no codec.
+    An empty `supported` means the parts of the first version.
+
+    Raises ConfigError where `preferred` is no codec.
     """
-    return _agreed(wanted, frozenset(supported or FIRST_PARTS))
+    return _agreed(preferred, frozenset(supported or FIRST_PARTS))
 
 
-@lru_cache(_KNOWN)
-def _agreed(wanted: str, known: frozenset[str]) -> str:
-    return next((codec for codec in (wanted, *KNOWN_GOOD[:-1]) if parts_of(codec) <= known), KNOWN_GOOD[-1])
+@lru_cache(_CACHED)
+def _agreed(preferred: str, supported: frozenset[str]) -> str:
+    return next((codec for codec in (preferred, *KNOWN_GOOD[:-1]) if parts_of(codec) <= supported), KNOWN_GOOD[-1])

@@ -1,10 +1,10 @@
 """One tensor as a chain stores it: positions of kept values, arrays of the number format, each entropy-coded or not.
 
-The bytes lie behind each other in this order; their description, JSON beside the tensor, is
+The bytes follow each other in this order. Their description, JSON beside the tensor, is
 
     {"shape": [...], "format": "int8:128", "kept": [count, coding, bytes], "planes": [[...], ...]}
 
-without "kept" where every value is, and without "planes" where nothing is compressed. What follows from shape and
+It has no "kept" where every value is kept, and no "planes" where nothing is compressed. All that follows from shape and
 format is computed and never read.
 """
 
@@ -36,7 +36,7 @@ _FIELDS = {"shape", "format", "kept", "planes"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A tensor's bytes and what they mean; every size was checked but those inside compressed planes."""
+    """A tensor's bytes and their description; every size is checked except those inside compressed planes."""
 
     shape: tuple[int, ...]
     format: Format
@@ -90,8 +90,8 @@ def pack_tensor(value: Floats, chain: Chain) -> tuple[bytes, Mapping[str, Any]]:
     if not chain.compress:
         return b"".join(array.tobytes() for array in arrays), described
     planes = [split_planes(array) for array in arrays]
-    described["planes"] = [[len(plane) for plane in each] for each in planes]
-    return b"".join(plane for each in planes for plane in each), described
+    described["planes"] = [[len(plane) for plane in array_planes] for array_planes in planes]
+    return b"".join(plane for array_planes in planes for plane in array_planes), described
 
 
 def packed_bound(shape: tuple[int, ...], chain: Chain) -> int:
@@ -104,21 +104,21 @@ def packed_bound(shape: tuple[int, ...], chain: Chain) -> int:
 
 
 def packed(name: str, data: memoryview, described: object) -> Packed:
-    """Return a tensor behind bytes and description off the wire; raises ProtocolError where they do not fit."""
-    who = f"tensor {name[:80]!r}"
+    """Return the tensor of received bytes and description; raises ProtocolError where they do not fit."""
+    subject = f"tensor {name[:80]!r}"
     if not isinstance(described, dict) or not set(described) <= _FIELDS:
-        raise ProtocolError(f"{who}: expected a description of {', '.join(sorted(_FIELDS))}")
+        raise ProtocolError(f"{subject}: expected a description of {', '.join(sorted(_FIELDS))}")
     shape = checked_shape(described.get("shape"), name)
     try:
         form = parse_format(str(described.get("format")))
     except ConfigError as cause:
-        raise ProtocolError(f"{who}: {cause}") from None
-    kept = _kept(described["kept"], math.prod(shape), who) if "kept" in described else None
+        raise ProtocolError(f"{subject}: {cause}") from None
+    kept = _kept(described["kept"], math.prod(shape), subject) if "kept" in described else None
     layout = _layout(shape, form, kept)
-    planes = _planes(described["planes"], layout, who) if "planes" in described else None
+    planes = _planes(described["planes"], layout, subject) if "planes" in described else None
     expected = layout_bytes(layout) if planes is None else sum(map(sum, planes))
     if len(data) != expected:
-        raise ProtocolError(f"{who}: expected {expected} bytes, got {len(data)}; encode and send again")
+        raise ProtocolError(f"{subject}: expected {expected} bytes, got {len(data)}; encode and send again")
     return Packed(shape=shape, format=form, kept=kept, planes=planes, data=data)
 
 
@@ -128,25 +128,25 @@ def _layout(shape: tuple[int, ...], form: Format, kept: tuple[int, str, int] | N
     return (("u1", kept[2]), *form.layout(kept[0]))
 
 
-def _kept(value: object, size: int, who: str) -> tuple[int, str, int]:
+def _kept(value: object, size: int, subject: str) -> tuple[int, str, int]:
     if not isinstance(value, list) or len(value) != 3 or value[1] not in (BITMAP, GAPS):
-        raise ProtocolError(f"{who}: expected number, {BITMAP} or {GAPS}, and bytes of the kept values")
+        raise ProtocolError(f"{subject}: expected number, {BITMAP} or {GAPS}, and bytes of the kept values")
     count, coding, stored = value
     if type(count) is not int or type(stored) is not int or not 0 <= count <= size:
-        raise ProtocolError(f"{who}: {str(count)[:20]} kept values do not fit a tensor of {size}")
+        raise ProtocolError(f"{subject}: {str(count)[:20]} kept values do not fit a tensor of {size}")
     low, high = (-(-size // 8),) * 2 if coding == BITMAP else (count, count + (size - count) // 255)
     if not low <= stored <= high:
-        raise ProtocolError(f"{who}: expected {low} to {high} bytes of positions, got {str(stored)[:20]}")
+        raise ProtocolError(f"{subject}: expected {low} to {high} bytes of positions, got {str(stored)[:20]}")
     return count, coding, stored
 
 
-def _planes(value: object, layout: Layout, who: str) -> tuple[tuple[int, ...], ...]:
+def _planes(value: object, layout: Layout, subject: str) -> tuple[tuple[int, ...], ...]:
     """Return plane sizes of the right number, each a count of at most one byte per value."""
     if not isinstance(value, list) or len(value) != len(layout):
-        raise ProtocolError(f"{who}: expected plane sizes of {len(layout)} arrays")
+        raise ProtocolError(f"{subject}: expected plane sizes of {len(layout)} arrays")
     for sizes, (dtype, count) in zip(value, layout, strict=True):
         width = np.dtype(dtype).itemsize
         fits = isinstance(sizes, list) and len(sizes) == width
         if not fits or not all(type(size) is int and 0 <= size <= count for size in sizes):
-            raise ProtocolError(f"{who}: expected {width} plane sizes of at most {count} bytes")
+            raise ProtocolError(f"{subject}: expected {width} plane sizes of at most {count} bytes")
     return tuple(map(tuple, value))

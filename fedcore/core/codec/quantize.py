@@ -3,8 +3,8 @@
 With T = 127 (int8) or 7 (int4) and a block's largest absolute value m, the scale is s = m / T rounded up to a float32,
 and x is stored as the integer q nearest to x / s, ties to even: |q| <= T, and the decoder's q s is within
 s (1/2 + 2**-16) of x; the small part is the rounding of quotient and product. Zeros stay exact (the sign of zero is
-lost), subnormal blocks keep the same bound. A block with NaN, infinity or anything above 2**127 becomes NaN as a
-whole, so that a broken update is refused by whoever verifies it and never turns finite on the way.
+lost), subnormal blocks keep the same bound. A block with NaN, infinity or a value above 2**127 becomes NaN as a whole:
+a broken update must not turn finite on the wire, so that verification refuses it.
 
 Block scales: Dettmers et al. 2021, "8-bit Optimizers via Block-wise Quantization" (arXiv 2110.02861); rounding here is
 deterministic and the levels are evenly spaced.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from fedcore.core.codec.formats import Floats, Layout
 
-LARGEST = 2.0**127  # beyond, T times the scale could overflow
+LARGEST = 2.0**127  # above it, T times the scale could overflow
 BLOCKS: Mapping[int, int] = {8: 128, 4: 64}  # default block by bits: 8.25 and 4.5 bits per value
 BLOCK_RANGE = (8, 65536)
-_PIECE = 1 << 15  # values worked on at once, so that everything between load and store stays in the cache
+_PIECE = 1 << 15  # values processed at once, so that all intermediate arrays stay in the cache
 
 Codes = NDArray[np.int8]
 
@@ -46,7 +46,7 @@ class Quantizer:
         return (1 << (self.bits - 1)) - 1
 
     def layout(self, count: int) -> Layout:
-        """Integers, then one scale per block."""
+        """Return the layout: integers, then one scale per block."""
         stored = ("i1", count) if self.bits == 8 else ("u1", -(-count // 2))
         return stored, ("<f4", -(-count // self.block))
 
@@ -63,7 +63,7 @@ class Quantizer:
         stored, scales = arrays
         codes = stored if self.bits == 8 else _integers(stored)
         values = np.empty(count, dtype="<f4")
-        with np.errstate(all="ignore"):  # scales may come off the wire
+        with np.errstate(all="ignore"):  # received scales may be any bits
             for part, blocks in _pieces(count, self.block):
                 piece = values[part]
                 whole = piece.size // self.block * self.block
@@ -94,7 +94,7 @@ def _quantize(values: Floats, codes: Codes, scales: Floats, quantizer: Quantizer
 
 def _quantize_rows(rows: Floats, codes: Codes, scales: Floats, top: int) -> None:
     peaks = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
-    broken = ~(peaks <= LARGEST)  # so written, NaN counts
+    broken = ~(peaks <= LARGEST)  # written so that NaN counts as broken
     with np.errstate(all="ignore"):
         np.divide(peaks, np.float32(top), out=scales)
         short = scales * np.float32(top) < peaks
@@ -115,7 +115,7 @@ def _nibbles(codes: Codes) -> NDArray[np.uint8]:
 
 
 def _integers(packed: NDArray[np.uint8]) -> Codes:
-    """Inverse of `_nibbles`, with a zero behind an odd number."""
+    """Return the inverse of `_nibbles`, with a zero after an odd number of integers."""
     halves = packed.view(np.int8)
     codes = np.empty(2 * packed.size, dtype="i1")
     np.right_shift(np.left_shift(halves, 4), 4, out=codes[0::2])

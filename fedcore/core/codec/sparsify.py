@@ -1,10 +1,10 @@
-"""The largest values of a tensor and where they stood.
+"""The largest values of a tensor, and their positions.
 
-Of n values the k with the largest absolute value are kept, of equal ones the earlier; NaN counts as larger than
-infinity, so that no broken update looks sound. The rest is exactly zero for the receiver.
+Of n values the k with the largest absolute value are kept, of equal ones the earlier. NaN counts as larger than
+infinity, so that no broken update looks sound. The receiver gets exactly zero for all other values.
 
-Positions travel as a bitmap of n bits, or as one byte per kept value: the number of values left out before it, where
-a byte of 255 says 255 left out and none kept yet. The smaller of both is taken.
+Positions travel in the smaller of two codings. One is a bitmap of n bits. The other is one byte per kept value: the
+number of values left out before it; a byte of 255 means 255 values left out and no kept value yet.
 Top-k: Aji and Heafield 2017 (arXiv 1704.05021).
 """
 
@@ -50,16 +50,16 @@ def pack_positions(positions: Positions, size: int) -> tuple[str, NDArray[np.uin
     escapes = gaps // _ESCAPE
     length = positions.size + int(escapes.sum())
     if -(-size // 8) <= length:
-        kept = np.zeros(size, dtype=np.bool_)
-        kept[positions] = True
-        return BITMAP, np.packbits(kept, bitorder="little")
+        mask = np.zeros(size, dtype=np.bool_)
+        mask[positions] = True
+        return BITMAP, np.packbits(mask, bitorder="little")
     stored = np.full(length, _ESCAPE, dtype=np.uint8)
     stored[np.cumsum(escapes + 1) - 1] = gaps % _ESCAPE
     return GAPS, stored
 
 
 def unpack_positions(coding: str, stored: NDArray[Any], *, size: int, count: int) -> Positions:
-    """Return the `count` ascending positions below `size`; raises ProtocolError where the bytes give other ones."""
+    """Return the `count` ascending positions below `size`; raises ProtocolError where the bytes do not."""
     if coding == BITMAP:
         positions = np.flatnonzero(np.unpackbits(stored, bitorder="little"))
     else:

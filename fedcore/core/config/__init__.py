@@ -1,0 +1,1 @@
+"""The run configuration as values, and as TOML text."""

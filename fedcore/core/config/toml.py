@@ -4,32 +4,30 @@
 `to_toml` writes every default out.
 """
 
-import dataclasses
 import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from fedcore.core.config.tables import ClassConfig, Config, FleetConfig
+from fedcore.core.config.keys import keys_of
+from fedcore.core.config.kinds import coerce
+from fedcore.core.config.tables import TABLES, ClassConfig, Config, FleetConfig
 from fedcore.core.errors import ConfigError
 
 T = TypeVar("T")
 
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]:\d+")
-LARGEST_WHOLE_FLOAT = 2**53
 CLASS_PREFIX = "fleet.class."
-TABLES = ("run", "model", "data", "strategy", "training", "coordinator", "evaluation", "simulation", "fleet")
 
 
 def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of TOML `text`, with `table.key=value` overrides applied in order.
 
     A value that is not TOML is taken as a bare word: `model.path=fetch:minilm`. A key of one device class is
-    `fleet.class.NAME.key`. Raises ConfigError, naming the key and
-    the remedy, for text that is not TOML and for keys, types and ranges that do not fit.
+    `fleet.class.NAME.key`. Raises ConfigError, naming the key and the remedy, for text that is not TOML and for keys,
+    types and ranges that do not fit.
     """
     try:
         raw: dict[str, Any] = tomllib.loads(text)
@@ -37,14 +35,13 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"not valid TOML: {cause}") from None
     for override in overrides:
         _apply(raw, override)
-    _known("", raw, TABLES)
+    _check_known("", raw, TABLES)
     fleet = raw.get("fleet", {})
     if not isinstance(fleet, dict):
         raise ConfigError("fleet: expected [[fleet.class]] tables")
-    _known("fleet.", fleet, ("class", *_keys(FleetConfig)))
+    _check_known("fleet.", fleet, ("class", *keys_of(FleetConfig)))
     rows = fleet.pop("class", [])
-    hints = get_type_hints(Config)
-    tables = {name: _build(hints[name], _table(name, raw.get(name, {})), f"{name}.") for name in TABLES}
+    tables = {name: _build(kind, _table(name, raw.get(name, {})), f"{name}.") for name, kind in TABLES.items()}
     if not isinstance(rows, list):
         raise ConfigError("fleet.class: expected [[fleet.class]] with double brackets")
     classes = tuple(_build(ClassConfig, _table("fleet.class", row), "fleet.class.") for row in rows)
@@ -56,22 +53,23 @@ def to_toml(config: Config) -> str:
     lines: list[str] = []
     for name in TABLES:
         lines += [f"[{name}]", *_items(getattr(config, name)), ""]
-    for each in config.classes:
-        lines += ["[[fleet.class]]", *_items(each), ""]
+    for kind in config.classes:
+        lines += ["[[fleet.class]]", *_items(kind), ""]
     return "\n".join(lines)
 
 
 def _items(table: Any) -> list[str]:
-    values = ((item.name, getattr(table, item.name)) for item in dataclasses.fields(table))
-    return [f"{name} = {_literal(value)}" for name, value in values if value is not None]
+    values = ((name, getattr(table, name)) for name in keys_of(type(table)))
+    return [f"{name} = {literal(value)}" for name, value in values if value is not None]
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """Return one value as TOML writes it."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
+        return "[" + ", ".join(literal(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    # JSON's strings are TOML's, but for DEL, which TOML wants escaped; JSON's escapes of astral characters it refuses.
+    # A JSON string is a TOML string, except for DEL, which TOML wants escaped, and JSON's escapes of astral characters.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -87,15 +85,15 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 def _class_row(raw: Mapping[str, Any], path: str, override: str) -> Any:
-    """The [[fleet.class]] table that `fleet.class.NAME` means."""
+    """Return the [[fleet.class]] table that `fleet.class.NAME` means."""
     fleet = raw.get("fleet")
     rows = fleet.get("class") if isinstance(fleet, dict) else None
-    named = {row.get("name"): row for row in rows or () if isinstance(row, dict)}
+    by_name = {row.get("name"): row for row in rows or () if isinstance(row, dict)}
     name = path.removeprefix(CLASS_PREFIX)
-    if name not in named:
-        known = ", ".join(str(each) for each in named) or "none"
+    if name not in by_name:
+        known = ", ".join(map(str, by_name)) or "none"
         raise ConfigError(f"--set {override!r}: no device class {name!r}; the file has: {known}")
-    return named[name]
+    return by_name[name]
 
 
 def _value(text: str, override: str) -> Any:
@@ -115,8 +113,8 @@ def _table(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
+def _check_known(prefix: str, keys: Iterable[str], known: Collection[str]) -> None:
+    for key in keys:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
@@ -124,51 +122,9 @@ def _known(prefix: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
 
 
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(kind)
-    fields = _keys(kind)
-    _known(prefix, table, fields)
-    values = {key: _coerce(value, hints[key], prefix + key) for key, value in table.items()}
-    if "name" in fields and kind is ClassConfig and "name" not in values:
+    keys = keys_of(kind)
+    _check_known(prefix, table, keys)
+    values = {name: coerce(value, keys[name].kind, prefix + name) for name, value in table.items()}
+    if kind is ClassConfig and "name" not in values:
         raise ConfigError(f"{prefix}name is missing: every [[fleet.class]] needs a name")
     return kind(**values)
-
-
-def _keys(kind: type[Any]) -> list[str]:
-    return [item.name for item in dataclasses.fields(kind)]
-
-
-def _coerce(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, UnionType):
-        for option in _options(kind):
-            try:
-                return _coerce(value, option, where)
-            except ConfigError:
-                continue
-        raise _unfit(where, kind, value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise _unfit(where, kind, value)
-        return tuple(_coerce(item, get_args(kind)[0], where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE_FLOAT:
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _unfit(where, kind, value)
-    return value
-
-
-def _unfit(where: str, kind: Any, value: Any) -> ConfigError:
-    return ConfigError(f"{where}: expected {_words(kind)}, got {value!r}")
-
-
-def _options(union: UnionType) -> list[Any]:
-    """The types TOML can write; it has no word for None, which leaving the key out means."""
-    return [option for option in get_args(union) if option is not NoneType]
-
-
-def _words(kind: Any) -> str:
-    """A type as a writer of TOML calls it."""
-    if isinstance(kind, UnionType):
-        return " or ".join(_words(option) for option in _options(kind))
-    if get_origin(kind) is tuple:
-        return "a list"
-    return {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}[kind]

@@ -1,4 +1,4 @@
-"""What one device is asked to do in one round."""
+"""The work of one device in one round."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Arm:
 
     sparsity: float
     rank: int
-    steps: int = 0  # local steps; 0 where they are no choice: everybody takes `training.local_steps`
+    steps: int = 0  # local steps; 0 where there is no choice of them: every device takes `training.local_steps`
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sparsity < 1.0:
@@ -27,7 +27,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """How a device trains. What is frozen and the codec may differ between devices and rounds of a run."""
+    """How a device trains. The trained part and the codec may differ between devices and rounds of a run."""
 
     batch_size: int
     learning_rate: float
@@ -36,18 +36,18 @@ class TrainingSpec:
     importance: str  # a name of fedcore.core.pruning.criteria.CRITERIA
     keep_optimizer: bool  # carry Adam moments over rounds where coordinates persist
     codec: str  # e.g. "identity", "bf16+zstd"
-    trains: TrainedPart = EVERYTHING  # what is not frozen, and so sent
-    distillation: Distillation | None = None  # of a device that is cut, from the dense model
-    balanced: bool = False  # draw labels in the fleet's shares, where those are told: fedcore.core.data.label_prior
+    trains: TrainedPart = EVERYTHING  # the part that is not frozen, and is sent
+    distillation: Distillation | None = None  # from the dense model, on a device with a cut model
+    balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One device's work in one round. `deadline_s` is a duration from the moment it is pushed."""
+    """One device's work in one round. A device stops `deadline_s` after the last push: no update can count by then."""
 
     round: int
     device: str
-    arm: Arm  # as pulled; what is realised follows from keep_set
+    arm: Arm  # as selected; keep_set gives the realised sparsity
     keep_set: KeepSet
     local_steps: int
     weight: int  # integer aggregation weight, >= 1; a cohort's sum stays <= 2**24
@@ -58,5 +58,5 @@ class Assignment:
 
     @property
     def key(self) -> tuple[str, int]:
-        """(device, round): the idempotency key of the update this assignment asks for."""
+        """(device, round): the idempotency key of this assignment's update."""
         return self.device, self.round

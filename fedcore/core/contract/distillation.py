@@ -1,12 +1,12 @@
-"""What a pruned student is told to learn from the dense model it was cut from: the terms of a round's distillation.
+"""The terms of a round's distillation: what a pruned student learns from the dense model that it was cut from.
 
-The teacher is the uncut base model with the adapter that was handed out, at the device's own rank: what the device
-itself would be without the cut. Its pull grows over the run, as in TAID (Shing et al., "TAID: temporally adaptive
-interpolated distillation", ICLR 2025, arXiv 2501.16937), here not adaptively but by a straight line over rounds:
+The teacher is the uncut base model with the adapter that was handed out, at the device's own rank: the device's model
+without the cut. Its share grows over the run, as in TAID (Shing et al., "TAID: temporally adaptive
+interpolated distillation", ICLR 2025, arXiv 2501.16937), here not adaptively but linearly over rounds:
 
     t = (round - warm-up rounds) / (rounds - warm-up rounds)
 
-is 0 while nobody is cut and 1, plain distillation, in the last round.
+is 0 until the first cut and 1, plain distillation, in the last round.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is known of one device's part in a round once the round has closed."""
+"""The outcome of one device's assignment, known once the round has closed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,15 +22,22 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceReport:
-    """What the device measured itself; explains a round, never decides its time."""
+class TrainingMetrics:
+    """The figures that a device measures in local training. Losses are mean cross-entropies in nats."""
 
-    loss_before: float  # mean cross-entropy on one fixed local probe batch
-    loss_after: float
+    loss_before: float  # on one fixed local probe batch
+    loss_after: float  # on the same
     train_loss: float  # mean over the local steps
-    phase_s: Mapping[str, float]  # seconds by PHASES
-    peak_memory_mb: float  # peak live tensor MiB in a training step
+    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
     adapter_importance: float  # mean |factor x gradient| of the adapter over the local steps, >= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """The device's own measurements. They explain a round; the round's time is measured at the parent."""
+
+    metrics: TrainingMetrics
+    phase_s: Mapping[str, float]  # seconds by PHASES
     num_examples: int
     steps: int
     bytes_down: int
@@ -53,7 +60,7 @@ class GroupScores:
 class Outcome:
     """One assignment's end. `time_s` runs from assignment pushed to update accepted, at the parent.
 
-    `fold_s` is what verifying and folding its update took there; None where none was counted.
+    `fold_s` is the time of verifying and folding its update there; None where no update was counted.
     """
 
     device: str

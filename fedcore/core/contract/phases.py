@@ -1,9 +1,10 @@
-"""Where the time of one device's round went: two clocks, durations only, no timestamp ever crosses the wire.
+"""The time of one device's round by phase: two clocks, durations only; no timestamp ever crosses the wire.
 
-The parent times `time_s`, from assignment pushed to update accepted, on its own clock. The device times its phases on
-its own. Phases are pieces of that time which do not overlap, so what is left is waiting: messages under way, queues,
-reconnects, a device that slept. An offset between the clocks cannot matter. A difference in rate can, but crystals
-differ by some 0.01 %, far less than what is measured, so nothing is scaled; a device whose phases cannot fit is told.
+The parent measures `time_s`, from assignment pushed to update accepted, on its own clock. The device measures its
+phases on its own clock. Phases are parts of that time and do not overlap, so the rest is waiting: messages under way,
+queues, reconnects, a device that slept. An offset between the clocks cannot matter. A difference in rate can, but
+crystals differ by some 0.01 %, far less than the precision needed, so nothing is scaled. Phases that cannot fit are
+reported.
 """
 
 from collections.abc import Mapping
@@ -18,16 +19,16 @@ class Timing(StrEnum):
     """Whether a device's phases explain its time."""
 
     OK = "ok"  # they fit into it
-    REPUSHED = "repushed"  # they do not: some lie before the last push, under a parent that is gone
-    CLOCK = "clock"  # they do not, and cannot be right
+    REPUSHED = "repushed"  # they do not fit: some lie before the last push, under an earlier parent
+    CLOCK = "clock"  # they do not fit, and cannot be right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What two clocks make of one device's time.
+    """One device's time as accounted for by two clocks.
 
-    `wait_s` is None where the phases do not fit; `overrun_s` >= 0 is by how much they exceed the time, also where
-    that is within the tolerance.
+    `wait_s` is None where the phases do not fit; `overrun_s` >= 0 is by how much they exceed the time, even
+    within the tolerance.
     """
 
     timing: Timing
@@ -36,11 +37,11 @@ class Account:
 
 
 def account(time_s: float, phase_s: Mapping[str, float], *, repushed: bool = False) -> Account:
-    """Return what the phases (seconds, >= 0) leave of `time_s` (seconds, >= 0).
+    """Return the account of `time_s` (seconds, >= 0) and the phases (seconds, >= 0).
 
     `repushed` says that the assignment was pushed again after the device had begun it.
     """
-    total_s = sum(phase_s.values())  # may be inf, and must not raise: a device says what it likes
+    total_s = sum(phase_s.values())  # may be inf, and must not raise: a device may report anything
     overrun_s = max(0.0, total_s - time_s)
     if overrun_s <= RATE_TOLERANCE * time_s + GRAIN_S:
         return Account(timing=Timing.OK, wait_s=max(0.0, time_s - total_s), overrun_s=overrun_s)

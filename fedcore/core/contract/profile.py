@@ -1,4 +1,4 @@
-"""What a device says of itself when it joins."""
+"""The profile that a device presents when it joins."""
 
 import math
 import re
@@ -23,9 +23,9 @@ def check_network(network: str, what: str = "network class") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfMeasurement:
-    """What a device measured of itself before it joined; 0 is not measured. Raises ConfigError below 0."""
+    """A device's measurement of its own speeds before it joins; 0 is not measured. Raises ConfigError below 0."""
 
-    gflops: float = 0.0  # operations per second in training, 1e9; emulated slowness is in it
+    gflops: float = 0.0  # 1e9 operations per second in training; emulated slowdown included
     downlink_mbps: float = 0.0  # megabits per second
     uplink_mbps: float = 0.0
 
@@ -40,7 +40,7 @@ class SelfMeasurement:
 class DeviceProfile:
     """A device's identity and limits. A limit of 0 means not limited.
 
-    Raises ConfigError for a name or network class that is none, no training row, and limits that are negative or not
+    Raises ConfigError for an invalid name or network class, no training row, and limits that are negative or not
     finite.
     """
 
@@ -52,7 +52,7 @@ class DeviceProfile:
     uplink_mbps: float = 0.0  # megabits per second
     downlink_mbps: float = 0.0
     label_counts: tuple[tuple[str, int], ...] = ()  # training rows by label, sorted by label
-    network: str = ""  # what kind of network it hangs on, such as "5g" or "wifi"; empty is unknown
+    network: str = ""  # kind of its network, such as "5g" or "wifi"; empty is unknown
     codecs: tuple[str, ...] = ()  # codec parts it can encode; empty: those of the first version
     trial: SelfMeasurement = SelfMeasurement()
 
@@ -64,5 +64,5 @@ class DeviceProfile:
             raise ConfigError(f"device {self.name} has no training row; give it at least one")
         for key, low in (("slowdown", 1), ("memory_mb", 0), ("uplink_mbps", 0), ("downlink_mbps", 0)):
             value = getattr(self, key)
-            if not (value >= low and math.isfinite(value)):  # so written, NaN is refused too
+            if not (value >= low and math.isfinite(value)):  # written so that NaN is refused too
                 raise ConfigError(f"device {self.name}: {key} must be a number of at least {low}, got {value}")

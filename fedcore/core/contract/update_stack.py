@@ -1,7 +1,7 @@
 """Updates of many devices of one rank and keep-set as one value: every tensor stacked along a first axis.
 
-What a simulator's batched training makes, and what many small updates are verified and folded as: calls per tensor
-cost more than arithmetic where an update is a few thousand values.
+The batched training of a simulator makes stacks. Many small updates are also verified and folded as a stack: where an
+update has a few thousand values, calls per tensor cost more than arithmetic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart, ZeroFilled
 
-Refused = tuple[tuple[str, str], ...]  # (device, what is wrong with its update)
+Refused = tuple[tuple[str, str], ...]  # (device, problem with its update)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateStack:
     """One round's increments of several devices, in the order of `devices`.
 
-    `tensors` has the names of `AdapterSpec.shapes(rank, keep_set)` and, before their shapes, the axis of devices;
-    float32. As in `Update`, they are those that train until the stack is verified. `verified` is set by `verify_stack`
-    alone. Raises UpdateRejected where there are not as many weights.
+    `tensors` has the names of `AdapterSpec.shapes(rank, keep_set)`, and shapes (devices, *shape), float32. As in
+    `Update`, only the tensors that train are there until the stack is verified. Only `verify_stack` sets `verified`.
+    Raises UpdateRejected unless there is a weight for each device.
     """
 
     round: int
@@ -45,11 +45,11 @@ class UpdateStack:
             )
 
     def __len__(self) -> int:
-        """Devices in it."""
+        """Return the number of devices."""
         return len(self.devices)
 
     def select(self, indices: Sequence[int]) -> "UpdateStack":
-        """Return the stack of these devices alone, its tensors copied; the stack itself where it is all of them."""
+        """Return the stack of these devices alone, with copied tensors; the same stack for all devices."""
         if list(indices) == list(range(len(self))):
             return self
         rows = np.asarray(indices, dtype=np.int64)
@@ -75,10 +75,10 @@ class UpdateStack:
 
 
 def verify_stack(stack: UpdateStack, spec: AdapterSpec) -> tuple[UpdateStack, Refused]:
-    """Return the verified stack of those whose update fits, and what is wrong with each of the others.
+    """Return the verified stack of the updates that fit, and the problem of each other update.
 
-    The rules and the words are those of `verify_update`; names, shapes and dtypes are everybody's at once. The tensors
-    must not change from here on. Reads each value twice.
+    Rules and messages are those of `verify_update`; names, shapes and dtypes are checked for all devices at once. The
+    tensors must not change from here on. Reads each value twice.
     """
     problem = _misfit(stack, spec)
     if problem:
@@ -91,13 +91,13 @@ def verify_stack(stack: UpdateStack, spec: AdapterSpec) -> tuple[UpdateStack, Re
         if not peak(value) < MAX_ABS_VALUE
         for index in np.flatnonzero(~(_row_peaks(value) < MAX_ABS_VALUE)).tolist()
     }
-    refused = tuple((stack.devices[index], _why(stack.update(index), spec)) for index in sorted(bad))
+    refused = tuple((stack.devices[index], _problem_of(stack.update(index), spec)) for index in sorted(bad))
     good = stack.select([index for index in range(len(stack)) if index not in bad]) if bad else stack
     return _completed(good, spec), refused
 
 
 def _completed(stack: UpdateStack, spec: AdapterSpec) -> UpdateStack:
-    """Return the stack as verified, with zeros for what was frozen."""
+    """Return the stack as verified, with zeros for frozen tensors."""
     if stack.trains.everything:
         return replace(stack, verified=True)
     shapes = spec.shapes(rank=stack.rank, keep_set=stack.keep_set)
@@ -106,7 +106,7 @@ def _completed(stack: UpdateStack, spec: AdapterSpec) -> UpdateStack:
 
 
 def _misfit(stack: UpdateStack, spec: AdapterSpec) -> str:
-    """Return what is wrong with names, shapes or dtypes, empty where nothing is."""
+    """Return the problem with names, shapes or dtypes; empty where they fit."""
     expected = stack.trains.of(spec.shapes(rank=stack.rank, keep_set=stack.keep_set))
     if set(stack.tensors) != set(expected):
         missing, extra = set(expected) - set(stack.tensors), set(stack.tensors) - set(expected)
@@ -119,13 +119,13 @@ def _misfit(stack: UpdateStack, spec: AdapterSpec) -> str:
 
 
 def _row_peaks(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return every device's largest absolute value, NaN where it has one."""
+    """Return every device's largest absolute value, (devices,); NaN for a device with a NaN."""
     rows = value.reshape(len(value), -1)
     peaks: NDArray[np.float32] = np.maximum(np.maximum.reduce(rows, axis=1), -np.minimum.reduce(rows, axis=1))
     return peaks
 
 
-def _why(update: Update, spec: AdapterSpec) -> str:
+def _problem_of(update: Update, spec: AdapterSpec) -> str:
     try:
         verify_update(update, spec)
     except UpdateRejected as cause:

@@ -1,0 +1,1 @@
+"""Arithmetic on labels and scores: partitions over devices, label shares, metrics."""

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """How well one model did on `rows` rows."""
+    """The metrics of one model on `rows` rows."""
 
     accuracy: float  # in [0, 1]
     auc: float | None  # area under the ROC curve, in [0, 1]; None unless two classes, both present
@@ -70,9 +70,9 @@ def macro_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
     guess, truth = np.asarray(predicted), np.asarray(labels)
     _check(guess, truth)
     scores = []
-    for each in np.union1d(guess, truth):
-        hits = int(np.sum((guess == each) & (truth == each)))
-        scores.append(2 * hits / int(np.sum(guess == each) + np.sum(truth == each)))
+    for label in np.union1d(guess, truth):
+        hits = int(np.sum((guess == label) & (truth == label)))
+        scores.append(2 * hits / int(np.sum(guess == label) + np.sum(truth == label)))
     return float(np.mean(scores))
 
 

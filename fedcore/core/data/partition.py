@@ -1,8 +1,8 @@
-"""How the rows of a data set are dealt out to devices.
+"""The partition of the rows of a data set over devices.
 
 The Dirichlet split by label is the usual model of label skew: Hsu, Qi, Brown 2019, "Measuring the Effects of
 Non-Identical Data Distribution for Federated Visual Classification", arXiv:1909.06335, section 3. The same split by
-length of the texts is a skew of what they are like, with labels as even as chance leaves them.
+length of the texts is a skew of the texts, with labels as even as a random split makes them.
 """
 
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from fedcore.core.errors import DataError
 from fedcore.core.seeds import derive_seed, generator
 
 PARTITIONS = ("dirichlet", "length", "iid")
-LENGTHS = 4  # groups of equal size, from the shortest texts to the longest
+LENGTHS = 4  # groups of equal size, from the shortest texts to the longest: quarters
 
 Label = int | str
 Indices = NDArray[np.int64]
 
 
 def partition_seed(run_seed: int) -> int:
-    """Return the seed by which a run deals its rows out: the same for a local fleet and for shards given at join."""
+    """Return the seed of a run's partition: the same for a local fleet and for shards assigned at join."""
     return derive_seed(run_seed, "partition")
 
 
-def dealt_by(partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label]) -> Sequence[Label]:
-    """Return what rows are dealt out by: labels, or under "length" the quarter their length in characters lies in.
+def partition_keys(partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label]) -> Sequence[Label]:
+    """Return the keys of the split: the labels, or under "length" the quarter of each row's length in characters.
 
-    Quarters are of all rows, by rank, equal lengths by their order. `texts[i]` are the one or two texts of row i.
+    Quarters are of all rows, by rank; equal lengths keep their order. `texts[i]` are the one or two texts of row i.
     """
     if partition != "length":
         return labels
     order = np.argsort([sum(map(len, row)) for row in texts], kind="stable")
     quarters = np.empty(len(order), dtype=np.int64)
     quarters[order] = np.arange(len(order)) * LENGTHS // max(1, len(order))
-    return [int(each) for each in quarters]
+    return [int(quarter) for quarter in quarters]
 
 
 def dirichlet_shards(labels: Sequence[Label], shards: int, alpha: float, seed: int) -> tuple[Indices, ...]:
-    """Deal rows out so that each label is spread over the shards by one Dirichlet(alpha) draw.
+    """Split rows so that each label is spread over the shards by one Dirichlet(alpha) draw.
 
     Small `alpha` gives shards of few labels, large `alpha` approaches an even split. Returns `shards` ascending
     int64 index arrays; every row is in exactly one, and none is empty. The same arguments always give the same shards.
@@ -49,19 +49,19 @@ def dirichlet_shards(labels: Sequence[Label], shards: int, alpha: float, seed: i
     if not 0 < alpha < np.inf:
         raise DataError(f"the Dirichlet concentration alpha must be above 0 and finite, got {alpha}")
     values = np.array([str(label) for label in labels])
-    dealt: list[list[int]] = [[] for _ in range(shards)]
+    rows_of: list[list[int]] = [[] for _ in range(shards)]
     for value in np.unique(values):
         rng = generator(seed, "partition", "dirichlet", str(value))
         rows = rng.permutation(np.flatnonzero(values == value))
         shares = rng.dirichlet(np.full(shards, alpha))
         ends = np.rint(np.cumsum(shares)[:-1] * len(rows)).astype(np.int64)
-        for shard, part in zip(dealt, np.split(rows, ends), strict=True):
+        for shard, part in zip(rows_of, np.split(rows, ends), strict=True):
             shard.extend(part.tolist())
-    return _sorted(_without_empty(dealt))
+    return _sorted(_without_empty(rows_of))
 
 
 def iid_shards(rows: int, shards: int, seed: int) -> tuple[Indices, ...]:
-    """Deal `rows` rows out at random in shards whose sizes differ by at most one.
+    """Split `rows` rows at random into shards with sizes that differ by at most one.
 
     Returns ascending int64 index arrays. Raises DataError for fewer rows than shards or `shards` < 1.
     """
@@ -73,7 +73,7 @@ def iid_shards(rows: int, shards: int, seed: int) -> tuple[Indices, ...]:
 def shard(
     labels: Sequence[Label], index: int, *, shards: int, partition: str, alpha: float = 1.0, seed: int = 0
 ) -> Indices:
-    """Return the row indices of shard `index` (0-based) under `partition`, one of PARTITIONS; see `dealt_by`.
+    """Return the row indices of shard `index` (0-based) under `partition`, one of PARTITIONS; see `partition_keys`.
 
     Raises DataError as the split does, for an index outside [0, shards), and for an unknown partition.
     """
@@ -94,13 +94,13 @@ def _check(rows: int, shards: int) -> None:
         raise DataError(f"{rows} rows cannot fill {shards} shards; take fewer shards or more rows")
 
 
-def _without_empty(dealt: list[list[int]]) -> list[list[int]]:
+def _without_empty(shards: list[list[int]]) -> list[list[int]]:
     """Give each empty shard the last row of the shard that is then the largest (the first of them on a tie)."""
-    for taker in dealt:
-        if not taker:
-            taker.append(max(dealt, key=len).pop())
-    return dealt
+    for shard_rows in shards:
+        if not shard_rows:
+            shard_rows.append(max(shards, key=len).pop())
+    return shards
 
 
-def _sorted(dealt: list[list[int]]) -> tuple[Indices, ...]:
-    return tuple(np.sort(np.array(each, dtype=np.int64)) for each in dealt)
+def _sorted(shards: list[list[int]]) -> tuple[Indices, ...]:
+    return tuple(np.sort(np.array(shard_rows, dtype=np.int64)) for shard_rows in shards)

@@ -12,7 +12,7 @@ rank r: a device of rank r holds a prefix. Pruning masks are one-sided: they cut
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -21,21 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ConfigError, ModelError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
 INITIAL_HEAD_STD = 0.02
 
-_KNOWN = 64  # sets of shapes remembered: every update of a round is checked against one of a few
+_CACHED = 64  # sets of shapes: all updates of a round are checked against a few of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
-    """What tensors the global adapter has. `rank` is the largest rank any device may hold.
+    """The tensors of the global adapter. `rank` is the largest rank that a device may hold.
 
-    Raises ConfigError for a rank below 1 and for targets that are none of the geometry's modules, or none at all.
+    Raises ConfigError for a rank below 1, for a target that is no module of the geometry, and for no target.
     """
 
     geometry: Geometry
@@ -60,32 +60,32 @@ class AdapterSpec:
                 yield layer, module
 
     def shapes(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> dict[str, tuple[int, ...]]:
-        """Shapes a holder of `rank` and `keep_set` has (defaults: everything), by canonical name.
+        """Return the shapes on a device with `rank` and `keep_set` (default: all), by canonical name.
 
         Raises ProtocolError where the keep-set's counts differ between layers.
         """
-        counts = (None, None) if keep_set is None else keep_set.counts
-        return dict(_shapes(self, self.rank if rank is None else rank, *counts))
+        kept = None if keep_set is None else keep_set.counts
+        return dict(_shapes(self, self.rank if rank is None else rank, kept))
 
     def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
-        """Number of float values a holder of `rank` and `keep_set` uploads."""
-        counts = (None, None) if keep_set is None else keep_set.counts
-        return _num_values(self, self.rank if rank is None else rank, *counts)
+        """Return the number of float values that a device with `rank` and `keep_set` uploads."""
+        kept = None if keep_set is None else keep_set.counts
+        return _num_values(self, self.rank if rank is None else rank, kept)
 
 
-@lru_cache(_KNOWN)
-def _shapes(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> Mapping[str, tuple[int, ...]]:
+@lru_cache(_CACHED)
+def _shapes(spec: AdapterSpec, rank: int, kept: Counts | None) -> Mapping[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in spec.modules():
-        out, into = spec.geometry.shape(module, heads=heads, channels=channels)
+        out, into = spec.geometry.shape(module, kept)
         shapes[f"layers.{layer}.{module}.A"] = (rank, into)
         shapes[f"layers.{layer}.{module}.B"] = (out, rank)
     return MappingProxyType(shapes | dict(spec.head))
 
 
-@lru_cache(_KNOWN)
-def _num_values(spec: AdapterSpec, rank: int, heads: int | None, channels: int | None) -> int:
-    return sum(math.prod(shape) for shape in _shapes(spec, rank, heads, channels).values())
+@lru_cache(_CACHED)
+def _num_values(spec: AdapterSpec, rank: int, kept: Counts | None) -> int:
+    return sum(math.prod(shape) for shape in _shapes(spec, rank, kept).values())
 
 
 def initial_adapter(
@@ -112,17 +112,29 @@ def initial_adapter(
     return tensors
 
 
+def tensor_reader(adapter: Tensors, *, consume: bool) -> Callable[[str], NDArray[np.float32]]:
+    """Return a function that reads a tensor of `adapter`, once; with `consume` it also removes the tensor.
+
+    Raises ValueError for a `consume` of an adapter that is no dict.
+    """
+    if not consume:
+        return adapter.__getitem__
+    if not isinstance(adapter, dict):
+        raise ValueError(f"an adapter to consume must be a dict, got {type(adapter).__name__}")
+    return adapter.pop
+
+
 def restrict(
     spec: AdapterSpec, tensors: Tensors, *, rank: int, keep_set: KeepSet, within: KeepSet | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Return what a holder of `rank` and `keep_set` sees of the global adapter (rank prefix, kept rows).
+    """Return the part of the global adapter on a device with `rank` and `keep_set` (rank prefix, kept rows).
 
-    `tensors` are in full coordinates, or in those of the keep-set `within`, inside which `keep_set` lies.
+    `tensors` are in full coordinates, or in those of the keep-set `within`, a superset of `keep_set`.
     """
-    held: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
+    part: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
     for layer, module in spec.modules():
         key = f"layers.{layer}.{module}"
-        a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]
+        a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]  # (rank, in), (out, rank)
         cut = spec.geometry.cut(module)
         kept = keep_set.indices(spec.geometry, layer, module)
         around = None if within is None else within.indices(spec.geometry, layer, module)
@@ -130,15 +142,15 @@ def restrict(
             if around is not None:
                 kept = np.searchsorted(around, kept)
             a, b = (a, b[kept]) if cut.side == "out" else (a[:, kept], b)
-        held[f"{key}.A"], held[f"{key}.B"] = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    return held
+        part[f"{key}.A"], part[f"{key}.B"] = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return part
 
 
-def rank_blocks(rank: int, asked: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return the half-open rank ranges in which an adapter of `rank` travels: (0,2), (2,4), (4,8) for asked 2, 4, 8.
+def rank_blocks(rank: int, device_ranks: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the half-open rank ranges in which an adapter of `rank` travels: (0,2), (2,4), (4,8) for ranks 2, 4, 8.
 
-    They end at the ranks that devices are asked to train at, so a device of such a rank, which fetches the blocks that
-    begin below it, brings no component it does not use.
+    They end at the ranks that devices train at. A device fetches the blocks that begin below its rank, so it fetches no
+    component that it does not use.
     """
-    edges = sorted({0, rank} | {each for each in asked if 0 < each < rank})
-    return tuple(itertools.pairwise(edges))
+    ends = sorted({0, rank} | {device_rank for device_rank in device_ranks if 0 < device_rank < rank})
+    return tuple(itertools.pairwise(ends))

@@ -1,14 +1,14 @@
-"""The base shift: what FLoRA and FedEx-LoRA add to the frozen base weights, beside the adapter.
+"""The base shift: the sum that FLoRA and FedEx-LoRA add to the frozen base weights, beside the adapter.
 
-    layers.{i}.{module}.W        (out, in), float32: everything added so far, part of the global tensors
+    layers.{i}.{module}.W        (out, in), float32: the sum so far, part of the global tensors
 
-A round adds a *step*, for every adapted layer a pair of stacked factors, or the dense matrix where that is no larger:
+A round adds a *step*: for every adapted layer a pair of stacked factors, or the dense matrix if that is not larger:
 
     layers.{i}.{module}.step_B   (out, n)         layers.{i}.{module}.step_A   (n, in)
     layers.{i}.{module}.step     (out, in)
 
-Server and devices add a step in the same way, so those who took every step hold what a newcomer is sent in one piece,
-bit by bit on machines of one kind. A shift is in full coordinates and goes in before anything is cut.
+Server and devices add a step in the same way. So a device that took every step holds the shift that a new device is
+sent whole, bit by bit on machines of one kind. A shift is in full coordinates; it is added before the model is cut.
 """
 
 import numpy as np
@@ -45,19 +45,19 @@ def step_of(name: str, b: NDArray[np.float64], a: NDArray[np.float64]) -> Arrays
 def stepped_shift(name: str, before: NDArray[np.float32] | None, step: Tensors) -> NDArray[np.float32]:
     """Return the shift's tensor `name` after a step; `before` None is zero.
 
-    Raises ProtocolError where the step has nothing for it, or another shape.
+    Raises ProtocolError where the step has no tensor for it, or one of another shape.
     """
     key = name.removesuffix(SHIFT)
     if f"{key}.step" in step:
-        added = step[f"{key}.step"]
+        total = step[f"{key}.step"]  # (out, in)
     elif f"{key}.step_A" in step and f"{key}.step_B" in step:
         b, a = step[f"{key}.step_B"], step[f"{key}.step_A"]
-        added = (b.astype(np.float64) @ a.astype(np.float64)).astype(np.float32)
+        total = (b.astype(np.float64) @ a.astype(np.float64)).astype(np.float32)
     else:
         raise ProtocolError(f"a step of the base shift has nothing for {name}; fetch the whole shift")
-    if before is not None and before.shape != added.shape:
-        raise ProtocolError(f"a step of {name} has shape {added.shape}, expected {before.shape}")
-    return np.array(added) if before is None else before + added
+    if before is not None and before.shape != total.shape:
+        raise ProtocolError(f"a step of {name} has shape {total.shape}, expected {before.shape}")
+    return np.array(total) if before is None else before + total
 
 
 def after_step(before: Tensors, step: Tensors) -> Arrays:

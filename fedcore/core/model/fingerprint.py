@@ -1,4 +1,4 @@
-"""What makes two base models the same: hashes of their tensors, config and tokenizer."""
+"""The identity of a base model: hashes of its tensors, config and tokenizer."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Fingerprint:
         return hashlib.sha256("\n".join((self.tensors, self.config, self.tokenizer)).encode()).hexdigest()
 
     def differences(self, other: "Fingerprint") -> tuple[str, ...]:
-        """Name the parts in which `other` differs: any of "tensors", "config", "tokenizer"."""
+        """Return the parts in which `other` differs: any of "tensors", "config", "tokenizer"."""
         return tuple(part for part in ("tensors", "config", "tokenizer") if getattr(self, part) != getattr(other, part))
 
     def difference(self, other: "Fingerprint") -> str | None:
-        """Name the first part that differs, with both hashes; None where all agree."""
+        """Return the first part that differs, with both hashes; None where all agree."""
         for part in self.differences(other):
             return f"{part} {getattr(self, part)[:16]} here, {getattr(other, part)[:16]} there"
         return None

@@ -1,4 +1,4 @@
-"""The shape of a transformer, as far as pruning and adapters need it.
+"""The geometry of a transformer: the shapes that pruning and adapters need.
 
 A *head unit* is the smallest set of attention heads that can leave a layer by a legal move: one head
 under multi-head attention, one key/value head with all its query heads under grouped-query attention,
@@ -8,7 +8,7 @@ one query head under multi-query attention (the single key/value head stays).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fedcore.core.errors import ModelError
 
@@ -18,9 +18,16 @@ Side = Literal["out", "in"]
 BERT_TYPES = ("bert", "roberta", "xlm-roberta")
 LLAMA_TYPES = ("llama", "mistral", "qwen2")
 ATTENTION_MODULES = ("q", "k", "v", "o")
-READERS = ("o", "down")  # read what heads and channels give: cut on their inputs, all others on their outputs
+READERS = ("o", "down")  # read the outputs of heads and channels: cut on their inputs, all others on their outputs
 
-_KNOWN = 1 << 12  # figures remembered: every device of every round asks for those of the same few counts
+_CACHED = 1 << 12  # sparsities: all devices of all rounds ask for those of the same few counts
+
+
+class Counts(NamedTuple):
+    """How many groups every layer keeps (or loses); a plain pair in JSON."""
+
+    heads: int  # head units
+    channels: int  # FFN channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +93,7 @@ class Geometry:
         return 1 if self.kv_heads > 1 else 0 if self.query_heads > 1 else 1
 
     def cut(self, module: str) -> Cut | None:
-        """Return how `module` is cut, or None where pruning leaves it whole; raises ValueError on another name."""
+        """Return how `module` is cut, None where it stays whole; raises ValueError for a name that is no module."""
         head_rows = self.queries_per_unit * self.head_dim
         kv_rows = self.kv_per_unit * self.head_dim
         match module:
@@ -102,13 +109,17 @@ class Geometry:
                 return Cut(unit="channel", side="in", width=1)
         raise ValueError(f"unknown module {module!r}; expected one of {self.modules}")
 
-    def shape(self, module: str, *, heads: int | None = None, channels: int | None = None) -> tuple[int, int]:
-        """Return (out, in) of a module with `heads` head units and `channels` FFN channels kept (defaults: all).
+    @property
+    def dense(self) -> Counts:
+        """All groups of a layer."""
+        return Counts(heads=self.head_units, channels=self.ffn)
 
-        Raises KeyError on a name that is no module.
+    def shape(self, module: str, kept: Counts | None = None) -> tuple[int, int]:
+        """Return (out, in) of a module with `kept` groups in its layer; None keeps all.
+
+        Raises KeyError for a name that is no module.
         """
-        units = self.head_units if heads is None else heads
-        wide = self.ffn if channels is None else channels
+        units, wide = self.dense if kept is None else kept
         query = units * self.queries_per_unit * self.head_dim
         kv = units * self.kv_per_unit * self.head_dim if self.kv_per_unit else self.kv_heads * self.head_dim
         shapes = {
@@ -139,24 +150,25 @@ class Geometry:
         """Parameters of all prunable groups of the dense model: the denominator of sparsity."""
         return self.layers * (self.head_units * self.head_unit_params + self.ffn * self.channel_params)
 
-    def kept_params(self, *, heads: int, channels: int) -> int:
-        """Parameters of the prunable groups with uniform counts kept in every layer."""
-        return self.layers * (heads * self.head_unit_params + channels * self.channel_params)
+    def kept_params(self, kept: Counts) -> int:
+        """Parameters of the prunable groups with `kept` groups in every layer."""
+        return self.layers * (kept.heads * self.head_unit_params + kept.channels * self.channel_params)
 
-    def sparsity(self, *, heads: int, channels: int) -> float:
+    def sparsity(self, kept: Counts) -> float:
         """Return 1 - kept / dense parameters of the prunable groups, in [0, 1)."""
-        return _sparsity(self, heads, channels)
+        return _sparsity(self, kept)
 
 
-@lru_cache(_KNOWN)
-def _sparsity(geometry: Geometry, heads: int, channels: int) -> float:
-    return 1.0 - geometry.kept_params(heads=heads, channels=channels) / geometry.prunable_params
+@lru_cache(_CACHED)
+def _sparsity(geometry: Geometry, kept: Counts) -> float:
+    return 1.0 - geometry.kept_params(kept) / geometry.prunable_params
 
 
 def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     """Read the geometry out of a Hugging Face `config.json`.
 
-    Raises ModelError for a family that cannot be pruned, naming those that can, and for missing or impossible sizes.
+    Raises ModelError for a family that cannot be pruned, naming the families that can, and for missing or impossible
+    sizes.
     """
     if "model_type" not in config:
         raise ModelError(_without_type(config))

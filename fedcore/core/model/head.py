@@ -1,11 +1,11 @@
-"""The task head: which kind a base model gets, what tensors it has, and where their first values come from.
+"""The task head: its kind for a base model, its tensors, and the source of their first values.
 
     mean   BERT type: masked mean over tokens -> L2-normalised x 10 -> linear   head.weight (C, hidden), head.bias (C,)
     last   Llama type: transformers' own classifier on the last token, no bias  head.weight (C, hidden)
     stock  BERT type: the classifier a checkpoint already has                   every tensor under `classifier.`
 
-Pure, so that a coordinator without torch and a device with it agree on names and shapes. Mean pooling beat the
-stock [CLS] head clearly on short texts (.964 against .849 accuracy on Reuters R8), hence the default.
+The module is pure, so that a coordinator without torch and a device with torch agree on names and shapes. Mean pooling
+clearly beat the stock [CLS] head on short texts (.964 against .849 accuracy on Reuters R8), hence the default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ HeadKind = Literal["mean", "last", "stock"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _STOCK_PREFIX = "classifier."
-_STOCK_ROWS = {True: "weight", False: "out_proj.weight"}  # is it BERT? -> the tensor with one row per label
+_STOCK_ROWS = {True: "weight", False: "out_proj.weight"}  # whether it is BERT -> the tensor with one row per label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class HeadSpec:
 
 
 def resolve_head(config: Mapping[str, Any], kind: str, num_labels: int, checkpoint_shapes: Shapes) -> HeadSpec:
-    """Return the head a base model gets.
+    """Return the head of a base model.
 
     `config` is its `config.json`, `kind` one of auto, mean, last and stock, `checkpoint_shapes` maps tensor names of
     its checkpoint to shapes. "auto" is the checkpoint's own classifier where it fits `num_labels`, else mean (BERT
@@ -60,7 +60,7 @@ def resolve_head(config: Mapping[str, Any], kind: str, num_labels: int, checkpoi
 def checkpoint_head(kind: HeadKind, name: str) -> str | None:
     """Return the checkpoint tensor that holds the first value of `name` ("head...."), or None for a new head.
 
-    A checkpoint need not have it, or may have it for other labels: take it only where the shape is the head's.
+    A checkpoint may lack this tensor or have it for other labels: use it only if its shape is the head's.
     """
     suffix = name.removeprefix("head.")
     return {"mean": None, "last": f"score.{suffix}", "stock": f"{_STOCK_PREFIX}{suffix}"}[kind]
@@ -69,8 +69,8 @@ def checkpoint_head(kind: HeadKind, name: str) -> str | None:
 def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[int, ...]:
     """Return, for every label of the run, its row in the checkpoint's own classifier.
 
-    Where the checkpoint's `id2label` names the same labels (case aside), by name; else row i is label i. Applies to
-    head tensors whose first axis is the labels (`has_label_rows`).
+    The rows are matched by name where the checkpoint's `id2label` names the same labels, ignoring case; else row i is
+    label i. This is for head tensors with the labels as first axis (`has_label_rows`).
     """
     identity = tuple(range(len(labels)))
     names = config.get("id2label")
@@ -78,10 +78,10 @@ def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[i
         return identity
     try:
         rows = {str(name).casefold(): int(row) for row, name in names.items()}
-        found = tuple(rows[label.casefold()] for label in labels)
+        matched = tuple(rows[label.casefold()] for label in labels)
     except (KeyError, ValueError):
         return identity
-    return found if tuple(sorted(found)) == identity else identity
+    return matched if tuple(sorted(matched)) == identity else identity
 
 
 def has_label_rows(name: str) -> bool:
@@ -95,23 +95,23 @@ def _mean(geometry: Geometry, num_labels: int) -> HeadSpec:
 
 def _own(geometry: Geometry, config: Mapping[str, Any], num_labels: int, shapes: Shapes) -> HeadSpec | None:
     """Return the stock head where the checkpoint is a finished classifier for as many labels, else None."""
-    named = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    is_classifier = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
     rows = shapes.get(_STOCK_PREFIX + _STOCK_ROWS[geometry.model_type == "bert"])
-    return _stock(geometry, num_labels, shapes) if named and rows and rows[0] == num_labels else None
+    return _stock(geometry, num_labels, shapes) if is_classifier and rows and rows[0] == num_labels else None
 
 
 def _stock(geometry: Geometry, num_labels: int, shapes: Shapes) -> HeadSpec:
     expected = _stock_shapes(geometry, num_labels)
     for name, shape in expected.items():
-        found = shapes.get(_STOCK_PREFIX + name)
-        if found is None:
+        stored = shapes.get(_STOCK_PREFIX + name)
+        if stored is None:
             raise ModelError(
                 f"head 'stock' needs a checkpoint that is a classifier, but it has no tensor {_STOCK_PREFIX + name};"
                 " use head = 'mean'"
             )
-        if tuple(found) != shape:
+        if tuple(stored) != shape:
             raise ModelError(
-                f"head 'stock': the checkpoint's {_STOCK_PREFIX + name} has shape {tuple(found)}, expected {shape} for"
+                f"head 'stock': the checkpoint's {_STOCK_PREFIX + name} has shape {tuple(stored)}, expected {shape} for"
                 f" {num_labels} labels; use head = 'mean' or the checkpoint's own labels"
             )
     return HeadSpec(kind="stock", shapes=tuple(sorted((f"head.{name}", shape) for name, shape in expected.items())))

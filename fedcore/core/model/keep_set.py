@@ -1,4 +1,4 @@
-"""Which head units and FFN channels of every layer a device keeps."""
+"""The head units and FFN channels of every layer that a device keeps."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ProtocolError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 
 _SHAPE_BYTES = 12  # of a packed keep-set: layers, head units, channels
 
@@ -37,31 +37,30 @@ class KeepSet:
         )
 
     @cached_property
-    def counts(self) -> tuple[int, int]:
-        """(head units, channels) kept in every layer; raises ProtocolError where layers differ."""
+    def counts(self) -> Counts:
+        """The counts that every layer keeps; raises ProtocolError where layers differ."""
         shapes = {(len(heads), len(channels)) for heads, channels in zip(self.heads, self.channels, strict=True)}
         if len(shapes) != 1:
             raise ProtocolError(f"keep-set is not uniform over layers: (heads, channels) are {sorted(shapes)}")
-        return next(iter(shapes))
+        return Counts(*next(iter(shapes)))
 
     def sparsity(self, geometry: Geometry) -> float:
         """Realised sparsity: 1 - kept / dense parameters of the prunable groups, in [0, 1); raises like `counts`."""
-        heads, channels = self.counts
-        return geometry.sparsity(heads=heads, channels=channels)
+        return geometry.sparsity(self.counts)
 
     def is_subset_of(self, other: "KeepSet") -> bool:
-        """Whether every group kept here is kept in `other` (pruning never goes back); False for other layer counts."""
+        """Whether every group kept here is kept in `other` (pruning is never undone); False for other layer counts."""
         return len(self.heads) == len(other.heads) and all(
-            set(mine) <= set(theirs)
-            for mine, theirs in zip((*self.heads, *self.channels), (*other.heads, *other.channels), strict=True)
+            set(inner) <= set(outer)
+            for inner, outer in zip((*self.heads, *self.channels), (*other.heads, *other.channels), strict=True)
         )
 
     def indices(self, geometry: Geometry, layer: int, module: str) -> NDArray[np.int64] | None:
-        """Kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut."""
+        """Return kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut."""
         cut = geometry.cut(module)
         if cut is None:
             return None
-        units = self._arrays[cut.unit == "channel"][layer]
+        units = self._arrays[cut.unit == "channel"][layer]  # (kept units,)
         return (units[:, None] * cut.width + np.arange(cut.width)).reshape(-1)
 
     @cached_property
@@ -88,7 +87,7 @@ class KeepSet:
         _ = self.counts
 
     def to_bytes(self) -> bytes:
-        """Canonical serialisation; equal keep-sets give equal bytes."""
+        """Return the canonical serialisation; equal keep-sets give equal bytes."""
         return self._bytes
 
     @cached_property
@@ -97,7 +96,7 @@ class KeepSet:
 
     @staticmethod
     def from_bytes(data: bytes) -> "KeepSet":
-        """Inverse of `to_bytes`; raises ProtocolError on anything else, also on the same sets in another spelling."""
+        """Return the keep-set of `to_bytes`; raises ProtocolError for other bytes, even of equal sets."""
         try:
             value = json.loads(data)
             keep_set = KeepSet(
@@ -111,17 +110,17 @@ class KeepSet:
         return keep_set
 
     def to_bits(self, geometry: Geometry) -> bytes:
-        """A bit per group, for a keep-set that travels with every hand-out: a fraction of `to_bytes`."""
+        """Return the keep-set as one bit per group: a fraction of `to_bytes`, for a keep-set in every assignment."""
         shape = np.array([geometry.layers, geometry.head_units, geometry.ffn], dtype="<u4")
-        held = np.zeros((geometry.layers, geometry.head_units + geometry.ffn), dtype=np.bool_)
-        for row, heads, channels in zip(held, *self._arrays, strict=True):
+        mask = np.zeros((geometry.layers, geometry.head_units + geometry.ffn), dtype=np.bool_)
+        for row, heads, channels in zip(mask, *self._arrays, strict=True):
             row[heads] = True
             row[geometry.head_units + channels] = True
-        return shape.tobytes() + np.packbits(held).tobytes()
+        return shape.tobytes() + np.packbits(mask).tobytes()
 
     @staticmethod
     def from_bits(data: bytes) -> "KeepSet":
-        """Inverse of `to_bits`; raises ProtocolError on anything else."""
+        """Return the keep-set of `to_bits`; raises ProtocolError for other bytes."""
         shape = np.frombuffer(data[:_SHAPE_BYTES].ljust(_SHAPE_BYTES, b"\0"), dtype="<u4")
         layers, heads, channels = (int(size) for size in shape)
         count = layers * (heads + channels)
@@ -133,10 +132,10 @@ class KeepSet:
         bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=_SHAPE_BYTES))
         if bits[count:].any():
             raise ProtocolError("not a packed keep-set: groups beyond the last; update coordinator and device")
-        held = bits[:count].reshape(layers, heads + channels)
+        mask = bits[:count].reshape(layers, heads + channels)
         return KeepSet(
-            heads=tuple(tuple(np.flatnonzero(row[:heads]).tolist()) for row in held),
-            channels=tuple(tuple(np.flatnonzero(row[heads:]).tolist()) for row in held),
+            heads=tuple(tuple(np.flatnonzero(row[:heads]).tolist()) for row in mask),
+            channels=tuple(tuple(np.flatnonzero(row[heads:]).tolist()) for row in mask),
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Where the prunable linear layers live in a Hugging Face backbone, by canonical name."""
+"""The paths of the prunable linear layers in a Hugging Face backbone, by canonical name."""
 
 from fedcore.core.model.geometry import Geometry
 
@@ -26,7 +26,7 @@ _PATHS = {
 def module_path(geometry: Geometry, layer: int, module: str) -> str:
     """Return the dotted path of a canonical module inside the backbone (BertModel, LlamaModel, ...).
 
-    Raises KeyError for a module the family does not have.
+    Raises KeyError for a module that the family does not have.
     """
     return _PATHS[geometry.family][module].format(layer)
 

@@ -1,7 +1,7 @@
-"""Which part of the adapter a device trains in a round; the rest is frozen there, and none of it is sent.
+"""The part of the adapter that a device trains in a round; the rest is frozen and not sent.
 
-A frozen tensor has no gradient and no optimiser state, its increment is exactly zero, and an update leaves it out.
-Whoever receives the update knows so from the assignment, and counts what is absent as zero with its full weight.
+A frozen tensor has no gradient and no optimiser state, its increment is exactly zero, and an update leaves it out. The
+receiver of an update knows the frozen tensors from the assignment, and counts them as zero with the full weight.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 class Factors(StrEnum):
-    """Which of the two factors of a LoRA layer trains."""
+    """The factors of a LoRA layer that train."""
 
     BOTH = "both"
     A = "a"
@@ -27,7 +27,7 @@ class Factors(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedPart:
-    """The factors that train, from the adapted layer `first_layer` (from 0) to the output; the head always does.
+    """The factors that train, in the layers from `first_layer` (counted from 0) to the output; the head always trains.
 
     A `first_layer` beyond the last layer trains the head alone. Raises ConfigError for one below 0.
     """
@@ -41,11 +41,11 @@ class TrainedPart:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is frozen."""
+        """Whether no tensor is frozen."""
         return self.factors is Factors.BOTH and self.first_layer == 0
 
     def layer(self, index: int) -> bool:
-        """Whether anything of this layer trains."""
+        """Whether this layer trains."""
         return index >= self.first_layer
 
     def has(self, name: str) -> bool:
@@ -56,7 +56,7 @@ class TrainedPart:
         return self.layer(int(layer)) and self.factors in (Factors.BOTH, factor.lower())
 
     def of(self, tensors: Mapping[str, V]) -> Mapping[str, V]:
-        """Return those of `tensors`, by canonical name, that train; the mapping itself where all do."""
+        """Return the tensors that train, by canonical name; the same mapping where all train."""
         if self.everything:
             return tensors
         return {name: tensors[name] for name in tensors if self.has(name)}
@@ -66,7 +66,7 @@ EVERYTHING = TrainedPart()
 
 
 class ZeroFilled(Mapping[str, NDArray[np.float32]]):
-    """`present` tensors, and zeros of the shapes of `shapes` for all others: read-only views that take no memory."""
+    """The `present` tensors, and zeros for all other names of `shapes`: read-only views that take no memory."""
 
     def __init__(self, present: Mapping[str, NDArray[np.float32]], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.present = present

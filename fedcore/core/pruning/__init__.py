@@ -1,0 +1,1 @@
+"""Pruning decisions: counts by sparsity, the schedule, and one nested removal order."""

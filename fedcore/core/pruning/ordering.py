@@ -1,15 +1,19 @@
 """One nested removal order, as a JSON value, and the pure operations on it.
 
+Theory. Pruning is physical: a removed group is gone on its device, so a device's next keep-set must lie inside its last
+one. Devices of different sparsities must nest as well, because they share one adapter. One order serves both: a
+keep-set is the complement of a prefix of the order, so a sparser keep-set always lies inside a denser one. New scores
+may reorder only groups that no device has removed: `freeze` fixes the removed prefix, `absorb` orders the rest anew.
+Every group after the frozen prefix is kept by all devices that share the order, so all of them can score it.
+
 The state is
 
     {"heads":    {"scores": [layer, unit],    "frozen": [layer, place]},
      "channels": {"scores": [layer, channel], "frozen": [layer, place]},
-     "rounds":   how often scores were absorbed}
+     "rounds":   number of rounds with absorbed scores}
 
 with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
-The order of a layer is its frozen groups, then all others by ascending score, ties by index. A keep-set is the
-complement of a prefix, so a sparser one always lies inside a denser one. Whatever was removed anywhere is frozen: every
-group behind the frozen prefix is held by all devices that share the order, so all of them can score it.
+The order of a layer is its frozen groups, then all others by ascending score, ties by index.
 """
 
 import base64
@@ -22,21 +26,20 @@ from numpy.typing import NDArray
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, RunError
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.score_check import verify_scores
 
 Vector = NDArray[np.float64]
-Counts = tuple[int, int]  # (head units, channels) kept in every layer
 Matrix = NDArray[np.float64]  # (layers, groups)
-Places = NDArray[np.int64]  # (layers, places) of groups
+Places = NDArray[np.int64]  # (layers, places), of group indices
 
-SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # as they are written
+SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # types in the JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredGroups:
-    """What one device measured: scores of the groups in `keep_set`, counted with `weight` >= 1."""
+    """One device's measurement: scores of the groups in `keep_set`, counted with `weight` >= 1."""
 
     scores: GroupScores
     keep_set: KeepSet
@@ -58,69 +61,71 @@ def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
 
 
 def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
-    """Return the state after a round's scores, with everything behind the frozen prefix ordered anew.
+    """Return the state after a round's scores, with all groups after the frozen prefix ordered anew.
 
-    Per layer and group: the mean over the devices that hold it, by weight, then a moving average over rounds,
+    Per layer and group: the mean over the devices that keep it, by weight, then a moving average over rounds,
     S <- a S + (1 - a) mean, with a = min(`smoothing`, n / (n + 1)) after n rounds: a plain mean over the first
     rounds, in which the first measurement replaces the prior. A device normalises each layer to L2 norm 1 over
-    the groups it holds, so one that holds fewer scores each of them higher; its vector is therefore scaled to
-    the norm the known scores have over the same groups. Groups nobody scored keep their score. Raises
+    the groups it keeps, so one that keeps fewer scores each of them higher; its vector is therefore scaled to
+    the norm of the known scores over the same groups. Groups that no device scored keep their score. Raises
     ConfigError unless 0 <= `smoothing` < 1 and UpdateRejected where scores do not fit their keep-set.
     """
     if not 0.0 <= smoothing < 1.0:
         raise ConfigError(f"smoothing must be in [0, 1), got {smoothing}")
     if not measured:
         return state
-    for each in measured:
-        verify_scores(each.scores, each.keep_set)
+    for scored in measured:
+        verify_scores(scored.scores, scored.keep_set)
     keep = min(smoothing, state["rounds"] / (state["rounds"] + 1))
     after: Json = {"rounds": state["rounds"] + 1}
     for kind, (scores, frozen) in _read(state, geometry).items():
         rows = []
         for layer in range(geometry.layers):
-            told = [(getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured]
-            rows.append(_absorb(scores[layer], told, keep))
+            scored_rows = [
+                (getattr(m.keep_set, kind)[layer], getattr(m.scores, kind)[layer], m.weight) for m in measured
+            ]
+            rows.append(_absorb(scores[layer], scored_rows, keep))
         after[kind] = _written(np.stack(rows), frozen)
     return after
 
 
-def freeze(state: Json, geometry: Geometry, *, heads_removed: int, channels_removed: int) -> Json:
-    """Return the state whose frozen prefixes are at least so long; they never shrink."""
+def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
+    """Return the state whose frozen prefixes are at least as long as `removed` groups; they never shrink."""
     after = dict(state)
-    wanted = {"heads": heads_removed, "channels": channels_removed}
     for kind, (scores, frozen) in _read(state, geometry).items():
-        if wanted[kind] > frozen.shape[1]:
-            after[kind] = _written(scores, _order(scores, frozen)[:, : wanted[kind]])
+        length: int = getattr(removed, kind)
+        if length > frozen.shape[1]:
+            after[kind] = _written(scores, _order(scores, frozen)[:, :length])
     return after
 
 
 def keep_set(state: Json, geometry: Geometry, counts: Counts) -> KeepSet:
-    """Return what stays when all but `counts` of every layer's order are removed.
+    """Return the keep-set after all but `counts` of every layer's order are removed.
 
     Raises ConfigError where a count is below 1 or above the dense model's.
     """
     return keep_sets(state, geometry, [counts])[counts]
 
 
-def keep_sets(state: Json, geometry: Geometry, wanted: Iterable[Counts]) -> dict[Counts, KeepSet]:
-    """Return the keep-set of every one of `wanted`; raises as `keep_set` does."""
+def keep_sets(state: Json, geometry: Geometry, all_counts: Iterable[Counts]) -> dict[Counts, KeepSet]:
+    """Return the keep-set of each of `all_counts`; raises as `keep_set` does."""
     order = removal_order(state, geometry)
-    found: dict[Counts, KeepSet] = {}
-    for heads, channels in wanted:
-        if not (1 <= heads <= geometry.head_units and 1 <= channels <= geometry.ffn):
+    result: dict[Counts, KeepSet] = {}
+    for counts in all_counts:
+        if not (1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn):
             raise ConfigError(
-                f"keep counts {(heads, channels)}: expected 1-{geometry.head_units} head units and"
+                f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
                 f" 1-{geometry.ffn} channels"
             )
-        found[heads, channels] = KeepSet(
-            heads=_kept(order["heads"], geometry.head_units - heads),
-            channels=_kept(order["channels"], geometry.ffn - channels),
+        result[counts] = KeepSet(
+            heads=_kept(order["heads"], geometry.head_units - counts.heads),
+            channels=_kept(order["channels"], geometry.ffn - counts.channels),
         )
-    return found
+    return result
 
 
 def removal_order(state: Json, geometry: Geometry) -> dict[str, Places]:
-    """Return every layer's "heads" and "channels", first removed first, (layers, groups)."""
+    """Return "heads" and "channels" of every layer, first removed first, (layers, groups)."""
     return {kind: _order(scores, frozen) for kind, (scores, frozen) in _read(state, geometry).items()}
 
 
@@ -130,16 +135,16 @@ def known_scores(state: Json, geometry: Geometry) -> GroupScores:
     return GroupScores(heads=tuple(read["heads"]), channels=tuple(read["channels"]))
 
 
-def frozen_counts(state: Json, geometry: Geometry) -> tuple[int, int]:
-    """Return how many (head units, channels) of every layer's order never change places again."""
+def frozen_counts(state: Json, geometry: Geometry) -> Counts:
+    """Return the number of groups in every layer's order that never move again."""
     read = _read(state, geometry)
-    return read["heads"][1].shape[1], read["channels"][1].shape[1]
+    return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1])
 
 
 def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
-    """Return one order by the mean of several orders' scores, each counted once; a single one as it is.
+    """Return one order by the mean of several orders' scores, each counted once; a single order as it is.
 
-    Raises ValueError without any.
+    Raises ValueError for no order.
     """
     if len(states) == 1:
         return states[0]
@@ -147,7 +152,7 @@ def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
         raise ValueError("no order to average; give at least one")
     read = [_read(state, geometry) for state in states]
     return {
-        **{kind: _written(np.mean([each[kind][0] for each in read], axis=0), _nothing(geometry)) for kind in read[0]},
+        **{kind: _written(np.mean([order[kind][0] for order in read], axis=0), _nothing(geometry)) for kind in read[0]},
         "rounds": max(state["rounds"] for state in states),
     }
 
@@ -161,20 +166,20 @@ def _initial(layers: int, size: int, prior: Sequence[NDArray[np.float32]] | None
 def _absorb(known: Vector, measured: Sequence[tuple[tuple[int, ...], NDArray[np.float32], int]], keep: float) -> Vector:
     total, weights = np.zeros_like(known), np.zeros_like(known)
     for kept, scores, weight in measured:
-        held = np.asarray(kept, dtype=np.int64)
+        places = np.asarray(kept, dtype=np.int64)
         norm = float(np.linalg.norm(scores.astype(np.float64)))
         if norm == 0.0:
-            continue  # a layer without any signal says nothing about the order
-        share = float(np.linalg.norm(known[held])) or np.sqrt(len(held) / len(known))
-        total[held] += weight * scores.astype(np.float64) * (share / norm)
-        weights[held] += weight
+            continue  # a layer of zero scores has no information on the order
+        share = float(np.linalg.norm(known[places])) or np.sqrt(len(places) / len(known))
+        total[places] += weight * scores.astype(np.float64) * (share / norm)
+        weights[places] += weight
     scored = weights > 0
     mean = np.divide(total, weights, out=known.copy(), where=scored)
     return _unit_norm(np.where(scored, keep * known + (1.0 - keep) * mean, known))
 
 
 def _order(scores: Matrix, frozen: Places) -> Places:
-    """Sort by ascending score, ties by index, behind a prefix that stays; scores are never negative."""
+    """Return groups by ascending score, ties by index, after the frozen prefix; scores are never negative."""
     keys = scores.copy()
     places = np.broadcast_to(np.arange(frozen.shape[1]) - float(frozen.shape[1]), frozen.shape)
     np.put_along_axis(keys, frozen, places, axis=1)

@@ -1,4 +1,4 @@
-"""When sparsity may rise and when it must: warm-up, gradual cuts, recovery.
+"""The bounds of sparsity over the rounds: warm-up, gradual cuts, recovery.
 
 Between warm-up and recovery the feasible sparsity of a round lies between a linear floor and the cubic cap of
 Zhu and Gupta, "To prune, or not to prune", 2017, arXiv 1710.01878, eq. 1 (the schedule LoRAPrune also uses).
@@ -13,10 +13,10 @@ from fedcore.core.errors import ConfigError
 class Schedule:
     """Bounds on sparsity per round for one target; rounds count from 1.
 
-    Round `warmup_rounds` + 1 is the first that may cut, `last_cut` the first at which every device stands at
-    the target; after it come `recovery_rounds` rounds without a cut. Too few rounds for both shorten the
-    recovery first: one cutting round stays as long as any round follows the warm-up. Where none follows
-    (`rounds` <= `warmup_rounds`) nothing is cut during the run, and the export alone cuts to the target.
+    Round `warmup_rounds` + 1 is the first that may cut. `last_cut` is the first round with every device at the target;
+    `recovery_rounds` rounds without a cut follow it. Where there are too few rounds for both, the recovery is shortened
+    first: one cutting round stays if any round follows the warm-up. Where none follows (`rounds` <= `warmup_rounds`),
+    the run cuts nothing, and only the export cuts to the target.
     """
 
     target: float
@@ -35,13 +35,13 @@ class Schedule:
 
     @property
     def last_cut(self) -> int:
-        """The round at which floor and cap meet the target; above `rounds` where that is left to the export."""
+        """The round at which floor and cap reach the target; above `rounds` where only the export cuts."""
         return max(self.rounds - self.recovery_rounds, self.warmup_rounds + 1)
 
     def progress(self, round_index: int) -> float:
         """Return the share of the cutting rounds that `round_index` completes: 0 in warm-up, 1 from `last_cut`."""
-        done = (round_index - self.warmup_rounds) / (self.last_cut - self.warmup_rounds)
-        return min(1.0, max(0.0, done))
+        share = (round_index - self.warmup_rounds) / (self.last_cut - self.warmup_rounds)
+        return min(1.0, max(0.0, share))
 
     def floor(self, round_index: int) -> float:
         """Return the least sparsity a device may have in this round: target * p, p = `progress`."""

@@ -1,21 +1,20 @@
-"""Whose removal order is whose: one for the fleet, one per class, or one per device.
+"""The devices that share a removal order: the fleet, a class, or a single device.
 
 A policy's orders are a mapping from scope key to order (`fedcore.core.pruning.ordering`). A key is "fleet", a class, or
-"class/device". Keep-sets nest along every order by itself; keep-sets of two orders need not.
+"class/device". Keep-sets of one order nest; keep-sets of two orders need not.
 """
 
 from collections.abc import Iterable, Mapping
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.pruning.ordering import Counts, freeze, initial_order, keep_sets, mean_order
+from fedcore.core.pruning.ordering import freeze, initial_order, keep_sets, mean_order
 
 SCOPES = ("fleet", "class", "device")
 
 Orders = Mapping[str, Json]
-Removed = tuple[int, int]  # (head units, channels) of every layer
 
 
 def order_key(scope: str, device_class: str, device: str) -> str:
@@ -24,45 +23,45 @@ def order_key(scope: str, device_class: str, device: str) -> str:
 
 
 def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> dict[str, Json]:
-    """Return the orders before the first round: those of classes and devices begin when somebody is asked."""
+    """Return the orders before the first round; those of classes and devices are made at their first cut."""
     return {"fleet": initial_order(geometry, prior)} if scope == "fleet" else {}
 
 
 def frozen_orders(
-    orders: Orders, cuts: Mapping[str, Removed], geometry: Geometry, prior: GroupScores | None
+    orders: Orders, cuts: Mapping[str, Counts], geometry: Geometry, prior: GroupScores | None
 ) -> dict[str, Json]:
-    """Return the orders with those of `cuts` frozen as far as anybody who shares them is cut; new ones from `prior`."""
+    """Return the orders, those of `cuts` frozen up to their deepest cut; a missing order is made from `prior`."""
     after = dict(orders)
-    for key, (heads, channels) in cuts.items():
+    for key, removed in cuts.items():
         order = after[key] if key in after else initial_order(geometry, prior)
-        after[key] = freeze(order, geometry, heads_removed=heads, channels_removed=channels)
+        after[key] = freeze(order, geometry, removed)
     return after
 
 
 def keep_sets_of(
-    orders: Orders, wanted: Iterable[tuple[str, Counts]], geometry: Geometry
+    orders: Orders, places: Iterable[tuple[str, Counts]], geometry: Geometry
 ) -> dict[tuple[str, Counts], KeepSet]:
-    """Return the keep-set of every wanted (key, counts)."""
+    """Return the keep-set of every place (key, counts)."""
     by_key: dict[str, set[Counts]] = {}
-    for key, counts in wanted:
+    for key, counts in places:
         by_key.setdefault(key, set()).add(counts)
-    found = {key: keep_sets(orders[key], geometry, counts) for key, counts in by_key.items()}
-    return {(key, counts): kept for key, sets in found.items() for counts, kept in sets.items()}
+    by_counts = {key: keep_sets(orders[key], geometry, counts) for key, counts in by_key.items()}
+    return {(key, counts): kept for key, sets in by_counts.items() for counts, kept in sets.items()}
 
 
 def class_order(orders: Orders, scope: str, device_class: str, geometry: Geometry, prior: GroupScores | None) -> Json:
     """Return the order that a class is exported by: the fleet's, its own, or the mean of its devices' scores.
 
-    Where nobody of the class has been asked yet, the one from `prior`.
+    Before any device of the class has taken part, it is the order from `prior`.
     """
     if scope == "device":
-        own = [order for key, order in sorted(orders.items()) if key.startswith(f"{device_class}/")]
+        of_class = [order for key, order in sorted(orders.items()) if key.startswith(f"{device_class}/")]
     else:
         key = order_key(scope, device_class, "")
-        own = [orders[key]] if key in orders else []
-    return mean_order(own, geometry) if own else initial_order(geometry, prior)
+        of_class = [orders[key]] if key in orders else []
+    return mean_order(of_class, geometry) if of_class else initial_order(geometry, prior)
 
 
 def common_order(orders: Orders, geometry: Geometry) -> Json:
-    """Return the fleet's one order, or the mean of all there are; raises ValueError without any."""
+    """Return the fleet's one order, or the mean of all orders; raises ValueError for no order."""
     return mean_order([order for _, order in sorted(orders.items())], geometry)

@@ -1,4 +1,4 @@
-"""Whether the group scores a device sent fit the keep-set it was assigned."""
+"""The check that a device's group scores fit its assigned keep-set."""
 
 import itertools
 
@@ -15,10 +15,10 @@ def verify_scores(scores: GroupScores, keep_set: KeepSet) -> None:
         ("head", scores.heads, keep_set.heads),
         ("channel", scores.channels, keep_set.channels),
     ):
-        for layer, (row, held) in enumerate(itertools.zip_longest(rows, kept)):
-            if row is None or held is None or np.shape(row) != (len(held),):
+        for layer, (row, groups) in enumerate(itertools.zip_longest(rows, kept)):
+            if row is None or groups is None or np.shape(row) != (len(groups),):
                 got = "none" if row is None else str(np.shape(row))
-                wanted = "none" if held is None else f"({len(held)},)"
+                wanted = "none" if groups is None else f"({len(groups)},)"
                 raise UpdateRejected(f"{kind} scores of layer {layer}: expected shape {wanted}, got {got}")
             if not np.all(np.isfinite(row)) or np.min(row) < 0:
                 raise UpdateRejected(f"{kind} scores of layer {layer}: expected finite values of 0 or more")

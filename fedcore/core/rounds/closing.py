@@ -1,4 +1,4 @@
-"""The end of a round: who is lost, what it came to, and what follows."""
+"""The end of a round: lost members, its result, and the state after it."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from fedcore.core.rounds.state import Member, RoundState
 
 
 def expire_leases(state: RoundState) -> RoundState:
-    """Mark pending members lost whose lease has run out."""
+    """Mark pending members with an expired lease as lost."""
     if not state.pending:
         return state
     lost = {
@@ -21,12 +21,12 @@ def expire_leases(state: RoundState) -> RoundState:
 def close(state: RoundState) -> tuple[RoundState, RoundResult]:
     """Close the open round now and return the state that waits to plan the next one.
 
-    Pending members have missed the deadline. The round is void where fewer than the quorum were accepted; too many
-    voids in a row leave a reason to pause, which takes effect once this result is durable.
+    Pending members have missed the deadline. The round is void if fewer updates than the quorum were accepted.
+    Too many void rounds in a row set a reason to pause, which takes effect once this result is durable.
     """
     state = expire_leases(state)
     members = tuple(_result(state, device, member) for device, member in sorted(state.members.items()))
-    accepted = sum(each.status is MemberStatus.ACCEPTED for each in members)
+    accepted = sum(member.status is MemberStatus.ACCEPTED for member in members)
     void = accepted < state.policy.quorum_count(len(members))
     closed = RoundResult(
         round=state.round, void=void, members=members, opened_at_s=state.opened_at_s, closed_at_s=state.now_s

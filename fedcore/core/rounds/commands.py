@@ -1,4 +1,4 @@
-"""What the round machine asks of the shell, to be done in the order given."""
+"""The commands of the round machine to its shell, to be done in the order given."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Turn:
     """Close `closed` durably and plan `next_round` for `roster`, in one commit.
 
     Answer with `Planned(next_round, cohort)`, or with `TurnDone` where `next_round` is None. `closed` is None
-    where nothing closed since the last turn (first round, resumed run, or another try at an empty plan).
+    where no round closed since the last turn (first round, resumed run, or a retry after an empty plan).
     """
 
     closed: RoundResult | None
@@ -28,7 +28,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """Count the update that just arrived and acknowledge it. Given at most once per (device, round)."""
+    """Count the update that just arrived and acknowledge it; at most once per (device, round)."""
 
     device: str
     round: int
@@ -44,7 +44,7 @@ class AckDuplicate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefuseLate:
-    """The round had closed: the update is not counted."""
+    """Refuse an update that came after its round had closed: it is not counted."""
 
     device: str
     round: int
@@ -52,7 +52,7 @@ class RefuseLate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefuseUnknown:
-    """This device has no open assignment of this round (never had one, or its update was rejected)."""
+    """Refuse an update that no open assignment of this round asks for (there was none, or its update was rejected)."""
 
     device: str
     round: int
@@ -60,7 +60,7 @@ class RefuseUnknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptPartial:
-    """Count the partial that just arrived and acknowledge it: none of its leaves was counted before."""
+    """Count the partial that just arrived and acknowledge it: none of its devices was counted before."""
 
     edge: str
     number: int
@@ -70,7 +70,7 @@ class AcceptPartial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefuseOverlap:
-    """These leaves of a partial are counted already: the edge shall fold again without them."""
+    """Refuse a partial: these devices of it are counted already, and the edge must fold again without them."""
 
     edge: str
     number: int
@@ -80,7 +80,7 @@ class RefuseOverlap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusePartial:
-    """The partial's round is not open: nothing of it is counted."""
+    """Refuse a partial of a round that is not open: none of its updates is counted."""
 
     edge: str
     number: int
@@ -104,14 +104,14 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """The run stops here and can be continued later; `reason` is for people."""
+    """Stop the run, which can be continued later; `reason` is for people."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """Every round is closed durably; the run is over."""
+    """End the run: every round is closed durably."""
 
 
 PartialAnswer = AcceptPartial | RefuseOverlap | RefusePartial

@@ -1,4 +1,4 @@
-"""What the shell tells the round machine. `now_s` is seconds on any clock that never goes back."""
+"""The events that the shell feeds to the round machine. `now_s` is seconds on any clock that never goes back."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Joined:
 class Left:
     """The stream of this session closed; the device keeps its lease and may come back.
 
-    `lost` where its parent watched the lease run out: then it is over here too.
+    `lost` is True if the device's parent saw the lease expire: then the lease is over here too.
     """
 
     device: str
@@ -43,7 +43,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateArrived:
-    """An update was fully uploaded and verified against its assignment; the answer says if it counts."""
+    """An update was fully uploaded and verified against its assignment; the machine's answer says whether it counts."""
 
     device: str
     round: int
@@ -61,18 +61,18 @@ class UpdateRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialArrived:
-    """An edge's partial was verified against the assignments of all its leaves; they count together or not at all."""
+    """An edge's partial was verified against the assignments of all its devices; they count together or not at all."""
 
     edge: str
     number: int  # of the submission, among this edge's
     round: int
-    leaves: tuple[tuple[str, float], ...]  # (device, seconds from pushed to accepted at its parent)
+    device_times: tuple[tuple[str, float], ...]  # (device, seconds from pushed to accepted at its parent)
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """The answer to `Turn`: committed, and these devices have an assignment. Empty: nobody to plan for."""
+    """The answer to `Turn`: committed, and these devices have an assignment. Empty: there was no device to plan for."""
 
     round: int
     cohort: tuple[str, ...]
@@ -95,7 +95,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Somebody wants the run to stop. The open round is given up; the run can be continued."""
+    """A request to stop the run. The open round is abandoned; the run can be continued."""
 
     now_s: float
 

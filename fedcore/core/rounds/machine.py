@@ -1,21 +1,43 @@
 """The round machine, without I/O: `step(state, event) -> (state, commands)`.
 
     WAITING --enough devices--> PLANNING --Planned--> OPEN --all resolved, or deadline--> PLANNING ...
-       ^------- empty plan --------'  '--TurnDone--> DONE            any --Stop, voids, nobody came--> PAUSED
+       ^------- empty plan --------'  '--TurnDone--> DONE            any --Stop, voids, no devices--> PAUSED
+
+Theory of operation. A run is a sequence of numbered rounds, and a `Turn` is the only way from one to the next: the
+shell closes a round and plans its successor in one commit. While a Turn is out (PLANNING), nothing but its answer moves
+the run on, and device events only note which devices are here. So the machine is at most one Turn ahead of the
+durable state, and a resumed run begins in WAITING with the round after the last commit.
+
+In an OPEN round a member is pending until it is resolved: accepted, rejected, lost (its lease ran out) or, at the
+deadline, missed. Accepted is final. A partial that holds a rejected member's update makes it accepted after all. A lost
+member that gives a sign of life is pending again: its update may be under way.
+
+Every step has the same order, and its commands come in that order:
+
+1. Time never goes back: an event of an earlier moment counts as happening now.
+2. Deadlines that are due are acted on before the event (`_check_deadline`). An event at or after a deadline comes
+   too late, even if the timer of the deadline is later still. No event answers a Turn that begins here.
+3. The event does what its rule says (`RULES`).
+4. The machine goes on where the event made it possible (`_settle`): leases expire, a round with no pending member
+   closes, enough devices are here to plan for. This is in one place, so that no rule needs to do it.
+5. The next wake-up is set (`schedule`), for the new state.
 
 Pure: no clock, no randomness, no I/O; equal arguments give equal results, and no order of events raises. Rules:
 
-- A round closes once every member is resolved, or at its deadline, when the unresolved have missed it. With fewer
+- A round closes once every member is resolved, or at its deadline, which unresolved members have missed. With fewer
   accepted updates than the quorum it is void. Rounds are numbered attempts: after any close, void or not, comes
   round + 1; a void round does not count towards `total_rounds`. `max_void_rounds` in a row pause the run.
-- A closed stream loses nobody, an expired lease does. Who comes back while the round is open is pending again.
-- An update is accepted at most once, only from a member of the open round and before its deadline. The leaves of a
+- A closed stream loses no device, an expired lease does. A device that comes back while the round is open is pending
+  again.
+- An update is accepted at most once, only from a member of the open round and before its deadline. The devices of a
   partial are accepted together: where one of them is counted already, none is, and the edge folds again without it.
-  A failed leaf counts after all: it failed below one parent, and another one had its update.
+  A device that failed below one parent still counts if another parent had its update.
 - Every time-out of the machine stands in `WakeAt`; while a `Turn` is out, it waits for the shell alone.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.closing import close, expire_leases
@@ -29,13 +51,14 @@ from fedcore.core.rounds.waking import schedule
 Step = tuple[RoundState, tuple[Command, ...]]
 
 _OVER = (Phase.DONE, Phase.PAUSED)
+_TURN_ANSWERS = (events.Planned, events.TurnDone)
 
 
 def resume(policy: RoundPolicy, next_round: int = 1, void_streak: int = 0, void_rounds: int = 0) -> RoundState:
     """Return the state of a run that goes on with `next_round`; by default of a new run.
 
     `void_rounds` is how many of the earlier rounds were void. A run that had paused on its void rounds gets
-    a new streak: somebody looked at it and chose to go on.
+    a new streak: its operator chose to go on.
     """
     return RoundState(
         policy=policy,
@@ -50,68 +73,43 @@ def step(state: RoundState, event: events.Event) -> Step:
     """Return the state after `event` and what the shell has to do now. Never raises, whatever the order."""
     state = state.at(event.now_s)
     state, timed_out = _check_deadline(state)
-    state, answers = _handle(state, event)
-    state, settled = _settle(state)
+    rule = _ignore if timed_out and type(event) in _TURN_ANSWERS else RULES[type(event)]
+    state, answers = rule(state, event)
+    state, follow_ups = _settle(state)
     state, wake = schedule(state, event)
-    return state, timed_out + answers + settled + wake
+    return state, timed_out + answers + follow_ups + wake
 
 
-def _handle(state: RoundState, event: events.Event) -> Step:
-    match event:
-        case events.Started():
-            return _started(state)
-        case events.Joined():
-            return _joined(state, event)
-        case events.Left():
-            return _left(state, event)
-        case events.Alive():
-            return _alive(state, event)
-        case events.UpdateArrived():
-            return _update_arrived(_renew(state, event.device), event)
-        case events.UpdateRefused():
-            return _update_rejected(_renew(state, event.device), event)
-        case events.PartialArrived():
-            return partial_arrived(state, event)
-        case events.Planned():
-            return _planned(state, event)
-        case events.TurnDone():
-            return _turn_done(state)
-        case events.Stop():
-            return _stop(state)
-        case events.Tick():
-            return state, ()
-
-
-def _started(state: RoundState) -> Step:
+def _started(state: RoundState, _: events.Started) -> Step:
     if state.phase is not Phase.WAITING or state.wait_until_s is not None:
         return state, ()
     state = replace(state, wait_until_s=state.now_s + state.policy.join_deadline_s)
-    # A run resumed after its last round has only its end left, and needs no device for that.
+    # A run that is resumed after its last round has only to finish, and needs no device for that.
     return _turn(state, None) if state.is_last else (state, ())
 
 
 def _joined(state: RoundState, event: events.Joined) -> Step:
-    known = state.sessions.get(event.device)
-    if known is not None and event.epoch <= known.epoch:
+    session = state.sessions.get(event.device)
+    if session is not None and event.epoch <= session.epoch:
         return state, (commands.Fence(device=event.device, epoch=event.epoch),)
-    out: tuple[Command, ...] = ()
-    if known is not None and known.connected:
-        out = (commands.Fence(device=event.device, epoch=known.epoch),)
-    session = Presence(epoch=event.epoch, connected=True, seen_s=state.now_s)
-    state = replace(state.with_session(event.device, session), fresh=True)
+    fences: tuple[Command, ...] = ()
+    if session is not None and session.connected:
+        fences = (commands.Fence(device=event.device, epoch=session.epoch),)
+    presence = Presence(epoch=event.epoch, connected=True, seen_s=state.now_s)
+    state = replace(state.with_session(event.device, presence), fresh=True)
     member = state.members.get(event.device)
     if member is None or member.status not in (None, MemberStatus.LOST):
-        return state, out
+        return state, fences
     state, push = _push(state, event.device, member)
-    return state, out + push
+    return state, fences + push
 
 
 def _left(state: RoundState, event: events.Left) -> Step:
-    known = state.sessions.get(event.device)
-    if known is None or known.epoch != event.epoch:
+    session = state.sessions.get(event.device)
+    if session is None or session.epoch != event.epoch:
         return state, ()
-    seen_s = min(known.seen_s, state.now_s - state.policy.lease_s) if event.lost else known.seen_s
-    state = state.with_session(event.device, replace(known, connected=False, seen_s=seen_s))
+    seen_s = min(session.seen_s, state.now_s - state.policy.lease_s) if event.lost else session.seen_s
+    state = state.with_session(event.device, replace(session, connected=False, seen_s=seen_s))
     member = state.members.get(event.device) if event.lost else None
     if member is None or member.status is not None:
         return state, ()
@@ -119,20 +117,20 @@ def _left(state: RoundState, event: events.Left) -> Step:
 
 
 def _alive(state: RoundState, event: events.Alive) -> Step:
-    known = state.sessions.get(event.device)
-    if known is None or known.epoch != event.epoch:
+    session = state.sessions.get(event.device)
+    if session is None or session.epoch != event.epoch:
         return state, ()
     return _renew(state, event.device), ()
 
 
 def _renew(state: RoundState, device: str) -> RoundState:
-    """Note a sign of life; a member that had been lost in silence is pending again (it has its assignment)."""
-    known = state.sessions.get(device)
-    if known is None:
+    """Renew the lease of a device; a member that was lost in silence is pending again (it has its assignment)."""
+    session = state.sessions.get(device)
+    if session is None:
         return state
-    returned = not state.in_lease(known)
-    state = state.with_session(device, Presence(epoch=known.epoch, connected=known.connected, seen_s=state.now_s))
-    if returned and known.connected and not state.fresh:
+    returned = not state.in_lease(session)
+    state = state.with_session(device, Presence(epoch=session.epoch, connected=session.connected, seen_s=state.now_s))
+    if returned and session.connected and not state.fresh:
         state = replace(state, fresh=True)
     member = state.members.get(device)
     if member is not None and member.status is MemberStatus.LOST:
@@ -141,6 +139,7 @@ def _renew(state: RoundState, device: str) -> RoundState:
 
 
 def _update_arrived(state: RoundState, event: events.UpdateArrived) -> Step:
+    state = _renew(state, event.device)
     device, index = event.device, event.round
     member = state.members.get(device) if index == state.round else None
     if member is not None and member.status in (None, MemberStatus.LOST):
@@ -168,7 +167,8 @@ def _refusal(state: RoundState, device: str, index: int) -> Command:
     return commands.RefuseLate(device=device, round=index)
 
 
-def _update_rejected(state: RoundState, event: events.UpdateRefused) -> Step:
+def _update_refused(state: RoundState, event: events.UpdateRefused) -> Step:
+    state = _renew(state, event.device)
     member = state.members.get(event.device)
     if event.round != state.round or member is None or member.status not in (None, MemberStatus.LOST):
         return state, ()
@@ -184,30 +184,49 @@ def _planned(state: RoundState, event: events.Planned) -> Step:
         until_s = state.now_s + state.policy.join_deadline_s
         return replace(state, phase=Phase.WAITING, wait_until_s=until_s, devices_needed=1), ()
     cohort = sorted(set(event.cohort))
-    # Who left meanwhile is pending as well, under its running lease, and gets the assignment when it comes back.
-    here = {device for device in cohort if device in state.sessions and state.sessions[device].connected}
-    members = {device: Member(pushed_at_s=state.now_s if device in here else None) for device in cohort}
+    # A device that left meanwhile is pending too, under its running lease; it gets the assignment when it comes back.
+    connected = {device for device in cohort if device in state.sessions and state.sessions[device].connected}
+    members = {device: Member(pushed_at_s=state.now_s if device in connected else None) for device in cohort}
     state = replace(state, phase=Phase.OPEN, opened_at_s=state.now_s).with_members(members)
-    return state, tuple(commands.Push(device=device, round=state.round) for device in cohort if device in here)
+    return state, tuple(commands.Push(device=device, round=state.round) for device in cohort if device in connected)
 
 
-def _turn_done(state: RoundState) -> Step:
+def _turn_done(state: RoundState, _: events.TurnDone) -> Step:
     if state.phase is not Phase.PLANNING or not state.is_last:
         return state, ()
     return replace(state, phase=Phase.DONE), (commands.Finish(),)
 
 
-def _stop(state: RoundState) -> Step:
+def _stop(state: RoundState, _: events.Stop) -> Step:
     if state.phase in _OVER:
         return state, ()
     reason = f"stopped on request in round {state.round}; this round starts anew when the run is resumed"
     if state.phase is Phase.PLANNING and state.pause_reason is None:
-        return replace(state, pause_reason=reason), ()  # the commit under way ends first; a second Stop does not wait
+        return replace(state, pause_reason=reason), ()  # the commit under way ends first; a second Stop pauses at once
     return _pause(state, reason)
 
 
+def _ignore(state: RoundState, _: events.Event) -> Step:
+    return state, ()
+
+
+RULES: Mapping[type[Any], Callable[[RoundState, Any], Step]] = {
+    events.Started: _started,
+    events.Joined: _joined,
+    events.Left: _left,
+    events.Alive: _alive,
+    events.UpdateArrived: _update_arrived,
+    events.UpdateRefused: _update_refused,
+    events.PartialArrived: partial_arrived,
+    events.Planned: _planned,
+    events.TurnDone: _turn_done,
+    events.Stop: _stop,
+    events.Tick: _ignore,  # the time alone matters
+}
+
+
 def _check_deadline(state: RoundState) -> Step:
-    """Act on deadlines before the event, so that nothing which comes after one counts."""
+    """Act on deadlines before the event, so that no event after a deadline counts."""
     if state.phase is Phase.OPEN and state.now_s >= state.deadline_at_s:
         return _turn(*close(state))
     if state.phase is Phase.WAITING and state.wait_until_s is not None and state.now_s >= state.wait_until_s:

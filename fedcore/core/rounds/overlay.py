@@ -1,4 +1,4 @@
-"""A mapping that never changes and is cheap to make a changed copy of: a large dict below a small one."""
+"""An immutable mapping with cheap changed copies: a large dict below a small one."""
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeVar
@@ -8,10 +8,11 @@ D = TypeVar("D")
 
 
 class Overlay(Mapping[str, V]):
-    """Entries by name, in the order of a dict that saw the same changes.
+    """Entries by name, in the order of a dict after the same changes.
 
-    A changed copy shares the lower dict and copies the upper one, which is joined into a new lower one as soon as its
-    square outgrows it: n entries cost O(sqrt n) per change, where copying them all would cost O(n).
+    A changed copy shares the lower dict and copies the upper one, which is merged into a new lower one as soon as the
+    square of its size exceeds the size of the lower one: n entries cost O(sqrt n) per change, where copying them all
+    would cost O(n).
     """
 
     __slots__ = ("_lower", "_upper")

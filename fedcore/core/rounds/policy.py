@@ -1,4 +1,4 @@
-"""The numbers that decide when a run starts, when a round closes and when a run pauses."""
+"""The limits that decide when a run starts, when a round closes and when a run pauses."""
 
 import math
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class RoundPolicy:
     quorum: float  # share of the cohort, in (0, 1]
     deadline_s: float  # from the moment a round opens
     lease_s: float  # silence after which a device is lost
-    min_devices: int  # start once so many are here
-    max_void_rounds: int  # so many in a row pause the run
+    min_devices: int  # start once this many devices are here
+    max_void_rounds: int  # this many in a row pause the run
     join_deadline_s: float  # how long to wait for devices before pausing
 
     def __post_init__(self) -> None:
@@ -31,5 +31,5 @@ class RoundPolicy:
 
     def quorum_count(self, cohort_size: int) -> int:
         """Return how many updates a cohort of `cohort_size` must bring: ceil(quorum x size), at least 1."""
-        # 0.55 * 100 is 55.00000000000001 in binary: without the slack ceil would ask for 56.
+        # 0.55 * 100 is 55.00000000000001 in binary: without the slack, ceil would give 56.
         return max(1, math.ceil(self.quorum * cohort_size - 1e-9))

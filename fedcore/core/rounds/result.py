@@ -1,4 +1,4 @@
-"""How a round ended, device by device: what the machine hands to the shell at close."""
+"""The result of a round, device by device, which the machine gives to the shell at close."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """A closed round. Where `void`, quorum was missed: the global adapter stays, accepted updates are not used."""
+    """A closed round. A `void` one missed quorum: the global adapter stays, and accepted updates are not used."""
 
     round: int
     void: bool
@@ -30,11 +30,12 @@ class RoundResult:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """Devices whose update was accepted, sorted."""
-        return tuple(each.device for each in self.members if each.status is MemberStatus.ACCEPTED)
+        """Devices with an accepted update, sorted."""
+        return tuple(member.device for member in self.members if member.status is MemberStatus.ACCEPTED)
 
     def member(self, device: str) -> MemberResult | None:
-        """Return the part `device` had in this round, None where it was not in the cohort."""
-        index = bisect_left(self.members, device, key=lambda each: each.device)
-        found = self.members[index] if index < len(self.members) else None
-        return found if found is not None and found.device == device else None
+        """Return the result of `device`, None if it was not in the cohort."""
+        index = bisect_left(self.members, device, key=lambda member: member.device)
+        if index == len(self.members) or self.members[index].device != device:
+            return None
+        return self.members[index]

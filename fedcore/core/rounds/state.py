@@ -10,7 +10,7 @@ from fedcore.core.rounds.result import MemberStatus, RoundResult
 
 
 class Phase(StrEnum):
-    """Where a run is."""
+    """The phase of a run."""
 
     WAITING = "waiting"  # for devices
     PLANNING = "planning"  # a Turn is out, its answer is not here yet
@@ -41,7 +41,7 @@ class Member:
 class RoundState:
     """Everything the machine knows. Read it freely; only `step` makes new ones.
 
-    Without slots: what nearly every event changes is changed in a copy of the attributes at once, which takes a tenth
+    It has no slots: nearly every event copies all attributes with a few changes, and copying `__dict__` takes a tenth
     of the constructor's time.
     """
 
@@ -78,12 +78,16 @@ class RoundState:
         """Devices with an open stream and a valid lease, sorted."""
         now_s, lease_s = self.now_s, self.policy.lease_s  # `in_lease`, without a call for each of thousands
         return tuple(
-            sorted(name for name, each in self.sessions.items() if each.connected and now_s < each.seen_s + lease_s)
+            sorted(
+                name
+                for name, session in self.sessions.items()
+                if session.connected and now_s < session.seen_s + lease_s
+            )
         )
 
     @property
     def enough_here(self) -> bool:
-        """Whether the roster has the devices that are needed; seldom has to look at it."""
+        """Whether the roster has the devices that are needed; seldom has to compute the roster."""
         return self.connected >= self.devices_needed and len(self.roster) >= self.devices_needed
 
     def in_lease(self, session: Presence) -> bool:
@@ -91,31 +95,31 @@ class RoundState:
         return self.now_s < session.seen_s + self.policy.lease_s
 
     def lease_end_s(self, device: str) -> float:
-        """When a member counts as lost. One never seen (a plan from before a restart) gets a lease from the opening."""
+        """When a member counts as lost. A device not seen yet (since a restart) has a lease from the opening."""
         session = self.sessions.get(device)
         seen_s = self.opened_at_s if session is None else session.seen_s
         return seen_s + self.policy.lease_s
 
     def at(self, now_s: float) -> "RoundState":
-        """Return the state at this time, or its own where that is later."""
+        """Return the state at this time, or at its own time where that is later."""
         return self._changed({"now_s": now_s}) if now_s > self.now_s else self
 
     def with_session(self, device: str, session: Presence) -> "RoundState":
-        """Return the state with another newest session of a device."""
-        known = self.sessions.get(device)
-        connected = self.connected + session.connected - (known is not None and known.connected)
+        """Return the state with this newest session of a device."""
+        before = self.sessions.get(device)
+        connected = self.connected + session.connected - (before is not None and before.connected)
         return self._changed({"sessions": self.sessions.with_entry(device, session), "connected": connected})
 
     def with_members(self, members: Mapping[str, Member]) -> "RoundState":
-        """Return the state with other parts of these devices in the open round."""
+        """Return the state with these devices' parts in the open round changed."""
         pending = self.pending
         for device, member in members.items():
-            known = self.members.get(device)
-            pending += (member.status is None) - (known is not None and known.status is None)
+            before = self.members.get(device)
+            pending += (member.status is None) - (before is not None and before.status is None)
         return self._changed({"members": self.members.with_entries(members), "pending": pending})
 
     def without_members(self) -> "RoundState":
-        """Return the state without an open round's devices."""
+        """Return the state without members of an open round."""
         return self._changed({"members": Overlay(), "pending": 0})
 
     def _changed(self, changes: Mapping[str, object]) -> "RoundState":

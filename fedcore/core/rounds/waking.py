@@ -1,4 +1,4 @@
-"""When the machine needs its next Tick."""
+"""The time of the machine's next Tick."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ _DEVICE_EVENTS = (events.Joined, events.Left, events.Alive, events.UpdateArrived
 def schedule(state: RoundState, event: events.Event) -> tuple[RoundState, tuple[WakeAt, ...]]:
     """Set the next WakeAt, never later than the first time-out.
 
-    A lease that was renewed leaves the older, earlier wake in force: signs of life cost no command. A Tick always
-    gets an answer, for the timer that sent it is spent.
+    A renewed lease leaves the earlier wake in force, so a sign of life costs no command. A Tick always gets an answer,
+    because its timer has fired.
     """
     due_s = _next_timeout_s(state, event)
     if due_s is None:
@@ -30,6 +30,6 @@ def _next_timeout_s(state: RoundState, event: events.Event) -> float | None:
     if state.phase is not Phase.OPEN:
         return None
     if isinstance(event, _DEVICE_EVENTS) and state.wake_at_s is not None and state.now_s < state.wake_at_s:
-        return state.lease_end_s(event.device)  # the only time-out this event can have set: no walk over the cohort
+        return state.lease_end_s(event.device)  # only this time-out can have changed: no loop over the cohort
     pending = (device for device, member in state.members.items() if member.status is None)
     return min((state.deadline_at_s, *(state.lease_end_s(device) for device in pending)))

@@ -1,0 +1,1 @@
+"""Training and scoring of many virtual devices in one pass over a shared base model."""

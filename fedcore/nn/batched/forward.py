@@ -1,4 +1,8 @@
-"""Logits of many devices' batches in one forward pass, packed rows through the backbone, then each its head; losses."""
+"""Logits and losses of many devices' batches in one forward pass.
+
+The packed rows of all devices go through the shared backbone together; then every device's pooled rows go through that
+device's own head, vectorised over the devices.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,17 +19,17 @@ from fedcore.nn.model.classifier import Classifier
 def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return every device's logits of its rows, (devices, most rows, labels), float32.
 
-    The factors are those last put into the stacked layers; `head` has the head's parameters by canonical name, each
-    (devices, ...).
+    The factors are those that the stacked layers hold; `head` has the parameters of the heads by canonical name, with
+    the devices as first axis.
     """
     pooled = _pooled(classifier, batch)  # (rows, hidden)
     parameters = {name.removeprefix("head."): value for name, value in head.items()}
     pooled = pooled.to(next(iter(parameters.values())).dtype)[batch.pick]  # (devices, most rows, hidden)
 
-    def one(own: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> Any:
-        return functional_call(classifier.head_module, dict(own), (inputs,))
+    def head_logits(weights: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> Any:
+        return functional_call(classifier.head_module, dict(weights), (inputs,))
 
-    logits: torch.Tensor = vmap(one)(parameters, pooled).float()
+    logits: torch.Tensor = vmap(head_logits)(parameters, pooled).float()  # (devices, most rows, labels)
     return logits
 
 
@@ -34,19 +38,19 @@ def cross_entropies(logits: torch.Tensor, batch: PackedBatch, shift: torch.Tenso
 
     `shift` (devices, labels) is added to the logits, as in `fedcore.nn.training.objective`.
     """
-    shifted = logits + shift[:, None]
-    losses = nn.functional.cross_entropy(shifted.flatten(0, 1), batch.labels.flatten(), reduction="none")
+    shifted = logits + shift[:, None]  # (devices, most rows, labels)
+    losses = nn.functional.cross_entropy(shifted.flatten(0, 1), batch.labels.flatten(), reduction="none")  # flat
     return device_means(losses.view_as(batch.weights), batch)
 
 
 def device_means(values: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
     """Return every device's mean over its rows, (devices,), of `values` (devices, most rows)."""
-    # a gap repeats the device's first row, so what is not finite is so for the device as a whole
+    # a gap repeats the device's first row, so a value there is finite whenever the device's own values are
     return (values * batch.weights).sum(dim=1)
 
 
 def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:
-    """Return what the head sees of every row, (rows, hidden)."""
+    """Return the inputs of the heads, (rows, hidden)."""
     packing, backbone, model = batch.packing, classifier.backbone, classifier.model
     bert = classifier.geometry.family == "bert"
     inputs = {
@@ -55,7 +59,7 @@ def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:
     }
     if bert:
         inputs["token_type_ids"] = packing.to_slots(batch.row_segments)
-    states = packing.to_rows(backbone(**inputs, packing=packing).last_hidden_state)
+    states = packing.to_rows(backbone(**inputs, packing=packing).last_hidden_state)  # (rows, width, hidden)
     if not bert:
         return states[torch.arange(packing.rows), _last_places(batch, model)]
     pooler: Any = getattr(backbone, "pooler", None)
@@ -66,7 +70,7 @@ def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:
 
 
 def _positions(batch: PackedBatch, backbone: nn.Module) -> torch.Tensor:
-    """Return position ids (rows, width): from 0, or as RoBERTa counts them, by its own means."""
+    """Return position ids (rows, width): from 0, or as the backbone itself computes them (RoBERTa)."""
     embeddings: Any = getattr(backbone, "embeddings", None)
     count = getattr(embeddings, "create_position_ids_from_input_ids", None)
     if count is None:
@@ -76,7 +80,7 @@ def _positions(batch: PackedBatch, backbone: nn.Module) -> torch.Tensor:
 
 
 def _last_places(batch: PackedBatch, model: Any) -> torch.Tensor:
-    """Return the place of every row's last token that is not padding's id, as transformers' classifiers find it."""
+    """Return every row's last position with another id than the padding's, (rows,), as transformers' classifiers do."""
     places = torch.arange(batch.packing.width)
-    found: torch.Tensor = torch.where(batch.row_ids != model.config.pad_token_id, places, 0).argmax(dim=1)
-    return found
+    last: torch.Tensor = torch.where(batch.row_ids != model.config.pad_token_id, places, 0).argmax(dim=1)
+    return last

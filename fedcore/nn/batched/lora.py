@@ -1,8 +1,8 @@
 """LoRA layers that hold the factors of many devices at once, over one frozen base weight.
 
-y = x W^T + bias + s (x A_d^T) B_d^T for every device d: one product with W over everybody's tokens, then batched
-products with the small factors. Forward and backward are written out, since autograd would keep and add the two
-halves as tensors of the output's size.
+y = x W^T + bias + s (x A_d^T) B_d^T for every device d: one product with W over the tokens of all devices,
+then batched products with the small factors. Forward and backward are written out, because autograd would keep both
+summands as tensors of the output's size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ from fedcore.nn.model.lora import adapted, scale_of
 
 
 class StackedLora(nn.Module):
-    """Stands in for a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank).
+    """Replaces a peft layer while many devices train. Set `a` (devices, rank, in) and `b` (devices, out, rank).
 
-    `frozen` has factors by canonical name that all devices share and nobody trains.
+    `frozen` has the factors, by canonical name, that do not train and that all devices share.
     """
 
     def __init__(self, base: nn.Linear, scale: float) -> None:
@@ -45,7 +45,7 @@ class StackedLora(nn.Module):
 
 @contextmanager
 def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
-    """Put a StackedLora in the place of every LoRA layer, yield them by "layers.{i}.{module}", and put all back."""
+    """Replace every LoRA layer by a StackedLora, yield these by "layers.{i}.{module}", and restore the layers."""
     layers: dict[str, StackedLora] = {}
     originals: list[tuple[nn.Module, str, nn.Module]] = []
     for key, layer in list(adapted(classifier)):
@@ -64,7 +64,7 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
 
 
 def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.float32]], trains: TrainedPart) -> None:
-    """Give every layer the factors that do not train, out of an adapter by canonical name."""
+    """Give every layer the factors that do not train, from the adapter `before`, by canonical name."""
     for key, layer in layers.items():
         for name, scale in ((f"{key}.A", 1.0), (f"{key}.B", layer.scale)):
             if not trains.has(name):
@@ -72,7 +72,7 @@ def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.fl
 
 
 def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:
-    """Give every layer its factors: out of `values`, (devices, ...) by canonical name, or else the frozen ones."""
+    """Give every layer its factors: from `values`, (devices, *shape) by canonical name, else the frozen ones."""
     devices = len(next(iter(values.values())))
     for key, layer in layers.items():
         layer.a, layer.b = (
@@ -97,20 +97,20 @@ class _StackedProduct(torch.autograd.Function):
         inner = torch.bmm(x.float(), a.mT)  # (devices, slots, rank)
         ctx.save_for_backward(x, weight, a, b, inner)
         ctx.scale = scale
-        output = nn.functional.linear(x, weight, bias).float()
+        output = nn.functional.linear(x, weight, bias).float()  # (devices, slots, out)
         return output.baddbmm_(inner, b.mT, alpha=scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, a, b, inner = ctx.saved_tensors
-        given = gradients[0]
-        upstream = given.float()
+        of_output = gradients[0]  # (devices, slots, out), in the base's dtype
+        upstream = of_output.float()
         inside = torch.bmm(upstream, b).mul_(ctx.scale)  # (devices, slots, rank)
         of_x = of_a = of_b = None
         if ctx.needs_input_grad[0]:
-            of_x = torch.matmul(given, weight).float().baddbmm_(inside, a).to(x.dtype)
+            of_x = torch.matmul(of_output, weight).float().baddbmm_(inside, a).to(x.dtype)  # (devices, slots, in)
         if ctx.needs_input_grad[3]:
-            of_a = torch.bmm(inside.mT, x.float())
+            of_a = torch.bmm(inside.mT, x.float())  # (devices, rank, in)
         if ctx.needs_input_grad[4]:
-            of_b = torch.bmm(upstream.mT, inner).mul_(ctx.scale)
+            of_b = torch.bmm(upstream.mT, inner).mul_(ctx.scale)  # (devices, out, rank)
         return of_x, None, None, of_a, of_b, None

@@ -1,9 +1,9 @@
 """Rows of many devices in one tensor without padding between them, and the way back to one row per line.
 
-Two layouts of the same tokens. *Slots*: (devices, slots), every device's rows one behind the other, so that linear
-layers touch hardly a token that is none and factors meet their own device's tokens as a batched product. *Rows*:
-(rows, width), padded on the right, as attention and pooling need them. What fills the gaps is the first token of the
-same row or device, and no gradient reaches it: a device whose values are NaN cannot spoil a neighbour.
+Two layouts hold the same tokens. *Slots*, (devices, slots): the rows of a device one after the other, so that linear
+layers compute little padding, and the factors of a device meet its tokens in one batched product. *Rows*, (rows,
+width): padded on the right, as attention and pooling need them. A gap repeats the first token of the same row or
+device, and passes no gradient back: a device whose values are NaN cannot affect its neighbours.
 """
 
 import itertools
@@ -26,8 +26,8 @@ class Packing:
     slots: int  # of every device
     rows: int  # of all devices
     width: int  # tokens of the longest row
-    slot_of: torch.Tensor  # (rows * width,) the slot that a place in a row shows
-    place_of: torch.Tensor  # (devices * slots,) the place in a row that a slot shows
+    slot_of: torch.Tensor  # (rows * width,) the slot shown at a place of a row
+    place_of: torch.Tensor  # (devices * slots,) the place of a row shown in a slot
     free_slots: torch.Tensor  # slots that hold no token
     free_places: torch.Tensor  # places beyond the end of a row
     mask: torch.Tensor  # (rows, width) bool, true for tokens
@@ -52,16 +52,16 @@ class PackedBatch:
     packing: Packing
     row_ids: torch.Tensor  # (rows, width) token ids, padded
     row_segments: torch.Tensor  # (rows, width) segment ids, padded with 0
-    pick: torch.Tensor  # (devices, most rows) which of the pass's rows; the first of the device beyond its last
+    pick: torch.Tensor  # (devices, most rows) number of a row in the pass; the device's first row fills the rest
     labels: torch.Tensor  # (devices, most rows)
     weights: torch.Tensor  # (devices, most rows) float32, 1 / rows of the device, 0 beyond its last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTable:
-    """The rows of many devices as flat arrays, made once and read by every pass."""
+    """The rows of many devices as flat arrays, built once and read by every pass."""
 
-    tokens: Indices  # of all rows, one behind the other
+    tokens: Indices  # of all rows, one after the other
     segments: Indices
     starts: Indices  # (rows,) where a row begins in `tokens`
     lengths: Indices  # (rows,)
@@ -90,12 +90,12 @@ class TokenTable:
         )
 
     def size_of(self, device: int, rows: Indices) -> BatchSize:
-        """Return how large a batch of these rows of one device is."""
+        """Return the size of a batch of these rows of one device."""
         lengths = self.lengths[self.first_row[device] + rows]
         return BatchSize(tokens=int(lengths.sum()), rows=len(rows), width=int(lengths.max()))
 
     def rows_of(self, devices: Sequence[int], batches: Sequence[Indices]) -> Indices:
-        """Return a pass's rows as numbers among all devices' rows, one device's behind the other's."""
+        """Return the row numbers of a pass among all rows, one device after the other."""
         return np.concatenate([self.first_row[device] + batch for device, batch in zip(devices, batches, strict=True)])
 
     def pack(self, devices: Sequence[int], batches: Sequence[Indices]) -> PackedBatch:
@@ -129,7 +129,7 @@ def pack(lengths: Indices, counts: Indices) -> Packing:
     column = np.arange(width)
     mask = column < lengths[:, None]
     slot_of = start[:, None] + np.where(mask, column, 0)  # (rows, width)
-    place_of = np.repeat(_starts(counts) * width, slots)  # the device's first token, where nothing else follows
+    place_of = np.repeat(_starts(counts) * width, slots)  # a free slot shows the device's first token
     place_of[slot_of[mask]] = np.flatnonzero(mask)
     used = np.zeros(len(counts) * slots, dtype=bool)
     used[slot_of[mask]] = True
@@ -147,7 +147,7 @@ def pack(lengths: Indices, counts: Indices) -> Packing:
 
 
 class _Move(torch.autograd.Function):
-    """Gather lines; the gradient is gathered back, since each line that matters is shown by one place only."""
+    """Gather lines. The gradient is gathered back the same way: every true token is shown at exactly one place."""
 
     @staticmethod
     def forward(

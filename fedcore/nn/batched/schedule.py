@@ -1,4 +1,4 @@
-"""Which rows every virtual device takes in which step, and which devices go through the model together."""
+"""The rows of every device's steps, and the groups of devices that pass through the model together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fedcore.nn.training.batches import EncodedRows, epoch_batches, probe_indice
 
 Indices = NDArray[np.int64]
 
-PLACES = 3  # padded places in attention per token of a pass; reviews of a sentence take about 2
+PLACES = 3  # most padded places in attention per token of a pass; one-sentence reviews take about 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class BatchSchedule:
 
     @property
     def starts_on_probe(self) -> bool:
-        """Whether the first step sees just the probe's rows, so that its loss is the loss before training."""
+        """Whether the first step has exactly the probe's rows, so that its loss is the loss before training."""
         return bool(self.steps) and np.array_equal(np.sort(self.steps[0]), self.probe)
 
     @property
@@ -52,7 +52,7 @@ def schedule(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSize:
-    """How large one device's batch is."""
+    """The size of one device's batch."""
 
     tokens: int  # of all its rows, none padded
     rows: int
@@ -60,7 +60,7 @@ class BatchSize:
 
 
 def passes(sizes: Mapping[int, BatchSize], max_tokens: int) -> Iterator[list[int]]:
-    """Yield all devices in groups of like size: as many as take up to `max_tokens`, or one that takes more.
+    """Yield all devices in groups of similar size: each takes at most `max_tokens`, or is one device that takes more.
 
     A group takes as many slots per device as its largest member has tokens. Attention pads all of a group's rows to
     the longest one: where they take more than PLACES times as many places, the group ends as well.

@@ -1,7 +1,7 @@
 """Group scores of many devices at once, equal to those of the criteria in `fedcore/nn/criteria` device by device.
 
-A device's weight gradient is as large as the weight, so it is formed for a block of rows at a time, and the block is
-the smaller the more devices there are.
+A device's weight gradient is as large as the weight. It is formed for a block of rows at a time, and the block shrinks
+as the number of devices grows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ StackedVectors = dict[tuple[int, str], torch.Tensor]  # (layer, module) -> (devi
 
 @contextmanager
 def observed(classifier: Classifier, vectors: StackedVectors) -> Iterator[None]:
-    """Within, every backward pass over packed rows writes |gradient x weight| per device and group to `vectors`."""
+    """Make every backward pass over packed rows write |gradient x weight| per device and group to `vectors`."""
     handles = []
     for layer in range(classifier.geometry.layers):
         for module in classifier.geometry.modules:
@@ -52,7 +52,7 @@ class _Hook:
 
     def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         inputs = args[0].detach()  # (devices, slots, in)
-        if not output.requires_grad:  # nothing below is trainable: let the gradient end here
+        if not output.requires_grad:  # nothing below is trainable: the gradient ends here
             output.requires_grad_()
 
         def score(output_gradient: torch.Tensor) -> None:
@@ -109,10 +109,10 @@ def stacked_group_sums(
     columns = weight.new_zeros((devices, weight.shape[1]), dtype=torch.float32)
     for start in range(0, weight.shape[0], block):
         rows = slice(start, start + block)
-        effective = weight[rows].float()
+        effective = weight[rows].float()  # (block, in), then (devices, block, in)
         if isinstance(layer, StackedLora) and layer.a is not None and layer.b is not None:
             effective = torch.baddbmm(effective, layer.b[:, rows], layer.a, alpha=layer.scale)
-        product = gradient(rows).mul_(effective).abs_()
+        product = gradient(rows).mul_(effective).abs_()  # (devices, block, in)
         if cut.side == "out":
             sums.append(product.sum(dim=2))
         else:
@@ -122,7 +122,7 @@ def stacked_group_sums(
 
 def group_scores(vectors: StackedVectors, geometry: Geometry) -> list[GroupScores]:
     """Return every device's scores, each layer's at L2 norm 1."""
-    return _per_device(*([unit_norm(each.numpy()) for each in kind] for kind in joined(vectors, geometry)))
+    return _per_device(*([unit_norm(vector.numpy()) for vector in kind] for kind in joined(vectors, geometry)))
 
 
 class StackedAverages:
@@ -130,20 +130,20 @@ class StackedAverages:
 
     def __init__(self, classifier: Classifier, states: Sequence[GroupState | None]) -> None:
         self._geometry, self._keep = classifier.geometry, classifier.keep_set
-        known = [each or GroupState.full(classifier.geometry) for each in states]
-        self._heads = np.stack([each.heads for each in known])  # (devices, layers, head units)
-        self._channels = np.stack([each.channels for each in known])
+        initial = [state or GroupState.full(classifier.geometry) for state in states]
+        self._heads = np.stack([state.heads for state in initial])  # (devices, layers, head units)
+        self._channels = np.stack([state.channels for state in initial])  # (devices, layers, ffn)
 
     def observe(self, devices: Sequence[int], vectors: StackedVectors, *, first_layer: int = 0) -> None:
         """Average one step's vectors in; a device whose vectors hold NaN or infinity is left out.
 
         Layers before `first_layer` do not train and keep their averages.
         """
-        found = joined(vectors, self._geometry, first_layer=first_layer)
-        heads, channels = ([each.numpy() for each in kind] for kind in found)
+        sums = joined(vectors, self._geometry, first_layer=first_layer)
+        heads, channels = ([vector.numpy() for vector in kind] for kind in sums)
         if not heads:
             return
-        finite = np.all([np.isfinite(each).all(axis=1) for each in (*heads, *channels)], axis=0)
+        finite = np.all([np.isfinite(vector).all(axis=1) for vector in (*heads, *channels)], axis=0)
         chosen = np.asarray(devices)[finite][:, None]
         for target, kept, fresh in (
             (self._heads, self._keep.heads, heads),
@@ -168,6 +168,6 @@ class StackedAverages:
 
 def _per_device(heads: list[NDArray[np.float32]], channels: list[NDArray[np.float32]]) -> list[GroupScores]:
     return [
-        GroupScores(heads=tuple(each[device] for each in heads), channels=tuple(each[device] for each in channels))
+        GroupScores(heads=tuple(layer[device] for layer in heads), channels=tuple(layer[device] for layer in channels))
         for device in range(len(heads[0]))
     ]

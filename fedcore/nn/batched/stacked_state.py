@@ -1,7 +1,7 @@
-"""What trains of adapters and heads of many devices, and its optimiser state, as matrices with one line per device.
+"""The trained values of many devices and their optimiser state, as matrices with one line per device.
 
-A line holds the tensors of one device one behind the other, in canonical order, factors first. So whatever is done
-per device - norms, sensitivities, increments - is one operation along a line, and a device's optimiser step is the
+A line holds the tensors of one device one after the other, in canonical order, factors first. So a computation per
+device (norm, sensitivity, increment) is one operation along a line, and a device's optimiser step is the
 fused AdamW step of `fedcore.nn.training.optimizer` on its line. Memory: 12 bytes per device and value (values, both
 moments).
 """
@@ -27,18 +27,18 @@ EPSILON = 1e-8  # torch's default, which one-by-one training uses
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where every tensor lies in a line."""
+    """The position of every tensor in a line."""
 
     shapes: dict[str, tuple[int, ...]]  # by canonical name, factors first
-    scales: dict[str, float]  # of every B: what local values are multiplied with on the wire
+    scales: dict[str, float]  # of every B: wire value / local value
     spans: dict[str, slice]
 
     @staticmethod
     def of(classifier: Classifier, trains: TrainedPart = EVERYTHING) -> "Layout":
-        """Return the layout of what trains of the classifier's adapter, at its present rank, and head."""
+        """Return the layout of the trained tensors: factors at their present rank, and head."""
         parameters = trains.of(trainable_parameters(classifier))
-        shapes = {name: tuple(each.shape) for name, each in parameters.items()}
-        edges = list(itertools.accumulate((math.prod(each) for each in shapes.values()), initial=0))
+        shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        edges = list(itertools.accumulate((math.prod(shape) for shape in shapes.values()), initial=0))
         return Layout(
             shapes=shapes,
             scales={f"{key}.B": scale_of(layer) for key, layer in adapted(classifier) if f"{key}.B" in shapes},
@@ -48,12 +48,12 @@ class Layout:
     @property
     def values(self) -> int:
         """Values in a line."""
-        return sum(math.prod(each) for each in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
     def factor_values(self) -> int:
         """Values of the factors, which come first in a line."""
-        return sum(math.prod(each) for name, each in self.shapes.items() if name.startswith("layers."))
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if name.startswith("layers."))
 
     def split(self, lines: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return views (devices, *shape) of lines (devices, values), by name."""
@@ -61,9 +61,9 @@ class Layout:
 
     def line(self, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return tensors as one line (values,). Raises ModelError where names or shapes are not the layout's."""
-        found = {name: value.shape for name, value in tensors.items()}
-        if found != self.shapes:
-            wrong = sorted(set(found.items()) ^ set(self.shapes.items()))[:2]
+        shapes = {name: value.shape for name, value in tensors.items()}
+        if shapes != self.shapes:
+            wrong = sorted(set(shapes.items()) ^ set(self.shapes.items()))[:2]
             raise ModelError(f"adapter does not fit the model: {wrong}; load_adapter sets the rank")
         return np.concatenate([tensors[name].reshape(-1) for name in self.shapes])
 
@@ -80,7 +80,9 @@ class StackedState:
         self.scales = scales
         self.values = (self._wire / scales).repeat(len(saved), 1)
         self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
-        self.steps = torch.zeros(len(saved), len(layout.shapes))  # a tensor may be rewound: see moments.follow
+        self.steps = torch.zeros(
+            len(saved), len(layout.shapes)
+        )  # (devices, tensors); they differ where moments.follow has rewound a tensor
         for device, moments in enumerate(saved):
             self._restore(device, moments)
         self._parts = [self._parts_of(line) for line in self.steps]
@@ -109,18 +111,18 @@ class StackedState:
         self.steps[list(devices)] += 1
 
     def increments(self) -> dict[str, NDArray[np.float32]]:
-        """Return what every device changed, (devices, *shape) by name, scale folded into B; uses the state up."""
+        """Return all increments, (devices, *shape) by name, scale folded into B; this invalidates the state."""
         lines = self.values.mul_(self.scales).sub_(self._wire)
-        return {name: each.numpy() for name, each in self.layout.split(lines).items()}
+        return {name: value.numpy() for name, value in self.layout.split(lines).items()}
 
     def tensors(self, device: int) -> dict[str, NDArray[np.float32]]:
-        """Return copies of one device's values, scale folded into B: what `load_adapter` takes."""
+        """Return copies of one device's values, scale folded into B, as `load_adapter` takes them."""
         line = (self.values[device] * self.scales)[None]
-        return {name: each[0].numpy() for name, each in self.layout.split(line).items()}
+        return {name: value[0].numpy() for name, value in self.layout.split(line).items()}
 
     def moments(self, device: int) -> dict[str, Moment]:
         """Return a copy of the optimiser state of one device, as `fedcore.nn.training.optimizer.moments` does."""
-        first, second = (each[device].numpy().copy() for each in (self.first, self.second))
+        first, second = (lines[device].numpy().copy() for lines in (self.first, self.second))
         return {
             name: Moment(first=first[span].reshape(shape), second=second[span].reshape(shape), step=int(step))
             for (name, shape), span, step in zip(
@@ -145,7 +147,7 @@ class StackedState:
             self.steps[device, column] = moment.step
 
     def _parts_of(self, steps: torch.Tensor) -> list[tuple[int, slice]]:
-        """Return (column of its step count, span) of what takes a step together: the line, where one count fits all."""
+        """Return (column of the step count, span) of the parts that step together: one line if all counts are equal."""
         if bool((steps == steps[0]).all()):
             return [(0, slice(0, self.layout.values))]
         return list(enumerate(self.layout.spans.values()))

@@ -1,13 +1,12 @@
 """Local training of many virtual devices of one shape in one pass, with the results of `fedcore.nn.training.train`.
 
-All devices share the frozen base model, so one forward and one backward pass carries everybody's rows, and only
-factors and heads are batched products (`batched_lora`). A device takes the same batches, losses, clipping and AdamW
-steps as alone. Nothing is padded between rows (`packed_rows`), and where a device's first batch is its probe batch
+All devices share the frozen base model. So one forward and one backward pass carries the rows of all of them, and only
+factors and heads need batched products (`lora`). A device has the same batches, losses, clipping and AdamW steps as
+alone. Nothing is padded between rows (`packed_rows`), and where a device's first batch is its probe batch
 too, the loss of the first step is the loss before.
 
-Memory beyond the model: 12 bytes per device and trained value (of which the increments take over 4), and what one
-pass keeps for its backward pass, which `max_tokens` bounds. Who simulates thousands of devices hands them in by the
-hundred.
+Memory beyond the model: 12 bytes per device and trained value (of which the increments take over 4), and the
+activations of one pass, which `max_tokens` bounds. A simulation of thousands of devices passes them in by the hundred.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import TrainingSpec
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.pruning.criteria import CRITERIA
@@ -45,12 +44,12 @@ STACKED = ("taylor", "lora-taylor")  # criteria that score many devices in one p
 
 Batches = Mapping[int, Indices]  # by device: row numbers within its shard
 
-PASS_BYTES = 128 << 20  # what a pass may keep for its backward pass, if nothing else is asked for
+PASS_BYTES = 128 << 20  # activations that a pass may keep for its backward pass, by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualTask:
-    """One virtual device's part."""
+    """One virtual device's rows, seed and kept states."""
 
     rows: EncodedRows
     seed: int
@@ -62,9 +61,9 @@ class VirtualTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTrained:
-    """What every device of a batch gave, in the order of the tasks."""
+    """The results of all devices, in the order of the tasks."""
 
-    # of what trains, name -> (devices, *shape): after - before, the scale folded into B
+    # of the trained tensors, name -> (devices, *shape): after - before, the scale folded into B
     increments: dict[str, NDArray[np.float32]]
     results: tuple[TrainResult | FedcoreError, ...]  # an error for a device that failed: its increments are zero
     smoothed: tuple[GroupState | None, ...]
@@ -82,11 +81,11 @@ def train_batched(
     max_tokens: int | None = None,
     memory: StepMemory | None = None,
 ) -> BatchTrained:
-    """Train every task for `steps` steps from the adapter `before` (device coordinates) and return what came of it.
+    """Train every task for `steps` steps from the adapter `before` (device coordinates) and return the results.
 
     `classifier` is cut, with adapters of the rank of `before`; its modules and values are the same afterwards. With
-    `score`, results have group scores by `spec.importance`. Peak memory is an estimate of what the device would take
-    alone, from `memory` or else from two steps that are really measured. A device whose loss or gradient is not
+    `score`, results have group scores by `spec.importance`. Peak memory estimates a device that
+    trains alone, from `memory`, or else from two measured steps. A device whose loss or gradient is not
     finite fails by itself. One pass takes up to `max_tokens` tokens (default: as many as keep to about 128 MiB), or
     one device. Raises ModelError where `before` or moments do not fit the model.
     """
@@ -103,7 +102,7 @@ def train_batched(
         ]
         sizes = [plan.largest(task.rows.lengths) for plan, task in zip(plans, tasks, strict=True)]
         if memory is None:
-            rows, width = (max(each) for each in zip(*sizes, strict=True))
+            rows, width = (max(column) for column in zip(*sizes, strict=True))
             memory = measure_step_memory(classifier, spec, rows=rows, width=width) if steps else StepMemory()
         layout = Layout.of(classifier, spec.trains)
         state = StackedState(layout, spec.trains.of(before), [task.moments for task in tasks])
@@ -128,13 +127,13 @@ def default_tokens(classifier: Classifier) -> int:
     Per token and layer, that is some 14 vectors of the hidden size and, with a gate, 4 (else 2) of the FFN's.
     """
     geometry = classifier.geometry
-    channels = max(len(each) for each in classifier.keep_set.channels)
+    channels = max(len(channel) for channel in classifier.keep_set.channels)
     values = geometry.layers * (14 * geometry.hidden + (4 if geometry.gated else 2) * channels)
     return max(1, PASS_BYTES // (4 * values))
 
 
 class _Run:
-    """Everybody's values and batches, and what is gathered while they train."""
+    """Values and batches of all devices, and the figures gathered while they train."""
 
     def __init__(
         self,
@@ -179,27 +178,28 @@ class _Run:
         """Return group scores by device, of those that did not fail."""
         if self.averages is not None:
             return dict(enumerate(self.averages.scores()))
-        found: dict[int, GroupScores] = {}
+        scores: dict[int, GroupScores] = {}
         batches = {i: plan.calibration for i, plan in enumerate(self.plans) if i not in self.failures}
         for devices in self._passes(batches):
             vectors: StackedVectors = {}
             with observed(self.classifier, vectors):
                 losses = self._losses(devices, batches, self._values(devices))
                 losses.sum().backward()  # type: ignore[no-untyped-call]
-            found |= dict(zip(devices, group_scores(vectors, self.classifier.geometry), strict=True))
+            scores |= dict(zip(devices, group_scores(vectors, self.classifier.geometry), strict=True))
             for device, loss in zip(devices, losses.tolist(), strict=True):
                 if not np.isfinite(loss):
                     self.failures[device] = calibration_failed()
-        return found
+        return scores
 
     def scores_one_by_one(
         self, tasks: Sequence[VirtualTask], before: Mapping[str, NDArray[np.float32]]
     ) -> dict[int, GroupScores]:
-        """Return the same under any other criterion: every device's values in the model, which afterwards has its own.
+        """Return group scores under any other criterion: load one device's values after the other into the model.
 
-        To be called when the model has its own layers again. What does not train is as in `before`.
+        Call it once the model has its own layers again. Tensors that do not train come from `before`; the model's own
+        values are restored at the end.
         """
-        found: dict[int, GroupScores] = {}
+        scores: dict[int, GroupScores] = {}
         own = read_adapter(self.classifier)
         for device, (task, plan) in enumerate(zip(tasks, self.plans, strict=True)):
             if device in self.failures:
@@ -209,11 +209,11 @@ class _Run:
             batch = collate(task.rows, plan.calibration)
             try:
                 scorer = make_scorer(self.spec.importance, begin)
-                found[device] = scorer.scores(self.classifier, batch, Objective(task.labels.shift))
+                scores[device] = scorer.scores(self.classifier, batch, Objective(task.labels.shift))
             except FedcoreError as error:
                 self.failures[device] = error
         load_adapter(self.classifier, own)
-        return found
+        return scores
 
     def result(
         self, device: int, peak_mb: float, scores: GroupScores | None, keep_moments: bool
@@ -223,37 +223,39 @@ class _Run:
             return self.failures[device]
         steps = max(1, self.steps)
         return TrainResult(
-            train_loss=float(self.losses[device]) / steps,
-            loss_before=float(self.before[device]),
-            loss_after=float(self.after[device]),
-            adapter_importance=float(self.importances[device]) / steps,
-            peak_memory_mb=peak_mb,
+            metrics=TrainingMetrics(
+                loss_before=float(self.before[device]),
+                loss_after=float(self.after[device]),
+                train_loss=float(self.losses[device]) / steps,
+                peak_memory_mb=peak_mb,
+                adapter_importance=float(self.importances[device]) / steps,
+            ),
             moments=self.state.moments(device) if keep_moments else {},
             scores=scores,
         )
 
     def increments(self) -> dict[str, NDArray[np.float32]]:
-        """Return everybody's increments, zero for those that failed; values are used up."""
-        found = self.state.increments()
+        """Return the increments of all devices, zero for those that failed; the state is invalid then."""
+        increments = self.state.increments()
         for device in self.failures:
-            for value in found.values():
+            for value in increments.values():
                 value[device] = 0.0
-        return found
+        return increments
 
     def smoothed(self) -> tuple[GroupState | None, ...]:
-        """Return everybody's running averages, where any are kept."""
+        """Return the running averages of all devices; None each where the criterion keeps none."""
         return self.averages.states() if self.averages is not None else (None,) * len(self.plans)
 
     def _step(self, step: int, devices: list[int], batches: Batches) -> None:
-        """Take one optimiser step with these devices; who has no finite loss or gradient fails and takes none."""
+        """Take one optimiser step with these devices; a device without a finite loss or gradient fails instead."""
         values = self._values(devices, trainable=True)
-        losses, told = self._lessons(devices, batches, values)
+        losses, entropies = self._objectives(devices, batches, values)
         gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
         if self.averages is not None:
             vectors = lora_vectors(self.classifier, self.layers, gradients)
             self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
-        lines = torch.cat([each.flatten(1) for each in gradients.values()], dim=1)  # (devices, values)
-        self._note(devices, told.detach(), lines, first=step == 1)
+        lines = torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)  # (devices, values)
+        self._note(devices, entropies.detach(), lines, first=step == 1)
         norms = lines.norm(dim=1)
         for what, figures in (("loss", losses), ("gradient norm", norms)):
             for device, figure in zip(devices, figures.tolist(), strict=True):
@@ -270,7 +272,7 @@ class _Run:
             )
 
     def _note(self, devices: list[int], losses: torch.Tensor, gradients: torch.Tensor, *, first: bool) -> None:
-        """Add up losses and sensitivities, and take the first step's loss for the probe's where rows are the same."""
+        """Add up losses and sensitivities; where the first batch is the probe, its loss is the loss before training."""
         factors = self.state.layout.factor_values
         products = self.state.values[devices, :factors].mul_(gradients[:, :factors]).abs_()
         self.importances[devices] += products.sum(dim=1).numpy() / max(1, factors)
@@ -285,23 +287,23 @@ class _Run:
                 target[devices] = self._losses(devices, batches, self._values(devices)).numpy()
 
     def _passes(self, batches: Batches) -> Iterator[list[int]]:
-        """Yield groups of the devices in `batches`, like sizes together."""
+        """Yield groups of the devices in `batches`, similar sizes together."""
         return passes({i: self.table.size_of(i, batch) for i, batch in batches.items()}, self.max_tokens)
 
     def _values(self, devices: list[int], *, trainable: bool = False) -> dict[str, torch.Tensor]:
         """Return copies of these devices' values by name, (devices, *shape)."""
         split = self.state.layout.split(self.state.values[devices])
-        return {name: each.detach().requires_grad_(trainable) for name, each in split.items()}
+        return {name: value.detach().requires_grad_(trainable) for name, value in split.items()}
 
     def _losses(self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the cross-entropy of each of these devices on its batch, (devices,)."""
+        """Return the cross-entropy of every device on its batch, (devices,)."""
         batch, logits = self._logits(devices, batches, values)
         return cross_entropies(logits, batch, self.shift[devices])
 
-    def _lessons(
+    def _objectives(
         self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what each of these devices minimises on its batch, and of that the cross-entropy, both (devices,)."""
+        """Return the loss that every device minimises on its batch, and its cross-entropy, both (devices,)."""
         batch, logits = self._logits(devices, batches, values)
         losses = cross_entropies(logits, batch, self.shift[devices])
         how = self.spec.distillation
@@ -322,7 +324,7 @@ class _Run:
 
 
 def _stacked_answers(tasks: Sequence[VirtualTask]) -> torch.Tensor:
-    """Return all tasks' teachers' answers, (rows of all, labels), as the token table numbers rows."""
+    """Return the teacher's answers for all tasks, (rows of all devices, labels), in the row order of the table."""
     answers = [task.teacher for task in tasks if task.teacher is not None]
     if len(answers) != len(tasks):
         raise ValueError("the spec asks for distillation; give every task its teacher's answers")

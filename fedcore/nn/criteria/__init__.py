@@ -1,1 +1,1 @@
-"""Importance criteria: what every head unit and FFN channel is worth to a trained model; one per file."""
+"""Importance criteria: a score for every head unit and FFN channel of a trained model; one criterion per file."""

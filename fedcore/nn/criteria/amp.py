@@ -5,8 +5,8 @@
 
 X_h are the input columns of o that belong to the unit, W_h the effective weights W + s B A on them: the unit's own
 contribution to the layer's output. X_j is the input of down: what up (and gate) and the activation function make of
-the batch. The paper has one head per structure; under grouped-query attention a unit is several query heads, and what
-leaves together is projected together. Biases of o and down belong to no group.
+the batch. The paper has one head per structure; under grouped-query attention a unit is several query heads, and
+queries that are removed together are projected together. Biases of o and down belong to no group.
 
 Source: Mugnaini et al., "Efficient LLMs with AMP: Attention heads and MLP pruning", 2025, arXiv 2504.21174; averaged
 over tokens as in its released code.

@@ -1,12 +1,12 @@
-"""FLAP's bias compensation: what a removed group gave on average goes into the bias of the layer that read it.
+"""FLAP's bias compensation: the mean contribution of a removed group moves to the bias of the layer that read it.
 
     b <- b + W[:, removed] mean(X)[removed]
 
 for o and down, with effective weights W + s B A, right before the cut (`fedcore.nn.model.surgery.shrink`). The layer's
 mean output over the calibration tokens is then what it was.
 
-Devices of a fleet share one base model, biases included, so a fleet would have to agree on the means as it agrees on a
-removal order. It does not yet: this is for a model in one place.
+Devices of a fleet share one base model, biases included, so a fleet would have to agree on the means, as it agrees on a
+removal order. That does not exist yet: compensation is for a model in one place.
 
 Source: An et al., "Fluctuation-based adaptive structured pruning for large language models", 2024, arXiv 2312.11983.
 """
@@ -45,7 +45,7 @@ def input_means(classifier: Classifier, batches: Iterable[Batch]) -> dict[tuple[
 
 @torch.no_grad()
 def compensate(classifier: Classifier, keep_set: KeepSet, means: Means) -> None:
-    """Add to the biases what a cut to `keep_set` will take away on average; call it right before the cut.
+    """Add to the biases the mean output that a cut to `keep_set` removes; call it right before the cut.
 
     Raises ModelError, and changes nothing, where o or down of the model has no bias to add to.
     """

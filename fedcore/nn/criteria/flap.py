@@ -1,4 +1,4 @@
-"""FLAP: weighted input feature variance. What hardly varies can be replaced by its mean.
+"""FLAP: weighted input feature variance. An input that hardly varies can be replaced by its mean.
 
 `fedcore.nn.criteria.compensation` does that.
 

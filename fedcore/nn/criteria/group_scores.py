@@ -1,6 +1,6 @@
-"""From weights, and what they are multiplied with, to one importance vector per layer and kind.
+"""From weights and their gradients or inputs to one importance vector per layer and kind.
 
-No buffer of a weight matrix's size is made: effective weights W + s B A are formed for a block of rows at a time.
+No buffer of a weight matrix's size exists: effective weights W + s B A are formed for a block of rows at a time.
 
 Member matrices of a group (q, k, v, o; gate, up, down) give one vector each; each is divided by its L2 norm, then
 they are summed, and a layer's sum is scaled to L2 norm 1. Where a cut leaves k and v whole (multi-query
@@ -41,7 +41,7 @@ class BlockGradient(Protocol):
 @torch.no_grad()
 def effective_weight(layer: nn.Module, rows: slice = ALL, columns: slice = ALL) -> torch.Tensor:
     """Return a part of the weight with its adapter, W + s B A, in float32."""
-    effective = _weight(layer)[rows, columns].float()
+    effective = _weight(layer)[rows, columns].float()  # (rows, columns)
     if isinstance(layer, LoraLinear):
         a, b = factors(layer)
         effective = torch.addmm(effective, b[rows], a[:, columns], alpha=scale_of(layer))
@@ -55,8 +55,8 @@ def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: 
         gradient(rows).mul_(effective_weight(layer, rows)).abs_() for rows in _blocks(rows_of(layer), block_rows)
     )
     if cut.side == "out":
-        return per_group(torch.cat([each.sum(dim=1) for each in products]), cut)
-    return per_group(functools.reduce(torch.add, (each.sum(dim=0) for each in products)), cut)
+        return per_group(torch.cat([product.sum(dim=1) for product in products]), cut)
+    return per_group(functools.reduce(torch.add, (product.sum(dim=0) for product in products)), cut)
 
 
 def row_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
@@ -71,20 +71,20 @@ def column_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS)
 
 
 def rows_of(layer: nn.Module) -> int:
-    """Return how many outputs a layer has at present."""
+    """Return the number of outputs of a layer as it is cut now."""
     return _weight(layer).shape[0]
 
 
 def per_group(lines: torch.Tensor, cut: Cut) -> torch.Tensor:
-    """Sum what belongs to one group: (groups * width,) -> (groups,)."""
+    """Sum the lines of every group: (groups * width,) -> (groups,)."""
     return lines.view(-1, cut.width).sum(dim=1)
 
 
 def scores_of_layers(heads: Sequence[torch.Tensor], channels: Sequence[torch.Tensor]) -> GroupScores:
     """Return one vector per layer and kind as scores, each at L2 norm 1."""
     return GroupScores(
-        heads=tuple(unit_norm(each.float().cpu().numpy()) for each in heads),
-        channels=tuple(unit_norm(each.float().cpu().numpy()) for each in channels),
+        heads=tuple(unit_norm(vector.float().cpu().numpy()) for vector in heads),
+        channels=tuple(unit_norm(vector.float().cpu().numpy()) for vector in channels),
     )
 
 
@@ -93,9 +93,9 @@ def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True, first_
 
     With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
     """
-    heads, channels = ([each.cpu().numpy() for each in kind] for kind in joined(vectors, geometry, first_layer))
+    heads, channels = ([vector.cpu().numpy() for vector in kind] for kind in joined(vectors, geometry, first_layer))
     if normalise:
-        heads, channels = ([unit_norm(each) for each in kind] for kind in (heads, channels))
+        heads, channels = ([unit_norm(vector) for vector in kind] for kind in (heads, channels))
     return GroupScores(heads=tuple(heads), channels=tuple(channels))
 
 
@@ -125,7 +125,7 @@ def joined(vectors: Vectors, geometry: Geometry, first_layer: int = 0) -> tuple[
 
 
 def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors (..., groups) at L2 norm 1; all groups alike where one is zero, which says nothing of any."""
+    """Return vectors (..., groups) at L2 norm 1; a zero vector becomes uniform, since it ranks no group."""
     norm = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
     scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), vectors.shape[-1] ** -0.5)
     return np.asarray(scaled, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""L0: gates on head units and FFN channels, learned together with the adapters; what stays open matters.
+"""L0: gates on head units and FFN channels, learned together with the adapters; an open group is important.
 
 While a device trains, every input of o and down is multiplied by a hard-concrete gate of its group
 (`fedcore.nn.criteria.hard_concrete`), and the loss's gradient moves the gates' log-alphas by Adam. After each step
@@ -6,9 +6,9 @@ every layer's log-alphas are shifted by one constant so that the mean openness o
 OPENNESS: a group can stay open only at the expense of its neighbours. Scores are the expected openness. Log-alphas stay
 on the device from round to round; Adam's moments do not.
 
-Compresso reaches a wished sparsity by Lagrange multipliers that rise over thousands of steps. A device here takes a few
-dozen, keeps equally many groups in every layer, and is told how many by the coordinator: only the order within a layer
-is asked for, so the constraint is met exactly at every step and nothing but the order is learned.
+Compresso reaches a target sparsity by Lagrange multipliers that rise over thousands of steps. A device here takes a few
+dozen, and the coordinator decides how many groups it keeps, equally many in every layer. Only the order within a layer
+matters, so the constraint is met exactly at every step and only the order is learned.
 
 Sources: Louizos et al., "Learning sparse neural networks through L0 regularization", 2018, arXiv 1712.01312; Guo et
 al., "Compresso: Structured pruning with collaborative prompting learns compact large language models", 2023, arXiv
@@ -32,8 +32,8 @@ from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.objective import PLAIN, Objective
 
-OPENNESS = 0.75  # mean, of the groups a device still holds: closing more disturbs the training of the adapters
-FIRST = 0.0  # log-alpha of every group; the first shift brings it where it belongs
+OPENNESS = 0.75  # mean over the kept groups; lower values disturb the training of the adapters
+FIRST = 0.0  # initial log-alpha of every group; the first shift sets the mean openness
 RATE = 0.1  # Adam's learning rate
 
 Matrix = NDArray[np.float32]  # (layers, groups)
@@ -42,7 +42,7 @@ Gates = dict[tuple[int, str], torch.Tensor]  # (layer, "o" or "down") -> log-alp
 
 
 class L0Scorer:
-    """The gates of one device; `state` holds log-alphas in dense coordinates, those of groups cut away as they were."""
+    """The gates of one device. `state` has log-alphas in dense coordinates; those of removed groups do not change."""
 
     def __init__(self, state: GroupState, *, seed: int) -> None:
         self.state = state
@@ -52,7 +52,7 @@ class L0Scorer:
 
     @contextmanager
     def during_steps(self, classifier: Classifier) -> Iterator[None]:
-        """Within, forward passes go through gates that are drawn anew each time."""
+        """Multiply the readers' inputs by gates, drawn anew in every forward pass."""
         self._gates = _gates(classifier, self.state)
         self._optimizer = torch.optim.Adam(list(self._gates.values()), lr=RATE)
         handles = [
@@ -71,7 +71,7 @@ class L0Scorer:
         if self._optimizer is None:
             return
         gradients = [gate.grad for gate in self._gates.values() if gate.grad is not None]
-        if all(bool(torch.isfinite(each).all()) for each in gradients):
+        if all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
             self._optimizer.step()
             self._keep(classifier)
         self._optimizer.zero_grad(set_to_none=True)
@@ -106,14 +106,14 @@ class L0Scorer:
 
 
 def _gates(classifier: Classifier, state: GroupState) -> Gates:
-    """Return log-alphas of the kept groups as leaves, each layer's at the wished openness."""
+    """Return log-alphas of the kept groups as leaf tensors, every layer at mean openness OPENNESS."""
     gates: Gates = {}
     for layer in range(classifier.geometry.layers):
         for module in READERS:
             source, kept = _place(classifier, state.heads, state.channels, module)
-            held = torch.from_numpy(source[layer, list(kept[layer])])
+            log_alpha = torch.from_numpy(source[layer, list(kept[layer])])
             device = classifier.base_linear(layer, module).weight.device
-            gates[layer, module] = shifted_to(held, OPENNESS).to(device).requires_grad_(True)
+            gates[layer, module] = shifted_to(log_alpha, OPENNESS).to(device).requires_grad_(True)
     return gates
 
 

@@ -1,6 +1,6 @@
-"""What flows into the two layers that read groups, o and down, in one forward pass over a calibration batch.
+"""The inputs of the two layers that read groups, o and down, in one forward pass over a calibration batch.
 
-Padding does not count: only true tokens are handed on.
+Only true tokens count; padding is left out.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Rule = Callable[[nn.Module, Cut, torch.Tensor], torch.Tensor]  # layer, its cut,
 
 
 def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Objective = PLAIN) -> None:
-    """Run `batch` through the model, without gradients or dropout, and let `see` have every reader's inputs.
+    """Run `batch` through the model, without gradients or dropout, and call `see` with the inputs of every o and down.
 
     Raises FedcoreError where the loss is not finite.
     """
@@ -34,7 +34,7 @@ def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Obje
         for module in READERS:
 
             def hook(_: nn.Module, args: tuple[torch.Tensor, ...], layer: int = layer, module: str = module) -> None:
-                see(layer, module, args[0].detach()[real.to(args[0].device)].float())
+                see(layer, module, args[0].detach()[real.to(args[0].device)].float())  # (tokens, in)
 
             handles.append(classifier.linear(layer, module).register_forward_pre_hook(hook))
     training = classifier.model.training
@@ -58,11 +58,11 @@ class InputScorer:
     state: None = None
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return nothing in particular: steps are taken as they are."""
+        """Return an empty context: the training steps stay as they are."""
         return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
-        """Do nothing: training steps are not looked at."""
+        """Do nothing: this criterion needs no training step."""
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
         """Run one forward pass over `batch`. Raises FedcoreError where the loss is not finite."""

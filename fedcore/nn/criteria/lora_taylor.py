@@ -1,4 +1,4 @@
-"""LoRA-Taylor: FedSpine's signal. The gradients LoRA training has anyway stand in for those of the weights.
+"""LoRA-Taylor, FedSpine's signal: the gradients of LoRA training replace those of the weights.
 
     g = dB A + B dA,   score_g = average over steps of sum |g (W + s B A)|
 
@@ -42,7 +42,7 @@ class LoraTaylorScorer:
         self.block_rows = block_rows
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return nothing in particular: steps are taken as they are."""
+        """Return an empty context: the training steps stay as they are."""
         return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
@@ -52,12 +52,12 @@ class LoraTaylorScorer:
         """
         first = first_trained_layer(classifier)
         fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False, first_layer=first)
-        if not all(np.isfinite(each).all() for each in (*fresh.heads, *fresh.channels)):
+        if not all(np.isfinite(vector).all() for vector in (*fresh.heads, *fresh.channels)):
             return
         heads, channels = self.state.heads.copy(), self.state.channels.copy()
         keep = classifier.keep_set
-        for target, kept, found in ((heads, keep.heads, fresh.heads), (channels, keep.channels, fresh.channels)):
-            for layer, new in enumerate(found, start=first):
+        for target, kept, vectors in ((heads, keep.heads, fresh.heads), (channels, keep.channels, fresh.channels)):
+            for layer, new in enumerate(vectors, start=first):
                 index = list(kept[layer])
                 target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
         self.state = GroupState(heads=heads, channels=channels)
@@ -82,13 +82,13 @@ class LoraTaylorScorer:
         return vectors
 
     def _vector(self, layer: LoraLinear, cut: Cut) -> torch.Tensor:
-        a, b = (each.detach() for each in factors(layer))
-        da, db = (each.grad for each in factors(layer))
+        a, b = (factor.detach() for factor in factors(layer))
+        da, db = (factor.grad for factor in factors(layer))
         ahead = a - da if self.second_order and da is not None else a
         pairs = [(left, right) for left, right in ((db, ahead), (b, da)) if left is not None and right is not None]
 
         def gradient(rows: slice) -> torch.Tensor:
-            terms = [left[rows] @ right for left, right in pairs]
+            terms = [left[rows] @ right for left, right in pairs]  # (rows, in) each
             return sum(terms[1:], start=terms[0])
 
         return group_sums(layer, cut, gradient, self.block_rows)

@@ -1,13 +1,13 @@
-"""Magnitude: the L2 norm of all effective weights of a group, and nothing of the data.
+"""Magnitude: the L2 norm of all effective weights of a group; the data does not matter.
 
     score_g = sqrt( sum over its members of sum w^2 ),  w of W + s B A
 
-over rows of q, k, v, gate and up and columns of o and down that leave with the group; biases, which adapters do not
-change, are left out.
+over the rows of q, k, v, gate and up and the columns of o and down that belong to the group; biases, which adapters
+do not change, are left out.
 
 Source: norms of whole structures as importance, Li et al., "Pruning filters for efficient ConvNets", 2017, arXiv
 1608.08710, section 3.1 (L1 there, L2 here, as in `fedcore.storage.models.magnitudes`, which orders groups before
-anybody trained).
+any training).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -29,11 +29,11 @@ class MagnitudeScorer:
     state: None = None
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return nothing in particular: steps are taken as they are."""
+        """Return an empty context: the training steps stay as they are."""
         return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
-        """Do nothing: training steps are not looked at."""
+        """Do nothing: this criterion needs no training step."""
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
         """Return the norms; neither batch nor loss is needed."""

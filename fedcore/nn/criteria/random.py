@@ -1,4 +1,4 @@
-"""Chance: what every criterion has to beat.
+"""Random scores: the baseline that every criterion has to beat.
 
 Scores are uniform in [0, 1), drawn from the assignment's seed, so that they differ from device to device and round to
 round; the mean over a fleet is then as random, only closer together.
@@ -25,11 +25,11 @@ class RandomScorer:
     state: None = None
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return nothing in particular: steps are taken as they are."""
+        """Return an empty context: the training steps stay as they are."""
         return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
-        """Do nothing: training steps are not looked at."""
+        """Do nothing: this criterion needs no training step."""
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
         """Draw the scores; neither batch nor loss is needed."""

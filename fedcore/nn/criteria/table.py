@@ -1,4 +1,4 @@
-"""All importance criteria by name: `training.importance`. What each costs stands in `fedcore.core.pruning.criteria`."""
+"""All importance criteria by name: `training.importance`. `fedcore.core.pruning.criteria` has their costs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from fedcore.nn.training.scorer import Scorer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a scorer may begin with."""
+    """The values that a scorer may start from."""
 
     geometry: Geometry
     seed: int  # of the assignment
-    state: GroupState | None = None  # what the criterion left in an earlier round
+    state: GroupState | None = None  # left by the criterion in an earlier round
 
 
 SCORERS: Mapping[str, Callable[[Beginning], Scorer]] = {

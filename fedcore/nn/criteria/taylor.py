@@ -29,11 +29,11 @@ class TaylorScorer:
     state: None = None
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return nothing in particular: steps are taken as they are."""
+        """Return an empty context: the training steps stay as they are."""
         return nullcontext()
 
     def observe(self, classifier: Classifier) -> None:
-        """Do nothing: training steps are not looked at."""
+        """Do nothing: this criterion needs no training step."""
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
         """Run one forward and backward pass over `batch`; parameters and their gradients stay untouched.
@@ -79,14 +79,14 @@ class _GradientHook:
 
     def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         inputs = args[0].detach().flatten(0, -2)  # (tokens, in)
-        if not output.requires_grad:  # nothing below is trainable: let the gradient end here
+        if not output.requires_grad:  # nothing below is trainable: the gradient ends here
             output.requires_grad_()
 
         def score(output_gradient: torch.Tensor) -> None:
             upstream = output_gradient.detach().flatten(0, -2)  # (tokens, out)
 
             def gradient(rows: slice) -> torch.Tensor:
-                return upstream[:, rows].T.float() @ inputs.float()
+                return upstream[:, rows].T.float() @ inputs.float()  # (rows, in)
 
             self.vectors[self.key] = group_sums(self.layer, self.cut, gradient, self.block_rows)
 
@@ -95,8 +95,8 @@ class _GradientHook:
 
 @contextmanager
 def _frozen(classifier: Classifier) -> Iterator[None]:
-    """Keep a backward pass away from the parameters' gradients, and dropout out."""
-    trainable = [each for each in trainable_parameters(classifier).values() if each.requires_grad]
+    """Freeze all parameters, so that a backward pass leaves their gradients alone, and disable dropout."""
+    trainable = [parameter for parameter in trainable_parameters(classifier).values() if parameter.requires_grad]
     training = classifier.model.training
     classifier.model.eval()
     for parameter in trainable:

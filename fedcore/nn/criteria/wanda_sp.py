@@ -1,4 +1,4 @@
-"""Wanda, structured: mean |weight| times the size of what it is multiplied with.
+"""Wanda, structured: mean |weight| times the norm of its input.
 
     score_j = mean_i |W_ij| * ||X_j||_2
 

@@ -1,0 +1,1 @@
+"""A base model with a head and adapters: load, attach, cut, merge, export."""

@@ -1,4 +1,4 @@
-"""A loaded sequence classifier and what it keeps: the one mutable thing that devices and evaluators pass around."""
+"""A loaded sequence classifier and its keep-set: the one mutable object that devices and evaluators share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ class Classifier:
     """A model with frozen base weights and a trainable head.
 
     `model(input_ids, attention_mask, token_type_ids=None)` returns an output with `.logits` (batch, labels).
-    `geometry` is that of the dense base model; `keep_set` says what is left of it, in dense coordinates, and changes
+    `geometry` is that of the dense base model; `keep_set` has the groups left in it, in dense coordinates, and changes
     only through `fedcore.nn.model.surgery`. LoRA layers are injected in place: `model` is never wrapped.
     """
 
@@ -43,8 +43,8 @@ class Classifier:
 
     def base_linear(self, layer: int, module: str) -> nn.Linear:
         """Return the nn.Linear itself, also where a LoRA layer is around it."""
-        found = self.linear(layer, module)
-        base = getattr(found, "base_layer", found)
+        linear = self.linear(layer, module)
+        base = getattr(linear, "base_layer", linear)
         if not isinstance(base, nn.Linear):
             raise TypeError(f"layer {layer} {module}: expected nn.Linear, got {type(base).__name__}")
         return base
@@ -55,4 +55,4 @@ class Classifier:
 
     def count_parameters(self) -> int:
         """Number of parameters of the model with its head, adapters not counted."""
-        return sum(each.numel() for name, each in self.model.named_parameters() if ".lora_" not in name)
+        return sum(parameter.numel() for name, parameter in self.model.named_parameters() if ".lora_" not in name)

@@ -104,7 +104,7 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
         source = Path(modeling_fedcore.__file__).read_bytes()
         (folder / MODELING_FILE).write_bytes(source)
     else:
-        units = _loadable_units(classifier.geometry, classifier.keep_set.counts[0])
+        units = _loadable_units(classifier.geometry, classifier.keep_set.counts.heads)
         config = _llama_config(classifier, units)
         _pad_heads(classifier, state, units)
     config.architectures = [type(classifier.model).__name__]
@@ -123,10 +123,10 @@ def _write_tokenizer(source: Path, folder: Path) -> None:
 
 
 def _bert_config(classifier: Classifier) -> Any:
-    heads, channels = classifier.keep_set.counts
+    kept = classifier.keep_set.counts
     config: Any = copy.deepcopy(classifier.model.config)
-    config.kept_heads = [heads] * classifier.geometry.layers
-    config.ffn_sizes = [channels] * classifier.geometry.layers
+    config.kept_heads = [kept.heads] * classifier.geometry.layers
+    config.ffn_sizes = [kept.channels] * classifier.geometry.layers
     module = MODELING_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
@@ -143,7 +143,7 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
         "num_attention_heads": units * geometry.queries_per_unit,
         "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
         "head_dim": geometry.head_dim,
-        "intermediate_size": classifier.keep_set.counts[1],
+        "intermediate_size": classifier.keep_set.counts.channels,
     }
     of_this_run = {key: getattr(original, key) for key in ("id2label", "label2id", "problem_type", "use_cache")}
     return AutoConfig.for_model(**values, **of_this_run)
@@ -164,7 +164,7 @@ def _loadable_units(geometry: Geometry, kept: int) -> int:
 def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: int) -> None:
     """Append all-zero heads, which add exactly nothing, until every layer has `units` head units."""
     geometry = classifier.geometry
-    missing = units - classifier.keep_set.counts[0]
+    missing = units - classifier.keep_set.counts.heads
     for layer in range(geometry.layers if missing else 0):
         for module in ("q", "k", "v", "o"):
             cut = geometry.cut(module)
@@ -182,7 +182,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
     """Return the probe's inputs and the logits of the run's own model, its base in float32 as it is saved."""
     model = classifier.model
     was_training = model.training
-    if any(each.dtype != torch.float32 for each in model.parameters()):
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(model).float()
     model.eval()
     device = next(model.parameters()).device

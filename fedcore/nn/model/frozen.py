@@ -1,4 +1,4 @@
-"""Training a part of the adapter: what is frozen takes no gradient, and autograd ends below the first trained layer."""
+"""Training a part of the adapter: frozen tensors take no gradient, and autograd ends at the first trained layer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from fedcore.nn.model.lora import adapted, factors, trainable_parameters
 
 @contextmanager
 def training_only(classifier: Classifier, trains: TrainedPart) -> Iterator[dict[str, nn.Parameter]]:
-    """Yield the parameters that train, by canonical name; within, those of factors and head that do not are frozen."""
+    """Freeze the factors and heads that do not train, and yield the parameters that do, by canonical name."""
     parameters = trainable_parameters(classifier)
-    frozen = [each for name, each in parameters.items() if not trains.has(name)]
+    frozen = [parameter for name, parameter in parameters.items() if not trains.has(name)]
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:

@@ -123,12 +123,12 @@ def _words(cause: BaseException) -> str:
 def _check_complete(folder: Path, report: Mapping[str, Any], *, whole: bool) -> None:
     """Refuse what transformers only reports: weights that were missing, misshapen, or, of a whole model, left out."""
     missing = sorted(name for name in report["missing_keys"] if not name.endswith(_BUFFERS))
-    shapes = sorted(str(each) for each in report["mismatched_keys"])
+    shapes = sorted(str(mismatch) for mismatch in report["mismatched_keys"])
     surplus = sorted(
         name
         for name in report["unexpected_keys"]
         if whole
-        and any(part in f".{name}" for part in (f".{each}" for each in _LAYERS))
+        and any(part in f".{name}" for part in (f".{layer}" for layer in _LAYERS))
         and not name.endswith(_BUFFERS)
     )
     for what, names in (("has no", missing), ("has other shapes for", shapes), ("has more than the config:", surplus)):

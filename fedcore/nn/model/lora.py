@@ -47,7 +47,7 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
         a.data = _random_a(key, rank, a.shape[1], seed).to(a.device)
         b.data = b.data.float()
     for parameter in classifier.head_parameters().values():
-        parameter.requires_grad_(True)  # peft freezes what sits inside the backbone, such as a stock pooler
+        parameter.requires_grad_(True)  # peft freezes all of the backbone, a stock pooler included
 
 
 def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLinear]]:
@@ -72,10 +72,10 @@ def scale_of(layer: LoraLinear) -> float:
 
 def trainable_parameters(classifier: Classifier) -> dict[str, nn.Parameter]:
     """Return factors and head by canonical name, layers first, in canonical order."""
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     for key, layer in adapted(classifier):
-        found[f"{key}.A"], found[f"{key}.B"] = factors(layer)
-    return found | classifier.head_parameters()
+        parameters[f"{key}.A"], parameters[f"{key}.B"] = factors(layer)
+    return parameters | classifier.head_parameters()
 
 
 def read_adapter(classifier: Classifier) -> dict[str, NDArray[np.float32]]:
@@ -105,47 +105,6 @@ def load_adapter(classifier: Classifier, tensors: Mapping[str, NDArray[np.float3
             if parameter.shape != tensors[name].shape:
                 raise ModelError(f"{name} has shape {tensors[name].shape}, the model's is {tuple(parameter.shape)}")
             parameter.copy_(_tensor(tensors[name]))
-
-
-def set_rank(classifier: Classifier, rank: int, *, seed: int = 0) -> None:
-    """Give every adapter `rank` components.
-
-    Shrinking keeps the best approximation of each product B A (truncated SVD, balanced factors). Growing adds
-    components with a random A, drawn from `seed`, and B = 0, which leaves the function as it is; so do components
-    that carry nothing after a truncation, since with A = 0 and B = 0 they could never learn.
-    """
-    if rank < 1:
-        raise ModelError(f"LoRA rank must be at least 1, got {rank}")
-    for key, layer in adapted(classifier):
-        a, b = (each.detach() for each in factors(layer))
-        if rank == a.shape[0]:
-            continue
-        fresh = _random_a(key, rank, a.shape[1], seed).to(a.device)
-        if rank > a.shape[0]:
-            a, b = torch.cat([a, fresh[a.shape[0] :]]), nn.functional.pad(b, (0, rank - b.shape[1]))
-        else:
-            a, b = truncated(a, b, rank)
-            energy = a.square().sum(dim=1)  # the singular values, as the factors are balanced
-            idle = energy <= IDLE * energy.max()
-            a, b = torch.where(idle[:, None], fresh, a), torch.where(idle, torch.zeros_like(b), b)
-        _put(key, layer, a, b)
-
-
-def truncated(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors (rank, in) and (out, rank) of the best rank-`rank` approximation of b @ a.
-
-    B = U sqrt(S), A = sqrt(S) V^T, largest first, through a decomposition of the small core only: no (out, in) matrix
-    is built. Zeros fill up what exceeds min(out, in).
-    """
-    b_basis, b_core = torch.linalg.qr(b.double())
-    a_basis, a_core = torch.linalg.qr(a.double().T)
-    left, values, right = torch.linalg.svd(b_core @ a_core.T, full_matrices=False)
-    root = values[:rank].sqrt()
-    new_a = root[:, None] * (right[:rank] @ a_basis.T)
-    new_b = (b_basis @ left[:, :rank]) * root
-    lacking = rank - len(root)
-    new_a, new_b = nn.functional.pad(new_a, (0, 0, 0, lacking)), nn.functional.pad(new_b, (0, lacking))
-    return new_a.to(a.dtype).contiguous(), new_b.to(b.dtype).contiguous()
 
 
 def merge(classifier: Classifier) -> None:

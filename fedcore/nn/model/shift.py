@@ -14,7 +14,7 @@ from fedcore.nn.model.classifier import Classifier
 def add_shift(classifier: Classifier, tensors: Mapping[str, NDArray[np.float32]]) -> None:
     """Add every `layers.i.module.W` among `tensors` to its base weight, in float32, rounded once to the weight's type.
 
-    The model is whole and as on disk, without adapters. Raises ModelError where a shape is another.
+    The model is whole and as on disk, without adapters. Raises ModelError where a shape differs.
     """
     for name in tensors:
         if not name.endswith(SHIFT):

@@ -21,12 +21,12 @@ from fedcore.nn.model.classifier import Classifier
 Side = Literal["out", "in"]
 
 
-def shrink(classifier: Classifier, keep_set: KeepSet, optimizer: torch.optim.Optimizer | None = None) -> None:
+def shrink(classifier: Classifier, keep_set: KeepSet) -> None:
     """Cut the model down to `keep_set` (dense coordinates), in place.
 
     Parameters that change are new objects: the old storage is freed once nothing else refers to it, and gradients
-    are dropped. An `optimizer` given follows: its parameter groups hold the new parameters, its moments are cut
-    alike. Raises ProtocolError, and changes nothing, unless `keep_set` is legal and within the current one.
+    are dropped: make the optimizer anew.
+    Raises ProtocolError, and changes nothing, unless `keep_set` is legal and within the current one.
     """
     geometry, current = classifier.geometry, classifier.keep_set
     keep_set.validate(geometry)
@@ -40,7 +40,7 @@ def shrink(classifier: Classifier, keep_set: KeepSet, optimizer: torch.optim.Opt
             kept = positions(geometry, current, keep_set, layer, module)
             cut = geometry.cut(module)
             if kept is not None and cut is not None:
-                _cut_layer(classifier.linear(layer, module), cut.side, torch.from_numpy(kept), optimizer)
+                _cut_layer(classifier.linear(layer, module), cut.side, torch.from_numpy(kept))
         _set_head_count(classifier, layer, len(keep_set.heads[layer]))
     classifier.keep_set = keep_set
 
@@ -56,45 +56,34 @@ def positions(geometry: Geometry, old: KeepSet, new: KeepSet, layer: int, module
     return np.searchsorted(before, after).astype(np.int64)
 
 
-def _cut_layer(layer: Any, side: Side, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+def _cut_layer(layer: Any, side: Side, kept: torch.Tensor) -> None:
     """Cut an nn.Linear, or the base and every adapter of a LoRA layer around one."""
     if isinstance(layer, nn.Linear):
-        _cut_linear(layer, side, kept, optimizer)
+        _cut_linear(layer, side, kept)
         return
-    _cut_linear(layer.base_layer, side, kept, optimizer)
+    _cut_linear(layer.base_layer, side, kept)
     for factor in (layer.lora_B if side == "out" else layer.lora_A).values():
-        _cut_linear(factor, side, kept, optimizer)
+        _cut_linear(factor, side, kept)
     layer.in_features, layer.out_features = layer.base_layer.in_features, layer.base_layer.out_features
 
 
-def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor) -> None:
     axis = 0 if side == "out" else 1
-    linear.weight = _cut_parameter(linear.weight, axis, kept, optimizer)
+    linear.weight = _cut_parameter(linear.weight, axis, kept)
     if side == "out" and linear.bias is not None:
-        linear.bias = _cut_parameter(linear.bias, 0, kept, optimizer)
+        linear.bias = _cut_parameter(linear.bias, 0, kept)
     linear.out_features, linear.in_features = linear.weight.shape
 
 
-def _cut_parameter(
-    old: torch.Tensor, axis: int, kept: torch.Tensor, optimizer: torch.optim.Optimizer | None
-) -> nn.Parameter:
-    """Return a new, smaller parameter, after which `optimizer` refers to it instead of `old`."""
+def _cut_parameter(old: torch.Tensor, axis: int, kept: torch.Tensor) -> nn.Parameter:
+    """Return a new, smaller parameter."""
     index = kept.to(old.device)
     new = nn.Parameter(old.detach().index_select(axis, index), requires_grad=old.requires_grad)
-    if optimizer is None:
-        return new
-    for group in optimizer.param_groups:
-        group["params"] = [new if each is old else each for each in group["params"]]
-    if old in optimizer.state:
-        optimizer.state[new] = {
-            key: value.index_select(axis, index) if torch.is_tensor(value) and value.shape == old.shape else value
-            for key, value in optimizer.state.pop(old).items()
-        }
     return new
 
 
 def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
-    """Tell the attention block how many heads it has; Llama types read them off the shapes, but for the groups."""
+    """Set the attention block's number of heads; Llama types derive it from the shapes and need only the groups."""
     geometry = classifier.geometry
     attention: Any = classifier.backbone.get_submodule(attention_path(geometry, layer))
     queries = units * geometry.queries_per_unit

@@ -1,0 +1,1 @@
+"""Local training of one model: batches, loss, optimiser, memory, evaluation."""

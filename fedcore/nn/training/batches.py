@@ -21,7 +21,7 @@ WINDOW = 8  # batches that are sorted by length together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedRows:
-    """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty where the model knows none."""
+    """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty for a model without segments."""
 
     token_ids: tuple[tuple[int, ...], ...]
     segment_ids: tuple[tuple[int, ...], ...]
@@ -66,7 +66,7 @@ def encode_rows(
     columns = [list(column) for column in zip(*texts, strict=True)]
     encoded = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
     blank = _first_known(tokenizer, ("bos_token_id", "eos_token_id", "pad_token_id"))
-    # a tokenizer that adds no marker gives no id at all for an empty text
+    # a tokenizer without special tokens gives no id for an empty text
     token_ids = tuple(tuple(ids) or (blank,) for ids in encoded["input_ids"])
     segments = tuple(tuple(ids) or (0,) for ids in encoded.get("token_type_ids", ()))
     return EncodedRows(
@@ -86,13 +86,13 @@ def encode_for(folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[
     tokenizer = load_tokenizer(folder)
     with Boundary(ModelError, f"{folder}: the tokenizer fails on the rows"):
         rows = encode_rows(tokenizer, texts, labels, max_length)
-    largest = max(map(max, rows.token_ids))  # of those that occur: a tokenizer may well have more that never do
+    largest = max(map(max, rows.token_ids))  # of the ids that occur: a tokenizer may know others
     if largest >= geometry.vocab:
         raise ModelError(
             f"{folder}: the tokenizer gives id {largest}, the model knows {geometry.vocab} ids; use the model's own "
             "tokenizer, or resize the model's embeddings and save it anew"
         )
-    # With one token type the texts of a pair are not told apart, whatever a tokenizer numbers them.
+    # A model with one token type does not distinguish the texts of a pair, whatever ids the tokenizer gives.
     return replace(rows, segment_ids=()) if geometry.token_types == 1 else rows
 
 
@@ -117,10 +117,11 @@ def epoch_batches(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield row indices for ever: every row once per epoch, each epoch in a new order.
 
-    With `draws`, an epoch has so many rows of each label instead (fedcore.core.data.label_prior), spread evenly over
-    it; the rows of a label take turns, over epochs too. Rows are shuffled, then every window of 8 batches is sorted by
-    length and its batches are shuffled: movie reviews then take 30 padded tokens a row instead of 48, and who meets
-    whom stays random. One batch of an epoch may be smaller than `batch_size`; fewer rows than that make one batch.
+    With `draws`, an epoch has `draws[y]` rows of label y instead (fedcore.core.data.label_prior), spread evenly over
+    it; the rows of a label take turns, across epochs too. Rows are shuffled, then every window of 8 batches is sorted
+    by length and its batches are shuffled: movie reviews then take 30 padded tokens a row instead of 48, and the
+    composition of a batch stays random. One batch of an epoch may be smaller than `batch_size`; fewer rows than that
+    make one batch.
     """
     tokens = np.asarray(rows.lengths)
     for order in _shuffled(len(rows), rng) if draws is None else _balanced(rows.labels, draws, rng):
@@ -138,23 +139,23 @@ def _shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[NDArray[np.in
 
 
 def _balanced(labels: NDArray[np.int64], draws: Sequence[int], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    decks = [_dealt(np.flatnonzero(labels == label), rng) for label in range(len(draws))]
+    streams = [_row_stream(np.flatnonzero(labels == label), rng) for label in range(len(draws))]
     while True:
-        taken = [list(islice(deck, count)) for deck, count in zip(decks, draws, strict=True)]
-        # a label's draws lie evenly over the epoch, each anywhere within its own stretch
+        chosen = [list(islice(stream, count)) for stream, count in zip(streams, draws, strict=True)]
+        # stratified: every draw of a label has a stretch of the epoch, and a random place in it
         places = [(np.arange(count) + rng.random(count)) / max(1, count) for count in draws]
         order = np.argsort(np.concatenate(places), kind="stable")
-        yield np.asarray([row for rows in taken for row in rows], dtype=np.int64)[order]
+        yield np.asarray([row for rows in chosen for row in rows], dtype=np.int64)[order]
 
 
-def _dealt(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    """Yield rows for ever, all of them before any comes again; nothing where there is none."""
+def _row_stream(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
+    """Yield rows for ever, each once per pass in random order; nothing without rows."""
     while len(rows):
         yield from rng.permutation(rows).tolist()
 
 
 def length_sorted_batches(rows: EncodedRows, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield every row index once, rows of like length together, so that little is padded."""
+    """Yield every row index once, rows of similar length together, so that padding is short."""
     order = np.argsort(rows.lengths, kind="stable")
     for start in range(0, len(rows), batch_size):
         yield order[start : start + batch_size]
@@ -171,6 +172,6 @@ def _padded(sequences: Sequence[tuple[int, ...]], filler: int) -> torch.Tensor:
 
 
 def _first_known(tokenizer: Any, names: Sequence[str]) -> int:
-    """Return the first of the tokenizer's special ids that it has; 0 (masked wherever it pads) without any."""
-    found = (getattr(tokenizer, name, None) for name in names)
-    return next((int(each) for each in found if each is not None), 0)
+    """Return the first special id that the tokenizer has; 0 without any, which is masked wherever it pads."""
+    ids = (getattr(tokenizer, name, None) for name in names)
+    return next((int(token_id) for token_id in ids if token_id is not None), 0)

@@ -1,4 +1,4 @@
-"""Predict with a classifier and measure how well it does."""
+"""Predictions of a classifier, and its metrics."""
 
 import numpy as np
 import torch

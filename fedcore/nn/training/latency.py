@@ -1,4 +1,4 @@
-"""Compare the inference latency of several models fairly: interleaved, in one process."""
+"""The inference latency of several models, measured interleaved in one process."""
 
 import statistics
 import time
@@ -19,8 +19,8 @@ def interleaved_latency(
 ) -> dict[str, float]:
     """Return the median seconds of one forward pass over `batch`, by model name.
 
-    Models take turns within every repeat, so that a busy machine slows all of them alike; ratios of the figures
-    mean more than the figures. `clock` returns seconds.
+    Models take turns within every repeat, so that a busy machine slows all of them alike; the
+    ratios are more reliable than the figures. `clock` returns seconds.
     """
     if repeats < 1:
         raise ConfigError(f"latency needs at least one repeat, got {repeats}")
@@ -34,4 +34,4 @@ def interleaved_latency(
                 forward_logits(classifier, batch)
                 if repeat >= WARM_UP:
                     times[name].append(clock() - start)
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}

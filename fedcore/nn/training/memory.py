@@ -1,8 +1,8 @@
-"""Measure the peak of live tensor memory, on any device, without asking an allocator.
+"""The peak of live tensor memory, on any device, independent of the allocator.
 
 A dispatch mode sees every storage that an operation reads or makes; a weak reference says when it dies. This
 counts parameters, gradients, optimiser state, saved activations and temporaries between operations, each
-storage once however many views it has. Not seen: scratch space inside one kernel, and Python objects.
+storage once however many views it has. It does not see scratch space inside a kernel, nor Python objects.
 """
 
 import weakref
@@ -66,11 +66,11 @@ class LiveTensorMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key = storage._cdata
-            known = self._sizes.get(key)
-            if known is None:
+            counted = self._sizes.get(key)
+            if counted is None:
                 self._deaths[key] = weakref.finalize(storage, self._forget, key)
-            if known != storage.nbytes():  # new, or resized in place
-                self.live_bytes += storage.nbytes() - (known or 0)
+            if counted != storage.nbytes():  # new, or resized in place
+                self.live_bytes += storage.nbytes() - (counted or 0)
                 self._sizes[key] = storage.nbytes()
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
@@ -79,18 +79,12 @@ class LiveTensorMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._deaths.pop(key, None)
 
 
-def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of the storages behind `tensors`, each storage once."""
-    storages = {storage._cdata: storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
-    return sum(storages.values())
-
-
 def _standing(model: torch.nn.Module | None, optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
     """Return the tensors that live before the step begins."""
     tensors: list[torch.Tensor] = []
     if model is not None:
         tensors += [*model.parameters(), *model.buffers()]
-        tensors += [each.grad for each in model.parameters() if each.grad is not None]
+        tensors += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if optimizer is not None:
         tensors += [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, torch.Tensor)]
     return tensors

@@ -32,7 +32,7 @@ Moments = Mapping[str, Moment]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What a device holds of the adapter: a keep-set and a rank."""
+    """A device's part of the adapter: a keep-set and a rank."""
 
     keep_set: KeepSet
     rank: int
@@ -80,14 +80,14 @@ def _cut_axis(
     new = after.keep_set.indices(geometry, layer, module)
     if old is None or new is None:
         return None
-    found = np.minimum(np.searchsorted(old, new), len(old) - 1)
-    return np.where(old[found] == new, found, -1)
+    nearest = np.minimum(np.searchsorted(old, new), len(old) - 1)
+    return np.where(old[nearest] == new, nearest, -1)
 
 
 def _moved(values: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
     """Return values[rows][:, columns], zero where a position is -1."""
-    held = (rows >= 0)[:, None] & (columns >= 0)
-    return np.where(held, values[rows][:, columns], np.float32(0))
+    kept = (rows >= 0)[:, None] & (columns >= 0)  # (new rows, new columns)
+    return np.where(kept, values[rows][:, columns], np.float32(0))
 
 
 def _rewound(first: Floats, second: Floats, step: int) -> Moment:

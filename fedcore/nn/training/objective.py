@@ -1,14 +1,14 @@
-"""What local training minimises: cross-entropy, with a label shift added to the logits where one is given.
+"""The objective of local training: cross-entropy, with an optional label shift added to the logits.
 
-Where a teacher is given as well, a pruned student learns from it too:
+With distillation, a pruned student learns from the dense teacher too:
 
     loss = (1 - w) CE(z + shift, y) + w T^2 KL(p_t || p)
     p_t = softmax(((1 - t) stopgrad(z) + t z_teacher) / T)        p = softmax(z / T)
 
 TAID (Shing et al., ICLR 2025, arXiv 2501.16937, eq. 4) with a temperature, whose square keeps the gradient's size
 (Hinton et al., 2015, arXiv 1503.02531). At t = 0 the divergence and its gradient are zero, at t = 1 it is plain
-distillation. The shift is for the labels alone: it takes a device's own label shares out of the cross-entropy; the
-teacher, whom the whole fleet taught, has none to take out, and neither has the student beside it.
+distillation. The shift belongs to the cross-entropy alone: it corrects for the device's own label shares. The teacher
+learned from the whole fleet and needs no correction; nor does the student where it is compared with the teacher.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ PLAIN = Objective()
 
 def divergences(logits: torch.Tensor, teacher: torch.Tensor, how: Distillation) -> torch.Tensor:
     """Return T^2 KL(p_t || p) of every row, (...,), from logits of student and teacher, (..., labels)."""
-    own = torch.log_softmax(logits / how.temperature, dim=-1)
+    own = torch.log_softmax(logits / how.temperature, dim=-1)  # (..., labels)
     between = torch.lerp(logits.detach(), teacher, how.mix)
     target = torch.softmax(between / how.temperature, dim=-1)
     return how.temperature**2 * torch.nn.functional.kl_div(own, target, reduction="none").sum(dim=-1)

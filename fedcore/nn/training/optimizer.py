@@ -16,7 +16,7 @@ Parameters = Mapping[str, torch.nn.Parameter]
 
 def make_optimizer(parameters: Parameters, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW over `parameters` (canonical name -> parameter)."""
-    # the fused step needs no temporaries of the parameters' size
+    # the fused step allocates no temporaries of the parameters' size
     return torch.optim.AdamW(
         list(parameters.values()), lr=learning_rate, weight_decay=weight_decay, betas=BETAS, fused=True
     )
@@ -24,14 +24,14 @@ def make_optimizer(parameters: Parameters, *, learning_rate: float, weight_decay
 
 def moments(optimizer: torch.optim.Optimizer, parameters: Parameters) -> dict[str, Moment]:
     """Return a copy of the state of every parameter that took a step, by canonical name."""
-    taken: dict[str, Moment] = {}
+    states: dict[str, Moment] = {}
     for name, parameter in parameters.items():
         state = optimizer.state.get(parameter)
         if state:
-            taken[name] = Moment(
+            states[name] = Moment(
                 first=_array(state["exp_avg"]), second=_array(state["exp_avg_sq"]), step=int(state["step"])
             )
-    return taken
+    return states
 
 
 def restore(optimizer: torch.optim.Optimizer, parameters: Parameters, saved: Moments) -> None:

@@ -1,4 +1,4 @@
-"""What a criterion is to local training: it may watch or alter steps, and says scores at the end."""
+"""The interface between local training and a criterion, which may watch or alter steps and scores at the end."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -11,15 +11,15 @@ from fedcore.nn.training.objective import PLAIN, Objective
 
 
 class Scorer(Protocol):
-    """Where group scores come from."""
+    """Scores the groups of a model; local training calls it."""
 
     @property
     def state(self) -> GroupState | None:
-        """What the device keeps for the next round; None for a criterion without memory."""
+        """The state for the device's next round; None for a criterion without one."""
         ...
 
     def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
-        """Return what stands around the training steps; probe losses and scoring stay outside."""
+        """Return the context of the training steps; probe losses and scoring stay outside."""
         ...
 
     def observe(self, classifier: Classifier) -> None:
@@ -27,5 +27,5 @@ class Scorer(Protocol):
         ...
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
-        """Return the scores of every kept group; `batch` and the loss of training serve for calibration."""
+        """Return the scores of every kept group; `batch` and `objective` serve for calibration."""
         ...

@@ -1,8 +1,8 @@
-"""How fast this machine trains a model of some shape, found out before any weight of it is loaded.
+"""How fast this machine trains a model of some shape, measured before any of its weights is loaded.
 
 One layer of the model, with random weights, takes a forward and a backward pass as a frozen base does; the cost model
-(fedcore.core.cost.training_step) says how many operations that is. So a device can say of itself how fast it is before
-it has trained.
+(fedcore.core.cost.training_step) says how many operations that is. So a device can report its speed before it has
+trained.
 """
 
 import time
@@ -20,7 +20,7 @@ from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.model_folder import quiet, read_config
 
 TOKENS = 512  # of a pass, about
-ENOUGH_S = 0.2  # of passes; the first, in which torch prepares itself, counts only where it takes as long alone
+ENOUGH_S = 0.2  # of passes in all; a first pass that takes longer, in which torch warms up, is the only one
 PASSES = 20  # at most
 _WORDS = 8  # rows of the embedding table, which the passes do not use
 
@@ -38,12 +38,12 @@ def training_gflops(
     rows = max(1, TOKENS // max_length)
     states = torch.randn(rows, max_length, geometry.hidden, dtype=DTYPES[dtype], requires_grad=True)
     flops = base_step_flops(geometry, batch_size=rows, max_length=max_length) / geometry.layers
-    taken: list[float] = []
-    while not taken or (len(taken) < PASSES and sum(taken) < ENOUGH_S):
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < PASSES and sum(seconds) < ENOUGH_S):
         begin = clock()
         _pass(layer, states)
-        taken.append(clock() - begin)
-    return flops / max(min(taken), 1e-9) / 1e9
+        seconds.append(clock() - begin)
+    return flops / max(min(seconds), 1e-9) / 1e9
 
 
 def _one_layer(folder: Path, dtype: torch.dtype) -> Any:

@@ -1,7 +1,7 @@
-"""What one training step of a single device would take in memory, as a function of its batch's size.
+"""The memory of one training step of a single device, as a function of its batch's size.
 
-Devices that train together share tensors, so nobody's own peak can be seen. It is estimated instead: two steps of
-one device are really taken and measured, and what lies between or beyond them is on the straight line through them.
+Devices that train together share tensors, so the peak of one device cannot be observed. It is estimated instead: two
+steps of one device are taken and measured, and other sizes lie on the straight line through both.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ def measure_step_memory(classifier: Classifier, spec: TrainingSpec, *, rows: int
 def _peak_mb(
     classifier: Classifier, parameters: dict[str, nn.Parameter], spec: TrainingSpec, *, rows: int, width: int
 ) -> float:
-    """Return the peak of one step on `rows` rows, after which the parameters are what they were."""
-    kept = [each.detach().clone() for each in parameters.values()]
+    """Return the peak of one step on `rows` rows, and restore the parameters."""
+    kept = [parameter.detach().clone() for parameter in parameters.values()]
     optimizer = make_optimizer(parameters, learning_rate=0.0, weight_decay=spec.weight_decay)
     ids = torch.zeros(rows, width, dtype=torch.int64)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}

@@ -1,4 +1,4 @@
-"""What the dense model says of the rows a device will train on: computed once a round, forward only."""
+"""The dense model's logits for the rows that a device trains on, computed once a round by forward passes."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.evaluate import predict
 
 Indices = NDArray[np.int64]
-Answers = NDArray[np.float32]  # (rows, labels), logits; NaN for rows that were not asked about
+Answers = NDArray[np.float32]  # (rows, labels), logits; NaN for rows that do not train
 Teacher = Callable[[EncodedRows, Indices], Answers]
 
 
 def answers(classifier: Classifier, rows: EncodedRows, wanted: Indices, batch_size: int) -> Answers:
     """Return the logits of the `wanted` rows (ascending, without repeats), a batch of `batch_size` at a time.
 
-    They are as the model gives them, without any label shift.
+    They carry no label shift.
     """
     table = np.full((len(rows), len(classifier.labels)), np.nan, dtype=np.float32)
     if len(wanted):

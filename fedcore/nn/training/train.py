@@ -1,8 +1,8 @@
 """Local training of the adapter and head on a device: a few AdamW steps, measured as they run.
 
 The model stays in evaluation mode: the base is frozen, so its dropout would only add noise to the increments, and
-its masks would be kept for the backward pass. No clock is read here; a caller who wants time counted, or a slow
-device emulated, hands in a `Pace`.
+its masks would be kept for the backward pass. No clock is read here; a caller that counts time, or emulates a
+slow device, passes a `Pace`.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import nn
 
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.seeds import generator
@@ -45,26 +45,22 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingAids:
-    """What training may take along; everything is optional."""
+    """Optional inputs of training."""
 
     moments: Moments = field(default_factory=dict)  # optimiser state of the round before, in device coordinates
     scorer: Scorer | None = None  # sees every step, and may alter it
-    score: bool = False  # whether `scorer` shall say its scores at the end
+    score: bool = False  # whether `scorer` scores at the end
     on_step: Callable[[int, float], None] | None = None  # (step from 1, loss)
-    labels: LabelPlan = field(default_factory=LabelPlan)  # what is done about label skew
+    labels: LabelPlan = field(default_factory=LabelPlan)  # correction for label skew
     pace: Pace | None = None
     teacher: Teacher | None = None  # asked once, about every row that trains, where the spec has a distillation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a round of local training gave, beside the trained parameters themselves."""
+    """The results of a round of local training, beside the trained parameters."""
 
-    train_loss: float  # mean cross-entropy over the steps, nats
-    loss_before: float  # on the probe batch
-    loss_after: float
-    adapter_importance: float  # mean over steps of the mean |factor x gradient| of the adapter, >= 0
-    peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
+    metrics: TrainingMetrics
     moments: dict[str, Moment]
     scores: GroupScores | None
 
@@ -81,7 +77,7 @@ def train(
     """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
 
     Cross-entropy loss, with `spec.distillation` blended with a teacher's (fedcore.nn.training.objective), gradients
-    clipped to norm 1; what `spec.trains` freezes keeps its bits. Losses that are told are the cross-entropy alone. The
+    clipped to norm 1; what `spec.trains` freezes keeps its bits. Reported losses are the cross-entropy alone. The
     probe batch is spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where
     a loss is not finite, and ValueError for a distillation without a teacher.
     """
@@ -109,31 +105,33 @@ def _trained(
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with _paced(aids.pace):
-        lessons = _lessons(spec, aids.teacher, rows, chosen)
+        targets = _teacher_targets(spec, aids.teacher, rows, chosen)
         before = _probe_loss(classifier, probe, objective)
     largest = _largest(chosen, rows.lengths)
     with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
-        for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
+        for step, (indices, target) in enumerate(zip(chosen, targets, strict=True), start=1):
             with _paced(aids.pace):
-                loop.step(step, collate(rows, indices), lesson, measured=step == largest)
+                loop.step(step, collate(rows, indices), target, measured=step == largest)
     scores = None
     with _paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
             scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
     return TrainResult(
-        train_loss=_mean(loop.losses),
-        loss_before=before,
-        loss_after=after,
-        adapter_importance=_mean(loop.importances),
-        peak_memory_mb=loop.peak_memory_mb,
+        metrics=TrainingMetrics(
+            loss_before=before,
+            loss_after=after,
+            train_loss=_mean(loop.losses),
+            peak_memory_mb=loop.peak_memory_mb,
+            adapter_importance=_mean(loop.importances),
+        ),
         moments=moments(optimizer, parameters),
         scores=scores,
     )
 
 
 class _Loop:
-    """The optimiser steps and what is gathered along the way."""
+    """The optimiser steps, and the figures gathered during them."""
 
     def __init__(
         self,
@@ -145,13 +143,13 @@ class _Loop:
     ) -> None:
         self.classifier, self.parameters, self.optimizer, self.aids = classifier, parameters, optimizer, aids
         self.objective = objective
-        self.adapter = [each for name, each in parameters.items() if name.startswith("layers.")]
+        self.adapter = [parameter for name, parameter in parameters.items() if name.startswith("layers.")]
         self.losses: list[float] = []
         self.importances: list[float] = []
         self.peak_memory_mb = 0.0
 
-    def step(self, step: int, batch: Batch, lesson: "TeacherTargets | None", *, measured: bool) -> None:
-        """Take one optimiser step, with its memory `measured` or not."""
+    def step(self, step: int, batch: Batch, targets: "TeacherTargets | None", *, measured: bool) -> None:
+        """Take one optimiser step; `measured`: record its peak memory."""
         meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
             loss = training_step(
@@ -160,7 +158,7 @@ class _Loop:
                 batch,
                 step=step,
                 objective=self.objective,
-                lesson=lesson,
+                targets=targets,
                 after_backward=self._observe,
             )
         if meter is not None:
@@ -177,7 +175,7 @@ class _Loop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherTargets:
-    """What a teacher said of one batch."""
+    """The teacher's logits for one batch."""
 
     logits: NDArray[np.float32]  # (rows, labels)
     how: Distillation
@@ -190,38 +188,38 @@ def training_step(
     *,
     step: int = 1,
     objective: Objective = PLAIN,
-    lesson: TeacherTargets | None = None,
+    targets: TeacherTargets | None = None,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
     """Take one optimiser step on `batch` and return its cross-entropy; gradients are dropped afterwards.
 
-    `after_backward` runs while the gradients, not yet clipped, are there. Raises FedcoreError naming `step` where the
-    loss or the gradient norm is not finite; parameters and optimiser state are then as they were.
+    `after_backward` runs while the gradients exist, before they are clipped. Raises FedcoreError naming `step` where
+    the loss or the gradient norm is not finite; parameters and optimiser state are unchanged then.
     """
     logits = forward_logits(classifier, batch)
-    told = loss = objective(logits, batch["labels"].to(logits.device))
-    if lesson is not None:
-        teacher = torch.from_numpy(lesson.logits).to(logits.device)
-        loss = blended(told, divergences(logits, teacher, lesson.how).mean(), lesson.how)
+    entropy = loss = objective(logits, batch["labels"].to(logits.device))
+    if targets is not None:
+        teacher = torch.from_numpy(targets.logits).to(logits.device)
+        loss = blended(entropy, divergences(logits, teacher, targets.how).mean(), targets.how)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise diverged(step, f"the loss is {value}")
     loss.backward()  # type: ignore[no-untyped-call]
     if after_backward is not None:
         after_backward()
-    trainable = [each for group in optimizer.param_groups for each in group["params"]]
+    trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
     if not math.isfinite(norm):
         raise diverged(step, f"the gradient norm is {norm}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return value if lesson is None else float(told.detach())
+    return value if targets is None else float(entropy.detach())
 
 
-def _lessons(
+def _teacher_targets(
     spec: TrainingSpec, teacher: Teacher | None, rows: EncodedRows, chosen: Sequence[NDArray[np.int64]]
 ) -> list[TeacherTargets | None]:
-    """Ask the teacher about all rows of the `chosen` batches at once, and part its answers among them."""
+    """Return the teacher's targets of every `chosen` batch; the teacher answers for all rows at once."""
     how = spec.distillation
     if how is None or not chosen:
         return [None] * len(chosen)

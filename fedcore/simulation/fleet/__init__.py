@@ -1,0 +1,1 @@
+"""Virtual devices: profiles and rows, online times, durations, faults."""

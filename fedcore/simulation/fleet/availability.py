@@ -1,4 +1,7 @@
-"""When virtual devices are online: pure functions of a seed, so that a run repeats and a resumed one goes on alike.
+"""When virtual devices are online: pure functions of a seed, so that equal runs, and resumed ones, see equal times.
+
+A device is online in half-open spans. Three models produce them: always; diurnal, one span a day at an hour of the
+device's own; churn, an alternating renewal process with exponential times. A recorded trace replaces all three.
 
 Times are virtual seconds from the beginning of the run.
 """
@@ -22,17 +25,17 @@ Span = tuple[float, float]  # online in [start, end)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
-    """Recorded spans of every device; who has none is never online."""
+    """Recorded spans by device; a device without any is never online."""
 
     spans: Mapping[str, tuple[Span, ...]]
 
 
 def read_traces(path: Path) -> Traces:
-    """Read a CSV of device,start_s,end_s; spans of one device are sorted, and joined where they touch or overlap.
+    """Read a CSV of device,start_s,end_s; the spans of a device are sorted, and merged where they touch or overlap.
 
-    Raises DataError naming the line for a missing column, a number that is none, or an end before its start.
+    Raises DataError for a missing column, and with the line for a field that is no number or an end before its start.
     """
-    found: dict[str, list[Span]] = {}
+    recorded: dict[str, list[Span]] = {}
     with (
         Boundary(DataError, f"cannot read the availability trace {path}"),
         path.open(newline="", encoding="utf-8") as file,
@@ -42,15 +45,15 @@ def read_traces(path: Path) -> Traces:
         if missing:
             raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}; it lacks {sorted(missing)}")
         for number, row in enumerate(reader, start=2):
-            found.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
-    return Traces(spans={device: tuple(_joined(sorted(spans))) for device, spans in found.items()})
+            recorded.setdefault(row["device"], []).append(_span(row, f"{path} line {number}"))
+    return Traces(spans={device: tuple(_merged(sorted(spans))) for device, spans in recorded.items()})
 
 
 def online_spans(kind: ClassConfig, device: str, seed: int, traces: Traces | None = None) -> Iterator[Span]:
-    """Yield the spans in which a device is online, in order, without end under diurnal and churn.
+    """Yield the spans in which a device is online, in order; diurnal and churn yield for ever.
 
-    `traces` stand for every class. The day of a diurnal device begins at a random hour of its own; a churning one
-    alternates between exponential times online (mean `session_s`) and offline, so that it is online
+    `traces` replace the models of all classes. A diurnal device comes online at the same random hour every day. A
+    device under churn alternates exponential times online (mean `session_s`) and offline. Either is online for
     `online_share` of the time, from the first moment on.
     """
     if traces is not None:
@@ -62,7 +65,9 @@ def online_spans(kind: ClassConfig, device: str, seed: int, traces: Traces | Non
 
 def _daily(kind: ClassConfig, device: str, seed: int) -> Iterator[Span]:
     length_s = kind.online_share * DAY_S
-    start_s = (uniform(seed, "diurnal", device) - 1.0) * DAY_S  # yesterday's span may reach into today
+    start_s = (
+        uniform(seed, "diurnal", device) - 1.0
+    ) * DAY_S  # the span of the day before may reach into the first day
     while True:
         if start_s + length_s > 0:
             yield max(0.0, start_s), start_s + length_s
@@ -70,15 +75,15 @@ def _daily(kind: ClassConfig, device: str, seed: int) -> Iterator[Span]:
 
 
 def _churning(kind: ClassConfig, device: str, seed: int) -> Iterator[Span]:
-    away_s = kind.session_s * (1.0 - kind.online_share) / kind.online_share
+    offline_s = kind.session_s * (1.0 - kind.online_share) / kind.online_share
     now_s = 0.0
     if uniform(seed, "churn", device) >= kind.online_share:
-        now_s = _exponential(away_s, seed, device, "first")
+        now_s = _exponential(offline_s, seed, device, "first")
     number = 0
     while True:
         end_s = now_s + _exponential(kind.session_s, seed, device, f"on-{number}")
         yield now_s, end_s
-        now_s = end_s + _exponential(away_s, seed, device, f"off-{number}")
+        now_s = end_s + _exponential(offline_s, seed, device, f"off-{number}")
         number += 1
 
 
@@ -97,14 +102,14 @@ def _span(row: Mapping[str, str], where: str) -> Span:
     return start_s, end_s
 
 
-def _joined(spans: Iterable[Span]) -> Iterator[Span]:
-    held: Span | None = None
+def _merged(spans: Iterable[Span]) -> Iterator[Span]:
+    current: Span | None = None
     for span in spans:
-        if held is not None and span[0] <= held[1]:
-            held = held[0], max(held[1], span[1])
+        if current is not None and span[0] <= current[1]:
+            current = current[0], max(current[1], span[1])
             continue
-        if held is not None:
-            yield held
-        held = span
-    if held is not None:
-        yield held
+        if current is not None:
+            yield current
+        current = span
+    if current is not None:
+        yield current

@@ -1,4 +1,8 @@
-"""How long a virtual device takes for the phases of a round, by the analytic cost model."""
+"""How long a virtual device takes for the phases of a round, by the analytic cost model.
+
+Training takes the cost model's operations over `flops_per_s`, times the device's slowdown; a transfer takes its bytes
+over the link's speed, times the factor that the fault model drew for this assignment.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,9 +10,8 @@ from functools import lru_cache
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
-from fedcore.core.cost.training_step import forward_flops, step_seconds, transfer_seconds
+from fedcore.core.cost.training_step import StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.simulation.fleet.faults import FaultDraw
 
@@ -18,63 +21,50 @@ _KNOWN = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class TrainCost:
-    """Seconds of local training. `flops_per_s` is a device's whose slowdown is 1."""
+    """Seconds of local training. `flops_per_s` is the speed of a device with slowdown 1."""
 
     spec: AdapterSpec
     max_length: int
     flops_per_s: float
 
     def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
-        """Return what an assignment's probes, steps and scores take a device of this slowdown."""
-        heads, channels = assignment.keep_set.counts
+        """Return the seconds of an assignment's probes, steps and scores on a device of this slowdown."""
         steps = float(assignment.local_steps)
         if assignment.score:
             steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
-        key = heads, channels, assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
-        step_s, forward_s = _step_and_forward(self, *key)
-        return (steps * step_s + PROBES * forward_s + self._teacher_s(assignment)) * profile.slowdown
+        step = self._step(assignment)
+        step_s, forward_s = _step_and_forward(step, self.flops_per_s)
+        return (steps * step_s + PROBES * forward_s + self._teacher_s(assignment, step)) * profile.slowdown
 
-    def _teacher_s(self, assignment: Assignment) -> float:
-        """Return what the dense model's answers take, a batch per step, where any are asked for."""
+    def _step(self, assignment: Assignment) -> StepShape:
+        return StepShape(
+            geometry=self.spec.geometry,
+            kept=assignment.keep_set.counts,
+            rank=assignment.arm.rank,
+            targets=self.spec.targets,
+            batch_size=assignment.training.batch_size,
+            max_length=self.max_length,
+            part=assignment.training.trains,
+        )
+
+    def _teacher_s(self, assignment: Assignment, step: StepShape) -> float:
+        """Return the seconds of the dense model's answers, one batch per step; slowdown is left out. 0 without them."""
         if assignment.training.distillation is None:
             return 0.0
-        batch_size = assignment.training.batch_size
-        flops = teacher_flops(self.spec, assignment.arm.rank, batch_size=batch_size, max_length=self.max_length)
-        return assignment.local_steps * flops / self.flops_per_s
+        return assignment.local_steps * teacher_flops(step) / self.flops_per_s
 
 
-def download_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
-    """Return the seconds in which a device brings so many bytes."""
-    return transfer_seconds(num_bytes, profile.downlink_mbps * luck.downlink)
+def download_seconds(num_bytes: int, profile: DeviceProfile, faults: FaultDraw) -> float:
+    """Return the seconds in which a device downloads `num_bytes`."""
+    return transfer_seconds(num_bytes, profile.downlink_mbps * faults.downlink)
 
 
-def upload_seconds(num_bytes: int, profile: DeviceProfile, luck: FaultDraw) -> float:
-    """Return the seconds in which a device sends so many bytes."""
-    return transfer_seconds(num_bytes, profile.uplink_mbps * luck.uplink)
+def upload_seconds(num_bytes: int, profile: DeviceProfile, faults: FaultDraw) -> float:
+    """Return the seconds in which a device uploads `num_bytes`."""
+    return transfer_seconds(num_bytes, profile.uplink_mbps * faults.uplink)
 
 
 @lru_cache(_KNOWN)
-def _step_and_forward(
-    cost: TrainCost, heads: int, channels: int, rank: int, batch_size: int, trains: TrainedPart
-) -> tuple[float, float]:
-    step_s = step_seconds(
-        cost.spec.geometry,
-        heads=heads,
-        channels=channels,
-        rank=rank,
-        targets=cost.spec.targets,
-        batch_size=batch_size,
-        max_length=cost.max_length,
-        flops_per_s=cost.flops_per_s,
-        trains=trains,
-    )
-    flops = forward_flops(
-        cost.spec.geometry,
-        heads=heads,
-        channels=channels,
-        rank=rank,
-        targets=cost.spec.targets,
-        batch_size=batch_size,
-        max_length=cost.max_length,
-    )
-    return step_s, flops / cost.flops_per_s
+def _step_and_forward(step: StepShape, flops_per_s: float) -> tuple[float, float]:
+    """Return the seconds of a step and of a forward pass: the same for all devices that train alike."""
+    return step.seconds(flops_per_s), step.forward_flops() / flops_per_s

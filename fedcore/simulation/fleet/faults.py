@@ -1,4 +1,8 @@
-"""What befalls a virtual device in one assignment: drawn from the seed alone, whatever happens to others."""
+"""The fault model: link speeds, failures and dropouts of one assignment, drawn from the seed alone.
+
+A draw depends on seed, device, round and attempt, never on what happens to other devices: a resumed run draws the same
+faults. Link factors are lognormal with median 1; failure and dropout happen at a uniform moment of the work.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultDraw:
-    """Factors of both links' speed, and where in its work the device fails or vanishes: a share in (0, 1), or never."""
+    """Factors on both links' speed, and the share of the work, in (0, 1), at which the device fails or vanishes."""
 
     uplink: float = 1.0
     downlink: float = 1.0
@@ -23,10 +27,10 @@ class FaultDraw:
 _NOTHING = FaultDraw()
 
 
-def draw_luck(
+def draw_faults(
     kind: ClassConfig, device: str, *, round_index: int, attempt: int, seed: int, now_s: float = 0.0
 ) -> FaultDraw:
-    """Return the luck of a device's `attempt` (from 0) at the assignment of a round, which it gets at `now_s`."""
+    """Return the faults of a device's `attempt` (from 0) at the assignment of a round, which starts at `now_s`."""
     if not (kind.link_sigma or kind.dropout or kind.failure):
         return _NOTHING
 
@@ -52,10 +56,10 @@ def draw_luck(
 
 
 def _drifting(seed: int, what: str, device: str, periods: float) -> float:
-    """Return a standard normal number that drifts: a new draw at every whole period, an arc between two of them.
+    """Return a standard normal number that drifts with time: one draw per whole period, interpolated in between.
 
-    The arc's two weights are the cosine and sine of one angle, so that the spread is 1 at every moment.
+    The two weights are cosine and sine of one angle. Their squares sum to 1, so the variance is 1 at every moment.
     """
     number, angle = math.floor(periods), (periods % 1.0) * math.pi / 2
-    before, after = (_NORMAL.inv_cdf(uniform(seed, "drift", what, device, each)) for each in (number, number + 1))
+    before, after = (_NORMAL.inv_cdf(uniform(seed, "drift", what, device, period)) for period in (number, number + 1))
     return math.cos(angle) * before + math.sin(angle) * after

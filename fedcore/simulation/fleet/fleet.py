@@ -1,4 +1,4 @@
-"""The virtual devices of a run: profiles, rows and what their classes say, without anything per device that grows."""
+"""The virtual devices of a run: profile, class and rows of each. Nothing here grows with the rounds."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from fedcore.core.errors import JoinRefused
 from fedcore.core.seeds import uniform
 from fedcore.simulation.fleet.availability import Span, Traces, online_spans
 from fedcore.simulation.fleet.rows import Indices
-from fedcore.simulation.fleet.self_measurement import drawn_trial
+from fedcore.simulation.fleet.self_measurement import draw_self_measurement
 
-UNLIMITED_MBPS = 1e5  # what a device measures on a link without limit
+UNLIMITED_MBPS = 1e5  # the measured speed of a link without limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualDevice:
-    """One device: who it is, and the rows it holds (positions among all training rows)."""
+    """One device: its profile, its class, and the positions of its rows among all training rows."""
 
     profile: DeviceProfile
     kind: ClassConfig
@@ -35,17 +35,17 @@ class VirtualFleet:
     traces: Traces | None = None
 
     def spans(self, name: str) -> Iterator[Span]:
-        """When a device is online."""
+        """Yield the spans in which a device is online."""
         return online_spans(self.devices[name].kind, name, self.seed, self.traces)
 
 
 def make_fleet(
-    config: Config, dealt: Sequence[Indices], labels: Sequence[str], traces: Traces | None = None
+    config: Config, shards: Sequence[Indices], labels: Sequence[str], traces: Traces | None = None
 ) -> VirtualFleet:
-    """Return the fleet whose devices hold the rows `dealt`; `labels` are those of all training rows."""
+    """Return the fleet; `shards` are the rows of its devices in order, `labels` those of all training rows."""
     devices = {}
     numbers = (number for kind in config.classes for number in range(kind.count))
-    for (name, kind), number, rows in zip(config.devices(), numbers, dealt, strict=True):
+    for (name, kind), number, rows in zip(config.devices(), numbers, shards, strict=True):
         profile = DeviceProfile(
             name=name,
             device_class=kind.name,
@@ -58,21 +58,21 @@ def make_fleet(
             network=kind.network,
             codecs=PARTS,
         )
-        profile = replace(profile, trial=_trial(config, kind, profile))
+        profile = replace(profile, trial=_self_measurement(config, kind, profile))
         devices[name] = VirtualDevice(profile=profile, kind=kind, rows=rows)
     return VirtualFleet(devices=devices, seed=config.run.seed, traces=traces)
 
 
 def _speed(bounds: Sequence[float], same: float, device: str, seed: int) -> float:
-    """Return the median speed of a device's link: where it stands decides both links, so one draw serves both."""
+    """Return the median speed of a device's link; one draw serves both links, for the device's place decides both."""
     if not bounds:
         return same
     slowest, fastest = bounds
     return float(slowest * (fastest / slowest) ** uniform(seed, "place", device))
 
 
-def _trial(config: Config, kind: ClassConfig, profile: DeviceProfile) -> SelfMeasurement:
-    return drawn_trial(
+def _self_measurement(config: Config, kind: ClassConfig, profile: DeviceProfile) -> SelfMeasurement:
+    return draw_self_measurement(
         config.run.seed,
         profile.name,
         gflops=config.simulation.gflops / profile.slowdown,
@@ -83,9 +83,9 @@ def _trial(config: Config, kind: ClassConfig, profile: DeviceProfile) -> SelfMea
 
 
 def admitted(fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:
-    """Return the fleet without the devices the strategy refuses, and why it does, by class."""
+    """Return the fleet without the devices that the strategy refuses, and the reasons by class."""
     refused: dict[str, str] = {}
-    fit: dict[str, bool] = {}  # memory is a class's, so one look at each is enough
+    fit: dict[str, bool] = {}  # by class: all its devices have the same memory
     for device in fleet.devices.values():
         if device.kind.name not in fit:
             try:
@@ -94,5 +94,5 @@ def admitted(fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dic
             except JoinRefused as error:
                 fit[device.kind.name] = False
                 refused[device.kind.name] = str(error)
-    kept = {name: each for name, each in fleet.devices.items() if fit[each.kind.name]}
+    kept = {name: device for name, device in fleet.devices.items() if fit[device.kind.name]}
     return VirtualFleet(devices=kept, seed=fleet.seed, traces=fleet.traces), refused

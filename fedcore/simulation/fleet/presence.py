@@ -1,7 +1,7 @@
-"""Who is online: one device's sessions over virtual time, and what the round machine hears of them.
+"""One device's sessions over virtual time.
 
-A device that goes offline, or vanishes in the middle of its work, has left; a lease later it is lost, unless it came
-back as a newer session. What it was at is gone.
+A device that goes offline, or vanishes in the middle of its work, has left. One lease later it is lost, unless a newer
+session has begun. Its unfinished work is dropped.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from fedcore.simulation.fleet.availability import Span
 
 @dataclass(slots=True, kw_only=True)
 class Presence:
-    """One device. `until_s` is when the span it is in ends; `epoch` is that of its newest session."""
+    """One device: its current or next span, from `from_s` until `until_s`, and the epoch of its newest session."""
 
     spans: Iterator[Span]
     epoch: int = 0
     here: bool = False
     from_s: float = 0.0
     until_s: float = 0.0
-    back_at_s: float = 0.0  # not before: it has vanished
+    back_at_s: float = 0.0  # a device that vanished stays away until then
 
     def next_span(self, now_s: float) -> bool:
-        """Move on to the first span that ends after `now_s`; False where there is none any more."""
+        """Advance to the first span that ends after `now_s`; return False where there is none left."""
         while self.until_s <= now_s:
             span = next(self.spans, None)
             if span is None:

@@ -1,4 +1,4 @@
-"""Which rows every virtual device holds."""
+"""The rows of every virtual device: disjoint shards of the data, or independent draws from it."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ from fedcore.core.seeds import derive_seed, generator
 Indices = NDArray[np.int64]
 
 
-def deal_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Indices]:
+def assign_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Indices]:
     """Return the ascending row indices of every device, in the order of `Config.devices`.
 
-    `keys` are what rows are dealt out by (fedcore.core.data.partition.dealt_by). With `simulation.rows_per_device` 0
-    these are the shards of a real fleet: every row is dealt out once. Otherwise each device draws so many rows for
-    itself, whoever else holds them, with a mix of keys of its own but under "iid".
+    `keys` say what the partition is skewed by (fedcore.core.data.partition.partition_keys), one per row. With
+    `simulation.rows_per_device` 0 the result is the shards of a real fleet: every row has one owner. Otherwise every
+    device draws that many rows for itself, and devices may share rows; its mix of keys is its own, except under "iid".
     Raises DataError where there are fewer rows than shards.
     """
     data, seed = config.data, derive_seed(config.run.seed, "partition")
@@ -38,7 +38,7 @@ def deal_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Indic
 
 
 def _drawn(config: Config, keys: Sequence[Label], devices: int, seed: int) -> list[Indices]:
-    """Draw keys from the device's own mix, Dirichlet(alpha) around the even one, then rows of these keys."""
+    """Draw every device's mix of keys from a symmetric Dirichlet(alpha), then rows of these keys with replacement."""
     rng, count = generator(seed, "drawn"), config.simulation.rows_per_device
     if config.data.partition == "iid":
         return [np.sort(rng.integers(len(keys), size=count)) for _ in range(devices)]

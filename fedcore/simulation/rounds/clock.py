@@ -1,8 +1,8 @@
-"""A clock that stands still until somebody moves it."""
+"""A clock that stands still until it is advanced."""
 
 
 class VirtualClock:
-    """Virtual seconds since the beginning of the run; call it for the time."""
+    """Virtual seconds since the beginning of the run; calling it returns the time."""
 
     def __init__(self, now_s: float = 0.0) -> None:
         """Begin at `now_s`."""
@@ -13,5 +13,5 @@ class VirtualClock:
         return self._now_s
 
     def advance(self, to_s: float) -> None:
-        """Move on to `to_s`; a moment that has passed leaves the clock where it is."""
+        """Advance to `to_s`; an earlier time leaves the clock unchanged."""
         self._now_s = max(self._now_s, to_s)

@@ -1,34 +1,36 @@
-"""A wave: assignments pushed at one moment, trained, sent and folded at once, and told as endings to come.
+"""Dispatch: assignments pushed at one moment are trained, sent and folded at once; their endings lie in the future.
 
-Training happens when the assignment is pushed, not when the virtual device would be done: by then it is known whether
-its update can count. Whoever fails, vanishes, goes offline or cannot make the deadline is not trained at all.
+Training happens when an assignment is pushed, not at the virtual time at which the device would finish: whether its
+update can count is already decided by then. A device that fails, vanishes, goes offline or misses the deadline is not
+trained at all. The driver receives every ending with its virtual time and reports it to the round machine then.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fedcore.core.contract.outcome import DeviceReport
+from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
-from fedcore.simulation.fleet.faults import FaultDraw, draw_luck
+from fedcore.simulation.fleet.faults import FaultDraw, draw_faults
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part, Workload, in_groups
+from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workload, in_groups
 
 
 class Ending(StrEnum):
     """How a device's attempt at an assignment ends."""
 
-    ARRIVED = "arrived"  # its update has been folded already and arrives at that moment
+    ARRIVED = "arrived"  # the update is folded already; it arrives at the ending's time
     FAILED = "failed"
     VANISHED = "vanished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What becomes of one device, and when; who is online no longer by then is not told of."""
+    """How one device's attempt ends, and when; the driver ignores the ending of a device that has gone by then."""
 
     device: str
     at_s: float
@@ -38,7 +40,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """An assignment that goes out at `now_s`; only what arrives before `until_s` counts."""
+    """An assignment that goes out at `now_s`; an update counts only if it arrives before `until_s`."""
 
     device: str
     attempt: int  # at this round's assignment, from 0
@@ -48,11 +50,11 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """One device on its way: its luck and when local training ends."""
+    """One device's attempt: its faults, its bytes, and the times of download and training."""
 
     part: Part
     pushed: Pushed
-    luck: FaultDraw
+    faults: FaultDraw
     bytes_down: int
     download_s: float
     train_s: float
@@ -62,9 +64,19 @@ class _Plan:
         return self.pushed.now_s + self.download_s + self.train_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """An update that arrives in time: its row in the group's stack, its time, and the device's report."""
+
+    row: int
+    device: str
+    at_s: float
+    report: DeviceReport
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class DispatchPlanner:
-    """Carries waves out, group by group, so that memory grows with `chunk_devices` and not with the cohort."""
+    """Carries assignments out, group by group, so that memory grows with `chunk_devices`, not with the cohort."""
 
     engine: Engine
     fleet: VirtualFleet
@@ -73,31 +85,36 @@ class DispatchPlanner:
     cost: TrainCost
     chunk_devices: int
 
-    def carry_out(self, wave: Sequence[Pushed]) -> Iterator[Ended]:
-        """Train and fold what will count, and yield how every device of the open round's `wave` ends."""
+    def carry_out(self, assignments: Sequence[Pushed]) -> Iterator[Ended]:
+        """Train and fold the updates that will count, and yield the ending of every pushed assignment that has one.
+
+        An assignment that can no longer count, and one whose update arrives too late, yields nothing.
+        """
         current = self.engine.open
         if current is None:
-            raise RuntimeError("a wave was pushed without an open round")
-        doing: dict[str, _Plan] = {}
-        for pushed in wave:
+            raise RuntimeError("assignments were pushed without an open round")
+        plans: dict[str, _Plan] = {}
+        for pushed in assignments:
             part = Part(
                 device=pushed.device,
                 assignment=current.assignments[pushed.device],
-                work=current.works[pushed.device],
+                wire_assignment=current.wire_assignments[pushed.device],
             )
             plan = self._plan(part, pushed)
             ended = _cut_short(plan)
             if ended is not None:
                 yield ended
             elif plan.trained_at_s < pushed.until_s:
-                doing[pushed.device] = plan
-        groups = in_groups([plan.part for plan in doing.values()], self.engine.model.handed_out(), self.chunk_devices)
-        for group, lesson in zip(groups, self.workload.train(groups), strict=True):
-            yield from self._group(group, lesson, [doing[part.device] for part in group.parts])
+                plans[pushed.device] = plan
+        groups = in_groups(
+            [plan.part for plan in plans.values()], self.engine.model.as_downloaded(), self.chunk_devices
+        )
+        for group, result in zip(groups, self.workload.train(groups), strict=True):
+            yield from self._group(group, result, [plans[part.device] for part in group.parts], current.sum)
 
     def _plan(self, part: Part, pushed: Pushed) -> _Plan:
         device = self.fleet.devices[part.device]
-        luck = draw_luck(
+        faults = draw_faults(
             device.kind,
             part.device,
             round_index=part.assignment.round,
@@ -109,60 +126,33 @@ class DispatchPlanner:
         return _Plan(
             part=part,
             pushed=pushed,
-            luck=luck,
+            faults=faults,
             bytes_down=bytes_down,
-            download_s=download_seconds(bytes_down, device.profile, luck),
+            download_s=download_seconds(bytes_down, device.profile, faults),
             train_s=self.cost.seconds(part.assignment, device.profile),
         )
 
-    def _group(self, group: Group, lesson: GroupResult, plans: Sequence[_Plan]) -> Iterator[Ended]:
-        sent = self.traffic.up(group, lesson.increments)
-        counted: list[int] = []
-        reports: list[DeviceReport] = []
-        arrivals: dict[str, float] = {}
-        for row, (plan, figures) in enumerate(zip(plans, lesson.figures, strict=True)):
-            if isinstance(figures, str):
-                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=figures)
+    def _group(self, group: Group, result: GroupResult, plans: Sequence[_Plan], round_sum: RoundSum) -> Iterator[Ended]:
+        sent = self.traffic.up(group, result.increments)
+        arrivals: list[_Arrival] = []
+        for row, (plan, metrics) in enumerate(zip(plans, result.metrics, strict=True)):
+            if isinstance(metrics, str):
+                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=metrics)
                 continue
-            upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.luck)
+            upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.faults)
             at_s = plan.trained_at_s + upload_s
             if at_s < plan.pushed.until_s:
-                counted.append(row)
-                reports.append(self._report(plan, figures, upload_s, sent.sizes[row]))
-                arrivals[plan.part.device] = at_s
-        refused = self._fold(group, lesson, sent, counted, reports)
-        for device, at_s in arrivals.items():
-            if device in refused:
-                yield Ended(device=device, at_s=at_s, ending=Ending.FAILED, message=refused[device])
-            else:
-                yield Ended(device=device, at_s=at_s, ending=Ending.ARRIVED)
+                report = self._report(plan, metrics, upload_s, sent.sizes[row])
+                arrivals.append(_Arrival(row=row, device=plan.part.device, at_s=at_s, report=report))
+        refused = _counted(group, result, sent, arrivals, round_sum)
+        for arrival in arrivals:
+            message = refused.get(arrival.device)
+            ending = Ending.ARRIVED if message is None else Ending.FAILED
+            yield Ended(device=arrival.device, at_s=arrival.at_s, ending=ending, message=message or "")
 
-    def _fold(
-        self, group: Group, lesson: GroupResult, sent: Sent, rows: Sequence[int], reports: Sequence[DeviceReport]
-    ) -> dict[str, str]:
-        if not rows:
-            return {}
-        scores = [each.scores for each in (lesson.figures[row] for row in rows) if isinstance(each, Figures)]
-        if sent.increments is None:
-            self.engine.count([group.parts[row].device for row in rows], reports)
-            return {}
-        stack = UpdateStack(
-            round=group.round,
-            devices=tuple(part.device for part in group.parts),
-            weights=tuple(part.assignment.weight for part in group.parts),
-            rank=group.assignment.arm.rank,
-            keep_set=group.assignment.keep_set,
-            tensors=sent.increments,
-            trains=group.assignment.training.trains,
-        )
-        return dict(self.engine.fold_stack(stack.select(rows), reports, scores))
-
-    def _report(self, plan: _Plan, figures: Figures, upload_s: float, bytes_up: int) -> DeviceReport:
-        asked = plan.part.assignment
+    def _report(self, plan: _Plan, metrics: TrainingMetrics, upload_s: float, bytes_up: int) -> DeviceReport:
         return DeviceReport(
-            loss_before=figures.loss_before,
-            loss_after=figures.loss_after,
-            train_loss=figures.train_loss,
+            metrics=metrics,
             phase_s={
                 "download": plan.download_s,
                 "prune": 0.0,
@@ -170,19 +160,41 @@ class DispatchPlanner:
                 "encode": 0.0,
                 "upload": upload_s,
             },
-            peak_memory_mb=figures.peak_memory_mb,
-            adapter_importance=figures.adapter_importance,
             num_examples=self.fleet.devices[plan.part.device].profile.num_examples,
-            steps=asked.local_steps,
+            steps=plan.part.assignment.local_steps,
             bytes_down=plan.bytes_down,
             bytes_up=bytes_up,
         )
 
 
+def _counted(
+    group: Group, result: GroupResult, sent: Sent, arrivals: Sequence[_Arrival], round_sum: RoundSum
+) -> dict[str, str]:
+    """Fold the updates that arrive, and return the reason by device for every update that was refused."""
+    if not arrivals:
+        return {}
+    reports = [arrival.report for arrival in arrivals]
+    if sent.increments is None:
+        round_sum.count([arrival.device for arrival in arrivals], reports)
+        return {}
+    stack = UpdateStack(
+        round=group.round,
+        devices=tuple(part.device for part in group.parts),
+        weights=tuple(part.assignment.weight for part in group.parts),
+        rank=group.assignment.arm.rank,
+        keep_set=group.assignment.keep_set,
+        tensors=sent.increments,
+        trains=group.assignment.training.trains,
+    )
+    rows = [arrival.row for arrival in arrivals]
+    scores = [result.scores[row] if result.scores else None for row in rows]
+    return dict(round_sum.fold_stack(stack.select(rows), reports, scores))
+
+
 def _cut_short(plan: _Plan) -> Ended | None:
-    """Return how luck ends an attempt before its update is made; None where it does not, or nobody would notice."""
+    """Return the fault that ends an attempt before its update exists; None without one."""
     busy_s = plan.download_s + plan.train_s
-    for share, ending in ((plan.luck.vanishes_at, Ending.VANISHED), (plan.luck.fails_at, Ending.FAILED)):
+    for share, ending in ((plan.faults.vanishes_at, Ending.VANISHED), (plan.faults.fails_at, Ending.FAILED)):
         if share is not None:
             at_s = plan.pushed.now_s + share * busy_s
             message = "the simulation had it fail" if ending is Ending.FAILED else ""

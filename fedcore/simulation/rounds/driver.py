@@ -1,7 +1,9 @@
 """Rounds in virtual time: the round machine decides, the engine computes, and nothing ever waits.
 
-What the coordinator's event loop is to real devices, this is to virtual ones: it feeds `fedcore.core.rounds.machine`
-with what happens, in order of time, and does what it asks for.
+The driver is a discrete-event simulation. A heap holds future actions by virtual time; the loop pops the earliest one,
+sets the clock to its time and runs it. Actions feed events to `fedcore.core.rounds.machine`, as the coordinator's event
+loop does for real devices, and carry out the machine's commands. The machine's alarm is one more future action; at
+equal times it comes last.
 """
 
 import dataclasses
@@ -9,14 +11,15 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
+from fedcore.core.rounds.shell import RoundShell, in_order, nothing, together
 from fedcore.core.rounds.state import RoundState
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_log import RunLog
@@ -25,17 +28,17 @@ from fedcore.simulation.fleet.presence import Presence
 from fedcore.simulation.rounds.clock import VirtualClock
 from fedcore.simulation.rounds.dispatch import DispatchPlanner, Ended, Ending, Pushed
 
-FOREVER_S = 1e15  # the machine's lease: virtual devices need no heartbeat, their absence is told
+FOREVER_S = 1e15  # the machine's lease: virtual devices send no heartbeat, the driver reports their absence
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Driver:
-    """One simulated run. `machine` has a policy whose lease is FOREVER_S; `lease_s` is the one that devices feel."""
+    """One simulated run. The policy of `state` has the lease FOREVER_S; devices are lost after `lease_s`."""
 
-    machine: RoundState
+    state: InitVar[RoundState]
     engine: Engine
     fleet: VirtualFleet
-    waves: DispatchPlanner
+    planner: DispatchPlanner
     log: RunLog
     clock: VirtualClock
     lease_s: float
@@ -44,19 +47,51 @@ class Driver:
     _presence: dict[str, Presence] = field(default_factory=dict)
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-    _wake_at_s: float = math.inf
-    _attempts: dict[str, int] = field(default_factory=dict)  # at the open round's assignments
-    _over: str = ""
+    _alarm_at_s: float = math.inf
+    _attempts: dict[str, int] = field(default_factory=dict)  # device -> attempts at the open round's assignment, from 0
+    _over: bool = False
+    _shell: RoundShell[RoundState, events.Event, commands.Command] = field(init=False)
+
+    def __post_init__(self, state: RoundState) -> None:
+        """Map every command to its action; commands for streams, edges and waiting devices have none."""
+        self._shell = RoundShell(
+            state,
+            step,
+            commands=commands.Command,
+            table=(
+                in_order(commands.Turn, self._turn),
+                together(commands.Push, self._push),
+                in_order(commands.Accept, self._accept),
+                in_order(commands.WakeAt, self._wake_at),
+                in_order(commands.Pause, _pause),
+                in_order(commands.Finish, self._finish),
+                # a virtual device waits for no answer
+                nothing(commands.AckDuplicate),
+                nothing(commands.RefuseLate),
+                nothing(commands.RefuseUnknown),
+                # no edges
+                nothing(commands.AcceptPartial),
+                nothing(commands.RefuseOverlap),
+                nothing(commands.RefusePartial),
+                # no streams
+                nothing(commands.Fence),
+            ),
+        )
+
+    @property
+    def machine(self) -> RoundState:
+        """The state of the round machine."""
+        return self._shell.state
 
     def run(self) -> None:
-        """Drive the run to its end. Raises RunError where it pauses, or where nothing can happen any more."""
-        self._seat(self.fleet.devices)
-        self._feed(events.Started(now_s=self.clock()))  # after them: the first round is everybody's who is online
+        """Drive the run to its end. Raises RunError where it pauses, or where no event is left."""
+        self._connect(self.fleet.devices)
+        self._feed(events.Started(now_s=self.clock()))  # last: the first round may draw from all devices online now
         while not self._over:
             self._next()
 
-    def _seat(self, names: Iterable[str]) -> None:
-        """Let those come who are online at the beginning, and note when the others will."""
+    def _connect(self, names: Iterable[str]) -> None:
+        """Join the devices that are online at the beginning, and schedule the joins of all others."""
         now_s, joined = self.clock(), []
         for name in names:
             presence = self._presence[name] = Presence(spans=self.fleet.spans(name))
@@ -66,7 +101,7 @@ class Driver:
                 joined.append(name)
             else:
                 self._at(presence.from_s, functools.partial(self._online, name))
-        self._come(joined)
+        self._join(joined)
 
     # --- time ---
 
@@ -75,13 +110,13 @@ class Driver:
             heapq.heappush(self._queue, (at_s, next(self._numbers), action))
 
     def _next(self) -> None:
-        """Let the next thing happen: somebody's doing, or the machine's alarm, the former first at one moment."""
-        if self._queue and self._queue[0][0] <= self._wake_at_s:
+        """Run the earliest action or the machine's alarm; at equal times the action comes first."""
+        if self._queue and self._queue[0][0] <= self._alarm_at_s:
             at_s, _, action = heapq.heappop(self._queue)
             self.clock.advance(at_s)
             action()
-        elif self._wake_at_s < FOREVER_S / 2:
-            at_s, self._wake_at_s = self._wake_at_s, math.inf
+        elif self._alarm_at_s < FOREVER_S / 2:
+            at_s, self._alarm_at_s = self._alarm_at_s, math.inf
             self.clock.advance(at_s)
             self._feed(events.Tick(now_s=self.clock()))
         else:
@@ -92,7 +127,7 @@ class Driver:
 
     # --- presence ---
 
-    def _come(self, names: Iterable[str]) -> None:
+    def _join(self, names: Iterable[str]) -> None:
         arriving = [(name, self._presence[name].arrive()) for name in names]
         self.log.events("joined", [_joined(self.fleet.devices[name].profile, epoch) for name, epoch in arriving])
         for name, epoch in arriving:
@@ -109,21 +144,21 @@ class Driver:
         if begins_s > self.clock():
             self._at(begins_s, functools.partial(self._online, name))
         else:
-            self._come([name])
+            self._join([name])
 
     def _offline(self, name: str, epoch: int) -> None:
         if self._presence[name].epoch == epoch and self._presence[name].here:
-            self._go(name)
+            self._leave(name)
             self._online(name)
 
     def _vanish(self, name: str, epoch: int) -> None:
         presence = self._presence[name]
         if presence.epoch == epoch and presence.here:
             presence.back_at_s = self.clock() + self.lease_s
-            self._go(name)
+            self._leave(name)
             self._online(name)
 
-    def _go(self, name: str) -> None:
+    def _leave(self, name: str) -> None:
         presence = self._presence[name]
         presence.here = False
         self.log.event("left", device=name, role="device")
@@ -136,52 +171,39 @@ class Driver:
     # --- rounds ---
 
     def _feed(self, event: events.Event) -> None:
-        self.machine, orders = step(self.machine, event)
-        pushes = [order.device for order in orders if isinstance(order, commands.Push)]
-        for order in orders:
-            self._obey(order)
-        if pushes:
-            self._push(pushes)
+        self._shell.feed(event)
 
-    def _obey(self, order: commands.Command) -> None:
-        match order:
-            case commands.Turn():
-                self._turn(order)
-            case commands.Accept():
-                self.log.event("accepted", device=order.device, round=order.round)
-            case commands.WakeAt():
-                self._wake_at_s = order.at_s
-            case commands.Pause():
-                raise RunError(order.reason)
-            case commands.Finish():
-                self._over = "finished"
-            case commands.Push():
-                pass  # all of a step's together
-            case _:
-                pass  # answers to devices and edges; a virtual device asks nothing
+    def _accept(self, order: commands.Accept) -> None:
+        self.log.event("accepted", device=order.device, round=order.round)  # the update was folded at dispatch
+
+    def _wake_at(self, order: commands.WakeAt) -> None:
+        self._alarm_at_s = order.at_s
+
+    def _finish(self, _: commands.Finish) -> None:
+        self._over = True
 
     def _turn(self, order: commands.Turn) -> None:
         turned = self.engine.turn(order, self.profiles, self.machine.void_streak)
         self._attempts.clear()
         if order.closed is not None:
-            self.waves.workload.settle(order.closed)
+            self.planner.workload.settle(order.closed)
             if not order.closed.void:
                 self.on_closed()
         now_s = self.clock()
         if order.next_round is None:
             self._feed(events.TurnDone(now_s=now_s))
         else:
-            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.works)), now_s=now_s))
+            self._feed(events.Planned(round=order.next_round, cohort=tuple(sorted(turned.assignments)), now_s=now_s))
 
-    def _push(self, devices: Iterable[str]) -> None:
+    def _push(self, pushes: Sequence[commands.Push]) -> None:
         number, now_s = self.machine.round, self.clock()
-        wave = []
-        for name in devices:
+        assignments = []
+        for name in (order.device for order in pushes):
             attempt = self._attempts[name] = self._attempts.get(name, -1) + 1
             until_s = min(self.machine.deadline_at_s, self._presence[name].until_s)
-            wave.append(Pushed(device=name, attempt=attempt, now_s=now_s, until_s=until_s))
-        self.log.events("pushed", [{"device": each.device, "round": number} for each in wave])
-        for ended in self.waves.carry_out(wave):
+            assignments.append(Pushed(device=name, attempt=attempt, now_s=now_s, until_s=until_s))
+        self.log.events("pushed", [{"device": push.device, "round": number} for push in assignments])
+        for ended in self.planner.carry_out(assignments):
             self._at(ended.at_s, functools.partial(self._end, ended, number, self._presence[ended.device].epoch))
 
     def _end(self, ended: Ended, number: int, epoch: int) -> None:
@@ -195,10 +217,14 @@ class Driver:
                 self.log.event("failed", device=name, round=number, message=ended.message)
                 self._feed(events.UpdateRefused(device=name, round=number, now_s=now_s))
             case _:
-                pass  # it had gone before it could say so, or its round had closed
+                pass  # the device had gone by then, or the round had closed
+
+
+def _pause(order: commands.Pause) -> None:
+    raise RunError(order.reason)
 
 
 def _joined(profile: DeviceProfile, epoch: int) -> Json:
-    """The fields of the event a real device's join leaves."""
-    said = dataclasses.asdict(profile)
-    return {"device": said.pop("name"), "role": "device", "epoch": epoch, **said}
+    """Return the fields of the event that a real device's join writes."""
+    fields = dataclasses.asdict(profile)
+    return {"device": fields.pop("name"), "role": "device", "epoch": epoch, **fields}

@@ -8,7 +8,8 @@ is a device's probe loss after x effective steps of the fleet at sparsity s; a r
 
 e = its local steps / the run's, and the fleet's x grows by the mean of local steps x (r / r_max)^RANK_POWER over the
 round's counted devices. The form is ours: exponential decay is the usual first model of a training loss, the square
-keeps small cuts nearly free, as measured exports are. What it cannot tell: accuracy, aggregation, importance criteria.
+keeps small cuts nearly free, as in measured exports. The curve says nothing of accuracy, aggregation or importance
+criteria.
 """
 
 import csv
@@ -44,12 +45,15 @@ class LossCurve:
         return self.floor + (self.start - self.floor) * math.exp(-progress / self.scale) + self.cost * sparsity**2
 
     def drop(
-        self, progress: float, sparsity: float, rank_share: float, luck: float = 0.0, *, effort: float = 1.0
+        self, progress: float, sparsity: float, rank_share: float, deviate: float = 0.0, *, effort: float = 1.0
     ) -> float:
-        """Return how much a round lowers the probe loss; `luck` is standard normal, `effort` the steps / the run's."""
+        """Return how much a round lowers the probe loss.
+
+        `deviate` is a standard normal number, `effort` the device's local steps over the run's.
+        """
         gain = self.gain if effort == 1.0 else 1.0 - (1.0 - self.gain) ** effort
         mean = gain * (self.level(progress, sparsity) - self.floor) * effective(1.0, rank_share)
-        return mean + self.noise * luck
+        return mean + self.noise * deviate
 
 
 def effective(steps: float, rank_share: float) -> float:
@@ -60,8 +64,8 @@ def effective(steps: float, rank_share: float) -> float:
 def fit_curve(rows: Sequence[Mapping[str, float]], steps: int) -> LossCurve:
     """Return the curve of least squares through the counted devices of a run.
 
-    A row has round (from 1), sparsity, rank, loss_before and loss_after; `steps` are each device's in a round. Raises
-    DataError for fewer than three rounds, which bend into no curve.
+    A row has round (from 1), sparsity, rank, loss_before and loss_after; `steps` is the number of local steps of every
+    device. Raises DataError for fewer than three rounds, which determine no curve.
     """
     rounds = sorted({int(row["round"]) for row in rows})
     if len(rounds) < 3:

@@ -1,4 +1,4 @@
-"""Processes that train: each has its own model and a pipe. One alone is no process at all."""
+"""Training processes, each with a model and a pipe of its own; with one worker, training stays in this process."""
 
 import multiprocessing
 import os
@@ -11,14 +11,14 @@ from typing import Any
 from fedcore.core.errors import FedcoreError, RunError
 from fedcore.simulation.workload.trainer import Answer, Order, VirtualTrainer
 
-STOP_S = 10.0  # a process that is told to end has so long
+STOP_S = 10.0  # from the closed pipe to the kill
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainerPool:
-    """Carries orders out, as many at once as there are workers; a single order, or worker, stays in this process.
+    """Carries out as many orders at once as there are workers; a single order or worker stays in this process.
 
-    An order is one process's whatever their number, so that it decides nothing but the time.
+    One process carries out a whole order, so the number of workers changes the time and nothing else.
     """
 
     trainer: VirtualTrainer
@@ -27,7 +27,7 @@ class TrainerPool:
     _pipes: "list[Connection[Any, Any]]" = field(default_factory=list)
 
     def run(self, orders: Sequence[Order]) -> Iterator[Answer]:
-        """Yield the answers, in order. Raises RunError where a process has died."""
+        """Yield the answers in the order of `orders`. Raises RunError where a process has died."""
         if min(self.workers, len(orders)) <= 1:
             yield from map(self.trainer.run, orders)
             return
@@ -42,7 +42,7 @@ class TrainerPool:
     def close(self) -> None:
         """End the processes."""
         for pipe in self._pipes:
-            pipe.close()  # its process reads the end of its orders
+            pipe.close()  # the process reads the end of the pipe and returns
         for process in self._processes:
             process.join(STOP_S)
             if process.is_alive():
@@ -56,12 +56,12 @@ class TrainerPool:
             return
         context = multiprocessing.get_context("spawn")
         for _ in range(self.workers):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, self.trainer), daemon=True)
+            parent_end, child_end = context.Pipe()
+            process = context.Process(target=_serve, args=(child_end, self.trainer), daemon=True)
             process.start()
-            theirs.close()
+            child_end.close()
             self._processes.append(process)
-            self._pipes.append(ours)
+            self._pipes.append(parent_end)
 
     def _answer(self, index: int) -> Answer:
         try:
@@ -78,12 +78,12 @@ class TrainerPool:
 
 
 def cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(pipe: "Connection[Any, Any]", trainer: VirtualTrainer) -> None:
-    """Carry out orders until the pipe closes; the life of a training process."""
+    """Carry out orders until the pipe closes: the main function of a training process."""
     try:
         while True:
             order = pipe.recv()
@@ -93,4 +93,4 @@ def _serve(pipe: "Connection[Any, Any]", trainer: VirtualTrainer) -> None:
                 answer = error
             pipe.send(answer)
     except (EOFError, OSError, KeyboardInterrupt):
-        return  # nobody asks any more
+        return  # the parent has closed the pipe

@@ -1,23 +1,23 @@
-"""What a training step of a cut model takes in memory, from one that was measured on the dense model.
+"""The memory of a training step of a cut model, estimated from a measured step of the dense model.
 
-A step of every shape would have to be taken to be measured, and a round under a bandit has dozens of shapes. The cost
-model's account (`fedcore.core.cost.training_step`) is off by a few per cent, and much the same per cent for every shape
-of a model: so it says how a cut changes the dense model's measured figures.
+Measuring every shape would take a real step of every shape, and a round under a bandit has dozens. The cost model
+(`fedcore.core.cost.training_step`) is off by a few per cent, by nearly the same factor for every shape of a model. So
+the measured figure of the dense model is scaled by the cost model's ratio of cut to dense.
 """
 
 from dataclasses import dataclass
 
-from fedcore.core.cost.training_step import training_memory_mb
-from fedcore.core.model.geometry import Geometry
+from fedcore.core.cost.training_step import StepShape
+from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.nn.training.step_memory import StepMemory
 
-_TOKENS = 64  # of the second point of the cost model's straight line
+_TOKENS = 64  # of the second point of the line: the cost model is linear in the tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
-    """What the cost model needs to know beside a shape."""
+    """The properties of a model that the cost model needs beside the kept counts and the rank."""
 
     geometry: Geometry
     targets: tuple[str, ...]
@@ -26,13 +26,13 @@ class ModelKind:
 
 
 def estimated(
-    measured: StepMemory, kind: ModelKind, *, counts: tuple[int, int], rank: int, trains: TrainedPart = EVERYTHING
+    measured: StepMemory, kind: ModelKind, *, counts: Counts, rank: int, trains: TrainedPart = EVERYTHING
 ) -> StepMemory:
-    """Return the memory of a step with so many head units and channels kept, at `rank`.
+    """Return the memory of a step with `counts` kept head units and channels, at `rank`.
 
-    `measured` is the dense model's at the same rank, with the same part of the adapter training.
+    `measured` is that of the dense model at the same rank, with the same trained part of the adapter.
     """
-    dense = _modelled(kind, (kind.geometry.head_units, kind.geometry.ffn), rank, trains)
+    dense = _modelled(kind, kind.geometry.dense, rank, trains)
     cut = _modelled(kind, counts, rank, trains)
     return StepMemory(
         standing_mb=measured.standing_mb * cut.standing_mb / dense.standing_mb,
@@ -40,22 +40,19 @@ def estimated(
     )
 
 
-def _modelled(kind: ModelKind, counts: tuple[int, int], rank: int, trains: TrainedPart) -> StepMemory:
-    heads, channels = counts
-
+def _modelled(kind: ModelKind, counts: Counts, rank: int, trains: TrainedPart) -> StepMemory:
     def at(tokens: int) -> float:
-        return training_memory_mb(
-            kind.geometry,
-            heads=heads,
-            channels=channels,
+        step = StepShape(
+            geometry=kind.geometry,
+            kept=counts,
             rank=rank,
             targets=kind.targets,
             batch_size=tokens,
             max_length=1,
             dtype_bytes=kind.dtype_bytes,
-            num_labels=kind.num_labels,
-            trains=trains,
+            part=trains,
         )
+        return step.memory_mb(kind.num_labels)
 
     token_mb = (at(_TOKENS) - at(1)) / (_TOKENS - 1)
     return StepMemory(standing_mb=at(1) - token_mb, token_mb=token_mb)

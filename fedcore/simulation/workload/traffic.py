@@ -1,4 +1,8 @@
-"""What crosses a virtual device's links: how many bytes come down, and what the far side decodes of what goes up."""
+"""The traffic of virtual devices: bytes of a download, and an update as the parent decodes it.
+
+Real traffic encodes and decodes every update and remembers which blobs a device holds, so its byte counts are those of
+a real fleet. Modelled traffic knows no tensors and counts by formula.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +17,13 @@ from fedcore.core.codec.cast import Cast
 from fedcore.core.codec.chain import decode, encode
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.cost.training_step import trained_values
-from fedcore.core.model.adapter import AdapterSpec
-from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.protos.values import BlobRef
 from fedcore.server.aggregate.uploads import SCORE_CODEC, score_shapes
 from fedcore.simulation.workload.workload import Group, Part, Stacked
 from fedcore.strategies.policy.cost import RoundCost, value_bytes
 
 FLOAT_BYTES = 4
-MOST_SIZES = 1 << 12  # sums of hand-outs remembered
+MOST_SIZES = 1 << 12  # cached sizes of downloads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +35,14 @@ class Sent:
 
 
 class Traffic(Protocol):
-    """Counts and carries."""
+    """Counts the bytes of downloads, and carries updates up."""
 
     def down(self, part: Part) -> int:
-        """Return the bytes a device fetches before it can begin; it holds them afterwards."""
+        """Return the bytes that a device fetches before it can begin; it holds these blobs afterwards."""
         ...
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
-        """Return what arrives of the increments of `group`."""
+        """Return the increments of `group` as they arrive, and the bytes of every device."""
         ...
 
 
@@ -49,26 +50,26 @@ class Feedback(Protocol):
     """Error feedback of virtual devices, kept between rounds."""
 
     def send(self, part: Part, increment: dict[str, NDArray[np.float32]]) -> bytes:
-        """Return the bytes of a device's update; what they leave over is prepared."""
+        """Return the encoded update of a device, and prepare its new residual."""
         ...
 
 
 @dataclass(slots=True, kw_only=True)
 class RealTraffic:
-    """Real hand-outs and really encoded updates. A plain cast is done to all devices at once, with the same result."""
+    """Real downloads and really encoded updates; a plain cast runs on all devices at once, with the same result."""
 
     feedback: Feedback
-    _held: dict[str, frozenset[str]] = field(default_factory=dict)  # by device, the blobs of its last hand-out
-    _shifts: dict[str, int] = field(default_factory=dict)  # by device, the round whose base shift it holds
+    _held: dict[str, frozenset[str]] = field(default_factory=dict)  # device -> blobs of its last download
+    _shifts: dict[str, int] = field(default_factory=dict)  # device -> round of the base shift it holds
     _sizes: dict[tuple[tuple[str, ...], frozenset[str]], int] = field(default_factory=dict)
 
     def down(self, part: Part) -> int:
-        """Count what is not held yet, a delta where one is on offer; what travels inside messages always comes."""
-        refs = part.work.refs
+        """Count the blobs that the device lacks, as a delta where there is one; inline blobs are always sent."""
+        refs = part.wire_assignment.refs
         before = self._held.get(part.device, frozenset())
         ids = tuple([ref.id for ref in refs])
         self._held[part.device] = _names(ids)
-        key = ids, before  # the same few for all devices of a round
+        key = ids, before  # few different ones in a round
         if key not in self._sizes:
             if len(self._sizes) >= MOST_SIZES:
                 self._sizes.clear()
@@ -76,15 +77,15 @@ class RealTraffic:
         return self._sizes[key] + self._shift_down(part)
 
     def _shift_down(self, part: Part) -> int:
-        """Count what a device lacks of the base shift, steps where they are the shorter way."""
-        shift = part.work.base_shift
+        """Count the base shift that a device lacks: as steps where these are fewer bytes, else whole."""
+        shift = part.wire_assignment.base_shift
         if shift is None:
             return 0
-        held, self._shifts[part.device] = self._shifts.get(part.device, 0), shift.round
-        return sum(ref.size for ref in shift.since(held))
+        before, self._shifts[part.device] = self._shifts.get(part.device, 0), shift.round
+        return sum(ref.size for ref in shift.since(before))
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
-        """Encode and decode every update under its codec."""
+        """Encode and decode every update with its codec."""
         if increments is None:
             raise ValueError("real traffic carries tensors, and this training made none")
         codec = group.assignment.training.codec
@@ -108,55 +109,51 @@ class RealTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelledTraffic:
-    """Bytes by formula, for a run that trains nothing: a hand-out down, an update before entropy coding up."""
+    """Bytes by formula, for a run that trains nothing: the adapter down, the update before entropy coding up."""
 
     cost: RoundCost
 
     def down(self, part: Part) -> int:
-        """Return the bytes of the adapter's factors at the assigned rank: all rows, or those that come down."""
-        spec, asked = self.cost.spec, part.assignment
-        dense = spec.geometry.head_units, spec.geometry.ffn
-        counts = asked.keep_set.counts if self.cost.kept_rows else dense
-        return FLOAT_BYTES * _values(spec, asked.arm.rank, *counts, EVERYTHING)
+        """Return the float32 bytes of the adapter at the assigned rank: of all rows, or of the kept ones."""
+        assignment = part.assignment
+        factors = self.cost.estimate(assignment.keep_set.counts, assignment.arm.rank).down_values
+        return FLOAT_BYTES * (factors + _head_values(self.cost))
 
     def up(self, group: Group, increments: Stacked | None) -> Sent:
-        """Return the bytes of as many values as a device of this rank, keep-set and trained part sends."""
-        asked = group.assignment
-        values = _values(self.cost.spec, asked.arm.rank, *asked.keep_set.counts, asked.training.trains)
-        size = round(value_bytes(asked.training.codec) * values)
+        """Return the bytes of the values that a device of this rank, keep-set and trained part sends."""
+        assignment = group.assignment
+        counts, trains = assignment.keep_set.counts, assignment.training.trains
+        factors = self.cost.estimate(counts, assignment.arm.rank, trains).up_values
+        size = round(value_bytes(assignment.training.codec) * (factors + _head_values(self.cost)))
         return Sent(increments=None, sizes=[size] * len(group.parts))
 
 
 def _score_bytes(assignment: Assignment) -> int:
-    """Bytes of the group importances that go up beside an update, where they are asked for."""
+    """Return the bytes of the group scores beside an update; 0 where the assignment wants none."""
     if not assignment.score:
         return 0
     return _plain_size(tuple(sorted(score_shapes(assignment.keep_set).items())), SCORE_CODEC)
 
 
-def _fetched(ref: BlobRef, held: frozenset[str]) -> int:
-    if not ref.inline and ref.id in held:
+def _fetched(ref: BlobRef, present: frozenset[str]) -> int:
+    if not ref.inline and ref.id in present:
         return 0
-    if not ref.inline and 0 < ref.delta_size < ref.size and ref.delta_base in held:
+    if not ref.inline and 0 < ref.delta_size < ref.size and ref.delta_base in present:
         return ref.delta_size
     return ref.size
 
 
 @lru_cache(256)
 def _names(ids: tuple[str, ...]) -> frozenset[str]:
-    """One set for all devices of a hand-out, not one for each."""
+    """Return one shared set for all devices that fetch the same blobs."""
     return frozenset(ids)
 
 
 @lru_cache(256)
 def _plain_size(shapes: tuple[tuple[str, tuple[int, ...]], ...], codec: str) -> int:
-    """Bytes of a plain cast: they depend on names and shapes alone."""
+    """Return the bytes of a plain cast, which depend on names and shapes alone."""
     return len(encode({name: np.zeros(shape, dtype=np.float32) for name, shape in shapes}, codec))
 
 
-@lru_cache(1 << 12)
-def _values(spec: AdapterSpec, rank: int, heads: int, channels: int, trains: TrainedPart) -> int:
-    factors = trained_values(
-        spec.geometry, heads=heads, channels=channels, rank=rank, targets=spec.targets, trains=trains
-    )
-    return factors + sum(math.prod(shape) for _, shape in spec.head)
+def _head_values(cost: RoundCost) -> int:
+    return sum(math.prod(shape) for _, shape in cost.spec.head)

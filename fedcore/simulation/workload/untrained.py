@@ -1,15 +1,19 @@
-"""A workload without training: losses from a curve, memory from the cost model, no tensors."""
+"""A workload without training: losses from a curve, memory from the cost model, no tensors.
+
+The fleet's progress grows by the mean effective steps of every counted round; it follows from the ledger alone, so a
+resumed run computes it anew.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from fedcore.core.contract.outcome import Status
+from fedcore.core.contract.outcome import Status, TrainingMetrics
 from fedcore.core.contract.protocols import Json
 from fedcore.core.rounds.result import RoundResult
 from fedcore.core.seeds import uniform
 from fedcore.simulation.workload.loss_curve import LossCurve, effective
-from fedcore.simulation.workload.workload import Figures, Group, GroupResult, Part
+from fedcore.simulation.workload.workload import Group, GroupResult, Part
 from fedcore.strategies.policy.cost import RoundCost
 
 _NORMAL = NormalDist()
@@ -17,54 +21,54 @@ _NORMAL = NormalDist()
 
 @dataclass(slots=True, kw_only=True)
 class CurveWorkload:
-    """Answers every group from `curve`; `progress` is the fleet's, in effective steps."""
+    """Answers every group from `curve`; `progress` is that of the fleet, in effective steps."""
 
     curve: LossCurve
     cost: RoundCost
     largest_rank: int
     usual_steps: int  # local steps the curve was fitted with
     seed: int
-    history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.each_outcomes`
+    history: Callable[[], Iterable[tuple[int, bool, Sequence[Json]]]]  # `Ledger.iter_outcomes`
     progress: float = 0.0
     _steps: dict[str, float] = field(default_factory=dict)  # effective, of the open round's devices
 
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
         """Yield the groups' losses; nothing is trained."""
         for group in groups:
-            yield GroupResult(figures=tuple(self._figures(part) for part in group.parts), increments=None)
+            yield GroupResult(metrics=tuple(map(self._metrics, group.parts)), increments=None)
 
     def settle(self, closed: RoundResult) -> None:
-        """Let a counted round move the fleet on."""
+        """Add a counted round to the fleet's progress."""
         if not closed.void:
             self._move([self._steps[device] for device in closed.accepted])
         self._steps.clear()
 
     def recover(self, last: RoundResult) -> None:
-        """Move the fleet to where the counted rounds have left it."""
+        """Compute the progress anew from the counted rounds of the ledger."""
         for _, void, rows in self.history():
             if not void:
                 accepted = [row for row in rows if row["status"] == Status.ACCEPTED]
                 self._move([effective(row["steps"], row["rank"] / self.largest_rank) for row in accepted])
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no processes or files."""
 
     def _move(self, steps: Sequence[float]) -> None:
         self.progress += sum(steps) / len(steps) if steps else 0.0
 
-    def _figures(self, part: Part) -> Figures:
-        asked, geometry = part.assignment, self.cost.spec.geometry
-        heads, channels = asked.keep_set.counts
-        sparsity = geometry.sparsity(heads=heads, channels=channels)
-        share, effort = asked.arm.rank / self.largest_rank, asked.local_steps / self.usual_steps
-        luck = _NORMAL.inv_cdf(uniform(self.seed, "loss", asked.round, part.device))
+    def _metrics(self, part: Part) -> TrainingMetrics:
+        assignment, geometry = part.assignment, self.cost.spec.geometry
+        counts = assignment.keep_set.counts
+        sparsity = geometry.sparsity(counts)
+        share, effort = assignment.arm.rank / self.largest_rank, assignment.local_steps / self.usual_steps
+        deviate = _NORMAL.inv_cdf(uniform(self.seed, "loss", assignment.round, part.device))
         before = self.curve.level(self.progress, sparsity)
-        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, luck, effort=effort))
-        self._steps[part.device] = effective(asked.local_steps, share)
-        return Figures(
+        after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, deviate, effort=effort))
+        self._steps[part.device] = effective(assignment.local_steps, share)
+        return TrainingMetrics(
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb((heads, channels), asked.arm.rank, asked.training.trains),
+            peak_memory_mb=self.cost.memory_mb(counts, assignment.arm.rank, assignment.training.trains),
             adapter_importance=max(0.0, before - after) * share,
         )

@@ -1,4 +1,4 @@
-"""The seam between a simulated round and whatever trains in it."""
+"""The interface between a simulated round and its training; the dispatch planner calls it."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.rounds.result import RoundResult
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 
 Stacked = Mapping[str, NDArray[np.float32]]  # name -> (devices, *shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One virtual device's assignment, as decided and as it would travel."""
+    """One virtual device's assignment, as the strategy decided it and as the message that a real device would get."""
 
     device: str
     assignment: Assignment
-    work: Work
+    wire_assignment: WireAssignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Parts of one round that agree in keep-set, rank, steps and training; `adapter` is what the round handed out."""
+    """Parts of one round that agree in keep-set, rank, steps and training; `adapter` is the round's global adapter."""
 
     round: int
     adapter: Tensors
@@ -36,63 +36,53 @@ class Group:
 
     @property
     def assignment(self) -> Assignment:
-        """Any of them, for what they agree in."""
+        """The first part's assignment, for the values in which all parts agree."""
         return self.parts[0].assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What a device measures in local training, as in `fedcore.core.contract.outcome.DeviceReport`."""
-
-    loss_before: float
-    loss_after: float
-    train_loss: float
-    peak_memory_mb: float
-    adapter_importance: float
-    scores: GroupScores | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupResult:
-    """What a group's training came to: per device its figures, or why it failed.
+    """The result of a group's training: by device, its metrics or the reason why it failed.
 
-    `increments` has a row for every device, in device coordinates and with the LoRA scale folded in; the rows of
-    failed ones mean nothing. None where nothing is trained at all.
+    `scores` are the group scores by device, None for a device without; empty where no device has any. `increments` has
+    a row per device, in device coordinates, with the LoRA scale folded in; the row of a failed device is meaningless.
+    It is None where nothing is trained at all.
     """
 
-    figures: tuple[Figures | str, ...]
+    metrics: tuple[TrainingMetrics | str, ...]
     increments: Stacked | None
+    scores: tuple[GroupScores | None, ...] = ()
 
 
 class Workload(Protocol):
-    """Trains virtual devices; whatever it keeps between rounds is its own."""
+    """Trains virtual devices, and keeps their states between rounds."""
 
     def train(self, groups: Sequence[Group]) -> Iterator[GroupResult]:
-        """Yield what each group's devices learned, in the order of the groups."""
+        """Yield the result of every group, in the order of the groups."""
         ...
 
     def settle(self, closed: RoundResult) -> None:
-        """Commit what the devices whose updates were accepted keep, and forget what the others had prepared."""
+        """Commit the prepared states of accepted devices, and drop all other prepared ones."""
         ...
 
     def recover(self, last: RoundResult) -> None:
-        """Take up where an earlier process of the run ended, after this round; called once, before any training."""
+        """Restore the state after round `last`, which an earlier process closed; called once, before any training."""
         ...
 
     def close(self) -> None:
-        """Let go of processes and files."""
+        """Release processes and files."""
         ...
 
 
 def in_groups(parts: Sequence[Part], adapter: Tensors, most: int) -> list[Group]:
-    """Return `parts` in groups that train alike, in order of name inside each.
+    """Return `parts` in groups that agree in everything that training depends on, sorted by device inside a group.
 
-    What is more than `most` devices is parted into groups whose sizes differ by one device at most.
+    More than `most` equal parts are split into groups whose sizes differ by at most one.
     """
     alike: dict[object, list[Part]] = {}
-    for part in sorted(parts, key=lambda each: each.device):
-        asked = part.assignment
-        key = asked.keep_set.blob_id, asked.arm.rank, asked.local_steps, asked.score, asked.training
+    for part in sorted(parts, key=lambda part: part.device):
+        agreed = part.assignment
+        key = agreed.keep_set.blob_id, agreed.arm.rank, agreed.local_steps, agreed.score, agreed.training
         alike.setdefault(key, []).append(part)
     return [
         Group(round=chunk[0].assignment.round, adapter=adapter, parts=tuple(chunk))

@@ -1,0 +1,1 @@
+"""Content-addressed blobs on disk: their names, the store, resumable writers."""

@@ -1,10 +1,10 @@
 """A content-addressed store: files named by the sha256 of their bytes, written once, never changed.
 
     root/sha256/ab/cdef...   whole blobs (0600, folders 0700)
-    root/partial/            uploads that may continue, and files on their way
+    root/partial/            interrupted uploads that may continue, and files that are still being written
 
-Nothing but a rename puts a file under `sha256/`, after its hash was checked: what is there is whole, also after
-kill -9. A power cut may still spoil blobs that were not put durably; `read_bytes` and every receiver notice.
+A file gets its name under `sha256/` by a rename alone, after its hash was checked: every file there is whole, even
+after kill -9. A power cut may still damage blobs that were not stored durably; `read_bytes` and every receiver check.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedcore.core.errors import BlobCorrupt, ProtocolError
-from fedcore.storage.atomic import naming
+from fedcore.storage.atomic import name_file_in_errors
 from fedcore.storage.blobs.name import blob_name, blob_path, check_blob_name, make_private_folder, name_of
 from fedcore.storage.blobs.writer import BlobWriter, delete_unlocked, publish
 
@@ -27,29 +27,25 @@ class BlobStore:
     """The blobs of one run folder, state folder or cache. Safe for several threads and processes at once."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store in folder `root`, creating it where it is missing."""
+        """Open the store in folder `root`; creates the folder unless it exists."""
         self._root = root
         self._aliases: dict[str, Path] = {}
         make_private_folder(root)
 
     def has(self, blob_id: str) -> bool:
-        """Whether the whole blob is here; raises ProtocolError where `blob_id` is no blob name."""
+        """Return whether the whole blob is here; raises ProtocolError where `blob_id` is no blob name."""
         return self._find(blob_id) is not None
 
     def path(self, blob_id: str) -> Path:
         """Return a blob's file, for reading only; raises ProtocolError where it is not here."""
-        found = self._find(blob_id)
-        if found is None:
+        path = self._find(blob_id)
+        if path is None:
             raise _missing(blob_id)
-        return found
+        return path
 
     def size(self, blob_id: str) -> int:
-        """Return a blob's bytes; raises ProtocolError where it is not here."""
+        """Return a blob's size in bytes; raises ProtocolError where it is not here."""
         return self.path(blob_id).stat().st_size
-
-    def total_bytes(self) -> int:
-        """Return the bytes of all whole blobs; aliases and partials are not counted."""
-        return sum(path.stat().st_size for path in (self._root / "sha256").glob("??/*"))
 
     def names(self) -> set[str]:
         """Return the names of all blobs here, whole or partial; aliases are not counted."""
@@ -58,9 +54,9 @@ class BlobStore:
         return whole | partial
 
     def put_bytes(self, data: bytes, durable: bool = False) -> str:
-        """Store `data` and return its name; it survives a power cut where `durable`.
+        """Store `data` and return its name; `durable` makes it survive a power cut.
 
-        What is here already is not written again, unless it shall become durable.
+        A blob that is here already is not written again unless `durable`: it may have been stored without.
         """
         blob_id = blob_name(data)
         if durable or not self.has(blob_id):
@@ -69,21 +65,16 @@ class BlobStore:
         return blob_id
 
     def put_chunks(self, chunks: Iterable[Buffer], durable: bool = False) -> str:
-        """Store the bytes of `chunks` one after the other, hashed while they are written, and return their name.
+        """Store the bytes of `chunks` one after the other, hash them meanwhile, and return the blob's name.
 
-        For what would be large in one piece; what `chunks` raises is raised, and nothing is stored then.
+        For blobs too large to hold in memory. Raises what `chunks` raises, and then stores nothing.
         """
         return self._put(chunks, durable)
 
-    def put_file(self, path: Path, durable: bool = False) -> str:
-        """Store a copy of a file, hashed while it is copied, and return its name; raises OSError as reading does."""
-        with path.open("rb") as file:
-            return self._put(iter(lambda: file.read(CHUNK_BYTES), b""), durable)
-
     def alias(self, blob_id: str, path: Path) -> None:
-        """Serve the existing file `path` as `blob_id`, without a copy and as long as this object lives.
+        """Serve the existing file `path` as `blob_id`, without a copy, as long as this object lives.
 
-        The caller has hashed it. Nothing is written: no run folder comes to depend on a file outside of it.
+        The caller has hashed the file. The alias is not written to disk: no run folder depends on a file outside it.
         """
         check_blob_name(blob_id)
         self._aliases[blob_id] = path
@@ -91,24 +82,24 @@ class BlobStore:
     def writer(self, blob_id: str, size_limit: int, offset: int | None = None) -> BlobWriter:
         """Open a blob for writing, `size_limit` bytes at most.
 
-        `offset` is the byte the sender goes on from; None is where the last partial ended (see `BlobWriter.offset`).
-        Bytes beyond it are dropped, bytes before it hashed again, once. While another writer of the same blob is
-        open, this one works on a private copy, which None starts at byte 0. Raises ProtocolError on a bad name, an
-        offset that leaves a gap, or one over the limit.
+        The sender continues at byte `offset`; None continues where the last partial ended (see `BlobWriter.offset`).
+        The partial's bytes beyond `offset` are dropped, and those before it are hashed again. While another writer of
+        the same blob is open, this writer works on a private copy, and None starts that copy at byte 0. Raises
+        ProtocolError on a bad name, an offset that leaves a gap, and an offset over the limit.
         """
         return BlobWriter(self._root, blob_id, size_limit, offset)
 
     def partial_size(self, blob_id: str) -> int:
-        """Return the bytes a broken upload left, 0 where there are none."""
+        """Return how many bytes an interrupted upload left, 0 where it left none."""
         try:
             return (self._root / "partial" / check_blob_name(blob_id)).stat().st_size
         except FileNotFoundError:
             return 0
 
     def read_chunks(self, blob_id: str, offset: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """Iterate over a blob's bytes from `offset` on; the receiver verifies the hash.
+        """Iterate over a blob's bytes from `offset` on, unverified: the receiver checks the hash.
 
-        Raises ProtocolError, before the first chunk, where the blob is not here or shorter than `offset`.
+        Raises ProtocolError, before the first chunk, where the blob is not here or is shorter than `offset`.
         """
         size = self.size(blob_id)
         if not 0 <= offset <= size:
@@ -118,44 +109,44 @@ class BlobStore:
     def read_bytes(self, blob_id: str) -> bytes:
         """Return a whole blob, verified; raises ProtocolError where it is not here, BlobCorrupt on another hash."""
         data = self.path(blob_id).read_bytes()
-        found = blob_name(data)
-        if found != blob_id:
+        actual_id = blob_name(data)
+        if actual_id != blob_id:
             raise BlobCorrupt(
-                f"{self.path(blob_id)}: expected {blob_id}, the file is {found}; delete it, fetch it again"
+                f"{self.path(blob_id)}: expected {blob_id}, the file is {actual_id}; delete it, fetch it again"
             )
         return data
 
     def view(self, blob_id: str) -> memoryview:
-        """Return a whole blob as a read-only view of its file: nothing is copied, nothing verified.
+        """Return a whole blob as a read-only view of its file, neither copied nor verified.
 
-        For bytes this process has verified before, or that a receiver will. The view outlives a deletion of the blob.
-        Raises ProtocolError where it is not here.
+        For bytes that this process has verified before or that a receiver will verify. The view stays valid after the
+        blob is deleted. Raises ProtocolError where the blob is not here.
         """
         try:
             with self.path(blob_id).open("rb") as file:
                 if not os.fstat(file.fileno()).st_size:
-                    return memoryview(b"")  # nothing to map
+                    return memoryview(b"")  # mmap refuses an empty file
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except FileNotFoundError:
             raise _missing(blob_id) from None
 
     def delete(self, blob_id: str) -> None:
-        """Forget a blob: its file in the store, its alias (the aliased file stays) and its partial, as far as any."""
+        """Delete a blob's file, its alias (the aliased file stays) and its partial; missing ones are no error."""
         self._aliases.pop(blob_id, None)
         blob_path(self._root, blob_id).unlink(missing_ok=True)
         delete_unlocked(self._root / "partial" / check_blob_name(blob_id))
 
     def delete_partials(self, older_than_s: float, now_s: float) -> int:
-        """Delete partials not written to for `older_than_s` seconds and return how many; open ones stay.
+        """Delete partials that nothing was written to for `older_than_s` seconds; return how many. Open ones stay.
 
-        `now_s` is wall-clock time (seconds since 1970), for it is compared with the files' own.
+        `now_s` is wall-clock time (seconds since 1970): it is compared with the files' modification times.
         """
         deleted = 0
         for path in sorted((self._root / "partial").glob("*")):
             try:
                 idle_s = now_s - path.stat().st_mtime
             except FileNotFoundError:
-                continue  # published meanwhile
+                continue  # its writer has published it since the listing
             if idle_s >= older_than_s:
                 deleted += delete_unlocked(path)
         return deleted
@@ -164,33 +155,33 @@ class BlobStore:
         stored = blob_path(self._root, blob_id)
         if stored.is_file():
             return stored
-        aliased = self._aliases.get(blob_id)
-        return aliased if aliased is not None and aliased.is_file() else None
+        alias = self._aliases.get(blob_id)
+        return alias if alias is not None and alias.is_file() else None
 
-    def _put(self, chunks: Iterable[Buffer], durable: bool, known: str | None = None) -> str:
-        """Write a new blob; `known` is its name where the caller has hashed the bytes."""
+    def _put(self, chunks: Iterable[Buffer], durable: bool, blob_id: str | None = None) -> str:
+        """Write a new blob; `blob_id` is its name where the caller has hashed the bytes already."""
         folder = self._root / "partial"
         make_private_folder(folder)
         temporary = folder / f"put.{secrets.token_hex(8)}"
         digest = hashlib.sha256()
         try:
             with (
-                naming(temporary),
+                name_file_in_errors(temporary),
                 os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
             ):
                 for chunk in chunks:
                     file.write(chunk)
-                    if known is None:
+                    if blob_id is None:
                         digest.update(chunk)
                 file.flush()
-                if durable:
+                if durable:  # before the rename: else a power cut may leave the name with empty content
                     os.fsync(file.fileno())
-            blob_id = known or name_of(digest)
-            publish(temporary, blob_path(self._root, blob_id), durable=durable)
+            name = blob_id or name_of(digest)
+            publish(temporary, blob_path(self._root, name), durable=durable)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return blob_id
+        return name
 
     def _chunks(self, blob_id: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         try:

@@ -1,8 +1,8 @@
-"""Writing one blob chunk by chunk: hashed on the way, resumable, published in one rename.
+"""Write one blob chunk by chunk: hashed while it is written, resumable, published by one rename.
 
-Partials lie in `partial/<hex>`, under a lock of the operating system that dies with its process. A second writer
-of the same blob, say on a new stream while the old one has not yet timed out, works on a private copy: both may
-commit, the bytes are the same.
+A partial lies in `partial/<hex>` under a lock that the operating system drops when the process dies. A second writer
+of the same blob works on a private copy, for example while the stream of the first has not yet timed out. Both may
+commit: the bytes are the same.
 """
 
 import fcntl
@@ -15,16 +15,16 @@ from types import TracebackType
 from typing import BinaryIO
 
 from fedcore.core.errors import BlobCorrupt, ProtocolError
-from fedcore.storage.atomic import naming, sync_folder
+from fedcore.storage.atomic import name_file_in_errors, sync_folder
 from fedcore.storage.blobs.name import blob_path, check_blob_name, make_private_folder, name_of
 
 _CHUNK = 1 << 20
 
 
 class BlobWriter:
-    """An open partial blob. Use from one thread at a time; `close` (or leaving `with`) keeps it for a resume.
+    """An open partial blob, for one thread at a time; `close` (or leaving `with`) keeps it for a resume.
 
-    `offset` is how many bytes are there already: the next chunk belongs at this position.
+    `offset` is the number of bytes written so far: the next chunk belongs at this position.
     """
 
     def __init__(self, root: Path, blob_id: str, size_limit: int, offset: int | None = None) -> None:
@@ -32,10 +32,10 @@ class BlobWriter:
         self._root, self._id, self._limit = root, blob_id, size_limit
         shared = root / "partial" / check_blob_name(blob_id)
         make_private_folder(shared.parent)
-        held = _lock(shared)
-        self._private = held is None
-        self._path = shared.with_name(f"{shared.name}.{secrets.token_hex(8)}") if held is None else shared
-        self._file: BinaryIO | None = _open(self._path, exclusive=True) if held is None else held
+        locked_file = _lock(shared)
+        self._private = locked_file is None
+        self._path = shared.with_name(f"{shared.name}.{secrets.token_hex(8)}") if locked_file is None else shared
+        self._file: BinaryIO | None = _open(self._path, exclusive=True) if locked_file is None else locked_file
         self._digest = hashlib.sha256()
         self.offset = 0
         try:
@@ -45,27 +45,27 @@ class BlobWriter:
             raise
 
     def _take_over(self, shared: Path, offset: int | None) -> None:
-        """Hash the bytes that are there up to `offset`, and copy them where this writer is a private one."""
-        there = _size(shared)
-        wanted = offset if offset is not None else 0 if self._private else there
-        if not 0 <= wanted <= there:
-            raise ProtocolError(f"{self._id}: upload continues at byte {wanted}, {there} are here; start from there")
-        self._check_limit(wanted)
+        """Hash the shared partial's bytes before `offset`; a private writer copies them too."""
+        size = _size(shared)
+        start = offset if offset is not None else 0 if self._private else size
+        if not 0 <= start <= size:
+            raise ProtocolError(f"{self._id}: upload continues at byte {start}, {size} are here; start from there")
+        self._check_limit(start)
         file = self._opened()
-        if wanted:
-            for chunk in _head(shared, wanted):
+        if start:
+            for chunk in _head(shared, start):
                 self._digest.update(chunk)
                 if self._private:
                     file.write(chunk)
-        file.truncate(wanted)
-        file.seek(wanted)
-        self.offset = wanted
+        file.truncate(start)
+        file.seek(start)
+        self.offset = start
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append `chunk`; raises ProtocolError where the blob grows over its limit (the partial is then deleted)."""
+        """Append `chunk`; raises ProtocolError, and deletes the partial, where the blob grows over its limit."""
         file = self._opened()
         self._check_limit(self.offset + len(chunk))
-        with naming(self._path):
+        with name_file_in_errors(self._path):
             file.write(chunk)
         self._digest.update(chunk)
         self.offset += len(chunk)
@@ -73,17 +73,18 @@ class BlobWriter:
     def commit(self, durable: bool = False) -> str:
         """Publish the blob under its name and return it.
 
-        Raises BlobCorrupt where the bytes have another hash; the partial is then deleted, for no resume can mend it.
+        Raises BlobCorrupt, and deletes the partial, where the bytes have another hash: no resume could repair them.
         """
         file = self._opened()
-        found = name_of(self._digest)
-        if found != self._id:
+        actual_id = name_of(self._digest)
+        if actual_id != self._id:
             self.discard()
             raise BlobCorrupt(
-                f"expected {self._id}, the {self.offset} bytes received are {found}; send the blob again from byte 0"
+                f"expected {self._id}, the {self.offset} bytes received are {actual_id}; "
+                "send the blob again from byte 0"
             )
         file.flush()
-        if durable:
+        if durable:  # before the rename: else a power cut may leave the name with empty content
             os.fsync(file.fileno())
         publish(self._path, blob_path(self._root, self._id), durable=durable)
         self._shut()
@@ -92,11 +93,13 @@ class BlobWriter:
     def discard(self) -> None:
         """Delete the partial and close."""
         if self._file is not None:
-            self._path.unlink(missing_ok=True)  # before the lock goes: nobody may have taken it over yet
+            self._path.unlink(
+                missing_ok=True
+            )  # before the lock is released: else another writer may own the file by now
             self._shut()
 
     def close(self) -> None:
-        """Close and keep what arrived for a resume; a private copy goes. Does nothing after a commit."""
+        """Close, and keep the bytes for a resume; a private copy is deleted. Does nothing after a commit."""
         if self._private:
             self.discard()
         self._shut()
@@ -126,17 +129,17 @@ class BlobWriter:
 
 
 def publish(temporary: Path, path: Path, *, durable: bool) -> None:
-    """Rename a finished file to its place in the store."""
+    """Rename a finished file to its name in the store; `durable` makes the name survive a power cut."""
     make_private_folder(path.parent.parent)
     make_private_folder(path.parent)
     temporary.replace(path)
-    if durable:
+    if durable:  # innermost first: a folder that is durable then never lacks the file inside it
         for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
             sync_folder(folder)
 
 
 def delete_unlocked(partial: Path) -> bool:
-    """Delete a partial that no writer holds; return whether it is gone."""
+    """Delete a partial that no writer has open; return whether it is gone."""
     file = _lock(partial, create=False)
     if file is None:
         return not partial.exists()
@@ -146,7 +149,7 @@ def delete_unlocked(partial: Path) -> bool:
 
 
 def _lock(path: Path, create: bool = True) -> BinaryIO | None:
-    """Open `path` for writing under an exclusive lock; None where somebody else holds it (or it is not there)."""
+    """Open `path` for writing under an exclusive lock; None where another writer holds the lock or it is missing."""
     while True:
         try:
             file = _open(path, create=create)
@@ -157,14 +160,15 @@ def _lock(path: Path, create: bool = True) -> BinaryIO | None:
         except BlockingIOError:
             file.close()
             return None
-        # Between open and lock its holder may have published or deleted the file: then the lock is on another's bytes.
+        # Between open and lock, the previous holder may have published or deleted the file. The lock then protects a
+        # file that no longer has this name: try again.
         if _is_at(file, path):
             return file
         file.close()
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether `path` still names the open file; asked in one call, for it may be gone between two."""
+    """Return whether `path` still names the open file; a path deleted meanwhile does not."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -184,12 +188,14 @@ def _open(path: Path, *, create: bool = True, exclusive: bool = False) -> Binary
 
 
 def _head(path: Path, size: int) -> Iterator[bytes]:
-    """The first `size` bytes; raises ProtocolError where the file ends before."""
-    left = size
+    """Yield the first `size` bytes; raises ProtocolError where the file is shorter."""
+    missing = size
     with path.open("rb") as file:
-        while left:
-            chunk = file.read(min(left, _CHUNK))
+        while missing:
+            chunk = file.read(min(missing, _CHUNK))
             if not chunk:
-                raise ProtocolError(f"a partial upload shrank while it was read, {left} bytes are missing; start again")
-            left -= len(chunk)
+                raise ProtocolError(
+                    f"a partial upload shrank while it was read, {missing} bytes are missing; start again"
+                )
+            missing -= len(chunk)
             yield chunk

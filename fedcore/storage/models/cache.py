@@ -1,4 +1,4 @@
-"""The folder in which fetched models and data are kept."""
+"""The cache folder of fetched models and data."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ def cache_folder() -> Path:
 
 
 def build_entry(target: Path, build: Callable[[Path], None]) -> Path:
-    """Return folder `target`, filled by `build(empty_folder)` if it is not there yet.
+    """Return folder `target`; where it does not exist yet, `build(empty_folder)` fills it first.
 
-    The entry appears whole or not at all, also when two processes build it at once: it is made beside its place and
-    renamed. Whatever `build` raises passes through and leaves nothing behind.
+    The entry appears whole or not at all, even when two processes build it at once: each builds a draft beside it and
+    renames the draft. Raises what `build` raises, and then leaves nothing behind.
     """
     if target.is_dir():
         return target
@@ -39,7 +39,7 @@ def build_entry(target: Path, build: Callable[[Path], None]) -> Path:
         try:
             draft.rename(target)
         except OSError:
-            if not target.is_dir():  # a sibling process was faster: its entry is as good
+            if not target.is_dir():  # another process has built the same entry first
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)

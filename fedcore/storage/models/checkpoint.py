@@ -1,10 +1,10 @@
-"""A base model as files: its identity, the files a device needs, its config.
+"""A base model as files: its fingerprint, the files that a device needs, its config.
 
 Two folders have one fingerprint when they hold the same backbone (same names, dtypes, shapes and bytes), the same
-architecture and the same tokenizer files. Left out on purpose: task heads, poolers and language-model heads,
-because the head is trained and sent by the federation, and a backbone must agree with the classifier that was saved
-from it; buffers that are computed (position ids, rotary frequencies); and config keys that do not change what the
-backbone computes.
+architecture and the same tokenizer files. The fingerprint leaves out task heads, poolers and language-model heads:
+the federation trains and sends the head, and a backbone must match the classifier that was saved from it. It also
+leaves out buffers that the model computes (position ids, rotary frequencies), and config keys that do not change what
+the backbone computes.
 """
 
 import hashlib
@@ -18,12 +18,13 @@ from fedcore.core.errors import ModelError
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.storage.models.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
 
-# What the backbone is called inside a model that has a head on top of it.
+# Prefixes of the backbone inside a model that has a head on top of it.
 _PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.")
 _BACKBONE = ("embeddings.", "encoder.layer.", "embed_tokens.", "layers.", "norm.")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias")
 
-# Config keys that decide what a backbone computes; rotary settings are read apart, as their spelling changed over time.
+# Config keys that decide what a backbone computes. `_canonical_config` reads rotary settings separately: transformers
+# has changed their spelling over time.
 _CONFIG_KEYS = (
     "attention_bias",
     "head_dim",
@@ -95,9 +96,9 @@ def fingerprint(folder: Path) -> Fingerprint:
 
 
 def model_files(folder: Path) -> tuple[ModelFile, ...]:
-    """Return the files a device needs of a model folder, by name: config, tokenizer, safetensors and their shard index.
+    """Return the files of a model folder that a device needs, by name: config, tokenizer, safetensors, shard index.
 
-    Raises ModelError when one of the three kinds is missing.
+    Raises ModelError where the config, the tokenizer or the safetensors are missing.
     """
     read_config(folder)
     files = {folder / "config.json", *tensor_files(folder), *_tokenizer_files(folder)}
@@ -110,7 +111,7 @@ def model_files(folder: Path) -> tuple[ModelFile, ...]:
 def backbone_name(name: str) -> str | None:
     """Return a checkpoint tensor's name inside the backbone, or None for heads, poolers and computed buffers."""
     stripped = name
-    while prefix := next((each for each in _PREFIXES if stripped.startswith(each)), None):
+    while prefix := next((candidate for candidate in _PREFIXES if stripped.startswith(candidate)), None):
         stripped = stripped.removeprefix(prefix)
     if not stripped.startswith(_BACKBONE) or stripped.rpartition(".")[2] in _BUFFERS:
         return None
@@ -141,31 +142,31 @@ def _tensors_digest(folder: Path) -> str:
 
 
 def _entry_hashes(file: Path, entries: list[TensorEntry]) -> dict[str, str]:
-    """Hash the raw bytes of this file's entries straight out of the page cache."""
+    """Hash the raw bytes of the entries that lie in `file`, mapped rather than read: a shard has gigabytes."""
     with (
         file.open("rb") as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
-        mine = [entry for entry in entries if entry.file == file]
-        return {entry.name: hashlib.sha256(view[entry.begin : entry.end]).hexdigest() for entry in mine}
+        in_file = [entry for entry in entries if entry.file == file]
+        return {entry.name: hashlib.sha256(view[entry.begin : entry.end]).hexdigest() for entry in in_file}
 
 
 def _canonical_config(config: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: config[key] for key in _CONFIG_KEYS if config.get(key) is not None and config[key] is not False}
+    set_keys = {key: config[key] for key in _CONFIG_KEYS if config.get(key) is not None and config[key] is not False}
     rotary = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     rotary.setdefault("rope_theta", config.get("rope_theta"))
     rotary["rope_type"] = rotary.pop("type", None) or rotary.get("rope_type") or "default"
-    return {**kept, "rotary": {key: value for key, value in rotary.items() if value is not None}}
+    return {**set_keys, "rotary": {key: value for key, value in rotary.items() if value is not None}}
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
     for names in (_TOKENIZER_FAST, _TOKENIZER_SLOW):
-        found = [folder / name for name in names if (folder / name).is_file()]
-        if found:
-            return found
-    known = ", ".join((*_TOKENIZER_FAST, *_TOKENIZER_SLOW))
-    raise ModelError(f"{folder}: no tokenizer file; expected one of {known}")
+        files = [folder / name for name in names if (folder / name).is_file()]
+        if files:
+            return files
+    expected = ", ".join((*_TOKENIZER_FAST, *_TOKENIZER_SLOW))
+    raise ModelError(f"{folder}: no tokenizer file; expected one of {expected}")
 
 
 def _digest(value: Any) -> str:

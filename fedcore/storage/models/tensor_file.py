@@ -1,8 +1,8 @@
 """Read safetensors checkpoints without torch.
 
 The format: 8 bytes little-endian header length, a JSON header naming dtype, shape and data offsets of each tensor,
-then the raw bytes (https://huggingface.co/docs/safetensors). A header is input from outside: nothing in it is believed
-before it is checked against the file.
+then the raw bytes (https://huggingface.co/docs/safetensors). A header is input from outside: every
+entry is checked against the file before it is used.
 """
 
 import json
@@ -29,7 +29,7 @@ _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorEntry:
-    """Where one tensor lies: bytes [begin, end) of `file`, row-major, little-endian."""
+    """One tensor's place: bytes [begin, end) of `file`, row-major, little-endian."""
 
     name: str
     file: Path
@@ -42,7 +42,7 @@ class TensorEntry:
 def tensor_files(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files of a model folder: those of the shard index, else model.safetensors, else all.
 
-    Raises ModelError, with the remedy, for a folder that is missing or has no safetensors file.
+    Raises ModelError, with the remedy, where the folder is missing or has no safetensors file.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder; check [model] path")
@@ -70,7 +70,7 @@ def tensor_files(folder: Path) -> tuple[Path, ...]:
 def tensor_index(folder: Path) -> dict[str, TensorEntry]:
     """Return every tensor of the safetensors files of a model folder, by name.
 
-    Raises ModelError as `tensor_files` does, for a malformed header, and for a name that two files hold.
+    Raises ModelError as `tensor_files` does, for a malformed header, and for a name that occurs in two files.
     """
     index: dict[str, TensorEntry] = {}
     for file in tensor_files(folder):

@@ -1,0 +1,1 @@
+"""Certificates, keys, join tokens and revocation: one small authority in a folder."""

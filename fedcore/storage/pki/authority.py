@@ -1,4 +1,4 @@
-"""The authority in a folder: ca.pem and ca.key, and the record of everything it issues."""
+"""A certificate authority in a folder: ca.pem, ca.key, and the record of every certificate it has issued."""
 
 import datetime
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedcore.storage.pki.authority_record import RECORD, recording
+from fedcore.storage.pki.authority_record import RECORD, record_transaction
 from fedcore.storage.pki.certificates import Kind
 from fedcore.storage.pki.pem_files import (
     check_private,
@@ -24,12 +24,12 @@ CRL = "crl.pem"
 def create_authority(folder: Path, *, force: bool = False, now: datetime.datetime | None = None) -> Path:
     """Make a certificate authority in `folder` (created with mode 0700); return the path of its ca.pem.
 
-    Raises CertificateError when there is one already, unless `force`: its leaves are worthless afterwards.
+    Raises CertificateError where there is one already, unless `force`: certificates of the old one become worthless.
     """
     make_private_folder(folder)
     signer = new_signer(now or utc_now())
     path = write_pair(folder, "ca", signer.certificate, signer.key, force)
-    for stale in (RECORD, CRL):  # of an earlier authority
+    for stale in (RECORD, CRL):  # they belong to an earlier authority
         (folder / stale).unlink(missing_ok=True)
     return path
 
@@ -51,8 +51,8 @@ def issue(
 ) -> Path:
     """Issue a certificate for `kind:name`, with a key made here, into `folder`; return the path of NAME.pem.
 
-    `hosts` are DNS names or IP addresses clients will dial; a coordinator or edge always gets the loopback ones too.
-    Raises CertificateError for a bad name, kind or host, a missing authority, and an existing NAME.key unless `force`.
+    `hosts` are DNS names or IP addresses that clients dial; a coordinator or edge always gets the loopback ones too.
+    Raises CertificateError for a bad name, kind or host, a missing authority, and an existing pair unless `force`.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = sign_leaf(
@@ -60,11 +60,11 @@ def issue(
     )
     if not force:
         check_vacant(folder, name)
-    with recording(folder) as record:
+    with record_transaction(folder) as record:  # before the files: no certificate may exist that cannot be revoked
         record.add_certificate(certificate)
     return write_pair(folder, name, certificate, key, force)
 
 
 def utc_now() -> datetime.datetime:
-    """Return the time, as certificates tell it."""
+    """Return the current time in UTC, with its time zone as X.509 code expects it."""
     return datetime.datetime.now(datetime.UTC)

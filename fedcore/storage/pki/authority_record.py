@@ -1,8 +1,8 @@
-"""What an authority remembers, in CERTS/authority.sqlite: certificates it issued, join tokens, what it revoked.
+"""The record of an authority, CERTS/authority.sqlite: certificates it has issued, join tokens, revocations.
 
-One SQLite file of mode 0600, so that a token is used and its certificate recorded in one transaction, whatever process
-asks and wherever it dies. Of a token's secret only the hash is kept. A record is opened for one piece of work and
-closed: the file is never held.
+One SQLite file of mode 0600: one transaction marks a token as used and records its certificate, whichever process
+does so and wherever it dies. The record keeps only the hash of a token's secret. Every piece of work opens the file
+and closes it again: no process keeps it open.
 """
 
 import sqlite3
@@ -31,14 +31,14 @@ _SCHEMA = (
     """CREATE TABLE tokens (
         id TEXT PRIMARY KEY, digest BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, hosts TEXT NOT NULL,
         expires_s REAL NOT NULL, serial TEXT REFERENCES certificates (serial))""",
-    "CREATE TABLE lists (number INTEGER PRIMARY KEY)",  # of revocation lists: the last one written
+    "CREATE TABLE lists (number INTEGER PRIMARY KEY)",  # of revocation lists: the number of the last one written
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """A certificate that was issued. Times are seconds since 1970; `revoked_s` None: in force."""
+class IssuedCertificate:
+    """A certificate the authority has issued. Times are seconds since 1970; `revoked_s` None: in force."""
 
     serial: int
     identity: Identity
@@ -50,7 +50,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEntry:
-    """A join token as the authority knows it; `serial` None: not used yet."""
+    """A join token in the record; `serial` is that of the certificate it brought, None: not used yet."""
 
     id: str
     digest: bytes
@@ -61,14 +61,14 @@ class TokenEntry:
 
 
 class AuthorityRecord:
-    """The record inside one transaction; get one from `recording`."""
+    """The record inside one transaction; get one from `record_transaction`."""
 
     def __init__(self, sql: sqlite3.Connection) -> None:
         """Work on an open transaction."""
         self._sql = sql
 
     def add_certificate(self, certificate: x509.Certificate, note: str = "") -> None:
-        """Remember a certificate, before it is given to anybody."""
+        """Add a certificate; call this before handing it out."""
         identity = certified_identity(certificate)
         not_after_s = certificate.not_valid_after_utc.timestamp()
         self._sql.execute(
@@ -83,8 +83,8 @@ class AuthorityRecord:
             ),
         )
 
-    def certificates(self, identity: Identity | None = None) -> tuple[Issued, ...]:
-        """Every certificate, or those of one identity, oldest first."""
+    def certificates(self, identity: Identity | None = None) -> tuple[IssuedCertificate, ...]:
+        """Return every certificate, or those of one identity, oldest first."""
         rows = self._sql.execute(
             "SELECT der, note, not_after_s, revoked_s FROM certificates WHERE ? OR (kind = ? AND name = ?) "
             "ORDER BY rowid",
@@ -92,52 +92,52 @@ class AuthorityRecord:
         )
         return tuple(_issued(*row) for row in rows)
 
-    def certificate(self, serial: int) -> Issued | None:
-        """The certificate of a serial number."""
+    def certificate(self, serial: int) -> IssuedCertificate | None:
+        """Return the certificate of a serial number, None where the record has none."""
         row = self._sql.execute(
             "SELECT der, note, not_after_s, revoked_s FROM certificates WHERE serial = ?", (_hex(serial),)
         ).fetchone()
         return None if row is None else _issued(*row)
 
     def revoke(self, serial: int, now_s: float) -> None:
-        """Note that a certificate is revoked; the first time counts."""
+        """Mark a certificate as revoked; a second revocation keeps the time of the first."""
         self._sql.execute(
             "UPDATE certificates SET revoked_s = ? WHERE serial = ? AND revoked_s IS NULL", (now_s, _hex(serial))
         )
 
     def next_list(self, now_s: float) -> int:
-        """The number of the next revocation list: above every earlier one, also after this file came from a backup."""
+        """Return the next revocation list's number: above every earlier one, even where a backup restored this file."""
         (last,) = self._sql.execute("SELECT max(number) FROM lists").fetchone()
-        number = max((last or 0) + 1, int(now_s))
+        number = max((last or 0) + 1, int(now_s))  # the clock exceeds every number that a backup has forgotten
         self._sql.execute("DELETE FROM lists")
         self._sql.execute("INSERT INTO lists VALUES (?)", (number,))
         return number
 
     def add_token(self, entry: TokenEntry) -> None:
-        """Remember a new token."""
+        """Add a new token."""
         self._sql.execute(
             "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, NULL)",
             (entry.id, entry.digest, entry.identity.kind, entry.identity.name, " ".join(entry.hosts), entry.expires_s),
         )
 
     def token(self, token_id: str) -> TokenEntry | None:
-        """The token of an id."""
-        found = self._tokens("id = ?", (token_id,))
-        return found[0] if found else None
+        """Return the token of an id, None where the record has none."""
+        tokens = self._tokens("id = ?", (token_id,))
+        return tokens[0] if tokens else None
 
     def open_tokens(self, now_s: float, identity: Identity | None = None) -> tuple[TokenEntry, ...]:
-        """Tokens that may still be used, all or those for one identity."""
+        """Return the unused and unexpired tokens, all or those for one identity."""
         return self._tokens(
             "serial IS NULL AND expires_s > ? AND (? OR (kind = ? AND name = ?))",
             (now_s, identity is None, identity and identity.kind, identity and identity.name),
         )
 
     def use_token(self, token_id: str, serial: int) -> None:
-        """Note which certificate a token has brought; it brings no other."""
+        """Mark a token as used for the certificate `serial`; a used token keeps its first certificate."""
         self._sql.execute("UPDATE tokens SET serial = ? WHERE id = ? AND serial IS NULL", (_hex(serial), token_id))
 
     def withdraw_token(self, token_id: str) -> None:
-        """Forget a token nobody has used: it is unknown from now on."""
+        """Delete a token unless it has been used: from now on it is unknown."""
         self._sql.execute("DELETE FROM tokens WHERE id = ? AND serial IS NULL", (token_id,))
 
     def _tokens(self, where: str, values: Sequence[object]) -> tuple[TokenEntry, ...]:
@@ -157,10 +157,10 @@ class AuthorityRecord:
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[AuthorityRecord]:
-    """One transaction on the record of the authority in `folder`: durable when the block ends, undone where it raises.
+def record_transaction(folder: Path) -> Iterator[AuthorityRecord]:
+    """Open a transaction on the record of the authority in `folder`: durable once the block ends, undone if it raises.
 
-    Others wait for its end. Raises CertificateError where the record cannot be read or written.
+    Other processes wait until it ends. Raises CertificateError where the record cannot be read or written.
     """
     path = folder / RECORD
     try:
@@ -169,7 +169,8 @@ def recording(folder: Path) -> Iterator[AuthorityRecord]:
     except (OSError, sqlite3.Error) as cause:
         raise _refused(path, cause) from None
     try:
-        # EXTRA: the commit is durable only once the journal's name is gone, and a token must not come back to life.
+        # EXTRA also syncs the deletion of the journal, and only that makes the commit durable: a used token must not
+        # become usable again after a power cut.
         sql.execute("PRAGMA synchronous = EXTRA")
         sql.execute("BEGIN IMMEDIATE")
         _begin(sql, folder)
@@ -191,16 +192,16 @@ def _begin(sql: sqlite3.Connection, folder: Path) -> None:
         )
     for statement in _SCHEMA:
         sql.execute(statement)
-    for path in sorted(folder.glob("*.pem")):  # issued before there was a record
+    for path in sorted(folder.glob("*.pem")):  # certificates of folders older than the record
         try:
             AuthorityRecord(sql).add_certificate(x509.load_pem_x509_certificate(path.read_bytes()))
-        except (ValueError, CertificateError):  # the authority's own, or a stranger
+        except (ValueError, CertificateError):  # the authority's own certificate, or a file of another program
             continue
 
 
-def _issued(der: bytes, note: str, not_after_s: float, revoked_s: float | None) -> Issued:
+def _issued(der: bytes, note: str, not_after_s: float, revoked_s: float | None) -> IssuedCertificate:
     certificate = x509.load_der_x509_certificate(der)
-    return Issued(
+    return IssuedCertificate(
         serial=certificate.serial_number,
         identity=certified_identity(certificate),
         note=note,

@@ -1,8 +1,8 @@
-"""Certificates for mutual TLS: an own authority, and leaves that name who they are.
+"""Certificates for mutual TLS: one private authority, and leaf certificates that carry an identity.
 
 A leaf's Common Name is `kind:name` (`device:agx-0`, `class:agx`, `evaluator:eval`, `coordinator:main`, `edge:north`).
-Servers (coordinator, edge) also carry the host names and addresses they may be reached at. A folder holds ca.pem and
-ca.key, and NAME.pem and NAME.key of every leaf; a machine needs ca.pem and its own pair only.
+A server's leaf (coordinator, edge) also carries the host names and addresses that clients dial. A folder contains
+ca.pem and ca.key, and NAME.pem and NAME.key of every leaf; a machine needs only ca.pem and its own pair.
 `fedcore.storage.pki.authority` makes them.
 """
 
@@ -27,7 +27,7 @@ SERVERS: tuple[Kind, ...] = ("coordinator", "edge")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whom a certificate names, and the certificate's serial number (0: no particular one), which nothing compares."""
+    """The identity in a certificate. Equality ignores `serial`, the certificate's serial number (0: unknown)."""
 
     kind: Kind
     name: str
@@ -39,7 +39,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsMaterial:
-    """What one end of a mutual TLS connection needs, as PEM bytes."""
+    """The authority's certificate and the own pair for one end of a mutual TLS connection, as PEM bytes."""
 
     ca: bytes
     certificate: bytes
@@ -52,10 +52,10 @@ class TlsMaterial:
 def load_material(
     folder: Path, name: str, *, kinds: Sequence[Kind] = KINDS, now: datetime.datetime | None = None
 ) -> TlsMaterial:
-    """Load ca.pem, NAME.pem and NAME.key from `folder`, having checked that they belong together.
+    """Load ca.pem, NAME.pem and NAME.key from `folder` and check that they belong together.
 
-    Raises CertificateError for a missing or unreadable file, a key that others may read, a certificate that is expired
-    or not yet valid, not of one of `kinds`, not of this key, or not signed by this authority.
+    Raises CertificateError for a missing or unreadable file, for a key that others may read, and for a certificate
+    that is expired, not yet valid, of none of `kinds`, of another key, or signed by another authority.
     """
     check_private(folder / f"{name}.key")
     ca, leaf = load_certificate(folder / "ca.pem"), load_certificate(folder / f"{name}.pem")
@@ -77,7 +77,7 @@ def load_material(
 
 
 def read_identity(pem: bytes) -> Identity:
-    """Return whom a PEM certificate names; raises CertificateError when that is nobody of ours."""
+    """Return the identity in a PEM certificate; raises CertificateError where it carries none of ours."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
@@ -86,13 +86,13 @@ def read_identity(pem: bytes) -> Identity:
 
 
 def certified_identity(certificate: x509.Certificate) -> Identity:
-    """Return whom a certificate names; raises CertificateError when that is nobody of ours."""
+    """Return the identity in a certificate; raises CertificateError where it carries none of ours."""
     attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     common_name = str(attributes[0].value) if len(attributes) == 1 else ""
-    kind, _, name = common_name.partition(":")
-    for known in KINDS:
-        if kind == known and NAME.fullmatch(name):
-            return Identity(kind=known, name=name, serial=certificate.serial_number)
+    prefix, _, name = common_name.partition(":")
+    for kind in KINDS:
+        if prefix == kind and NAME.fullmatch(name):
+            return Identity(kind=kind, name=name, serial=certificate.serial_number)
     raise CertificateError(
         f"the certificate names {common_name!r}, expected kind:name with kind one of {', '.join(KINDS)}; "
         "issue it with `fedcore certs`"
@@ -100,7 +100,7 @@ def certified_identity(certificate: x509.Certificate) -> Identity:
 
 
 def check_leaf_name(name: str) -> None:
-    """Raise CertificateError for what no certificate can be called: NAME.pem lies beside ca.pem and crl.pem."""
+    """Raise CertificateError for a name no certificate can have: NAME.pem lies beside ca.pem and crl.pem."""
     if not NAME.fullmatch(name) or name in ("ca", "crl"):
         raise CertificateError(
             f"certificate name {name!r}: expected 1-63 characters of a-z, 0-9 and '-', and neither 'ca' nor 'crl'"
@@ -108,7 +108,7 @@ def check_leaf_name(name: str) -> None:
 
 
 def signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
-    """Whether `ca` has signed a certificate."""
+    """Return whether `ca` has signed a certificate."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):

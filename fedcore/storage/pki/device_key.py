@@ -1,7 +1,8 @@
-"""Enrolment on a machine's own disk: a key that never leaves it, the request it signs, the certificate that comes.
+"""The files of an enrolment: a key that never leaves this machine, the request it signs, the certificate it gets.
 
-Until the certificate is in place the key lies in NAME.key.new: a try that broke off goes on with the same key, so an
-answer that was lost can be had again; and a machine that renews keeps its working pair until it has another.
+The key lies in NAME.key.new until the certificate arrives. An interrupted enrolment therefore continues with the same
+key, which lets it ask again for an answer that was lost; and a machine that renews its certificate keeps its working
+pair until the new one is complete.
 """
 
 import contextlib
@@ -29,18 +30,18 @@ from fedcore.storage.pki.pem_files import (
 from fedcore.storage.pki.token_text import JoinToken
 
 
-def enrolled(folder: Path, name: str) -> bool:
-    """Whether a machine has a certificate and the key to it; raises CertificateError where a file is damaged."""
+def is_enrolled(folder: Path, name: str) -> bool:
+    """Return whether a machine has a certificate and its key; raises CertificateError where a file is damaged."""
     pem, key = folder / f"{name}.pem", folder / f"{name}.key"
     if not (pem.is_file() and key.is_file()):
         return False
-    return load_certificate(pem).public_key() == load_key(key).public_key()  # not so after a crash between the two
+    return load_certificate(pem).public_key() == load_key(key).public_key()  # False after a crash between both writes
 
 
 def begin_enrolment(folder: Path, name: str, token: JoinToken, *, replace: bool = False) -> ec.EllipticCurvePrivateKey:
-    """Return the key to enrol with, made now or in an earlier try; `folder` is made with mode 0700.
+    """Return the key to enrol with, made now or by an interrupted try; makes `folder` with mode 0700.
 
-    Raises CertificateError for a bad name, where NAME has a certificate already, unless `replace`, and where the
+    Raises CertificateError for a bad name, where NAME has a certificate already (unless `replace`), and where the
     folder belongs to another authority than the token.
     """
     check_leaf_name(name)
@@ -57,17 +58,17 @@ def begin_enrolment(folder: Path, name: str, token: JoinToken, *, replace: bool 
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
-    """Return a signing request (PKCS#10, DER) that proves who holds `key`; the authority ignores the name in it."""
+    """Return a signing request (PKCS#10, DER), which proves possession of `key`; the authority ignores its name."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(Encoding.DER)
 
 
 def finish_enrolment(folder: Path, name: str, token: JoinToken, key: ec.EllipticCurvePrivateKey, der: bytes) -> Path:
-    """Put the certificate that came in its place; return the path of NAME.pem.
+    """Store the certificate `der` with its key and ca.pem; return the path of NAME.pem.
 
-    Raises CertificateError where it is not for this key, not whom the token promised, or not signed by the token's
-    authority; then nothing has changed.
+    Raises CertificateError, and changes nothing, where the certificate is for another key, for another identity than
+    the token's, or signed by another authority than the token's.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -87,19 +88,19 @@ def finish_enrolment(folder: Path, name: str, token: JoinToken, key: ec.Elliptic
         write_atomic(folder / f"{name}.key", key_pem(key), mode=0o600, durable=True)
         write_atomic(pem, certificate_pem(certificate), durable=True)
         with contextlib.suppress(FileNotFoundError):
-            _pending(folder, name).unlink()  # only now: who died before goes on from it
+            _pending(folder, name).unlink()  # last: a process that dies before continues from this key
     except OSError as cause:
         raise CertificateError(f"{cause.filename or folder}: cannot be written: {cause.strerror or cause}") from None
     return pem
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key, whole or not at all; where another process has just done so, its key stays."""
+    """Write a new key, whole or not at all; a key that another process has written meanwhile stays."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         write_new(temporary, key_pem(ec.generate_private_key(ec.SECP256R1())), mode=0o600)
         with contextlib.suppress(FileExistsError):
-            path.hardlink_to(temporary)
+            path.hardlink_to(temporary)  # unlike a rename, never replaces the other process's key
     except OSError as cause:
         raise CertificateError(f"{path}: cannot be written: {cause.strerror or cause}") from None
     finally:

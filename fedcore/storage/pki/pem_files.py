@@ -1,4 +1,4 @@
-"""Certificates and private keys as PEM files, keys for the owner's eyes only."""
+"""Certificates and private keys as PEM files; only the owner can read a key."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from fedcore.core.errors import CertificateError
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make `folder` with mode 0700 unless it exists; raises CertificateError when that cannot be done."""
+    """Make `folder` with mode 0700 unless it exists; raises CertificateError where that fails."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as cause:
@@ -24,7 +24,7 @@ def write_pair(
 ) -> Path:
     """Write NAME.key (mode 0600) and NAME.pem; return the path of NAME.pem.
 
-    Raises CertificateError when either exists, unless `force`, and when the folder cannot be written.
+    Raises CertificateError where either exists, unless `force`, and where the folder cannot be written.
     """
     pem, secret = folder / f"{name}.pem", folder / f"{name}.key"
     if not force:
@@ -60,7 +60,7 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """Load a PEM certificate; raises CertificateError when it is missing or not one."""
+    """Load a PEM certificate; raises CertificateError where it is missing or no certificate."""
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError:
@@ -68,7 +68,7 @@ def load_certificate(path: Path) -> x509.Certificate:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Load a PEM private key; raises CertificateError when it is missing or not an unencrypted EC key."""
+    """Load a PEM private key; raises CertificateError where it is missing or not an unencrypted EC key."""
     try:
         key = serialization.load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError):
@@ -79,7 +79,7 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def check_private(path: Path) -> None:
-    """Raise CertificateError when a key file is missing or anyone but its owner may read or write it."""
+    """Raise CertificateError where a key file is missing, or other users may read or write it."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as cause:
@@ -92,7 +92,7 @@ def write_new(path: Path, content: bytes, *, mode: int) -> None:
     """Write a file that must not exist yet; raises OSError as the file system does."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(descriptor, mode)  # whatever the umask says
+        os.fchmod(descriptor, mode)  # the umask has restricted the mode at open
         stream.write(content)
 
 

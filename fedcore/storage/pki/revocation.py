@@ -1,8 +1,9 @@
-"""Revocation: which certificates hold no more, as an X.509 CRL that the authority signs.
+"""Revocation: the certificates that are no longer valid, as an X.509 CRL that the authority signs.
 
-CERTS/crl.pem is made from the authority's record; any server that has the authority's certificate can check it, so it
-may be copied and handed on. Numbers rise: the list with the higher one is in force. An old list is no error, however
-old: nobody need publish one every week (RFC 5280 wants a nextUpdate, which is set to the longest life of a leaf).
+`revoke` writes CERTS/crl.pem from the authority's record. Any server that has the authority's certificate can verify
+it, so people may copy it and servers pass it on. Numbers rise: the list with the highest number is in force. A list
+never expires, so that it need not be published again every week (RFC 5280 requires a nextUpdate: it is set to the
+longest life of a leaf).
 """
 
 import datetime
@@ -19,17 +20,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fedcore.core.errors import CertificateError
 from fedcore.storage.atomic import write_atomic
 from fedcore.storage.pki.authority import CRL, load_signer, utc_now
-from fedcore.storage.pki.authority_record import AuthorityRecord, Issued, recording
+from fedcore.storage.pki.authority_record import AuthorityRecord, IssuedCertificate, record_transaction
 from fedcore.storage.pki.certificates import Identity
 from fedcore.storage.pki.signing import Signer
 
-MAX_CRL_BYTES = 3 << 20  # it travels inside one message; about 80,000 certificates
+MAX_CRL_BYTES = 3 << 20  # about 80,000 certificates; a list travels inside one message
 _NEXT = datetime.timedelta(days=825)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationList:
-    """Revoked serial numbers and since when; number 0 is the empty list of who has never seen one."""
+    """Revoked serial numbers and the time of their revocation; number 0 is the empty list before the first one."""
 
     number: int = 0
     revoked: Mapping[int, datetime.datetime] = field(default_factory=dict)
@@ -46,44 +47,45 @@ class RevocationList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revoked:
-    """What a revocation did."""
+class RevocationResult:
+    """The outcome of a revocation: the certificates it revoked, and the path of crl.pem."""
 
-    certificates: tuple[Issued, ...]
-    tokens: int  # that were open for the same identity, and are withdrawn
+    certificates: tuple[IssuedCertificate, ...]
+    tokens: int  # unused tokens of the same identity, which are withdrawn too
     path: Path
 
 
-def revoke(folder: Path, chosen: str | int, *, now: datetime.datetime | None = None) -> Revoked:
+def revoke(folder: Path, chosen: str | int, *, now: datetime.datetime | None = None) -> RevocationResult:
     """Revoke certificates of the authority in `folder` and write its crl.pem anew.
 
-    `chosen` is a serial number; or NAME, or KIND:NAME where several kinds have that name: then all of its
-    certificates, and its open tokens too. Who is enrolled later under the same name has a new certificate, which
-    holds. Raises CertificateError where nothing fits, and OSError where crl.pem cannot be written.
+    `chosen` is a serial number; or NAME, or KIND:NAME where several kinds have that name. A name revokes all of its
+    certificates so far and withdraws its unused tokens; a machine that enrols later under the same name gets a new,
+    valid certificate. Raises CertificateError where nothing matches, OSError where crl.pem cannot be written.
     """
     signer, moment = load_signer(folder), now or utc_now()
     now_s = moment.timestamp()
-    with recording(folder) as record:
-        fitting = _fitting(record, chosen, folder)
-        for each in fitting:
-            record.revoke(each.serial, now_s)
-        tokens = record.open_tokens(now_s, fitting[0].identity) if isinstance(chosen, str) else ()
+    with record_transaction(folder) as record:
+        certificates = _matching(record, chosen, folder)
+        for certificate in certificates:
+            record.revoke(certificate.serial, now_s)
+        tokens = record.open_tokens(now_s, certificates[0].identity) if isinstance(chosen, str) else ()
         for token in tokens:
             record.withdraw_token(token.id)
-    with recording(folder) as record:  # apart: what a list says must be on record even where this process dies here
+    # A second transaction: the record must be durable before a list is published, even if this process dies here.
+    with record_transaction(folder) as record:
         path = _write_list(folder, signer, record, moment)
-    return Revoked(certificates=fitting, tokens=len(tokens), path=path)
+    return RevocationResult(certificates=certificates, tokens=len(tokens), path=path)
 
 
 def read_list(data: bytes, ca: x509.Certificate) -> RevocationList:
-    """Return the list in a CRL, PEM or DER; raises CertificateError where it is none, or not signed by `ca`."""
+    """Return the list in a CRL (PEM or DER); raises CertificateError where it is none, or `ca` has not signed it."""
     if len(data) > MAX_CRL_BYTES:
         raise CertificateError(f"the revocation list has {len(data)} bytes, expected at most {MAX_CRL_BYTES}")
     try:
         pem = data.lstrip().startswith(b"-----BEGIN")
         crl = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        revoked = {each.serial_number: each.revocation_date_utc for each in crl}
+        revoked = {entry.serial_number: entry.revocation_date_utc for entry in crl}
     except (ValueError, x509.ExtensionNotFound):
         raise CertificateError("not an X.509 revocation list with a number; write it again: fedcore revoke") from None
     if not _signed(crl, ca):
@@ -97,23 +99,27 @@ def write_list(path: Path, revocations: RevocationList) -> None:
     write_atomic(path, crl.public_bytes(Encoding.PEM), durable=True)
 
 
-def _fitting(record: AuthorityRecord, chosen: str | int, folder: Path) -> tuple[Issued, ...]:
+def _matching(record: AuthorityRecord, chosen: str | int, folder: Path) -> tuple[IssuedCertificate, ...]:
     if isinstance(chosen, int):
-        found = record.certificate(chosen)
-        if found is None:
+        certificate = record.certificate(chosen)
+        if certificate is None:
             raise CertificateError(f"{folder} has issued no certificate of serial {chosen:x}; see fedcore certs --list")
-        return (found,)
-    named = [each for each in record.certificates() if chosen in (each.identity.name, str(each.identity))]
-    kinds = sorted({str(each.identity) for each in named})
-    if not named:
+        return (certificate,)
+    certificates = tuple(
+        certificate
+        for certificate in record.certificates()
+        if chosen in (certificate.identity.name, str(certificate.identity))
+    )
+    kinds = sorted({str(certificate.identity) for certificate in certificates})
+    if not certificates:
         raise CertificateError(f"{folder} has issued no certificate for {chosen!r}; see fedcore certs {folder} --list")
     if len(kinds) > 1:
         raise CertificateError(f"{chosen!r} may be any of {', '.join(kinds)}; say which")
-    return tuple(named)
+    return certificates
 
 
 def _write_list(folder: Path, signer: Signer, record: AuthorityRecord, now: datetime.datetime) -> Path:
-    in_list = [each for each in record.certificates() if _listed(each, now)]
+    in_list = [certificate for certificate in record.certificates() if _belongs_in_list(certificate, now)]
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(signer.certificate.subject)
@@ -130,15 +136,15 @@ def _write_list(folder: Path, signer: Signer, record: AuthorityRecord, now: date
     return path
 
 
-def _listed(each: Issued, now: datetime.datetime) -> bool:
-    """Whether a list must name a certificate: one that has expired is refused anyway."""
-    return each.revoked_s is not None and each.not_after_s > now.timestamp()
+def _belongs_in_list(certificate: IssuedCertificate, now: datetime.datetime) -> bool:
+    """Return whether a list must name a certificate: servers refuse an expired one anyway."""
+    return certificate.revoked_s is not None and certificate.not_after_s > now.timestamp()
 
 
-def _entries(certificates: Iterable[Issued]) -> Iterable[x509.RevokedCertificate]:
-    for each in certificates:
-        since = datetime.datetime.fromtimestamp(each.revoked_s or 0.0, datetime.UTC)
-        yield x509.RevokedCertificateBuilder().serial_number(each.serial).revocation_date(since).build()
+def _entries(certificates: Iterable[IssuedCertificate]) -> Iterable[x509.RevokedCertificate]:
+    for certificate in certificates:
+        since = datetime.datetime.fromtimestamp(certificate.revoked_s or 0.0, datetime.UTC)
+        yield x509.RevokedCertificateBuilder().serial_number(certificate.serial).revocation_date(since).build()
 
 
 def _signed(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:

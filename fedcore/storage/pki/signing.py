@@ -1,4 +1,4 @@
-"""X.509 as this authority writes it: its own certificate, and leaves that name `kind:name`. No files."""
+"""The X.509 certificates of this authority: its own, and leaves named `kind:name`. Pure: no files."""
 
 import datetime
 import ipaddress
@@ -16,7 +16,7 @@ from fedcore.storage.pki.certificates import KINDS, SERVERS, check_leaf_name
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _VALID = datetime.timedelta(days=825)  # the longest that common TLS stacks accept
-_CLOCK_SKEW = datetime.timedelta(hours=1)  # devices' clocks are not exact
+_CLOCK_SKEW = datetime.timedelta(hours=1)  # a device's clock may be slow: validity begins earlier
 _MAX_COMMON_NAME = 64  # RFC 5280, ub-common-name
 _DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -30,7 +30,7 @@ class Signer:
 
 
 def new_signer(now: datetime.datetime) -> Signer:
-    """Return a new authority, which signs leaves and revocation lists, and no other authority."""
+    """Return a new authority; it signs leaves and revocation lists, but no other authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedcore authority")])
     builder = (
@@ -51,9 +51,9 @@ def sign_leaf(
     hosts: Sequence[str] = (),
     now: datetime.datetime,
 ) -> x509.Certificate:
-    """Return the certificate that says whose `public_key` is.
+    """Return the certificate that binds `public_key` to `kind:name`.
 
-    `hosts` are DNS names or IP addresses clients will dial; a coordinator or edge always gets the loopback ones too.
+    `hosts` are DNS names or IP addresses that clients dial; a coordinator or edge always gets the loopback ones too.
     Raises CertificateError for a bad name, kind or host.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(kind, name))])
@@ -68,26 +68,28 @@ def sign_leaf(
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
     )
-    reached_at = dict.fromkeys((*LOOPBACK, *hosts) if kind in SERVERS else hosts)
-    if reached_at:
-        names = x509.SubjectAlternativeName([general_name(host) for host in reached_at])
+    all_hosts = dict.fromkeys((*LOOPBACK, *hosts) if kind in SERVERS else hosts)
+    if all_hosts:
+        names = x509.SubjectAlternativeName([general_name(host) for host in all_hosts])
         builder = builder.add_extension(names, critical=False)
     return builder.sign(signer.key, hashes.SHA256())
 
 
 def common_name(kind: str, name: str) -> str:
-    """Return `kind:name`; raises CertificateError where no certificate can name that."""
+    """Return `kind:name`; raises CertificateError for an unknown kind, or a name that is bad or too long."""
     if kind not in KINDS:
         raise CertificateError(f"unknown certificate kind {kind!r}; expected one of {', '.join(KINDS)}")
     check_leaf_name(name)
-    longest = _MAX_COMMON_NAME - len(kind) - 1
-    if len(name) > longest:
-        raise CertificateError(f"certificate name {name!r} is too long for kind {kind}: at most {longest} characters")
+    max_length = _MAX_COMMON_NAME - len(kind) - 1
+    if len(name) > max_length:
+        raise CertificateError(
+            f"certificate name {name!r} is too long for kind {kind}: at most {max_length} characters"
+        )
     return f"{kind}:{name}"
 
 
 def general_name(host: str) -> x509.GeneralName:
-    """Return a host as certificates carry it; raises CertificateError for what nobody can dial."""
+    """Return a host as a certificate carries it; raises CertificateError for neither a DNS name nor an IP address."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

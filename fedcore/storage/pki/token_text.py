@@ -1,8 +1,9 @@
 """A join token: one line of text that lets a machine enrol once, and tells it which authority to trust.
 
-`fedcore1.KIND:NAME.ID.SECRET.CA.SUM`: whom it makes; an id of 16 hex digits; 32 random bytes and the authority's
-certificate (DER), both in unpadded base64url; the first 8 hex digits of SHA-256 over all before the last dot, so that a
-line cut while copying is told as such. With the certificate inside there is no trust on first use, and no other file.
+`fedcore1.KIND:NAME.ID.SECRET.CA.SUM`. KIND:NAME is the identity that the machine gets; ID has 16 hex digits; SECRET (32
+random bytes) and CA (the authority's certificate, DER) are unpadded base64url; SUM is the first 8 hex digits of the
+SHA-256 of all before the last dot, which detects a line that was cut while copying. Since the certificate is inside,
+the machine needs no other file and never trusts an authority on first use.
 """
 
 import base64
@@ -26,7 +27,7 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinToken:
-    """A token in the hands of a machine that shall be `identity`."""
+    """A token as the machine receives it; it makes the machine `identity`."""
 
     identity: Identity
     id: str
@@ -35,14 +36,14 @@ class JoinToken:
 
 
 def token_text(token: JoinToken) -> str:
-    """Return a token as the line people hand on."""
+    """Return a token as the line of text that people pass on."""
     ca = token.ca.public_bytes(Encoding.DER)
     body = ".".join((_PREFIX, str(token.identity), token.id, _encode(token.secret), _encode(ca)))
     return f"{body}.{_sum(body)}"
 
 
 def read_token(text: str) -> JoinToken:
-    """Return the token a line stands for; raises CertificateError, which repeats nothing of it, for anything else."""
+    """Parse a token; raises CertificateError for any other text, in words that repeat nothing of the secret."""
     body, _, given_sum = text.strip().rpartition(".")
     parts = body.split(".")
     if len(parts) != 5 or parts[0] != _PREFIX:
@@ -60,7 +61,7 @@ def read_token(text: str) -> JoinToken:
 
 
 def read_token_file(path: Path) -> JoinToken:
-    """Return the token in a file of one line; raises CertificateError naming the file."""
+    """Read a token from a file of one line; raises CertificateError naming the file."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
@@ -72,7 +73,7 @@ def read_token_file(path: Path) -> JoinToken:
 
 
 def digest_of(secret: bytes) -> bytes:
-    """Return what an authority keeps of a secret; one of 256 random bits needs no salt and no slow hash."""
+    """Return the hash that the authority keeps; a secret of 256 random bits needs neither a salt nor a slow hash."""
     return hashlib.sha256(secret).digest()
 
 

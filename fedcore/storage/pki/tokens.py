@@ -1,4 +1,4 @@
-"""The life of join tokens at the authority: made, redeemed once, or expired."""
+"""Join tokens at the authority: make them, and redeem each of them once before it expires."""
 
 import datetime
 import hmac
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import load_signer, utc_now
-from fedcore.storage.pki.authority_record import AuthorityRecord, TokenEntry, recording
+from fedcore.storage.pki.authority_record import AuthorityRecord, TokenEntry, record_transaction
 from fedcore.storage.pki.certificates import Identity
 from fedcore.storage.pki.signing import common_name, general_name, sign_leaf
 from fedcore.storage.pki.token_text import SECRET_BYTES, JoinToken, digest_of
 
-MAX_CSR_BYTES = 4096  # one of a P-256 key with a name has 250
+MAX_CSR_BYTES = 4096  # the request of a P-256 key with a name has about 250 bytes
 UNKNOWN = "this join token is not known here: it was withdrawn, or is another authority's; ask for a new one"
 
 
@@ -30,10 +30,10 @@ def make_tokens(
     hosts: Sequence[str] = (),
     now: datetime.datetime | None = None,
 ) -> tuple[JoinToken, ...]:
-    """Make tokens, each of which enrols one machine as `identity` within the time `valid` from now on.
+    """Make `count` tokens; a token enrols one machine as `identity` within the time `valid` from now.
 
-    `hosts` go into the certificate, for machines that others dial. Raises CertificateError for an identity no
-    certificate can name, a bad host, and a folder that is no authority's.
+    The certificate carries `hosts`, for a machine that others dial. Raises CertificateError for an identity that no
+    certificate can carry, for a bad host, and for a folder without an authority.
     """
     common_name(identity.kind, identity.name)
     for host in hosts:
@@ -49,7 +49,7 @@ def make_tokens(
         )
         for _ in range(count)
     )
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         for token in tokens:
             record.add_token(
                 TokenEntry(
@@ -67,22 +67,23 @@ def make_tokens(
 def redeem(
     folder: Path, token_id: str, secret: bytes, csr: bytes, *, note: str = "", now: datetime.datetime | None = None
 ) -> x509.Certificate:
-    """Return the certificate a token brings for the key of a signing request (PKCS#10, DER).
+    """Redeem a token: return a certificate for the key of a signing request (PKCS#10, DER).
 
-    Nothing of the request counts but its public key, which must be on P-256. The token is used, durably, before this
-    returns; asked again with the same key, whose answer was lost, it brings the same certificate. `note` is the name
-    the machine goes by, for people. Raises CertificateError where the token is unknown (a wrong secret reads the
-    same), expired or used, or the request is none.
+    Only the request's public key counts, and it must be on P-256. The token is durably marked as used before this
+    returns. A second call with the same key, after an answer was lost, returns the same certificate. `note` is the
+    machine's own name, for people. Raises CertificateError where the token is unknown (a wrong secret gives the same
+    message), expired or used, and where the request is malformed.
     """
     signer, moment = load_signer(folder), now or utc_now()
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         entry = record.token(token_id)
-        known = entry.digest if entry is not None else bytes(SECRET_BYTES)  # as long a comparison, whoever asks
-        if not hmac.compare_digest(digest_of(secret), known) or entry is None:
+        # Compare for an unknown id too: the time of the answer must not tell which ids exist.
+        digest = entry.digest if entry is not None else bytes(SECRET_BYTES)
+        if not hmac.compare_digest(digest_of(secret), digest) or entry is None:
             raise CertificateError(UNKNOWN)
         key = _key_of(csr)
         if entry.serial is not None:
-            return _same_again(record, entry, key)
+            return _earlier_certificate(record, entry, key)
         if moment.timestamp() >= entry.expires_s:
             raise CertificateError(f"the join token for {entry.identity} has expired; ask for a new one")
         kind, name = entry.identity.kind, entry.identity.name
@@ -92,7 +93,9 @@ def redeem(
     return certificate
 
 
-def _same_again(record: AuthorityRecord, entry: TokenEntry, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+def _earlier_certificate(
+    record: AuthorityRecord, entry: TokenEntry, key: ec.EllipticCurvePublicKey
+) -> x509.Certificate:
     issued = record.certificate(entry.serial or 0)
     if issued is None or issued.certificate.public_key() != key:
         raise CertificateError(
@@ -105,7 +108,7 @@ def _same_again(record: AuthorityRecord, entry: TokenEntry, key: ec.EllipticCurv
 
 
 def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the key of a signing request whose sender has proved to hold it."""
+    """Return the public key of a signing request, once its signature proves that the sender has the private key."""
     wrong = "the signing request {}; send one of an EC key on P-256 (secp256r1), signed with that key"
     if len(csr) > MAX_CSR_BYTES:
         raise CertificateError(wrong.format(f"has {len(csr)} bytes, expected at most {MAX_CSR_BYTES}"))

@@ -1,4 +1,4 @@
-"""Whether a process of ours is well, as a container's health check or a supervisor asks."""
+"""The health of one of our processes, for a container's health check or a supervisor."""
 
 import socket
 import time
@@ -11,15 +11,15 @@ from fedcore.storage.json_file import read_endpoint
 ENDPOINTS = (
     "coordinator.json",
     "edge.json",
-)  # written while it listens: server/run/run_folder.py, server/edge/process.py
+)  # a coordinator or edge writes its file while it listens: server/run/run_folder.py, server/edge/process.py
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "::1", "::": "::1", "*": "127.0.0.1"}
 
 
 def check_health(target: str, *, within_s: float, deadline_s: float = 5.0, now_s: float | None = None) -> str:
-    """Return a word on how `target` is; raises RunError with what is wrong.
+    """Return a line that says why `target` is healthy; raises RunError with what is wrong.
 
-    `target` is a run folder or an edge's state folder (the port named there takes a connection), HOST:PORT (that one
-    does), or the file of `fedcore join --alive` (it is younger than `within_s`). `now_s` is a Unix time.
+    A run folder or an edge's state folder is healthy if the address it names takes a connection, HOST:PORT if that
+    address does, and the file of `fedcore join --alive` if it is younger than `within_s`. `now_s` is a Unix time.
     """
     path = Path(target)
     if path.is_dir():

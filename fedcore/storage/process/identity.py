@@ -1,4 +1,4 @@
-"""Who this process is to the tier above: a uuid made once, and an epoch that rises with every session."""
+"""The identity of this process to the tier above: a uuid made once, and an epoch that rises with every session."""
 
 import json
 import uuid
@@ -8,26 +8,26 @@ from fedcore.storage.atomic import write_atomic
 
 
 def next_session(path: Path) -> tuple[str, int]:
-    """Return (uuid, session epoch) of a new session and note it in `path`; the first epoch is 1."""
-    name, epoch = _held(path)
-    _note(path, name, epoch + 1)
+    """Return (uuid, epoch) of a new session and record it in `path`; the first epoch is 1."""
+    name, epoch = _read(path)
+    _write(path, name, epoch + 1)
     return name, epoch + 1
 
 
 def own_uuid(path: Path) -> str:
-    """Return the uuid of whoever keeps its identity in `path`, without beginning a session."""
-    name, epoch = _held(path)
-    _note(path, name, epoch)
+    """Return the uuid that `path` records, without beginning a session; makes one where there is none."""
+    name, epoch = _read(path)
+    _write(path, name, epoch)
     return name
 
 
-def _held(path: Path) -> tuple[str, int]:
+def _read(path: Path) -> tuple[str, int]:
     try:
-        held = json.loads(path.read_bytes())
-        return str(held["uuid"]), int(held["epoch"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or spoilt by a power cut
+        identity = json.loads(path.read_bytes())
+        return str(identity["uuid"]), int(identity["epoch"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # not yet written, or damaged
         return uuid.uuid4().hex, 0
 
 
-def _note(path: Path, name: str, epoch: int) -> None:
+def _write(path: Path, name: str, epoch: int) -> None:
     write_atomic(path, json.dumps({"uuid": name, "epoch": epoch}).encode(), mode=0o600)

@@ -1,4 +1,4 @@
-"""Running one piece of work to its end in a process of its own: INT, TERM and a vanished parent stop it cleanly."""
+"""Run the one coroutine of a process: SIGINT, SIGTERM and the end of its parent process cancel it cleanly."""
 
 import asyncio
 import signal
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Interrupted(FedcoreError):
-    """Somebody asked this process to stop."""
+    """A signal, or the end of the parent process, has stopped this process."""
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, and return what it does; it is cancelled on INT, TERM and once the parent process is gone.
+    """Run `work` and return its result; SIGINT, SIGTERM and the end of the parent process cancel it.
 
-    Raises Interrupted where it was.
+    Raises Interrupted where it was cancelled.
     """
     return asyncio.run(_interruptible(work))
 

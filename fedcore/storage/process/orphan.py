@@ -1,4 +1,4 @@
-"""A child process that outlives its parent: notice it, so that a killed fleet leaves nothing running."""
+"""Notice that the parent process has died, so that a killed fleet leaves nothing running."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ CHECK_S = 1.0
 
 
 def parent_to_watch() -> int | None:
-    """The process id to watch, None for a process started by hand."""
+    """Return the process id to watch, None for a process started by hand."""
     value = os.environ.get(PARENT_VARIABLE, "")
     return int(value) if value.isdecimal() else None
 
 
 async def watch_parent(parent: int | None, orphaned: Callable[[], object]) -> None:
-    """Call `orphaned` once the parent is gone; returns at once where there is none to watch."""
+    """Call `orphaned` once the parent has died; return at once where `parent` is None."""
     while parent is not None:
         if os.getppid() != parent:
             orphaned()
@@ -28,7 +28,7 @@ async def watch_parent(parent: int | None, orphaned: Callable[[], object]) -> No
 
 
 async def watched(work: Awaitable[T], parent: int | None) -> T:
-    """Await `work`; once the parent is gone, this process gets a SIGTERM and ends as it does for one."""
+    """Return what `work` returns; once the parent has died, raise SIGTERM in this process, which ends it in order."""
     watcher = asyncio.create_task(watch_parent(parent, lambda: signal.raise_signal(signal.SIGTERM)))
     try:
         return await work

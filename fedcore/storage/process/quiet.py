@@ -1,4 +1,4 @@
-"""The one place where third-party telemetry is switched off."""
+"""What third-party libraries are told through the environment: no telemetry, and no spinning threads."""
 
 import os
 from collections.abc import MutableMapping
@@ -12,9 +12,18 @@ SWITCHES = {
 
 
 def silence_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Switch telemetry of the libraries we use off, unless the user has set the variable.
+    """Switch off the telemetry of the libraries we use, unless the user has set the variable.
 
-    Call before importing them: they read their switches at import. Child processes inherit the switches.
+    Call it before importing them: they read their switches at import. Child processes inherit the switches.
     """
     for name, value in SWITCHES.items():
         environment.setdefault(name, value)
+
+
+def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have threads of OpenMP sleep while they wait for each other, unless the user has set how they wait.
+
+    Torch's wait spinning; where another process has one of the cores, that takes a multiple of the time. Call before
+    importing torch.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import benchmarks.fleet80.run
-import fedcore.client.evaluation.judge
+import fedcore.client.evaluation.model_evaluator
 from benchmarks.fleet80.bits import packed, unpacked
 from benchmarks.fleet80.cases.case import Case, make_case
 from benchmarks.fleet80.cases.tracks import TRACKS
@@ -54,7 +54,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 240)])
     model = tiny_model(root / "bert", "bert")
     with pytest.MonkeyPatch.context() as patch:  # threads of a tiny model wait for each other longer than they work
-        patch.setattr(fedcore.client.evaluation.judge, "use_all_cores", lambda: None)
+        patch.setattr(fedcore.client.evaluation.model_evaluator, "use_all_cores", lambda: None)
         yield Ground(root, (*SMALL, f"model.path={model}", f"data.train={root / 'rows.csv'}"))
 
 
@@ -63,28 +63,28 @@ def test_a_pruned_run_tells_every_round_and_every_model(ground: Ground) -> None:
     result = ground.run(case)
     assert load(case, ground.root / "results") == result
     assert not list((ground.root / "runs" / "fast").iterdir())
-    assert [each["round"] for each in result["rounds"]] == [1, 2, 3]
-    for each in result["rounds"]:
-        assert each["delivered"]["sparsity"] == pytest.approx(each["sparsity"], abs=0.2) or each["round"] == 3
-        parts = each["wait_s"] + each["download_s"] + each["compute_s"] + each["upload_s"]
-        assert parts == pytest.approx(each["duration_s"])
+    assert [record["round"] for record in result["rounds"]] == [1, 2, 3]
+    for record in result["rounds"]:
+        assert record["delivered"]["sparsity"] == pytest.approx(record["sparsity"], abs=0.2) or record["round"] == 3
+        parts = record["wait_s"] + record["download_s"] + record["compute_s"] + record["upload_s"]
+        assert parts == pytest.approx(record["duration_s"])
     assert result["rounds"][0]["dense"] == result["rounds"][0]["delivered"]
     final = result["final"]
     assert {"dense", "tx2", "nx", "agx"} <= set(final)
-    assert {name: each["share"] for name, each in final.items() if each["share"]} == {
+    assert {name: model["share"] for name, model in final.items() if model["share"]} == {
         "tx2": 0.375,
         "nx": 0.5,
         "agx": 0.125,
     }
     assert final["tx2"]["parameters"] < final["nx"]["parameters"] < final["dense"]["parameters"]
-    for each in final.values():
-        assert unpacked(each["right"], each["rows"]).mean() == pytest.approx(each["accuracy"], abs=1e-6)
+    for model in final.values():
+        assert unpacked(model["right"], model["rows"]).mean() == pytest.approx(model["accuracy"], abs=1e-6)
 
 
 def test_strategies_meet_the_same_fleet_rows_and_cohorts(ground: Ground) -> None:
     results = [ground.run(ground.case(name)) for name in ("fedit", "random-arms")]
     cohorts = [
-        [{name: each["devices"] for name, each in line["classes"].items()} for line in result["rounds"]]
+        [{name: arms["devices"] for name, arms in line["classes"].items()} for line in result["rounds"]]
         for result in results
     ]
     assert cohorts[0] == cohorts[1]

@@ -23,7 +23,7 @@ def test_the_loss_is_that_of_the_last_round_measured() -> None:
 
 def test_a_rate_is_known_once_the_whole_search_is_stored_and_serves_those_tuned_alike(tmp_path: Path) -> None:
     cases = tuning_cases(FAST, VARIANTS["fedspine"])
-    assert [each.rate for each in cases] == list(FAST.rates)
+    assert [case.rate for case in cases] == list(FAST.rates)
     for case, loss in zip(cases, (0.5, 0.6, 0.4), strict=True):
         assert tuned_rate(FAST, VARIANTS["fedspine"], tmp_path) is None
         store(case, {"rounds": [{"delivered": {"loss": loss}}], "final": {}}, tmp_path)

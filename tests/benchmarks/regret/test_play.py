@@ -16,7 +16,7 @@ ORACLE = Player(name="oracle", strategy={"bandit": "fixed", "pace": "filter"}, o
 
 @pytest.fixture(scope="module")
 def games():
-    return {each.name: [Game(SMALL, each, 0).play()] for each in (RANDOM, ORACLE)}
+    return {player.name: [Game(SMALL, player, 0).play()] for player in (RANDOM, ORACLE)}
 
 
 def test_a_game_repeats_and_another_seed_differs(games):
@@ -37,7 +37,9 @@ def test_drift_deals_every_device_its_next_power_mode():
     before, after = (SMALL.roster(0, t) for t in (SMALL.drift_round - 1, SMALL.drift_round))
     changed = [(a.slowdown, b.slowdown) for a, b in zip(before, after, strict=True)]
     assert set(changed) == {(1.0, 2.0), (2.0, 1.0), (4.0, 8.0), (8.0, 4.0)}
-    assert [replace(each, slowdown=1.0) for each in before] == [replace(each, slowdown=1.0) for each in after]
+    assert [replace(profile, slowdown=1.0) for profile in before] == [
+        replace(profile, slowdown=1.0) for profile in after
+    ]
 
 
 def test_the_tuning_fleet_is_none_of_the_reported_ones():
@@ -47,12 +49,12 @@ def test_the_tuning_fleet_is_none_of_the_reported_ones():
 
 def test_rows_hold_the_goals_figures(games):
     rows = rows_of("small", games | {"best fixed arm": games["random"]})
-    by_name = {each["policy"]: each for each in rows}
+    by_name = {row["policy"]: row for row in rows}
     assert by_name["random"]["of_half_random"] == 2.0
     assert by_name["random"]["of_best_fixed"] == 1.0
     assert by_name["oracle"]["of_oracle_rate"] == 1.0
-    reached = [each | {"policy": "linucb, filter"} for each in rows if each["policy"] == "oracle"]
-    missed = [each | {"policy": name} for name in ("s-ucb, filter", "smooth-ucb, filter") for each in rows[:1]]
+    reached = [row | {"policy": "linucb, filter"} for row in rows if row["policy"] == "oracle"]
+    missed = [row | {"policy": name} for name in ("s-ucb, filter", "smooth-ucb, filter") for row in rows[:1]]
     told = goals([*reached, *missed])
     assert told["goal, linucb, filter"].startswith("reached")
     assert told["goal, s-ucb, filter"].startswith("missed: at worst 2.0 of half of random's")

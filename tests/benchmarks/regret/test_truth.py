@@ -14,19 +14,19 @@ from benchmarks.regret.truth import (
 )
 from fedcore.core.bandit.reward import reward_parts, rewards_of
 from fedcore.core.contract.assignment import Arm
-from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
+from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 
 WEIGHTS = (0.5, 0.2, 0.1, 0.2)
 REACH = 0.8
 
 
 def worths(gain, importance, progress, seconds):
-    return Worths(*(np.array(each, dtype=float) for each in (gain, importance, progress, seconds)))
+    return Worths(*(np.array(column, dtype=float) for column in (gain, importance, progress, seconds)))
 
 
 def test_the_distribution_function_is_the_normal_one():
     z = np.linspace(-5, 5, 101)
-    exact = [0.5 * math.erfc(-each / math.sqrt(2)) for each in z]
+    exact = [0.5 * math.erfc(-value / math.sqrt(2)) for value in z]
     assert np.abs(normal_cdf(z) - exact).max() < 1e-7
 
 
@@ -43,12 +43,14 @@ def test_gains_are_concave_in_steps_and_fall_with_pruning_and_small_ranks():
 
 def outcome(name, drop, importance, seconds, sparsity):
     report = DeviceReport(
-        loss_before=1.0,
-        loss_after=1.0 - drop,
-        train_loss=1.0,
+        metrics=TrainingMetrics(
+            loss_before=1.0,
+            loss_after=1.0 - drop,
+            train_loss=1.0,
+            peak_memory_mb=0.0,
+            adapter_importance=importance,
+        ),
         phase_s={},
-        peak_memory_mb=0.0,
-        adapter_importance=importance,
         num_examples=1,
         steps=1,
         bytes_down=0,
@@ -76,8 +78,8 @@ def test_the_expected_reward_is_the_mean_of_the_real_one_over_the_noise(seconds)
         drops = REACH * table.gain + NOISE * rng.standard_normal(5)
         importances = REACH * np.exp(table.importance + IMPORTANCE_NOISE * rng.standard_normal(5))
         cohort = [
-            outcome(*each)
-            for each in zip(
+            outcome(*figures)
+            for figures in zip(
                 names, drops, importances, table.seconds.tolist(), (table.progress / 2).tolist(), strict=True
             )
         ]
@@ -91,5 +93,5 @@ def test_an_arm_does_not_depend_on_the_other_arms_asked_about():
     others = worths([0.12, 0.16], [-0.7, 0.0], [0.5, 0.6], [4.0, 12.0])
     arms = [worths([0.1], [0.0], [0.2], [3.0]), worths([0.3], [-0.5], [0.9], [40.0])]
     together = expected_rewards(joined(arms), others, reach=REACH, weights=WEIGHTS)
-    alone = [expected_rewards(each, others, reach=REACH, weights=WEIGHTS)[0] for each in arms]
+    alone = [expected_rewards(arm, others, reach=REACH, weights=WEIGHTS)[0] for arm in arms]
     assert together == pytest.approx(alone)

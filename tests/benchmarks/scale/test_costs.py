@@ -29,8 +29,8 @@ def test_a_turn_costs_something_for_the_cohort_and_something_for_everybody():
 
 def test_every_cost_is_read_from_the_stored_results():
     costs = read_costs(RESULTS)
-    assert [each.registered for each in costs.roster] == [1_000, 10_000, 100_000, 1_000_000]
-    assert all(isinstance(each, RosterCosts) for each in costs.roster)
+    assert [fleet.registered for fleet in costs.roster] == [1_000, 10_000, 100_000, 1_000_000]
+    assert all(isinstance(fleet, RosterCosts) for fleet in costs.roster)
     assert 0 < costs.mb_cpu_s < 1 and 0 < costs.update_share < 1 and costs.leaf_bytes > 50
 
 

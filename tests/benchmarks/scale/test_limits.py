@@ -5,19 +5,19 @@ from tests.benchmarks.scale.known import COSTS
 
 def test_limits_come_in_the_order_in_which_devices_meet_them():
     found = limits(COSTS)
-    roster = [each.at for each in found if each.of == "devices"]
+    roster = [limit.at for limit in found if limit.of == "devices"]
     assert roster == sorted(roster) and len(roster) == 7
-    assert [each.of for each in found[len(roster) :]].count("devices") == 0
+    assert [limit.of for limit in found[len(roster) :]].count("devices") == 0
 
 
 def test_a_limit_is_the_last_size_within_its_budget():
-    alive = next(each for each in limits(COSTS) if each.what.startswith("signs of life at the root"))
+    alive = next(limit for limit in limits(COSTS) if limit.what.startswith("signs of life at the root"))
     assert beats_per_s(alive.at) * COSTS.alive_s(alive.at) <= 1
     assert beats_per_s(alive.at + 1) * COSTS.alive_s(alive.at + 1) > 1
 
 
 def test_linear_limits_are_exact():
-    found = {each.what: each.at for each in limits(COSTS)}
+    found = {limit.what: limit.at for limit in limits(COSTS)}
     assert found["handshakes after a restart, no edges"] == 300_000
     assert found["memory for streams, no edges"] == 159_000
     assert found["the strategy's state in every commit"] == 10_000_000

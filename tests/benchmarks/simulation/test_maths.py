@@ -33,8 +33,8 @@ def test_everybodys_step_at_once_is_everybodys_own(case: Path):
     first = learner.tensors()
     values = {name: torch.from_numpy(np.stack([value] * 3)) for name, value in first.items()}
     rows = [torch.stack([learner.rows(client)[part] for client in range(3)]) for part in (0, 1)]
-    losses = [sgd_step(values, *batch, 0.1) for batch in zip(*(each.split(10, 1) for each in rows), strict=True)]
-    alone = learner.module.loss(*(each[:10] for each in learner.rows(1))).item()
+    losses = [sgd_step(values, *batch, 0.1) for batch in zip(*(row.split(10, 1) for row in rows), strict=True)]
+    alone = learner.module.loss(*(row[:10] for row in learner.rows(1))).item()
     assert losses[0][1].item() == pytest.approx(alone, abs=1e-6)
     for client in range(3):
         _put(learner, first)
@@ -52,7 +52,7 @@ def test_our_simulator_gives_the_mean_of_plain_loops(case: Path):
             _put(learner, before)
             train_client(learner, mlp.RECIPE, client)
             trained.append(learner.tensors())
-        _put(learner, {name: np.mean([each[name] for each in trained], axis=0) for name in before})
+        _put(learner, {name: np.mean([tensors[name] for tensors in trained], axis=0) for name in before})
     with np.load(case / "ours.npz") as found:
         assert max(np.abs(found[name] - value).max() for name, value in learner.tensors().items()) < 1e-6
 

@@ -75,7 +75,7 @@ def test_newcomers_are_sent_to_an_address_they_can_dial(
     assert started[0].advertise == told
 
 
-def test_nobody_need_be_sent_here(place: Path, fedcore: Fedcore, started: Started) -> None:
+def test_an_edge_may_refuse_newcomers(place: Path, fedcore: Fedcore, started: Started) -> None:
     edge(fedcore, "--advertise", "")
     assert started[0].advertise == ""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fedcore.client.device.alive as module
-from fedcore.client.device.alive import kept_alive
+from fedcore.client.device.alive import run_with_alive_file
 from tests.tiny_run import PATIENCE_S
 
 
@@ -28,7 +28,7 @@ async def until_touched(file: Path) -> None:
 async def test_it_moves_while_a_parent_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOUCH_S", 0.005)
     file, parent, over = tmp_path / "alive", link(asyncio.get_running_loop().time()), asyncio.Event()
-    working = asyncio.create_task(kept_alive(over.wait(), parent, file))
+    working = asyncio.create_task(run_with_alive_file(over.wait(), parent, file))
     for _ in range(3):
         await until_touched(file)
         os.utime(file, (0, 0))
@@ -42,12 +42,12 @@ async def test_it_moves_while_a_parent_is_heard(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_who_was_never_heard_says_nothing(tmp_path: Path) -> None:
-    assert await kept_alive(asyncio.sleep(0.02, "done"), link(0.0), tmp_path / "alive") == "done"
+    assert await run_with_alive_file(asyncio.sleep(0.02, "done"), link(0.0), tmp_path / "alive") == "done"
     assert not (tmp_path / "alive").exists()
 
 
 async def test_without_a_file_the_work_is_all_there_is() -> None:
-    assert await kept_alive(asyncio.sleep(0, "done"), link(1.0), None) == "done"
+    assert await run_with_alive_file(asyncio.sleep(0, "done"), link(1.0), None) == "done"
 
 
 async def test_what_the_work_raises_passes(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ async def test_what_the_work_raises_passes(tmp_path: Path) -> None:
         raise ValueError("its own")
 
     with pytest.raises(ValueError, match="its own"):
-        await kept_alive(fail(), link(1.0), tmp_path / "alive")
+        await run_with_alive_file(fail(), link(1.0), tmp_path / "alive")

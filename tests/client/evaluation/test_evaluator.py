@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 
 from fedcore.client.evaluation.evaluator import Evaluator
-from fedcore.client.evaluation.judge import Exported
 from fedcore.core.codec.chain import encode
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
@@ -31,17 +30,17 @@ from fedcore.protos.values import (
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
-from fedcore.transport.membership import Membership
+from fedcore.transport.parent_connection import ParentConnection
 from tests.client.conftest import WELCOME, FakeLink, FakeStream, broken, inside
 from tests.fake_device import FakeDevice, open_link
 from tests.tiny_run import PATIENCE_S, serving, write_model
 
-Handout = Mapping[str, NDArray[np.float32]]
+Adapter = Mapping[str, NDArray[np.float32]]
 METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
 
 
 @dataclass
-class FakeJudge:
+class FakeModelEvaluator:
     """Answers at once, or once `gate` opens."""
 
     fault: Exception | None = None
@@ -49,24 +48,25 @@ class FakeJudge:
     calls: list[Any] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def evaluate(self, handout: Handout, rows: int, scale: float) -> Metrics:
+    def evaluate(self, adapter: Adapter, rows: int, scale: float) -> Metrics:
         """Measure nothing."""
         self._call(rows)
         return METRICS
 
-    def reference(self, handout: Handout, task: ReferenceTask) -> Metrics:
+    def reference(self, adapter: Adapter, task: ReferenceTask) -> Metrics:
         """Train nothing."""
         self._call(task)
         return METRICS
 
-    def export(self, handout: Handout, keep_set: KeepSet, scale: float, out: Path) -> Exported:
+    def export(self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
         """Write an export whose tokenizer is the base model's, byte by byte."""
         self._call(keep_set)
         out.mkdir(parents=True)
         (out / "model.safetensors").write_bytes(f"weights of {out.name}".encode())
         (out / "tokenizer.json").write_text("{}")
-        return Exported(
+        return ExportOutcome(
             metrics=METRICS,
+            files=(),
             parameters=10,
             dense_parameters=20,
             latency_s=0.5,
@@ -88,7 +88,7 @@ class Bench:
     evaluator: Evaluator
     link: FakeLink
     stream: FakeStream
-    judge: FakeJudge
+    models: FakeModelEvaluator
 
     async def push(self, task: EvaluatorTask, stream: FakeStream | None = None) -> None:
         await self.evaluator.message(task, stream or self.stream)  # type: ignore[arg-type]
@@ -98,17 +98,17 @@ class Bench:
         await asyncio.wait_for(asyncio.shield(self.evaluator._job), PATIENCE_S)
 
 
-async def bench_of(root: Path, **judge: Any) -> Bench:
-    link, stream, fake = FakeLink(), FakeStream(), FakeJudge(**judge)
+async def bench_of(root: Path, **models: Any) -> Bench:
+    link, stream, fake = FakeLink(), FakeStream(), FakeModelEvaluator(**models)
     evaluator = Evaluator(
         name="eval",
         link=link,  # type: ignore[arg-type]
         blobs=BlobStore(root / "blobs"),
-        make_judge=lambda _: fake,  # type: ignore[arg-type,return-value]
+        make_model_evaluator=lambda _: fake,  # type: ignore[arg-type,return-value]
         say=lambda _: None,
     )
     await evaluator.welcome(WELCOME, stream)  # type: ignore[arg-type]
-    return Bench(evaluator=evaluator, link=link, stream=stream, judge=fake)
+    return Bench(evaluator=evaluator, link=link, stream=stream, models=fake)
 
 
 def evaluate(number: int = 1, rows: int = 5) -> EvaluatorTask:
@@ -123,7 +123,7 @@ async def test_a_task_is_answered_once_and_its_answer_repeated(tmp_path: Path) -
     await bench.push(evaluate())
     await bench.settled()
     await bench.push(evaluate())
-    assert bench.stream.sent == [EvaluatorResult(id=1, outcome=METRICS)] * 2 and bench.judge.calls == [5]
+    assert bench.stream.sent == [EvaluatorResult(id=1, outcome=METRICS)] * 2 and bench.models.calls == [5]
     await bench.evaluator.close()
 
 
@@ -131,14 +131,27 @@ async def test_a_task_pushed_again_on_a_new_stream_is_answered_there_and_not_beg
     gate = threading.Event()
     bench = await bench_of(tmp_path, gate=gate)
     await bench.push(evaluate())
-    assert await asyncio.to_thread(bench.judge.entered.wait, PATIENCE_S)
+    assert await asyncio.to_thread(bench.models.entered.wait, PATIENCE_S)
     bench.stream.fault = broken()
     newer = FakeStream()
     await bench.evaluator.welcome(WELCOME, newer)  # type: ignore[arg-type]
     await bench.push(evaluate(), newer)
     gate.set()
     await bench.settled()
-    assert newer.sent == [EvaluatorResult(id=1, outcome=METRICS)] and bench.judge.calls == [5]
+    assert newer.sent == [EvaluatorResult(id=1, outcome=METRICS)] and bench.models.calls == [5]
+    await bench.evaluator.close()
+
+
+async def test_another_task_takes_the_place_of_the_one_under_way(tmp_path: Path) -> None:
+    """A coordinator sends one task at a time: it has given up the older one."""
+    gate = threading.Event()
+    bench = await bench_of(tmp_path, gate=gate)
+    await bench.push(evaluate(1))
+    assert await asyncio.to_thread(bench.models.entered.wait, PATIENCE_S)
+    await bench.push(evaluate(2, rows=7))
+    gate.set()
+    await bench.settled()
+    assert bench.stream.sent == [EvaluatorResult(id=2, outcome=METRICS)] and bench.models.calls == [5, 7]
     await bench.evaluator.close()
 
 
@@ -148,7 +161,7 @@ async def test_a_coordinator_that_counts_from_one_again_gets_no_old_answer(tmp_p
     await bench.settled()
     await bench.push(evaluate(1, rows=0))
     await bench.settled()
-    assert bench.judge.calls == [5, 0]
+    assert bench.models.calls == [5, 0]
     await bench.evaluator.close()
 
 
@@ -167,7 +180,7 @@ async def test_a_fault_of_a_task_is_told_and_the_evaluator_lives_on(
     await bench.push(evaluate(1))
     await bench.settled()
     assert bench.stream.sent == [EvaluatorResult(id=1, outcome=None, error=message)]
-    bench.judge.fault = None
+    bench.models.fault = None
     await bench.push(evaluate(2))
     await bench.settled()
     assert bench.stream.sent[1] == EvaluatorResult(id=2, outcome=METRICS)
@@ -183,7 +196,7 @@ async def test_an_answer_that_cannot_be_sent_waits_for_the_reconnect(tmp_path: P
     await bench.evaluator.welcome(WELCOME, newer)  # type: ignore[arg-type]
     await bench.push(evaluate(), newer)
     await asyncio.sleep(0)
-    assert newer.sent == [EvaluatorResult(id=1, outcome=METRICS)] and bench.judge.calls == [5]
+    assert newer.sent == [EvaluatorResult(id=1, outcome=METRICS)] and bench.models.calls == [5]
     await bench.evaluator.close()
 
 
@@ -202,7 +215,7 @@ async def test_an_export_is_uploaded_file_by_file(tmp_path: Path) -> None:
     assert {header.blob.id: data for header, data in bench.link.uploads}.keys() == {
         ref.id for ref in result.outcome.files
     }
-    assert bench.judge.calls == [keep_set]
+    assert bench.models.calls == [keep_set]
     await bench.evaluator.close()
 
 
@@ -228,14 +241,14 @@ async def test_a_whole_run_is_measured_and_exported(tmp_path: Path) -> None:
                 labels=("a",),
             )
 
-        member = Membership(
+        connection = ParentConnection(
             link=link,
             make_join=make_join,
             on_welcome=bench.evaluator.welcome,
             on_message=bench.evaluator.message,
             say=lambda _: None,
         )
-        watching = asyncio.ensure_future(member.run())
+        watching = asyncio.ensure_future(connection.run())
         await served.until("joined")
         devices = [
             FakeDevice(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedcore.client.training.trainer import Trained
+from fedcore.client.training.trainer import TrainingOutcome
 from fedcore.core.codec.chain import decode
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
-from fedcore.protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, Work
-from tests.client.conftest import GEOMETRY, WELCOME, Bench, make_work
+from fedcore.protos.values import RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
+from tests.client.conftest import GEOMETRY, WELCOME, Bench, make_assignment
 from tests.tiny_run import small_update
 
 MakeBench = Callable[..., Bench]
@@ -47,13 +47,13 @@ class Books:
         await self.bench.agent.close()
         await self.start()
 
-    async def push(self, number: int, **changes: int) -> Work:
-        work = make_work(number, codec=self.codec, **changes)  # type: ignore[arg-type]
-        training = replace(work.training, trains=self.parts[number % len(self.parts)])
-        work = replace(work, counted_round=self.counted_round, training=training)
-        await self.bench.agent.message(work, self.bench.stream)  # type: ignore[arg-type]
+    async def push(self, number: int, **changes: int) -> WireAssignment:
+        assignment = make_assignment(number, codec=self.codec, **changes)  # type: ignore[arg-type]
+        training = replace(assignment.training, trains=self.parts[number % len(self.parts)])
+        assignment = replace(assignment, counted_round=self.counted_round, training=training)
+        await self.bench.agent.message(assignment, self.bench.stream)  # type: ignore[arg-type]
         await self.bench.settled()
-        return work
+        return assignment
 
     async def tell(self, number: int, word: Verdict) -> None:
         await self.bench.agent.message(UpdateVerdict(round=number, verdict=word), self.bench.stream)  # type: ignore[arg-type]
@@ -65,9 +65,9 @@ class Books:
         submission: UpdateSubmission = self.bench.stream.of(UpdateSubmission)[-1]
         return dict(decode(submission.update.inline))
 
-    def enter(self, work: Work, update: Arrays) -> None:
-        self.counted_round = work.round
-        meant = small_update(GEOMETRY, work, KeepSet.from_bytes(work.keep_set.inline), "device")
+    def enter(self, assignment: WireAssignment, update: Arrays) -> None:
+        self.counted_round = assignment.round
+        meant = small_update(GEOMETRY, assignment, KeepSet.from_bytes(assignment.keep_set.inline), "device")
         for book, entries in ((self.meant, meant), (self.said, update)):
             for name, value in entries.items():
                 book[name] = book.get(name, np.zeros(value.shape)) + value
@@ -85,7 +85,7 @@ class Books:
 
     async def live(self, number: int, fate: str) -> None:
         """One round that ends with the given fate; the books are kept as the coordinator would."""
-        work = await self.push(number)
+        assignment = await self.push(number)
         update = self.update()
         if "restart" in fate:
             await self.restart()
@@ -111,7 +111,7 @@ class Books:
                 await self.restart()
                 await self.push(number, heads=1)
         if "counted" in fate:
-            self.enter(work, update)
+            self.enter(assignment, update)
 
 
 @pytest.mark.parametrize("fate", FATES)
@@ -151,9 +151,12 @@ async def test_a_cut_drops_what_it_touches_and_no_more(make_bench: MakeBench) ->
     books = Books(make_bench)
     await books.start()
     await books.live(1, "counted")
-    work = await books.push(2, heads=1)
+    assignment = await books.push(2, heads=1)
     before = books.kept()
-    update, meant = books.update(), small_update(GEOMETRY, work, KeepSet.from_bytes(work.keep_set.inline), "device")
+    update, meant = (
+        books.update(),
+        small_update(GEOMETRY, assignment, KeepSet.from_bytes(assignment.keep_set.inline), "device"),
+    )
     books.counted_round = 2
     await books.push(3, heads=1)
     after = books.kept()
@@ -169,11 +172,11 @@ async def test_a_codec_without_feedback_leaves_the_residual_alone(make_bench: Ma
     await books.start()
     await books.live(1, "counted")
     books.codec = "int4"
-    work = await books.push(2)
+    assignment = await books.push(2)
     before = books.kept()
     books.counted_round = 2
     await books.push(3)
-    meant = small_update(GEOMETRY, work, KeepSet.from_bytes(work.keep_set.inline), "device")
+    meant = small_update(GEOMETRY, assignment, KeepSet.from_bytes(assignment.keep_set.inline), "device")
     assert all(np.allclose(books.update()[name], value, atol=1e-4) for name, value in meant.items())
     assert {name: value.tolist() for name, value in books.kept().items()} == {
         name: value.tolist() for name, value in before.items()
@@ -188,18 +191,18 @@ async def test_importances_and_keep_sets_are_never_lossy(make_bench: MakeBench) 
     )
     run = bench.trainer.run
 
-    def scored(*arguments: Any) -> Trained:
+    def scored(*arguments: Any) -> TrainingOutcome:
         trained = run(*arguments)
         return replace(trained, result=replace(trained.result, scores=scores))
 
     bench.trainer.run = scored  # type: ignore[method-assign]
     await bench.agent.welcome(WELCOME, bench.stream)  # type: ignore[arg-type]
-    work = make_work(1, codec="ef+topk:0.1+int4+zstd")
-    await bench.agent.message(work, bench.stream)  # type: ignore[arg-type]
+    assignment = make_assignment(1, codec="ef+topk:0.1+int4+zstd")
+    await bench.agent.message(assignment, bench.stream)  # type: ignore[arg-type]
     await bench.settled()
     (submission,) = bench.stream.of(UpdateSubmission)
     sent = decode(submission.scores.inline)
     assert sent["layers.0.heads"].tobytes() == scores.heads[0].tobytes()
     assert sent["layers.0.channels"].tobytes() == scores.channels[0].tobytes()
-    assert submission.keep_set == work.keep_set.id
+    assert submission.keep_set == assignment.keep_set.id
     await bench.agent.close()

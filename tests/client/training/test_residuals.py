@@ -52,3 +52,14 @@ def test_a_damaged_file_is_no_residual_and_no_crash(damage: bytes, tmp_path: Pat
     residuals.prepare(residual(2), 5)
     residuals.settle(5)
     assert committed(residuals) == 2
+
+
+def test_a_residual_that_may_have_been_sent_is_lost_rather_than_sent_twice(tmp_path: Path) -> None:
+    """A damaged file does not say its round: it counts as sent, and what was left before it goes as well."""
+    residuals = Residuals(tmp_path)
+    residuals.prepare(residual(1), 4)
+    residuals.settle(4)
+    residuals.prepare(residual(2), 5)
+    (tmp_path / "residual-next.safetensors").write_bytes(b"not tensors at all")
+    residuals.settle(4)
+    assert residuals.committed() is None and not (tmp_path / "residual-next.safetensors").exists()

@@ -128,7 +128,7 @@ def fold_all(aggregator, spec: AdapterSpec, updates):
 
 
 def fold_tree(aggregator, spec: AdapterSpec, updates, rng: np.random.Generator):
-    """Fold the updates at random leaves and merge them in a random binary tree."""
+    """Fold the updates at random edges and merge them in a random binary tree."""
     order = [updates[i] for i in rng.permutation(len(updates))]
     cuts = sorted(rng.choice(np.arange(len(order) + 1), 2))
     groups = [order[: cuts[0]], order[cuts[0] : cuts[1]], order[cuts[1] :]]

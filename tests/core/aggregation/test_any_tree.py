@@ -74,11 +74,11 @@ def finished(aggregator, fleet, partial):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=SEEDS, family=FAMILIES, strata_bytes=st.sampled_from([0, 32 << 20]))
-def test_factor_mean_over_any_tree(seed, family, strata_bytes):
+@given(seed=SEEDS, family=FAMILIES, group_bytes=st.sampled_from([0, 32 << 20]))
+def test_factor_mean_over_any_tree(seed, family, group_bytes):
     rng, fleet = np.random.default_rng(seed), make_fleet(seed, family=family)
     flat, report = finished(FactorMean(), fleet, fold_all(FactorMean(), fleet.spec, fleet.updates))
-    aggregator = FactorMean(strata_bytes=strata_bytes)
+    aggregator = FactorMean(group_bytes=group_bytes)
     tree = grown(aggregator, fleet, fleet.updates, rng, adapter=None)
     after, tree_report = finished(aggregator, fleet, sent(aggregator, fleet, tree, rng))
     assert same_bits(flat, after) and report == tree_report
@@ -94,10 +94,10 @@ def test_bundles_over_any_tree_below_and_above_the_limit(name, seed, family, dev
     for update in fleet.updates:
         flat_partial = aggregator.fold(flat_partial, update)
     large = flat_partial.bytes_stacked >= dense_bytes(fleet.spec)
-    assert bool(flat_partial.dense) == (large and aggregator.settles)
-    assert aggregator.settles or len(flat_partial.leaves) == devices
+    assert bool(flat_partial.dense) == (large and aggregator.has_dense_form)
+    assert aggregator.has_dense_form or len(flat_partial.updates) == devices
     flat, report = finished(aggregator, fleet, flat_partial)
-    # not every tier need know the adapter: the root turns dense what nobody else did
+    # a tier may lack the adapter: the root turns dense what no tier below did
     tree = grown(aggregator, fleet, fleet.updates, rng, adapter=fleet.adapter if known else None)
     after, tree_report = finished(aggregator, fleet, tree)
     assert same_bits(flat, after) and report == tree_report
@@ -152,8 +152,8 @@ def test_no_overflow_at_the_largest_values_and_weight(weights, sign):
         extreme = {
             name: np.full(value.shape, sign * LARGEST, dtype=np.float32) for name, value in update.tensors.items()
         }
-        leaf = aggregator.fold(aggregator.start(spec), verify_update(replace(update, tensors=extreme), spec))
-        partial = aggregator.merge(partial, aggregator.unpack(b"".join(aggregator.pack(leaf)), spec))
+        folded = aggregator.fold(aggregator.start(spec), verify_update(replace(update, tensors=extreme), spec))
+        partial = aggregator.merge(partial, aggregator.unpack(b"".join(aggregator.pack(folded)), spec))
     assert partial.members.weight == MAX_TOTAL_WEIGHT
     sums = {name: total for segment in partial.whole.exact() for name, total in segment.tensors()}
     assert all(np.all(total == sign * MAX_TOTAL_WEIGHT * int(LARGEST * SCALE)) for total in sums.values())

@@ -97,7 +97,7 @@ def test_an_empty_stack_changes_nothing(name):
     aggregator = make_aggregator(name)
     empty = verify_stack(stacked(updates)[0].select(()), spec)[0]
     after, report = aggregator.finish(aggregator.fold_stack(aggregator.start(spec), empty), adapter)
-    assert same_bits(after, adapter) and (report.weight, report.leaves) == (0, 0)
+    assert same_bits(after, adapter) and (report.weight, report.updates) == (0, 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5000), (BLOCK_VALUES + 5, 3), (70, 1030)])

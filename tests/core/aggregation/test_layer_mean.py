@@ -1,4 +1,4 @@
-"""Every layer's mean over those who trained it, by hand, against the factor mean, and over any tree."""
+"""Every layer's mean over the devices that trained it, by hand, against the factor mean, and over any tree."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_a_layer_moves_by_the_mean_of_those_who_trained_it():
     """Layer 0 by the first device alone, layer 1 by the first three, the head by all four."""
     adapter, updates = trained_adapter(SPEC, np.random.default_rng(1)), cohort(DEPTHS)
     after, report = LayerMean(server_lr=0.5).finish(folded(LayerMean(), updates), adapter)
-    assert report.leaves == 4 and report.weight == sum(each.weight for each in updates)
+    assert report.updates == 4 and report.weight == sum(each.weight for each in updates)
     for prefix, count in (("layers.0.", 1), ("layers.1.", 3), ("head.", 4)):
         alone, _ = FactorMean(server_lr=0.5).finish(folded(FactorMean(), updates[:count]), adapter)
         names = [name for name in SPEC.shapes() if name.startswith(prefix)]

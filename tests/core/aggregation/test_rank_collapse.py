@@ -11,7 +11,7 @@ from fedcore.core.model.keep_set import KeepSet
 from tests.core.aggregation.cohort import fold_all, make_spec, make_update, product, trained_adapter
 
 ROUNDS = 20
-FADES = {"flexlora", "hetlora"}  # weights that ignore who holds a component
+FADES = {"flexlora", "hetlora"}  # weights that ignore which devices hold a component
 EQUAL_RANKS = {"fedex-lora"}
 
 

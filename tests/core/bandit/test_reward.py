@@ -59,7 +59,7 @@ def test_modelled_times_replace_measured_ones(outcome):
 
 def test_reports_that_are_missing_or_not_finite_rank_last(outcome):
     broken = outcome("c", importance=math.inf)
-    broken = replace(broken, report=replace(broken.report, loss_after=math.nan))
+    broken = replace(broken, report=replace(broken.report, metrics=replace(broken.report.metrics, loss_after=math.nan)))
     cohort = [outcome("a", drop=-5.0), outcome("b", report=False), broken]
     parts = reward_parts(cohort, dict.fromkeys("abc", 0.5))
     assert parts["a"].loss_rank == parts["a"].importance_rank == 1.0

@@ -1,17 +1,15 @@
 import base64
-import json
 import tracemalloc
 
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load
 
 from fedcore.core.codec.cast import CASTS
-from fedcore.core.codec.chain import CHAIN, FREE_BYTES, PLANES, check_codec, decode, encode, encoded_bytes_bound
+from fedcore.core.codec.chain import CHAIN, FREE_BYTES, decode, encode, encoded_bytes_bound
 from fedcore.core.codec.container import Entry, pack, unpack
 from fedcore.core.codec.grammar import FORMATS
 from fedcore.core.errors import ConfigError, FedcoreError, ProtocolError, UpdateRejected
@@ -39,11 +37,11 @@ def gaussian(*shape):
 
 @ALL
 def test_known_codecs(codec):
-    check_codec(codec)
+    assert set(decode(encode({"x": gaussian(3)}, codec))) == {"x"}
 
 
 def test_an_unknown_codec_is_refused_by_every_function():
-    for refuse in (check_codec, lambda name: encode({}, name), lambda name: encoded_bytes_bound({}, name)):
+    for refuse in (lambda name: encode({}, name), lambda name: encoded_bytes_bound({}, name)):
         with pytest.raises(ConfigError, match="out of ef, topk, identity, bf16, fp16, int8, int4, zstd; got 'x'"):
             refuse("x")
 
@@ -111,23 +109,6 @@ FIRST_VERSION = {
         "B1SPbA}k_vXkl<=B05`LEFxrKbYWj_W@d9`baNs)TQM>)EHN@NU41MfV<I|xB4l)VaAhJoB1SPbA}k_vXkl<=B05_zEHYgzB4lB7"
         "VP9`%W^-k9b0RuhF)}hNF)}h;eSIJx0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra0K5Ra00000000000000000000"
         "00000000000000000000000000000006YLZ06YLZ06YLZ06YLZ06YLZ06YLZ06YLZ06YLZ06YLZ06YLZ05|"
-    ),
-    "zstd": (
-        "hyefq00000dm>+7ZDn*}WMOn+Utc0Rdm?6KWMgk~WiD`RVQyt}B03^_Tq0pyB076qB4l)VaAjN~I$R<~GcsHvEL<XUXkl<=Tp~JK"
-        "GB7MNT`XK8aBN|2Wpi92I$JR}EHO7MGBPYOGF^QvTq0szB076qB4l)VaAjN~I$R<~GcsHvEL<XUXkl<=Tp~JKT`XK8aBN|2Wpi92"
-        "I$JR;F)T4GF<pHuTq0v!B076qB4l)VaAjN~I$R<~GcsHvEL<XUXkl<=Tp~JKFf1}%EL<XRY+-I?b6g@iTQDpzEHErEU44BbeJmnj"
-        "B075_WOR9OWg<EvRX8FnB6DbAaAhJoTQ@jeEFxrKbYWj_W@d9`baNs)TQDp)I9+`#B4Q#sdm?0Xd2nSSIwDm#A}k_vXkl<=B05_%"
-        "T`VGGVRT_%Z)Rq5Wpr~QI$Jk5EI2Y<eJmnlB075_WOR9OWg<EvRX8FnB6DbAaAhJoTQFTLB4lB7VP9`%W^-k9b0RuhI5I3aGF^Rr"
-        "D77#BAUs6?01yBG0RTS%7AUnZ{UAI=000mG0096$0Tw8=Fa01qZ2$lufPesi0}ud-B-g_ND77#BAUtgV03g4=06zl|0Er~m!vX*R"
-        "06z"
-    ),
-    "bf16+zstd": (
-        "fB^si00000dm>+7ZDn*}WMOn+Utc0Rdm?6KWMgk~WiD`RVQyt}B03^_Tq0pyB076qB4l)VaAjN~I$R<`Mlm*AA}m}Yb7*03Wn3aU"
-        "TQV>#GhHlPB5-VBZe?>^B05_#GAuGOU41NEB4S)3I(u9qWOR9OWn3aUTp~h7F*aNxEL<XUXkl<=Tp~JKT`XK8aBN|2Wpi92I$JR;"
-        "F<pHuTq0v!B076qB4l)VaAjN~I$R<`Mlm*AA}m}Yb7*03Wn3aUTQDp#T`XK8aBN|2Wpi92I$JO-FkO9pB7H0(VIn$vB4l)VaAhJo"
-        "B2_pdEFyDgVQ^(4I$Ja}T`VGGVRT_%Z)Rq5Wpr~QI$JO-G&Eg(EFxkeI(s5yba`-PB03^fI3g?}b7*03Wg<FTGF>bpWMOn+UvFk+"
-        "b7gdMB05_%G%PeWU41MfV<I|xB4l)VaAhJoB2_pdEFyDgVQ^(4I$JPZEFxrKbYWj_W@d9`baNs)TQoK-G&Ws*eIOtpD77#BAUtgV"
-        "03d*X0DuD!0Er~m!vZL^Fa01qZ2$luzrO%K0}ud-B-g_N06z"
     ),
 }
 
@@ -209,55 +190,20 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60)
-@given(JSON, JSON, JSON)
-def test_hostile_descriptions_never_escape_as_another_error(dtype, shape, sizes):
-    for fields in ({"dtype": dtype}, {"shape": shape}, {"planes": sizes}, {"shape": shape, "planes": sizes}):
-        described = {"dtype": "BF16", "shape": [5], "planes": [5, 5]} | fields
-        _survives(_compressed(10, described))
-    _survives(_compressed(10, shape))
-
-
-def _compressed(size, described, body=None):
-    entry = Entry(tag="U8", shape=(size,), data=memoryview(body or bytes(size)))
-    return pack({"x": entry}, {PLANES: json.dumps({"x": described})})
-
-
-def test_a_bomb_is_refused_before_it_grows():
-    count = 1 << 30
-    plane = zstandard.ZstdCompressor().compress(bytes(1 << 20))
-    described = {"dtype": "F32", "shape": [count], "planes": [len(plane)] * 4}
-    bomb = _compressed(4 * len(plane), described, plane * 4)
-
-    def attack():
-        with pytest.raises(ProtocolError, match="refused as a bomb"):
-            decode(bomb)
-        with pytest.raises(UpdateRejected, match=r"'x' has shape \(1073741824,\), expected \(8,\)"):
-            decode(bomb, shapes={"x": (8,)})
-
-    assert _peak(attack) < 1 << 20
-
-
-def test_a_small_bomb_gets_no_more_than_its_declared_shape():
-    plane = zstandard.ZstdCompressor().compress(bytes(1 << 24))
-    described = {"dtype": "BF16", "shape": [1000], "planes": [len(plane), len(plane)]}
-    bomb = _compressed(2 * len(plane), described, plane * 2)
-
-    def attack():
-        with pytest.raises(ProtocolError, match="tensor 'x': "):
-            decode(bomb)["x"]
-
-    assert _peak(attack) < 1 << 20
-
-
 def test_well_compressed_tensors_are_not_bombs():
     zeros = {"x": np.zeros(FREE_BYTES // 4, dtype=np.float32)}
     encoded = encode(zeros, "zstd")
     assert len(encoded) < 20_000 and decode(encoded)["x"].size == FREE_BYTES // 4
     beyond = {"x": np.zeros(FREE_BYTES // 4 + 1, dtype=np.float32)}
     encoded = encode(beyond, "zstd")
-    with pytest.raises(ProtocolError, match="bomb"):
-        decode(encoded)
+
+    def attack():
+        with pytest.raises(ProtocolError, match="refused as a bomb"):
+            decode(encoded)
+        with pytest.raises(UpdateRejected, match=r"'x' has shape \(16777217,\), expected \(8,\)"):
+            decode(encoded, shapes={"x": (8,)})
+
+    assert _peak(attack) < 1 << 20
     assert decode(encoded, shapes={"x": beyond["x"].shape})["x"].size == beyond["x"].size
 
 
@@ -277,11 +223,6 @@ def test_expected_names_and_shapes_are_enforced(shapes, message):
 def test_plain_bytes_without_a_description_are_refused():
     with pytest.raises(ProtocolError, match="expected a float dtype, got U8"):
         decode(pack({"x": Entry(tag="U8", shape=(2,), data=memoryview(b"ab"))}, {}))
-
-
-def test_a_description_of_other_tensors_is_refused():
-    with pytest.raises(ProtocolError, match="names other tensors"):
-        decode(pack({"x": Entry(tag="U8", shape=(2,), data=memoryview(b"ab"))}, {PLANES: "{}"}))
 
 
 def _survives(buffer):

@@ -108,55 +108,6 @@ def test_values_out_of_range_are_refused_by_name(table: Callable[..., Any], key:
         table(**{key: value})
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("name", "AGX", "fleet.class name 'AGX': expected 1-63 characters"),
-        ("count", 0, "fleet.class x: count must be at least 1"),
-        ("slowdown", 0.5, "fleet.class x: slowdown must be at least 1"),
-        ("slowdown", NAN, "slowdown must be at least 1"),
-        ("memory_mb", -1.0, "fleet.class x: memory_mb must be at least 0"),
-        ("network", "5G", "fleet.class x: network '5G': expected 1-63 characters"),
-        ("uplink_mbps", -1.0, "fleet.class x: uplink_mbps must be at least 0"),
-        ("downlink_mbps", INF, "fleet.class x: downlink_mbps must be at least 0"),
-        ("target_sparsity", 1.0, r"fleet.class x: target_sparsity must be in \[0, 1\)"),
-    ],
-)
-def test_a_class_out_of_range_is_named(key: str, value: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ClassConfig(**{"name": "x", key: value})
-
-
-@pytest.mark.parametrize("steps", [(8, 4), (4, 4), (0, 4)])
-def test_choices_of_steps_ascend_from_one_without_doubles(steps: tuple[int, ...]) -> None:
-    assert StrategyConfig(local_steps_choices=(5, 10)).local_steps_choices == (5, 10)
-    with pytest.raises(ConfigError, match=r"strategy\.local_steps_choices"):
-        StrategyConfig(local_steps_choices=steps)
-
-
-def test_a_context_needs_a_pace() -> None:
-    assert StrategyConfig(context=True, pace="filter").context
-    with pytest.raises(ConfigError, match=r"needs learned speeds: set strategy\.pace"):
-        StrategyConfig(context=True, pace="off")
-
-
-@pytest.mark.parametrize("ranks", [(8, 4), (4, 4)])
-def test_ranks_ascend_without_doubles(ranks: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match="expected ascending, different ranks"):
-        StrategyConfig(ranks=ranks)
-
-
-def test_at_least_one_rank_is_needed() -> None:
-    with pytest.raises(ConfigError, match="expected at least one rank"):
-        StrategyConfig(ranks=())
-
-
-@pytest.mark.parametrize("weight", [-0.1, NAN])
-def test_reward_weights_are_not_negative(weight: float) -> None:
-    with pytest.raises(ConfigError, match="reward_weights must be at least 0"):
-        StrategyConfig(reward_weights=(1.0, weight, 0.0, 0.0))
-
-
 def test_class_names_differ() -> None:
     with pytest.raises(ConfigError, match=r"fleet.class names must differ, got \['a', 'a'\]"):
         Config(classes=(ClassConfig(name="a"), ClassConfig(name="a")))

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcore.core.config.keys import keys_of
 from fedcore.core.config.tables import (
+    TABLES,
     ClassConfig,
     Config,
     DataConfig,
@@ -16,10 +20,11 @@ from fedcore.core.config.tables import (
     StrategyConfig,
     TrainingConfig,
 )
-from fedcore.core.config.toml import TABLES, parse_config, to_toml
+from fedcore.core.config.toml import parse_config, to_toml
 from fedcore.core.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.toml"
+WRITTEN = Path(__file__).parent / "written"  # by the writer of the first runs, before tables and writer were rebuilt
 
 
 def test_no_text_gives_the_defaults() -> None:
@@ -202,6 +207,34 @@ def test_every_default_is_written_out() -> None:
         assert f"[{table}]\n" in text
     assert "rounds = 10\n" in text and "ranks = [4, 8, 16]\n" in text and 'path = "fetch:minilm"\n' in text
     assert "target_sparsity" not in text.partition("[[fleet.class]]")[2]  # none of its own
+
+
+def test_defaults_are_written_as_the_first_runs_have_them() -> None:
+    assert to_toml(Config()) == (WRITTEN / "defaults.toml").read_text(encoding="utf-8")
+
+
+def test_an_old_runs_configuration_is_read_and_written_again_byte_for_byte() -> None:
+    text = (WRITTEN / "every_key.toml").read_text(encoding="utf-8")
+    config = parse_config(text)
+    assert to_toml(config) == text
+    for name in TABLES:
+        table = getattr(config, name)
+        assert [key.name for key in keys_of(type(table)).values() if getattr(table, key.name) == key.default] == []
+    assert [
+        key.name for key in keys_of(ClassConfig).values() if getattr(config.classes[1], key.name) == key.default
+    ] == []
+
+
+def test_reading_a_configuration_needs_the_standard_library_alone() -> None:
+    # What the interpreter loads by itself, for an editable installation say, is not the reader's doing.
+    code = (
+        "import sys; started = set(sys.modules); import fedcore.core.config.toml, fedcore.core.config.schema;"
+        " print(*set(sys.modules) - started)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    names = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "fedcore" in names
+    assert not names & {"http", "urllib", "socket", "asyncio", "logging", "numpy", "torch", "pydantic", "msgspec"}
 
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -1,13 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from fedcore.core.contract.distillation import Distillation, mix_of
 from fedcore.core.cost.teacher import teacher_flops, teacher_memory_mb
-from fedcore.core.cost.training_step import FLOAT_BYTES, MIB, base_parameters, forward_flops
+from fedcore.core.cost.training_step import FLOAT_BYTES, MIB, StepShape, base_parameters
 from fedcore.core.errors import ConfigError
-from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Counts
 from tests.strategies.conftest import GEOMETRY
-
-SPEC = AdapterSpec(geometry=GEOMETRY, rank=8, targets=GEOMETRY.modules, head=(("head.weight", (3, 32)),))
 
 
 def test_the_teachers_share_rises_in_a_straight_line_after_the_warm_up() -> None:
@@ -22,13 +22,13 @@ def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_a_teacher_costs_a_dense_forward_pass_and_both_models_weights() -> None:
-    dense = {"heads": 8, "channels": 64}
-    assert teacher_flops(SPEC, 4, batch_size=2, max_length=16) == forward_flops(
-        GEOMETRY, **dense, rank=4, targets=GEOMETRY.modules, batch_size=2, max_length=16
+    cut = StepShape(
+        geometry=GEOMETRY, kept=Counts(4, 32), rank=4, targets=GEOMETRY.modules, batch_size=2, max_length=16
     )
-    held = base_parameters(GEOMETRY, **dense) + base_parameters(GEOMETRY, heads=4, channels=32)
+    assert teacher_flops(cut) == replace(cut, kept=Counts(8, 64)).forward_flops()
+    held = base_parameters(GEOMETRY, Counts(8, 64)) + base_parameters(GEOMETRY, Counts(4, 32))
     dense_factors = 2 * 4 * (4 * 64 + 2 * 96)  # layers x rank x (rows + columns)
     cut_factors = 2 * 4 * (4 * (32 + 16) + 2 * (32 + 32))
     working = 32 * (3 * 32 + 4 * 32)
     expected = FLOAT_BYTES * (held + 3 * cut_factors + dense_factors + working) / MIB
-    assert teacher_memory_mb(SPEC, (4, 32), 4, tokens=32, dtype_bytes=4) == pytest.approx(expected)
+    assert teacher_memory_mb(cut) == pytest.approx(expected)

@@ -4,15 +4,12 @@ from hypothesis import strategies as st
 
 from fedcore.core.cost.training_step import (
     MIB,
+    StepShape,
     base_parameters,
-    forward_flops,
-    step_seconds,
-    trained_values,
-    training_memory_mb,
     transfer_seconds,
 )
 from fedcore.core.errors import ConfigError
-from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.geometry import Counts, Geometry, geometry_from_config
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MINILM = geometry_from_config(
@@ -39,28 +36,26 @@ SMOLLM = geometry_from_config(
         "max_position_embeddings": 8192,
     }
 )
-STEP = {"rank": 8, "batch_size": 16, "max_length": 64}
 
 
-def memory(geometry: Geometry = MINILM, **changes) -> float:
-    shape = {
-        "heads": geometry.head_units,
-        "channels": geometry.ffn,
-        "targets": geometry.modules,
-        "dtype_bytes": 4,
-        "num_labels": 2,
-    }
-    return training_memory_mb(geometry, **(shape | STEP | changes))
+def step(geometry: Geometry = MINILM, **changes) -> StepShape:
+    """A step of MiniLM; `heads` and `channels` may be changed one by one."""
+    kept = Counts(changes.pop("heads", geometry.head_units), changes.pop("channels", geometry.ffn))
+    usual = {"rank": 8, "batch_size": 16, "max_length": 64, "targets": geometry.modules}
+    return StepShape(geometry=geometry, kept=kept, **(usual | changes))
 
 
-def flops(geometry: Geometry = MINILM, **changes) -> float:
-    shape = {"heads": geometry.head_units, "channels": geometry.ffn, "targets": geometry.modules}
-    return forward_flops(geometry, **(shape | STEP | changes))
+def memory(**changes) -> float:
+    return step(**changes).memory_mb(num_labels=2)
+
+
+def flops(**changes) -> float:
+    return step(**changes).forward_flops()
 
 
 def test_parameters_are_those_of_the_published_models():
-    assert base_parameters(MINILM, heads=12, channels=1536) == 22_713_216 - (384 * 384 + 384)  # without the pooler
-    assert base_parameters(SMOLLM, heads=3, channels=1536) == 134_515_008
+    assert base_parameters(MINILM, Counts(12, 1536)) == 22_713_216 - (384 * 384 + 384)  # without the pooler
+    assert base_parameters(SMOLLM, Counts(3, 1536)) == 134_515_008
 
 
 def test_multi_query_attention_keeps_its_only_key_and_value():
@@ -75,7 +70,7 @@ def test_multi_query_attention_keeps_its_only_key_and_value():
     }
     geometry = geometry_from_config(shape)
     q_and_o, k_and_v, ffn, norms, embeddings = 2 * 8 * 8, 2 * 2 * 8, 3 * 16 * 8, 3 * 8, 10 * 8
-    assert base_parameters(geometry, heads=4, channels=16) == q_and_o + k_and_v + ffn + norms + embeddings
+    assert base_parameters(geometry, Counts(4, 16)) == q_and_o + k_and_v + ffn + norms + embeddings
 
 
 @pytest.mark.parametrize(
@@ -85,12 +80,12 @@ def test_multi_query_attention_keeps_its_only_key_and_value():
         (263.8, {"rank": 32}),
         (164.4, {"channels": 384}),
         (201.7, {"batch_size": 8, "max_length": 128, "targets": ("q", "v")}),
-        (246.6, {"trains": TrainedPart(factors=Factors.A)}),
-        (199.6, {"trains": TrainedPart(factors=Factors.B)}),
-        (149.2, {"trains": TrainedPart(first_layer=4)}),
-        (152.5, {"trains": TrainedPart(factors=Factors.B, first_layer=3)}),
-        (181.0, {"trains": TrainedPart(factors=Factors.A), "dtype_bytes": 2}),
-        (107.8, {"trains": TrainedPart(factors=Factors.B), "dtype_bytes": 2}),
+        (246.6, {"part": TrainedPart(factors=Factors.A)}),
+        (199.6, {"part": TrainedPart(factors=Factors.B)}),
+        (149.2, {"part": TrainedPart(first_layer=4)}),
+        (152.5, {"part": TrainedPart(factors=Factors.B, first_layer=3)}),
+        (181.0, {"part": TrainedPart(factors=Factors.A), "dtype_bytes": 2}),
+        (107.8, {"part": TrainedPart(factors=Factors.B), "dtype_bytes": 2}),
     ],
 )
 def test_memory_is_within_four_percent_of_measurements(measured_mb, changes):
@@ -127,18 +122,16 @@ def test_forward_flops_of_a_small_layer():
 
 
 def test_step_seconds_scale_with_speed_and_slowdown():
-    shape = {"heads": 12, "channels": 1536, "targets": MINILM.modules} | STEP
-    one = step_seconds(MINILM, **shape, flops_per_s=1e11)
+    one = step().seconds(1e11)
     assert one == pytest.approx((2 * flops(rank=0) + 3 * (flops() - flops(rank=0))) / 1e11)
-    assert step_seconds(MINILM, **shape, flops_per_s=5e10, slowdown=3.0) == pytest.approx(6 * one)
+    assert step().seconds(5e10, slowdown=3.0) == pytest.approx(6 * one)
     with pytest.raises(ConfigError, match="cost model"):
-        step_seconds(MINILM, **shape, flops_per_s=0.0)
+        step().seconds(0.0)
     with pytest.raises(ConfigError, match="slowdown"):
-        step_seconds(MINILM, **shape, flops_per_s=1.0, slowdown=0.5)
+        step().seconds(1.0, slowdown=0.5)
 
 
 def test_a_step_of_a_part_forms_only_its_own_gradients():
-    shape = {"heads": 12, "channels": 1536, "targets": MINILM.modules} | STEP
     base, adapters = flops(rank=0), flops() - flops(rank=0)
     ins, outs = 4 * 384 + 384 + 1536, 4 * 384 + 1536 + 384  # per unit of rank: the same for a BERT
     assert ins == outs
@@ -150,7 +143,7 @@ def test_a_step_of_a_part_forms_only_its_own_gradients():
         (TrainedPart(first_layer=6), base + adapters),
         (TrainedPart(first_layer=9), base + adapters),
     ):
-        found = step_seconds(MINILM, **shape, flops_per_s=1.0, trains=trains)
+        found = step(part=trains).seconds(1.0)
         assert found == pytest.approx(expected, rel=1e-12) and (not trains.everything or found == expected)
 
 
@@ -163,7 +156,7 @@ def test_values_of_a_part_are_counted_by_factor_and_layer():
         (TrainedPart(factors=Factors.B, first_layer=4), 2 * 2 * b),
         (TrainedPart(first_layer=7), 0),
     ):
-        assert trained_values(MINILM, **counts, trains=trains) == expected
+        assert step(**counts, part=trains).trained_values() == expected
 
 
 def test_transfer_seconds_are_bits_over_megabits():

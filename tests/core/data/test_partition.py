@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.core.config.tables import DataConfig
-from fedcore.core.data.partition import PARTITIONS, dealt_by, dirichlet_shards, iid_shards, shard
+from fedcore.core.data.partition import PARTITIONS, dirichlet_shards, iid_shards, partition_keys, shard
 from fedcore.core.errors import DataError
 
 LABELS = ["neg", "pos"] * 50
@@ -98,20 +98,20 @@ def test_no_shard_is_refused(shards: int) -> None:
 
 @pytest.mark.parametrize("partition", ["dirichlet", "iid"])
 def test_rows_are_dealt_by_their_labels(partition: str) -> None:
-    assert dealt_by(partition, [("a",)] * 100, LABELS) == LABELS
+    assert partition_keys(partition, [("a",)] * 100, LABELS) == LABELS
 
 
 def test_by_length_rows_are_dealt_in_quarters_from_short_to_long() -> None:
     texts = [("x" * length, "y" * 3) for length in (9, 1, 5, 5, 2, 7, 8, 3)]
-    assert dealt_by("length", texts, ["a"] * 8) == [3, 0, 1, 2, 0, 2, 3, 1]
-    assert dealt_by("length", [], []) == []
+    assert partition_keys("length", texts, ["a"] * 8) == [3, 0, 1, 2, 0, 2, 3, 1]
+    assert partition_keys("length", [], []) == []
 
 
 def test_by_length_texts_are_skewed_and_labels_are_not() -> None:
     rng = np.random.default_rng(0)
     texts = [("x" * int(length),) for length in rng.integers(1, 200, size=4000)]
     labels = ["neg", "pos"] * 2000
-    keys = dealt_by("length", texts, labels)
+    keys = partition_keys("length", texts, labels)
     dealt = [shard(keys, index, shards=8, partition="length", alpha=0.3) for index in range(8)]
     means = [np.mean([len(texts[row][0]) for row in rows]) for rows in dealt]
     shares = [np.mean([labels[row] == "pos" for row in rows]) for rows in dealt if len(rows) > 200]

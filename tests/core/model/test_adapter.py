@@ -1,4 +1,5 @@
 import itertools
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.core.errors import ConfigError, ModelError
-from fedcore.core.model.adapter import AdapterSpec, initial_adapter, rank_blocks, restrict
+from fedcore.core.model.adapter import AdapterSpec, initial_adapter, rank_blocks, restrict, tensor_reader
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 
@@ -162,3 +163,12 @@ def test_shapes_are_the_callers_own_however_often_they_were_asked_for() -> None:
     first.clear()
     assert SPEC.shapes(rank=2)["layers.0.q.A"] == (2, BERT.hidden)
     assert SPEC.shapes(rank=3)["layers.0.q.A"] == (3, BERT.hidden)
+
+
+def test_an_adapter_is_read_and_only_a_dict_can_be_consumed() -> None:
+    value = np.ones(2, dtype=np.float32)
+    adapter = {"head.bias": value}
+    assert tensor_reader(MappingProxyType(adapter), consume=False)("head.bias") is value
+    assert tensor_reader(adapter, consume=True)("head.bias") is value and adapter == {}
+    with pytest.raises(ValueError, match="must be a dict, got mappingproxy"):
+        tensor_reader(MappingProxyType({}), consume=True)

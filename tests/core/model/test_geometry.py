@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.core.errors import ModelError
-from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.geometry import Counts, Geometry, geometry_from_config
 
 SIZES = {"num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 12, "vocab_size": 20}
 BERT = {"model_type": "bert", **SIZES, "num_attention_heads": 4, "max_position_embeddings": 16, "type_vocab_size": 2}
@@ -47,15 +47,15 @@ def test_grouped_queries_leave_together_with_their_key_and_value() -> None:
     assert (geometry.positions, geometry.token_types) == (0, 0)
     assert geometry.head_unit_params == (2 + 2) * 3 * 8 + 2 * 3 * 8 == 144
     assert geometry.channel_params == 3 * 8
-    assert geometry.shape("q", heads=1) == (6, 8) and geometry.shape("k", heads=1) == (3, 8)
-    assert geometry.shape("o", heads=1) == (8, 6) and geometry.shape("down", channels=5) == (8, 5)
+    assert geometry.shape("q", Counts(1, 5)) == (6, 8) and geometry.shape("k", Counts(1, 5)) == (3, 8)
+    assert geometry.shape("o", Counts(1, 5)) == (8, 6) and geometry.shape("down", Counts(1, 5)) == (8, 5)
 
 
 def test_the_only_key_value_head_stays_under_multi_query_attention() -> None:
     geometry = geometry_from_config(MQA)
     assert (geometry.head_units, geometry.queries_per_unit, geometry.kv_per_unit) == (4, 1, 0)
     assert geometry.cut("k") is None and geometry.cut("v") is None
-    assert geometry.shape("k", heads=1) == geometry.shape("k") == (3, 8)
+    assert geometry.shape("k", Counts(1, geometry.ffn)) == geometry.shape("k") == (3, 8)
     assert geometry.head_unit_params == 2 * 3 * 8  # a query's rows and the output's columns
 
 
@@ -149,9 +149,9 @@ def test_an_unknown_module_is_a_mistake() -> None:
 
 def test_sparsity_counts_groups_alone() -> None:
     geometry = geometry_from_config(BERT)
-    assert geometry.sparsity(heads=4, channels=12) == 0.0
-    assert geometry.sparsity(heads=2, channels=6) == 0.5
-    assert geometry.sparsity(heads=4, channels=6) == pytest.approx(6 * 17 / (4 * 70 + 12 * 17))
+    assert geometry.sparsity(Counts(4, 12)) == 0.0
+    assert geometry.sparsity(Counts(2, 6)) == 0.5
+    assert geometry.sparsity(Counts(4, 6)) == pytest.approx(6 * 17 / (4 * 70 + 12 * 17))
 
 
 GEOMETRIES = st.sampled_from([BERT, GQA, MQA, GQA | {"attention_bias": True, "mlp_bias": True}]).map(
@@ -168,13 +168,13 @@ def test_what_a_cut_takes_is_what_the_shapes_lose(geometry: Geometry, data: st.D
     held = {"now": 0, "dense": 0}
     for module in geometry.modules:
         cut = geometry.cut(module)
-        for key, counts in (("now", {"heads": heads, "channels": channels}), ("dense", {})):
-            out, into = geometry.shape(module, **counts)
+        for key, counts in (("now", Counts(heads, channels)), ("dense", None)):
+            out, into = geometry.shape(module, counts)
             if cut is not None:
                 held[key] += out * into + (out if biased.get(module, False) else 0)
                 units = (heads if cut.unit == "head" else channels) if key == "now" else None
                 if units is not None:
                     assert (out if cut.side == "out" else into) == units * cut.width
-    assert geometry.layers * held["now"] == geometry.kept_params(heads=heads, channels=channels)
+    assert geometry.layers * held["now"] == geometry.kept_params(Counts(heads, channels))
     assert geometry.layers * held["dense"] == geometry.prunable_params
-    assert 0.0 <= geometry.sparsity(heads=heads, channels=channels) < 1.0
+    assert 0.0 <= geometry.sparsity(Counts(heads, channels)) < 1.0

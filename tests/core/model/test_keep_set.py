@@ -142,11 +142,10 @@ def test_legal_sets_survive_their_bytes_and_nest_in_the_full_one(drawn: tuple[Ge
     assert again == keep_set and again.blob_id == keep_set.blob_id
     assert json.loads(keep_set.to_bytes())["heads"] == [list(row) for row in keep_set.heads]
     assert keep_set.is_subset_of(KeepSet.full(geometry))
-    heads, channels = keep_set.counts
     for module in geometry.modules:
         cut, kept = geometry.cut(module), keep_set.indices(geometry, 1, module)
         if cut is not None and kept is not None:
-            out, into = geometry.shape(module, heads=heads, channels=channels)
+            out, into = geometry.shape(module, keep_set.counts)
             assert len(kept) == (out if cut.side == "out" else into)
             assert np.all(np.diff(kept) > 0)
 

@@ -142,5 +142,5 @@ def test_a_stack_of_a_part_is_its_updates(name: str, trains: TrainedPart) -> Non
     aggregator, adapter = make_aggregator(name), trained_adapter(SPEC, np.random.default_rng(1))
     stacked = aggregator.finish(aggregator.fold_stack(aggregator.start(SPEC, adapter), good), adapter)[0]
     assert same_bits(stacked, finished(name, updates))
-    _, everybody = verify_stack(replace(stack, trains=EVERYTHING), SPEC)
-    assert len(everybody) == len(stack) and "missing tensors" in everybody[0][1]
+    _, refused = verify_stack(replace(stack, trains=EVERYTHING), SPEC)
+    assert len(refused) == len(stack) and "missing tensors" in refused[0][1]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.errors import ConfigError, RunError, UpdateRejected
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import (
@@ -48,13 +49,13 @@ def scored(geometry, heads, kept=None):
 def test_without_prior_the_order_is_by_index(small):
     state = initial_order(small)
     assert removal_order(state, small)["heads"][0].tolist() == [0, 1, 2, 3]
-    assert keep_set(state, small, (4, 20)) == KeepSet.full(small)
+    assert keep_set(state, small, Counts(4, 20)) == KeepSet.full(small)
 
 
 def test_prior_puts_the_least_important_first(small):
     state = initial_order(small, scored(small, [3, 1, 4, 2]))
     assert removal_order(state, small)["heads"][1].tolist() == [1, 3, 0, 2]
-    assert keep_set(state, small, (2, 20)).heads == ((0, 2), (0, 2))
+    assert keep_set(state, small, Counts(2, 20)).heads == ((0, 2), (0, 2))
 
 
 def test_prior_of_another_model_is_refused(small, minilm):
@@ -124,15 +125,15 @@ def test_scores_that_do_not_fit_are_refused(small):
 
 
 def test_freeze_only_grows(small):
-    state = freeze(initial_order(small), small, heads_removed=2, channels_removed=5)
-    assert frozen_counts(freeze(state, small, heads_removed=1, channels_removed=9), small) == (2, 9)
-    assert freeze(state, small, heads_removed=1, channels_removed=2) == state
+    state = freeze(initial_order(small), small, Counts(2, 5))
+    assert frozen_counts(freeze(state, small, Counts(1, 9)), small) == (2, 9)
+    assert freeze(state, small, Counts(1, 2)) == state
 
 
 @pytest.mark.parametrize("counts", [(0, 5), (5, 5), (1, 0), (1, 21)])
 def test_counts_outside_the_model_are_refused(small, counts):
     with pytest.raises(ConfigError, match="keep counts"):
-        keep_set(initial_order(small), small, counts)
+        keep_set(initial_order(small), small, Counts(*counts))
 
 
 @settings(max_examples=25, deadline=None)
@@ -146,7 +147,7 @@ def test_keep_sets_nest_over_rounds_whatever_is_measured(small, rounds):
         kept.validate(small)
         assert kept.is_subset_of(last)
         assert kept.is_subset_of(keep_set(state, small, keep_counts(small, sparsity / 2)))
-        state = freeze(state, small, heads_removed=4 - counts[0], channels_removed=20 - counts[1])
+        state = freeze(state, small, Counts(4 - counts.heads, 20 - counts.channels))
         state = absorb(state, small, [measured(kept, seed), measured(KeepSet.full(small), seed + 1)], 0.7)
         assert keep_set(state, small, counts) == kept  # what was handed out stays what it was
         last = kept
@@ -163,14 +164,14 @@ def test_state_survives_json_exactly(small, seed):
 def test_operations_do_not_change_their_argument(small):
     state = initial_order(small)
     before = json.dumps(state)
-    freeze(state, small, heads_removed=2, channels_removed=3)
+    freeze(state, small, Counts(2, 3))
     absorb(state, small, [measured(KeepSet.full(small), 0)], 0.5)
     assert json.dumps(state) == before
 
 
 def test_frozen_groups_lead_the_order_as_they_were_removed(small):
     state = initial_order(small, scored(small, [3, 1, 4, 2]))
-    state = freeze(state, small, heads_removed=2, channels_removed=0)
+    state = freeze(state, small, Counts(2, 0))
     loud = ScoredGroups(scores=scored(small, [1, 9, 2, 8]), keep_set=KeepSet.full(small), weight=1)
     state = absorb(state, small, [loud], 0.5)
     assert removal_order(state, small)["heads"][0].tolist() == [1, 3, 0, 2]
@@ -182,7 +183,7 @@ def test_the_mean_of_orders_goes_by_the_mean_of_scores_and_one_order_stays_itsel
         absorb(initial_order(small), small, [ScoredGroups(scores=scored(small, each), keep_set=full, weight=1)], 0.5)
         for each in ([1, 0, 0, 0], [0, 1, 0, 0])
     )
-    cut = freeze(first, small, heads_removed=2, channels_removed=0)
+    cut = freeze(first, small, Counts(2, 0))
     mean = mean_order([cut, second], small)
     assert known_scores(mean, small).heads[0].tolist() == [0.5, 0.5, 0, 0]
     assert removal_order(mean, small)["heads"][0].tolist() == [2, 3, 0, 1]
@@ -195,4 +196,4 @@ def test_the_mean_of_orders_goes_by_the_mean_of_scores_and_one_order_stays_itsel
 @pytest.mark.parametrize("damage", [{"heads": [{"order": [0], "scores": [1.0]}]}, {"heads": {"scores": "??"}}, {}])
 def test_another_form_of_state_is_refused_with_advice(small, damage):
     with pytest.raises(RunError, match="not in this version's form"):
-        keep_set({**damage, "channels": {}, "rounds": 1}, small, (1, 1))
+        keep_set({**damage, "channels": {}, "rounds": 1}, small, Counts(1, 1))

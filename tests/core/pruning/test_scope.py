@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.ordering import (
     ScoredGroups,
@@ -37,7 +38,7 @@ def test_only_the_fleet_has_an_order_before_anybody_is_asked(small):
 
 def test_cuts_freeze_their_own_order_only_and_begin_missing_ones(small):
     before = {"a": learned(small, [4, 3, 2, 1])}
-    after = frozen_orders(before, {"a": (1, 0), "b": (2, 5)}, small, None)
+    after = frozen_orders(before, {"a": Counts(1, 0), "b": Counts(2, 5)}, small, None)
     assert {key: frozen_counts(order, small) for key, order in after.items()} == {"a": (1, 0), "b": (2, 5)}
     assert removal_order(after["a"], small)["heads"][0].tolist() == [3, 2, 1, 0]
     assert frozen_counts(before["a"], small) == (0, 0)
@@ -53,8 +54,8 @@ def test_a_class_is_exported_by_its_own_order_or_by_the_mean_of_its_devices(smal
     assert known_scores(mean, small).heads[0].tolist() == [0.5, 0.5, 0, 0]
     assert class_order(devices, "device", "agx-b", small, prior) is other
     for scope in ("class", "device"):
-        nobody = class_order(devices, scope, "nx", small, prior)
-        assert removal_order(nobody, small)["heads"][0].tolist() == [3, 2, 1, 0]
+        no_device = class_order(devices, scope, "nx", small, prior)
+        assert removal_order(no_device, small)["heads"][0].tolist() == [3, 2, 1, 0]
 
 
 def test_the_common_order_is_the_mean_of_all(small):

@@ -10,12 +10,12 @@ from random import Random
 from fedcore.core.rounds.result import MemberStatus, RoundResult
 from fedcore.core.rounds.state import Phase
 from fedcore.core.rounds.tier import events as up
-from fedcore.core.rounds.tier.state import Word
+from fedcore.core.rounds.tier.state import Decision
 from tests.core.rounds.tree_shells import LEASE_S, Device, Edge, Link, Parent, Root
 
 
 class Tree:
-    """Everybody, the links between them, and what must hold."""
+    """All parties, the links between them, and the properties that must hold."""
 
     def __init__(
         self, dice: Random, *, levels: list[int], devices: int, edge_deadline_s: float, root_remembers: bool
@@ -27,14 +27,14 @@ class Tree:
         self.reached: defaultdict[tuple[int, str], list[Parent]] = defaultdict(list)
         self.failed: set[tuple[str, int]] = set()
         self.moved: set[str] = set()  # in this round
-        self.unheard: set[str] = set()  # in a part that came where nobody had heard of the round
+        self.unheard: set[str] = set()  # in a partial that came to a parent that did not know the round
         self.root = Root(self)
         self.edges = [self.edge(f"edge-{index}", level) for index, level in enumerate(levels)]
         self.devices = {f"d{index}": Device(self, f"d{index}", 2**index) for index in range(devices)}
         self.reconnect_all()
 
     def edge(self, name: str, level: int) -> Edge:
-        """A new life of an edge, whose numbers are above those of an earlier one."""
+        """Restart an edge, with numbers above those of its earlier life."""
         self.lives += 1
         return Edge(self, name, level, 1000 * self.lives)
 
@@ -74,7 +74,7 @@ class Tree:
         self.root.alive()
 
     def pass_a_little_time(self) -> None:
-        """Less than a lease in all, so that nobody alive is lost."""
+        """Less than a lease in all, so that no living device is lost."""
         if self.now_s < self.root.state.opened_at_s + LEASE_S / 2:
             self.pass_time()
 
@@ -143,7 +143,7 @@ class Tree:
             self.reconnect(node)
 
     def settle(self) -> None:
-        """No more faults: everybody comes back, every message arrives, every device answers."""
+        """No more faults: every party comes back, every message arrives, every device answers."""
         self.reconnect_all()
         for _ in range(20000):
             if not self.pass_one() and not self.work_one(0.0):
@@ -151,7 +151,7 @@ class Tree:
         raise AssertionError("messages without an end")
 
     def come_together(self) -> None:
-        """Between rounds: some messages of the last one may be on their way, but the coordinator sees everybody."""
+        """Between rounds: some messages of the last one may be on their way, but the coordinator sees every device."""
         alive = {name for name, each in self.devices.items() if each.alive}
         self.reconnect_all()
         while self.root.turn is None or not alive <= set(self.root.state.roster):
@@ -159,33 +159,33 @@ class Tree:
                 return
 
     def begin_round(self) -> None:
-        """Hand out assignments to most of those who are here."""
+        """Hand out assignments to most of the devices that are here."""
         self.moved.clear()
         self.unheard.clear()
         self.root.open_round()
 
     def end_round(self) -> None:
-        """The round closes without a deadline, and then everybody hears so.
+        """The round closes without a deadline, and then every party is told.
 
-        What nobody is left to send is lost after one lease; any other wait would be for nobody.
+        An update that no party is left to send is lost after one lease; any longer wait would be in vain.
         """
         self.settle()
         for _ in range(int(LEASE_S) + 1):
             if self.root.state.phase is Phase.OPEN:
                 self.pass_time()
                 self.settle()
-        assert self.root.state.phase is not Phase.OPEN, "the round waits for nobody"
+        assert self.root.state.phase is not Phase.OPEN, "the round waits in vain"
         self.root.close_round()
 
     # --- what must hold ---
 
-    def check_word(self, number: int, word: Word, devices: tuple[str, ...]) -> None:
-        if word in (Word.ACCEPTED, Word.OVERLAP):
+    def check_decision(self, number: int, decision: Decision, devices: tuple[str, ...]) -> None:
+        if decision in (Decision.ACCEPTED, Decision.OVERLAP):
             assert set(devices) <= set(self.root.counted[number]), "acknowledged, and not counted at the root"
 
     def check_closed(self, closed: RoundResult, total: int) -> None:
         accepted = self.root.counted[closed.round]
-        assert sorted(accepted) == list(closed.accepted), "somebody counts twice, or not at all"
+        assert sorted(accepted) == list(closed.accepted), "a device counts twice, or not at all"
         assert total == sum(self.devices[name].value for name in accepted)
         for member in closed.members:
             device = self.devices[member.device]
@@ -204,5 +204,5 @@ class Tree:
     def check_empty(self) -> None:
         """After a close nothing of the round is left anywhere."""
         for edge in self.edges:
-            assert not edge.state.flights and not edge.state.parts
+            assert not edge.state.submissions and not edge.state.parts
             assert not edge.updates and not edge.parts and edge.total == 0

@@ -60,7 +60,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         edge=st.just("edge"),
         number=st.integers(1, 3),
         round=ROUNDS,
-        leaves=st.lists(st.tuples(DEVICES, TIMES), max_size=4, unique_by=lambda leaf: leaf[0]).map(tuple),
+        device_times=st.lists(st.tuples(DEVICES, TIMES), max_size=4, unique_by=lambda pair: pair[0]).map(tuple),
         now_s=TIMES,
     ),
     st.builds(Planned, round=ROUNDS, cohort=cohorts(), now_s=TIMES),
@@ -84,8 +84,8 @@ def aimed(draw: st.DrawFn, state: RoundState) -> Event:
         return Planned(round=state.round, cohort=draw(cohorts()), now_s=now_s)
     kind = draw(st.integers(0, 8))
     if kind == 8:
-        leaves = draw(st.lists(st.tuples(DEVICES, TIMES), max_size=3, unique_by=lambda leaf: leaf[0]))
-        return PartialArrived(edge="edge", number=1, round=state.round, leaves=tuple(leaves), now_s=now_s)
+        times = draw(st.lists(st.tuples(DEVICES, TIMES), max_size=3, unique_by=lambda pair: pair[0]))
+        return PartialArrived(edge="edge", number=1, round=state.round, device_times=tuple(times), now_s=now_s)
     if kind <= 1:
         return Joined(device=device, epoch=epoch + 1, now_s=now_s)
     if kind == 2:

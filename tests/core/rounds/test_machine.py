@@ -1,5 +1,8 @@
 """The rules of the round machine, one by one, with exact times."""
 
+from dataclasses import replace
+from typing import get_args
+
 from fedcore.core.rounds.commands import (
     Accept,
     AckDuplicate,
@@ -26,7 +29,7 @@ from fedcore.core.rounds.events import (
     UpdateArrived,
     UpdateRefused,
 )
-from fedcore.core.rounds.machine import resume, step
+from fedcore.core.rounds.machine import RULES, resume, step
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.result import MemberStatus
 from fedcore.core.rounds.state import Phase, RoundState
@@ -54,7 +57,7 @@ def run(state: RoundState, *events: Event) -> tuple[RoundState, list[Command]]:
 
 
 def opened(policy: RoundPolicy = POLICY, devices: str = "ab") -> RoundState:
-    """Round 1 open at t = 1, everybody in it."""
+    """Round 1, open at t = 1, with every device in it."""
     joins = [Joined(device=name, epoch=1, now_s=0.0) for name in devices]
     state, _ = run(resume(policy), Started(now_s=0.0), *joins, Planned(round=1, cohort=tuple(devices), now_s=1.0))
     assert state.phase is Phase.OPEN
@@ -342,6 +345,23 @@ def test_answers_nobody_asked_for_change_nothing() -> None:
     waiting, _ = run(state, arrived("a", 2.0), arrived("b", 2.0))
     assert run(waiting, Planned(round=5, cohort=("a",), now_s=2.0)) == (waiting, [])
     assert run(waiting, TurnDone(now_s=2.0)) == (waiting, [])
+
+
+def test_no_event_answers_the_turn_that_begins_in_its_own_step() -> None:
+    """The deadline closes round 1 first; a plan of round 2 that comes with it was made before there was that turn."""
+    patient = replace(POLICY, lease_s=1000.0)
+    state, out = run(opened(patient), Planned(round=2, cohort=("a",), now_s=101.0))
+    assert state.phase is Phase.PLANNING and state.round == 2 and turn_in(out).next_round == 2
+    state, _ = run(state, Planned(round=2, cohort=("a",), now_s=101.0))
+    assert state.phase is Phase.OPEN and state.opened_at_s == 101.0
+    last = opened(replace(patient, total_rounds=1))
+    state, out = run(last, arrived("a", 5.0), TurnDone(now_s=101.0))
+    assert turn_in(out).next_round is None
+    assert state.phase is Phase.PLANNING and not any(isinstance(command, Finish) for command in out)
+
+
+def test_every_event_has_a_rule() -> None:
+    assert RULES.keys() == set(get_args(Event))
 
 
 def test_time_never_goes_back() -> None:

@@ -1,4 +1,4 @@
-"""An overlay is a dict that nobody can change: every version stays what it was."""
+"""An overlay is a dict that never changes: every version stays what it was."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Partials of edges at the round machine: all leaves together or none, and nobody twice."""
+"""Partials of edges at the round machine: all devices together or none, and no device twice."""
 
 import pytest
 
@@ -24,8 +24,8 @@ def open_round() -> RoundState:
 
 
 def partial(*devices: str, round_index: int = 1, number: int = 1, now_s: float = 9.0) -> PartialArrived:
-    leaves = tuple((device, 2.0) for device in devices)
-    return PartialArrived(edge="north", number=number, round=round_index, leaves=leaves, now_s=now_s)
+    times = tuple((device, 2.0) for device in devices)
+    return PartialArrived(edge="north", number=number, round=round_index, device_times=times, now_s=now_s)
 
 
 def test_a_partial_counts_all_its_leaves_at_once(open_round: RoundState) -> None:
@@ -55,7 +55,9 @@ def test_an_overlap_is_refused_whole_with_the_names(open_round: RoundState) -> N
     assert out[0] == AcceptPartial(edge="north", number=2, round=1, devices=("a",))
 
 
-@pytest.mark.parametrize("event", [partial("a", round_index=2), partial("a", round_index=0), partial("a", "stranger")])
+@pytest.mark.parametrize(
+    "event", [partial("a", round_index=2), partial("a", round_index=0), partial("a", "unassigned")]
+)
 def test_what_no_open_round_asked_for_is_refused(open_round: RoundState, event: PartialArrived) -> None:
     after, out = step(open_round, event)
     assert out[0] == RefusePartial(edge="north", number=1, round=event.round)
@@ -73,7 +75,7 @@ def test_a_lease_that_ran_out_at_the_edge_is_over_here_too(open_round: RoundStat
     state, _ = step(open_round, Left(device="a", epoch=1, now_s=2.0, lost=True))
     assert "a" not in state.roster
     state, _ = step(open_round, Left(device="a", epoch=1, now_s=2.0))
-    assert state.members["a"].status is None  # a closed stream alone loses nobody
+    assert state.members["a"].status is None  # a closed stream alone loses no device
 
 
 def test_a_leaf_that_failed_below_another_parent_counts_where_its_update_is(open_round: RoundState) -> None:

@@ -1,4 +1,4 @@
-"""Random trees of edges under random faults: nobody counts twice, nobody is forgotten, no round waits for nobody."""
+"""Random trees of edges under random faults: no device counts twice or is forgotten, no round waits in vain."""
 
 from collections.abc import Callable
 from random import Random
@@ -32,7 +32,7 @@ def run(seed: int, shape: dict[str, Any], moves: int, *, faults: bool = True, ro
     for _ in range(rounds):
         tree.come_together()
         if not tree.root.state.roster:
-            break  # everybody is dead
+            break  # every device is dead
         tree.begin_round()
         for act in dice.choices(*zip(*weighted, strict=True), k=moves):
             act()

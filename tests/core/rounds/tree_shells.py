@@ -1,11 +1,11 @@
 """Shells of a coordinator, of edges and of devices, without I/O: they do what the machines ask for and nothing else.
 
-Links are queues, an update of device i is the integer 2**i, and a sum of them shows who is in it how often. What a
-shell must know beside the machines' commands stands here in a few lines each:
+Links are queues, an update of device i is the integer 2**i, and a sum of them shows how often each device is in it.
+What a shell must know beside the machines' commands stands here in a few lines each:
 
-- The newest session of a device has its seat. New is told by the epochs along its path from the device upwards: an edge
+- The newest session of a device is registered, known by the epochs along its path from the device upwards: an edge
   that moved presents its devices again, and its older path may still do so too.
-- Who loses its seat, also to a newer session, and who has none when its assignment comes, is `Gone`.
+- A device that loses its session, also to a newer one, or has none when its assignment comes, is `DeviceLeft`.
 - A device is not reported lost while an update of it is here without an answer.
 """
 
@@ -21,7 +21,7 @@ from fedcore.core.rounds.state import RoundState
 from fedcore.core.rounds.tier import commands as down
 from fedcore.core.rounds.tier import events as up
 from fedcore.core.rounds.tier.machine import step as tier_step
-from fedcore.core.rounds.tier.state import PartialId, TierState, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 
 if TYPE_CHECKING:
     from tests.core.rounds.simulated_tree import Tree
@@ -63,7 +63,7 @@ Path = tuple[int, ...]  # epochs of the sessions from a device upwards: a larger
 
 
 @dataclass(frozen=True)
-class Seat:
+class Session:
     link: Link
     path: Path
 
@@ -101,11 +101,11 @@ class Device:
 
 
 class Parent:
-    """What a coordinator and an edge have in common: who sits where."""
+    """The common part of a coordinator and an edge: the sessions of devices."""
 
     def __init__(self, tree: "Tree") -> None:
         self.tree = tree
-        self.seats: dict[str, Seat] = {}
+        self.sessions: dict[str, Session] = {}
         self.paths: defaultdict[str, Path] = defaultdict(tuple)
         self.edges: dict[str, Link] = {}
 
@@ -119,47 +119,49 @@ class Parent:
     def on_join(self, link: Link, device: str, path: Path) -> None:
         if path >= self.paths[device]:
             self.paths[device] = path
-            if device in self.seats:
+            if device in self.sessions:
                 self.replaced(device)
-            self.seats[device] = Seat(link, path)
-            self.seated(device, path)
+            self.sessions[device] = Session(link, path)
+            self.on_session(device, path)
 
     def on_left(self, link: Link, device: str, path: Path, lost: bool) -> None:
-        if self.seats.get(device) == Seat(link, path):
-            del self.seats[device]
+        if self.sessions.get(device) == Session(link, path):
+            del self.sessions[device]
             self.unseated(device, path, lost)
 
     def on_broken(self, link: Link) -> None:
         """The upper end notices; a device's parent watches its lease run out, where it is dead."""
-        for device, seat in [each for each in self.seats.items() if each[1].link is link]:
+        for device, session in [each for each in self.sessions.items() if each[1].link is link]:
             lost = isinstance(link.child, Device) and not link.child.alive
-            self.on_left(link, device, seat.path, lost)
+            self.on_left(link, device, session.path, lost)
 
-    def seated(self, device: str, path: Path) -> None:
+    def on_session(self, device: str, path: Path) -> None:
         raise NotImplementedError
 
     def unseated(self, device: str, path: Path, lost: bool) -> None:
         raise NotImplementedError
 
     def replaced(self, device: str) -> None:
-        """Another session takes the seat of a device."""
+        """Another session of a device replaces this one."""
 
     def tell_closed(self, number: int) -> None:
-        links = {id(link): link for link in (*self.edges.values(), *(seat.link for seat in self.seats.values()))}
+        links = {
+            id(link): link for link in (*self.edges.values(), *(session.link for session in self.sessions.values()))
+        }
         for link in links.values():
             link.down("closed", number)
 
     def hand_out(self, number: int, devices: Iterable[str], deadline_at_s: float) -> list[str]:
-        """Send assignments down; returns who is not here."""
+        """Send assignments down; returns the devices that are not here."""
         shares: defaultdict[Link, list[str]] = defaultdict(list)
         absent = []
         for device in devices:
-            if device not in self.seats:
+            if device not in self.sessions:
                 absent.append(device)
-            elif isinstance(self.seats[device].link.child, Device):
-                self.seats[device].link.down("work", number)
+            elif isinstance(self.sessions[device].link.child, Device):
+                self.sessions[device].link.down("work", number)
             else:
-                shares[self.seats[device].link].append(device)
+                shares[self.sessions[device].link].append(device)
         for link, named in shares.items():
             link.down("share", number, tuple(named), deadline_at_s)
         return absent
@@ -190,19 +192,19 @@ class Root(Parent):
             case commands.Accept():
                 self.count(order.round, order.device)
                 self.total += self.tree.devices[order.device].value
-                self.verdict(order.device, order.round, Word.ACCEPTED)
+                self.verdict(order.device, order.round, Decision.ACCEPTED)
             case commands.AckDuplicate():
-                self.verdict(order.device, order.round, Word.ACCEPTED)
+                self.verdict(order.device, order.round, Decision.ACCEPTED)
             case commands.RefuseLate():
-                self.verdict(order.device, order.round, Word.LATE)
+                self.verdict(order.device, order.round, Decision.LATE)
             case commands.AcceptPartial():
                 self.count(order.round, *order.devices)
                 self.merged.add(PartialId(child=order.edge, number=order.number))
-                self.answer(order.edge, order.number, Word.ACCEPTED)
+                self.answer(order.edge, order.number, Decision.ACCEPTED)
             case commands.RefuseOverlap():
-                self.answer(order.edge, order.number, Word.OVERLAP, order.devices)
+                self.answer(order.edge, order.number, Decision.OVERLAP, order.devices)
             case commands.RefusePartial():
-                self.answer(order.edge, order.number, Word.LATE)
+                self.answer(order.edge, order.number, Decision.LATE)
             case commands.Turn():
                 self.turn = order
             case commands.Pause() | commands.Finish():
@@ -211,15 +213,15 @@ class Root(Parent):
     def count(self, number: int, *devices: str) -> None:
         self.counted[number] += devices
 
-    def verdict(self, device: str, number: int, word: Word) -> None:
-        if device in self.seats and isinstance(self.seats[device].link.child, Device):
-            self.seats[device].link.down("verdict", number, word)
+    def verdict(self, device: str, number: int, decision: Decision) -> None:
+        if device in self.sessions and isinstance(self.sessions[device].link.child, Device):
+            self.sessions[device].link.down("verdict", number, decision)
 
-    def answer(self, edge: str, number: int, word: Word, devices: tuple[str, ...] = ()) -> None:
+    def answer(self, edge: str, number: int, decision: Decision, devices: tuple[str, ...] = ()) -> None:
         if edge in self.edges:
-            self.edges[edge].down("answer", number, word, devices)
+            self.edges[edge].down("answer", number, decision, devices)
 
-    def seated(self, device: str, path: Path) -> None:
+    def on_session(self, device: str, path: Path) -> None:
         self.numbers[device] += 1
         self.feed(events.Joined(device=device, epoch=self.numbers[device], now_s=self.tree.now_s))
 
@@ -237,13 +239,13 @@ class Root(Parent):
         self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
     ) -> None:
         if self.tree.root_remembers and part in self.merged:
-            self.answer(part.child, part.number, Word.ACCEPTED)
+            self.answer(part.child, part.number, Decision.ACCEPTED)
             return
         before = set(self.merged)
-        leaves = tuple((device, 1.0) for device in counted)
+        times = tuple((device, 1.0) for device in counted)
         self.feed(
             events.PartialArrived(
-                edge=part.child, number=part.number, round=number, leaves=leaves, now_s=self.tree.now_s
+                edge=part.child, number=part.number, round=number, device_times=times, now_s=self.tree.now_s
             )
         )
         if self.merged - before:
@@ -252,7 +254,7 @@ class Root(Parent):
                 self.feed(events.UpdateRefused(device=device, round=number, now_s=self.tree.now_s))
 
     def open_round(self) -> None:
-        """Open the next round with most of those who are here."""
+        """Open the next round with most of the devices that are here."""
         assert self.turn is not None and self.turn.next_round is not None
         number, self.turn = self.turn.next_round, None
         roster = sorted({*self.state.roster})
@@ -260,14 +262,14 @@ class Root(Parent):
         self.feed(events.Planned(round=number, cohort=tuple(cohort), now_s=self.tree.now_s))
 
     def close_round(self) -> None:
-        """Tell everybody what is durable now."""
+        """Tell every party that the round is durable."""
         assert self.turn is not None and self.turn.closed is not None
         closed, self.total, total = self.turn.closed, 0, self.total
         self.tree.check_closed(closed, total)
         self.tell_closed(closed.round)
 
     def alive(self) -> None:
-        for device in list(self.seats):
+        for device in list(self.sessions):
             self.feed(events.Alive(device=device, epoch=self.numbers[device], now_s=self.tree.now_s))
         self.feed(events.Tick(now_s=self.tree.now_s))
 
@@ -287,11 +289,11 @@ class Edge(Parent):
         self.link, self.epoch = self.tree.link(self, parent), self.epoch + 1
         self.link.up("edge", self.name)
         if not leaves_first:
-            self.feed(up.Reconnected(now_s=self.tree.now_s))
-        for device, seat in self.seats.items():
-            self.link.up("join", device, (*seat.path, self.epoch))
+            self.feed(up.UplinkRestored(now_s=self.tree.now_s))
+        for device, session in self.sessions.items():
+            self.link.up("join", device, (*session.path, self.epoch))
         if leaves_first:
-            self.feed(up.Reconnected(now_s=self.tree.now_s))
+            self.feed(up.UplinkRestored(now_s=self.tree.now_s))
 
     def tell(self, *message: Any) -> None:
         if self.link is not None:
@@ -305,23 +307,23 @@ class Edge(Parent):
         if pushes:
             named = [order.device for order in pushes]
             for device in self.hand_out(pushes[0].round, named, self.state.deadline_at_s - 1.0):
-                self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+                self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
 
     def obey(self, order: down.Command) -> None:
         match order:
-            case down.Hold():
+            case down.Fold():
                 self.total += self.updates[order.round, order.device]
-            case down.HoldPart():
+            case down.MergePartial():
                 self.total += self.parts[order.part][1]
             case down.Acknowledge():
-                self.tree.check_word(order.round, order.word, (order.device,))
-                if order.device in self.seats and isinstance(self.seats[order.device].link.child, Device):
-                    self.seats[order.device].link.down("verdict", order.round, order.word)
+                self.tree.check_decision(order.round, order.decision, (order.device,))
+                if order.device in self.sessions and isinstance(self.sessions[order.device].link.child, Device):
+                    self.sessions[order.device].link.down("verdict", order.round, order.decision)
             case down.AnswerChild():
-                self.tree.check_word(order.round, order.word, order.devices)
+                self.tree.check_decision(order.round, order.decision, order.devices)
                 self.parts.pop(order.part, None)
                 if order.part.child in self.edges:
-                    self.edges[order.part.child].down("answer", order.part.number, order.word, order.devices)
+                    self.edges[order.part.child].down("answer", order.part.number, order.decision, order.devices)
             case down.Send():
                 self.send(order)
             case down.SendAgain():
@@ -339,25 +341,25 @@ class Edge(Parent):
         self.total = 0
         self.tell(*self.sent[order.number])
 
-    def seated(self, device: str, path: Path) -> None:
+    def on_session(self, device: str, path: Path) -> None:
         self.tell("join", device, (*path, self.epoch))
 
     def replaced(self, device: str) -> None:
-        self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+        self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
 
     def unseated(self, device: str, path: Path, lost: bool) -> None:
-        self.feed(up.Gone(device=device, now_s=self.tree.now_s))
+        self.feed(up.DeviceLeft(device=device, now_s=self.tree.now_s))
         self.tell("left", device, (*path, self.epoch), lost and not self.state.holds(device))
 
     def on_update(self, link: Link, device: str, number: int, value: int) -> None:
         self.updates[number, device] = value
-        self.feed(up.Arrived(device=device, round=number, now_s=self.tree.now_s))
-        leaf = self.state.leaves.get(device)
-        if number == self.state.round and self.state.holds(device) and leaf is not None and leaf.part is None:
+        self.feed(up.UpdateArrived(device=device, round=number, now_s=self.tree.now_s))
+        relayed = self.state.devices.get(device)
+        if number == self.state.round and self.state.holds(device) and relayed is not None and relayed.part is None:
             self.tree.reached[number, device].append(self)
 
     def on_failed(self, link: Link, device: str, number: int) -> None:
-        self.feed(up.Failed(device=device, round=number, now_s=self.tree.now_s))
+        self.feed(up.AssignmentFailed(device=device, round=number, now_s=self.tree.now_s))
 
     def on_part(
         self, link: Link, part: PartialId, number: int, counted: tuple[str, ...], failed: tuple[str, ...], total: int
@@ -366,7 +368,7 @@ class Edge(Parent):
         if number > self.state.round:
             self.tree.unheard.update(counted)
         self.feed(
-            up.PartArrived(
+            up.PartialArrived(
                 child=part.child,
                 number=part.number,
                 round=number,
@@ -380,10 +382,10 @@ class Edge(Parent):
         now_s = self.tree.now_s
         if kind == "share":
             number, devices, deadline_at_s = rest
-            self.feed(up.Shared(round=number, devices=devices, deadline_at_s=deadline_at_s, now_s=now_s))
+            self.feed(up.ShareArrived(round=number, devices=devices, deadline_at_s=deadline_at_s, now_s=now_s))
         elif kind == "answer":
-            number, word, devices = rest
-            self.feed(up.Answered(number=number, word=word, devices=devices, now_s=now_s))
+            number, decision, devices = rest
+            self.feed(up.SubmissionAnswered(number=number, decision=decision, devices=devices, now_s=now_s))
         elif kind == "closed":
-            self.feed(up.Closed(round=rest[0], now_s=now_s))
+            self.feed(up.RoundClosed(round=rest[0], now_s=now_s))
             self.tell_closed(rest[0])

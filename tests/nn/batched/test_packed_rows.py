@@ -49,7 +49,7 @@ def test_a_pack_is_what_collate_makes_of_every_device(devices: list[list[int]]) 
 @given(devices=DEVICES)
 def test_slots_hold_every_token_of_a_device_in_order(devices: list[list[int]]) -> None:
     shards = [make_shard(lengths, device) for device, lengths in enumerate(devices)]
-    batch = TokenTable.of(shards).pack(range(len(shards)), [np.arange(len(each)) for each in devices])
+    batch = TokenTable.of(shards).pack(range(len(shards)), [np.arange(len(lengths)) for lengths in devices])
     slots = batch.packing.to_slots(batch.row_ids)
     for device, shard in enumerate(shards):
         own = [token for ids in shard.token_ids for token in ids]

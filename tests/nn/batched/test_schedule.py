@@ -43,8 +43,8 @@ def test_passes_hold_everybody_once_and_no_more_than_allowed(shapes: list[list[i
     assert sorted(device for group in groups for device in group) == list(range(len(sizes)))
     for group in groups:
         members = [sizes[device] for device in group]
-        padded = sum(each.rows for each in members) * max(each.width for each in members)
-        tokens = len(group) * max(each.tokens for each in members)
+        padded = sum(member.rows for member in members) * max(member.width for member in members)
+        tokens = len(group) * max(member.tokens for member in members)
         assert len(group) == 1 or (tokens <= max_tokens and padded <= PLACES * max_tokens)
 
 

@@ -147,7 +147,9 @@ def compare(
             assert np.mean(shares) > 0.8
             assert np.concatenate(apart).mean() <= (NOISY if steps > 1 or task.moments else 0.0)
         for figure in ("train_loss", "loss_before", "loss_after", "adapter_importance"):
-            assert getattr(got, figure) == pytest.approx(getattr(expected, figure), abs=TOLERANCE, rel=1e-4), figure
+            assert getattr(got.metrics, figure) == pytest.approx(
+                getattr(expected.metrics, figure), abs=TOLERANCE, rel=1e-4
+            ), figure
         assert (got.scores is None) == (expected.scores is None)
         if got.scores is not None and expected.scores is not None:
             for kind in ("heads", "channels"):
@@ -234,7 +236,7 @@ def test_running_averages_go_on() -> None:
     spec = dataclasses.replace(SPEC, importance="lora-taylor")
     tasks = make_tasks(classifier)
     first = train_batched(classifier, before, tasks, spec=spec, steps=1, score=True)
-    going_on = [dataclasses.replace(task, smoothed=each) for task, each in zip(tasks, first.smoothed, strict=True)]
+    going_on = [dataclasses.replace(task, smoothed=state) for task, state in zip(tasks, first.smoothed, strict=True)]
     compare(classifier, before, going_on, spec=spec, steps=1, score=True)
 
 
@@ -260,15 +262,15 @@ def test_a_bfloat16_base_trains() -> None:
         _, expected, _ = one_by_one(classifier, before, task, SPEC, 2, score=False)
         got = together.results[device]
         assert isinstance(got, TrainResult)
-        assert got.loss_before == pytest.approx(expected.loss_before, abs=0.02)
-        assert got.loss_after == pytest.approx(expected.loss_after, abs=0.02)
+        assert got.metrics.loss_before == pytest.approx(expected.metrics.loss_before, abs=0.02)
+        assert got.metrics.loss_after == pytest.approx(expected.metrics.loss_after, abs=0.02)
 
 
 def test_the_classifier_is_left_as_it_was() -> None:
     classifier, before = make_classifier("llama-mqa")
     modules = dict(classifier.model.named_modules())
     attention = classifier.backbone.config._attn_implementation
-    values = {name: each.detach().clone() for name, each in classifier.model.named_parameters()}
+    values = {name: parameter.detach().clone() for name, parameter in classifier.model.named_parameters()}
     train_batched(classifier, before, make_tasks(classifier), spec=SPEC, steps=2, score=True)
     after = dict(classifier.model.named_modules())
     assert list(after) == list(modules) and all(after[name] is modules[name] for name in modules)
@@ -304,7 +306,9 @@ def test_values_that_are_not_finite_stay_with_their_device() -> None:
     tasks[0] = dataclasses.replace(tasks[0], moments=broken)  # its values are NaN after the first step
     together = train_batched(classifier, before, tasks, spec=SPEC, steps=2, score=False)
     assert "step 2: the loss is nan" in str(together.results[0])
-    assert all(isinstance(each, TrainResult) and np.isfinite(each.loss_after) for each in together.results[1:])
+    assert all(
+        isinstance(result, TrainResult) and np.isfinite(result.metrics.loss_after) for result in together.results[1:]
+    )
 
 
 def test_an_adapter_of_another_rank_is_refused() -> None:
@@ -323,10 +327,10 @@ def test_memory_is_that_of_the_device_alone() -> None:
     _, alone, _ = one_by_one(classifier, before, tasks[0], spec, 2, score=False)
     got = together.results[0]
     assert isinstance(got, TrainResult)
-    assert got.peak_memory_mb == pytest.approx(alone.peak_memory_mb, rel=0.05)
+    assert got.metrics.peak_memory_mb == pytest.approx(alone.metrics.peak_memory_mb, rel=0.05)
     known = StepMemory(standing_mb=1.0, token_mb=0.5)
     told = train_batched(classifier, before, tasks, spec=spec, steps=1, score=False, memory=known).results[0]
-    assert isinstance(told, TrainResult) and told.peak_memory_mb == 1.0 + 0.5 * 32 * 10
+    assert isinstance(told, TrainResult) and told.metrics.peak_memory_mb == 1.0 + 0.5 * 32 * 10
 
 
 def test_a_pass_takes_more_tokens_of_a_smaller_model() -> None:

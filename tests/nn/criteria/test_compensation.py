@@ -26,13 +26,13 @@ def test_the_mean_output_of_a_layer_survives_the_cut(family: str) -> None:
         for layer in range(geometry.layers)
         for module in ("o", "down")
     }
-    before = {key: outputs(classifier, each, *key).mean(dim=0) for key, each in inputs.items()}
-    compensate(classifier, half, {key: each.mean(dim=0) for key, each in inputs.items()})
+    before = {key: outputs(classifier, tensor, *key).mean(dim=0) for key, tensor in inputs.items()}
+    compensate(classifier, half, {key: tensor.mean(dim=0) for key, tensor in inputs.items()})
     shrink(classifier, half)
-    for (layer, module), each in inputs.items():
+    for (layer, module), tensor in inputs.items():
         kept = positions(geometry, dense, half, layer, module)
         assert kept is not None
-        after = outputs(classifier, each[:, torch.from_numpy(kept)], layer, module).mean(dim=0)
+        after = outputs(classifier, tensor[:, torch.from_numpy(kept)], layer, module).mean(dim=0)
         torch.testing.assert_close(after, before[layer, module], rtol=1e-4, atol=1e-5)
 
 
@@ -42,11 +42,11 @@ def test_means_are_those_of_all_true_tokens() -> None:
     handle = classifier.linear(1, "down").register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     batches = [
         labelled_batch(),
-        {name: each[:1, :3] if each.dim() == 2 else each[:1] for name, each in labelled_batch().items()},
+        {name: tensor[:1, :3] if tensor.dim() == 2 else tensor[:1] for name, tensor in labelled_batch().items()},
     ]
     means = input_means(classifier, batches)
     handle.remove()
-    tokens = [each[batch["attention_mask"].bool()] for each, batch in zip(seen, batches, strict=True)]
+    tokens = [states[batch["attention_mask"].bool()] for states, batch in zip(seen, batches, strict=True)]
     torch.testing.assert_close(means[1, "down"], torch.cat(tokens).mean(dim=0))
     assert set(means) == {(layer, module) for layer in range(2) for module in ("o", "down")}
 

@@ -35,7 +35,9 @@ def test_only_what_trains_changes(trains: TrainedPart) -> None:
     after = read_adapter(classifier)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == set(trains.of(before)) == set(result.moments)
-    assert all(each.requires_grad and each.grad is None for each in trainable_parameters(classifier).values())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in trainable_parameters(classifier).values()
+    )
 
 
 def test_a_failed_step_leaves_nothing_frozen() -> None:
@@ -47,7 +49,7 @@ def test_a_failed_step_leaves_nothing_frozen() -> None:
         assert first_trained_layer(classifier) == 1
         assert all(name.startswith("head.") or name.endswith(".B") for name in trained)
         raise RuntimeError
-    assert all(each.requires_grad for each in trainable_parameters(classifier).values())
+    assert all(parameter.requires_grad for parameter in trainable_parameters(classifier).values())
     assert first_trained_layer(classifier) == 0
 
 
@@ -61,8 +63,8 @@ def test_gradients_are_clipped_by_what_trains_alone() -> None:
         spec = dataclasses.replace(SPEC, trains=trains)
         aids = TrainingAids(labels=LabelPlan(shift=shift))
         moments = train(classifier, make_rows([5, 7, 3, 4]), spec=spec, steps=1, seed=1, aids=aids).moments
-        held = {name: each for name, each in moments.items() if not name.endswith(".A")}
-        norms[trains] = np.sqrt(sum(float(np.square(each.first).sum()) for each in held.values()))
+        held = {name: moment for name, moment in moments.items() if not name.endswith(".A")}
+        norms[trains] = np.sqrt(sum(float(np.square(value.first).sum()) for value in held.values()))
     assert norms[TrainedPart(factors=Factors.B)] == pytest.approx(0.1, rel=1e-4)
     assert norms[EVERYTHING] < 0.0999
 

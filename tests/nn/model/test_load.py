@@ -28,9 +28,9 @@ def edit_weights(folder: Path, change) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_head_is_trainable(tmp_path: Path, kind: str) -> None:
     classifier = load_classifier(tiny_model(tmp_path, kind), labels=LABELS)
-    trainable = [name for name, each in classifier.model.named_parameters() if each.requires_grad]
+    trainable = [name for name, parameter in classifier.model.named_parameters() if parameter.requires_grad]
     assert len(trainable) == len(classifier.head_parameters()) == len(classifier.head.shapes)
-    assert {name: tuple(each.shape) for name, each in classifier.head_parameters().items()} == dict(
+    assert {name: tuple(parameter.shape) for name, parameter in classifier.head_parameters().items()} == dict(
         classifier.head.shapes
     )
     assert not classifier.model.training
@@ -101,7 +101,10 @@ def test_a_bfloat16_base_has_a_float32_head_that_learns(tmp_path: Path, kind: st
     output = classifier.model(**tiny_batch(), labels=torch.tensor([0, 1, 0]))
     assert output.logits.dtype == torch.float32
     output.loss.backward()
-    assert all(each.dtype == torch.float32 and each.grad is not None for each in classifier.head_parameters().values())
+    assert all(
+        parameter.dtype == torch.float32 and parameter.grad is not None
+        for parameter in classifier.head_parameters().values()
+    )
 
 
 def test_loading_is_repeatable_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
@@ -203,7 +206,9 @@ def test_a_tokenizer_that_is_missing_or_cannot_pad_is_refused(tmp_path: Path) ->
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     tiny_model(tmp_path, "llama")
     edit_config(tmp_path, vocab_size=3)
-    edit_weights(tmp_path, lambda each: each.update({"embed_tokens.weight": each["embed_tokens.weight"][:3].clone()}))
+    edit_weights(
+        tmp_path, lambda weights: weights.update({"embed_tokens.weight": weights["embed_tokens.weight"][:3].clone()})
+    )
     with pytest.raises(ModelError, match="pads with id 3, the model knows 3 ids"):
         load_classifier(tmp_path, labels=LABELS)
 

@@ -12,8 +12,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.load import load_classifier
-from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, loss_of
+from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification, loss_of
 from fedcore.nn.model.surgery import shrink
+from tests.tiny_models import KINDS as FAMILIES
 from tests.tiny_models import VOCAB, random_keep_set, tiny_batch, tiny_model
 
 LABELS = ("neg", "pos")
@@ -182,3 +183,17 @@ def test_adapters_attach_to_it_with_checkpointing(model: Any) -> None:
 def test_half_precision_loads_and_answers(folder: Path) -> None:
     model = loaded(folder, dtype=torch.bfloat16)
     assert model(**BATCH).logits.dtype == torch.bfloat16
+
+
+def test_layers_may_keep_different_widths() -> None:
+    backbone = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64} | FAMILIES["bert"]
+    config = FedcoreBertConfig(backbone=backbone, kept_heads=[1, 3], ffn_sizes=[5, 48], num_labels=3)
+    model = FedcoreBertForSequenceClassification(config).eval()
+    widths = [
+        (layer.attention.self.query.out_features, layer.output.dense.in_features)
+        for layer in model.backbone.encoder.layer
+    ]
+    assert widths == [(8, 5), (24, 48)]
+    assert model(**tiny_batch(), return_dict=False)[0].shape == (3, 3)
+    with pytest.raises(ValueError, match="shorter"):
+        FedcoreBertForSequenceClassification(FedcoreBertConfig(backbone=backbone, kept_heads=[1]))

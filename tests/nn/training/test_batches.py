@@ -47,7 +47,7 @@ class WordTokenizer:
 
 def rows_of_lengths(*lengths: int) -> EncodedRows:
     return EncodedRows(
-        token_ids=tuple((7,) * each for each in lengths),
+        token_ids=tuple((7,) * length for length in lengths),
         segment_ids=(),
         labels=np.arange(len(lengths)),
         pad_id=0,
@@ -61,7 +61,7 @@ def test_rows_are_cut_and_padded_on_the_right() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [1, 0]
     assert "token_type_ids" not in batch
-    assert {each.dtype for each in batch.values()} == {torch.int64}
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
 def test_pairs_carry_segments() -> None:

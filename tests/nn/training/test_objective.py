@@ -61,7 +61,7 @@ def test_at_the_end_it_is_plain_distillation(temperature: float) -> None:
     student = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     value = divergences(student, teacher, Distillation(weight=1.0, temperature=temperature, mix=1.0))
-    own, wanted = (torch.softmax(each / temperature, dim=-1) for each in (student, teacher))
+    own, wanted = (torch.softmax(logits / temperature, dim=-1) for logits in (student, teacher))
     plain = temperature**2 * (wanted * (wanted / own).log()).sum(dim=-1)
     torch.testing.assert_close(value, plain)
     value.sum().backward()

@@ -26,7 +26,7 @@ def test_the_fastest_pass_counts_and_a_long_first_one_is_enough(
     passes: tuple[float, ...], fastest_s: float, tmp_path: Path
 ) -> None:
     tiny_model(tmp_path, "bert")
-    times = itertools.accumulate([0.0, *(step for each in passes for step in (each, 0.0))])
+    times = itertools.accumulate([0.0, *(step for pass_s in passes for step in (pass_s, 0.0))])
     geometry = geometry_from_config(read_config(tmp_path))
     flops = base_step_flops(geometry, batch_size=TOKENS // 8, max_length=8) / geometry.layers
     found = training_gflops(tmp_path, dtype="float32", max_length=8, clock=lambda: next(times))

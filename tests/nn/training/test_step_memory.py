@@ -9,7 +9,7 @@ from tests.tiny_classifiers import tiny_classifier
 def test_memory_grows_with_tokens_and_the_classifier_stays() -> None:
     classifier = tiny_classifier("bert")
     attach(classifier, rank=2, scale=2.0, targets=classifier.geometry.modules)
-    before = [each.detach().clone() for each in trainable_parameters(classifier).values()]
+    before = [parameter.detach().clone() for parameter in trainable_parameters(classifier).values()]
     found = measure_step_memory(classifier, make_spec(), rows=8, width=10)
     assert found.standing_mb > 0 and found.token_mb > 0
     for value, parameter in zip(before, trainable_parameters(classifier).values(), strict=True):

@@ -15,7 +15,7 @@ from fedcore.nn.model.lora import attach, load_adapter, read_adapter, trainable_
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.evaluate import predict
 from fedcore.nn.training.group_state import GroupState
-from fedcore.nn.training.memory import MIB, tensor_bytes
+from fedcore.nn.training.memory import MIB
 from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
 from tests.tiny_classifiers import FAMILIES, learnable_rows, tiny_classifier
 
@@ -45,17 +45,21 @@ def run(classifier: Classifier, rows: EncodedRows, steps: int, **aids: Any) -> T
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_learns_and_leaves_the_base_alone(family: str) -> None:
     classifier = ready(family)
-    trainable = {id(each) for each in trainable_parameters(classifier).values()}
-    base = {name: each.clone() for name, each in classifier.model.named_parameters() if id(each) not in trainable}
+    trainable = {id(parameter) for parameter in trainable_parameters(classifier).values()}
+    base = {
+        name: parameter.clone()
+        for name, parameter in classifier.model.named_parameters()
+        if id(parameter) not in trainable
+    }
     result = run(classifier, learnable_rows(40), 30)
-    assert result.loss_after < 0.6 * result.loss_before
-    assert result.loss_after < result.train_loss < result.loss_before * 1.1
-    assert result.adapter_importance > 0
+    assert result.metrics.loss_after < 0.6 * result.metrics.loss_before
+    assert result.metrics.loss_after < result.metrics.train_loss < result.metrics.loss_before * 1.1
+    assert result.metrics.adapter_importance > 0
     for name, parameter in classifier.model.named_parameters():
         if name in base:
             torch.testing.assert_close(parameter, base[name], rtol=0, atol=0)
             assert parameter.grad is None
-    assert all(np.any(each.first) for name, each in result.moments.items() if name.endswith(".B"))
+    assert all(np.any(moment.first) for name, moment in result.moments.items() if name.endswith(".B"))
 
 
 def test_training_repeats_for_a_seed() -> None:
@@ -71,15 +75,15 @@ def test_training_repeats_for_a_seed() -> None:
 @pytest.mark.parametrize("rows", [learnable_rows(1), learnable_rows(3), learnable_rows(12, classes=1)])
 def test_one_row_few_rows_or_one_class_are_enough(rows: EncodedRows) -> None:
     result = run(ready(), rows, 3)
-    assert np.isfinite([result.train_loss, result.loss_before, result.loss_after]).all()
+    assert np.isfinite([result.metrics.train_loss, result.metrics.loss_before, result.metrics.loss_after]).all()
 
 
 def test_no_step_changes_nothing() -> None:
     classifier = ready()
     before = read_adapter(classifier)
     result = run(classifier, learnable_rows(8), 0)
-    assert (result.train_loss, result.peak_memory_mb, result.moments) == (0.0, 0.0, {})
-    assert result.loss_before == result.loss_after
+    assert (result.metrics.train_loss, result.metrics.peak_memory_mb, result.moments) == (0.0, 0.0, {})
+    assert result.metrics.loss_before == result.metrics.loss_after
     for name, value in read_adapter(classifier).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -89,16 +93,16 @@ def test_moments_carry_over() -> None:
     first = run(classifier, learnable_rows(20), 3)
     second = run(classifier, learnable_rows(20), 2, moments=first.moments)
     fresh = run(classifier, learnable_rows(20), 2)
-    assert {each.step for each in first.moments.values()} == {3}
-    assert {each.step for each in second.moments.values()} == {5}
-    assert {each.step for each in fresh.moments.values()} == {2}
+    assert {moment.step for moment in first.moments.values()} == {3}
+    assert {moment.step for moment in second.moments.values()} == {5}
+    assert {moment.step for moment in fresh.moments.values()} == {2}
 
 
 def test_every_step_is_told_with_its_loss() -> None:
     told: list[tuple[int, float]] = []
     result = run(ready(), learnable_rows(20), 4, on_step=lambda step, loss: told.append((step, loss)))
     assert [step for step, _ in told] == [1, 2, 3, 4]
-    assert np.mean([loss for _, loss in told]) == pytest.approx(result.train_loss)
+    assert np.mean([loss for _, loss in told]) == pytest.approx(result.metrics.train_loss)
 
 
 def test_a_slow_device_pauses_after_every_piece_of_work() -> None:
@@ -126,15 +130,15 @@ def test_the_lora_scorer_sees_every_step() -> None:
 def test_peak_memory_holds_parameters_gradients_and_moments() -> None:
     classifier = ready()
     result = run(classifier, learnable_rows(20), 1)
-    parameters = tensor_bytes(classifier.model.parameters())
-    trainable = tensor_bytes(trainable_parameters(classifier).values())
+    parameters = sum(parameter.nbytes for parameter in classifier.model.parameters())
+    trainable = sum(parameter.nbytes for parameter in trainable_parameters(classifier).values())
     floor = (parameters + 3 * trainable) / MIB
-    assert floor < result.peak_memory_mb < floor + 5
+    assert floor < result.metrics.peak_memory_mb < floor + 5
 
 
 def test_memory_grows_with_the_batch() -> None:
     small, large = (
-        train(ready(), learnable_rows(32), spec=make_spec(batch_size=size), steps=1, seed=0).peak_memory_mb
+        train(ready(), learnable_rows(32), spec=make_spec(batch_size=size), steps=1, seed=0).metrics.peak_memory_mb
         for size in (2, 32)
     )
     assert large > small
@@ -191,7 +195,7 @@ def test_a_teacher_is_asked_once_about_the_rows_that_train() -> None:
     _, result = taught(how, learnable_rows(40), 2, teacher=teacher)
     (wanted,) = asked
     assert len(wanted) == 16 and wanted == sorted(set(wanted))
-    assert np.isfinite(result.train_loss)
+    assert np.isfinite(result.metrics.train_loss)
     with pytest.raises(ValueError, match="give the teacher"):
         taught(how, learnable_rows(40), 2)
 
@@ -202,7 +206,7 @@ def test_a_student_becomes_its_teacher_and_is_told_its_cross_entropy() -> None:
     how = Distillation(weight=1.0, temperature=1.0, mix=1.0)
     classifier, result = taught(how, rows, 40, teacher=lambda rows, wanted: wrong)
     assert (predict(classifier, rows).argmax(1) == 1 - rows.labels).mean() > 0.9
-    assert result.loss_after > result.loss_before, "losses told are of the labels"
+    assert result.metrics.loss_after > result.metrics.loss_before, "losses told are of the labels"
 
 
 def test_a_teacher_without_a_say_changes_no_step() -> None:

@@ -27,7 +27,7 @@ def test_a_run_s_description_arrives_whole(value: RunDescription) -> None:
 
 
 @given(NEWCOMERS)
-def test_the_question_says_who_asks(value: Newcomer) -> None:
+def test_the_question_names_the_newcomer(value: Newcomer) -> None:
     data = describe_request(value).SerializeToString()
     assert newcomer_from_pb(pb.DescribeRunRequest.FromString(data)) == value
 

@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from fedcore.core.errors import ConfigError, ProtocolError
 from fedcore.core.model.trained_part import EVERYTHING
 from fedcore.protos.convert.round import (
+    assignment_from_pb,
+    assignment_key,
+    assignment_to_pb,
     submission_from_bytes,
     submission_to_bytes,
     verdict_from_pb,
     verdict_to_pb,
-    work_from_pb,
-    work_key,
-    work_to_pb,
 )
 from fedcore.protos.v1 import round_pb2 as pb
-from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, Work
-from tests.protos.wire_values import SUBMISSIONS, WORK
+from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
+from tests.protos.wire_values import ASSIGNMENTS, SUBMISSIONS
 
 
 @given(SUBMISSIONS)
@@ -31,34 +31,38 @@ def test_a_spool_of_other_bytes_is_refused(data: bytes) -> None:
         submission_from_bytes(data)
 
 
-@given(WORK, WORK)
+@given(ASSIGNMENTS, ASSIGNMENTS)
 @settings(max_examples=40)
-def test_equal_work_has_an_equal_key_and_other_work_another(one: Work, two: Work) -> None:
-    assert work_key(one) == work_key(replace(one))
-    assert (work_key(one) == work_key(two)) == (work_to_pb(_bare(one)) == work_to_pb(_bare(two)))
+def test_equal_assignments_have_an_equal_key_and_others_another(one: WireAssignment, two: WireAssignment) -> None:
+    assert assignment_key(one) == assignment_key(replace(one))
+    assert (assignment_key(one) == assignment_key(two)) == (
+        assignment_to_pb(_bare(one)) == assignment_to_pb(_bare(two))
+    )
 
 
-@given(WORK)
+@given(ASSIGNMENTS)
 @settings(max_examples=20)
-def test_how_blobs_are_brought_and_the_time_left_are_no_other_work(work: Work) -> None:
-    assert work_key(work) == work_key(_bare(work))
+def test_how_blobs_are_brought_and_the_time_left_leave_the_key_alone(assignment: WireAssignment) -> None:
+    assert assignment_key(assignment) == assignment_key(_bare(assignment))
 
 
-def _bare(work: Work) -> Work:
+def _bare(assignment: WireAssignment) -> WireAssignment:
     keep_set, head, *blocks = (
         replace(ref, inline=b"", delta_id="", delta_base="", delta_size=0)
-        for ref in (work.keep_set, work.head, *work.rank_blocks)
+        for ref in (assignment.keep_set, assignment.head, *assignment.rank_blocks)
     )
-    return replace(work, deadline_s=0.0, counted_round=0, keep_set=keep_set, head=head, rank_blocks=tuple(blocks))
+    return replace(assignment, deadline_s=0.0, counted_round=0, keep_set=keep_set, head=head, rank_blocks=tuple(blocks))
 
 
-@given(WORK)
+@given(ASSIGNMENTS)
 @settings(max_examples=20)
-def test_the_key_covers_every_field_of_work(work: Work) -> None:
-    other = replace(work, round=work.round ^ 1, seed=work.seed ^ 1, basis=work.basis + "x")
-    for field in fields(Work):
-        if getattr(other, field.name) != getattr(work, field.name):
-            assert work_key(replace(work, **{field.name: getattr(other, field.name)})) != work_key(work)
+def test_the_key_covers_every_field_of_an_assignment(assignment: WireAssignment) -> None:
+    other = replace(assignment, round=assignment.round ^ 1, seed=assignment.seed ^ 1, basis=assignment.basis + "x")
+    for field in fields(WireAssignment):
+        if getattr(other, field.name) != getattr(assignment, field.name):
+            assert assignment_key(replace(assignment, **{field.name: getattr(other, field.name)})) != assignment_key(
+                assignment
+            )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,7 @@ def test_the_key_covers_every_field_of_work(work: Work) -> None:
 )
 def test_an_arm_out_of_range_is_refused(message: pb.Assignment, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        work_from_pb(message)
+        assignment_from_pb(message)
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -92,16 +96,16 @@ def test_an_unknown_verdict_is_refused_with_its_round(number: int) -> None:
         verdict_from_pb(pb.UpdateVerdict(round=2, verdict=number))  # type: ignore[arg-type]
 
 
-@given(WORK)
+@given(ASSIGNMENTS)
 @settings(max_examples=10)
-def test_training_everything_adds_nothing_to_the_wire(value: Work) -> None:
-    bare = work_to_pb(replace(value, training=replace(value.training, trains=EVERYTHING, distillation=None)))
+def test_training_everything_adds_nothing_to_the_wire(value: WireAssignment) -> None:
+    bare = assignment_to_pb(replace(value, training=replace(value.training, trains=EVERYTHING, distillation=None)))
     assert not {"trained_factors", "first_trained_layer", "distillation"} & {
         each.name for each, _ in bare.training.ListFields()
     }
 
 
-def test_factors_nobody_knows_are_refused() -> None:
+def test_unknown_factors_are_refused() -> None:
     message = pb.Assignment(round=4, rank=1, training=pb.TrainingSpec(trained_factors=9))  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match="round 4: unknown trained factors 9; update the client"):
-        work_from_pb(message)
+        assignment_from_pb(message)

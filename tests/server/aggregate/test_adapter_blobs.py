@@ -1,4 +1,4 @@
-"""The global adapter in blobs, and in its durable file."""
+"""The global adapter in blobs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from fedcore.core.codec.chain import decode
 from fedcore.core.codec.delta import apply_delta
-from fedcore.core.errors import RunError
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.server.aggregate.adapter_blobs import (
-    MOST_OF_A_BLOB,
+    MAX_DELTA_SHARE,
     blob_ids,
     blocks_below,
     store_adapter,
     with_deltas,
     with_step,
 )
-from fedcore.server.aggregate.global_file import KEPT, drop_older, read_global, write_global
+from fedcore.server.aggregate.global_file import read_global, write_global
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import read_handout
 from tests.tiny_run import MODEL, drawn_adapter, spec_of
@@ -84,7 +83,7 @@ def test_a_large_block_is_also_on_offer_as_its_difference(tmp_path: Path) -> Non
     first = store_adapter(blobs, spec, tensors, 1, ranks=RANKS)
     second = with_deltas(blobs, store_adapter(blobs, spec, moved, 2, ranks=RANKS), first)
     changed, same = second.rank_blocks
-    assert changed.delta_base == first.rank_blocks[0].id and changed.delta_size < MOST_OF_A_BLOB * changed.size
+    assert changed.delta_base == first.rank_blocks[0].id and changed.delta_size < MAX_DELTA_SHARE * changed.size
     made = apply_delta(blobs.read_bytes(changed.delta_base), blobs.read_bytes(changed.delta_id))
     assert made == blobs.read_bytes(changed.id)
     assert same == first.rank_blocks[1] and not same.delta_id, "what did not change is not sent again anyway"
@@ -121,24 +120,6 @@ def test_the_durable_file_gives_the_same_bits_back(tmp_path: Path) -> None:
     for name, value in tensors.items():
         np.testing.assert_array_equal(back[name], value)
         assert back[name].flags.writeable
-
-
-def test_a_damaged_or_missing_durable_file_is_named(tmp_path: Path) -> None:
-    digest = write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), 1)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(RunError, match=r"is damaged: expected sha256 .*; restore it from a copy"):
-        read_global(tmp_path, 1, digest)
-    with pytest.raises(RunError, match="cannot read the global adapter"):
-        read_global(tmp_path, 2, digest)
-
-
-def test_only_the_last_durable_files_stay_and_none_that_was_never_committed(tmp_path: Path) -> None:
-    for number in (1, 2, 3, 4, 5):
-        write_global(tmp_path, drawn_adapter(spec_of(GEOMETRY, 1)), number)
-    drop_older(tmp_path, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number:08d}.safetensors" for number in (3, 4)]
-    assert KEPT == 2
 
 
 def test_steps_go_once_the_whole_is_smaller_than_they_are(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedcore.client.training.held_shift import HeldShift
+from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.core.codec.cast import from_bf16, to_bf16
 from fedcore.core.codec.chain import encode
 from fedcore.core.codec.delta import apply_delta
@@ -23,17 +23,16 @@ from fedcore.core.model.adapter import restrict
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.rounds.commands import Turn
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.protos.values import BlobRef, UpdateSubmission, Work
-from fedcore.server.aggregate.assemble import held_run, make_engine
+from fedcore.protos.values import BlobRef, UpdateSubmission, WireAssignment
+from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.run.journal import read_events
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.summary import build_summary
-from fedcore.server.serve import new_run, reopen_run
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
-from fedcore.strategies.table import make_strategy
 from fedcore.transport.download import read_handout, read_keep_set, read_received
 from tests.server.conftest import TinyModel
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update, tiny_config
@@ -52,10 +51,16 @@ class Played:
     model: TinyModel
     folder: RunFolder
 
-    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, Work]:
-        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).works
+    @property
+    def sum(self) -> RoundSum:
+        """The open round's."""
+        assert self.engine.open is not None
+        return self.engine.open.sum
 
-    def submission(self, device: str, work: Work, **changes: Any) -> UpdateSubmission:
+    def begin(self, number: int = 1, devices: tuple[str, ...] = DEVICES) -> Mapping[str, WireAssignment]:
+        return self.engine.turn(Turn(closed=None, next_round=number, roster=devices), PROFILES, 0).assignments
+
+    def submission(self, device: str, work: WireAssignment, **changes: Any) -> UpdateSubmission:
         keep_set = read_keep_set(work, self.engine.blobs)
         data = encode(small_update(self.model.geometry, work, keep_set, device), work.training.codec)
         scores = encode(score_vectors(keep_set, device), "identity") if work.score else None
@@ -71,24 +76,34 @@ class Played:
     def stored(self, data: bytes) -> BlobRef:
         return BlobRef(id=self.engine.blobs.put_bytes(data), size=len(data))
 
-    def count(self, works: Mapping[str, Work]) -> None:
+    def count(self, works: Mapping[str, WireAssignment]) -> None:
         for device, work in works.items():
-            self.engine.verify(device, self.submission(device, work))
-            self.engine.fold(device)
+            self.sum.verify(device, self.submission(device, work))
+            self.sum.fold(device)
 
-    def close(self, number: int, *, void: bool = False, accepted: tuple[str, ...] = DEVICES, last: bool = False) -> Any:
+    def close(
+        self,
+        number: int,
+        *,
+        void: bool = False,
+        accepted: tuple[str, ...] = DEVICES,
+        last: bool = False,
+        pushed_at_s: float = 1.0,
+    ) -> Any:
         members = tuple(
             MemberResult(
                 device=device,
                 status=Status.ACCEPTED if device in accepted else Status.LOST,
-                pushed_at_s=1.0,
+                pushed_at_s=pushed_at_s,
                 accepted_at_s=2.0 if device in accepted else None,
             )
             for device in DEVICES
         )
         closed = RoundResult(round=number, void=void, members=members, opened_at_s=1.0, closed_at_s=3.0)
         following = None if last else number + 1
-        return self.engine.turn(Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)).works
+        return self.engine.turn(
+            Turn(closed=closed, next_round=following, roster=DEVICES), PROFILES, int(void)
+        ).assignments
 
 
 def open_engine(
@@ -100,21 +115,10 @@ def open_engine(
     classes: tuple[ClassConfig, ...] = (),
     **options: Any,
 ) -> Played:
-    if resume:
-        ledger, config = reopen_run(folder, tiny.folder)
-    else:
-        config = replace(tiny_config(tiny.folder, overrides), classes=classes)
-        ledger = new_run(folder, config, tiny.folder)
-    engine = make_engine(
-        config=config,
-        model=tiny.folder,
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger, wall=options.pop("wall", time.time)),
-        **options,
-    )
+    config = replace(tiny_config(tiny.folder, overrides), classes=classes)
+    run = Run.resume(folder, tiny.folder) if resume else Run.create(folder, config, tiny.folder)
+    run.open_log(wall=options.pop("wall", time.time))
+    engine = make_engine(run, LABELS, **options)
     return Played(engine=engine, model=tiny, folder=folder)
 
 
@@ -184,10 +188,10 @@ def test_devices_of_equal_arms_and_other_codecs_may_send_as_much_as_theirs_takes
     played = open_engine(RunFolder(tmp_path), tiny, ["training.codec=int4"])
     newer = replace(PROFILES["a"], codecs=PARTS)
     command = Turn(closed=None, next_round=1, roster=DEVICES)
-    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).works
+    works = played.engine.turn(command, PROFILES | {"a": newer}, 0).assignments
     assert {device: work.training.codec for device, work in works.items()} == {"a": "int4", "b": "bf16+zstd"}
     for device, work in works.items():
-        played.engine.verify(device, played.submission(device, work))
+        played.sum.verify(device, played.submission(device, work))
         sent = encode(
             small_update(tiny.geometry, work, read_keep_set(work, played.engine.blobs), device), work.training.codec
         )
@@ -234,10 +238,9 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
     blobs, spec = played.engine.blobs, played.engine.strategy.spec
     works, offered, deltas = played.begin(), [], 0
     for number in range(1, 7):
-        handed = played.engine.model.handed_out()
+        handed = played.engine.model.as_downloaded()
         for device, work in works.items():
-            assert played.engine.open is not None
-            kept = played.engine.open.tally.assignments[device].keep_set
+            kept = played.sum.terms.assignments[device].keep_set
             assert bool(work.rings) == (number > 1), "the first round cuts nobody"
             assert read_keep_set(work, blobs) == kept
             held = read_received(work, blobs).tensors
@@ -246,8 +249,8 @@ def test_devices_fetch_the_rows_they_keep_and_older_rings_go(wide: TinyModel, tm
             deltas += sum(bool(ref.delta_id) for ref in work.rank_blocks if work.rings)
         offered.append({ref.id for work in works.values() if work.rings for ref in work.rank_blocks if not ref.inline})
         for device, work in works.items():
-            played.engine.verify(device, played.submission(device, work))
-            played.engine.fold(device)
+            played.sum.verify(device, played.submission(device, work))
+            played.sum.fold(device)
         works = played.close(number)
     assert offered[1] and offered[5]
     assert not any(blobs.has(each) for each in set[str]().union(*offered[:5]) - offered[5])
@@ -263,7 +266,7 @@ def test_a_rounded_downlink_hands_out_bfloat16_and_keeps_float32(tiny: TinyModel
         played.count(works)
         works = played.close(number)
         read = read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head)
-        handed, exact = played.engine.model.handed_out(), played.engine.model.tensors
+        handed, exact = played.engine.model.as_downloaded(), played.engine.model.tensors
         for name, value in read.items():
             axis = 0 if name.endswith(".A") else -1
             np.testing.assert_array_equal(value, np.take(handed[name], range(value.shape[axis]), axis=axis))
@@ -281,12 +284,12 @@ def test_a_bundling_rule_is_told_what_devices_began_with(tiny: TinyModel, tmp_pa
     works = played.begin()
     played.count(works)
     works = played.close(1)
-    assert played.engine.open is not None
-    known = played.engine.open.tally.adapter
+    known = played.sum.terms.adapter
     assert known is not None
     for name, value in read_handout(played.engine.blobs, works["a"].rank_blocks, works["a"].head).items():
         first = tuple(slice(size) for size in value.shape)
         np.testing.assert_array_equal(known[name][first], value)
+    assert {work.basis for work in works.values()} == {works["a"].rank_blocks[0].id}, "every round is a new basis"
     played.engine.log.close()
     played.engine.ledger.close()
 
@@ -295,7 +298,7 @@ def test_an_update_counts_once_however_often_it_comes(played: Played) -> None:
     works = played.begin()
     played.count(works)
     played.count(works)
-    assert played.engine.open is not None and played.engine.open.tally.folded == set(DEVICES)
+    assert played.sum.folded == set(DEVICES)
     played.close(1)
     (report,) = played.engine.ledger.reports().values()
     assert report["weight"] == sum(work.weight for work in works.values())
@@ -305,8 +308,8 @@ def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
     works = played.begin()
     before = {name: value.copy() for name, value in played.engine.model.tensors.items()}
     adapter = played.engine.model.adapter
-    played.engine.verify("a", played.submission("a", works["a"]))
-    played.engine.fold("a")
+    played.sum.verify("a", played.submission("a", works["a"]))
+    played.sum.fold("a")
     played.close(1, void=True, accepted=("a",))
     assert played.engine.model.adapter == adapter
     assert all(np.array_equal(value, before[name]) for name, value in played.engine.model.tensors.items())
@@ -316,7 +319,7 @@ def test_a_void_round_changes_nothing_but_the_ledger(played: Played) -> None:
 
 def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Played) -> None:
     works = played.begin()
-    played.engine.verify("a", played.submission("a", works["a"]))
+    played.sum.verify("a", played.submission("a", works["a"]))
     with pytest.raises(RunError, match="round 1: accepted but not counted: a, b; resume from the last round"):
         played.close(1)
     assert played.engine.ledger.load().next_round == 1 and played.engine.ledger.rounds() == ()
@@ -324,10 +327,20 @@ def test_an_accepted_update_that_was_not_folded_is_never_closed_over(played: Pla
 
 def test_what_nobody_asked_for_is_not_looked_at(played: Played) -> None:
     works = played.begin()
-    stranger = played.submission("a", works["a"])
-    played.engine.verify("stranger", stranger)
-    played.engine.verify("a", replace(stranger, round=7))
-    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
+    unasked = played.submission("a", works["a"])
+    played.sum.verify("stranger", unasked)
+    played.sum.verify("a", replace(unasked, round=7))
+    assert played.sum.updates == {}
+
+
+def test_an_update_that_comes_while_no_round_is_open_is_not_looked_at(played: Played) -> None:
+    unasked = UpdateSubmission(
+        round=1, update=BlobRef(id="../../x", size=3), scores=None, keep_set="", report=device_report()
+    )
+    played.engine.with_sum(RoundSum.verify, "a", unasked)
+    works = played.begin()
+    played.engine.with_sum(RoundSum.verify, "a", played.submission("a", works["a"]))
+    assert list(played.sum.updates) == ["a"]
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -345,10 +358,10 @@ def test_a_submission_that_does_not_fit_names_device_and_round(case: str, played
     works = played.begin()
     changes, words = CHANGES[case]
     with pytest.raises(UpdateRejected) as caught:
-        played.engine.verify("a", played.submission("a", works["a"], **changes))
+        played.sum.verify("a", played.submission("a", works["a"], **changes))
     assert str(caught.value).startswith("update of a for round 1") and words in str(caught.value)
     assert str(caught.value).count("update of a") == 1
-    assert played.engine.open is not None and played.engine.open.tally.arrived == {}
+    assert played.sum.updates == {}
 
 
 def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
@@ -356,13 +369,13 @@ def test_an_inline_update_over_the_bound_is_refused(played: Played) -> None:
     data = bytes(works["a"].max_upload_bytes + 1)
     ref = BlobRef(id=blob_name(data), size=len(data), inline=data)
     with pytest.raises(UpdateRejected, match="came inside a message, expected at most"):
-        played.engine.verify("a", played.submission("a", works["a"], update=ref))
+        played.sum.verify("a", played.submission("a", works["a"], update=ref))
 
 
 def test_an_empty_upload_is_refused(played: Played) -> None:
     works = played.begin()
     with pytest.raises(UpdateRejected, match="is empty; send the encoded tensors"):
-        played.engine.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
+        played.sum.verify("a", played.submission("a", works["a"], update=played.stored(b"")))
 
 
 @pytest.mark.parametrize("damage", ["missing", "negative", "nan", "shape"])
@@ -382,7 +395,7 @@ def test_importances_must_fit_where_they_were_asked_for(damage: str, tiny: TinyM
             scores[name] = scores[name][:1]
     ref = None if damage == "missing" else played.stored(encode(scores, "identity"))
     with pytest.raises(UpdateRejected, match="update of a for round 1"):
-        played.engine.verify("a", played.submission("a", work, scores=ref))
+        played.sum.verify("a", played.submission("a", work, scores=ref))
     played.engine.log.close()
     played.engine.ledger.close()
 
@@ -392,8 +405,8 @@ def test_scores_nobody_asked_for_are_neither_read_nor_deleted(tiny: TinyModel, t
     works = played.begin()
     precious = played.stored(b"a blob of somebody else's")
     for device in DEVICES:
-        played.engine.verify(device, played.submission(device, works[device], scores=precious))
-        played.engine.fold(device)
+        played.sum.verify(device, played.submission(device, works[device], scores=precious))
+        played.sum.fold(device)
     played.close(1)
     assert played.engine.blobs.has(precious.id)
     played.engine.log.close()
@@ -405,11 +418,11 @@ def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) 
     works = played.begin()
     for number in range(1, 5):
         updates = {played.submission(device, work).update.id for device, work in works.items()}
-        played.engine.uploaded = {played.stored(f"late {number}".encode()).id}
+        played.engine.uploaded_blobs = {played.stored(f"late {number}".encode()).id}
         played.count(works)
         works = played.close(number)
         adapters.append(played.engine.model.adapter)
-        assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded)
+        assert not any(played.engine.blobs.has(blob_id) for blob_id in updates | played.engine.uploaded_blobs)
         for adapter in adapters[-2:]:
             assert all(played.engine.blobs.has(ref.id) for ref in (*adapter.rank_blocks, adapter.head))
         gone = {ref.id for adapter in adapters[:-2] for ref in (*adapter.rank_blocks, adapter.head)}
@@ -421,51 +434,16 @@ def test_update_blobs_go_at_close_and_the_last_two_globals_stay(played: Played) 
 def test_what_the_evaluator_still_needs_stays(played: Played) -> None:
     first = played.engine.model.adapter
     needed = {ref.id for ref in (*first.rank_blocks, first.head)}
-    played.engine.pinned = needed
+    played.engine.pinned_blobs = needed
     works = played.begin()
     for number in (1, 2, 3):
         played.count(works)
         works = played.close(number)
         assert all(played.engine.blobs.has(blob_id) for blob_id in needed)
-    played.engine.pinned = set()
+    played.engine.pinned_blobs = set()
     played.count(works)
     played.close(4)
     assert not any(played.engine.blobs.has(ref.id) for ref in first.rank_blocks)
-
-
-@pytest.mark.parametrize("large_bytes", [0, 1 << 30], ids=["large", "small"])
-def test_a_reopened_run_goes_on_with_the_same_bits_and_the_same_plan(
-    tiny: TinyModel, tmp_path: Path, large_bytes: int
-) -> None:
-    folder = RunFolder(tmp_path)
-    first = open_engine(folder, tiny, PRUNING)
-    first.engine.model.large_bytes = large_bytes
-    works = first.begin()
-    first.count(works)
-    planned = first.close(1)
-    first.engine.log.close()
-    first.engine.ledger.close()
-    again = open_engine(folder, tiny, PRUNING, resume=True)
-    assert again.engine.model.adapter == first.engine.model.adapter
-    assert all(
-        np.array_equal(value, first.engine.model.tensors[name]) for name, value in again.engine.model.tensors.items()
-    )
-    assert again.begin(2) == planned
-    again.engine.log.close()
-    again.engine.ledger.close()
-    config = tiny_config(tiny.folder, PRUNING)
-    held = held_run(folder, config, tiny.folder)
-    assert held.labels == LABELS
-    assert all(np.array_equal(value, first.engine.model.tensors[name]) for name, value in held.tensors.items())
-
-
-def test_a_run_without_a_closed_round_has_nothing_to_export(tiny: TinyModel, tmp_path: Path) -> None:
-    played = open_engine(RunFolder(tmp_path), tiny, [])
-    played.begin()
-    played.engine.log.close()
-    played.engine.ledger.close()
-    with pytest.raises(RunError, match="has no closed round yet; there is nothing to export"):
-        held_run(RunFolder(tmp_path), tiny_config(tiny.folder), tiny.folder)
 
 
 def test_the_last_turn_plans_nothing(played: Played) -> None:
@@ -478,10 +456,10 @@ def test_the_last_turn_plans_nothing(played: Played) -> None:
 def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(played: Played) -> None:
     works = played.begin()
     report = replace(device_report(), phase_s={"train": 40.0})
-    played.engine.verify("a", played.submission("a", works["a"]))
-    played.engine.verify("b", played.submission("b", works["b"], report=report))
+    played.sum.verify("a", played.submission("a", works["a"]))
+    played.sum.verify("b", played.submission("b", works["b"], report=report))
     for device in DEVICES:
-        played.engine.fold(device)
+        played.sum.fold(device)
     played.close(1)
     (rows,) = played.engine.ledger.outcomes().values()
     assert [row["timing"] for row in rows] == ["ok", "clock"] and all(row["fold_s"] > 0 for row in rows)
@@ -490,6 +468,18 @@ def test_closing_tells_what_folding_and_closing_took_and_whose_clock_is_wrong(pl
     assert told["clock"]["device"] == "b" and told["clock"]["overrun_s"] == 39.0
     assert told["committed"]["round"] == 1 and told["committed"]["close_s"] > 0
     assert played.engine.ledger.get_meta("close/1") == told["committed"]["close_s"]
+
+
+def test_a_device_s_time_runs_from_its_push_to_its_acceptance_or_the_close(played: Played) -> None:
+    """Not from the opening of the round: a device that came later is not slower for that."""
+    works = played.begin()
+    played.count({"a": works["a"]})
+    played.close(1, accepted=("a",), pushed_at_s=1.75)
+    (rows,) = played.engine.ledger.outcomes().values()
+    assert {row["device"]: (row["status"], row["time_s"]) for row in rows} == {
+        "a": ("accepted", 0.25),
+        "b": ("lost", 1.25),
+    }
 
 
 def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyModel, tmp_path: Path) -> None:
@@ -520,52 +510,27 @@ def test_equal_runs_under_clocks_that_are_given_leave_equal_bytes(tiny: TinyMode
     assert committed["close_s"] * 8 == int(committed["close_s"] * 8) > 0
 
 
-def test_an_engine_runs_the_strategy_it_is_given_without_a_model(tiny: TinyModel, tmp_path: Path) -> None:
-    config = tiny_config(tiny.folder)
-    head = (("head.weight", (3, 5)),)
-    strategy = make_strategy(config, tiny.geometry, head)
-    untrained = {name: np.full(shape, 0.5, np.float32) for name, shape in strategy.spec.shapes().items()}
-    folder = RunFolder(tmp_path)
-    ledger = new_run(folder, config, tiny.folder)
-    engine = make_engine(
-        config=config,
-        model=tmp_path / "nowhere",
-        labels=LABELS,
-        folder=folder,
-        blobs=BlobStore(folder.blobs),
-        ledger=ledger,
-        log=RunLog(folder, ledger),
-        strategy=strategy,
-        untrained=untrained,
-    )
-    works = engine.turn(Turn(closed=None, next_round=1, roster=DEVICES), PROFILES, 0).works
-    assert works.keys() == set(DEVICES) and engine.strategy is strategy
-    np.testing.assert_array_equal(engine.model.tensors["head.weight"], untrained["head.weight"])
-    engine.log.close()
-    ledger.close()
-
-
 def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     folder = RunFolder(tmp_path / "run")
     played = open_engine(folder, tiny, ["run.rounds=9", "strategy.name=flora", "strategy.ranks=[1]"])
     works = played.begin()
     assert works["a"].base_shift is None
-    always, seldom, store = HeldShift(), HeldShift(), played.engine.blobs
+    always, seldom, store = BaseShiftCache(), BaseShiftCache(), played.engine.blobs
     for number in (1, 2, 3):
         played.count(works)
         works = played.close(number)
         shift = works["a"].base_shift
         assert shift is not None and shift.round == number and shift.steps[-1].name == f"{number - 1}-{number}"
-        assert always.lacks(shift) == shift.steps[-1:]
+        assert always.missing(shift) == shift.steps[-1:]
         for name, held in {"always": always, "seldom": seldom}.items():
             copied = BlobStore(tmp_path / f"{name}-{number}")
             for ref in shift.refs:
                 copied.put_bytes(store.read_bytes(ref.id))
             if name == "always" or number != 2:
-                held.take(shift, copied)
+                held.advance(shift, copied)
     for held in (always, seldom):
-        assert held.lacks(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
+        assert held.missing(shift) == () and held.tensors.keys() == shift_shapes(played.engine.strategy.spec).keys()
         assert all(np.array_equal(value, played.engine.model.tensors[name]) for name, value in held.tensors.items())
     played.engine.log.close()
     played.engine.ledger.close()
@@ -575,6 +540,6 @@ def test_a_base_shift_is_on_offer_whole_and_in_steps(tiny: TinyModel, tmp_path: 
     resumed.count(works)
     works = resumed.close(4)
     following = works["a"].base_shift
-    assert following is not None and always.lacks(following) == following.steps, "and begin again where it went on"
+    assert following is not None and always.missing(following) == following.steps, "and begin again where it went on"
     resumed.engine.log.close()
     resumed.engine.ledger.close()

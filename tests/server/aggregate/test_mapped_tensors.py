@@ -24,7 +24,7 @@ def test_at_most_one_tensor_is_resident(tmp_path: Path) -> None:
     total = sum(float(tensors[name].sum()) for name in tensors)
     assert total == 8e6 and len(tensors) == 8
     assert resident_file_mb() - before < 6
-    tensors.let_go()
+    tensors.release_pages()
     assert resident_file_mb() - before < 2
 
 

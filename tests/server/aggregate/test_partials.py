@@ -13,33 +13,33 @@ from fedcore.core.codec.chain import encode
 from fedcore.core.errors import FedcoreError, ProtocolError, UpdateRejected
 from fedcore.protos.tier_values import PartialSubmission
 from fedcore.protos.values import BlobRef
-from fedcore.server.aggregate.partials import part_bound, verify_part
-from fedcore.server.aggregate.round_sum import RoundSum
+from fedcore.server.aggregate.partials import partial_bound, verify_partial
+from fedcore.server.aggregate.round_terms import RoundTerms
 from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import device_report, score_vectors
-from tests.tiny_tier import KEPT, failure, root_tally, small, submitted, with_leaf, work
+from tests.tiny_tier import KEPT, assignment, failure, root_sum, small, submitted, with_leaf
 
-WORKS = {name: work(score=True, weight=4) for name in ("ada", "bob")}
-PLAIN = {name: work() for name in ("ada", "bob", "cyd")}
+WORKS = {name: assignment(score=True, weight=4) for name in ("ada", "bob")}
+PLAIN = {name: assignment() for name in ("ada", "bob", "cyd")}
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> tuple[RoundSum, PartialSubmission]:
+def scored(tmp_path: Path) -> tuple[RoundTerms, PartialSubmission]:
     """A round that asks for importances, and a whole answer of an edge."""
-    return root_tally(tmp_path / "root", WORKS), submitted(tmp_path / "edge", WORKS)
+    return root_sum(tmp_path / "root", WORKS).terms, submitted(tmp_path / "edge", WORKS)
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> tuple[RoundSum, PartialSubmission]:
+def plain(tmp_path: Path) -> tuple[RoundTerms, PartialSubmission]:
     """A round of three devices, and the answer of an edge that has two of them."""
     below = {name: PLAIN[name] for name in ("ada", "bob")}
-    return root_tally(tmp_path / "root", PLAIN), submitted(tmp_path / "edge", below)
+    return root_sum(tmp_path / "root", PLAIN).terms, submitted(tmp_path / "edge", below)
 
 
-def test_a_whole_answer_is_taken_apart(scored: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = scored
-    part = verify_part("north", submission, tally)
-    assert part.weight == 8 and part.leaves == submission.leaves and part.partial is not None
+def test_a_whole_answer_is_taken_apart(scored: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = scored
+    part = verify_partial("north", submission, terms, ())
+    assert part.weight == 8 and part.outcomes == submission.leaves and part.partial is not None
     assert part.partial().members.keys == {("ada", 1), ("bob", 1)}
     for name in WORKS:
         read, expected = part.scores[name].scores, score_vectors(KEPT, name)
@@ -48,11 +48,11 @@ def test_a_whole_answer_is_taken_apart(scored: tuple[RoundSum, PartialSubmission
         assert bytes(part.scores[name].data) == encode(expected, "identity")
 
 
-def test_failures_alone_need_no_partial(plain: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = plain
+def test_failures_alone_need_no_partial(plain: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = plain
     only = replace(submission, partial=None, leaves=(failure("ada"), failure("bob")))
-    part = verify_part("north", only, tally)
-    assert part.partial is None and part.weight == 0 and part.leaves == only.leaves
+    part = verify_partial("north", only, terms, ())
+    assert part.partial is None and part.weight == 0 and part.outcomes == only.leaves
 
 
 REPORT = device_report()
@@ -80,88 +80,97 @@ REFUSALS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("words", "change"), REFUSALS)
 def test_what_does_not_fit_is_refused_with_edge_round_and_reason(
-    words: str, change: Any, scored: tuple[RoundSum, PartialSubmission]
+    words: str, change: Any, scored: tuple[RoundTerms, PartialSubmission]
 ) -> None:
-    tally, submission = scored
+    terms, submission = scored
     changed = change(submission)
     if changed.leaves != submission.leaves and changed.scores is not None and "other updates" in words:
         changed = replace(changed, scores=small(changed.scores.inline[: changed.leaves[0].scores_bytes]))
     with pytest.raises(UpdateRejected, match=f"^partial 1 of north for round 1.*{words}"):
-        verify_part("north", changed, tally)
+        verify_partial("north", changed, terms, ())
 
 
-def test_lengths_that_lie_about_the_importances_are_refused(scored: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = scored
+def test_lengths_that_lie_about_the_importances_are_refused(scored: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = scored
     size = submission.leaves[0].scores_bytes
     lying = with_leaf(with_leaf(submission, "ada", scores_bytes=size - 8), "bob", scores_bytes=size + 8)
     with pytest.raises(UpdateRejected, match=r"^partial 1 of north"):
-        verify_part("north", lying, tally)
+        verify_partial("north", lying, terms, ())
 
 
-def test_importances_nobody_asked_for_are_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = plain
+def test_importances_nobody_asked_for_are_refused(plain: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = plain
     data = encode(score_vectors(KEPT, "ada"), "identity")
     eager = replace(with_leaf(submission, "ada", scores_bytes=len(data)), scores=small(data))
     with pytest.raises(UpdateRejected, match=r"devices that were not asked for them: \['ada'\]"):
-        verify_part("north", eager, tally)
+        verify_partial("north", eager, terms, ())
     idle = replace(submission, leaves=(*submission.leaves, replace(failure("cyd"), scores_bytes=len(data))))
     with pytest.raises(UpdateRejected, match="cyd: expected importances with a counted update only"):
-        verify_part("north", replace(idle, scores=small(data)), tally)
+        verify_partial("north", replace(idle, scores=small(data)), terms, ())
 
 
-def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, _ = plain
-    heavy = submitted(tmp_path / "heavy", {"ada": work(weight=5), "bob": work(weight=4)})
+def test_a_weight_that_was_not_assigned_is_refused(tmp_path: Path, plain: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, _ = plain
+    heavy = submitted(tmp_path / "heavy", {"ada": assignment(weight=5), "bob": assignment(weight=4)})
     with pytest.raises(UpdateRejected, match="expected a total weight of 8 as assigned, got 9"):
-        verify_part("north", heavy, tally)
+        verify_partial("north", heavy, terms, ())
 
 
 def test_members_of_another_round_are_refused(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path / "root", {"ada": work(2)})
-    other = submitted(tmp_path / "edge", {"ada": work(1)})
+    terms = root_sum(tmp_path / "root", {"ada": assignment(2)}).terms
+    other = submitted(tmp_path / "edge", {"ada": assignment(1)})
     with pytest.raises(UpdateRejected, match="it holds other updates than it says"):
-        verify_part("north", replace(other, round=2), tally)
+        verify_partial("north", replace(other, round=2), terms, ())
 
 
-def test_a_sum_that_its_weight_cannot_reach_is_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = plain
+def test_a_sum_that_its_weight_cannot_reach_is_refused(plain: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = plain
     assert submission.partial is not None
-    partial = tally.aggregator.unpack(submission.partial.inline, tally.spec)
-    sums = tally.aggregator.start(tally.spec)
-    sums = tally.aggregator.merge(sums, partial)
+    partial = terms.aggregator.unpack(submission.partial.inline, terms.spec)
+    sums = terms.aggregator.start(terms.spec)
+    sums = terms.aggregator.merge(sums, partial)
     for segment in sums.whole.segments:
         for _, total in segment.tensors():
             total += 1 << 62
-    data = b"".join(bytes(chunk) for chunk in tally.aggregator.pack(sums))
-    blob = BlobRef(id=tally.blobs.put_bytes(data), size=len(data))
+    data = b"".join(bytes(chunk) for chunk in terms.aggregator.pack(sums))
+    blob = BlobRef(id=terms.blobs.put_bytes(data), size=len(data))
     with pytest.raises(UpdateRejected, match="holds a sum its weight cannot reach"):
-        verify_part("north", replace(submission, partial=blob), tally)
+        verify_partial("north", replace(submission, partial=blob), terms, ())
 
 
-def test_more_than_fits_into_a_message_is_refused(plain: tuple[RoundSum, PartialSubmission]) -> None:
-    tally, submission = plain
-    data = bytes(part_bound(tally, 3) + 1)
+def test_more_than_fits_into_a_message_is_refused(plain: tuple[RoundTerms, PartialSubmission]) -> None:
+    terms, submission = plain
+    data = bytes(partial_bound(terms, 3) + 1)
     with pytest.raises(UpdateRejected, match="bytes came inside a message"):
-        verify_part("north", replace(submission, partial=small(data)), tally)
+        verify_partial("north", replace(submission, partial=small(data)), terms, ())
 
 
-def test_an_edge_lets_strangers_through_as_long_as_sums_stay_within_bounds(tmp_path: Path) -> None:
-    tally = root_tally(tmp_path / "edge", {"ada": work(weight=4)})
-    tally.strangers = True
-    strange = submitted(tmp_path / "deep", {"bob": work(weight=4), "cyd": work(weight=4)})
-    part = verify_part("deep", strange, tally)
-    assert part.weight == 8 and part.strange_weight(tally.assignments) == 8
-    heavy = submitted(tmp_path / "heavy", {"bob": work(weight=2**24 - 3)})
+def test_an_edge_lets_unassigned_devices_through_as_long_as_sums_stay_within_bounds(tmp_path: Path) -> None:
+    terms = replace(root_sum(tmp_path / "edge", {"ada": assignment(weight=4)}).terms, unassigned=True)
+    below = submitted(tmp_path / "deep", {"bob": assignment(weight=4), "cyd": assignment(weight=4)})
+    part = verify_partial("deep", below, terms, ())
+    assert part.weight == 8 and part.unassigned_weight(terms) == 8
+    heavy = submitted(tmp_path / "heavy", {"bob": assignment(weight=2**24 - 3)})
     with pytest.raises(UpdateRejected, match="at most of devices unknown here"):
-        verify_part("deep", heavy, tally)
+        verify_partial("deep", heavy, terms, ())
+
+
+def test_partials_that_came_before_leave_less_room_for_unassigned_devices(tmp_path: Path) -> None:
+    terms = replace(root_sum(tmp_path / "edge", {"ada": assignment(weight=4)}).terms, unassigned=True)
+    first = verify_partial("deep", submitted(tmp_path / "deep", {"bob": assignment(weight=2**24 - 12)}), terms, ())
+    fits = submitted(tmp_path / "fits", {"cyd": assignment(weight=8)})
+    assert verify_partial("next", fits, terms, [first]).weight == 8
+    heavy = submitted(tmp_path / "heavy", {"cyd": assignment(weight=9)})
+    with pytest.raises(UpdateRejected, match="expected a weight of 8 at most of devices unknown here, got 9"):
+        verify_partial("next", heavy, terms, [first])
 
 
 def test_the_bound_grows_with_importances_alone_and_covers_what_comes(
-    scored: tuple[RoundSum, PartialSubmission],
+    scored: tuple[RoundTerms, PartialSubmission],
 ) -> None:
-    tally, submission = scored
+    terms, submission = scored
     assert submission.scores is not None and submission.partial is not None
-    assert max(submission.scores.size, submission.partial.size) <= part_bound(tally, 2) <= part_bound(tally, 500)
+    assert max(submission.scores.size, submission.partial.size) <= partial_bound(terms, 2) <= partial_bound(terms, 500)
 
 
 GARBAGE = st.binary(max_size=200) | st.integers(0, 400).map(bytes)
@@ -170,9 +179,9 @@ GARBAGE = st.binary(max_size=200) | st.integers(0, 400).map(bytes)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=GARBAGE, cut=st.integers(0, 4000), flip=st.integers(0, 4000), whole=st.booleans(), scores=st.booleans())
 def test_packed_garbage_is_never_another_error(
-    scored: tuple[RoundSum, PartialSubmission], data: bytes, cut: int, flip: int, whole: bool, scores: bool
+    scored: tuple[RoundTerms, PartialSubmission], data: bytes, cut: int, flip: int, whole: bool, scores: bool
 ) -> None:
-    tally, submission = scored
+    terms, submission = scored
     given_ref = submission.scores if scores else submission.partial
     assert given_ref is not None
     good = bytearray(given_ref.inline)
@@ -184,7 +193,7 @@ def test_packed_garbage_is_never_another_error(
     ref = small(data) if data else BlobRef(id=blob_name(data), size=0)
     changed = replace(submission, scores=ref) if scores else replace(submission, partial=ref)
     try:
-        part = verify_part("north", changed, tally)
+        part = verify_partial("north", changed, terms, ())
     except (UpdateRejected, ProtocolError):
         return
     except FedcoreError as error:

@@ -61,7 +61,7 @@ def test_a_stack_leaves_what_updates_one_by_one_leave(aggregator: str, tiny: Tin
     for number in (1, 2, 3, 4):
         plain.count(works)
         stack, scores = stack_of(stacked, same)
-        assert stacked.engine.fold_stack(stack, [device_report()] * 2, scores) == ()
+        assert stacked.sum.fold_stack(stack, [device_report()] * 2, scores) == ()
         works, same = plain.close(number), stacked.close(number)
         assert works == same
     for name, value in plain.engine.model.tensors.items():
@@ -92,11 +92,11 @@ def test_who_does_not_fit_is_named_and_the_others_count(case: str, tiny: TinyMod
     if "scores" in changes:
         scores[1] = None
     stack = replace(stack, **{key: changes[key] for key in ("round", "weights") if key in changes})
-    refused = dict(played.engine.fold_stack(stack, reports, scores))
+    refused = dict(played.sum.fold_stack(stack, reports, scores))
     expected = set(DEVICES) if case == "other round" else {"b"}
     assert refused.keys() == expected
     assert refused["b"].startswith(f"update of b for round {stack.round}: ") and words in refused["b"]
-    assert played.engine.open is not None and played.engine.open.tally.folded == set(DEVICES) - expected
+    assert played.sum.folded == set(DEVICES) - expected
     shut(played.engine)
 
 
@@ -104,14 +104,14 @@ def test_a_device_counts_once_and_an_unknown_one_never(tiny: TinyModel, tmp_path
     played = opened(tmp_path, tiny, DENSE)
     stack, _ = stack_of(played, played.begin())
     reports, scores = [device_report()] * 2, [None] * 2
-    assert played.engine.fold_stack(stack, reports, scores) == ()
-    again = dict(played.engine.fold_stack(stack, reports, scores))
+    assert played.sum.fold_stack(stack, reports, scores) == ()
+    again = dict(played.sum.fold_stack(stack, reports, scores))
     assert again.keys() == set(DEVICES) and "is counted already" in again["a"]
-    strange = dict(played.engine.fold_stack(replace(stack, devices=("x", "y")), reports, scores))
+    strange = dict(played.sum.fold_stack(replace(stack, devices=("x", "y")), reports, scores))
     assert strange.keys() == {"x", "y"} and "no open assignment asks for it" in strange["x"]
     played.close(1)
     (report,) = played.engine.ledger.reports().values()
     assert report["weight"] == sum(stack.weights)
     with pytest.raises(ValueError, match="a stack of 2 with 1 reports"):
-        played.engine.fold_stack(stack, reports[:1], scores)
+        played.sum.fold_stack(stack, reports[:1], scores)
     shut(played.engine)

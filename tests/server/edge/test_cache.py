@@ -46,44 +46,44 @@ def above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Above:
 
 
 def caching(above: Above) -> EdgeCache:
-    return EdgeCache(above.blobs, cast(Link, above), arrived=lambda: above.told.append(len(above.asked)))
+    return EdgeCache(above.blobs, cast(Link, above), on_arrival=lambda: above.told.append(len(above.asked)))
 
 
 async def test_many_who_ask_at_once_cost_one_transfer(above: Above) -> None:
     cache = caching(above)
     cache.learn([ONE])
     above.open.clear()
-    waiting = [asyncio.ensure_future(cache.bring(ONE.id)) for _ in range(20)]
+    waiting = [asyncio.ensure_future(cache.ensure_blob(ONE.id)) for _ in range(20)]
     await asyncio.sleep(0)
     waiting[3].cancel()  # who gives up takes the transfer from nobody
     await asyncio.sleep(0)
     above.open.set()
     ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE_S)
     assert [each for each in ended if each is not None] == [ended[3]] and above.asked == [ONE.id]
-    await cache.bring(ONE.id)
-    assert above.asked == [ONE.id] and cache.held() == (ONE.id,)
+    await cache.ensure_blob(ONE.id)
+    assert above.asked == [ONE.id] and cache.blob_ids() == (ONE.id,)
 
 
 async def test_a_broken_transfer_is_tried_again_and_then_told_to_everybody(above: Above) -> None:
     cache = caching(above)
     cache.learn([ONE])
     above.faults = [TransportError("broken"), BlobCorrupt("bent")]
-    await cache.bring(ONE.id)
+    await cache.ensure_blob(ONE.id)
     assert len(above.asked) == 3
     above.blobs.delete(ONE.id)
     above.faults = [TransportError("broken") for _ in range(3)]
-    ended = await asyncio.gather(cache.bring(ONE.id), cache.bring(ONE.id), return_exceptions=True)
+    ended = await asyncio.gather(cache.ensure_blob(ONE.id), cache.ensure_blob(ONE.id), return_exceptions=True)
     assert [str(each) for each in ended] == ["broken", "broken"] and len(above.asked) == 6
-    await cache.bring(ONE.id)
-    assert cache.held() == (ONE.id,), "the next who asks has luck"
+    await cache.ensure_blob(ONE.id)
+    assert cache.blob_ids() == (ONE.id,), "the next who asks has luck"
 
 
 async def test_what_nobody_named_is_not_asked_for(above: Above) -> None:
     cache = caching(above)
     with pytest.raises(ProtocolError, match="never handed out, or dropped with its round"):
-        await cache.bring(ONE.id)
+        await cache.ensure_blob(ONE.id)
     with pytest.raises(ProtocolError, match="expected sha256:"):
-        await cache.bring("../../etc/passwd")
+        await cache.ensure_blob("../../etc/passwd")
     assert above.asked == []
 
 
@@ -92,21 +92,21 @@ async def test_what_is_neither_lasting_nor_needed_goes(above: Above) -> None:
     cache.learn([MODEL], lasting=True)
     cache.learn([ONE, TWO, THREE])
     for ref in (ONE, MODEL, TWO, THREE):
-        await cache.bring(ref.id)
+        await cache.ensure_blob(ref.id)
     assert above.told == [2], "of the base model alone"
     cache.forget_all_but([TWO])
-    assert cache.held() == tuple(sorted((MODEL.id, TWO.id)))
+    assert cache.blob_ids() == tuple(sorted((MODEL.id, TWO.id)))
     assert above.blobs.names() == {MODEL.id, TWO.id}
     with pytest.raises(ProtocolError):
-        await cache.bring(ONE.id)
+        await cache.ensure_blob(ONE.id)
 
 
 async def test_a_delta_is_known_and_goes_with_its_blob(above: Above) -> None:
     cache = caching(above)
     cache.learn([WITH_DELTA])
-    await cache.bring(WITH_DELTA.delta_id)
+    await cache.ensure_blob(WITH_DELTA.delta_id)
     cache.forget_all_but([WITH_DELTA])
-    assert cache.held() == (WITH_DELTA.delta_id,)
+    assert cache.blob_ids() == (WITH_DELTA.delta_id,)
     cache.forget_all_but([TWO])
     assert above.blobs.names() == set()
 
@@ -115,13 +115,13 @@ async def test_what_arrives_after_its_round_does_not_stay(above: Above) -> None:
     cache = caching(above)
     cache.learn([ONE])
     above.open.clear()
-    waiting = asyncio.ensure_future(cache.bring(ONE.id))
+    waiting = asyncio.ensure_future(cache.ensure_blob(ONE.id))
     await asyncio.sleep(0)
     cache.forget_all_but([])
     above.open.set()
     await waiting
     await asyncio.sleep(0)
-    assert above.blobs.names() == set() and cache.held() == ()
+    assert above.blobs.names() == set() and cache.blob_ids() == ()
 
 
 async def test_an_edge_begins_with_the_base_model_alone(above: Above) -> None:
@@ -140,7 +140,7 @@ async def test_closing_ends_transfers_and_who_waits_for_them(above: Above) -> No
     cache = caching(above)
     cache.learn([ONE])
     above.open.clear()
-    waiting = asyncio.ensure_future(cache.bring(ONE.id))
+    waiting = asyncio.ensure_future(cache.ensure_blob(ONE.id))
     await asyncio.sleep(0)
     await asyncio.wait_for(cache.close(), PATIENCE_S)
     with pytest.raises(asyncio.CancelledError):

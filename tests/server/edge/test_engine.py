@@ -16,13 +16,14 @@ from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import TierSpec
 from fedcore.server.aggregate.adapter_blobs import store_adapter
-from fedcore.server.aggregate.partials import verify_part
+from fedcore.server.aggregate.partials import verify_partial
+from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.storage.blobs.store import BlobStore
 from tests.tiny_run import spec_of
-from tests.tiny_tier import GEOMETRY, answer, engine_of, failure, root_tally, share, submitted, tally_of, work
+from tests.tiny_tier import GEOMETRY, answer, assignment, engine_of, failure, root_sum, share, submitted, sum_of
 
-WORKS = {name: work(score=True) for name in ("ada", "bob", "cyd")}
+WORKS = {name: assignment(score=True) for name in ("ada", "bob", "cyd")}
 TIMES = dict.fromkeys(WORKS, 0.5)
 
 
@@ -34,8 +35,8 @@ def order(*devices: str, **changes: Any) -> Send:
 def holding(place: Path, *devices: str) -> EdgeEngine:
     engine = engine_of(place, WORKS)
     for device in devices:
-        engine.verify(device, answer(device, WORKS[device]))
-        engine.fold(device)
+        sum_of(engine).verify(device, answer(device, WORKS[device]))
+        sum_of(engine).fold(device)
     return engine
 
 
@@ -46,7 +47,7 @@ def test_what_is_packed_passes_the_root(tmp_path: Path) -> None:
     assert [leaf.device for leaf in submission.leaves] == ["ada", "bob", "cyd"]
     assert submission.counted == ("ada", "bob") and submission.leaves[2] == failure("cyd", "?")
     assert {leaf.time_s for leaf in submission.leaves[:2]} == {0.5}
-    part = verify_part("north", submission, root_tally(tmp_path / "root", WORKS))
+    part = verify_partial("north", submission, root_sum(tmp_path / "root", WORKS).terms, ())
     assert set(part.scores) == set(WORKS) and part.weight == 8
 
 
@@ -54,21 +55,21 @@ def test_an_answer_here_outweighs_a_failure_below(tmp_path: Path) -> None:
     """Who failed below a child and moved here answered here."""
     below = submitted(tmp_path / "deep", WORKS, failed=["ada"])
     engine = holding(tmp_path / "edge", "ada")
-    engine.verify_part("deep", below)
-    engine.merge_part(PartialId(child="deep", number=1))
+    sum_of(engine).verify_partial("deep", below)
+    sum_of(engine).merge_partial(PartialId(child="deep", number=1))
     submission = engine.pack(order("ada", "bob", "cyd", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.counted == ("ada", "bob", "cyd") and len(submission.leaves) == 3
-    assert verify_part("north", submission, root_tally(tmp_path / "root", WORKS)).weight == 12
+    assert verify_partial("north", submission, root_sum(tmp_path / "root", WORKS).terms, ()).weight == 12
 
 
 def test_importances_of_a_part_are_those_that_came_in_it(tmp_path: Path) -> None:
     """Also where the device has sent a copy here meanwhile."""
     below = submitted(tmp_path / "deep", {"bob": WORKS["bob"]})
     engine = engine_of(tmp_path / "edge", WORKS)
-    engine.verify_part("deep", below)
-    engine.merge_part(PartialId(child="deep", number=1))
+    sum_of(engine).verify_partial("deep", below)
+    sum_of(engine).merge_partial(PartialId(child="deep", number=1))
     other = answer("cyd", WORKS["bob"])
-    engine.verify("bob", replace(answer("bob", WORKS["bob"]), scores=other.scores))
+    sum_of(engine).verify("bob", replace(answer("bob", WORKS["bob"]), scores=other.scores))
     submission = engine.pack(order("bob", parts=(PartialId(child="deep", number=1),)), TIMES, {})
     assert submission.scores is not None and below.scores is not None
     assert submission.scores.inline == below.scores.inline
@@ -83,44 +84,45 @@ def test_failures_alone_carry_no_partial(tmp_path: Path) -> None:
 def test_what_was_passed_on_is_not_in_the_next_submission(tmp_path: Path) -> None:
     engine = holding(tmp_path / "edge", "ada")
     engine.pack(order("ada"), TIMES, {})
-    engine.verify("bob", answer("bob", WORKS["bob"]))
-    engine.fold("bob")
+    sum_of(engine).verify("bob", answer("bob", WORKS["bob"]))
+    sum_of(engine).fold("bob")
     second = engine.pack(order("bob", number=2), TIMES, {})
     assert second.counted == ("bob",)
-    assert verify_part("north", second, root_tally(tmp_path / "root", WORKS)).weight == 4
+    assert verify_partial("north", second, root_sum(tmp_path / "root", WORKS).terms, ()).weight == 4
 
 
 def test_a_round_leaves_nothing_behind(tmp_path: Path) -> None:
     engine = holding(tmp_path / "edge", "ada")
     update = answer("bob", WORKS["bob"])
     blob = engine.blobs.put_bytes(update.update.inline)
-    engine.verify("bob", replace(update, update=replace(update.update, inline=b"")))
+    sum_of(engine).verify("bob", replace(update, update=replace(update.update, inline=b"")))
     engine.forget(2)
-    assert engine.tally is not None and engine.blobs.has(blob), "round 1 is still open"
+    assert engine.sum is not None and engine.blobs.has(blob), "round 1 is still open"
     engine.forget(1)
-    assert (engine.tally, engine.works, engine.blobs.names()) == (None, {}, set())
-    for act in (lambda: engine.fold("ada"), lambda: engine.merge_part(PartialId(child="deep", number=1))):
-        act()  # came too late: no error, nothing to do
-    engine.verify("ada", answer("ada", WORKS["ada"]))
-    engine.drop_part(PartialId(child="deep", number=1))
-    assert engine.tally is None and engine.leaves(PartialId(child="deep", number=1)) == set()
+    assert (engine.sum, engine.wire_assignments, engine.blobs.names()) == (None, {}, set())
+    deep = PartialId(child="deep", number=1)
+    engine.with_sum(RoundSum.fold, "ada")  # came too late: no error, nothing to do
+    engine.with_sum(RoundSum.merge_partial, deep)
+    engine.with_sum(RoundSum.verify, "ada", answer("ada", WORKS["ada"]))
+    engine.with_sum(RoundSum.drop_partial, deep)
+    assert engine.sum is None and engine.devices_in(deep) == set()
 
 
 def test_a_later_share_ends_the_round_before(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    later = {"bob": work(2)}
-    engine.share(share(later), later)
+    later = {"bob": assignment(2)}
+    engine.add_share(share(later), later)
     engine.forget(1)  # said when the new round is here already
-    assert tally_of(engine).round == 2 and list(engine.works) == ["bob"] and tally_of(engine).arrived == {}
+    assert sum_of(engine).terms.round == 2 and list(engine.wire_assignments) == ["bob"] and sum_of(engine).updates == {}
     with pytest.raises(RuntimeError, match="round 1 is not open at this edge"):
         engine.pack(order("ada"), TIMES, {})
 
 
 def test_a_second_share_of_a_round_adds_its_devices(tmp_path: Path) -> None:
     engine = holding(tmp_path, "ada")
-    more = {"dan": work()}
-    engine.share(share(more), more)
-    assert set(tally_of(engine).assignments) == {*WORKS, "dan"} and "ada" in tally_of(engine).arrived
+    more = {"dan": assignment()}
+    engine.add_share(share(more), more)
+    assert set(sum_of(engine).terms.assignments) == {*WORKS, "dan"} and "ada" in sum_of(engine).updates
 
 
 def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -> None:
@@ -134,24 +136,24 @@ def test_a_second_share_may_bring_ranks_that_the_first_had_not(tmp_path: Path) -
     given = {"ada": (1, stored.rank_blocks[:1]), "bob": (2, stored.rank_blocks)}
     flat = make_aggregator("delta-stack").start(spec, tensors)
     for device, (rank, blocks) in given.items():
-        works = {device: work(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
-        engine.share(replace(share(works), spec=tier), works)
-        engine.verify(device, answer(device, works[device]))
-        update = tally_of(engine).arrived[device].update
+        works = {device: assignment(arm=Arm(sparsity=0.0, rank=rank), rank_blocks=blocks, head=stored.head)}
+        engine.add_share(replace(share(works), spec=tier), works)
+        sum_of(engine).verify(device, answer(device, works[device]))
+        update = sum_of(engine).updates[device].update
         assert update is not None
         flat = make_aggregator("delta-stack").fold(flat, update)
-        engine.fold(device)
-    known = tally_of(engine).adapter
+        sum_of(engine).fold(device)
+    known = sum_of(engine).terms.adapter
     assert known is not None
     for name, value in tensors.items():
         np.testing.assert_array_equal(known[name], value)
-    assert tally_of(engine).partial.adapter is known
+    assert sum_of(engine).partial.adapter is known
     aggregator = make_aggregator("delta-stack")
-    assert b"".join(aggregator.pack(tally_of(engine).partial)) == b"".join(aggregator.pack(flat))
+    assert b"".join(aggregator.pack(sum_of(engine).partial)) == b"".join(aggregator.pack(flat))
     engine.forget(1)
-    works = {"ada": work(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
-    engine.share(replace(share(works), spec=tier), works)
-    assert tally_of(engine).adapter is not None, "the next round begins anew"
+    works = {"ada": assignment(2, rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    engine.add_share(replace(share(works), spec=tier), works)
+    assert sum_of(engine).terms.adapter is not None, "the next round begins anew"
 
 
 def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_path: Path) -> None:
@@ -161,9 +163,9 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
     engine = EdgeEngine(blobs=BlobStore(tmp_path / "edge"))
     stored = store_adapter(engine.blobs, spec, tensors, 0, ranks=(1, 2))
     tier = TierSpec(aggregator="delta-stack", adapter=spec)
-    narrow = {"ada": work(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
-    engine.share(replace(share(narrow), spec=tier), narrow)
-    tally, aggregator = tally_of(engine), make_aggregator("delta-stack")
+    narrow = {"ada": assignment(rank_blocks=stored.rank_blocks[:1], head=stored.head)}
+    engine.add_share(replace(share(narrow), spec=tier), narrow)
+    round_sum, aggregator = sum_of(engine), make_aggregator("delta-stack")
     wild = Update(
         device="eve",
         round=1,
@@ -172,14 +174,14 @@ def test_what_turns_out_bad_once_more_ranks_are_known_is_left_to_the_root(tmp_pa
         keep_set=KeepSet.full(GEOMETRY),
         tensors={name: np.full(shape, 60.0, dtype=np.float32) for name, shape in spec.shapes().items()},
     )
-    tally.partial = aggregator.merge(
-        aggregator.start(spec, tally.adapter), aggregator.fold(aggregator.start(spec), wild)
+    round_sum.partial = aggregator.merge(
+        aggregator.start(spec, round_sum.terms.adapter), aggregator.fold(aggregator.start(spec), wild)
     )
-    wide = {"bob": work(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
-    engine.share(replace(share(wide), spec=tier), wide)
-    assert "bob" in tally.assignments and ("eve", 1) in tally.partial.members.keys
+    wide = {"bob": assignment(arm=Arm(sparsity=0.0, rank=2), rank_blocks=stored.rank_blocks, head=stored.head)}
+    engine.add_share(replace(share(wide), spec=tier), wide)
+    assert "bob" in round_sum.terms.assignments and ("eve", 1) in round_sum.partial.members.keys
     with pytest.raises(UpdateRejected, match="eve for round 1: its product"):
-        aggregator.unpack(b"".join(aggregator.pack(tally.partial)), spec, tensors)
+        aggregator.unpack(b"".join(aggregator.pack(round_sum.partial)), spec, tensors)
 
 
 def test_a_large_partial_lies_in_the_store_until_its_round_is_behind_us(
@@ -200,8 +202,8 @@ def test_what_a_device_sent_stays_though_the_same_bytes_go_up(tmp_path: Path) ->
     update = answer("ada", WORKS["ada"])
     assert update.scores is not None
     engine.blobs.put_bytes(update.scores.inline)
-    engine.verify("ada", replace(update, scores=replace(update.scores, inline=b"")))
+    sum_of(engine).verify("ada", replace(update, scores=replace(update.scores, inline=b"")))
     for number in (1, 2):
-        engine.fold("ada")
+        sum_of(engine).fold("ada")
         submission = engine.pack(order("ada", number=number), TIMES, {})
         assert submission.scores is not None and submission.scores.inline == update.scores.inline

@@ -42,7 +42,7 @@ class Line:
 
 def connected(line: Line, answer_s: float = PATIENCE_S) -> EdgeUplink:
     uplink = EdgeUplink(answer_s=answer_s)
-    uplink.up(WELCOME, cast(Stream, line))
+    uplink.set_stream(WELCOME, cast(Stream, line))
     return uplink
 
 
@@ -51,25 +51,25 @@ async def test_what_is_said_arrives_in_order() -> None:
     uplink = connected(line)
     said = [LeafLeft(device=f"d{number}") for number in range(9)]
     for each in said:
-        uplink.tell(each)
+        uplink.send(each)
     assert await line.until(9) == said and uplink.session == "s1" and uplink.connected
-    uplink.down()
+    uplink.drop_stream()
 
 
 async def test_what_is_said_without_a_stream_is_not_said_later() -> None:
     uplink = EdgeUplink(answer_s=1.0)
-    uplink.tell(Holding(blobs=("a",)))
+    uplink.send(Holding(blobs=("a",)))
     line = Line()
-    uplink.up(WELCOME, cast(Stream, line))
-    uplink.tell(Holding(blobs=("b",)))
+    uplink.set_stream(WELCOME, cast(Stream, line))
+    uplink.send(Holding(blobs=("b",)))
     assert await line.until(1) == [Holding(blobs=("b",))]
-    uplink.down()
-    uplink.tell(Holding(blobs=("c",)))
+    uplink.drop_stream()
+    uplink.send(Holding(blobs=("c",)))
     second = Line()
-    uplink.up(replace(WELCOME, session="s2"), cast(Stream, second))
-    uplink.tell(Holding(blobs=("d",)))
+    uplink.set_stream(replace(WELCOME, session="s2"), cast(Stream, second))
+    uplink.send(Holding(blobs=("d",)))
     assert await second.until(1) == [Holding(blobs=("d",))] and len(line.sent) == 1 and uplink.session == "s2"
-    uplink.down()
+    uplink.drop_stream()
 
 
 async def test_an_answer_goes_to_who_asked() -> None:
@@ -77,13 +77,13 @@ async def test_an_answer_goes_to_who_asked() -> None:
     uplink = connected(line)
     asked = {name: asyncio.ensure_future(uplink.ask(replace(JOIN, name=name))) for name in ("ada", "bob")}
     assert {each.device for each in await line.until(2)} == {"ada", "bob"}
-    assert uplink.answered(LeafJoined(device="bob", welcome=replace(WELCOME, session="bob")))
-    assert uplink.answered(LeafRefused(device="ada", error="JoinRefused", message="another model"))
+    assert uplink.take_answer(LeafJoined(device="bob", welcome=replace(WELCOME, session="bob")))
+    assert uplink.take_answer(LeafRefused(device="ada", error="JoinRefused", message="another model"))
     assert (await asked["bob"]).session == "bob"
     with pytest.raises(JoinRefused, match="another model"):
         await asked["ada"]
-    assert not uplink.answered(LeafJoined(device="bob", welcome=WELCOME)), "nobody asks any more"
-    uplink.down()
+    assert not uplink.take_answer(LeafJoined(device="bob", welcome=WELCOME)), "nobody asks any more"
+    uplink.drop_stream()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("CertificateError", CertificateError), ("OfTomorrow", FedcoreError)])
@@ -92,10 +92,10 @@ async def test_a_refusal_keeps_its_class_where_it_is_known(name: str, kind: type
     uplink = connected(line)
     asked = asyncio.ensure_future(uplink.ask(ADA))
     await line.until(1)
-    uplink.answered(LeafRefused(device="ada", error=name, message="no"))
+    uplink.take_answer(LeafRefused(device="ada", error=name, message="no"))
     with pytest.raises(kind, match="no"):
         await asked
-    uplink.down()
+    uplink.drop_stream()
 
 
 async def test_a_newer_session_supersedes_the_question_of_the_older() -> None:
@@ -107,9 +107,9 @@ async def test_a_newer_session_supersedes_the_question_of_the_older() -> None:
     with pytest.raises(TransportError, match="ada has joined again meanwhile"):
         await older
     assert await line.until(2) == [LeafJoin(join=ADA), LeafJoin(join=replace(ADA, epoch=2))]
-    assert uplink.answered(LeafJoined(device="ada", welcome=WELCOME))
+    assert uplink.take_answer(LeafJoined(device="ada", welcome=WELCOME))
     assert await newer == WELCOME
-    uplink.down()
+    uplink.drop_stream()
 
 
 async def test_silence_ends_a_question() -> None:
@@ -117,8 +117,8 @@ async def test_silence_ends_a_question() -> None:
     uplink = connected(line, answer_s=0.01)
     with pytest.raises(TransportError, match=r"no answer to the join of ada for 0\.01 s"):
         await uplink.ask(ADA)
-    assert not uplink.answered(LeafJoined(device="ada", welcome=WELCOME))
-    uplink.down()
+    assert not uplink.take_answer(LeafJoined(device="ada", welcome=WELCOME))
+    uplink.drop_stream()
 
 
 async def test_a_lost_stream_ends_every_question_and_the_next_one_asks_anew() -> None:
@@ -126,17 +126,17 @@ async def test_a_lost_stream_ends_every_question_and_the_next_one_asks_anew() ->
     uplink = connected(line)
     asked = [asyncio.ensure_future(uplink.ask(replace(JOIN, name=name))) for name in ("ada", "bob")]
     await line.until(2)
-    uplink.down()
+    uplink.drop_stream()
     for each in asked:
         with pytest.raises(TransportError, match="lost the tier above"):
             await each
     again, second = asyncio.ensure_future(uplink.ask(ADA)), Line()
     await asyncio.sleep(0)
-    uplink.up(WELCOME, cast(Stream, second))
+    uplink.set_stream(WELCOME, cast(Stream, second))
     await second.until(1)
-    uplink.answered(LeafJoined(device="ada", welcome=WELCOME))
+    uplink.take_answer(LeafJoined(device="ada", welcome=WELCOME))
     assert await again == WELCOME
-    uplink.down()
+    uplink.drop_stream()
 
 
 async def test_who_asks_while_nobody_is_above_is_sent_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,17 +152,17 @@ async def test_who_gives_up_leaves_no_question_behind() -> None:
     await line.until(1)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
-    assert not uplink.answered(LeafJoined(device="ada", welcome=WELCOME))
-    uplink.down()
+    assert not uplink.take_answer(LeafJoined(device="ada", welcome=WELCOME))
+    uplink.drop_stream()
 
 
 async def test_a_stream_that_breaks_under_a_message_is_the_readers_to_notice() -> None:
     line = Line()
     uplink = connected(line)
     line.broken = True
-    uplink.tell(LeafLeft(device="ada"))
+    uplink.send(LeafLeft(device="ada"))
     for _ in range(5):
         await asyncio.sleep(0)
     assert uplink.connected and line.sent == []
-    uplink.down()
+    uplink.drop_stream()
     assert not uplink.connected

@@ -17,7 +17,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
 from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, encoding
-from fedcore.protos.values import AssignmentFailure, BlobRef, Join, Role, UpdateSubmission, Upward, Work
+from fedcore.protos.values import AssignmentFailure, BlobRef, Join, Role, UpdateSubmission, Upward, WireAssignment
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.name import blob_name
 from tests.tiny_run import LABELS, device_report, score_vectors, small_update
@@ -30,7 +30,7 @@ class Answer:
     """What a node was asked, and what it would rightly answer."""
 
     message: Message
-    work: Work
+    assignment: WireAssignment
     submission: UpdateSubmission
     arrays: ArrayRecord
 
@@ -47,7 +47,7 @@ def right(answer: Answer) -> Message:
 
 
 def failing(answer: Answer) -> Message:
-    return answer.reply(AssignmentFailure(round=answer.work.round, message="out of luck"))
+    return answer.reply(AssignmentFailure(round=answer.assignment.round, message="out of luck"))
 
 
 def erring(code: int) -> Fault:
@@ -60,7 +60,7 @@ def other_bytes(answer: Answer) -> Message:
 
 
 def too_large(answer: Answer) -> Message:
-    data = b"\0" * (answer.work.max_upload_bytes + 1)
+    data = b"\0" * (answer.assignment.max_upload_bytes + 1)
     ref = BlobRef(id=blob_name(data), size=len(data), name="update")
     arrays = ArrayRecord({ref.id: Array(dtype="uint8", shape=(len(data),), stype="x", data=data)})
     return answer.reply(replace(answer.submission, update=ref), arrays)
@@ -75,7 +75,9 @@ def of_another_app(answer: Answer) -> Message:
 
 
 def not_finite(answer: Answer) -> Message:
-    report = replace(answer.submission.report, loss_after=float("nan"))
+    report = replace(
+        answer.submission.report, metrics=replace(answer.submission.report.metrics, loss_after=float("nan"))
+    )
     return answer.reply(replace(answer.submission, report=report), answer.arrays)
 
 
@@ -152,16 +154,16 @@ class FakeNodes(Grid):
 
     def _answer(self, name: str, message: Message) -> Message:
         record = message.content.config_records[RECORD]
-        _, work = (response_from_bytes(each) for each in record[MESSAGES])  # type: ignore[arg-type, union-attr]
-        assert isinstance(work, Work)
+        _, assignment = (response_from_bytes(each) for each in record[MESSAGES])  # type: ignore[arg-type, union-attr]
+        assert isinstance(assignment, WireAssignment)
         held = message.content.array_records[BLOBS]
         self.arrays_seen.append({array.stype for array in held.values()})
-        self.ranks[name] = work.arm.rank
-        told = held[work.kept.id].data
-        keep_set = KeepSet.from_bits(told) if work.rings else KeepSet.from_bytes(told)
-        data = encode(small_update(self.geometry, work, keep_set, name), work.training.codec)
-        parts = {"update": (data, encoding(work.training.codec))}
-        if work.score:
+        self.ranks[name] = assignment.arm.rank
+        told = held[assignment.kept.id].data
+        keep_set = KeepSet.from_bits(told) if assignment.rings else KeepSet.from_bytes(told)
+        data = encode(small_update(self.geometry, assignment, keep_set, name), assignment.training.codec)
+        parts = {"update": (data, encoding(assignment.training.codec))}
+        if assignment.score:
             parts["scores"] = encode(score_vectors(keep_set, name), "identity"), "fedcore.identity"
         refs = {key: BlobRef(id=blob_name(each), size=len(each), name=key) for key, (each, _) in parts.items()}
         arrays = ArrayRecord(
@@ -171,10 +173,10 @@ class FakeNodes(Grid):
             }
         )
         submission = UpdateSubmission(
-            round=work.round,
+            round=assignment.round,
             update=refs["update"],
             scores=refs.get("scores"),
-            keep_set=work.keep_set.id,
+            keep_set=assignment.keep_set.id,
             report=device_report(),
         )
-        return self.faults[name](Answer(message=message, work=work, submission=submission, arrays=arrays))
+        return self.faults[name](Answer(message=message, assignment=assignment, submission=submission, arrays=arrays))

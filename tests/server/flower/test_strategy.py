@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.server.flower import replies
 from fedcore.server.flower.app import open_run
-from fedcore.server.flower.run import FlowerRun
+from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.server.flower.settings import run_settings
 from fedcore.server.flower.strategy import FedcoreStrategy
 from fedcore.server.run.journal import read_events
@@ -49,7 +49,7 @@ def nodes_of(tiny: TinyModel, faults: dict[str, Fault]) -> FakeNodes:
 
 
 @contextmanager
-def running(root: Path, tiny: TinyModel, overrides: Sequence[str] = (), **settings: str) -> Iterator[FlowerRun]:
+def running(root: Path, tiny: TinyModel, overrides: Sequence[str] = (), **settings: str) -> Iterator[FlowerDriver]:
     context = Context(
         run_id=1,
         node_id=1,

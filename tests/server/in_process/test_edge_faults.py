@@ -12,7 +12,7 @@ from fedcore.server.edge.edge import Edge
 from fedcore.storage.blobs.store import BlobStore
 from tests.fault_proxy import FaultProxy, Way, proxying
 from tests.server.conftest import TinyModel
-from tests.server.in_process.test_edge import NAMES, SETTINGS, flat, global_hash
+from tests.server.edge.test_edge import NAMES, SETTINGS, flat, global_hash
 from tests.tiny_edge import edging
 from tests.tiny_run import PATIENCE_S, Served, serving, until
 
@@ -259,7 +259,7 @@ async def test_many_rounds_leave_nothing_behind(
         serving(tmp_path / "run", tiny.folder, settings) as served,
         edging(tmp_path, "north", [served.address]) as north,
     ):
-        assert edges[0]._seats.find("ada") is None
+        assert edges[0].membership.sessions.find("ada") is None
         devices = [tiny.device(served, name, tmp_path / "devices", inline=name == "bob") for name in NAMES[:3]]
         for device in devices:
             device.lead_to(north.address)
@@ -279,4 +279,4 @@ async def test_many_rounds_leave_nothing_behind(
     rounds = edge._rounds
     assert len(edge._cache._known) <= 3 + 2 * 4 and not edge._cache._coming
     assert not rounds._early and not rounds._flights._flights and not rounds._flights._times_s
-    assert len(rounds.works) <= 3 and len(rounds.machine.leaves) <= 3 and not edge._uplink._asked
+    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._asked

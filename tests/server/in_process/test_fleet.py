@@ -120,7 +120,7 @@ async def test_a_dropped_stream_comes_back_and_its_update_counts(
         flaky = tiny.device(served, "flaky", tmp_path, fault=Fault.DROP)
         await together(flaky, tiny.device(served, "good", tmp_path))
         await served.summary()
-    assert flaky.epoch == 2 and [work.round for work in flaky.works] == [1, 1, 2]
+    assert flaky.epoch == 2 and [assignment.round for assignment in flaky.assignments] == [1, 1, 2]
     assert statuses(served, "flaky") == ["accepted", "accepted"]
     assert len(served.told("left", "flaky")) >= 1 and len(served.told("joined", "flaky")) == 2
 
@@ -145,8 +145,8 @@ async def test_a_slow_device_misses_the_deadline_and_its_update_is_late(
 ) -> None:
     async with serving(tmp_path / "run", tiny.folder, ["coordinator.round_deadline_s=0.4"]) as served:
 
-        async def until_closed(work: Any) -> None:
-            await served.until("round_closed", work.round)
+        async def until_closed(assignment: Any) -> None:
+            await served.until("round_closed", assignment.round)
 
         slow = tiny.device(served, "slow", tmp_path, hold=until_closed)
         await together(slow, tiny.device(served, "good", tmp_path))
@@ -162,8 +162,8 @@ async def test_an_upload_after_the_deadline_is_refused_as_late(
 ) -> None:
     async with serving(tmp_path / "run", tiny.folder, ["coordinator.round_deadline_s=0.4"]) as served:
 
-        async def until_closed(work: Any) -> None:
-            await served.until("pushed", 3 if work.round == 1 else 0)  # until the next round is open
+        async def until_closed(assignment: Any) -> None:
+            await served.until("pushed", 3 if assignment.round == 1 else 0)  # until the next round is open
 
         slow = tiny.device(served, "slow", tmp_path, hold=until_closed, inline=False)
         await together(slow, tiny.device(served, "good", tmp_path))

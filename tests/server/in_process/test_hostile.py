@@ -23,7 +23,7 @@ from fedcore.protos.values import (
     Role,
     UploadHeader,
     Welcome,
-    Work,
+    WireAssignment,
 )
 from fedcore.server.members.service import FleetService
 from fedcore.server.rounds.coordinator import MAX_REPORT
@@ -133,7 +133,7 @@ async def test_a_device_that_reports_failure_is_no_burden(tiny: TinyModel, tmp_p
             async with device.link.connect() as stream:
                 await stream.send(await device.join())
                 while not isinstance(message := await receive(stream), Goodbye):
-                    if isinstance(message, Work):
+                    if isinstance(message, WireAssignment):
                         failure = AssignmentFailure(round=message.round, message="RuntimeError: out of memory")
                         await stream.send(failure)
             await device.link.close()

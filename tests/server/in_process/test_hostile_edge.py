@@ -10,15 +10,15 @@ import pytest
 
 from fedcore.core.errors import CertificateError, JoinRefused, ProtocolError, UpdateLate
 from fedcore.protos.tier_values import LeafJoined, LeafLeft, LeafRefused, PartialSubmission, RoundShare
-from fedcore.protos.values import BlobRef, Role, Verdict, Work
-from fedcore.server.rounds.edge_dispatch import filled
+from fedcore.protos.values import BlobRef, Role, Verdict, WireAssignment
+from fedcore.server.rounds.edge_dispatch import with_small_blobs
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import load_material
 from tests.fake_device import FakeDevice
 from tests.fake_edge import FakeEdge, edge_join, fake_edge
 from tests.server.conftest import TinyModel
-from tests.server.in_process.test_edge import global_hash
+from tests.server.edge.test_edge import global_hash
 from tests.tiny_edge import edging
 from tests.tiny_run import PATIENCE_S, Served, serving
 from tests.tiny_tier import failure, small, submitted, with_leaf
@@ -35,9 +35,9 @@ def brief_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
 ONE_ROUND = ["run.rounds=1", "coordinator.min_devices=2", "coordinator.quorum=1.0"]
 
 
-def works_of(share: RoundShare, *names: str) -> dict[str, Work]:
+def assignments_of(share: RoundShare, *names: str) -> dict[str, WireAssignment]:
     held = {blob.id: blob.inline for blob in share.blobs}
-    return {name: filled(work, held) for name, work in share.works if name in names}
+    return {name: with_small_blobs(assignment, held) for name, assignment in share.assignments if name in names}
 
 
 def renumbered(submission: PartialSubmission, number: int) -> PartialSubmission:
@@ -52,7 +52,7 @@ class Fleet:
         self.ada = model.device(served, "ada", place)
         self.bob: FakeDevice = model.device(served, "bob", place, hold=self._wait)
 
-    async def _wait(self, work: Work) -> None:
+    async def _wait(self, assignment: WireAssignment) -> None:
         await self.go.wait()
 
     async def begin(self, edge: FakeEdge) -> tuple[RoundShare, PartialSubmission, "asyncio.Future[Any]"]:
@@ -60,7 +60,7 @@ class Fleet:
         await edge.present(await self.ada.join())
         running = asyncio.ensure_future(self.bob.run())
         share = await edge.share()
-        return share, submitted(self.place / f"fake-{edge.name}", works_of(share, "ada"), number=1), running
+        return share, submitted(self.place / f"fake-{edge.name}", assignments_of(share, "ada"), number=1), running
 
     async def end(self, running: "asyncio.Future[Any]") -> Any:
         self.go.set()
@@ -155,14 +155,14 @@ async def test_an_overlap_with_a_device_that_came_by_itself_is_named_and_refolde
         ada, bob = (tiny.device(served, name, tmp_path) for name in ("ada", "bob"))
         await edge.present(await ada.join(), await bob.join())
         share = await edge.share()
-        works = works_of(share, "ada", "bob")
-        assert set(works) == {"ada", "bob"}
-        both = submitted(tmp_path / "both", works, number=1)
+        assignments = assignments_of(share, "ada", "bob")
+        assert set(assignments) == {"ada", "bob"}
+        both = submitted(tmp_path / "both", assignments, number=1)
         moved = asyncio.ensure_future(bob.run())  # bob comes by itself, and is counted
         await served.until("accepted")
         refused = await edge.submit(both)
         assert (refused.verdict, refused.devices) == (Verdict.OVERLAP, ("bob",))
-        alone = submitted(tmp_path / "alone", {"ada": works["ada"]}, number=2)
+        alone = submitted(tmp_path / "alone", {"ada": assignments["ada"]}, number=2)
         assert (await edge.submit(alone)).verdict is Verdict.ACCEPTED
         await asyncio.wait_for(moved, PATIENCE_S)
         await served.summary()

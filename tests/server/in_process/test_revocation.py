@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fedcore.core.errors import CertificateError, FedcoreError
 from fedcore.protos.convert import blob as blob_wire
 from fedcore.protos.tier_values import LeafLeft, Revocations
-from fedcore.protos.values import BlobRef, Role, UploadHeader, Work
+from fedcore.protos.values import BlobRef, Role, UploadHeader, WireAssignment
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
@@ -65,7 +65,7 @@ class Held:
     def device(
         self, tiny: TinyModel, served: Served, name: str, place: Path, certs: Path, **options: Any
     ) -> FakeDevice:
-        async def hold(work: Work) -> None:
+        async def hold(assignment: WireAssignment) -> None:
             async with self._more:
                 self.working.add(name)
                 self._more.notify_all()
@@ -165,12 +165,14 @@ async def test_an_open_upload_is_cut_off(served: Served, tiny: TinyModel, certs:
     ada, bob = (held.device(tiny, served, name, tmp_path / name, certs) for name in ("ada", "bob"))
     stays = [asyncio.create_task(device.run()) for device in (ada, bob)]
     await held.until_working("ada", "bob")
-    size = bob.works[0].max_upload_bytes
+    size = bob.assignments[0].max_upload_bytes
     data = bytes(size)
     ref = BlobRef(id=blob_name(data), size=size)
     link = open_link(served.address, load_material(certs, "bob"))
     half = size // 2
-    header = UploadHeader(blob=ref, offset=0, sender="bob", session=bob.welcomes[-1].session, round=bob.works[0].round)
+    header = UploadHeader(
+        blob=ref, offset=0, sender="bob", session=bob.welcomes[-1].session, round=bob.assignments[0].round
+    )
     call = await begin_upload(link, header, data[:half])
     revoke(certs, "bob")
     await served.until("revoked")

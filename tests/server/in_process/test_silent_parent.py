@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import fedcore.transport.membership as module
+import fedcore.transport.parent_connection as module
 from tests.fault_proxy import proxying
 from tests.server.conftest import TinyModel
 from tests.tiny_edge import edging
@@ -29,8 +29,8 @@ async def test_a_hung_parent_is_left_for_the_next_within_a_lease(
         moved: list[float] = []
         clock = asyncio.get_running_loop().time
 
-        async def hang(work: Any) -> None:
-            if work.round == 1 and not moved:
+        async def hang(assignment: Any) -> None:
+            if assignment.round == 1 and not moved:
                 proxy.stall()
                 moved.append(clock())
 

@@ -1,5 +1,6 @@
-"""The rules of a join, one by one."""
+"""The rules of a join, one by one; and the label list, which the first newcomer may bring."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,9 @@ import pytest
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import CertificateError, JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
-from fedcore.protos.values import Join, Role
+from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
-from fedcore.server.members.admission import check_identity, check_labels, check_model, check_protocol
+from fedcore.server.members.admission import Admission, check_identity, check_labels, check_model, check_protocol
 from fedcore.storage.pki.certificates import Identity, Kind
 
 MARK = Fingerprint(tensors="a" * 64, config="b" * 64, tokenizer="c" * 64)
@@ -89,3 +90,72 @@ def test_a_foreign_label_is_named_and_long_ones_are_cut() -> None:
     with pytest.raises(JoinRefused) as caught:
         check_labels(replace(JOIN, labels=texts), texts[10:])
     assert len(str(caught.value)) < 1000
+
+
+class Run:
+    """What an admission tells its run."""
+
+    def __init__(self, labels: tuple[str, ...] = ()) -> None:
+        self.labels: list[tuple[str, ...]] = []
+        self.profiles: list[DeviceProfile] = []
+        self.broken: JoinRefused | None = None
+        self.admission = Admission(
+            RunDescription(
+                protocol_min=PROTOCOL,
+                protocol_max=PROTOCOL,
+                run_id="run",
+                labels=labels,
+                fingerprint=MARK,
+                model_files=(),
+                max_length=64,
+                head="mean",
+                dtype="float32",
+            ),
+            on_labels=self._begin,
+            check_profile=self.profiles.append,
+        )
+
+    async def _begin(self, labels: tuple[str, ...]) -> None:
+        await asyncio.sleep(0)  # others come meanwhile
+        if self.broken is not None:
+            raise self.broken
+        self.labels.append(labels)
+
+
+async def test_the_first_newcomer_fixes_the_labels_once_and_sorted() -> None:
+    run = Run()
+    first = replace(JOIN, labels=("yes", "no"))
+    await asyncio.gather(*(run.admission.check(join) for join in (first, JOIN, replace(JOIN, labels=("no",)))))
+    assert run.labels == [("no", "yes")] and run.admission.description.labels == ("no", "yes")
+    with pytest.raises(JoinRefused, match="outside the agreed labels"):
+        await run.admission.check(replace(JOIN, labels=("maybe", "no")))
+    assert run.profiles == [JOIN.profile] * 3, "after the labels, and only of those that fit"
+
+
+async def test_labels_of_the_configuration_stay() -> None:
+    run = Run(("no", "yes", "maybe"))
+    await run.admission.check(JOIN)
+    assert run.labels == [("no", "yes", "maybe")] and run.admission.description.labels == ("no", "yes", "maybe")
+
+
+async def test_a_newcomer_with_one_label_fixes_nothing_and_the_next_one_does() -> None:
+    run = Run()
+    with pytest.raises(JoinRefused, match=r"the first shard has only the labels \['no'\], and the run names none"):
+        await run.admission.check(replace(JOIN, labels=("no",)))
+    run.broken = JoinRefused("no engine")
+    with pytest.raises(JoinRefused, match="no engine"):
+        await run.admission.check(JOIN)
+    assert run.admission.description.labels == () and run.profiles == []
+    run.broken = None
+    await run.admission.check(JOIN)
+    assert run.labels == [("no", "yes")]
+
+
+async def test_an_edge_has_no_model_and_an_evaluator_no_profile() -> None:
+    run = Run()
+    await run.admission.check(replace(JOIN, role=Role.EDGE, profile=None, max_length=0, labels=()))
+    assert run.labels == []
+    with pytest.raises(JoinRefused, match="cuts texts at 0 tokens"):
+        await run.admission.check(replace(EVALUATOR, max_length=0))
+    await run.admission.check(EVALUATOR)
+    assert run.labels == [("no", "yes")] and run.profiles == []

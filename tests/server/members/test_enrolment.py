@@ -20,7 +20,7 @@ from fedcore.protos.v1 import device_pb2
 from fedcore.protos.values import EnrolmentRequest
 from fedcore.server.members.enrolment import MAX_REQUEST_BYTES, REFUSAL_S, serving_enrolment
 from fedcore.storage.pki.authority import create_authority
-from fedcore.storage.pki.authority_record import recording
+from fedcore.storage.pki.authority_record import record_transaction
 from fedcore.storage.pki.certificates import Identity, load_material, read_identity
 from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.token_text import JoinToken
@@ -100,7 +100,7 @@ async def test_from_tokens_to_seats_in_a_run(tiny: TinyModel, certs: Path, tmp_p
         assert await together(*devices) == ["the run has finished"] * 2
         assert (await served.summary())["rounds"][0]["accepted"] == 2
         assert any(each.startswith("enrolled any-name as class:tiny, serial ") for each in served.said)
-    with recording(certs) as record:
+    with record_transaction(certs) as record:
         notes = {str(each.identity): each.note for each in record.certificates()}
     assert notes == {"coordinator:coordinator": "", "device:cam-1": "cam-1", "class:tiny": "any-name"}
 
@@ -137,7 +137,7 @@ async def test_a_lost_answer_is_had_again(desk: Desk, tmp_path: Path) -> None:
         assert proxy.cuts == 1 and any("trying again" in each for each in said)
     finally:
         await proxy.die()
-    with recording(desk.certs) as record:
+    with record_transaction(desk.certs) as record:
         issued = record.certificates(Identity(kind="device", name="cam-1"))
     held = read_identity(load_material(tmp_path / "cam-1", "cam-1").certificate)
     assert [each.serial for each in issued] == [held.serial]
@@ -177,7 +177,7 @@ async def test_a_request_beyond_the_bound_is_not_read(desk: Desk) -> None:
 @pytest.mark.parametrize("note", ["", "x" * 64, "Line\nbreak", "cam-1"])
 async def test_only_a_name_is_noted(desk: Desk, note: str) -> None:
     await desk.ask(token_for(desk.certs, "class", "agx"), note=note)
-    with recording(desk.certs) as record:
+    with record_transaction(desk.certs) as record:
         (issued,) = record.certificates(Identity(kind="class", name="agx"))
     assert issued.note == ("cam-1" if note == "cam-1" else "")
 

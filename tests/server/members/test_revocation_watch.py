@@ -87,7 +87,7 @@ def test_another_authoritys_list_is_not_taken(certs: Path, tmp_path: Path) -> No
     revoke(other, "cam-1")
     watch = watch_of(certs)
     with pytest.raises(CertificateError, match="not signed by this authority"):
-        watch.take((other / CRL).read_bytes())
+        watch.install((other / CRL).read_bytes())
     assert watch.current.number == 0 and not (certs / CRL).exists()
 
 
@@ -97,7 +97,7 @@ def test_what_comes_from_above_is_kept_for_the_next_start(certs: Path, tmp_path:
     above.refresh()
     kept = tmp_path / "state.pem"
     edge = watch_of(certs, kept)
-    assert edge.take(above.current.der) and not edge.take(above.current.der)
+    assert edge.install(above.current.der) and not edge.install(above.current.der)
     assert not edge.refresh(), "what it has written itself is no news"
     again = watch_of(certs, kept)
     assert again.refresh() and again.current == above.current
@@ -106,7 +106,7 @@ def test_what_comes_from_above_is_kept_for_the_next_start(certs: Path, tmp_path:
 def test_without_tls_there_is_nothing_to_watch(certs: Path) -> None:
     revoke(certs, "cam-1")
     watch = RevocationWatch()
-    assert not watch.refresh() and not watch.take((certs / CRL).read_bytes())
+    assert not watch.refresh() and not watch.install((certs / CRL).read_bytes())
     watch.check(identity(certs, "cam-1"))
 
 

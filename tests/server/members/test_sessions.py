@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedcore.core.errors import CertificateError
 from fedcore.protos.tier_values import LeafDismissed, LeafJoined
 from fedcore.protos.values import Downward, Goodbye, Join, Role, RoundClosed, UpdateVerdict, Verdict, Welcome
 from fedcore.server.members.sessions import EDGE_OUTBOX, OUTBOX, RelayedSession, Session
@@ -88,6 +89,14 @@ def test_an_edges_outbox_holds_a_word_for_each_of_many_devices() -> None:
     edge.send(RoundClosed(round=1))
     edge.close()
     assert drain(edge) == [RoundClosed(round=1), None]
+
+
+def test_a_session_that_is_cut_off_says_nothing_more_than_why() -> None:
+    session, fault = Session(JOIN), CertificateError("revoked")
+    for number in range(3):
+        session.send(RoundClosed(round=number))
+    session.cut_off(fault)
+    assert drain(session) == [None] and session.fault is fault
 
 
 @settings(max_examples=50, deadline=None)

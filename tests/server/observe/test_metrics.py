@@ -10,10 +10,10 @@ from fedcore.core.contract.protocols import Json
 from fedcore.protos.tier_values import LeafOutcome
 from fedcore.server.observe.memory import read_memory
 from fedcore.server.observe.metrics import UPDATE_EVENTS, RunMetrics
-from fedcore.server.run.records import leaf_record
+from fedcore.server.run.records import relayed_record
 from tests.tiny_run import PHASE_S, device_report
 
-PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "metrics.md"
 ROW = re.compile(r"^\| `(fedcore_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 
@@ -131,7 +131,7 @@ def test_phases_are_of_those_that_fit_and_bytes_of_all_that_counted(metrics: Run
 def test_an_edge_tells_of_the_devices_below_it_as_a_coordinator_does(metrics: RunMetrics) -> None:
     report = device_report()
     counted = LeafOutcome(device="a", counted=True, time_s=1.0, report=report, fold_s=0.25)
-    metrics.rows([leaf_record(counted), leaf_record(LeafOutcome(device="b", counted=False, time_s=0.0))])
+    metrics.rows([relayed_record(counted), relayed_record(LeafOutcome(device="b", counted=False, time_s=0.0))])
     assert value(metrics, "fedcore_phase_seconds_sum", phase="wait") == 1.0 - 5 * PHASE_S
     assert value(metrics, "fedcore_phase_seconds_sum", phase="fold") == 0.25
     assert value(metrics, "fedcore_phase_seconds_count", phase="train") == 1

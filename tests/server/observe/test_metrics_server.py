@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedcore.core.errors import ConfigError, RunError
-from fedcore.protos.values import Work
+from fedcore.protos.values import WireAssignment
 from fedcore.server.observe.metrics import RunMetrics
 from fedcore.server.observe.metrics_server import MetricsServer
 from tests.fake_device import Fault
@@ -70,7 +70,7 @@ async def test_a_scrape_in_the_middle_of_a_round_shows_it_and_holds_nobody_up(
 ) -> None:
     working, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(work: Work) -> None:
+    async def hold(assignment: WireAssignment) -> None:
         working.set()
         await go_on.wait()
 

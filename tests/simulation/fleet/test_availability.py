@@ -28,12 +28,12 @@ def test_spans_are_in_order_and_apart(availability: str, share: float, seed: int
 @pytest.mark.parametrize("availability", ["diurnal", "churn"])
 @pytest.mark.parametrize("at_s", [0.0, 3.3 * DAY_S])
 def test_the_share_online_is_the_one_asked_for_at_any_moment(availability: str, at_s: float) -> None:
-    each = kind(availability, online_share=0.3, session_s=2000.0)
-    here = sum(
-        any(start <= at_s < end for start, end in islice(online_spans(each, f"a-{number}", 1), 400))
+    churning = kind(availability, online_share=0.3, session_s=2000.0)
+    online = sum(
+        any(start <= at_s < end for start, end in islice(online_spans(churning, f"a-{number}", 1), 400))
         for number in range(600)
     )
-    assert 0.24 < here / 600 < 0.36
+    assert 0.24 < online / 600 < 0.36
 
 
 def test_a_diurnal_device_is_online_at_the_same_hour_of_every_day() -> None:
@@ -43,9 +43,9 @@ def test_a_diurnal_device_is_online_at_the_same_hour_of_every_day() -> None:
     assert all(end - start == pytest.approx(DAY_S / 4) for start, end in spans[1:])
 
 
-@pytest.mark.parametrize("each", [kind("always"), kind("churn", online_share=1.0)])
-def test_who_is_always_online_has_one_span(each: ClassConfig) -> None:
-    assert list(online_spans(each, "a-0", 0)) == [(0.0, math.inf)]
+@pytest.mark.parametrize("always", [kind("always"), kind("churn", online_share=1.0)])
+def test_a_device_that_is_always_online_has_one_span(always: ClassConfig) -> None:
+    assert list(online_spans(always, "a-0", 0)) == [(0.0, math.inf)]
 
 
 def test_equal_seeds_give_equal_spans_and_devices_differ() -> None:
@@ -57,7 +57,7 @@ def test_equal_seeds_give_equal_spans_and_devices_differ() -> None:
     assert spans("a-0", 1) != spans("a-0", 2)
 
 
-def test_a_trace_is_sorted_and_joined_and_stands_for_every_class(tmp_path: Path) -> None:
+def test_a_trace_is_sorted_and_merged_and_replaces_every_class(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("device,start_s,end_s\na-0,50,60\na-0,0,10\na-0,5,20\nb-0,1,2\n")
     traces = read_traces(path)
@@ -76,13 +76,13 @@ def test_a_trace_is_sorted_and_joined_and_stands_for_every_class(tmp_path: Path)
         ("device,start_s,end_s\na,1\n", "line 2"),
     ],
 )
-def test_a_bad_trace_is_told_by_line(tmp_path: Path, text: str, words: str) -> None:
+def test_a_bad_trace_is_reported_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
         read_traces(path)
 
 
-def test_a_missing_trace_is_told(tmp_path: Path) -> None:
+def test_a_missing_trace_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read the availability trace"):
         read_traces(tmp_path / "nowhere.csv")

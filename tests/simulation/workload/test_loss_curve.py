@@ -24,16 +24,16 @@ def rows_of(curve: LossCurve, *, steps: int = 10, rounds: int = 12, noise: float
 
 
 def test_a_fit_recovers_the_curve_it_was_made_of() -> None:
-    found = fit_curve(rows_of(TRUE), steps=10)
-    assert found.floor == pytest.approx(TRUE.floor, abs=0.01)
-    assert found.start == pytest.approx(TRUE.start, abs=0.01)
-    assert found.scale == pytest.approx(TRUE.scale, rel=0.05)
-    assert found.cost == pytest.approx(TRUE.cost, abs=0.01)
-    assert found.gain == pytest.approx(TRUE.gain, abs=0.02)
-    assert found.noise < 0.01
+    fitted = fit_curve(rows_of(TRUE), steps=10)
+    assert fitted.floor == pytest.approx(TRUE.floor, abs=0.01)
+    assert fitted.start == pytest.approx(TRUE.start, abs=0.01)
+    assert fitted.scale == pytest.approx(TRUE.scale, rel=0.05)
+    assert fitted.cost == pytest.approx(TRUE.cost, abs=0.01)
+    assert fitted.gain == pytest.approx(TRUE.gain, abs=0.02)
+    assert fitted.noise < 0.01
 
 
-def test_noise_is_found_as_noise() -> None:
+def test_a_fit_recovers_the_noise() -> None:
     assert fit_curve(rows_of(TRUE, noise=0.05), steps=10).noise == pytest.approx(0.05, rel=0.3)
 
 
@@ -54,7 +54,7 @@ def test_efforts_compose_as_steps_do():
     assert effective(10, 1 / 16) == pytest.approx(10 * 2 ** (-4 * RANK_POWER))
 
 
-def test_too_few_rounds_and_missing_files_are_told(tmp_path: Path) -> None:
+def test_too_few_rounds_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least 3 rounds"):
         fit_curve(rows_of(TRUE, rounds=2), steps=10)
     with pytest.raises(DataError, match="give the folder of a finished run"):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach
@@ -41,8 +42,8 @@ def test_a_cut_model_is_estimated_from_the_dense_one(family: str, tmp_path: Path
     geometry = load_classifier(folder, labels=("a", "b")).geometry
     dense, kind = measured(folder, geometry.head_units, geometry.ffn)
     cut, _ = measured(folder, geometry.head_units - 1, geometry.ffn // 2)
-    found = estimated(dense, kind, counts=(geometry.head_units - 1, geometry.ffn // 2), rank=4)
-    assert found.peak_mb(128) == pytest.approx(cut.peak_mb(128), rel=0.08)
-    assert found.peak_mb(128) < dense.peak_mb(128)
-    same = estimated(dense, kind, counts=(geometry.head_units, geometry.ffn), rank=4)
+    estimate = estimated(dense, kind, counts=Counts(geometry.head_units - 1, geometry.ffn // 2), rank=4)
+    assert estimate.peak_mb(128) == pytest.approx(cut.peak_mb(128), rel=0.08)
+    assert estimate.peak_mb(128) < dense.peak_mb(128)
+    same = estimated(dense, kind, counts=geometry.dense, rank=4)
     assert same.peak_mb(128) == pytest.approx(dense.peak_mb(128))

@@ -12,7 +12,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import Factors, TrainedPart
-from fedcore.protos.values import BaseShift, BlobRef, Work
+from fedcore.protos.values import BaseShift, BlobRef, WireAssignment
 from fedcore.server.aggregate.uploads import score_shapes
 from fedcore.simulation.workload.traffic import ModelledTraffic, RealTraffic
 from fedcore.simulation.workload.workload import Group, Part, in_groups
@@ -51,7 +51,7 @@ def part(device: str, codec: str = "identity", *, score: bool = False, refs: tup
         score=score,
         training=training,
     )
-    work = Work(
+    wire_assignment = WireAssignment(
         round=1,
         arm=assignment.arm,
         keep_set=BlobRef(id="sha256:" + "0" * 64, size=10, inline=b"x"),
@@ -66,7 +66,7 @@ def part(device: str, codec: str = "identity", *, score: bool = False, refs: tup
         max_upload_bytes=1,
         basis="persistent",
     )
-    return Part(device=device, assignment=assignment, work=work)
+    return Part(device=device, assignment=assignment, wire_assignment=wire_assignment)
 
 
 def increments(devices: int) -> dict[str, NDArray[np.float32]]:
@@ -78,7 +78,7 @@ def increments(devices: int) -> dict[str, NDArray[np.float32]]:
 
 @pytest.mark.parametrize("codec", ["identity", "bf16", "fp16", "bf16+zstd", "int8", "topk:0.3+int4+zstd"])
 @pytest.mark.parametrize("score", [False, True])
-def test_what_arrives_is_what_each_device_encoded(codec: str, score: bool) -> None:
+def test_the_parent_decodes_what_every_device_encoded(codec: str, score: bool) -> None:
     group = Group(round=1, adapter={}, parts=tuple(part(f"a-{number}", codec, score=score) for number in range(3)))
     stacked = increments(3)
     sent = RealTraffic(feedback=NoFeedback()).up(group, stacked)
@@ -94,7 +94,7 @@ def test_what_arrives_is_what_each_device_encoded(codec: str, score: bool) -> No
             np.testing.assert_array_equal(sent.increments[name][row], value)
 
 
-def test_a_device_fetches_what_it_does_not_hold_and_a_delta_where_it_can() -> None:
+def test_a_device_fetches_the_blobs_it_lacks_and_a_delta_where_it_can() -> None:
     first = BlobRef(id="sha256:" + "a" * 64, size=1000)
     second = BlobRef(
         id="sha256:" + "b" * 64, size=1000, delta_id="sha256:" + "c" * 64, delta_base=first.id, delta_size=300
@@ -106,12 +106,14 @@ def test_a_device_fetches_what_it_does_not_hold_and_a_delta_where_it_can() -> No
     assert traffic.down(part("a-1", refs=(second,))) == 30 + 1000
 
 
-def test_a_base_shift_comes_step_by_step_or_whole_whichever_is_less() -> None:
+def test_a_base_shift_comes_in_steps_or_whole_whichever_is_smaller() -> None:
     def shifted(device: str, number: int) -> Part:
         steps = tuple(BlobRef(id=f"step{at}", size=400, name=f"{at - 1}-{at}") for at in range(1, number + 1))
         whole = BlobRef(id=f"whole{number}", size=1000, name=str(number))
         one = part(device)
-        return replace(one, work=replace(one.work, base_shift=BaseShift(whole=whole, steps=steps[-2:])))
+        return replace(
+            one, wire_assignment=replace(one.wire_assignment, base_shift=BaseShift(whole=whole, steps=steps[-2:]))
+        )
 
     traffic = RealTraffic(feedback=NoFeedback())
     assert traffic.down(part("a-0")) == 30
@@ -122,9 +124,11 @@ def test_a_base_shift_comes_step_by_step_or_whole_whichever_is_less() -> None:
 def test_groups_train_alike_and_are_of_even_size() -> None:
     parts = [part(f"a-{number}") for number in range(10)] + [part("b-0", "bf16")]
     groups = in_groups(list(reversed(parts)), {}, 4)
-    assert sorted(len(each.parts) for each in groups) == [1, 3, 3, 4]
-    assert {each.assignment.training.codec for each in groups} == {"identity", "bf16"}
-    assert sorted(each.device for group in groups for each in group.parts) == sorted(each.device for each in parts)
+    assert sorted(len(group.parts) for group in groups) == [1, 3, 3, 4]
+    assert {group.assignment.training.codec for group in groups} == {"identity", "bf16"}
+    assert sorted(member.device for group in groups for member in group.parts) == sorted(
+        member.device for member in parts
+    )
 
 
 def test_another_rank_is_another_group() -> None:
@@ -155,12 +159,12 @@ def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
         training = replace(one.assignment.training, trains=trains)
         frozen = replace(one, assignment=replace(one.assignment, training=training))
         sent = ModelledTraffic(cost=cost).up(Group(round=1, adapter={}, parts=(frozen,)), None)
-        held = trains.of(SPEC.shapes())
-        assert list(sent.sizes) == [4 * sum(math.prod(shape) for shape in held.values())]
+        trained = trains.of(SPEC.shapes())
+        assert list(sent.sizes) == [4 * sum(math.prod(shape) for shape in trained.values())]
         assert len(in_groups([one, replace(frozen, device="a-1")], {}, 8)) == 2
 
 
-def test_modelled_hand_outs_of_kept_rows_leave_the_others_out() -> None:
+def test_modelled_downloads_of_kept_rows_leave_the_others_out() -> None:
     cost = RoundCost(
         spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0, kept_rows=True
     )
@@ -175,9 +179,9 @@ def test_modelled_hand_outs_of_kept_rows_leave_the_others_out() -> None:
     assert cost.demand("c", half.counts, 2, 1).down_bytes < whole.cost.demand("c", half.counts, 2, 1).down_bytes
 
 
-def test_what_is_frozen_costs_next_to_nothing_on_the_way_down() -> None:
+def test_frozen_factors_cost_nearly_nothing_in_a_download() -> None:
     rng = np.random.default_rng(0)
-    before = rng.standard_normal((2, 64, 64)).astype(np.float32)  # two factors of one blob
+    before = rng.standard_normal((2, 64, 64)).astype(np.float32)  # the two factors of one blob
     both = before + rng.standard_normal(before.shape).astype(np.float32) * np.float32(1e-3)
     one = np.stack([before[0], both[1]])
     sizes = [len(make_delta(before.tobytes(), after.tobytes())) for after in (both, one)]

@@ -4,18 +4,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from fedcore.cli.main import app
 from fedcore.core.config.toml import parse_config
+from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, JoinRefused
+from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
+from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.serve import new_run
 from fedcore.simulation.run import simulate as run
-from fedcore.simulation.setup import set_scene
-from fedcore.simulation.workload.loss_curve import LossCurve
+from fedcore.simulation.setup import read_setup
+from fedcore.simulation.workload.loss_curve import LossCurve, effective
+from fedcore.simulation.workload.untrained import CurveWorkload
 from tests.simulation.virtual import Stopping
 from tests.tiny_run import write_model
 
@@ -70,7 +74,7 @@ def test_a_run_without_training_leaves_the_folder_of_a_run(config: Path, tmp_pat
     assert summary["run"]["status"] == "finished"
     assert summary["totals"]["rounds"] == 5
     assert summary["global"]["final"] is None
-    losses = [row["loss_before"] for each in summary["rounds"] for row in each["results"] if row["class"] == "big"]
+    losses = [row["loss_before"] for record in summary["rounds"] for row in record["results"] if row["class"] == "big"]
     assert losses[0] == pytest.approx(LossCurve().level(0, 0))
     assert min(losses) < losses[0]
     assert summary["classes"]["small"]["realised_sparsity"] == pytest.approx(0.5, abs=0.15)
@@ -90,7 +94,7 @@ def test_equal_seeds_leave_equal_summaries(config: Path, tmp_path: Path) -> None
 def test_a_curve_may_come_from_an_earlier_run(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "one", "--set", "run.rounds=8")
     simulate(config, "--run-dir", tmp_path / "two", "--set", f"simulation.curve={tmp_path / 'one'}")
-    fitted = set_scene(parse_config(config.read_text(), [f"simulation.curve={tmp_path / 'one'}"])).curve
+    fitted = read_setup(parse_config(config.read_text(), [f"simulation.curve={tmp_path / 'one'}"])).curve
     assert fitted is not None
     assert fitted.start == pytest.approx(LossCurve().start, abs=0.1)
 
@@ -115,17 +119,17 @@ def test_torch_is_not_loaded_where_nothing_is_trained(config: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_that_was_broken_off_goes_on_as_if_it_had_not_been(config: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_interrupted_resumes_to_the_same_rows(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "whole")
-    scene = set_scene(parse_config(config.read_text()))
+    setup = read_setup(parse_config(config.read_text()))
     folder = RunFolder.create("broken", base=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(scene, folder, new_run(folder, scene.config, scene.model), [Stopping(3)])
+        run(setup, Run.create(folder, setup.config, setup.model), [Stopping(3)])
     simulate("--resume", folder.root)
     assert (folder.root / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
 
 
-def test_a_finished_run_is_not_gone_on_with(config: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed(config: Path, tmp_path: Path) -> None:
     simulate(config, "--run-dir", tmp_path / "run")
     result = CliRunner().invoke(app, ["simulate", "--resume", str(tmp_path / "run")])
     assert result.exit_code != 0
@@ -144,22 +148,56 @@ def test_a_finished_run_is_not_gone_on_with(config: Path, tmp_path: Path) -> Non
         ("fleet.class.big.dropout=1.5", ConfigError, "dropout"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(
+def test_mistakes_are_reported_before_anything_is_written(
     config: Path, override: str, error: type[Exception] | None, words: str
 ) -> None:
     if error is None:  # some devices are refused, the others run
-        assert set(set_scene(parse_config(config.read_text(), [override])).refused) == {"small"}
+        assert set(read_setup(parse_config(config.read_text(), [override])).refused) == {"small"}
         return
     with pytest.raises(error, match=words):
-        set_scene(parse_config(config.read_text(), [override]))
+        read_setup(parse_config(config.read_text(), [override]))
 
 
-def test_a_fleet_nobody_of_which_may_join_is_refused(config: Path) -> None:
+def test_a_fleet_in_which_no_device_may_join_is_refused(config: Path) -> None:
     overrides = [f"fleet.class.{name}.memory_mb=0.0001" for name in ("big", "small")]
     with pytest.raises(JoinRefused, match="0 of 6 devices would be left"):
-        set_scene(parse_config(config.read_text(), overrides))
+        read_setup(parse_config(config.read_text(), overrides))
 
 
-def test_a_configuration_without_devices_is_told(tmp_path: Path) -> None:
+def test_a_configuration_without_devices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[\[fleet\.class\]\]"):
-        set_scene(parse_config(""))
+        read_setup(parse_config(""))
+
+
+def curve_workload(*history: tuple[int, bool, list[Json]]) -> CurveWorkload:
+    return CurveWorkload(
+        curve=LossCurve(), cost=cast(Any, None), largest_rank=4, usual_steps=5, seed=1, history=lambda: history
+    )
+
+
+def row(status: str, steps: int | None, rank: int) -> Json:
+    return {"status": status, "steps": steps, "rank": rank}
+
+
+def test_a_resumed_fleet_is_where_its_counted_rounds_have_left_it() -> None:
+    """A void round moves nobody on, nor does an update that was not accepted; of the others the mean counts."""
+    workload = curve_workload(
+        (1, False, [row("accepted", 5, 4), row("accepted", 10, 2), row("late", None, 4)]),
+        (2, True, [row("accepted", 50, 4)]),
+        (3, False, [row("accepted", 7, 1), row("lost", None, 4)]),
+    )
+    workload.recover(cast(Any, None))
+    expected = (effective(5, 1.0) + effective(10, 0.5)) / 2 + effective(7, 0.25)
+    assert workload.progress == pytest.approx(expected, rel=1e-12) and expected > 0
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_a_round_that_closes_moves_the_fleet_on_unless_it_is_void(void: bool) -> None:
+    workload = curve_workload()
+    workload._steps.update(a=3.0, b=5.0, c=100.0)
+    members = tuple(
+        MemberResult(device=device, status=status, pushed_at_s=0.0, accepted_at_s=None)
+        for device, status in zip("abc", [MemberStatus.ACCEPTED] * 2 + [MemberStatus.LOST], strict=True)
+    )
+    workload.settle(RoundResult(round=1, void=void, members=members, opened_at_s=0.0, closed_at_s=1.0))
+    assert workload.progress == (0.0 if void else 4.0) and workload._steps == {}

@@ -135,14 +135,6 @@ def test_resolve_passes_local_paths_and_hub_ids(tmp_path: Path) -> None:
     assert resolve("nyu-mll/glue:sst2:validation", "data") == "nyu-mll/glue:sst2:validation"
 
 
-def test_the_table_is_sound() -> None:
-    for name, item in FETCHABLES.items():
-        assert item.name == name
-        assert len(item.package.sha256) == 64
-        assert item.what == ("model" if item.recipe in ("folder", "gguf") else "data")
-        assert item.package.kind == ("sdist" if item.recipe == "vader" else "wheel")
-
-
 def test_a_local_path_becomes_absolute_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("text,label\n")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import Identity, load_material, read_identity
-from fedcore.storage.pki.device_key import begin_enrolment, enrolled, finish_enrolment, signing_request
+from fedcore.storage.pki.device_key import begin_enrolment, finish_enrolment, is_enrolled, signing_request
 from fedcore.storage.pki.pem_files import key_pem, load_key
 from fedcore.storage.pki.token_text import JoinToken
 from fedcore.storage.pki.tokens import make_tokens, redeem
@@ -52,9 +52,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_an_enrolled_machine_has_what_a_join_needs(authority: Path, mine: Path) -> None:
-    assert not enrolled(mine, "cam-1")
+    assert not is_enrolled(mine, "cam-1")
     assert enrol(authority, mine, token_for(authority)) == mine / "cam-1.pem"
-    assert enrolled(mine, "cam-1")
+    assert is_enrolled(mine, "cam-1")
     assert names(mine) == ["ca.pem", "cam-1.key", "cam-1.pem"]
     assert read_identity(load_material(mine, "cam-1").certificate) == CAM
     assert stat.S_IMODE((mine / "cam-1.key").stat().st_mode) == 0o600
@@ -69,28 +69,28 @@ def test_the_key_is_nowhere_but_here(authority: Path, mine: Path) -> None:
         assert key not in path.read_bytes() and secret not in path.read_bytes()
 
 
-def test_who_broke_off_goes_on_with_the_same_key(authority: Path, mine: Path) -> None:
+def test_an_interrupted_machine_continues_with_the_same_key(authority: Path, mine: Path) -> None:
     token = token_for(authority)
     first = begin_enrolment(mine, "cam-1", token)
-    assert names(mine) == ["cam-1.key.new"] and not enrolled(mine, "cam-1")
+    assert names(mine) == ["cam-1.key.new"] and not is_enrolled(mine, "cam-1")
     lost = answer(authority, token, first)  # the answer never came
     again = begin_enrolment(mine, "cam-1", token)
     assert again.public_key() == first.public_key()
     assert answer(authority, token, again) == lost
     finish_enrolment(mine, "cam-1", token, again, lost)
-    assert enrolled(mine, "cam-1")
+    assert is_enrolled(mine, "cam-1")
 
 
-def test_who_died_between_two_files_goes_on(authority: Path, mine: Path) -> None:
+def test_a_machine_that_died_between_two_files_continues(authority: Path, mine: Path) -> None:
     token = token_for(authority)
     enrol(authority, mine, token_for(authority))
     key = begin_enrolment(mine, "cam-1", token, replace=True)
     der = answer(authority, token, key)
     (mine / "cam-1.key").write_bytes((mine / "cam-1.key.new").read_bytes())  # and then it died
-    assert not enrolled(mine, "cam-1")
+    assert not is_enrolled(mine, "cam-1")
     again = begin_enrolment(mine, "cam-1", token)
     finish_enrolment(mine, "cam-1", token, again, der)
-    assert load_material(mine, "cam-1") and enrolled(mine, "cam-1")
+    assert load_material(mine, "cam-1") and is_enrolled(mine, "cam-1")
 
 
 def test_a_working_pair_stays_until_another_has_come(authority: Path, mine: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_working_pair_stays_until_another_has_come(authority: Path, mine: Path
     with pytest.raises(CertificateError, match=r"cam-1\.key exists already.*--force"):
         begin_enrolment(mine, "cam-1", token)
     begin_enrolment(mine, "cam-1", token, replace=True)  # and no answer ever came
-    assert load_material(mine, "cam-1") == before and enrolled(mine, "cam-1")
+    assert load_material(mine, "cam-1") == before and is_enrolled(mine, "cam-1")
     enrol(authority, mine, token, replace=True)
     assert load_material(mine, "cam-1").certificate != before.certificate
     assert names(mine) == ["ca.pem", "cam-1.key", "cam-1.pem"]
@@ -155,11 +155,11 @@ def test_a_request_says_nothing_but_its_key(authority: Path, mine: Path) -> None
 
 def test_a_pair_that_issue_made_counts_as_enrolled(authority: Path) -> None:
     issue(authority, "cam-1", kind="device")
-    assert enrolled(authority, "cam-1")
+    assert is_enrolled(authority, "cam-1")
 
 
 def test_replicas_that_share_a_folder_share_a_key_and_a_token(authority: Path, mine: Path) -> None:
-    """All containers of a class may hold one token: whoever comes second brings the same certificate."""
+    """All containers of a class may hold one token: the second one gets the same certificate."""
     token = token_for(authority, Identity(kind="class", name="agx"))
     keys: list[ec.EllipticCurvePrivateKey] = []
     ready = threading.Barrier(6)
@@ -176,4 +176,4 @@ def test_replicas_that_share_a_folder_share_a_key_and_a_token(authority: Path, m
     assert len(keys) == 6 and len({key_pem(key) for key in keys}) == 1
     for key in keys:
         finish_enrolment(mine, "agx", token, key, answer(authority, token, key))
-    assert names(mine) == ["agx.key", "agx.pem", "ca.pem"] and enrolled(mine, "agx")
+    assert names(mine) == ["agx.key", "agx.pem", "ca.pem"] and is_enrolled(mine, "agx")

@@ -1,4 +1,4 @@
-"""Revocation lists: what a standard tool reads in them, whom they name, and which are refused."""
+"""Revocation lists: what a standard tool reads in them, the identities they name, and which are refused."""
 
 import datetime
 import shutil
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import CRL, create_authority, issue, load_signer
-from fedcore.storage.pki.authority_record import recording
+from fedcore.storage.pki.authority_record import record_transaction
 from fedcore.storage.pki.certificates import Identity, read_identity
 from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.revocation import MAX_CRL_BYTES, RevocationList, read_list, revoke, write_list
@@ -58,7 +58,7 @@ def test_a_list_is_a_standard_crl(folder: Path) -> None:
     assert [each.serial for each in done.certificates] == [serial]
 
 
-def test_a_list_round_trips_and_names_whom_it_means(folder: Path, tmp_path: Path) -> None:
+def test_a_list_round_trips_and_names_its_identities(folder: Path, tmp_path: Path) -> None:
     revoke(folder, "cam-1", now=NOW)
     held = in_force(folder)
     assert dict(held.revoked) == {identity(folder, "cam-1").serial: NOW}
@@ -116,7 +116,7 @@ def test_a_name_of_two_kinds_must_be_said_whole(folder: Path) -> None:
     assert [str(each.identity) for each in done.certificates] == ["class:other"]
 
 
-def test_whom_nobody_knows_cannot_be_revoked(folder: Path) -> None:
+def test_an_unknown_identity_cannot_be_revoked(folder: Path) -> None:
     with pytest.raises(CertificateError, match=r"no certificate for 'cam-9'; see fedcore certs .* --list"):
         revoke(folder, "cam-9")
     with pytest.raises(CertificateError, match="no certificate of serial ff"):
@@ -184,6 +184,6 @@ def test_a_list_without_a_number_is_refused(folder: Path) -> None:
 
 def test_the_record_keeps_what_was_revoked_and_when(folder: Path) -> None:
     revoke(folder, "north", now=NOW)
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         told = {str(each.identity): each.revoked_s for each in record.certificates()}
     assert told == {"device:cam-1": None, "device:cam-2": None, "edge:north": NOW.timestamp()}

@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import create_authority, issue, load_signer
-from fedcore.storage.pki.authority_record import RECORD, recording
-from fedcore.storage.pki.certificates import Identity, Kind, certified_identity, load_material, signed_by
+from fedcore.storage.pki.authority_record import RECORD, record_transaction
+from fedcore.storage.pki.certificates import Identity, Kind, certified_identity, signed_by
 from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.revocation import revoke
 from fedcore.storage.pki.signing import new_signer, sign_leaf
@@ -176,7 +176,7 @@ def test_of_many_at_once_one_gets_the_certificate(folder: Path) -> None:
         thread.join(30)
     assert len(won) == 1 and len(told) == 7
     assert all("has been used, by another key" in each for each in told)
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         assert [each.serial for each in record.certificates()] == [won[0].serial_number]
 
 
@@ -198,7 +198,7 @@ def test_a_token_is_used_exactly_where_its_certificate_is_recorded(folder: Path,
     leaf = sign_leaf(load_signer(folder), key.public_key(), kind="device", name="cam-1", now=NOW)
     child = os.fork()
     if child == 0:  # dies by its own hand, before or after the commit, without unwinding anything
-        with recording(folder) as record:
+        with record_transaction(folder) as record:
             record.add_certificate(leaf)
             record.use_token(token.id, leaf.serial_number)
             if moment == "before":
@@ -206,7 +206,7 @@ def test_a_token_is_used_exactly_where_its_certificate_is_recorded(folder: Path,
         os.kill(os.getpid(), signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    with recording(folder) as record:
+    with record_transaction(folder) as record:
         entry, issued = record.token(token.id), record.certificates()
     assert entry is not None
     if moment == "after":
@@ -253,22 +253,6 @@ def test_a_key_of_the_authority_that_others_may_read_is_refused(folder: Path) ->
     (folder / "ca.key").chmod(0o644)
     with pytest.raises(CertificateError, match=r"chmod 600 .*ca\.key"):
         make_tokens(folder, CAM, valid=DAY)
-
-
-def test_a_damaged_record_is_named(folder: Path) -> None:
-    (folder / RECORD).write_bytes(b"not a database, whatever one makes of it" * 100)
-    with pytest.raises(CertificateError, match=r"authority\.sqlite: file is not a database"):
-        make_tokens(folder, CAM, valid=DAY)
-
-
-def test_certificates_of_folders_older_than_the_record_are_taken_in(folder: Path) -> None:
-    issue(folder, "old", kind="device")
-    issue(folder, "main", kind="coordinator")
-    (folder / "stray.pem").write_text("hello")
-    (folder / RECORD).unlink()
-    with recording(folder) as record:
-        assert {str(each.identity) for each in record.certificates()} == {"device:old", "coordinator:main"}
-    assert load_material(folder, "old")
 
 
 def test_a_new_authority_knows_nothing_of_the_old_one(folder: Path) -> None:

@@ -21,7 +21,13 @@ def test_a_taken_port_is_told_and_a_free_one_is_left_free() -> None:
 
 def test_an_address_of_a_family_that_is_not_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     here = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))
-    elsewhere = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0))  # for documents: nobody's
+    elsewhere = (
+        socket.AF_INET,
+        socket.SOCK_STREAM,
+        0,
+        "",
+        ("192.0.2.1", 0),
+    )  # reserved for documents: no machine has it
     found: list[Any] = [elsewhere, here]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     check_free("localhost:0")

@@ -14,7 +14,7 @@ from fedcore.storage.process.health import check_health
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port with a listening server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -36,7 +36,7 @@ def test_a_folder_of_a_process_that_was_killed(tmp_path: Path) -> None:
         check_health(str(tmp_path), within_s=1)
 
 
-def test_a_folder_of_nobody(tmp_path: Path) -> None:
+def test_a_folder_without_an_address(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"says where it listens \(coordinator.json or edge.json\): it is not running"):
         check_health(str(tmp_path), within_s=1)
 

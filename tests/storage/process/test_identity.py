@@ -19,7 +19,7 @@ def test_two_folders_are_two_processes(tmp_path: Path) -> None:
     assert next_session(tmp_path / "a.json")[0] != next_session(tmp_path / "b.json")[0]
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_no_other_user_may_read_it(tmp_path: Path) -> None:
     next_session(tmp_path / "identity.json")
     assert (tmp_path / "identity.json").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["identity.json"], "nothing half written stays"

@@ -21,12 +21,12 @@ def test_the_parent_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch,
     assert parent_to_watch() == pid
 
 
-def test_a_process_started_by_hand_watches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_started_by_hand_watches_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PARENT_VARIABLE, raising=False)
     assert parent_to_watch() is None
 
 
-async def test_nobody_to_watch_is_over_at_once() -> None:
+async def test_without_a_parent_the_watch_ends_at_once() -> None:
     calls: list[int] = []
     await watch_parent(None, lambda: calls.append(1))
     assert calls == []

@@ -1,4 +1,4 @@
-"""FFA-LoRA: one frozen A for everybody, so that the mean of the products is the product of the mean."""
+"""FFA-LoRA: one frozen A for all devices, so that the mean of the products is the product of the mean."""
 
 from dataclasses import replace
 

@@ -7,7 +7,7 @@ import pytest
 from fedcore.core.errors import JoinRefused
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.methods.legend import depths
-from fedcore.strategies.policy.part_choice import Cohort
+from fedcore.strategies.policy.part_choice import CohortCosts
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import HEAD
 
@@ -27,10 +27,10 @@ def test_depths_follow_the_formula(deep, roster):
     speeds = dict(zip([each.name for each in roster], (1.0, 1.0, 2.0, 2.5, 4.0, 40.0), strict=True))
     fleet = [replace(each, slowdown=speeds[each.name]) for each in roster]
     plan = planned(deep, fleet)
-    counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
+    counts = deep.spec.geometry.dense
 
     def time(profile, depth):
-        return deep.cost.seconds(profile, counts, 8, trains=TrainedPart(first_layer=12 - depth))
+        return deep.cost.seconds(profile, counts, 8, part=TrainedPart(first_layer=12 - depth))
 
     limit = sum(time(each, 12) for each in fleet) / len(fleet)
     for profile in fleet:
@@ -43,7 +43,7 @@ def test_depths_follow_the_formula(deep, roster):
 def test_a_depth_by_hand(deep, roster):
     """Times 12 + d and 2 (12 + d): the mean at full depth is (24 + 48) / 2 = 36, and 2 (12 + 6) = 36."""
 
-    class Timed(Cohort):
+    class Timed(CohortCosts):
         def seconds(self, choice, trains):
             return (2 if choice == "slow" else 1) * (12 + 12 - trains.first_layer)
 
@@ -59,7 +59,7 @@ def test_a_depth_by_hand(deep, roster):
 
 @pytest.mark.parametrize("devices", [1, 6, 10, 30])
 def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devices):
-    class Timed(Cohort):
+    class Timed(CohortCosts):
         def seconds(self, choice, trains):
             return 1.3 * (1 - trains.first_layer / 24)
 
@@ -71,7 +71,7 @@ def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devi
 
 
 def test_memory_bounds_depth_and_one_layer_is_enough_to_be_let_in(deep, roster):
-    counts = deep.spec.geometry.head_units, deep.spec.geometry.ffn
+    counts = deep.spec.geometry.dense
     four, one = (deep.cost.memory_mb(counts, 8, TrainedPart(first_layer=12 - depth)) for depth in (4, 1))
     limited = [replace(roster[0], memory_mb=four), replace(roster[4], slowdown=9.0)]
     assert planned(deep, limited)["a1"].training.trains == TrainedPart(first_layer=8)
@@ -87,7 +87,7 @@ def test_memory_is_learned_for_the_part_that_was_trained(deep, roster, fleet):
     assert part.first_layer > 0
     estimate = deep.cost.memory_mb(plan.assignments[1].keep_set.counts, 8, part)
     outcomes = [
-        replace(each, report=replace(each.report, peak_memory_mb=1.25 * estimate))
+        replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=1.25 * estimate)))
         for each in fleet(failures=False).outcomes(deep, plan, slow)
     ]
     state, _ = deep.close(state, outcomes, 1)

@@ -6,7 +6,7 @@ import pytest
 from fedcore.core.bandit.replay import replay
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.strategies.policy.round_budget import Timetable, best_budget, worth
-from fedcore.strategies.policy.speed import no_speeds, told_speed
+from fedcore.strategies.policy.speed import Speeds, declared_speed
 
 STEPS = (5, 10, 20, 40)
 
@@ -23,9 +23,9 @@ def test_round_one_is_the_planners_best_under_the_true_costs(build, linked):
     """Dense in warm-up: the arms are ranks x steps, few enough to plan by hand."""
     strategy = build(name="oracle", local_steps_choices=STEPS)
     arms = [(rank, steps) for rank in (2, 4, 8) for steps in STEPS]
-    dense, tables = (8, 64), []
+    dense, tables = strategy.spec.geometry.dense, []
     for profile in linked:
-        speed = told_speed(profile)
+        speed = declared_speed(profile)
         demands = [strategy.cost.demand(profile.device_class, dense, rank, steps + 2.5) for rank, steps in arms]
         tables.append(
             Timetable(
@@ -46,7 +46,7 @@ def test_it_knows_before_anything_was_measured_and_learns_nothing(build, linked,
     strategy = build(name="oracle", local_steps_choices=STEPS)
     state, plans, events = play(strategy, linked, 12)
     assert len({each.local_steps for each in plans[0][0].assignments}) > 1
-    assert state["pace"]["speeds"] == no_speeds()
+    assert state["pace"]["speeds"] == Speeds().to_json()
     assert replay(events, strategy.bandit, 3) == state["bandits"]
 
 

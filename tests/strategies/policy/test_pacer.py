@@ -7,7 +7,7 @@ from fedcore.core.bandit.replay import replay
 from fedcore.core.contract.outcome import Status
 from fedcore.core.contract.profile import SelfMeasurement
 from fedcore.strategies.policy.pacer import ALLOWED_EXCESS, ASCENT
-from fedcore.strategies.policy.speed import no_speeds, told_speed
+from fedcore.strategies.policy.speed import Speeds, declared_speed
 
 STEPS = (5, 10, 20, 40)
 
@@ -23,7 +23,7 @@ def timed(fleet):
 
         def timed(self, strategy, assignment, profile):
             outcome = self.outcome(assignment, profile, strategy.spec.geometry)
-            speed, cost = told_speed(profile), strategy.cost
+            speed, cost = declared_speed(profile), strategy.cost
             counts, rank = assignment.keep_set.counts, assignment.arm.rank
             steps = assignment.local_steps + 1.0 + 1.5 * assignment.score
             demand = cost.demand(profile.device_class, counts, rank, steps)
@@ -55,14 +55,16 @@ def test_speeds_are_learned_as_they_are(build, linked, play, timed):
     strategy = build(pace="filter", local_steps_choices=STEPS)
     state, _, _ = play(strategy, linked, 6, timed(failures=False))
     for profile in linked:
-        assert state["pace"]["speeds"]["devices"][profile.name] == pytest.approx(list(told_speed(profile)), abs=1e-9)
+        assert state["pace"]["speeds"]["devices"][profile.name] == pytest.approx(
+            list(declared_speed(profile)), abs=1e-9
+        )
     assert json.loads(json.dumps(state)) == state
 
 
 def test_rounds_end_within_their_budget_once_speeds_are_known(build, linked, play, timed):
     strategy = build(pace="filter", local_steps_choices=STEPS)
     _, plans, events = play(strategy, linked, 12, timed(failures=False))
-    assert paced(plans)[0][2]["budget_s"] is None  # nobody is known: everybody takes the usual steps
+    assert paced(plans)[0][2]["budget_s"] is None  # no speed is known: all devices take the usual steps
     assert {each.local_steps for each in plans[0][0].assignments} == {10}
     used = set()
     for plan, outcomes, event in paced(plans)[1:]:
@@ -131,7 +133,7 @@ def test_modelled_times_teach_what_profiles_say(build, linked, play, fleet):
     strategy = build(pace="filter", local_steps_choices=STEPS, reward_times="model")
     state, _, _ = play(strategy, linked, 3, fleet(failures=False))  # reports no phases at all
     for profile in linked:
-        assert state["pace"]["speeds"]["devices"][profile.name] == pytest.approx(list(told_speed(profile)))
+        assert state["pace"]["speeds"]["devices"][profile.name] == pytest.approx(list(declared_speed(profile)))
 
 
 def test_the_multiplier_starts_as_the_weight_and_ascends_on_the_measured_excess(build, linked, timed):
@@ -177,7 +179,7 @@ def test_lost_devices_teach_no_speed(build, linked, timed):
     state, plan = strategy.plan(strategy.start(), linked, 1)
     outcomes = [replace(each, status=Status.LOST, report=None) for each in timed().outcomes(strategy, plan, linked)]
     state, _ = strategy.close(state, outcomes, 1)
-    assert state["pace"]["speeds"] == no_speeds()
+    assert state["pace"]["speeds"] == Speeds().to_json()
 
 
 def test_without_a_pace_there_is_no_state_and_no_event(build, roster):

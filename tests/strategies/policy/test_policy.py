@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from fedcore.core.bandit.replay import replay
 from fedcore.core.contract.outcome import GroupScores, Status
 from fedcore.core.errors import JoinRefused, RunError
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import frozen_counts
 from fedcore.core.seeds import derive_seed
-from fedcore.strategies.policy.weights import cohort_weights
+from fedcore.strategies.policy.cohort import cohort_weights
 
 
 def memory(strategy, sparsity, rank):
@@ -73,7 +74,7 @@ def test_local_steps_are_a_part_of_the_arm_where_there_is_a_choice(build, roster
 
 
 def test_more_steps_are_modelled_to_take_longer(build, roster):
-    cost, counts = build().cost, (8, 64)
+    cost, counts = build().cost, Counts(8, 64)
     twice, once = (cost.seconds(roster[0], counts, 4, steps) for steps in (20, 10))
     assert twice == pytest.approx(2 * once)  # no link, no wait
     assert cost.seconds(roster[0], counts, 4) == once  # training.local_steps
@@ -116,7 +117,7 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     dense, cut = plan.assignments
     assert dense.keep_set == KeepSet.full(geometry)
     heads, channels = cut.keep_set.counts
-    assert strategy.cost.memory_mb((heads, channels), cut.arm.rank) <= limit
+    assert strategy.cost.memory_mb(cut.keep_set.counts, cut.arm.rank) <= limit
     assert cut.keep_set.heads[0] == tuple(range(heads))  # the last, least important by the prior, are gone
     assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
     state, _ = strategy.close(state, fleet(failures=False).outcomes(strategy, plan, roster), 1)
@@ -162,12 +163,14 @@ def test_measured_peaks_scale_the_estimate_per_class_and_within_bounds(build, ro
     for each, assignment in zip(fleet(failures=False).outcomes(strategy, plan, roster), plan.assignments, strict=True):
         estimate = strategy.cost.memory_mb(assignment.keep_set.counts, each.arm.rank)
         peak = estimate * factors[each.device]
-        outcomes.append(replace(each, report=replace(each.report, peak_memory_mb=peak)))
+        outcomes.append(
+            replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=peak)))
+        )
     state, _ = strategy.close(state, outcomes, 1)
     assert state["memory_scale"] == pytest.approx({"agx": 1.5, "nx": 4.0, "tx2": 0.5})
     state, plan = strategy.plan(state, roster, 2)
     outcomes = [
-        replace(each, report=replace(each.report, peak_memory_mb=1e-6))
+        replace(each, report=replace(each.report, metrics=replace(each.report.metrics, peak_memory_mb=1e-6)))
         for each in fleet(failures=False).outcomes(strategy, plan, roster)
     ]
     assert strategy.close(state, outcomes, 2)[0]["memory_scale"] == pytest.approx({"agx": 1.5, "nx": 4.0, "tx2": 0.5})

@@ -7,15 +7,15 @@ from fedcore.core.contract.outcome import Status
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.speed import (
-    UNTRIED,
-    Measured,
+    SelfMeasured,
     Speed,
-    known_speed,
+    Speeds,
+    SpeedSample,
+    declared_speed,
     learn_speeds,
     measured_speed,
-    no_speeds,
-    told_speed,
-    tried_speed,
+    predicted_speed,
+    self_measured_speed,
 )
 
 WORK = Demand(train_s=4.0, down_bytes=1e6, up_bytes=5e5)
@@ -35,10 +35,10 @@ def outcome(build, roster, fleet):
 
 
 def test_seconds_are_the_formula_and_profiles_tell_them():
-    speed = told_speed(PROFILE)
+    speed = declared_speed(PROFILE)
     assert speed == Speed(compute=3.0, down=1e-6, up=2e-6, other=0.0)
     assert speed.seconds(WORK) == pytest.approx(3 * 4 + 1 + 1)
-    assert told_speed(replace(PROFILE, uplink_mbps=0.0, downlink_mbps=0.0)) == Speed(compute=3.0)
+    assert declared_speed(replace(PROFILE, uplink_mbps=0.0, downlink_mbps=0.0)) == Speed(compute=3.0)
 
 
 def test_a_measured_speed_predicts_what_was_measured(outcome):
@@ -56,46 +56,48 @@ def test_what_shows_no_speed_is_passed_over(outcome):
 
 def test_a_device_is_known_by_itself_then_by_its_class():
     state = learn_speeds(
-        no_speeds(), {"n1": Measured("nx", Speed(compute=2.0)), "n2": Measured("nx", Speed(compute=4.0))}
+        Speeds(), {"n1": SpeedSample("nx", Speed(compute=2.0)), "n2": SpeedSample("nx", Speed(compute=4.0))}
     )
-    assert known_speed(state, PROFILE, UNTRIED).compute == 2.0
-    stranger = known_speed(state, replace(PROFILE, name="n9"), UNTRIED).compute
-    assert stranger == 3.0  # n2 is slower than n1 was: half of the way
-    state = learn_speeds(state, {"n3": Measured("nx", Speed(compute=1.0))})
-    assert known_speed(state, replace(PROFILE, name="n9"), UNTRIED).compute == pytest.approx(
+    assert predicted_speed(state, PROFILE, SelfMeasured()).compute == 2.0
+    newcomer = predicted_speed(state, replace(PROFILE, name="n9"), SelfMeasured()).compute
+    assert newcomer == 3.0  # n2 is slower than n1 was: half of the way
+    state = learn_speeds(state, {"n3": SpeedSample("nx", Speed(compute=1.0))})
+    assert predicted_speed(state, replace(PROFILE, name="n9"), SelfMeasured()).compute == pytest.approx(
         2.8
     )  # a faster one moves it less
-    assert known_speed(state, replace(PROFILE, name="t1", device_class="tx2"), UNTRIED) is None
+    assert predicted_speed(state, replace(PROFILE, name="t1", device_class="tx2"), SelfMeasured()) is None
 
 
 def test_newer_measurements_move_compute_at_once_and_links_slowly():
-    state = no_speeds()
+    state = Speeds()
     for compute in (2.0, 4.0, 8.0):
-        state = learn_speeds(state, {"n1": Measured("nx", Speed(compute=compute, up=compute))})
-    assert state["devices"]["n1"] == pytest.approx([7.12, 0.0, 4.22, 0.0])
+        state = learn_speeds(state, {"n1": SpeedSample("nx", Speed(compute=compute, up=compute))})
+    assert state.devices["n1"] == pytest.approx([7.12, 0.0, 4.22, 0.0])
 
 
 def test_a_stranger_is_as_fast_as_it_found_itself():
     trial = SelfMeasurement(gflops=0.5, downlink_mbps=8.0)
-    assert tried_speed(trial, 1e9) == (2.0, 1e-6, 1e-6)  # the uplink is taken to be as fast
-    assert tried_speed(SelfMeasurement(), 1e9) == (None, None, None)
-    assert known_speed(no_speeds(), PROFILE, (2.0, 1e-6, 2e-6)) == Speed(compute=2.0, down=1e-6, up=2e-6)
-    assert known_speed(no_speeds(), PROFILE, (2.0, None, None)) is None, "no link is known"
+    assert self_measured_speed(trial, 1e9) == (2.0, 1e-6, 1e-6)  # the uplink is taken to be as fast
+    assert self_measured_speed(SelfMeasurement(), 1e9) == (None, None, None)
+    assert predicted_speed(Speeds(), PROFILE, SelfMeasured(2.0, 1e-6, 2e-6)) == Speed(compute=2.0, down=1e-6, up=2e-6)
+    assert predicted_speed(Speeds(), PROFILE, SelfMeasured(2.0, None, None)) is None, "no link is known"
 
 
 def test_what_was_not_tried_is_the_class_s():
-    state = learn_speeds(no_speeds(), {"n1": Measured("nx", Speed(compute=3.0, down=2e-6, up=4e-6, other=0.5))})
-    stranger = replace(PROFILE, name="n9")
-    assert known_speed(state, stranger, (1.0, None, None)) == Speed(compute=1.0, down=2e-6, up=4e-6, other=0.5)
+    state = learn_speeds(Speeds(), {"n1": SpeedSample("nx", Speed(compute=3.0, down=2e-6, up=4e-6, other=0.5))})
+    newcomer = replace(PROFILE, name="n9")
+    assert predicted_speed(state, newcomer, SelfMeasured(1.0, None, None)) == Speed(
+        compute=1.0, down=2e-6, up=4e-6, other=0.5
+    )
 
 
 def test_trials_are_trusted_as_far_as_first_rounds_bear_them_out():
-    state = no_speeds()
+    state = Speeds()
     for number in range(40):
-        shown = Measured("nx", Speed(compute=3.0, down=1e-6, up=1e-6), (2.0, 1e-6, None))
+        shown = SpeedSample("nx", Speed(compute=3.0, down=1e-6, up=1e-6), SelfMeasured(2.0, 1e-6, None))
         state = learn_speeds(state, {f"n{number}": shown})
-    assert state["trials"] == pytest.approx([1.5, 1.0, 1.0], rel=1e-3)
-    again = learn_speeds(state, {"n1": Measured("nx", Speed(compute=9.0), (2.0, 1e-6, None))})
-    assert again["trials"] == state["trials"], "later rounds say how fast a device is, not what a trial is worth"
-    stranger = known_speed(state, replace(PROFILE, name="x"), (1.0, 1e-6, 1e-6))
-    assert stranger.compute == pytest.approx(1.5, rel=1e-3)
+    assert state.self_factors == pytest.approx((1.5, 1.0, 1.0), rel=1e-3)
+    again = learn_speeds(state, {"n1": SpeedSample("nx", Speed(compute=9.0), SelfMeasured(2.0, 1e-6, None))})
+    assert again.self_factors == state.self_factors, "later rounds say how fast a device is, not what a trial is worth"
+    newcomer = predicted_speed(state, replace(PROFILE, name="x"), SelfMeasured(1.0, 1e-6, 1e-6))
+    assert newcomer.compute == pytest.approx(1.5, rel=1e-3)

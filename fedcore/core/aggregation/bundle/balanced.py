@@ -1,7 +1,7 @@
 """Factors of a product at a smaller rank: U sqrt(S) and sqrt(S) V^T, signs fixed, empty components made learnable.
 
-On request U S and V^T instead, as FlexLoRA hands them out. Either way a prefix of the factors is the best approximation
-of its rank (Eckart and Young 1936), which is what makes a hand-out of rank r a plain slice.
+With `values_in_b` they are U S and V^T, as in FlexLoRA. In both forms a prefix of the factors is the best approximation
+of its rank (Eckart and Young 1936), so the download of a device of rank r is a plain slice.
 """
 
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ def balanced_factors(
 ) -> Balanced[F]:
     """Return balanced factors of `b @ a`, b (out, n) and a (n, in), truncated to `rank` and padded up to it.
 
-    With `values_in_b` the new b has the singular values to itself, and the rows of the new a are orthonormal.
+    With `values_in_b` the new b holds the singular values, and the rows of the new a are orthonormal.
 
-    Components with a singular value of at most `tolerance` times the largest count as empty: they get B = 0 and a
-    row of A from U(-1/sqrt(in), 1/sqrt(in)), as a fresh adapter has, so that they can learn.
+    Components with a singular value of at most `tolerance` times the largest count as empty. They get B = 0
+    and a row of A from U(-1/sqrt(in), 1/sqrt(in)), as in a fresh adapter, so that they can learn.
     """
     wide = b.shape[1] >= DENSE_FROM * min(b.shape[0], a.shape[1])
     leading = _svd_of_matrix(b @ a, rank) if wide else _svd_of_factors(b, a, rank)
@@ -75,7 +75,7 @@ def _svd_of_factors(b: NDArray[F], a: NDArray[F], rank: int) -> _Leading[F]:
 
 
 def _svd_of_matrix(matrix: NDArray[F], rank: int) -> _Leading[F]:
-    """Leading SVD by way of the Gram matrix of the short side, two to five times faster than a full SVD.
+    """Return the leading SVD from the Gram matrix of the short side, two to five times faster than a full SVD.
 
     Squaring blurs directions below 1e-8 of the largest singular value, far under what float32 factors hold; the
     values themselves come from an SVD of the projected matrix and are exact to rounding.

@@ -1,26 +1,26 @@
-"""The dense form of a bundle: per linear layer, the integer sum of every leaf's product increment.
+"""The dense form of a bundle: per linear layer, the integer sum of the product increments of all updates.
 
-Leaf k with factors B0, A0 handed out and increments dB, dA moved the product of its layer by
+Update k, with factors B0, A0 handed out and increments dB, dA, moved the product of its layer by
 
     B1 A1 - B0 A0 = dB A1 + B0 dA = [dB | B0] @ [A1 ; dA]          A1 = A0 + dA
 
-This is computed leaf by leaf in float64 over fixed blocks of rows, rounded to the usual fixed point, multiplied by the
-weight and added as integers (fixed_point): which tier did it, and in which order, makes no difference. The product
-itself comes from BLAS: its bits repeat for one NumPy build, CPU family and a single BLAS thread.
+Each update's increment is computed in float64 over fixed blocks of rows, rounded to the usual fixed point, multiplied
+by the weight and added as integers (fixed_point). So neither the tier that adds it nor the order makes a difference.
+The product itself comes from BLAS: its bits repeat for one NumPy build, CPU family and a single BLAS thread.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.core.aggregation.bundle.leaf import BundledUpdate
-from fedcore.core.aggregation.sums.coordinates import Placement, placement
+from fedcore.core.aggregation.bundle.bundled_update import BundledUpdate
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
-from fedcore.core.aggregation.sums.members import Key
+from fedcore.core.aggregation.sums.members import UpdateKey
+from fedcore.core.aggregation.sums.placing import Placement, placement
 from fedcore.core.contract.update import Update, peak
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors
 
-PRODUCT_BOUND = 2.0**6 - 2.0**-8  # what is checked; the margin covers a product computed in blocks of another size
+PRODUCT_BOUND = 2.0**6 - 2.0**-8  # the bound checked; the margin covers a product computed in blocks of another size
 
 
 def dense_bytes(spec: AdapterSpec) -> int:
@@ -37,39 +37,39 @@ def empty_dense(spec: AdapterSpec) -> dict[str, NDArray[np.int64]]:
 
 
 def add_dense(
-    total: NDArray[np.int64], leaf: BundledUpdate, spec: AdapterSpec, adapter: Tensors, layer: int, module: str
+    total: NDArray[np.int64], update: BundledUpdate, spec: AdapterSpec, adapter: Tensors, layer: int, module: str
 ) -> None:
     """Add weight * round((B1 A1 - B0 A0) * 2**33) of one layer into `total` (out, in) in place.
 
-    `adapter` is the one handed out, and `check_products` has passed the leaf with it.
+    `adapter` is the one handed out, and `check_products` has accepted the update with it.
     """
-    at = placement(spec, leaf.keep_set, layer, module)
-    left, right = _factors(leaf, adapter, f"layers.{layer}.{module}", at)
+    at = placement(spec, update.keep_set, layer, module)
+    left, right = _factors(update, adapter, f"layers.{layer}.{module}", at)  # (kept out, 2 r), (2 r, kept in)
     if at.a_columns is not None:
-        # columns nobody moved stay zero: multiplying by zero is cheaper than adding at scattered places
-        narrow, right = right, np.zeros((right.shape[0], total.shape[1]))
+        # columns outside the keep-set stay zero: multiplying by zero is cheaper than adding at scattered places
+        narrow, right = right, np.zeros((right.shape[0], total.shape[1]))  # (2 r, in)
         right[:, at.a_columns] = narrow
     step = max(1, BLOCK_VALUES // right.shape[1])
     for start in range(0, left.shape[0], step):
         stop = start + step
-        block = left[start:stop] @ right
-        integers = biased_integers(block, leaf.weight)
-        unbias(integers, leaf.weight)
+        block = left[start:stop] @ right  # (block rows, in)
+        integers = biased_integers(block, update.weight)
+        unbias(integers, update.weight)
         total[slice(start, stop) if at.b_rows is None else at.b_rows[start:stop]] += integers
 
 
-def check_products(key: Key, leaf: BundledUpdate | Update, spec: AdapterSpec, adapter: Tensors) -> None:
-    """Raise UpdateRejected, naming the layer, where an entry of a leaf's product increment reaches 2**6.
+def check_products(key: UpdateKey, update: BundledUpdate | Update, spec: AdapterSpec, adapter: Tensors) -> None:
+    """Raise UpdateRejected, naming the layer, where an entry of an update's product increment reaches 2**6.
 
-    Peaks of the factors settle nearly every case; only where their bound is too loose is the product computed.
+    The peaks of the factors decide nearly every case. The product is computed only where their bound is too loose.
     """
     for layer, module in spec.modules():
         name = f"layers.{layer}.{module}"
-        da, db = peak(leaf.tensors[f"{name}.A"]), peak(leaf.tensors[f"{name}.B"])
+        da, db = peak(update.tensors[f"{name}.A"]), peak(update.tensors[f"{name}.B"])
         a0, b0 = peak(adapter[f"{name}.A"]), peak(adapter[f"{name}.B"])
-        if leaf.rank * (db * (a0 + da) + b0 * da) < PRODUCT_BOUND:
+        if update.rank * (db * (a0 + da) + b0 * da) < PRODUCT_BOUND:
             continue
-        left, right = _factors(leaf, adapter, name, placement(spec, leaf.keep_set, layer, module))
+        left, right = _factors(update, adapter, name, placement(spec, update.keep_set, layer, module))
         largest = max(peak(left[start : start + 64] @ right) for start in range(0, left.shape[0], 64))
         if not largest < PRODUCT_BOUND:
             raise UpdateRejected(
@@ -79,13 +79,13 @@ def check_products(key: Key, leaf: BundledUpdate | Update, spec: AdapterSpec, ad
 
 
 def _factors(
-    leaf: BundledUpdate | Update, adapter: Tensors, name: str, at: Placement
+    update: BundledUpdate | Update, adapter: Tensors, name: str, at: Placement
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    da, db = leaf.tensors[f"{name}.A"], leaf.tensors[f"{name}.B"]
+    da, db = update.tensors[f"{name}.A"], update.tensors[f"{name}.B"]  # (r, kept in), (kept out, r)
     rows = slice(None) if at.b_rows is None else at.b_rows
     columns = slice(None) if at.a_columns is None else at.a_columns
-    a0, b0 = adapter[f"{name}.A"][: leaf.rank, columns], adapter[f"{name}.B"][rows, : leaf.rank]
+    a0, b0 = adapter[f"{name}.A"][: update.rank, columns], adapter[f"{name}.B"][rows, : update.rank]
     left = np.concatenate([db, b0], axis=1, dtype=np.float64)  # (kept out, 2 r)
     right = np.concatenate([a0, da], axis=0, dtype=np.float64)  # (2 r, kept in)
-    right[: leaf.rank] += da
+    right[: update.rank] += da
     return left, right

@@ -1,0 +1,1 @@
+"""Bundling aggregators: one published rule per file."""

@@ -5,8 +5,8 @@
 Wang et al., "FLoRA: federated fine-tuning large language models with heterogeneous low-rank adaptations", NeurIPS 2024,
 arXiv 2409.05976. Exact for any ranks. B_k and A_k are what devices returned, p_k their shares, s_k = alpha / r_k is in
 B_k already. W is the base shift (`fedcore.core.model.base_shift`), and a round costs every device the download of the
-stack, rank sum r_k, as in the paper. Here the fresh factors come down as well, one for all, where the paper draws them
-on the device: 1 / K of the stack more. A server_lr of 1 is the paper's; another one scales what is added.
+stack, rank sum r_k, as in the paper. The paper draws the fresh factors on the device; here all devices download the
+same ones, 1 / K of the stack more. A server_lr of 1 is the paper's; another one scales what is added.
 """
 
 import numpy as np
@@ -20,8 +20,7 @@ def flora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
     return Bundling(
         name="flora",
         rule=stacked_into_base,
-        settles=False,
-        new_basis=True,
+        has_dense_form=False,
         shifts_base=True,
         server_lr=server_lr,
         seed=seed,
@@ -29,9 +28,9 @@ def flora(*, server_lr: float = 1.0, seed: int = 0) -> Bundling:
 
 
 def stacked_into_base(layer: Layer) -> Combined:
-    """Return fresh factors, and as the step of the base the mean of the returned products; B = 0 was handed out."""
-    products = [returned_product(layer.b, layer.a, leaf) for leaf in layer.leaves]
-    lefts = [layer.server_lr * leaf.share * b_k for leaf, (b_k, _) in zip(layer.leaves, products, strict=True)]
+    """Return fresh factors, with the mean of the returned products as the step of the base; B = 0 was handed out."""
+    products = [returned_product(layer.b, layer.a, update) for update in layer.updates]
+    lefts = [layer.server_lr * update.share * b_k for update, (b_k, _) in zip(layer.updates, products, strict=True)]
     bound = 1 / np.sqrt(layer.a.shape[1])
     return Combined(
         b=np.zeros_like(layer.b),

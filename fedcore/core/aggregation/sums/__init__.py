@@ -1,0 +1,1 @@
+"""Sums of increments as 64-bit integers: any order, grouping or retry gives the same bits. And their bytes."""

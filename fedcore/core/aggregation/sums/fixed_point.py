@@ -5,15 +5,15 @@ associative and commutative, so any order, grouping or retry gives the same bits
 
 No overflow. A float32 with |v| < 2**6 has |v| <= 2**6 - 2**-18 (24 significant bits), and v * 2**33 is exact in
 float64, so |q| <= 2**39 - 2**15. With a total weight W <= 2**24 every partial sum is at most
-2**24 * (2**39 - 2**15) = 2**63 - 2**39 < 2**63 in absolute value. Values of float64 are held to the same bound.
+2**24 * (2**39 - 2**15) = 2**63 - 2**39 < 2**63 in absolute value. Values of float64 must keep the same bound.
 
 Error. |q * 2**-33 - v| <= 2**-34, hence the weighted mean of q * 2**-33 is within 2**-34 of the exact weighted mean of
 v, whatever the number of terms. A value with |v| >= 2**-10 or one that is a multiple of 2**-33 is represented exactly.
 
 How. With M = 1.5 * 2**19 the float64 sum v + M has no bits below 2**-33: the addition itself rounds to nearest even,
 and the sum's bit pattern, read as an integer, is q + BIAS. Three passes over a block in the cache then give
-weight * (q + BIAS). Integers wrap modulo 2**64, so W * BIAS may be taken off at any later time (`unbias`), also once
-for a whole sum: what is left is the exact total, which the bound above keeps from wrapping.
+weight * (q + BIAS). Integers wrap modulo 2**64, so W * BIAS may be subtracted at any later time (`unbias`), also once
+for a whole sum. The result is the exact total, and the bound above keeps that from wrapping.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ MAX_TOTAL_WEIGHT = 2**24
 MAX_INTEGER = 2**39 - 2**15  # of one rounded value, see above
 MAX_REPRESENTED = 2.0**6 - 2.0**-18  # the largest float32 below 2**6, and the bound of a float64
 MEAN_ERROR_BOUND = 2.0**-34  # absolute, of a weighted mean before it is rounded to float
-BLOCK_VALUES = 1 << 15  # 256 KiB of scratch: stays in the second-level cache
+BLOCK_VALUES = 1 << 15  # 256 KiB of scratch, which stays in the second-level cache
 ROW_VALUES = 1 << 10  # of each of many rows that are added at once
 
 _MAGIC = 1.5 * 2.0 ** (52 - FRACTION_BITS)
@@ -58,15 +58,16 @@ def biased_integers(scratch: NDArray[np.float64], weight: int) -> NDArray[np.int
 def add_biased_rows(total: NDArray[np.int64], rows: Values, weights: NDArray[np.int64]) -> None:
     """Add weights[k] * (q_k + BIAS) of every row k of `rows` (k, n), |values| < 2**6, into `total` (n,), modulo 2**64.
 
-    Equal to adding row by row, in any order; a block of rows at a time, which stays in the cache with its sums.
+    The result equals adding row by row, in any order. It works on one block of rows at a time, which stays in the cache
+    with its sums.
     """
     width = min(rows.shape[1], ROW_VALUES)
     height = BLOCK_VALUES // max(1, width)
     scratch = np.empty(height * width, dtype=np.float64)
-    for left in range(0, rows.shape[1], ROW_VALUES):
-        sums = total[left : left + ROW_VALUES]
+    for column in range(0, rows.shape[1], ROW_VALUES):
+        sums = total[column : column + ROW_VALUES]  # (width,)
         for top in range(0, rows.shape[0], height):
-            block = rows[top : top + height, left : left + ROW_VALUES]
+            block = rows[top : top + height, column : column + ROW_VALUES]  # (height, width)
             shifted = scratch[: block.size].reshape(block.shape)
             np.add(block, _MAGIC, out=shifted, dtype=np.float64)
             # One pass that multiplies and adds; NumPy's matmul of integers takes three times as long (measured).
@@ -74,7 +75,7 @@ def add_biased_rows(total: NDArray[np.int64], rows: Values, weights: NDArray[np.
 
 
 def unbias(integers: NDArray[np.int64], weight: int) -> None:
-    """Take the bias of a total `weight` off sums of biased integers, in place."""
+    """Subtract the bias of a total `weight` from sums of biased integers, in place."""
     offset = _BIAS * weight % _MODULUS
     integers -= offset - _MODULUS if offset >= _MODULUS // 2 else offset
 
@@ -105,15 +106,15 @@ def stepped(
 ) -> NDArray[np.float32]:
     """Return float32(before + server_lr * total / (weight * 2**33)), computed in float64; `weight` in [1, 2**24].
 
-    Where the total is 0 the value keeps its bits (even a negative zero).
+    A value with a total of 0 keeps its bits (even a negative zero).
     """
     after = np.array(before, dtype=np.float32)
     flat, sums = after.reshape(-1), total.reshape(-1)
     for start in range(0, flat.size, BLOCK_VALUES):
         block, ints = flat[start : start + BLOCK_VALUES], sums[start : start + BLOCK_VALUES]
-        moved = ints.astype(np.float64)
-        moved /= weight * SCALE
-        moved *= server_lr
-        moved += block
-        np.copyto(block, moved.astype(np.float32), where=ints != 0)
+        exact = ints.astype(np.float64)
+        exact /= weight * SCALE
+        exact *= server_lr
+        exact += block
+        np.copyto(block, exact.astype(np.float32), where=ints != 0)
     return after

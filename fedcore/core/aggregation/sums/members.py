@@ -1,4 +1,4 @@
-"""Whose updates a partial aggregate holds: the rule that nothing is counted twice, and the weight limit."""
+"""The updates that a partial aggregate holds: the rule that none is counted twice, and the weight limit."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.errors import UpdateRejected
 
-Key = tuple[str, int]  # (device, round)
+UpdateKey = tuple[str, int]  # (device, round)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
     """The keys folded so far and the sum of their integer weights, at most 2**24."""
 
-    keys: frozenset[Key] = field(default_factory=frozenset)
+    keys: frozenset[UpdateKey] = field(default_factory=frozenset)
     weight: int = 0
 
     def with_update(self, update: Update) -> "Members":
@@ -37,10 +37,10 @@ class Members:
         return Members(keys=self.keys | keys, weight=_within_limit(self.weight + sum(stack.weights)))
 
     def with_members(self, other: "Members") -> "Members":
-        """Return both sides' members; raises UpdateRejected naming the keys they share."""
-        shared = sorted(self.keys & other.keys)
-        if shared:
-            names = ", ".join(f"{device} (round {round_})" for device, round_ in shared)
+        """Return both sides' members; raises UpdateRejected naming the common keys."""
+        overlap = sorted(self.keys & other.keys)
+        if overlap:
+            names = ", ".join(f"{device} (round {round_})" for device, round_ in overlap)
             raise UpdateRejected(f"partials overlap: {names} counted on both sides; refold one side without them")
         return Members(keys=self.keys | other.keys, weight=_within_limit(self.weight + other.weight))
 

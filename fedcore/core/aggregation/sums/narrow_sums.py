@@ -3,8 +3,12 @@
     4   one tensor NAME of I32               5, 6   NAME/low of U32 and NAME/high of I8 or I16: high * 2**32 + low
     8   one tensor NAME of I64
 
-Sums of increments seldom need 40 of their 64 bits. Splitting off the upper bytes as a plane of their own keeps both
-directions at the speed of memory and the file readable for ordinary safetensors tools.
+Theory. A sum of increments seldom needs 40 of its 64 bits. It is stored as two arrays, the lower 32 bits and what is
+above them, and not as 5-byte integers, for two reasons: copying whole arrays runs at the speed of memory in both
+directions, and ordinary safetensors tools can read the file. The writer takes the smallest width that holds the largest
+value of the tensor, so equal sums give equal bytes. The reader believes neither width nor values: it checks shapes, and
+that no value exceeds what the total weight allows (MAX_INTEGER times the weight), so a forged sum cannot overflow the
+sum it is added to.
 """
 
 import math
@@ -59,10 +63,10 @@ def plane(total: Integers, wire_name: str, tag: str) -> Iterator[memoryview]:
 
 
 class NarrowSums(Mapping[str, Integers]):
-    """Sums as they lie in a received buffer; each access widens one tensor, nothing is kept.
+    """Sums in a received buffer; each access widens one tensor, and nothing is cached.
 
     `shapes` names the sums expected and `weight` the total weight behind them. Raises UpdateRejected where a tensor
-    is missing, has another shape or width, or a value no sum of that weight can reach.
+    is missing, has another shape or width, or holds a value that no sum of this weight can reach.
     """
 
     def __init__(self, entries: Mapping[str, Entry], shapes: Mapping[str, Shape], *, weight: int) -> None:
@@ -73,7 +77,7 @@ class NarrowSums(Mapping[str, Integers]):
 
     @property
     def wire_names(self) -> set[str]:
-        """The wire tensors read, to compare with what the buffer holds."""
+        """The names of the wire tensors that make up these sums."""
         return {
             wire
             for name, parts in self._planes.items()
@@ -116,7 +120,7 @@ class NarrowSums(Mapping[str, Integers]):
     def check(self, name: str, weight: int) -> None:
         """Raise UpdateRejected where a sum holds a value that this weight cannot reach."""
         planes, limit = self._planes[name], weight * MAX_INTEGER
-        width = sum(each.dtype.itemsize for each in planes)
+        width = sum(values.dtype.itemsize for values in planes)
         if 1 << (8 * width - 1) <= limit:
             return  # no value of that width is too large, so the bytes need not be read
         for _, block in self._blocks(name):
@@ -127,7 +131,7 @@ class NarrowSums(Mapping[str, Integers]):
 
 
 def accumulator(sums: Mapping[str, Integers]) -> dict[str, Integers]:
-    """Return `sums` as arrays that can be added into: itself, or widened where they lie in a received buffer."""
+    """Return `sums` as arrays that can be added into: `sums` itself, or a widened copy of a received buffer."""
     return sums if isinstance(sums, dict) else {name: sums[name] for name in sums}
 
 

@@ -1,12 +1,12 @@
-"""A partial on the wire: one container of integer sums, float stacks and a manifest that says whose they are.
+"""A partial on the wire: one container of integer sums, float stacks and a manifest that names their devices.
 
     partial       U8   JSON: {"aggregator", "weight", "members": [[device, round], ...], ...}, keys sorted and unique
     layers.*, head.*   integer sums (narrow_sums) in the names of the adapter
-    leaf.{i}      F32  one leaf's factors, flat, in canonical order (bundling aggregators)
+    leaf.{i}      F32  one update's factors, flat, in canonical order (bundling aggregators)
 
-Writers stream it: peak memory is one block beyond the partial. Readers get views into the buffer, which is why it must
-stay open and unchanged until what was read has been merged into another partial or dropped. The manifest is a tensor
-and no metadata because a header is limited to 1 MiB and a tier may hold more members than that.
+Writers stream it: peak memory is one block beyond the partial. Readers get views into the buffer, so it must stay open
+and unchanged until the partial has been merged into another one or dropped. The manifest is a tensor and not metadata,
+because a header holds at most 1 MiB and a tier may have more members than that.
 """
 
 import itertools
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
-from fedcore.core.aggregation.sums.members import Key, Members
+from fedcore.core.aggregation.sums.members import Members, UpdateKey
 from fedcore.core.aggregation.sums.narrow_sums import outlines_of, plane, width_of
 from fedcore.core.codec.container import MAX_HEADER_BYTES, TAG_BYTES, Entry, Outline, opening, parse_object, unpack
 from fedcore.core.errors import ProtocolError, UpdateRejected
 
 MANIFEST = "partial"
-LEAF = "leaf."
+UPDATE_PREFIX = "leaf."
 MAX_NAME = 63  # characters of a device name
 MEMBER_BYTES = MAX_NAME + 32  # of one [device, round] in the manifest, at most
 FRAME_BYTES = 8 + MAX_HEADER_BYTES + 256  # header length, header, and the manifest's fixed fields
@@ -50,13 +50,13 @@ def pack_partial(
         outlines |= parts
         origin |= dict.fromkeys(parts, name)
     for name, stack in stacks.items():
-        outlines[name] = Outline(tag="F32", shape=(sum(each.size for each in stack),))
-    # widest first, as safetensors does: every tensor is aligned for whoever maps it
+        outlines[name] = Outline(tag="F32", shape=(sum(value.size for value in stack),))
+    # widest first, as safetensors does: every tensor is aligned for a reader that maps it
     outlines = dict(sorted(outlines.items(), key=lambda item: -TAG_BYTES[item[1].tag]))
     yield opening(outlines, {})
-    for name, each in outlines.items():
+    for name, outline in outlines.items():
         if name in origin:
-            yield from plane(sums[origin[name]], name, each.tag)
+            yield from plane(sums[origin[name]], name, outline.tag)
         elif name in stacks:
             yield from (_bytes_of(part) for part in stacks[name])
         else:
@@ -64,7 +64,7 @@ def pack_partial(
 
 
 def unpack_partial(buffer: Buffer, aggregator: str) -> tuple[Manifest, dict[str, Entry]]:
-    """Return manifest and tensors of a partial of `aggregator`, as views; what they hold is the caller's to check.
+    """Return manifest and tensors of a partial of `aggregator`, as views; the caller checks their contents.
 
     Raises ProtocolError for a malformed buffer, UpdateRejected for another aggregator's partial.
     """
@@ -80,9 +80,9 @@ def unpack_partial(buffer: Buffer, aggregator: str) -> tuple[Manifest, dict[str,
     return manifest, entries
 
 
-def refuse_others(entries: Mapping[str, Entry], known: set[str]) -> None:
-    """Raise UpdateRejected where `entries` holds tensors beyond the `known` ones."""
-    extra = sorted(set(entries) - known)
+def refuse_others(entries: Mapping[str, Entry], names: set[str]) -> None:
+    """Raise UpdateRejected where `entries` holds a tensor that is not in `names`."""
+    extra = sorted(set(entries) - names)
     if extra:
         raise UpdateRejected(f"partial: unexpected tensors {[name[:80] for name in extra[:3]]}")
 
@@ -109,7 +109,7 @@ def members_of(manifest: Manifest) -> Members:
     return Members(keys=frozenset(keys), weight=weight)
 
 
-def keys_of(rows: object) -> list[Key]:
+def keys_of(rows: object) -> list[UpdateKey]:
     """Return (device, round) of every row; raises ProtocolError unless they are sorted and unique."""
     if not isinstance(rows, list):
         raise ProtocolError("partial's manifest: expected a list of members")
@@ -126,7 +126,7 @@ def count(value: object, what: str) -> int:
     return value
 
 
-def _key(row: object) -> Key:
+def _key(row: object) -> UpdateKey:
     if not isinstance(row, list) or len(row) < 2 or not isinstance(row[0], str) or not 1 <= len(row[0]) <= MAX_NAME:
         raise ProtocolError(f"partial's manifest: expected [device, round], got {str(row)[:80]}")
     return row[0], count(row[1], "a round")

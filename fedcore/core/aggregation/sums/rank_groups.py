@@ -1,7 +1,11 @@
 """Sums of updates that share rank and keep-set, in their own coordinates, before they are placed in full ones.
 
-Adding a masked update value by value into full coordinates costs two to four times what adding it costs. Updates of
-one round share few pairs of rank and keep-set, so each pair has sums of its own and is placed once, when it is needed.
+Theory. Adding a masked update value by value into full coordinates costs two to four times as much as adding it to sums
+of its own shape. The updates of one round share few pairs of rank and keep-set. So a pair that returns gets a group,
+which sums in the coordinates of that pair; `place` adds the group into full coordinates once, when its partial is
+merged into another one, packed or finished. An update of any other pair goes straight into full coordinates
+(`place_update`). Both ways add the same integers, so the choice between them changes no bit; it only saves time. A
+group keeps the bias of the fixed point (fixed_point) until `exact`: `biased` counts the weight behind it.
 """
 
 from dataclasses import dataclass, field
@@ -9,19 +13,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedcore.core.aggregation.sums.fixed_point import BLOCK_VALUES, biased_integers, unbias
-from fedcore.core.aggregation.sums.placing import Placing, as_matrix
+from fedcore.core.aggregation.sums.placing import Placer, as_matrix
 from fedcore.core.aggregation.sums.segments import Segment, add_biased, add_biased_stack, checked, empty_segments
 from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 
-StratumKey = tuple[int, str]  # (rank, keep-set's blob id)
+GroupKey = tuple[int, str]  # (rank, keep-set's blob id)
 
 
 @dataclass(slots=True, kw_only=True)
 class RankGroup:
-    """Sums in the coordinates of a holder of `rank` and `keep_set`, with the bias of a total weight `biased`.
+    """Sums in the coordinates of a device with `rank` and `keep_set`, with the bias of a total weight `biased`.
 
     `segments` is empty until something is added.
     """
@@ -33,7 +37,7 @@ class RankGroup:
 
     @staticmethod
     def whole(spec: AdapterSpec) -> "RankGroup":
-        """Return the empty stratum of full coordinates."""
+        """Return the empty group of full coordinates."""
         return RankGroup(rank=spec.rank, keep_set=KeepSet.full(spec.geometry))
 
     def open(self, spec: AdapterSpec) -> None:
@@ -44,7 +48,7 @@ class RankGroup:
     def add(self, update: Update, spec: AdapterSpec) -> None:
         """Add an update of this rank and keep-set; raises UpdateRejected, the sums spoilt, where it does not fit."""
         self.open(spec)
-        add_biased(self.segments, update.tensors, update.weight, known=update.verified)
+        add_biased(self.segments, update.tensors, update.weight, verified=update.verified)
         self.biased += update.weight
 
     def add_stack(self, stack: UpdateStack, spec: AdapterSpec) -> None:
@@ -54,31 +58,31 @@ class RankGroup:
         self.biased += sum(stack.weights)
 
     def join(self, other: "RankGroup", spec: AdapterSpec) -> None:
-        """Add the sums of another stratum of the same coordinates."""
+        """Add the sums of another group of the same coordinates."""
         if not other.segments:
             return
         self.open(spec)
-        for mine, theirs in zip(self.segments, other.segments, strict=True):
-            mine.sums[:] += theirs.sums
+        for segment, addend in zip(self.segments, other.segments, strict=True):
+            segment.sums[:] += addend.sums
         self.biased += other.biased
 
     def exact(self) -> list[Segment]:
-        """Take the bias off and return the sums, which stay this stratum's."""
+        """Subtract the bias and return the sums, which stay in this group."""
         for segment in self.segments if self.biased else ():
             unbias(segment.sums, self.biased)
         self.biased = 0
         return self.segments
 
 
-def place(stratum: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
-    """Add a stratum's sums into those of full coordinates; the stratum is used up, one array after the other."""
-    placing, segments = _placing(stratum, whole, spec), stratum.exact()
+def place(group: RankGroup, whole: RankGroup, spec: AdapterSpec) -> None:
+    """Add a group's sums into those of full coordinates; the group is consumed, one array after the other."""
+    placer, segments = _placer(group, whole, spec), group.exact()
     while segments:
         for name, sums in segments.pop(0).tensors():
-            matrix = as_matrix(sums)
+            matrix = as_matrix(sums)  # (kept out, rank) of B, (rank, kept in) of A
             step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
             for start in range(0, matrix.shape[0], step):
-                placing.add(name, start, matrix[start : start + step])
+                placer.add(name, start, matrix[start : start + step])
 
 
 def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
@@ -87,7 +91,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
     Raises UpdateRejected, with the sums spoilt, for another shape or a value out of bounds.
     """
     shapes = spec.shapes(rank=update.rank, keep_set=update.keep_set)
-    placing = _placing(update, whole, spec)
+    placer = _placer(update, whole, spec)
     widest = max((shape[-1] for shape in shapes.values() if len(shape) == 2), default=1)
     scratch, filled = np.empty(max(BLOCK_VALUES, widest)), 0
     pieces: list[tuple[str, int, tuple[int, ...]]] = []
@@ -96,12 +100,12 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
         integers, start = biased_integers(scratch[:filled], update.weight), 0
         unbias(integers, update.weight)
         for name, first, (count, width) in pieces:
-            placing.add(name, first, integers[start : start + count * width].reshape(count, width))
+            placer.add(name, first, integers[start : start + count * width].reshape(count, width))
             start += count * width
         pieces.clear()
 
     for name, shape in shapes.items():
-        value = as_matrix(checked(name, update.tensors[name], shape, known=update.verified))
+        value = as_matrix(checked(name, update.tensors[name], shape, verified=update.verified))  # (rows, columns)
         step = max(1, BLOCK_VALUES // max(1, value.shape[1]))
         for first in range(0, value.shape[0], step):
             piece = value[first : first + step]
@@ -114,7 +118,7 @@ def place_update(update: Update, whole: RankGroup, spec: AdapterSpec) -> None:
     flush()
 
 
-def _placing(what: RankGroup | Update, whole: RankGroup, spec: AdapterSpec) -> Placing:
+def _placer(source: RankGroup | Update, whole: RankGroup, spec: AdapterSpec) -> Placer:
     whole.open(spec)
     totals = {name: total for segment in whole.segments for name, total in segment.tensors()}
-    return Placing(spec=spec, rank=what.rank, keep_set=what.keep_set, totals=totals)
+    return Placer(spec=spec, rank=source.rank, keep_set=source.keep_set, totals=totals)

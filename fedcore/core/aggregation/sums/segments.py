@@ -1,8 +1,8 @@
-"""Integer sums of all of an update's tensors, end to end in a few flat arrays, so that folding runs in long blocks.
+"""Integer sums of all tensors of an update, end to end in a few flat arrays, so that folding runs in long blocks.
 
 Small tensors would otherwise cost more in calls than in arithmetic. An array holds whole tensors up to 8 MiB, or one
-larger tensor: `finish` can release them one by one. Within an array every value is touched by every update, which is
-what lets the fixed point's bias be taken off once, at the end (fixed_point).
+larger tensor, so `finish` can release the arrays one by one. Every update adds to every value of an array; therefore
+the bias of the fixed point can be subtracted once, at the end (fixed_point).
 """
 
 import math
@@ -26,7 +26,7 @@ class Segment:
     """Consecutive tensors, their shapes in order, and their sums, flat int64."""
 
     shapes: Shapes
-    sums: NDArray[np.int64]
+    sums: NDArray[np.int64]  # (values,)
 
     def tensors(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Yield every tensor's name and sum, as a view."""
@@ -38,7 +38,7 @@ class Segment:
 
 
 def empty_segments(shapes: Shapes) -> list[Segment]:
-    """Return zeros for tensors of these shapes; pages that are never touched take no memory."""
+    """Return zeros for tensors of these shapes; memory pages that no update writes take no memory."""
     groups: list[dict[str, tuple[int, ...]]] = []
     room = 0
     for name, shape in shapes.items():
@@ -54,30 +54,30 @@ def empty_segments(shapes: Shapes) -> list[Segment]:
 
 
 def add_biased(
-    segments: list[Segment], tensors: Mapping[str, NDArray[np.float32]], weight: int, *, known: bool
+    segments: list[Segment], tensors: Mapping[str, NDArray[np.float32]], weight: int, *, verified: bool
 ) -> None:
     """Add weight * (q + BIAS) of every tensor, each read once and in order.
 
-    Raises UpdateRejected, with the sums spoilt, for another shape or a value outside the bound; values known to lie
-    inside (`known`) are not looked at again.
+    Raises UpdateRejected, with the sums spoilt, for another shape or a value outside the bound; values of a
+    `verified` update are not checked again.
     """
     scratch = np.empty(BLOCK_VALUES, dtype=np.float64)
     for segment in segments:
-        done = filled = 0
+        offset = filled = 0  # values added to the segment, values in the scratch
         for name, shape in segment.shapes.items():
-            flat, taken = checked(name, tensors[name], shape, known=known).reshape(-1), 0
-            while taken < flat.size:
-                step = min(flat.size - taken, BLOCK_VALUES - filled)
-                scratch[filled : filled + step] = flat[taken : taken + step]
-                filled, taken = filled + step, taken + step
+            flat, start = checked(name, tensors[name], shape, verified=verified).reshape(-1), 0  # (values,)
+            while start < flat.size:
+                step = min(flat.size - start, BLOCK_VALUES - filled)
+                scratch[filled : filled + step] = flat[start : start + step]
+                filled, start = filled + step, start + step
                 if filled == BLOCK_VALUES:
-                    _add_block(segment.sums[done : done + filled], scratch, weight)
-                    done, filled = done + filled, 0
-        _add_block(segment.sums[done:], scratch[:filled], weight)
+                    _add_block(segment.sums[offset : offset + filled], scratch, weight)
+                    offset, filled = offset + filled, 0
+        _add_block(segment.sums[offset:], scratch[:filled], weight)
 
 
 def add_biased_stack(segments: list[Segment], stack: UpdateStack) -> None:
-    """Add weight * (q + BIAS) of every tensor of every device, as `add_biased` would of each.
+    """Add weight * (q + BIAS) of every tensor of every device, as `add_biased` would for each device.
 
     Raises UpdateRejected, with the sums spoilt, for another shape or, unless verified, a value outside the bound.
     """
@@ -86,16 +86,17 @@ def add_biased_stack(segments: list[Segment], stack: UpdateStack) -> None:
         start = 0
         for name, shape in segment.shapes.items():
             stop = start + math.prod(shape)
-            value = checked(name, stack.tensors[name], (len(stack), *shape), known=stack.verified)
-            add_biased_rows(segment.sums[start:stop], value.reshape(len(stack), stop - start), weights)
+            value = checked(name, stack.tensors[name], (len(stack), *shape), verified=stack.verified)
+            rows = value.reshape(len(stack), stop - start)  # (devices, values)
+            add_biased_rows(segment.sums[start:stop], rows, weights)
             start = stop
 
 
-def checked(name: str, value: NDArray[np.float32], shape: tuple[int, ...], *, known: bool) -> NDArray[np.float32]:
-    """Return `value`; raises UpdateRejected for another shape and, unless known, for a value out of bounds."""
+def checked(name: str, value: NDArray[np.float32], shape: tuple[int, ...], *, verified: bool) -> NDArray[np.float32]:
+    """Return `value`; raises UpdateRejected for another shape and, unless verified, for a value out of bounds."""
     if value.shape != shape:
         raise UpdateRejected(f"{name} has shape {value.shape}, expected {shape}; verify updates before folding")
-    if not known:
+    if not verified:
         check_bounds(value)
     return value
 

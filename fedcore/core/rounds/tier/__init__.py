@@ -1,0 +1,1 @@
+"""The round machine of an edge: what it folds, sends up, sends again and drops."""

@@ -1,20 +1,20 @@
-"""What an edge's machine asks of its shell, to be done in the order given."""
+"""The commands of an edge's machine to its shell, to be done in the order given."""
 
 from dataclasses import dataclass
 
-from fedcore.core.rounds.tier.state import PartialId, Word
+from fedcore.core.rounds.tier.state import Decision, PartialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """Hand the assignment on to the device, or to the child edge above it."""
+    """Pass the assignment on to the device, or to the child edge above it."""
 
     device: str
     round: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Fold:
     """Fold this device's spooled update into what the next submission carries."""
 
     device: str
@@ -22,7 +22,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HoldPart:
+class MergePartial:
     """Merge this spooled submission of a child into what the next submission carries."""
 
     part: PartialId
@@ -30,26 +30,26 @@ class HoldPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge:
-    """Tell a device what became of its update."""
+    """Tell a device the decision on its update."""
 
     device: str
     round: int
-    word: Word
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerChild:
-    """Tell a child edge what became of its submission."""
+    """Tell a child edge the decision on its submission."""
 
     part: PartialId
     round: int
-    word: Word
+    decision: Decision
     devices: tuple[str, ...] = ()  # with OVERLAP: counted already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """Pass on everything held, under this number, and begin a new, empty sum."""
+    """Send the whole sum up under this number, and begin a new, empty sum."""
 
     number: int
     round: int
@@ -60,16 +60,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendAgain:
-    """The answer to this submission may have been lost: send it again, unchanged."""
+    """Send this submission again, unchanged: its answer may have been lost."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Everything spooled for this round may go."""
+    """Drop everything spooled for this round."""
 
     round: int
 
 
-Command = Push | Hold | HoldPart | Acknowledge | AnswerChild | Send | SendAgain | Forget
+Command = Push | Fold | MergePartial | Acknowledge | AnswerChild | Send | SendAgain | Forget

@@ -1,15 +1,15 @@
-"""What an edge's shell tells its machine. `now_s` is seconds on any clock that never goes back."""
+"""The events that an edge's shell feeds to its machine. `now_s` is seconds on any clock that never goes back."""
 
 from dataclasses import dataclass
 
-from fedcore.core.rounds.tier.state import Word
+from fedcore.core.rounds.tier.state import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class ShareArrived:
     """The tier above handed out assignments of a round, in one share or several.
 
-    What is held at `deadline_at_s` is passed on as it is; the newest share's holds.
+    At `deadline_at_s` the sum is passed on as it is; the newest share's deadline holds.
     """
 
     round: int
@@ -19,8 +19,8 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
-    """A device's update is here and was verified."""
+class UpdateArrived:
+    """A device's update arrived and was verified."""
 
     device: str
     round: int
@@ -28,7 +28,7 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class AssignmentFailed:
     """A device could not carry out its assignment, or its update did not fit."""
 
     device: str
@@ -37,16 +37,16 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
-    """A device is not below this edge any more, or was not when its assignment came."""
+class DeviceLeft:
+    """A device is no longer below this edge, or was not below it when its assignment came."""
 
     device: str
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartArrived:
-    """A child edge's submission is here and was verified, as far as it can be: leaves may be unknown here."""
+class PartialArrived:
+    """A child edge's submission arrived and was verified as far as possible: some devices in it may be unknown."""
 
     child: str
     number: int
@@ -57,24 +57,24 @@ class PartArrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class SubmissionAnswered:
     """The tier above has answered a submission; with OVERLAP, `devices` are counted already."""
 
     number: int
-    word: Word
+    decision: Decision
     devices: tuple[str, ...] = ()
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconnected:
+class UplinkRestored:
     """The stream to the tier above is back."""
 
     now_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
+class RoundClosed:
     """A round is closed durably at the root."""
 
     round: int
@@ -88,4 +88,14 @@ class Tick:
     now_s: float
 
 
-Event = Shared | Arrived | Failed | Gone | PartArrived | Answered | Reconnected | Closed | Tick
+Event = (
+    ShareArrived
+    | UpdateArrived
+    | AssignmentFailed
+    | DeviceLeft
+    | PartialArrived
+    | SubmissionAnswered
+    | UplinkRestored
+    | RoundClosed
+    | Tick
+)

@@ -1,4 +1,4 @@
-"""What an edge's machine knows: a frozen value that `tier.step` replaces."""
+"""The state of an edge's machine: a frozen value that `tier.step` replaces."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """How far one leaf of the open round is."""
+    """The stage of one device of the open round."""
 
     PENDING = "pending"  # has its assignment
-    GONE = "gone"  # left before it answered; nobody waits for it here
-    HELD = "held"  # verified and folded, not passed on yet
-    FLYING = "flying"  # in a submission under way
-    COUNTED = "counted"  # the tier above has it
-    REFUSED = "refused"  # the tier above came to its end without it
-    FAILED = "failed"  # it could not do its work, or its update did not fit
+    ABSENT = "absent"  # left before it answered; the edge does not wait for it
+    FOLDED = "folded"  # its update is verified and in the sum, not passed on yet
+    SENT = "sent"  # in a submission under way
+    COUNTED = "counted"  # the tier above has counted it
+    REFUSED = "refused"  # the tier above closed the round without it
+    FAILED = "failed"  # it could not carry out its assignment, or its update did not fit
 
 
-class Word(StrEnum):
-    """The word on an update or a submission."""
+class Decision(StrEnum):
+    """The decision on an update or a submission."""
 
     ACCEPTED = "accepted"
     LATE = "late"
@@ -37,17 +37,17 @@ class PartialId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayedDevice:
-    """One device of the round; `part` is the child's submission it came in, None for a device of our own."""
+    """One device of the round; `part` is the child's submission with its update, None for a device directly below."""
 
     stage: Stage
     part: PartialId | None = None
-    gone: bool = False  # with an update here: nobody below would send it again
-    asked: bool = False  # its update came from a child, and it offered a copy here: it is told as well
+    absent: bool = False  # its update is here but the device left: no device below would send it again
+    offered_copy: bool = False  # its update came from a child, and it sent a copy here: it gets the decision too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A child's submission nothing can be said about yet."""
+    """A child's submission that cannot be decided on yet."""
 
     round: int
     counted: tuple[str, ...]
@@ -66,25 +66,24 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierState:
-    """Everything an edge's machine knows. `number` is that of the last submission; start it above an earlier life's."""
+    """The state of an edge's machine. `number` is the last submission's; a restarted edge begins above earlier ones."""
 
     round: int = 0  # 0 before the first share
     now_s: float = 0.0
     deadline_at_s: float = 0.0
     number: int = 0
-    over: bool = False  # `round` has closed; of its leaves only the counted are remembered
-    leaves: Mapping[str, RelayedDevice] = field(default_factory=dict)
-    parts: Mapping[PartialId, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # held or flying, with their counted devices
-    answers: Mapping[PartialId, tuple[Word, tuple[str, ...]]] = field(default_factory=dict)  # given in this round
-    waiting: Mapping[PartialId, Claim] = field(
-        default_factory=dict
-    )  # of this round or a later one, neither held nor refused
-    reported: frozenset[str] = frozenset()  # failed leaves the tier above has heard of
-    flights: Mapping[int, Submission] = field(default_factory=dict)  # submissions under way, by number
+    over: bool = False  # `round` has closed; of its devices only the counted are remembered
+    devices: Mapping[str, RelayedDevice] = field(default_factory=dict)
+    # Children's submissions in the sum or under way, with their counted devices:
+    parts: Mapping[PartialId, tuple[str, ...]] = field(default_factory=dict)
+    # ... answered in this round:
+    answers: Mapping[PartialId, tuple[Decision, tuple[str, ...]]] = field(default_factory=dict)
+    # ... of this round or a later one, neither merged nor answered:
+    claims: Mapping[PartialId, Claim] = field(default_factory=dict)
+    reported_failures: frozenset[str] = frozenset()  # failed devices that the tier above knows
+    submissions: Mapping[int, Submission] = field(default_factory=dict)  # under way, by number
 
     def holds(self, device: str) -> bool:
         """Whether an update of this device is here without an answer; such a device is not reported lost above."""
-        leaf = self.leaves.get(device)
-        return leaf is not None and leaf.stage in (Stage.HELD, Stage.FLYING)
+        relayed = self.devices.get(device)
+        return relayed is not None and relayed.stage in (Stage.FOLDED, Stage.SENT)

@@ -21,8 +21,8 @@ def case(name: str = "fedspine", *, seed: int = 0, rate: float = 2e-3, tuning: b
 @pytest.mark.parametrize("name", ["fedspine", "fedit", "uniform", "random-arms", "by-class"])
 def test_the_core_of_the_table_resolves_on_every_track(track, name) -> None:  # type: ignore[no-untyped-def]
     config = make_case(track, VARIANTS[name], seed=1, rate=1e-3).config
-    assert sum(each.count for each in config.classes) == 80
-    assert {each.name: each.count for each in config.classes} == {"tx2": 30, "nx": 40, "agx": 10}
+    assert sum(kind.count for kind in config.classes) == 80
+    assert {kind.name: kind.count for kind in config.classes} == {"tx2": 30, "nx": 40, "agx": 10}
     assert config.strategy.name in STRATEGIES
     assert 10 <= config.strategy.cohort <= 16
     assert config.run.rounds >= 20
@@ -30,8 +30,8 @@ def test_the_core_of_the_table_resolves_on_every_track(track, name) -> None:  # 
 
 
 def test_every_line_names_a_rate_that_is_searched_for() -> None:
-    for each in VARIANTS.values():
-        assert not VARIANTS[each.tuned_as or each.name].tuned_as
+    for variant in VARIANTS.values():
+        assert not VARIANTS[variant.tuned_as or variant.name].tuned_as
 
 
 def test_a_line_this_version_does_not_know_is_told_as_such() -> None:
@@ -46,7 +46,7 @@ def test_a_line_this_version_does_not_know_is_told_as_such() -> None:
 def test_equal_cases_have_equal_hashes_and_different_ones_do_not() -> None:
     assert case().hash == case().hash
     others = [case(seed=1), case(rate=1e-3), case("fedit"), case("by-class"), case(tuning=True)]
-    assert len({case().hash, *(each.hash for each in others)}) == 6
+    assert len({case().hash, *(other.hash for other in others)}) == 6
 
 
 def test_a_hash_depends_on_what_is_changed_alone() -> None:

@@ -56,7 +56,7 @@ def test_results_of_other_configurations_are_left_out_and_counted(plan: Plan) ->
     store(case, result(case, 0.99, seconds=1.0, prunes=False), plan.results)
     found, stale = entries(plan)
     assert stale == 1
-    assert {each.name: len(each.results) for each in found} == {"fedspine": 2, "fedit": 2, "uniform": 1, "by-class": 2}
+    assert {path.name: len(path.results) for path in found} == {"fedspine": 2, "fedit": 2, "uniform": 1, "by-class": 2}
 
 
 def test_nothing_stored_is_said_and_writes_nothing(tmp_path: Path) -> None:

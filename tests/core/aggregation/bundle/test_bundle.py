@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedcore.core.aggregation.bundle.bundle import joined, knowing, settled
+from fedcore.core.aggregation.bundle.bundle import join_bundles, turn_dense_if_due, with_adapter
 from fedcore.core.aggregation.bundle.densify import dense_bytes
 from fedcore.core.aggregation.rules.delta_stack import delta_stack
 from fedcore.core.codec.cast import from_bf16, to_bf16
@@ -38,16 +38,16 @@ def test_it_turns_dense_exactly_when_its_bytes_reach_the_dense_ones():
     partial, forms = STACK.start(spec, adapter), []
     for update in updates:
         partial = STACK.fold(partial, update)
-        held = sum(value.nbytes for leaf in partial.leaves.values() for value in leaf.tensors.values())
+        held = sum(value.nbytes for bundled in partial.updates.values() for value in bundled.tensors.values())
         assert held < dense_bytes(spec)
-        forms.append((partial.bytes_stacked >= dense_bytes(spec), bool(partial.dense), bool(partial.leaves)))
+        forms.append((partial.bytes_stacked >= dense_bytes(spec), bool(partial.dense), bool(partial.updates)))
     assert set(forms) == {(False, False, True), (True, True, False)}
 
 
 def test_without_the_adapter_it_stays_stacked_until_the_end():
     spec, adapter, updates = case(8)
     partial = fold_all(STACK, spec, updates)
-    assert len(partial.leaves) == 8 and not partial.dense and settled(partial) is partial
+    assert len(partial.updates) == 8 and not partial.dense and turn_dense_if_due(partial) is partial
     assert same_bits(STACK.finish(partial, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
 
 
@@ -59,23 +59,23 @@ def test_the_dense_form_equals_the_dense_formula():
     after, report = aggregator.finish(partial, adapter)
     for at, wanted in dense_products(spec, adapter, updates, server_lr=0.7).items():
         assert np.linalg.norm(product(after, *at) - wanted) <= 1e-6 * np.linalg.norm(wanted)
-    assert report.leaves == 8 and report.basis_changed and report.dropped_energy <= 1e-12
+    assert report.updates == 8 and report.dropped_energy <= 1e-12
 
 
 def test_stacks_and_dense_sums_join():
     spec, adapter, updates = case(9)
     dense, few = folded(spec, adapter, updates[:8]), folded(spec, None, updates[8:])
-    assert dense.dense and few.leaves
-    both = joined(few, dense)
-    assert both.dense and not both.leaves and len(both.members.keys) == 9
+    assert dense.dense and few.updates
+    both = join_bundles(few, dense)
+    assert both.dense and not both.updates and len(both.members.keys) == 9
     assert same_bits(STACK.finish(both, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
 
 
 def test_stacks_beside_dense_sums_travel_and_finish_as_they_are():
     spec, adapter, updates = case(10)
     dense = STACK.unpack(b"".join(STACK.pack(folded(spec, adapter, updates[:8]))), spec)
-    both = joined(folded(spec, None, updates[8:]), dense)
-    assert both.dense and len(both.leaves) == 2, "nobody knew the adapter"
+    both = join_bundles(folded(spec, None, updates[8:]), dense)
+    assert both.dense and len(both.updates) == 2, "no tier knew the adapter"
     arrived = STACK.unpack(b"".join(STACK.pack(both)), spec)
     assert same_bits(STACK.finish(arrived, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
 
@@ -84,10 +84,10 @@ def test_a_refused_join_leaves_both_sides_whole():
     spec, adapter, updates = case(3)
     left, right = folded(spec, adapter, updates[:2]), folded(spec, adapter, updates[1:])
     with pytest.raises(UpdateRejected, match=r"device-1 \(round 1\)"):
-        joined(left, right)
+        join_bundles(left, right)
     wild = make_wild(updates[2])
     with pytest.raises(UpdateRejected, match="device-2 for round 1: its product"):
-        joined(left, fold_all(STACK, spec, [wild]))
+        join_bundles(left, fold_all(STACK, spec, [wild]))
     assert same_bits(STACK.finish(left, adapter)[0], STACK.finish(folded(spec, adapter, updates[:2]), adapter)[0])
 
 
@@ -100,7 +100,7 @@ def test_a_product_too_large_is_refused_before_anything_is_counted():
             refuse(partial, wild)
     STACK.check(STACK.start(spec), wild)  # cannot be known without the adapter
     with pytest.raises(UpdateRejected, match="its product"):
-        knowing(fold_all(STACK, spec, [wild]), adapter)
+        with_adapter(fold_all(STACK, spec, [wild]), adapter)
     with pytest.raises(UpdateRejected, match="its product"):
         STACK.unpack(b"".join(STACK.pack(fold_all(STACK, spec, [wild]))), spec, adapter)
     STACK.check(partial, updates[1])
@@ -109,7 +109,7 @@ def test_a_product_too_large_is_refused_before_anything_is_counted():
 
 
 def first_ranks(adapter, rank):
-    """The adapter as a tier knows it whose own devices hold no more than `rank`."""
+    """The adapter as known to a tier of devices that hold at most `rank`."""
     cut = {".A": lambda value: value[:rank], ".B": lambda value: value[:, :rank]}
     return {name: cut.get(name[-2:], lambda value: value)(value) for name, value in adapter.items()}
 
@@ -119,9 +119,9 @@ def test_who_knows_the_first_ranks_alone_leaves_wider_leaves_to_others():
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(2,) * 4 + (8,) * 10)
     whole = folded(spec, adapter, updates)
     narrow = folded(spec, first_ranks(adapter, 2), updates)
-    assert whole.dense and len(narrow.leaves) == 14 and not narrow.dense
-    learned = joined(STACK.start(spec, adapter), folded(spec, first_ranks(adapter, 2), updates))
-    assert learned.dense and not learned.leaves, "with all ranks known it settles"
+    assert whole.dense and len(narrow.updates) == 14 and not narrow.dense
+    learned = join_bundles(STACK.start(spec, adapter), folded(spec, first_ranks(adapter, 2), updates))
+    assert learned.dense and not learned.updates, "with all ranks known it has_dense_form"
     expected = STACK.finish(whole, adapter)[0]
     assert same_bits(STACK.finish(narrow, adapter)[0], expected)
     assert same_bits(STACK.finish(learned, adapter)[0], expected)
@@ -131,7 +131,7 @@ def test_who_knows_all_the_ranks_there_are_settles():
     rng, spec = np.random.default_rng(2), make_spec()
     adapter, updates = trained_adapter(spec, rng), make_cohort(spec, rng, ranks=(2,) * 40)
     narrow = folded(spec, first_ranks(adapter, 2), updates)
-    assert narrow.dense and not narrow.leaves
+    assert narrow.dense and not narrow.updates
     assert same_bits(STACK.finish(narrow, adapter)[0], STACK.finish(folded(spec, adapter, updates), adapter)[0])
 
 
@@ -140,7 +140,7 @@ def test_a_wide_product_is_judged_once_its_ranks_are_known():
     narrow, wild = first_ranks(adapter, 2), make_wild(updates[1])
     partial = STACK.fold(STACK.start(spec, narrow), wild)
     with pytest.raises(UpdateRejected, match="its product"):
-        joined(STACK.start(spec, adapter), partial)
+        join_bundles(STACK.start(spec, adapter), partial)
 
 
 def test_dense_sums_keep_to_the_adapter_that_was_handed_out():

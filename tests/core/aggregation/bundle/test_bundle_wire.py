@@ -47,10 +47,10 @@ def row(index=0, **changes):
 def test_leaves_come_back_with_everything():
     partial = STACK.unpack(blob_of(4), SPEC)
     for update in cohort(4):
-        leaf = partial.leaves[update.key]
-        assert (leaf.weight, leaf.rank, leaf.keep_set) == (update.weight, update.rank, update.keep_set)
-        assert all(np.array_equal(value, update.tensors[name]) for name, value in leaf.tensors.items())
-        assert not any(value.flags.owndata for value in leaf.tensors.values())
+        bundled = partial.updates[update.key]
+        assert (bundled.weight, bundled.rank, bundled.keep_set) == (update.weight, update.rank, update.keep_set)
+        assert all(np.array_equal(value, update.tensors[name]) for name, value in bundled.tensors.items())
+        assert not any(value.flags.owndata for value in bundled.tensors.values())
     assert partial.members.keys == {update.key for update in cohort(4)}
 
 
@@ -64,7 +64,7 @@ def test_the_dense_form_carries_no_leaves_and_is_bounded():
     assert sizes[1] - sizes[0] < 40 * 100, "only members are added"
     assert sizes[1] <= bundle_bytes_bound(SPEC, 80)
     partial = STACK.unpack(blob_of(40, adapter=ADAPTER), SPEC)
-    assert partial.dense and not partial.leaves and partial.bytes_stacked >= dense_bytes(SPEC)
+    assert partial.dense and not partial.updates and partial.bytes_stacked >= dense_bytes(SPEC)
 
 
 def test_the_bound_stops_growing_with_the_stacks():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from fedcore.core.aggregation.bundle.bundled_update import BundledUpdate
 from fedcore.core.aggregation.bundle.densify import add_dense, check_products, dense_bytes, empty_dense
-from fedcore.core.aggregation.bundle.leaf import BundledUpdate
 from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.adapter import restrict
 from tests.core.aggregation.cohort import expand, make_spec, make_update, product, random_keep_set, trained_adapter
@@ -21,12 +21,12 @@ def case(family="bert", *, sparsity=0.5, size=0.1, rank=4):
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_the_sum_is_the_weighted_product_increment(family, sparsity):
     spec, adapter, update = case(family, sparsity=sparsity)
-    leaf, dense = BundledUpdate.of(update, spec), empty_dense(spec)
+    bundled, dense = BundledUpdate.of(update, spec), empty_dense(spec)
     before = restrict(spec, adapter, rank=update.rank, keep_set=update.keep_set)
     after = {name: before[name].astype(np.float64) + update.tensors[name] for name in before}
     for layer, module in spec.modules():
         total = dense[f"layers.{layer}.{module}"]
-        add_dense(total, leaf, spec, adapter, layer, module)
+        add_dense(total, bundled, spec, adapter, layer, module)
         moved = product(after, layer, module) - product(before, layer, module)
         wanted = expand(spec, update.keep_set, layer, module, moved)
         assert np.max(np.abs(total / (update.weight * 2.0**33) - wanted)) <= 2.0**-34 + 1e-12
@@ -54,6 +54,6 @@ def test_a_product_beyond_the_bound_is_refused_by_layer(bad):
     spec, adapter, update = case()
     tensors = {name: np.zeros_like(value) for name, value in update.tensors.items()}
     tensors["layers.1.v.A"][0, 0], tensors["layers.1.v.B"][0, 0] = bad, 63.0
-    leaf = BundledUpdate(weight=1, rank=4, keep_set=update.keep_set, tensors=tensors)
+    bundled = BundledUpdate(weight=1, rank=4, keep_set=update.keep_set, tensors=tensors)
     with pytest.raises(UpdateRejected, match=r"dev for round 1: its product at layers.1.v moved by"):
-        check_products(update.key, leaf, spec, adapter)
+        check_products(update.key, bundled, spec, adapter)

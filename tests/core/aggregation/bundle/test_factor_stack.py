@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.core.aggregation.bundle.factor_stack import LeafFactors, stacked_factors
-from fedcore.core.aggregation.sums.coordinates import Placement, placement
+from fedcore.core.aggregation.bundle.factor_stack import UpdateFactors, stacked_factors
+from fedcore.core.aggregation.sums.placing import Placement, placement
 from tests.core.aggregation.cohort import dense_products, make_cohort, make_spec, trained_adapter
 
 
 def stack_layer(spec, adapter, updates, layer, module, *, dtype, server_lr):
     key, weight = f"layers.{layer}.{module}", sum(update.weight for update in updates)
-    leaves = [
-        LeafFactors(
+    updates = [
+        UpdateFactors(
             share=update.weight / weight,
             da=update.tensors[f"{key}.A"],
             db=update.tensors[f"{key}.B"],
@@ -21,7 +21,7 @@ def stack_layer(spec, adapter, updates, layer, module, *, dtype, server_lr):
     ]
     b, a = adapter[f"{key}.B"].astype(dtype), adapter[f"{key}.A"].astype(dtype)
     cut = spec.geometry.cut(module)
-    return stacked_factors(b, a, leaves, side="out" if cut is None else cut.side, server_lr=server_lr)
+    return stacked_factors(b, a, updates, side="out" if cut is None else cut.side, server_lr=server_lr)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-12), (np.float32, 1e-6)])
@@ -42,13 +42,13 @@ def test_stack_equals_the_dense_formula(family, dtype, limit, seed):
 
 def test_known_numbers():
     b, a = np.array([[1.0], [1.0]]), np.array([[1.0, 2.0]])
-    leaf = LeafFactors(
+    bundled = UpdateFactors(
         share=0.5,
         da=np.zeros((1, 2), dtype=np.float32),
         db=np.full((1, 1), 4, dtype=np.float32),
         at=Placement(b_rows=np.array([1])),
     )
-    wide_b, wide_a = stacked_factors(b, a, [leaf], side="out", server_lr=1.0)
+    wide_b, wide_a = stacked_factors(b, a, [bundled], side="out", server_lr=1.0)
     assert wide_b.tolist() == [[1.0, 0.0], [0.5, 2.5]]
     assert wide_a.tolist() == [[1.0, 2.0], [1.0, 2.0]]
     assert (wide_b @ wide_a).tolist() == [[1.0, 2.0], [3.0, 6.0]]
@@ -70,8 +70,8 @@ def test_no_leaves_is_the_product_itself():
 
 def test_a_full_and_a_masked_leaf_of_an_input_cut_layer_have_no_cross_terms():
     b, a = np.array([[1.0]]), np.array([[1.0, 1.0]])
-    full = LeafFactors(share=0.5, da=np.ones((1, 2), np.float32), db=np.zeros((1, 1), np.float32), at=Placement())
-    masked = LeafFactors(
+    full = UpdateFactors(share=0.5, da=np.ones((1, 2), np.float32), db=np.zeros((1, 1), np.float32), at=Placement())
+    masked = UpdateFactors(
         share=0.5,
         da=np.ones((1, 1), np.float32),
         db=np.zeros((1, 1), np.float32),

@@ -1,20 +1,20 @@
 import numpy as np
 
 from fedcore.core.aggregation.bundle.returned import returned_factors, returned_product, stacked_mean
-from fedcore.core.aggregation.sums.coordinates import Placement
-from tests.core.aggregation.numbers import A_1, A_2, B_1, B_2, SHARES, A, B, leaf
+from fedcore.core.aggregation.sums.placing import Placement
+from tests.core.aggregation.numbers import A_1, A_2, B_1, B_2, SHARES, A, B, device_update
 
 
 def test_increments_give_back_the_factors_a_device_ended_with():
     for b_k, a_k in ((B_1, A_1), (B_2, A_2)):
-        b, a = returned_factors(B, A, leaf(b_k, a_k, 0.5))
+        b, a = returned_factors(B, A, device_update(b_k, a_k, 0.5))
         assert np.array_equal(b, b_k) and np.array_equal(a, a_k)
 
 
 def test_rows_and_columns_a_device_does_not_hold_stay_as_handed_out():
-    b, a = returned_factors(B, A, leaf(B_1[[0, 2]], A_1, 0.5, at=Placement(b_rows=np.array([0, 2]))))
+    b, a = returned_factors(B, A, device_update(B_1[[0, 2]], A_1, 0.5, at=Placement(b_rows=np.array([0, 2]))))
     assert np.array_equal(b, [[2.0], [0.0], [1.0]]) and b[1, 0] == B[1, 0]
-    narrow = leaf(B_1, A[:1], 0.5)
+    narrow = device_update(B_1, A[:1], 0.5)
     columns = Placement(a_columns=np.array([1]))
     b, a = returned_factors(B, A, type(narrow)(share=0.5, da=np.full((1, 1), 3, np.float32), db=narrow.db, at=columns))
     assert np.array_equal(a, [[1.0, 5.0]])
@@ -35,11 +35,11 @@ def test_a_server_rate_goes_part_of_the_way():
 
 def test_a_product_moves_only_where_the_device_holds_it():
     rows = Placement(b_rows=np.array([0, 2]))
-    b, a = returned_product(B, A, leaf(B_2[[0, 2]], A_2, 0.5, at=rows))
+    b, a = returned_product(B, A, device_update(B_2[[0, 2]], A_2, 0.5, at=rows))
     wanted = B_2 @ A_2
     wanted[1] = (B @ A)[1]
     np.testing.assert_allclose(b @ a, wanted)
-    narrow = leaf(B_2, A_2, 0.5)
+    narrow = device_update(B_2, A_2, 0.5)
     columns = type(narrow)(share=0.5, da=narrow.da[:, 1:], db=narrow.db, at=Placement(a_columns=np.array([1])))
     b, a = returned_product(B, A, columns)
     np.testing.assert_allclose(b @ a, np.stack([(B @ A)[:, 0], (B_2 @ A_2)[:, 1]], axis=1))

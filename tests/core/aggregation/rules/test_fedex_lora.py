@@ -12,9 +12,9 @@ from tests.core.aggregation.cohort import (
     same_bits,
     trained_adapter,
 )
-from tests.core.aggregation.numbers import A_2, B_2, A, B, layer, leaf
+from tests.core.aggregation.numbers import A_2, B_2, A, B, device_update, layer
 
-EQUAL = leaf(B_2, A_2, 0.5), leaf(B, 3 * A, 0.5)
+EQUAL = device_update(B_2, A_2, 0.5), device_update(B, 3 * A, 0.5)
 
 
 def test_factors_are_averaged_and_the_base_takes_the_residual():

@@ -23,4 +23,4 @@ def test_singular_values_are_bs_and_a_prefix_is_the_best_approximation():
 
 def test_what_it_needs_of_the_server():
     aggregator = flexlora()
-    assert aggregator.server_rank(8) == 8 and not aggregator.settles and aggregator.new_basis
+    assert aggregator.server_rank(8) == 8 and not aggregator.has_dense_form

@@ -7,12 +7,12 @@ from fedcore.core.aggregation.rules.flora import flora, stacked_into_base
 from fedcore.core.model.adapter import initial_adapter
 from fedcore.core.model.base_shift import after_step, shift_of
 from tests.core.aggregation.cohort import dense_products, fold_all, make_cohort, make_spec, product, same_bits
-from tests.core.aggregation.numbers import A_2, B_2, SHARES, A, B, layer, leaf
+from tests.core.aggregation.numbers import A_2, B_2, SHARES, A, B, device_update, layer
 
 
 def test_the_step_is_the_mean_of_products_as_a_stack():
-    handed = replace(layer(), b=np.zeros_like(B))  # so that leaf's increments end at B_k - B
-    ended = [returned_factors(handed.b, handed.a, each) for each in handed.leaves]
+    handed = replace(layer(), b=np.zeros_like(B))  # so that the increments end at B_k - B
+    ended = [returned_factors(handed.b, handed.a, each) for each in handed.updates]
     new = stacked_into_base(handed)
     b, a = new.step
     assert b.shape == (3, 3) and a.shape == (3, 2), "ranks 1 and 2"
@@ -21,7 +21,7 @@ def test_the_step_is_the_mean_of_products_as_a_stack():
 
 
 def test_a_lone_device_moves_the_base_by_what_it_learned():
-    handed = replace(layer(leaf(B + B_2, A_2, 1.0)), b=np.zeros_like(B))
+    handed = replace(layer(device_update(B + B_2, A_2, 1.0)), b=np.zeros_like(B))
     b, a = stacked_into_base(handed).step
     np.testing.assert_allclose(b @ a, B_2 @ A_2, atol=1e-6)
 

@@ -12,8 +12,8 @@ from tests.core.aggregation.cohort import make_spec, make_update, random_keep_se
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gqa", "mqa"])
 
 
-def sums_of(stratum):
-    return {name: total.copy() for segment in stratum.exact() for name, total in segment.tensors()}
+def sums_of(group):
+    return {name: total.copy() for segment in group.exact() for name, total in segment.tensors()}
 
 
 def some_update(spec, *, rank=4, sparsity=0.5, seed=0):
@@ -24,36 +24,36 @@ def some_update(spec, *, rank=4, sparsity=0.5, seed=0):
 @FAMILIES
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 @pytest.mark.parametrize("rank", [3, 8])
-def test_placed_at_once_or_by_way_of_a_stratum(family, rank, sparsity):
+def test_placed_at_once_or_by_way_of_a_group(family, rank, sparsity):
     spec = make_spec(family)
     update = some_update(spec, rank=rank, sparsity=sparsity)
-    stratum = RankGroup(rank=rank, keep_set=update.keep_set)
+    group = RankGroup(rank=rank, keep_set=update.keep_set)
     one, other = RankGroup.whole(spec), RankGroup.whole(spec)
-    stratum.add(update, spec)
-    place(stratum, one, spec)
+    group.add(update, spec)
+    place(group, one, spec)
     place_update(update, other, spec)
     left, right = sums_of(one), sums_of(other)
     assert all(np.array_equal(left[name], right[name]) for name in spec.shapes())
-    assert stratum.segments == []
+    assert group.segments == []
     moved = sum(int(np.count_nonzero(total)) for total in left.values())
     assert moved == sum(int(np.count_nonzero(weighted_integers(v, 1))) for v in update.tensors.values())
 
 
 def test_bias_goes_once_and_adding_goes_on():
     spec = make_spec()
-    update, stratum = some_update(spec, rank=8, sparsity=0.0), RankGroup.whole(spec)
-    stratum.add(update, spec)
-    first = sums_of(stratum)
+    update, group = some_update(spec, rank=8, sparsity=0.0), RankGroup.whole(spec)
+    group.add(update, spec)
+    first = sums_of(group)
     assert np.array_equal(first["layers.0.q.A"], weighted_integers(update.tensors["layers.0.q.A"], update.weight))
-    stratum.add(update, spec)
-    assert all(np.array_equal(total, 2 * first[name]) for name, total in sums_of(stratum).items())
+    group.add(update, spec)
+    assert all(np.array_equal(total, 2 * first[name]) for name, total in sums_of(group).items())
 
 
 def test_joining_adds_biased_and_exact_sums_alike():
     spec = make_spec()
     update, left, right = some_update(spec, rank=8, sparsity=0.0), RankGroup.whole(spec), RankGroup.whole(spec)
-    for stratum in (left, right):
-        stratum.add(update, spec)
+    for group in (left, right):
+        group.add(update, spec)
     right.exact()
     left.join(right, spec)
     left.join(RankGroup.whole(spec), spec)
@@ -63,7 +63,7 @@ def test_joining_adds_biased_and_exact_sums_alike():
     assert all(np.array_equal(total, 2 * expected[name]) for name, total in sums_of(left).items())
 
 
-def test_an_untouched_stratum_holds_no_arrays():
+def test_an_untouched_group_holds_no_arrays():
     assert RankGroup.whole(make_spec()).segments == [] and RankGroup.whole(make_spec()).exact() == []
 
 

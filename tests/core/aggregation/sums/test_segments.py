@@ -8,10 +8,10 @@ from fedcore.core.aggregation.sums.segments import add_biased, empty_segments
 from fedcore.core.errors import UpdateRejected
 
 
-def folded(shapes, updates, *, known=False):
+def folded(shapes, updates, *, verified=False):
     segments = empty_segments(shapes)
     for tensors, weight in updates:
-        add_biased(segments, tensors, weight, known=known)
+        add_biased(segments, tensors, weight, verified=verified)
     for segment in segments:
         unbias(segment.sums, sum(weight for _, weight in updates))
     return {name: total for segment in segments for name, total in segment.tensors()}
@@ -58,7 +58,7 @@ def test_values_are_looked_at_unless_known(bad):
     tensors = {"x": np.array([0.0, bad], dtype=np.float32)}
     with pytest.raises(UpdateRejected, match="finite increments below 64"):
         folded({"x": (2,)}, [(tensors, 1)])
-    assert folded({"x": (2,)}, [(tensors, 1)], known=True)["x"][0] == 0
+    assert folded({"x": (2,)}, [(tensors, 1)], verified=True)["x"][0] == 0
 
 
 def test_another_shape_is_refused():

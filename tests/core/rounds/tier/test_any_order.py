@@ -5,36 +5,36 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.core.rounds.tier.commands import Acknowledge, AnswerChild, Command, Forget, Hold, HoldPart, Push, Send
+from fedcore.core.rounds.tier.commands import Acknowledge, AnswerChild, Command, Fold, Forget, MergePartial, Push, Send
 from fedcore.core.rounds.tier.events import (
-    Answered,
-    Arrived,
-    Closed,
+    AssignmentFailed,
+    DeviceLeft,
     Event,
-    Failed,
-    Gone,
-    PartArrived,
-    Reconnected,
-    Shared,
+    PartialArrived,
+    RoundClosed,
+    ShareArrived,
+    SubmissionAnswered,
     Tick,
+    UpdateArrived,
+    UplinkRestored,
 )
 from fedcore.core.rounds.tier.machine import step
-from fedcore.core.rounds.tier.state import Stage, TierState, Word
+from fedcore.core.rounds.tier.state import Decision, Stage, TierState
 
 DEVICES = st.sampled_from("abcd")
 SOME = st.lists(DEVICES, max_size=4).map(tuple)
 ROUNDS = st.integers(-1, 3)
 TIMES = st.floats(0.0, 30.0)
-WORDS = st.sampled_from(Word)
-HERE = (Stage.HELD, Stage.FLYING)
+DECISIONS = st.sampled_from(Decision)
+HERE = (Stage.FOLDED, Stage.SENT)
 
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(Shared, round=ROUNDS, devices=SOME, deadline_at_s=st.sampled_from([0.0, 20.0]), now_s=TIMES),
-    st.builds(Arrived, device=DEVICES, round=ROUNDS, now_s=TIMES),
-    st.builds(Failed, device=DEVICES, round=ROUNDS, now_s=TIMES),
-    st.builds(Gone, device=DEVICES, now_s=TIMES),
+    st.builds(ShareArrived, round=ROUNDS, devices=SOME, deadline_at_s=st.sampled_from([0.0, 20.0]), now_s=TIMES),
+    st.builds(UpdateArrived, device=DEVICES, round=ROUNDS, now_s=TIMES),
+    st.builds(AssignmentFailed, device=DEVICES, round=ROUNDS, now_s=TIMES),
+    st.builds(DeviceLeft, device=DEVICES, now_s=TIMES),
     st.builds(
-        PartArrived,
+        PartialArrived,
         child=st.sampled_from("pq"),
         number=st.integers(1, 3),
         round=ROUNDS,
@@ -42,9 +42,9 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         failed=SOME,
         now_s=TIMES,
     ),
-    st.builds(Answered, number=st.integers(0, 5), word=WORDS, devices=SOME, now_s=TIMES),
-    st.builds(Reconnected, now_s=TIMES),
-    st.builds(Closed, round=ROUNDS, now_s=TIMES),
+    st.builds(SubmissionAnswered, number=st.integers(0, 5), decision=DECISIONS, devices=SOME, now_s=TIMES),
+    st.builds(UplinkRestored, now_s=TIMES),
+    st.builds(RoundClosed, round=ROUNDS, now_s=TIMES),
     st.builds(Tick, now_s=TIMES),
 )
 
@@ -56,16 +56,16 @@ def aimed(draw: st.DrawFn, state: TierState) -> Event:
         return draw(EVENTS)
     now_s = state.now_s + draw(st.sampled_from([0.0, 1.0]))
     kind = draw(st.integers(0, 7))
-    if state.flights and kind <= 1:
-        flight = draw(st.sampled_from(list(state.flights.values())))
-        word = draw(st.sampled_from([Word.ACCEPTED, Word.OVERLAP, Word.OVERLAP, Word.LATE]))
+    if state.submissions and kind <= 1:
+        flight = draw(st.sampled_from(list(state.submissions.values())))
+        decision = draw(st.sampled_from([Decision.ACCEPTED, Decision.OVERLAP, Decision.OVERLAP, Decision.LATE]))
         named = draw(st.lists(st.sampled_from(flight.devices or ("a",)), min_size=1, max_size=3, unique=True))
-        return Answered(number=flight.number, word=word, devices=tuple(named), now_s=now_s)
-    if state.leaves and kind <= 3:
-        return Arrived(device=draw(DEVICES), round=state.round, now_s=now_s)
-    if state.leaves and kind <= 5:
+        return SubmissionAnswered(number=flight.number, decision=decision, devices=tuple(named), now_s=now_s)
+    if state.devices and kind <= 3:
+        return UpdateArrived(device=draw(DEVICES), round=state.round, now_s=now_s)
+    if state.devices and kind <= 5:
         counted = draw(st.lists(DEVICES, max_size=3, unique=True))
-        return PartArrived(
+        return PartialArrived(
             child=draw(st.sampled_from("pq")),
             number=draw(st.integers(1, 6)),
             round=state.round,
@@ -73,34 +73,36 @@ def aimed(draw: st.DrawFn, state: TierState) -> Event:
             failed=(),
             now_s=now_s,
         )
-    if state.leaves and kind == 6:
-        return Gone(device=draw(DEVICES), now_s=now_s)
+    if state.devices and kind == 6:
+        return DeviceLeft(device=draw(DEVICES), now_s=now_s)
     index = max(1, state.round + state.over + (draw(st.integers(0, 5)) == 0))
-    return Shared(round=index, devices=draw(SOME), deadline_at_s=now_s + draw(st.sampled_from([0.0, 9.0])), now_s=now_s)
+    return ShareArrived(
+        round=index, devices=draw(SOME), deadline_at_s=now_s + draw(st.sampled_from([0.0, 9.0])), now_s=now_s
+    )
 
 
 def check_state(state: TierState) -> None:
     """What must hold of every state: each update is here at most once, in one submission at most."""
-    flying = [device for flight in state.flights.values() for device in flight.devices]
-    assert sorted(flying) == sorted(each for each, leaf in state.leaves.items() if leaf.stage is Stage.FLYING)
-    in_flights = [part for flight in state.flights.values() for part in flight.parts]
+    flying = [device for flight in state.submissions.values() for device in flight.devices]
+    assert sorted(flying) == sorted(device for device, relayed in state.devices.items() if relayed.stage is Stage.SENT)
+    in_flights = [part for flight in state.submissions.values() for part in flight.parts]
     assert len(in_flights) == len(set(in_flights)) and set(in_flights) <= set(state.parts)
     for part, devices in state.parts.items():
-        assert all(state.leaves[each].part == part and state.leaves[each].stage in HERE for each in devices)
-    assert all(leaf.part is None or leaf.part in state.parts for leaf in state.leaves.values())
-    assert not set(state.parts) & set(state.waiting)
-    assert not (state.over and (state.parts or state.flights))
-    for claim in state.waiting.values():
+        assert all(state.devices[each].part == part and state.devices[each].stage in HERE for each in devices)
+    assert all(relayed.part is None or relayed.part in state.parts for relayed in state.devices.values())
+    assert not set(state.parts) & set(state.claims)
+    assert not (state.over and (state.parts or state.submissions))
+    for claim in state.claims.values():
         assert claim.round >= state.round + state.over
 
 
 def check_not_stuck(state: TierState) -> None:
     """Whatever is held waits for a pending device, and then for its deadline, or for a submission under way."""
-    held = any(leaf.stage is Stage.HELD for leaf in state.leaves.values())
+    held = any(relayed.stage is Stage.FOLDED for relayed in state.devices.values())
     if held:
-        assert any(leaf.stage is Stage.PENDING for leaf in state.leaves.values())
-        assert state.flights or state.now_s < state.deadline_at_s
-    for claim in state.waiting.values():
+        assert any(relayed.stage is Stage.PENDING for relayed in state.devices.values())
+        assert state.submissions or state.now_s < state.deadline_at_s
+    for claim in state.claims.values():
         if claim.round == state.round:
             assert any(state.holds(each) for each in claim.counted)
 
@@ -112,21 +114,24 @@ def check_step(before: TierState, event: Event, after: TierState, out: tuple[Com
     assert after.round >= before.round and after.number >= before.number
     assert sum(isinstance(each, Forget) for each in out) == (
         (after.round, after.over) != (before.round, before.over) and (before.round > 0 or after.over)
-    ) or isinstance(event, Closed)
-    known = before.leaves if after.round == before.round else {}
+    ) or isinstance(event, RoundClosed)
+    known = before.devices if after.round == before.round else {}
     for order in out:
         match order:
-            case Acknowledge(word=Word.ACCEPTED):
-                counted = isinstance(event, Answered) and event.word in (Word.ACCEPTED, Word.OVERLAP)
+            case Acknowledge(decision=Decision.ACCEPTED):
+                counted = isinstance(event, SubmissionAnswered) and event.decision in (
+                    Decision.ACCEPTED,
+                    Decision.OVERLAP,
+                )
                 assert counted or known[order.device].stage is Stage.COUNTED
-            case AnswerChild(word=Word.OVERLAP):
+            case AnswerChild(decision=Decision.OVERLAP):
                 assert order.devices
                 for device in order.devices:
-                    assert after.leaves[device].stage is Stage.COUNTED or order.part in before.answers
+                    assert after.devices[device].stage is Stage.COUNTED or order.part in before.answers
             case Send():
-                assert after.flights[order.number].devices == order.devices == tuple(sorted(set(order.devices)))
+                assert after.submissions[order.number].devices == order.devices == tuple(sorted(set(order.devices)))
                 assert order.number == before.number + 1 and not set(order.devices) & set(order.failed)
-            case Hold() | Push():
+            case Fold() | Push():
                 assert order.round == after.round
     assert sum(isinstance(each, Send) for each in out) <= 1
 
@@ -137,9 +142,9 @@ def check_sums(history: list[tuple[TierState, tuple[Command, ...]]]) -> None:
     for after, out in history:
         for order in out:
             match order:
-                case Hold():
+                case Fold():
                     total[order.device] += 1
-                case HoldPart():
+                case MergePartial():
                     total.update(set(after.parts[order.part]))
                 case Forget():
                     total.clear()
@@ -179,15 +184,17 @@ def test_arbitrary_events_never_raise(events: list[Event]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_answers_alone_empty_an_edge(data: st.DataObject) -> None:
-    """Past its deadline, whatever came before: once the tier above answers, nothing stays here without a word."""
+    """Past its deadline, whatever came before: once the tier above answers, nothing stays here without a decision."""
     state = TierState()
     for _ in range(data.draw(st.integers(0, 30))):
         state, _ = step(state, data.draw(aimed(state)))
     state, _ = step(state, Tick(now_s=max(state.now_s, state.deadline_at_s)))
     for _ in range(30):
-        if not state.flights:
+        if not state.submissions:
             break
-        state, _ = step(state, Answered(number=min(state.flights), word=Word.ACCEPTED, now_s=state.now_s))
-    assert not state.flights and not state.parts
-    assert not any(leaf.stage in HERE for leaf in state.leaves.values())
-    assert all(claim.round > state.round for claim in state.waiting.values())
+        state, _ = step(
+            state, SubmissionAnswered(number=min(state.submissions), decision=Decision.ACCEPTED, now_s=state.now_s)
+        )
+    assert not state.submissions and not state.parts
+    assert not any(relayed.stage in HERE for relayed in state.devices.values())
+    assert all(claim.round > state.round for claim in state.claims.values())

@@ -1,0 +1,181 @@
+"""What an evaluator does with torch: measure on held-back rows, export class models, train the reference."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.training.trainer import ModelSource
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.errors import DataError
+from fedcore.core.learning_rate import half_cosine
+from fedcore.core.model.adapter import AdapterSpec, restrict
+from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.seeds import derive_seed
+from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.export import export_classifier
+from fedcore.nn.model.load import load_classifier
+from fedcore.nn.model.lora import attach, load_adapter, merge
+from fedcore.nn.model.shift import add_shift
+from fedcore.nn.model.surgery import shrink
+from fedcore.nn.training.batches import EncodedRows, collate, encode_for
+from fedcore.nn.training.evaluate import evaluate, predict
+from fedcore.nn.training.latency import interleaved_latency
+from fedcore.nn.training.moments import Moments
+from fedcore.nn.training.train import TrainingAids, train
+from fedcore.protos.values import ExportOutcome, ReferenceTask
+
+EVALUATION_BATCH = 32
+LATENCY_ROWS = 16
+LATENCY_REPEATS = 15
+PROBE_ROWS = 8
+REFERENCE_PARTS = 10  # stretches of one learning rate
+
+Adapter = Mapping[str, NDArray[np.float32]]  # as downloaded: with the base shift, where there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """A model's predictions on held-back rows."""
+
+    logits: NDArray[np.float32]  # (rows, classes)
+    labels: NDArray[np.int64]  # (rows,)
+    parameters: int  # of the model with its head
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelEvaluator:
+    """Measures on `test` rows and trains references on `train` rows.
+
+    Models are made for a task and dropped: an evaluator is idle most of the time.
+    """
+
+    source: ModelSource
+    test: Rows
+    train: Rows
+    _test_rows: EncodedRows | None = None
+
+    def evaluate(self, adapter: Adapter, rows: int, scale: float) -> Metrics:
+        """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
+        classifier = with_adapter(self.source, adapter, KeepSet.full, scale)
+        if not rows:  # the end of a run: no device of this machine trains any more
+            use_all_cores()
+        return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
+
+    def predict(self, adapter: Adapter, keep_set: KeepSet, rows: int, scale: float) -> Predictions:
+        """Return what the adapter on the model pruned to `keep_set` predicts for `rows` test rows (0: all)."""
+        exact = self.source.dtype == "float32"  # merged into bfloat16 weights, an adapter would be rounded away
+        make = merged_model if exact else with_adapter
+        classifier, subset = make(self.source, adapter, lambda _: keep_set, scale), self._test_subset(rows)
+        return Predictions(
+            logits=predict(classifier, subset, EVALUATION_BATCH),
+            labels=np.asarray(subset.labels),
+            parameters=classifier.count_parameters(),
+        )
+
+    def export(self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
+        """Merge the adapter into a model pruned to `keep_set`, write it to `out`, measure it; `files` stays empty."""
+        use_all_cores()
+        dense = merged_model(self.source, adapter, KeepSet.full, scale)
+        pruned = merged_model(self.source, adapter, lambda _: keep_set, scale)
+        rows = self._test_subset(0)
+        probe = collate(rows, np.arange(min(PROBE_ROWS, len(rows))))
+        probe.pop("labels")
+        report = export_classifier(pruned, out, self.source.folder, probe)
+        batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
+        latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
+        return ExportOutcome(
+            metrics=evaluate(pruned, rows, EVALUATION_BATCH),
+            files=(),
+            parameters=report.parameters,
+            dense_parameters=dense.count_parameters(),
+            latency_s=latency["pruned"],
+            dense_latency_s=latency["dense"],
+            dense_size_bytes=sum(parameter.numel() * 4 for parameter in dense.model.parameters()),
+        )
+
+    def reference(self, adapter: Adapter, task: ReferenceTask) -> Metrics:
+        """Train centralised LoRA on the pooled rows, as many steps as the fleet took, and measure it."""
+        if not len(self.train):
+            raise DataError("the evaluator has no training rows; start it with the run's [data] train")
+        use_all_cores()
+        narrow = {
+            name: value[: task.rank] if name.endswith(".A") else value[:, : task.rank] if name.endswith(".B") else value
+            for name, value in adapter.items()
+        }
+        classifier = with_adapter(self.source, narrow, KeepSet.full, task.lora_scale)
+        rows = self._encode(self.train)
+        moments: Moments = {}
+        for part in range(REFERENCE_PARTS):
+            steps = task.steps * (part + 1) // REFERENCE_PARTS - task.steps * part // REFERENCE_PARTS
+            if steps:
+                spec, seed = _reference_spec(task, part), derive_seed(task.seed, "reference", part)
+                aids = TrainingAids(moments=moments)
+                moments = train(classifier, rows, spec=spec, steps=steps, seed=seed, aids=aids).moments
+        return evaluate(classifier, self._test_subset(0), EVALUATION_BATCH)
+
+    def _test_subset(self, rows: int) -> EncodedRows:
+        """Return `rows` test rows spread evenly from the first to the last; all for 0."""
+        if self._test_rows is None:
+            self._test_rows = self._encode(self.test)
+        if rows <= 0 or rows >= len(self._test_rows):
+            return self._test_rows
+        indices = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
+        return self._test_rows.select(indices)
+
+    def _encode(self, rows: Rows) -> EncodedRows:
+        ids = label_ids(rows, self.source.labels)
+        return encode_for(self.source.folder, rows.texts, ids.tolist(), self.source.max_length)
+
+
+def _reference_spec(task: ReferenceTask, part: int) -> TrainingSpec:
+    """Return a spec whose rate falls by half a cosine to a tenth over the parts, as a fleet's does over its rounds."""
+    share = half_cosine(part / (REFERENCE_PARTS - 1), 0.1)
+    return TrainingSpec(
+        batch_size=task.batch_size,
+        learning_rate=task.learning_rate * share,
+        weight_decay=task.weight_decay,
+        lora_scale=task.lora_scale,
+        importance="taylor",
+        keep_optimizer=True,
+        codec="identity",
+    )
+
+
+def use_all_cores() -> None:
+    """Let torch use every core that this process may run on; a fleet gives each process one while devices train."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(torch.get_num_threads(), mine))
+
+
+def with_adapter(
+    source: ModelSource, adapter: Adapter, keep: Callable[[Geometry], KeepSet], scale: float
+) -> Classifier:
+    """Return the base model, shifted, pruned to a keep-set, with the global adapter attached as far as it reaches."""
+    classifier = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+    add_shift(classifier, adapter)
+    keep_set = keep(classifier.geometry)
+    if keep_set != classifier.keep_set:
+        shrink(classifier, keep_set)
+    rank = next(value.shape[0] for name, value in adapter.items() if name.endswith(".A"))
+    head = tuple(sorted((name, value.shape) for name, value in adapter.items() if name.startswith("head.")))
+    spec = AdapterSpec(geometry=classifier.geometry, rank=rank, targets=source.targets, head=head)
+    attach(classifier, rank=rank, scale=scale, targets=source.targets)
+    load_adapter(classifier, restrict(spec, adapter, rank=rank, keep_set=keep_set))
+    return classifier
+
+
+def merged_model(
+    source: ModelSource, adapter: Adapter, keep: Callable[[Geometry], KeepSet], scale: float
+) -> Classifier:
+    """Like `with_adapter`, with the adapter merged into the weights."""
+    classifier = with_adapter(source, adapter, keep, scale)
+    merge(classifier)
+    return classifier

@@ -1,1 +1,0 @@
-"""A whole fleet on one machine: one coordinator, devices and an evaluator as processes, watched live."""

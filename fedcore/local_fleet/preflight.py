@@ -1,0 +1,51 @@
+"""Check everything about a local fleet that can be checked before its first process starts."""
+
+from collections.abc import Callable
+
+from fedcore.client.data.label_doubts import label_doubts
+from fedcore.client.data.labels import labelled_rows
+from fedcore.client.device.model_check import check_model
+from fedcore.core.config.tables import Config
+from fedcore.core.errors import ConfigError, DataError
+from fedcore.local_fleet.client_extra import require_client
+from fedcore.server.run.preflight import check_fleet_fits, check_run
+from fedcore.storage.models.model_source import model_folder
+
+
+def checked(config: Config, say: Callable[[str], object] = lambda _: None) -> Config:
+    """Return the configuration of a fleet that can begin, with its labels written out, and `say` what is doubtful.
+
+    Raises ConfigError, DataError, ModelError or JoinRefused, with the remedy, where the fleet could not run.
+    """
+    require_client("fedcore fleet")
+    devices = sum(device_class.count for device_class in config.classes)
+    if not devices:
+        raise ConfigError("a fleet needs devices: add [[fleet.class]] tables to the configuration")
+    shards = config.data.shards or devices
+    if shards < devices:
+        raise ConfigError(f"data.shards is {shards}, fewer than the {devices} devices; raise it or use 0")
+    model = model_folder(config.model.path)
+    check_run(config, model)
+    labelled, training, test = labelled_rows(config)
+    for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
+        say(f"warning: {doubt}")
+    if len(training) < shards:
+        raise DataError(
+            f"{config.data.train}: {len(training)} training rows are too few for {shards} devices of one row or more; "
+            "take fewer devices, or more rows"
+        )
+    check_fleet_fits(labelled, check_run(labelled, model))
+    return labelled
+
+
+def try_model(config: Config) -> None:
+    """Load the base model's tokenizer and first layer as every device will; takes seconds, in another process.
+
+    `config` has passed `checked`. Raises ModelError with the remedy.
+    """
+    check_model(
+        model_folder(config.model.path),
+        labels=config.data.labels,
+        head=config.model.head,
+        dtype=config.model.dtype,
+    )

@@ -1,0 +1,91 @@
+"""From arms to assignments: keep-sets along removal orders, each device's assignment, and a record of it."""
+
+from collections.abc import Mapping, Sequence
+
+from fedcore.core.contract.assignment import Assignment
+from fedcore.core.contract.protocols import Json
+from fedcore.core.model.geometry import Counts
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.pruning.scope import frozen_orders, keep_sets_of
+from fedcore.core.seeds import derive_seed
+from fedcore.strategies.policy.arm_choice import Choice
+from fedcore.strategies.policy.policy import Policy
+from fedcore.strategies.policy.state import PlannedDevice, PlannedRound, PolicyState, part_json
+from fedcore.strategies.policy.training_spec import codec_event, training_specs
+
+
+def cut_models(
+    policy: Policy, orders: Mapping[str, Json], choices: Sequence[Choice]
+) -> tuple[dict[str, Json], list[KeepSet]]:
+    """Return the orders frozen up to their deepest cut, and the keep-set of every choice along its order."""
+    geometry = policy.spec.geometry
+    places = [(policy.order_key(choice.profile), choice.counts) for choice in choices]
+    cuts: dict[str, Counts] = {}
+    for key, kept in places:
+        heads, channels = cuts.get(key, (0, 0))
+        cuts[key] = Counts(max(heads, geometry.head_units - kept.heads), max(channels, geometry.ffn - kept.channels))
+    frozen = frozen_orders(orders, cuts, geometry, policy.prior)
+    keep_sets = keep_sets_of(frozen, places, geometry)
+    return frozen, [keep_sets[place] for place in places]
+
+
+def assign(
+    policy: Policy,
+    state: PolicyState,
+    *,
+    choices: Sequence[Choice],
+    keep_sets: Sequence[KeepSet],
+    parts: Sequence[TrainedPart],
+) -> tuple[Assignment, ...]:
+    """Return the assignment of every device, in the order of `choices`."""
+    config = policy.config
+    specs = training_specs(
+        config,
+        policy.cost,
+        choices=choices,
+        parts=parts,
+        memory_scale=state.memory_scale,
+        keeps_coordinates=policy.aggregator.kind == "reducing",
+    )
+    return tuple(
+        Assignment(
+            round=choice.round,
+            device=choice.profile.name,
+            arm=choice.arm,
+            keep_set=keep_set,
+            local_steps=choice.arm.steps or config.training.local_steps,
+            weight=choice.member.weight,
+            seed=derive_seed(config.run.seed, "train", choice.round, choice.profile.name),
+            deadline_s=config.coordinator.round_deadline_s,
+            score=choice.member.score,
+            training=spec,
+        )
+        for choice, keep_set, spec in zip(choices, keep_sets, specs, strict=True)
+    )
+
+
+def planned_devices(
+    policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart]
+) -> dict[str, PlannedDevice]:
+    """Return the records of devices that the open round keeps until it closes."""
+    return {
+        choice.profile.name: PlannedDevice(
+            counts=choice.counts,
+            weight=choice.member.weight,
+            bandit_key=choice.bandit_key,
+            order_key=policy.order_key(choice.profile),
+            model_s=policy.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=part),
+            part=part,
+            pace=None if policy.pacer is None else policy.pacer.work(choice),
+        )
+        for choice, part in zip(choices, parts, strict=True)
+    }
+
+
+def plan_events(policy: Policy, choices: Sequence[Choice], opened: PlannedRound) -> tuple[Json, ...]:
+    """Return the log's records of a plan: arms with their spaces, codecs other than the class's, the pace's budget."""
+    arms = [choice.event() | part_json(opened.devices[choice.profile.name].part) for choice in choices]
+    codecs = [codec_event(policy.config, choice.profile, opened.round) for choice in choices]
+    pace = {"event": "pace", "round": opened.round, "budget_s": opened.budget_s}
+    return (*arms, *(event for event in codecs if event is not None), *((pace,) if policy.pacer else ()))

@@ -1,0 +1,46 @@
+"""Numbers of many devices, stored as in the ledger's JSON; a named tuple is made at each read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+class DeviceTable(Mapping[str, T], Generic[T]):
+    """A named tuple of numbers for each device; never changes.
+
+    A registry may hold a million devices, of which a round reads a thousand. A state is read and written once a turn.
+    Turning every row into a tuple and back would take longer than the turn, so rows stay lists until they are read.
+    """
+
+    __slots__ = ("_kind", "_rows")
+
+    def __init__(self, kind: Callable[..., T], rows: Mapping[str, list[Any]] | None = None) -> None:
+        self._kind = kind
+        self._rows: Mapping[str, list[Any]] = {} if rows is None else rows
+
+    def __getitem__(self, device: str) -> T:
+        return self._kind(*self._rows[device])
+
+    def __contains__(self, device: object) -> bool:
+        return device in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"DeviceTable({dict(self.items())})"
+
+    def updated(self, rows: Mapping[str, T]) -> "DeviceTable[T]":
+        """Return the table with these rows, sorted by device."""
+        after = {**self._rows, **{device: list(row) for device, row in rows.items()}}
+        if not rows.keys() <= self._rows.keys():
+            after = dict(sorted(after.items()))
+        return DeviceTable(self._kind, after)
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return the rows as lists, by device; the caller does not change them."""
+        return dict(self._rows)

@@ -1,0 +1,89 @@
+"""How each device of a plan trains: learning rate, codec, trained part, and distillation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fedcore.core.codec.negotiation import agreed_codec
+from fedcore.core.config.tables import Config
+from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.contract.distillation import Distillation, mix_of
+from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.protocols import Json
+from fedcore.core.cost.teacher import teacher_memory_mb
+from fedcore.core.learning_rate import round_share
+from fedcore.core.model.trained_part import TrainedPart
+from fedcore.strategies.policy.arm_choice import Choice
+from fedcore.strategies.policy.cost import RoundCost
+
+
+def training_specs(
+    config: Config,
+    cost: RoundCost,
+    *,
+    choices: Sequence[Choice],
+    parts: Sequence[TrainedPart],
+    memory_scale: Mapping[str, float],
+    keeps_coordinates: bool,
+) -> list[TrainingSpec]:
+    """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
+
+    `parts` are the trained parts, `memory_scale` is measured / estimated peak memory by class. Optimiser moments may be
+    kept over rounds only where factors keep their coordinates.
+    """
+    by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
+    specs = []
+    for choice, part in zip(choices, parts, strict=True):
+        key = codec_of(config, choice.profile), part
+        if key not in by_key:
+            by_key[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
+        scale = memory_scale.get(choice.profile.device_class, 1.0)
+        distillation = distillation_of(config, cost, choice, scale)
+        specs.append(by_key[key] if distillation is None else replace(by_key[key], distillation=distillation))
+    return specs
+
+
+def _dense_spec(
+    config: Config, round_index: int, codec: str, part: TrainedPart, *, keeps_coordinates: bool
+) -> TrainingSpec:
+    training, rounds = config.training, config.run.rounds
+    return TrainingSpec(
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate * round_share(round_index, rounds, training.final_lr_share),
+        weight_decay=training.weight_decay,
+        lora_scale=training.lora_scale,
+        importance=training.importance,
+        keep_optimizer=training.keep_optimizer and keeps_coordinates,
+        codec=codec,
+        trains=part,
+        balanced=training.label_skew == "balance",
+    )
+
+
+def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scale: float) -> Distillation | None:
+    """Return a device's distillation; None where it is off, the model is not cut, or memory is too small.
+
+    A device with the dense model needs no teacher. A teacher takes the memory of the dense model's weights, beside the
+    cut model's, and of a forward pass. A device trains without a teacher where this memory, times `memory_scale`,
+    exceeds its `memory_mb`.
+    """
+    training = config.training
+    mix = mix_of(choice.round, warmup_rounds=config.strategy.warmup_rounds, rounds=config.run.rounds)
+    if training.distill == 0 or mix == 0 or choice.counts == cost.spec.geometry.dense:
+        return None
+    limit = choice.profile.memory_mb
+    if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:
+        return None
+    return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)
+
+
+def codec_of(config: Config, profile: DeviceProfile) -> str:
+    """Return the codec of the device's class, or the best one that it can encode."""
+    return agreed_codec(config.codec(profile.device_class), profile.codecs)
+
+
+def codec_event(config: Config, profile: DeviceProfile, round_index: int) -> Json | None:
+    """Return the log's record of a device with another codec than its class's; None for the class's codec."""
+    class_codec, codec = config.codec(profile.device_class), codec_of(config, profile)
+    if codec == class_codec:
+        return None
+    return {"event": "codec", "round": round_index, "device": profile.name, "wanted": class_codec, "codec": codec}

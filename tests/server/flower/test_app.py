@@ -1,0 +1,75 @@
+"""A ServerApp of one configuration: where its run lies, how it goes on, and what it measures after a round."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import ArrayRecord, Context, RecordDict
+
+from fedcore.core.data.metrics import Metrics
+from fedcore.core.errors import ConfigError, RunError
+from fedcore.server.flower import app as module
+from fedcore.server.flower.app import open_run
+from fedcore.server.flower.records import arrays_of
+from fedcore.server.run.run_log import evaluation_key
+from tests.server.conftest import TinyModel
+from tests.server.flower.test_round_driver import joining
+from tests.tiny_run import tiny_config
+
+
+def context(**settings: str) -> Context:
+    run_config: Any = {key.replace("_", "-"): value for key, value in settings.items()}
+    return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
+
+
+def test_a_run_lies_where_the_app_says_or_under_its_name(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(tiny.folder)
+    for settings, root in (({"run_dir": "here"}, Path("here")), ({}, Path("runs") / config.run.name)):
+        driver = open_run(config, context(**settings))
+        driver.close()
+        assert driver.run.folder.root == root and driver.run.folder.ledger.is_file()
+
+
+def test_a_run_goes_on_in_its_folder_and_no_other_does(tiny: TinyModel, tmp_path: Path) -> None:
+    config = tiny_config(tiny.folder)
+    first = open_run(config, context(run_dir=str(tmp_path / "run")))
+    run_id = first.run.start.run_id
+    first.close()
+    again = open_run(config, context(resume=str(tmp_path / "run")))
+    again.close()
+    assert again.run.start.run_id == run_id
+    with pytest.raises(RunError, match="is not a run folder"):
+        open_run(config, context(resume=str(tmp_path)))
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tiny: TinyModel, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        open_run(tiny_config(tiny.folder, ["model.max_length=100000"]), context(run_dir=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_measured_is_stored_and_returned(tiny: TinyModel, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    config = tiny_config(tiny.folder, ["evaluation.rows_per_round=3"])
+    driver = open_run(config, context(run_dir=str(tmp_path / "run")))
+    try:
+        driver.join(joining(driver, "a"))
+        assert driver.engine is not None
+        arrays = arrays_of(driver.engine.model.tensors)
+
+        def checked(description: object, welcome: object, tensors: Any, rows: int) -> Metrics:
+            assert set(tensors) == set(arrays)
+            asked.append(rows)
+            return Metrics(accuracy=0.75, auc=None, macro_f1=0.5, loss=0.25, rows=rows)
+
+        evaluate = module._evaluation(driver, checked)
+        figures = evaluate(0, ArrayRecord(dict(arrays)))
+        assert dict(figures) == {"accuracy": 0.75, "macro-f1": 0.5, "loss": 0.25} and asked == [3]
+        stored = driver.run.ledger.get_meta(evaluation_key(0, full=False))
+        assert stored["accuracy"] == 0.75 and stored["rows"] == 3
+    finally:
+        driver.close()
