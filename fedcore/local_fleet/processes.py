@@ -13,6 +13,7 @@ from fedcore.local_fleet.complaints import ERROR
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 POLL_S = 0.1
+KILLED = "killed by "  # how the last words of a process begin that a signal ended
 OUTPUT_BYTES = 1 << 18
 LOGGED = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}  # a log is UTF-8 in every locale
 
@@ -35,7 +36,7 @@ class Child:
         """Return why the process ended: the signal that killed it, else the last error, or line, in its log."""
         code = self.process.poll()
         if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
+            return f"{KILLED}{signal.Signals(-code).name}"
         lines = self.output().strip().splitlines() or ["no output"]
         errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
         return errors[-1] if errors else lines[-1]

@@ -8,7 +8,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.errors import RunError
 from fedcore.local_fleet.complaints import ERROR, told_by
 from fedcore.local_fleet.event_tail import POLL_S, EventTail
-from fedcore.local_fleet.processes import Child
+from fedcore.local_fleet.processes import KILLED, Child
 from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
 from fedcore.local_fleet.view import View
 from fedcore.server.run.run_folder import RunFolder
@@ -46,7 +46,7 @@ class Crew:
 
         Nothing where it ended well, or was killed: then they complain of its being gone.
         """
-        if (self.coordinator.process.poll() or 0) <= 0:
+        if not self.coordinator.failed or self.coordinator.last_words().startswith(KILLED):
             return ""
         logs = {
             name: f"{ERROR}{child.last_words()}" if child.failed else child.output()

@@ -18,7 +18,7 @@ ALIKE = [
 
 @pytest.mark.parametrize(("one", "other"), ALIKE)
 def test_two_spellings_of_a_label_are_doubtful(one: str, other: str) -> None:
-    (doubt,) = label_doubts([one, other, other, "pos"], "label")
+    (doubt,) = label_doubts([one, other, other, "third"], "label")
     first, second = sorted([(one, 1), (other, 2)])
     assert doubt == (
         f"labels {first[0]!r} ({first[1]} rows) and {second[0]!r} ({second[1]} rows) differ in spelling alone and are "
