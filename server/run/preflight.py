@@ -17,6 +17,7 @@ from fedcore.core.model.support import unsupported
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.checkpoint import read_config
+from fedcore.storage.models.magnitudes import check_layers
 from fedcore.storage.models.tensor_file import INDEX_FILE, tensor_files, tensor_index
 from fedcore.strategies.table import make_strategy, resolve_settings
 
@@ -35,6 +36,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     _check_length(geometry, description, config.model.max_length)
     _check_supported(model, description)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
+    check_layers(model, geometry)
     # Without labels, which the first device may set, the number of the head's rows is unknown: assume two.
     head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
     return make_strategy(config, geometry, head.shapes)

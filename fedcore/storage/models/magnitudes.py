@@ -10,7 +10,7 @@ from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Geometry, Unit
 from fedcore.core.model.module_paths import module_path
 from fedcore.storage.models.checkpoint import backbone_name
-from fedcore.storage.models.tensor_file import TensorEntry, read_tensor, tensor_index
+from fedcore.storage.models.tensor_file import TensorEntry, check_readable, read_tensor, tensor_index
 
 
 def weight_magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
@@ -27,10 +27,27 @@ def weight_magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
         raise ModelError(f"{folder}: {error}") from None
 
 
+def check_layers(folder: Path, geometry: Geometry) -> None:
+    """Raise ModelError unless every linear layer of every layer is there in its shape and a dtype that is read here.
+
+    Reads the headers of the checkpoint's files alone.
+    """
+    entries = _backbone(folder)
+    try:
+        for layer in range(geometry.layers):
+            for module in geometry.modules:
+                path = module_path(geometry, layer, module)
+                check_readable(_entry(entries, f"{path}.weight", geometry.shape(module)))
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def _backbone(folder: Path) -> dict[str, TensorEntry]:
+    return {name: entry for entry in tensor_index(folder).values() if (name := backbone_name(entry.name)) is not None}
+
+
 def _magnitudes(folder: Path, geometry: Geometry) -> GroupScores:
-    entries = {
-        name: entry for entry in tensor_index(folder).values() if (name := backbone_name(entry.name)) is not None
-    }
+    entries = _backbone(folder)
     layers = range(geometry.layers)
     return GroupScores(
         heads=tuple(_layer_scores(entries, geometry, layer, "head") for layer in layers),
@@ -63,6 +80,10 @@ def _per_unit(values: NDArray[np.float32], units: int) -> NDArray[np.float64]:
 
 
 def _tensor(entries: dict[str, TensorEntry], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return read_tensor(_entry(entries, name, shape))
+
+
+def _entry(entries: dict[str, TensorEntry], name: str, shape: tuple[int, ...]) -> TensorEntry:
     entry = entries.get(name)
     if entry is None:
         raise ModelError(f"the checkpoint has no tensor {name!r}; does config.json belong to it?")
@@ -70,4 +91,4 @@ def _tensor(entries: dict[str, TensorEntry], name: str, shape: tuple[int, ...]) 
         raise ModelError(
             f"tensor {entry.name!r} has shape {entry.shape}, the config implies {shape}; does config.json belong to it?"
         )
-    return read_tensor(entry)
+    return entry

@@ -100,10 +100,15 @@ def read_header(file: Path) -> tuple[TensorEntry, ...]:
     return tuple(_entry(file, name, fields, start, size) for name, fields in header.items() if name != "__metadata__")
 
 
-def read_tensor(entry: TensorEntry) -> NDArray[np.float32]:
-    """Return the tensor as float32 of its shape (F64, F32, F16 and BF16; ModelError for any other dtype)."""
+def check_readable(entry: TensorEntry) -> None:
+    """Raise ModelError for a tensor that is not F64, F32, F16 or BF16."""
     if entry.dtype not in (*_FLOATS, "BF16"):
         raise ModelError(f"{entry.file}: tensor {entry.name!r} is {entry.dtype}; expected F64, F32, F16 or BF16")
+
+
+def read_tensor(entry: TensorEntry) -> NDArray[np.float32]:
+    """Return the tensor as float32 of its shape (F64, F32, F16 and BF16; ModelError for any other dtype)."""
+    check_readable(entry)
     with entry.file.open("rb") as stream:
         stream.seek(entry.begin)
         raw = stream.read(entry.end - entry.begin)

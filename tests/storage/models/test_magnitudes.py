@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.module_paths import module_path
-from fedcore.storage.models.magnitudes import weight_magnitudes
+from fedcore.storage.models.magnitudes import check_layers, weight_magnitudes
 
 SIZES = {
     "num_hidden_layers": 2,
@@ -101,3 +101,27 @@ def test_a_config_of_another_model_is_noticed(tmp_path: Path) -> None:
         weight_magnitudes(tmp_path, other)
     with pytest.raises(ModelError, match=r"no tensor 'layers\.0\.self_attn\.q_proj\.weight'"):
         weight_magnitudes(tmp_path, GROUPED)
+
+
+@pytest.mark.parametrize("geometry", [BERT, GROUPED, SHARED])
+def test_a_whole_checkpoint_has_its_layers(tmp_path: Path, geometry: Geometry) -> None:
+    save_file(_tensors(geometry), tmp_path / "model.safetensors")
+    check_layers(tmp_path, geometry)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (None, r"the checkpoint has no tensor 'encoder\.layer\.1\.output\.dense\.weight'; does config\.json belong"),
+        (np.zeros((8, 5), np.float32), r"has shape \(8, 5\), the config implies \(8, 6\)"),
+        (np.zeros((8, 6), np.int8), r"output\.dense\.weight' is I8; expected F64, F32, F16 or BF16"),
+    ],
+)
+def test_a_layer_that_no_device_could_load_is_named(tmp_path: Path, value: Any, part: str) -> None:
+    tensors = _tensors(BERT)
+    name = "encoder.layer.1.output.dense.weight"
+    tensors = {key: each for key, each in tensors.items() if key != name} | ({} if value is None else {name: value})
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=part) as caught:
+        check_layers(tmp_path, BERT)
+    assert str(tmp_path) in str(caught.value)
