@@ -40,9 +40,7 @@ def _address(folder: RunFolder) -> str | None:
     if endpoint is None:
         return None
     try:
-        os.kill(
-            endpoint.pid, 0
-        )  # signal 0 tests for life; a killed coordinator leaves its file behind
+        os.kill(endpoint.pid, 0)  # signal 0 tests for life; a killed coordinator leaves its file behind
     except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
