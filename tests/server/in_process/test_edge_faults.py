@@ -279,4 +279,4 @@ async def test_many_rounds_leave_nothing_behind(
     rounds = edge._rounds
     assert len(edge._cache._refs) <= 3 + 2 * 4 and not edge._cache._transfers
     assert not rounds._early_partials and not rounds._submissions._open and not rounds._submissions._times_s
-    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._asked
+    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._answers
