@@ -98,7 +98,8 @@ async def test_every_phase_is_timed(bench: Bench) -> None:
     report = (await bench.make(make_assignment())).submission.report
     assert report.phase_s == {"download": 1.0, "prune": 0.1, "train": 0.2, "encode": 1.0}
     assert (report.num_examples, report.steps, report.bytes_up) == (4, 3, 0)
-    assert (report.loss_before, report.loss_after, report.train_loss) == (0.7, 0.4, 0.5)
+    metrics = report.metrics
+    assert (metrics.loss_before, metrics.loss_after, metrics.train_loss) == (0.7, 0.4, 0.5)
 
 
 @pytest.mark.parametrize(("limit_mb", "said"), [(0.0, False), (2.0, False), (1.5, True)])

@@ -15,18 +15,18 @@ from fedcore.core.errors import JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
-from tests.client.device.test_run import FakeLink, FakeMembership
+from tests.client.device.test_run import FakeConnection, FakeLink
 
 APP = ClientApp()
 
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppDeviceOptions:
-    FakeLink.made, FakeMembership.made = [], []
-    monkeypatch.setattr(FakeMembership, "fault", None)
-    monkeypatch.setattr(FakeMembership, "welcomes", True)
+    FakeLink.made, FakeConnection.made = [], []
+    monkeypatch.setattr(FakeConnection, "fault", None)
+    monkeypatch.setattr(FakeConnection, "welcomes", True)
     monkeypatch.setattr(module, "Link", FakeLink)
-    monkeypatch.setattr(module, "Membership", FakeMembership)
+    monkeypatch.setattr(module, "ParentConnection", FakeConnection)
     said: list[str] = []
     return AppDeviceOptions(
         targets=("a:1", "b:2"),
@@ -42,7 +42,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppDeviceOptions
 
 async def test_a_device_joins_an_app_with_its_name_alone(options: AppDeviceOptions) -> None:
     assert await join_app(APP, options) == "the run is finished"
-    (member,), uuid = FakeMembership.made, StateFolder.open(options.state).uuid()
+    (member,), uuid = FakeConnection.made, StateFolder.open(options.state).uuid()
     expected = Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
@@ -60,7 +60,7 @@ async def test_a_device_joins_an_app_with_its_name_alone(options: AppDeviceOptio
 
 async def test_the_apps_messages_go_to_its_agent(options: AppDeviceOptions) -> None:
     await join_app(APP, options)
-    (member,), (link,) = FakeMembership.made, FakeLink.made
+    (member,), (link,) = FakeConnection.made, FakeLink.made
     agent: Any = member.worker
     assert isinstance(agent, AppAgent) and member.on_message.__self__ is agent  # type: ignore[attr-defined]
     assert (agent.name, agent.app, agent.node_config) == ("cam", APP, {"partition-id": 2})
@@ -71,7 +71,7 @@ async def test_the_apps_messages_go_to_its_agent(options: AppDeviceOptions) -> N
 async def test_a_refused_join_closes_what_was_opened(
     options: AppDeviceOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeMembership, "fault", JoinRefused("this coordinator serves no app"))
+    monkeypatch.setattr(FakeConnection, "fault", JoinRefused("this coordinator serves no app"))
     with pytest.raises(JoinRefused, match="serves no app"):
         await join_app(APP, options)
-    assert FakeLink.made[0].closed and FakeMembership.made[0].worker._worker._shutdown
+    assert FakeLink.made[0].closed and FakeConnection.made[0].worker._worker._shutdown

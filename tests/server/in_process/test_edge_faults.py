@@ -277,6 +277,6 @@ async def test_many_rounds_leave_nothing_behind(
     assert len(sizes) == 30 and max(sizes) <= 12, sizes
     assert left not in BlobStore(tmp_path / "north" / "blobs").names()
     rounds = edge._rounds
-    assert len(edge._cache._known) <= 3 + 2 * 4 and not edge._cache._coming
-    assert not rounds._early and not rounds._flights._flights and not rounds._flights._times_s
-    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._asked
+    assert len(edge._cache._refs) <= 3 + 2 * 4 and not edge._cache._transfers
+    assert not rounds._early_partials and not rounds._submissions._open and not rounds._submissions._times_s
+    assert len(rounds.assignments) <= 3 and len(rounds.machine.devices) <= 3 and not edge._uplink._answers
