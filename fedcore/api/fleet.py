@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from fedcore.api.configuration import Overrides, Source
@@ -11,7 +12,7 @@ from fedcore.api.new_run import new_folder, run_config
 from fedcore.api.plugins import load_plugins, with_own_modules
 from fedcore.api.run import Run
 from fedcore.core.config.toml import to_toml
-from fedcore.local_fleet.preflight import checked
+from fedcore.local_fleet.preflight import checked, try_model
 from fedcore.local_fleet.progress import RunProgress
 from fedcore.local_fleet.run import FleetOptions, run_fleet
 from fedcore.local_fleet.view import View, open_view
@@ -57,7 +58,10 @@ def fleet(
     with data.readable(settings) as readable:
         ready = checked(readable)
     options = FleetOptions(reference=reference, plugins=with_own_modules(ready, found))
+    existing = [path for path in (Path("runs"), Path(run_dir or "runs")) if path.exists()]
     folder = new_folder(settings, run_dir)
+    with folder.withdrawn_on_failure(keep=existing):
+        try_model(ready)
     ready = data.write(ready, folder.data)
     write_atomic(folder.config, to_toml(ready).encode())
     with _view(progress) as view:
