@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.recording import quickstart
 from benchmarks.report import emit, parser
-from fedcore.core.contract.assignment import Arm, Assignment
+from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.outcome import PHASES, DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, RoundPlan, Strategy
@@ -36,6 +36,7 @@ from fedcore.protos.convert.tier import partial_to_pb
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission
 from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
+from fedcore.server.aggregate.engine import assignment_record
 from fedcore.server.run.records import outcome_record, round_record
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
@@ -192,7 +193,7 @@ def _round(fleet: Fleet, cohort: int) -> None:
         void_streak=0,
         global_blobs=((f"round-{fleet.round}", "0" * 64),),
         next_round=fleet.round + 1,
-        assignments=tuple(_planned(assignment) for assignment in plan.assignments),
+        assignments=tuple(assignment_record(assignment) for assignment in plan.assignments),
     )
     fleet.timed("commit", lambda: fleet.run.ledger.commit_turn(turn))
     fleet.state = after
@@ -238,19 +239,6 @@ def _closed(plan: RoundPlan, number: int) -> RoundResult:
         for assignment in plan.assignments
     )
     return RoundResult(round=number, void=False, members=members, opened_at_s=1234.567890123, closed_at_s=1300.0)
-
-
-def _planned(assignment: Assignment) -> Json:
-    """What the ledger keeps of an assignment (server/aggregate/engine.py)."""
-    return {
-        "device": assignment.device,
-        "round": assignment.round,
-        "sparsity": assignment.arm.sparsity,
-        "rank": assignment.arm.rank,
-        "keep_set": assignment.keep_set.blob_id,
-        "weight": assignment.weight,
-        "seed": assignment.seed,
-    }
 
 
 def _leaf_bytes(outcomes: Sequence[Outcome]) -> float:

@@ -23,12 +23,6 @@ def data_options(config: Config) -> DataOptions:
     )
 
 
-def with_labels(config: Config) -> tuple[Config, int]:
-    """Return the config with its labels written out, and the number of training rows; raises as `labelled_rows`."""
-    labelled, training, _ = labelled_rows(config)
-    return labelled, len(training)
-
-
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     """Return the config with its labels written out, and all training and held-back rows.
 

@@ -121,7 +121,7 @@ class Engine:
                 void_streak=void_streak,
                 global_blobs=self.model.files(),
                 next_round=command.next_round,
-                assignments=() if plan is None else tuple(map(_assignment_record, plan.assignments.values())),
+                assignments=() if plan is None else tuple(map(assignment_record, plan.assignments.values())),
             )
         )
         if record is not None:
@@ -261,7 +261,8 @@ def _check_counted(closed: RoundResult, folded: set[str]) -> None:
             raise RunError(f"round {closed.round}: {what}: {', '.join(sorted(devices))}; resume from the last round")
 
 
-def _assignment_record(assignment: Assignment) -> dict[str, Any]:
+def assignment_record(assignment: Assignment) -> dict[str, Any]:
+    """Return what the ledger keeps of an assignment."""
     return {
         "device": assignment.device,
         "round": assignment.round,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fedcore.client.data.labels import data_options, with_labels
+from fedcore.client.data.labels import data_options, labelled_rows
 from fedcore.core.config.tables import ClassConfig, Config, DataConfig
 from fedcore.core.errors import DataError
 
@@ -21,52 +21,52 @@ def config_of(folder: Path, train: list[str], test: list[str] | None = None, **d
 
 def test_labels_come_from_training_rows(tmp_path: Path) -> None:
     config = config_of(tmp_path, ["pos", "neg", "neutral"], ["neutral", "pos"])
-    found, rows = with_labels(config)
-    assert rows == 3
+    found, training, _ = labelled_rows(config)
+    assert len(training) == 3
     assert found.data.labels == ("neg", "neutral", "pos")
     assert found.run == config.run and found.classes == config.classes
 
 
 def test_a_label_of_the_test_file_alone_is_taken_for_another_spelling(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.csv has labels that no row of .*train\.csv has: \['false', 'true'\]"):
-        with_labels(config_of(tmp_path, ["0", "1"], ["true", "false"]))
-    found, _ = with_labels(config_of(tmp_path, ["pos", "neg"], ["rare"], labels=("pos", "neg", "rare")))
+        labelled_rows(config_of(tmp_path, ["0", "1"], ["true", "false"]))
+    found, _, _ = labelled_rows(config_of(tmp_path, ["pos", "neg"], ["rare"], labels=("pos", "neg", "rare")))
     assert found.data.labels == ("pos", "neg", "rare"), "unless it is listed"
 
 
 def test_numbered_labels_are_ordered_by_number(tmp_path: Path) -> None:
-    found, _ = with_labels(config_of(tmp_path, [str(number) for number in range(12)], ["3"]))
+    found, _, _ = labelled_rows(config_of(tmp_path, [str(number) for number in range(12)], ["3"]))
     assert found.data.labels == tuple(str(number) for number in range(12))
 
 
 def test_a_label_list_given_stays_in_its_order(tmp_path: Path) -> None:
-    found, _ = with_labels(config_of(tmp_path, ["a", "b"], ["a"], labels=("b", "a", "unseen")))
+    found, _, _ = labelled_rows(config_of(tmp_path, ["a", "b"], ["a"], labels=("b", "a", "unseen")))
     assert found.data.labels == ("b", "a", "unseen")
 
 
 @pytest.mark.parametrize(("train", "test", "source"), [(["a", "c"], ["a"], "train"), (["a"], ["b", "c"], "test")])
 def test_a_row_outside_the_list_names_its_file(tmp_path: Path, train: list[str], test: list[str], source: str) -> None:
     with pytest.raises(DataError, match=rf"{source}\.csv has rows labelled \['c'\], outside data.labels"):
-        with_labels(config_of(tmp_path, train, test, labels=("a", "b")))
+        labelled_rows(config_of(tmp_path, train, test, labels=("a", "b")))
 
 
 def test_one_label_is_no_task(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has only the label 'a'; a classifier needs at least two"):
-        with_labels(config_of(tmp_path, ["a", "a"], ["a"]))
+        labelled_rows(config_of(tmp_path, ["a", "a"], ["a"]))
 
 
 def test_without_a_test_file_rows_are_held_back(tmp_path: Path) -> None:
-    found, rows = with_labels(config_of(tmp_path, ["a", "b"] * 40))
-    assert found.data.labels == ("a", "b") and 0 < rows < 80
+    found, training, _ = labelled_rows(config_of(tmp_path, ["a", "b"] * 40))
+    assert found.data.labels == ("a", "b") and 0 < len(training) < 80
     with pytest.raises(DataError, match="no row is held back; name a"):
-        with_labels(config_of(tmp_path, ["a", "b"] * 40, test_fraction=0.0))
+        labelled_rows(config_of(tmp_path, ["a", "b"] * 40, test_fraction=0.0))
 
 
 def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: no such file"):
-        with_labels(Config(data=DataConfig(train=str(tmp_path / "nowhere.csv"))))
+        labelled_rows(Config(data=DataConfig(train=str(tmp_path / "nowhere.csv"))))
     with pytest.raises(DataError, match="no column 'stars'"):
-        with_labels(config_of(tmp_path, ["a", "b"], ["a"], label="stars"))
+        labelled_rows(config_of(tmp_path, ["a", "b"], ["a"], label="stars"))
 
 
 def test_options_are_the_data_table() -> None:
