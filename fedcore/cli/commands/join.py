@@ -110,7 +110,7 @@ def join(
         ),
     ] = None,
     partition: Annotated[
-        Literal["dirichlet", "length", "iid"],
+        Literal["dirichlet", "one-label", "length", "iid"],
         typer.Option("--partition", help="How the rows are cut into parts.", rich_help_panel=DATA),
     ] = "dirichlet",
     alpha: Annotated[

@@ -96,8 +96,9 @@ class DataConfig:
     ] = 0.2
     partition: Annotated[
         str,
-        one_of("dirichlet", "length", "iid"),  # fedcore.core.data.partition.PARTITIONS, which needs numpy
-        "how rows are dealt out. `dirichlet`: by label with Dirichlet shares; `length`: with such shares of the "
+        one_of("dirichlet", "one-label", "length", "iid"),  # fedcore.core.data.partition.PARTITIONS, which needs numpy
+        "how rows are dealt out. `dirichlet`: by label with Dirichlet shares; `one-label`: rows of one label on every "
+        "device, as far as there are devices enough; `length`: with such shares of the "
         "shortest to the longest quarter of the texts, so that texts differ from device to device and labels hardly "
         "do; or `iid`",
     ] = "dirichlet"

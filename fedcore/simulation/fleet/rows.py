@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.config.tables import Config
-from fedcore.core.data.partition import Label, dirichlet_shards, iid_shards
+from fedcore.core.data.partition import Label, shards_of
 from fedcore.core.errors import DataError
 from fedcore.core.seeds import derive_seed, generator
 
@@ -32,9 +32,8 @@ def assign_rows(config: Config, keys: Sequence[Label], devices: int) -> list[Ind
             f"{data.train}: {len(keys)} training rows are too few for {shards} shards of a row or more; take fewer "
             "devices, more rows, or let devices share rows: simulation.rows_per_device"
         )
-    if data.partition == "iid":
-        return list(iid_shards(len(keys), shards, seed)[:devices])
-    return list(dirichlet_shards(keys, shards, data.alpha, seed)[:devices])
+    dealt = shards_of(keys, shards=shards, partition=data.partition, alpha=data.alpha, seed=seed)
+    return list(dealt[:devices])
 
 
 def _drawn(config: Config, keys: Sequence[Label], devices: int, seed: int) -> list[Indices]:
@@ -44,6 +43,9 @@ def _drawn(config: Config, keys: Sequence[Label], devices: int, seed: int) -> li
         return [np.sort(rng.integers(len(keys), size=count)) for _ in range(devices)]
     values, inverse = np.unique(np.array([str(key) for key in keys]), return_inverse=True)
     rows_of = [np.flatnonzero(inverse == value) for value in range(len(values))]
+    if config.data.partition == "one-label":
+        turns = np.arange(devices) % len(values)
+        return [np.sort(rng.choice(rows_of[turn], size=count)) for turn in rng.permutation(turns)]
     mixes = rng.dirichlet(np.full(len(values), config.data.alpha), size=devices)
     return [_rows_of_mix(mix, rows_of, count, rng) for mix in mixes]
 

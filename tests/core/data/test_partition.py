@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.core.config.tables import DataConfig
-from fedcore.core.data.partition import PARTITIONS, dirichlet_shards, iid_shards, partition_keys, shard
+from fedcore.core.data.partition import (
+    PARTITIONS,
+    dirichlet_shards,
+    iid_shards,
+    one_label_shards,
+    partition_keys,
+    shard,
+)
 from fedcore.core.errors import DataError
 
 LABELS = ["neg", "pos"] * 50
@@ -23,8 +30,14 @@ def test_every_row_lies_in_exactly_one_of_the_non_empty_shards(
     if len(labels) < shards:
         with pytest.raises(DataError, match="cannot fill"):
             dirichlet_shards(labels, shards, alpha, seed)
+        with pytest.raises(DataError, match="cannot fill"):
+            one_label_shards(labels, shards, seed)
         return
-    for dealt in (dirichlet_shards(labels, shards, alpha, seed), iid_shards(len(labels), shards, seed)):
+    for dealt in (
+        dirichlet_shards(labels, shards, alpha, seed),
+        one_label_shards(labels, shards, seed),
+        iid_shards(len(labels), shards, seed),
+    ):
         assert len(dealt) == shards
         assert all(len(each) >= 1 and each.dtype == np.int64 for each in dealt)
         assert np.array_equal(np.sort(np.concatenate(dealt)), np.arange(len(labels)))
@@ -121,3 +134,22 @@ def test_by_length_texts_are_skewed_and_labels_are_not() -> None:
 
 def test_a_configuration_may_name_every_partition() -> None:
     assert [DataConfig(partition=each).partition for each in PARTITIONS] == list(PARTITIONS)
+
+
+def test_one_label_shards_hold_one_label_each() -> None:
+    labels = ["neg"] * 90 + ["pos"] * 30
+    shards = one_label_shards(labels, 4, 3)
+    assert sorted({labels[row] for row in rows}.pop() for rows in shards) == ["neg", "neg", "neg", "pos"]
+    assert sorted(map(len, shards)) == [30, 30, 30, 30]
+
+
+def test_one_label_shards_keep_labels_whole_where_devices_are_few() -> None:
+    labels = ["a"] * 10 + ["b"] * 5 + ["c"] * 5
+    shards = one_label_shards(labels, 2, 0)
+    assert sorted(sorted({labels[row] for row in rows}) for rows in shards) == [["a"], ["b", "c"]]
+
+
+def test_one_label_shards_differ_by_seed() -> None:
+    first, again, other = (one_label_shards(LABELS, 4, seed) for seed in (7, 7, 8))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))

@@ -1,0 +1,84 @@
+"""One cell from its configuration to its stored figures. Results are lines of one JSONL file."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.anyset.cells import Cell
+from benchmarks.report import RESULTS, machine
+from fedcore.core.contract.protocols import Json
+from fedcore.server.run.run import Run
+from fedcore.server.run.run_folder import RunFolder
+from fedcore.simulation.run import simulate
+from fedcore.simulation.setup import read_setup
+
+FILE = RESULTS / "anyset.jsonl"
+FIGURES = ("accuracy", "macro_f1", "auc", "loss")
+
+Result = dict[str, Any]
+
+
+def stored(file: Path = FILE) -> dict[str, Result]:
+    """Return the results by hash; the last one of a cell counts."""
+    if not file.is_file():
+        return {}
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {result["hash"]: result for result in map(json.loads, lines)}
+
+
+def run_cell(cell: Cell, file: Path = FILE) -> Result:
+    """Simulate a cell, append its figures to `file` and return them."""
+    begin_s, cpu_s = time.monotonic(), time.process_time()
+    setup = read_setup(cell.config)
+    with tempfile.TemporaryDirectory(prefix="anyset-") as folder:
+        root = Path(folder) / "run"
+        root.mkdir()
+        summary = simulate(setup, Run.create(RunFolder(root), setup.config, setup.model))
+        notes = _notes(root)
+        shutil.rmtree(root)
+    assert setup.training is not None and setup.test is not None
+    shares = Counter(setup.test.labels)
+    result: Result = {
+        "hash": cell.hash,
+        "set": Path(cell.data).stem,
+        "skew": cell.skew,
+        "line": cell.line,
+        "seed": cell.seed,
+        "overrides": list(cell.overrides),
+        "settings": [setting for setting in cell.settings if not setting.startswith("data.train=/")],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - begin_s, 1),
+        "cpu_s": round(time.process_time() - cpu_s, 1),
+        "machine": machine(),
+        "labels": len(setup.config.data.labels),
+        "training_rows": len(setup.training),
+        "test_rows": len(setup.test),
+        "device_rows": sorted(device.profile.num_examples for device in setup.fleet.devices.values()),
+        "majority": max(shares.values()) / len(setup.test),
+        "virtual_s": summary["totals"]["duration_s"],
+        "bytes": summary["totals"]["bytes_up"] + summary["totals"]["bytes_down"],
+        "steps": summary["totals"]["steps"],
+        "global": _short(summary["global"]["final"]),
+        "classes": {name: _short(figures["test"]) for name, figures in summary["classes"].items()},
+        **notes,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(result) + "\n")
+    return result
+
+
+def _notes(root: Path) -> Json:
+    """Return what a run found out by itself."""
+    events = [json.loads(line) for line in (root / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = [event for event in events if event["event"] == "learning_rate"]
+    return {"learning_rate": rates[-1]["learning_rate"]} if rates else {}
+
+
+def _short(metrics: Json) -> Json:
+    return {key: metrics[key] for key in FIGURES}
