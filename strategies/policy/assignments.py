@@ -11,7 +11,7 @@ from fedcore.core.pruning.scope import frozen_orders, keep_sets_of
 from fedcore.core.seeds import derive_seed
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.policy import Policy
-from fedcore.strategies.policy.state import PlannedDevice, PlannedRound, PolicyState, part_json
+from fedcore.strategies.policy.state import PlannedDevice, PlannedRound, PolicyState
 from fedcore.strategies.policy.training_spec import codec_event, training_specs
 
 
@@ -51,12 +51,12 @@ def assign(
     return tuple(
         Assignment(
             round=choice.round,
-            device=choice.profile.name,
+            device=choice.member.profile.name,
             arm=choice.arm,
             keep_set=keep_set,
             local_steps=choice.arm.steps or config.training.local_steps,
             weight=choice.member.weight,
-            seed=derive_seed(config.run.seed, "train", choice.round, choice.profile.name),
+            seed=derive_seed(config.run.seed, "train", choice.round, choice.member.profile.name),
             deadline_s=config.coordinator.round_deadline_s,
             score=choice.member.score,
             training=spec,
@@ -69,23 +69,24 @@ def planned_devices(
     policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart]
 ) -> dict[str, PlannedDevice]:
     """Return the records of devices that the open round keeps until it closes."""
-    return {
-        choice.profile.name: PlannedDevice(
-            counts=choice.counts,
-            weight=choice.member.weight,
-            bandit_key=choice.bandit_key,
-            order_key=policy.order_key(choice.profile),
-            model_s=policy.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=part),
-            part=part,
-            pace=None if policy.pacer is None else policy.pacer.work(choice),
+    devices: dict[str, PlannedDevice] = {}
+    for choice, part in zip(choices, parts, strict=True):
+        profile, arm = choice.profile, choice.arm
+        devices[profile.name] = PlannedDevice(
+            choice.counts,
+            choice.member.weight,
+            choice.bandit_key,
+            policy.order_key(profile),
+            policy.cost.seconds(profile, choice.counts, arm.rank, arm.steps, part=part),
+            part,
+            None if policy.pacer is None else policy.pacer.work(choice),
         )
-        for choice, part in zip(choices, parts, strict=True)
-    }
+    return devices
 
 
 def plan_events(policy: Policy, choices: Sequence[Choice], opened: PlannedRound) -> tuple[Json, ...]:
     """Return the log's records of a plan: arms with their spaces, codecs other than the class's, the pace's budget."""
-    arms = [choice.event() | part_json(opened.devices[choice.profile.name].part) for choice in choices]
+    arms = [choice.event(planned.part) for choice, planned in zip(choices, opened.devices.values(), strict=True)]
     codecs = [codec_event(policy.config, choice.profile, opened.round) for choice in choices]
     pace = {"event": "pace", "round": opened.round, "budget_s": opened.budget_s}
     return (*arms, *(event for event in codecs if event is not None), *((pace,) if policy.pacer else ()))

@@ -15,7 +15,8 @@ Devices are drawn uniformly without replacement. Their integer weights are
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,8 +30,7 @@ MISSING_ROWS = 0.5
 EXAMPLES, EFFECTIVE = "examples", "effective"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CohortMember:
+class CohortMember(NamedTuple):
     """A device of a round's cohort."""
 
     profile: DeviceProfile
@@ -45,7 +45,7 @@ def draw_cohort(config: Config, roster: Sequence[DeviceProfile], round_index: in
     weights = cohort_weights(config.strategy.weights or EXAMPLES, profiles, roster)
     scoring = scoring_classes(config, {profile.device_class for profile in profiles}, round_index)
     return tuple(
-        CohortMember(profile=profile, weight=weight, score=profile.device_class in scoring)
+        CohortMember(profile, weight, profile.device_class in scoring)
         for profile, weight in zip(profiles, weights, strict=True)
     )
 

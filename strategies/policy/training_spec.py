@@ -33,12 +33,13 @@ def training_specs(
     by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
-        key = codec_of(config, choice.profile), part
-        if key not in by_key:
-            by_key[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
-        scale = memory_scale.get(choice.profile.device_class, 1.0)
-        distillation = distillation_of(config, cost, choice, scale)
-        specs.append(by_key[key] if distillation is None else replace(by_key[key], distillation=distillation))
+        profile = choice.profile
+        key = codec_of(config, profile), part
+        spec = by_key.get(key)
+        if spec is None:
+            spec = by_key[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
+        distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
+        specs.append(spec if distillation is None else replace(spec, distillation=distillation))
     return specs
 
 
@@ -67,8 +68,10 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
     exceeds its `memory_mb`.
     """
     training = config.training
+    if training.distill == 0 or choice.counts == cost.spec.geometry.dense:
+        return None
     mix = mix_of(choice.round, warmup_rounds=config.strategy.warmup_rounds, rounds=config.run.rounds)
-    if training.distill == 0 or mix == 0 or choice.counts == cost.spec.geometry.dense:
+    if mix == 0:
         return None
     limit = choice.profile.memory_mb
     if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:

@@ -101,6 +101,7 @@ def learn_arms(
 
 def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None, parts: RewardParts | None) -> Json:
     """Return the log's record of one arm's reward; `reward` is None where none was observed."""
+    context = planned.context
     return {
         "event": "reward",
         "round": outcome.round,
@@ -108,7 +109,7 @@ def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None,
         "bandit_key": planned.bandit_key,
         "arm": arm_json(outcome.arm),
         "reward": reward,
-        **({"context": list(planned.context)} if planned.context else {}),
+        **({"context": list(context)} if context else {}),
         "status": str(outcome.status),
         "parts": None
         if parts is None
