@@ -14,6 +14,7 @@ from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, Strategy
 from fedcore.core.errors import RunError
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
@@ -151,10 +152,9 @@ class Engine:
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
         self.state, strategy_report = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
+        assignments, rewards = self.open.assignments, strategy_report.rewards
         rows = [
-            outcome_record(
-                outcome, strategy_report.rewards.get(outcome.device), self.open.assignments[outcome.device].weight
-            )
+            outcome_record(outcome, rewards.get(outcome.device), assignments[outcome.device].weight)
             for outcome in outcomes
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
@@ -171,20 +171,23 @@ class Engine:
 
     def _outcomes(self, closed: RoundResult, current: RoundSum, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
-        sparsities: dict[tuple[int, int], float] = {}
+        arms: dict[tuple[Counts, int, int], Arm] = {}  # realised, shared by devices with equal counts, rank and steps
+        assignments, geometry = current.terms.assignments, self.strategy.spec.geometry
         for member in closed.members:
-            assignment, profile = current.terms.assignments[member.device], profiles[member.device]
+            assignment, profile = assignments[member.device], profiles[member.device]
             update = current.updates.get(member.device) if member.status is Status.ACCEPTED else None
             end_s = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
-            counts = assignment.keep_set.counts
-            if counts not in sparsities:
-                sparsities[counts] = assignment.keep_set.sparsity(self.strategy.spec.geometry)
+            key = assignment.keep_set.counts, assignment.arm.rank, assignment.arm.steps
+            arm = arms.get(key)
+            if arm is None:
+                sparsity = assignment.keep_set.sparsity(geometry)
+                arm = arms[key] = Arm(sparsity=sparsity, rank=assignment.arm.rank, steps=assignment.arm.steps)
             outcomes.append(
                 Outcome(
                     device=member.device,
                     device_class=profile.device_class,
                     round=closed.round,
-                    arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank, steps=assignment.arm.steps),
+                    arm=arm,
                     status=member.status,
                     time_s=end_s - member.pushed_at_s,
                     report=update.report if update else None,

@@ -15,8 +15,9 @@
                                            "trains" where not everything does,
                                            with a pace "demand" and "tried", and where they matter "told", "context"}}}}
 
-The records of devices are named tuples, made by position: there is one for every device of every round, and a dataclass,
-or a named tuple made by keywords, takes more than twice as long. Removal orders and bandits' states stay JSON here: only `fedcore.core.pruning.ordering` and the bandit read them.
+The records of devices are named tuples made by position. There is one for every device of every round, and a dataclass
+or a call by keywords takes more than twice as long. Removal orders and bandits' states stay JSON here: only
+`fedcore.core.pruning.ordering` and the bandit read them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,10 +42,8 @@ class PacedWork(NamedTuple):
     context: tuple[float, ...] | None = None  # as the bandit saw it, where it sees one
 
     @staticmethod
-    def from_json(record: Json) -> "PacedWork | None":
-        """Return the work in a device's record; None where there was no pace."""
-        if "demand" not in record:
-            return None
+    def from_json(record: Json) -> "PacedWork":
+        """Return the work in a device's record."""
         return PacedWork(
             demand=Demand(*record["demand"]),
             self_measured=SelfMeasured(*record["tried"]),
@@ -88,7 +87,7 @@ class PlannedDevice(NamedTuple):
             record["order"],
             record["model_s"],
             part_from_json(record),
-            PacedWork.from_json(record),
+            PacedWork.from_json(record) if "demand" in record else None,
         )
 
     def to_json(self) -> Json:
