@@ -97,11 +97,7 @@ class RoundCost:
         """Return the work of a round of `steps` steps for a device's processor and links."""
         step = self.estimate(counts, rank)
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
-        return Demand(
-            train_s=steps * step.seconds,
-            down_bytes=step.down_values * self.download_value_bytes,
-            up_bytes=step.up_values * value_bytes,
-        )
+        return Demand(steps * step.seconds, step.down_values * self.download_value_bytes, step.up_values * value_bytes)
 
     def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
         """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""

@@ -139,11 +139,12 @@ class Pacer:
     def work(self, choice: Choice) -> PacedWork:
         """Return the record of a choice that an open round keeps: its work, and the speeds in the profile."""
         declares = self.speed_source is SpeedSource.DECLARED
+        profile = choice.profile
         return PacedWork(
-            demand=self._demand(choice.member.score, choice.profile.device_class, choice.counts, choice.arm),
-            self_measured=self._self_measured(choice.profile),
-            declared=declared_speed(choice.profile) if declares else None,
-            context=choice.space.context if self.context else None,
+            self._demand(choice.member.score, profile.device_class, choice.counts, choice.arm),
+            self._self_measured(profile),
+            declared_speed(profile) if declares else None,
+            choice.space.context if self.context else None,
         )
 
     def learn(

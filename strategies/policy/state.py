@@ -22,6 +22,7 @@ or a call by keywords takes more than twice as long. Removal orders and bandits'
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from fedcore.core.contract.protocols import Json
@@ -31,6 +32,8 @@ from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.device_table import DeviceTable
 from fedcore.strategies.policy.speed import SelfMeasured, Speed, Speeds
+
+_CACHED_PARTS = 64  # a cohort's devices train one part or a few
 
 
 class PacedWork(NamedTuple):
@@ -45,10 +48,10 @@ class PacedWork(NamedTuple):
     def from_json(record: Json) -> "PacedWork":
         """Return the work in a device's record."""
         return PacedWork(
-            demand=Demand(*record["demand"]),
-            self_measured=SelfMeasured(*record["tried"]),
-            declared=Speed(*record["told"]) if "told" in record else None,
-            context=tuple(record["context"]) if "context" in record else None,
+            Demand(*record["demand"]),
+            SelfMeasured(*record["tried"]),
+            Speed(*record["told"]) if "told" in record else None,
+            tuple(record["context"]) if "context" in record else None,
         )
 
     def to_json(self) -> Json:
@@ -218,4 +221,9 @@ def part_from_json(record: Json) -> TrainedPart:
     if "trains" not in record:
         return EVERYTHING
     trains = record["trains"]
-    return TrainedPart(factors=Factors(trains["factors"]), first_layer=trains["first_layer"])
+    return _part(trains["factors"], trains["first_layer"])
+
+
+@lru_cache(_CACHED_PARTS)
+def _part(factors: str, first_layer: int) -> TrainedPart:
+    return TrainedPart(factors=Factors(factors), first_layer=first_layer)
