@@ -146,7 +146,7 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], fo
     with torch.device("meta"):  # only a frame: no second set of weights is allocated
         model = FedcoreBertForSequenceClassification(config)
     model.backbone = backbone
-    model.head = model.head.to_empty(device="cpu").float()
+    model.classifier = model.classifier.to_empty(device="cpu").float()
     framed: nn.Module = model
     return framed
 
