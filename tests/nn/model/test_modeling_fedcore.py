@@ -172,7 +172,11 @@ def test_without_a_problem_the_labels_tell_it_as_in_transformers() -> None:
     ("problem", "labels", "words"),
     [
         ("single_label_classification", torch.ones(4, 3), "expected integers of shape .4,..* got torch.float32"),
-        ("single_label_classification", torch.ones(4, 3).long(), "'multi_label_classification' for 0 and 1 of shape .4"),
+        (
+            "single_label_classification",
+            torch.ones(4, 3).long(),
+            "'multi_label_classification' for 0 and 1",
+        ),
         ("single_label_classification", torch.ones(4), "expected integers of shape .4,."),
         ("multi_label_classification", torch.ones(4).long(), "expected 0 and 1 of shape .4, 3.* problem_type"),
         ("regression", torch.ones(4), "expected numbers of shape .4, 3."),
