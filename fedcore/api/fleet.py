@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from fedcore.api.configuration import Overrides, Source
@@ -58,14 +57,13 @@ def fleet(
     with data.readable(settings) as readable:
         ready = checked(readable)
     options = FleetOptions(reference=reference, plugins=with_own_modules(ready, found))
-    existing = [path for path in (Path("runs"), Path(run_dir or "runs")) if path.exists()]
     folder = new_folder(settings, run_dir)
-    with folder.withdrawn_on_failure(keep=existing):
+    with folder.withdrawn_unless_begun():
         try_model(ready)
-    ready = data.write(ready, folder.data)
-    write_atomic(folder.config, to_toml(ready).encode())
-    with _view(progress) as view:
-        run_fleet(folder, ready, options, view)
+        ready = data.write(ready, folder.data)
+        write_atomic(folder.config, to_toml(ready).encode())
+        with _view(progress) as view:
+            run_fleet(folder, ready, options, view)
     return Run(folder.root)
 
 

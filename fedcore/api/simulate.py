@@ -53,12 +53,12 @@ def simulate(
     with data.readable(settings) as readable:
         setup = read_setup(readable)
     folder = new_folder(settings, run_dir)
-    setup = replace(setup, config=data.write(setup.config, folder.data))
     observers: Sequence[Observer] = ()
     if progress:
         print(f"run folder: {folder.root}")  # noqa: T201
         observers = [RoundLines(say=print, total_rounds=setup.config.run.rounds, now_s=time.monotonic)]
-    with _same_threads() if setup.training is not None else nullcontext():
+    with folder.withdrawn_unless_begun(), _same_threads() if setup.training is not None else nullcontext():
+        setup = replace(setup, config=data.write(setup.config, folder.data))
         run_simulation(setup, OpenRun.create(folder, setup.config, setup.model), observers)
     return Run(folder.root)
 

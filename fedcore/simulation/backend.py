@@ -77,8 +77,10 @@ def _training(
         max_length=config.model.max_length,
         targets=setup.spec.targets,
     )
-    ids = label_ids(training, source.labels)
-    rows = encode_for(source.folder, training.texts, ids.tolist(), source.max_length)
+    rows, held_back = (
+        encode_for(source.folder, part.texts, label_ids(part, source.labels).tolist(), source.max_length)
+        for part in (training, test)
+    )
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
     batched = config.simulation.training == "batched"
@@ -90,7 +92,7 @@ def _training(
         states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
-    evaluator = ModelEvaluator(source=source, test=test, train=training)
+    evaluator = ModelEvaluator(source=source, test=test, train=training, _test_rows=held_back)
     return SimulationBackend(
         workload=workload,
         traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=setup.spec.geometry)),

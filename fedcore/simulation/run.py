@@ -7,6 +7,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
 from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.process.allocator import trim
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.backend import SimulationBackend, make_backend
@@ -44,7 +45,10 @@ def simulate(
             return _simulated(setup, run, observers, after_round)
         except OSError as cause:
             where = cause.filename or run.folder.root
-            raise RunError(f"cannot write {where}: {cause}; free space, then resume") from cause
+            onward = "resume" if run.folder.has_begun else "begin again"
+            raise RunError(f"cannot write {where}: {cause}; free space, then {onward}") from cause
+        finally:
+            trim()
 
 
 def _simulated(setup: SimulationSetup, run: Run, observers: Sequence[Observer], after_round: AfterRound | None) -> Json:
@@ -52,15 +56,16 @@ def _simulated(setup: SimulationSetup, run: Run, observers: Sequence[Observer], 
     last = run.ledger.last_round()
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
     log = run.open_log(wall=clock, observers=observers, eager=False)
+    engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
+    backend = make_backend(setup, engine, run.folder, log)  # refuses what the model cannot read, before the run begins
     log.event("started", next_round=run.start.next_round, simulated=True)
     for device_class, why in setup.refused.items():
         log.event("refused", device=device_class, message=why)
-    engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
-    backend = make_backend(setup, engine, run.folder, log)
     try:
         if last is not None:
             backend.workload.recover(last)
         _drive(setup, run, engine, backend, clock, after_round)
+        backend.workload.close()  # measuring and exporting loads models of its own
         return _finish(setup, run, engine, backend, measuring=after_round is None)
     finally:
         backend.workload.close()

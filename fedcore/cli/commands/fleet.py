@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.cli.console.settings import (
+    NOTHING_RAN,
     ConfigArgument,
     JsonOption,
     MetricsOption,
@@ -67,9 +68,12 @@ def fleet(
         signal.signal(number, signal.default_int_handler)
     try:
         # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
-        with open_view(console, plain or not console.file.isatty()) as view:
+        with folder.withdrawn_unless_begun(), open_view(console, plain or not console.file.isatty()) as view:
             summary = run_fleet(folder, settings, options, view)
     except KeyboardInterrupt:
+        if not folder.has_begun:
+            typer.echo(f"\nstopped; every process has ended; {NOTHING_RAN}", err=True)
+            raise typer.Exit(1) from None
         finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
         onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
@@ -93,11 +97,10 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]"
 
     settings = checked(settings, say_aside)
     say_overruled(settings)
-    there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
-    with folder.withdrawn_on_failure(keep=there):
+    with folder.withdrawn_unless_begun():
         try_model(settings)
-    write_atomic(folder.config, to_toml(settings).encode())
+        write_atomic(folder.config, to_toml(settings).encode())
     return folder, settings
 
 

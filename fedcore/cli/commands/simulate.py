@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fedcore.cli.console.settings import (
+    NOTHING_RAN,
     ConfigArgument,
     JsonOption,
     PluginOption,
@@ -65,9 +66,11 @@ def simulate(
     lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = simulate_run(setup, run, [lines])
+        with folder.withdrawn_unless_begun():
+            summary = simulate_run(setup, run, [lines])
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
+        onward = f"go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}"
+        typer.echo(f"\nstopped; {onward if folder.has_begun else NOTHING_RAN}", err=True)
         raise typer.Exit(1) from None
     if as_json:
         echo_json(folder.summary.read_text(encoding="utf-8"))
@@ -85,7 +88,8 @@ def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "
     setup = read_setup(settings, say_aside)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
-    return setup, Run.create(folder, setup.config, setup.model)
+    with folder.withdrawn_unless_begun():
+        return setup, Run.create(folder, setup.config, setup.model)
 
 
 def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":

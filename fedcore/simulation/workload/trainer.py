@@ -93,6 +93,11 @@ class VirtualTrainer:
         classifier = self._variant(order.keep_set, order.tasks[0].assignment)
         return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
 
+    def release(self) -> None:
+        """Let go of every model; the next order loads them anew."""
+        self._base, self._shift = None, ""
+        self._variants.clear()
+
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
         metrics: list[TrainingMetrics | str] = []
         scores: list[GroupScores | None] = []

@@ -22,11 +22,14 @@ class FakeSimulation:
     """A simulation that writes a summary, or is interrupted, and closes its run as the real one does."""
 
     interrupted: bool = False
+    begins: bool = True
     calls: list[tuple[SimulationSetup, Run]] = field(default_factory=list)
 
     def simulate(self, setup: SimulationSetup, run: Run, observers: Sequence[object]) -> Json:
         with run:
             self.calls.append((setup, run))
+            if self.begins:
+                run.open_log().event("started")
             if self.interrupted:
                 raise KeyboardInterrupt
             run.folder.summary.write_text(json.dumps(SUMMARY))
@@ -54,6 +57,15 @@ def test_json_alone_goes_to_stdout(fedcore: Fedcore, simulation: FakeSimulation)
     said = fedcore("simulate", "cfg.toml", *UNTRAINED, "--json", "--run-dir", "here")
     assert json.loads(said.out) == SUMMARY
     assert said.err.startswith("run folder: here\n")
+
+
+def test_a_simulation_stopped_before_it_begins_leaves_no_folder(
+    place: Path, fedcore: Fedcore, simulation: FakeSimulation
+) -> None:
+    simulation.interrupted, simulation.begins = True, False
+    said = fedcore("simulate", "cfg.toml", *UNTRAINED)
+    assert said.code == 1 and said.err.endswith("\nstopped; nothing has run, and no folder is left\n")
+    assert not (place / "runs").exists()
 
 
 def test_an_interrupted_simulation_resumes_with_its_own_configuration(

@@ -213,9 +213,7 @@ def test_every_file_has_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
     ("kind", "limit", "expected"),
     [("bert", None, 40), ("roberta", None, 39), ("llama", None, 64), ("bert", 12, 12), ("bert", 512, 40)],
 )
-def test_its_tokenizer_cuts_where_the_model_ends(
-    kind: str, limit: int | None, expected: int, tmp_path: Path
-) -> None:
+def test_its_tokenizer_cuts_where_the_model_ends(kind: str, limit: int | None, expected: int, tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base", kind)
     settings = json.loads((base / "tokenizer_config.json").read_text())
     settings.pop("model_max_length")
