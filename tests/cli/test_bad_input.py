@@ -187,7 +187,7 @@ JOINS = {  # options of a join -> parts of the error; told before anybody is cal
     "--shard 1/41 --partition iid": ("40 rows cannot fill 41 shards",),
     "--data none.jsonl": ("none.jsonl: no such file or folder",),
     "--data rows.parquet --label kind": ("rows.parquet: no column 'kind'; columns: text, label",),
-    "--data rows.jsonl --text words": ("rows.jsonl: row 1: no column 'words'; columns: text, label",),
+    "--data rows.jsonl --text words": ("rows.jsonl: line 1: no column 'words'; columns: text, label",),
     "--text a --text b --text c": ("expected one text column, or two for pair tasks, got 3",),
     "--model /nowhere/model": ("/nowhere/model: no such file or folder",),
     "--slowdown 0.5": ("slowdown must be a number of at least 1, got 0.5",),
@@ -253,7 +253,7 @@ def test_an_empty_file_and_a_missing_cell_are_named(place: Path, fedcore: Fedcor
     assert_told(fedcore("fleet", "cfg.toml", "--set", "data.train=empty.csv"), ("empty.csv: the file is empty",))
     (place / "hole.csv").write_text("text,label\ngood,pos\n,neg\n")
     said = fedcore("fleet", "cfg.toml", "--set", "data.train=hole.csv")
-    assert_told(said, ("hole.csv: row 2: column 'text' is empty; fill it or drop the row",))
+    assert_told(said, ("hole.csv: line 3: column 'text' is empty; fill it or drop the row",))
 
 
 def test_doubtful_labels_are_told_before_anything_begins(place: Path, fedcore: Fedcore) -> None:
