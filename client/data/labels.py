@@ -36,11 +36,12 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     training, test = (read(options).under(config.data.labels) for read in (training_rows, test_rows))
     if config.data.test and not config.data.labels:
         _check_spelling(training, test)
-    found = label_list(Rows(texts=training.texts + test.texts, labels=training.labels + test.labels))
+    whole = Rows(texts=training.texts + test.texts, labels=training.labels + test.labels, source=training.source)
+    found = label_list(whole)
     agreed = config.data.labels or found
-    for rows in (training, test):
+    for rows in (training, test) if config.data.test else (whole,):  # as the files have them
         check_labels(rows, agreed, remedy="drop these rows or add the labels to data.labels")
-    _check_classes(config, (*training.labels, *test.labels))
+    _check_classes(config, whole.labels)
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
     return replace(config, data=replace(config.data, labels=agreed)), training, test

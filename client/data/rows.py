@@ -19,6 +19,7 @@ from fedcore.core.errors import DataError
 from fedcore.storage.places import local_path
 
 MOST_LABELS = 10  # that a message names
+LONGEST_LABEL = 60  # characters of a label that a message quotes
 MOST_DIGITS = 300  # of a label that counts as a number; Python reads no more than some thousand
 _WHOLE_FLOAT = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}\.0*", re.ASCII)
 
@@ -137,13 +138,17 @@ def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:
 def told_labels(counts: Mapping[str, int]) -> str:
     """Return "'a' (7 rows), 'b' (1 row)", the most frequent first, and how many labels are left out."""
     ordered = sorted(counts, key=lambda label: (-counts[label], label))
-    told = ", ".join(f"{label!r} ({_count(counts[label], 'row')})" for label in ordered[:MOST_LABELS])
+    told = ", ".join(f"{_quoted(label)} ({_count(counts[label], 'row')})" for label in ordered[:MOST_LABELS])
     return told + (f" and {len(ordered) - MOST_LABELS} more" if len(ordered) > MOST_LABELS else "")
 
 
 def _some(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     return ", ".join(labels[:MOST_LABELS]) + more
+
+
+def _quoted(label: str) -> str:
+    return repr(label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}...")
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,8 +1,12 @@
 """The rows of one device, and of the evaluator, out of a run's data."""
 
+from collections import Counter
+
 from fedcore.client.data.rows import Rows, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
-from fedcore.core.data.partition import partition_keys, shard
+from fedcore.core.config.tables import Config
+from fedcore.core.data.device_rows import DeviceRows, FleetRows
+from fedcore.core.data.partition import partition_keys, partition_seed, shard, shards_of
 from fedcore.core.errors import DataError, JoinRefused
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
@@ -29,6 +33,23 @@ def cut(rows: Rows, wanted: Shard) -> Rows:
         seed=wanted.seed,
     )
     return rows.select(chosen)
+
+
+def dealt_rows(config: Config, training: Rows, held_back: Rows) -> FleetRows:
+    """Return which rows `fedcore fleet` deals to every device; raises DataError where there are too few."""
+    devices, data = list(config.devices()), config.data
+    shards = shards_of(
+        partition_keys(data.partition, training.texts, training.labels),
+        shards=data.shards or len(devices),
+        partition=data.partition,
+        alpha=data.alpha,
+        seed=partition_seed(config.run.seed),
+    )
+    dealt = tuple(
+        DeviceRows(device=name, device_class=kind.name, labels=Counter(training.labels[row] for row in rows))
+        for (name, kind), rows in zip(devices, shards, strict=False)  # there may be more shards than devices
+    )
+    return FleetRows(devices=dealt, labels=Counter(training.labels), held_back=len(held_back))
 
 
 def shard_given(given: Shard | None) -> Shard:

@@ -1,5 +1,6 @@
 """Everything a simulation needs before its first round, read and checked before the run folder is created."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from fedcore.client.data.rows import Rows
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
+from fedcore.core.data.device_rows import DeviceRows, FleetRows
 from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
@@ -40,6 +42,20 @@ class SimulationSetup:
     training: Rows | None = None
     test: Rows | None = None
     curve: LossCurve | None = None
+
+    def rows(self) -> FleetRows | None:
+        """Return which rows every device has; None where nothing is trained."""
+        if self.training is None or self.test is None:
+            return None
+        profiles = [device.profile for device in self.fleet.devices.values()]
+        return FleetRows(
+            devices=tuple(
+                DeviceRows(device=profile.name, device_class=profile.device_class, labels=dict(profile.label_counts))
+                for profile in profiles
+            ),
+            labels=Counter(self.training.labels),
+            held_back=len(self.test),
+        )
 
 
 def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:

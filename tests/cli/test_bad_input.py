@@ -32,7 +32,7 @@ SETTINGS = {  # --set of a fleet -> parts of its error
     "data.label=lable": ("rows.csv: no column 'lable'; did you mean 'label'? columns: text, label",),
     "data.text=review": ("rows.csv: no column 'review'; columns: text, label",),
     'data.text=["a", "b", "c"]': ("data.text: expected one column or a pair, got 3 columns",),
-    'data.labels=["pos", "good"]': ("rows labelled ['neg'], outside data.labels ['pos', 'good']", "add the labels"),
+    'data.labels=["pos", "good"]': ("20 rows outside the agreed labels [pos, good]: 'neg' (20 rows)", "add the labels"),
     "data.test_fraction=0.0": ("no row is held back",),
     "data.shards=2": ("data.shards is 2, fewer than the 3 devices; raise it or use 0",),
     "fleet.class.agx.count=50": ("training rows are too few for 51 devices", "more rows"),
@@ -240,7 +240,7 @@ def test_every_format_is_read_as_far_as_its_label_column(place: Path, fedcore: F
     said = fedcore("fleet", "cfg.toml", "--set", f"data.train={name}", "--set", "data.label=stars")
     assert_told(said, (name, "no column 'stars'", "columns: text, label"))
     said = fedcore("fleet", "cfg.toml", "--set", f"data.train={name}", "--set", 'data.labels=["neg", "x"]')
-    assert_told(said, (f"{name} has rows labelled ['pos']",))
+    assert_told(said, (f"{name}: 20 rows outside the agreed labels [neg, x]: 'pos' (20 rows)",))
 
 
 def test_one_label_alone_is_no_task(place: Path, fedcore: Fedcore) -> None:

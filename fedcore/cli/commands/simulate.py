@@ -42,6 +42,7 @@ def simulate(
     """
     from rich.console import Console
 
+    from fedcore.core.data.device_rows import opening_lines
     from fedcore.local_fleet.client_extra import require_client
     from fedcore.local_fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
@@ -62,6 +63,9 @@ def simulate(
     folder = run.folder
     say(f"run folder: {folder.root}")
     say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
+    rows = setup.rows()
+    for line in () if rows is None else opening_lines(rows):
+        say(line)
     lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:

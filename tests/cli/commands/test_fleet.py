@@ -57,14 +57,17 @@ def test_a_new_fleet_has_its_folder_and_checked_configuration(place: Path, fedco
     assert (config.run.rounds, config.data.labels) == (5, ("neg", "pos"))
     assert options == FleetOptions(reference=True, metrics="127.0.0.1:9464")
     assert isinstance(view, PlainView), "output goes to a file"
-    assert said.out.startswith("run folder: runs/tiny\nmetrics: http://127.0.0.1:9464/metrics\n")
+    opening = said.out.splitlines()[:4]
+    assert opening[:2] == ["run folder: runs/tiny", "metrics: http://127.0.0.1:9464/metrics"]
+    assert opening[2].startswith("rows: 35 to train on, 5 held back; 2 labels: ")
+    assert opening[3].startswith("devices: 3 with ") and "fewest on " in opening[3]
     assert said.out.endswith("summary: runs/tiny/summary.json\nexports: runs/tiny/exports\n")
 
 
 def test_json_alone_goes_to_stdout(place: Path, fedcore: Fedcore, fleet: FakeFleet) -> None:
     said = fedcore("fleet", "cfg.toml", "--run-dir", "here", "--json")
     assert json.loads(said.out) == SUMMARY
-    assert said.err == "run folder: here\n"
+    assert [line.split(":")[0] for line in said.err.splitlines()][:3] == ["run folder", "rows", "devices"]
 
 
 @pytest.mark.parametrize("finishes", [False, True])
