@@ -25,6 +25,7 @@ from fedcore.server.members.interceptor import ErrorInterceptor
 from fedcore.server.members.revocation_watch import RevocationWatch, revocations_in
 from fedcore.server.members.service import FleetService
 from fedcore.server.observe.meter import Meter, MeterInterceptor
+from fedcore.server.observe.opening import Opening
 from fedcore.server.process.listening import listen
 from fedcore.server.rounds.coordinator import Coordinator
 from fedcore.server.rounds.exports import place_export
@@ -67,7 +68,8 @@ async def serve(run: Run, options: ServeOptions) -> Json:
     Raises RunError if the run paused (also on Ctrl-C): every closed round is durable, and `--resume` goes on from it.
     """
     with run:
-        run.open_log(observers=() if options.metrics is None else (options.metrics,))
+        metrics = () if options.metrics is None else (options.metrics,)
+        run.open_log(observers=(Opening(options.say), *metrics))
         revocations = revocations_in(options.certs, options.tls)
         coordinator = _coordinator(run, options, revocations)
         server = _server(run, coordinator, options)

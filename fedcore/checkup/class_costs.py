@@ -79,7 +79,7 @@ def run_cost(policy: Policy) -> RunCost:
 
 def _class_cost(policy: Policy, kind: ClassConfig) -> ClassCost:
     target = policy.config.target_sparsity(kind.name)
-    ranks = policy.class_ranks.get(kind.name, policy.config.strategy.ranks)
+    ranks = policy.config.strategy.ranks  # all: which of them a method gives a class may follow from its memory
     sparsities = sorted({0.0, target / 2, target})
     state = PolicyState.from_json(policy.start())
     return ClassCost(
@@ -89,7 +89,7 @@ def _class_cost(policy: Policy, kind: ClassConfig) -> ClassCost:
         target=target,
         ranks=ranks,
         needs_mb=tuple((sparsity, tuple(_need(policy, sparsity, rank) for rank in ranks)) for sparsity in sparsities),
-        joins_mb=math.ceil(_need(policy, target, policy.config.strategy.ranks[0])),  # as Policy.admit
+        joins_mb=math.ceil(_need(policy, target, ranks[0])),  # as Policy.admit
         starts_mb=math.ceil(_need(policy, 0.0, ranks[0])),
         all_mb=math.ceil(_need(policy, 0.0, ranks[-1])),
         joins=_joins(policy, kind),

@@ -1,5 +1,6 @@
 """Find out everything about a configured run that can be known before it begins, all that stops it included."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from fedcore.local_fleet.preflight import ready_fleet, try_model
 from fedcore.server.run.preflight import check_run, refusals
 from fedcore.simulation.setup import read_setup
 from fedcore.storage.models.model_source import model_folder
+from fedcore.strategies.overruled import overruled
 from fedcore.strategies.policy.policy import Policy
 
 T = TypeVar("T")
@@ -68,6 +70,9 @@ def examine_run(config: Config) -> RunFacts:
     can_begin = not found.problems
     if not can_begin:
         _look_on(found)
+    with contextlib.suppress(FedcoreError):  # an unknown strategy is a problem already
+        if changed := overruled(found.config):
+            found.doubts.append(f"under strategy {found.config.strategy.name}, {'; '.join(changed)}")
     policy = found.strategy if isinstance(found.strategy, Policy) else None
     if found.strategy is not None:
         for _, error in refusals(found.config, found.strategy):

@@ -1,6 +1,6 @@
 """The facts of a run for the terminal: tables that fit 100 columns, readable without colour."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -68,19 +68,17 @@ def _rows(rows: FleetRows) -> list[RenderableType]:
                 device.device, f"{device.rows:,}", percent(device.rows, rows.rows), Text(label_shares(device.labels))
             )
     table.add_row("all training rows", f"{rows.rows:,}", "", Text(label_shares(rows.labels, shown=5)))
-    table.add_row("held back", f"{rows.held_back:,}", "", "")
+    table.add_row("held back", f"{rows.held_back or 0:,}", "", "")
     return [table]
 
 
-def _needs(classes: Iterable[ClassCost]) -> list[RenderableType]:
-    """Return one table of all classes: the ranks are its columns; classes with own ranks leave some empty."""
-    classes = list(classes)
-    ranks = sorted({rank for kind in classes for rank in kind.ranks})
+def _needs(classes: Sequence[ClassCost]) -> list[RenderableType]:
+    """Return one table of all classes: the ranks are its columns."""
+    ranks = classes[0].ranks
     table = _table("class", ("memory_mb", "sparsity", *(f"rank {rank}" for rank in ranks)))
     for kind in classes:
         for place, (sparsity, needs) in enumerate(kind.needs_mb):
-            by_rank = dict(zip(kind.ranks, needs, strict=True))
-            cells = (_need(by_rank.get(rank), kind.memory_mb) for rank in ranks)
+            cells = (_need(need, kind.memory_mb) for need in needs)
             table.add_row(*((kind.name, _limit(kind)) if place == 0 else ("", "")), f"{sparsity:.0%}", *cells)
     exceeds = any(
         kind.memory_mb and need > kind.memory_mb for kind in classes for _, row in kind.needs_mb for need in row
@@ -92,9 +90,7 @@ def _needs(classes: Iterable[ClassCost]) -> list[RenderableType]:
     )
 
 
-def _need(need: float | None, limit: float) -> str:
-    if need is None:
-        return "-"
+def _need(need: float, limit: float) -> str:
     return f"{need:,.0f}{TOO_MUCH if limit and need > limit else ' '}"
 
 

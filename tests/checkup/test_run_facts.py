@@ -95,3 +95,12 @@ def test_doubts_are_told_and_stop_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert facts.can_begin and facts.problems == ()
     (doubt,) = facts.doubts
     assert doubt.startswith("warning: labels 'Neg' (")
+
+
+def test_settings_that_the_strategy_overrules_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(tmp_path, monkeypatch, "strategy.name=hetlora", "strategy.target_sparsity=0.3")
+    assert facts.doubts == ("under strategy hetlora, strategy.target_sparsity is 0.0, not 0.3",)
+    (agx, tx2) = facts.classes
+    assert agx.ranks == tx2.ranks == (2, 4), "also where the method gives a class one of them"
+    unknown = facts_of(tmp_path, monkeypatch, "strategy.name=nobody")
+    assert len(unknown.problems) == 1 and "nobody" in unknown.problems[0]

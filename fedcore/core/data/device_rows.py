@@ -26,11 +26,14 @@ class DeviceRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRows:
-    """The rows of a run: by device in the order of the fleet, all training rows by label, and those held back."""
+    """The rows of a run: by device in the order of the fleet, all training rows by label, and those held back.
+
+    `held_back` is None where it is not known, as on a coordinator.
+    """
 
     devices: tuple[DeviceRows, ...]
     labels: Mapping[str, int]
-    held_back: int
+    held_back: int | None
 
     @property
     def rows(self) -> int:
@@ -60,7 +63,8 @@ class FleetRows:
 
 def opening_lines(fleet: FleetRows) -> tuple[str, ...]:
     """Return what a run says of its rows before it begins: two lines, and one more for each thing to look at."""
-    lines = [f"rows: {fleet.rows:,} to train on, {fleet.held_back:,} held back; {label_shares(fleet.labels)}"]
+    held_back = "" if fleet.held_back is None else f", {fleet.held_back:,} held back"
+    lines = [f"rows: {fleet.rows:,} to train on{held_back}; {label_shares(fleet.labels)}"]
     if fleet.devices:
         lines.append(_devices_line(fleet))
     return (*lines, *row_doubts(fleet))
