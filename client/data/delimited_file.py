@@ -48,7 +48,7 @@ def _csv_records(source: str, lines: Iterator[str], separator: str) -> Iterator[
 
 
 def _rows(source: str, records: Iterator[_Record], columns: Sequence[str], separator: str) -> Iterator[Row]:
-    _, header = next(records, (0, []))
+    header = next((cells for _, cells in records if cells), [])
     if not set(columns) <= set(header):
         _refuse(source, header, records, columns, separator)
     check_columns(source, columns, header)

@@ -7,6 +7,14 @@ SHOWN = 4  # cells of a first line that a message quotes
 LONGEST_NAME = 40  # characters of a column's name; more are a text
 MOST_WORDS = 4  # words of a column's name; more are a text
 
+NO_TABLES = (  # how files begin that were taken for tables, in lower case; what they are, and the remedy
+    ("<!doctype", "a web page, not a table; fetch the file itself"),
+    ("<html", "a web page, not a table; fetch the file itself"),
+    ("<?xml", "XML, not a table; write it as CSV"),
+    ("{", "JSON; call it .jsonl, or .json where it is one array"),
+    ("[", "JSON; call it .jsonl, or .json where it is one array"),
+    ("version https://git-lfs", "only a pointer of Git LFS; fetch its content with: git lfs pull"),
+)
 UTF_16 = "the file is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
 
 
@@ -18,8 +26,9 @@ def header_mistake(
     `header` are the cells of the first line, which lacks one of `columns`, `following` those of the next rows, all
     parted at `separator`.
     """
-    if any("\0" in cell for cell in header):
-        return UTF_16
+    known = _other_format(header, columns, separator)
+    if known is not None:
+        return known
     other = _other_separator(header, following, columns, separator)
     if other is not None:
         names = ", ".join(_parted(header, separator, other))
@@ -34,6 +43,18 @@ def header_mistake(
             f"{quoted}; put a line with the columns' names above it, such as {separator.join(columns)}"
         )
     return None
+
+
+def _other_format(header: Sequence[str], columns: Sequence[str], separator: str) -> str | None:
+    """Return what a file is that is no table as its name says; None where nothing shows it."""
+    beginning = separator.join(header).lstrip().lower()
+    if "\0" in beginning:
+        return UTF_16
+    if beginning.startswith("sep="):
+        return f"its first line, {header[0]!r}, is for Excel alone; delete it, and save the table with commas"
+    if set(columns) <= {cell.strip('"') for cell in header}:
+        return "its cells are in quotation marks, which a .tsv file does not have; write it without them, or as CSV"
+    return next((f"the file is {what}" for mark, what in NO_TABLES if beginning.startswith(mark)), None)
 
 
 def _other_separator(

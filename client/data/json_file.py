@@ -10,6 +10,8 @@ from fedcore.core.errors import DataError
 
 _Record = tuple[int, Any]  # the line it begins on, 0 in an array; what it holds
 
+EXPECTED = "; expected an object on every line (.jsonl), or one array of objects (.json)"
+
 _BEGINNING = 4096  # characters in which the first one that is no blank is looked for
 
 
@@ -35,7 +37,7 @@ def _lines(source: str, text: IO[str]) -> Iterator[_Record]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as cause:
-            raise DataError(f"{source}: line {number} is not valid JSON: {reason(cause)}") from None
+            raise DataError(f"{source}: line {number} is not valid JSON: {reason(cause)}{EXPECTED}") from None
 
 
 def _array(source: str, text: IO[str]) -> Iterator[_Record]:
@@ -44,12 +46,14 @@ def _array(source: str, text: IO[str]) -> Iterator[_Record]:
     except UnicodeDecodeError:
         raise
     except (ValueError, RecursionError) as cause:
-        raise DataError(f"{source}: not valid JSON: {reason(cause)}") from None
+        raise DataError(f"{source}: not valid JSON: {reason(cause)}{EXPECTED}") from None
     return ((0, record) for record in records)
 
 
 def _rows(source: str, records: Iterable[_Record], columns: Sequence[str]) -> Iterator[Row]:
     for number, (line, record) in enumerate(records, start=1):
+        if number == 1 and line and isinstance(record, list):
+            raise DataError(f"{source}: line {line} is an array{EXPECTED}")
         if not isinstance(record, dict):
             yield Row((), line, f"expected a JSON object, got {type(record).__name__}; drop it")
             continue

@@ -10,14 +10,17 @@ MOST_RARE = 8  # labels of a single row that are named
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "?"})  # how libraries write no label
 
 
-def label_doubts(labels: Iterable[str], column: str) -> tuple[str, ...]:
+def label_doubts(labels: Iterable[str], column: str, *, part: bool = False) -> tuple[str, ...]:
     """Return warnings about the labels of all rows of `column`: spellings of one label, labels that are none.
 
-    Each is a sentence without a full stop.
+    `part`: the rows are one device's, where labels may be rare and their numbers have gaps. Each warning is a sentence
+    without a full stop.
     """
     counts = Counter(labels)
-    many = tuple(_too_many(counts, column))
-    return (*_alike(counts), *_missing(counts), *(many or _rare(counts)), *_numbers(counts, column))
+    doubts = (*_alike(counts), *_missing(counts), *(many := tuple(_too_many(counts, column))))
+    if part:
+        return doubts
+    return (*doubts, *(() if many else _rare(counts)), *_numbers(counts, column))
 
 
 def _alike(counts: Counter[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 MANY_DECIMALS = 10  # different numbers, decimals among them, from which it is asked whether they are classes at all
 MANY_WHOLE = 20  # the same of whole numbers
 MOST_DECIMALS = 20  # different numbers, decimals among them, that may still be classes, such as half stars
+MOST_ARE = 0.9  # share of the labels that are numbers, the others being words for a missing one
 PARTS = ("low", "middle", "high")
 
 _NUMBER = re.compile(r"[+-]?(\d{1,300}([.,]\d{0,300})?|[.,]\d{1,300})([eE][+-]?\d{1,2})?\s*%?", re.ASCII)
@@ -17,8 +18,9 @@ def rating(labels: Iterable[str], column: str) -> str | None:
 
     Numbers are no classes where more than half the rows have one of their own, or where they are decimals and many.
     """
-    counts = Counter(labels)
-    if not _are_measured(counts):
+    every = Counter(labels)
+    counts = Counter({label: rows for label, rows in every.items() if _NUMBER.fullmatch(label.strip())})
+    if len(counts) < MOST_ARE * len(every) or not _are_measured(counts):
         return None
     values = sorted(_value(label) for label, rows in counts.items() for _ in range(rows))
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
@@ -32,8 +34,6 @@ def rating(labels: Iterable[str], column: str) -> str | None:
 
 
 def _are_measured(counts: Counter[str]) -> bool:
-    if not all(_NUMBER.fullmatch(label.strip()) for label in counts):
-        return False
     decimals = any(not _value(label).is_integer() for label in counts)
     if len(counts) >= (MANY_DECIMALS if decimals else MANY_WHOLE) and 2 * len(counts) > sum(counts.values()):
         return True

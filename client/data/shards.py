@@ -77,10 +77,23 @@ def test_rows(options: DataOptions) -> Rows:
     """Held-back rows; raises DataError where there are none."""
     if options.test is not None:
         return _read(options.test, options)
-    _, test = split_by_hash(_read(options.train, options), options.test_fraction)
+    rows = _read(options.train, options)
+    _, test = split_by_hash(rows, options.test_fraction)
     if not len(test):
-        raise DataError(f"{options.train}: no row is held back; name a [data] test file or a larger test_fraction")
+        raise DataError(
+            f"{options.train}: no row is held back; {_repeated(rows, options)}name a [data] test file or a larger "
+            "test_fraction"
+        )
     return test
+
+
+def _repeated(rows: Rows, options: DataOptions) -> str:
+    """Return a doubt about the text column where most rows repeat the text of another; empty where they do not."""
+    different = len(set(rows.texts))
+    if 2 * different > len(rows):
+        return ""
+    columns = " and ".join(map(repr, options.text))
+    return f"column {columns} has {different} different texts in {len(rows)} rows: is it the text column? Else "
 
 
 def _read(spec: str, options: DataOptions) -> Rows:

@@ -30,7 +30,16 @@ READERS: dict[str, Reader] = {
 }
 _BINARY = (".parquet", ".arrow")  # compressed inside, so never around
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {  # how files begin that are no text; what they are, and the remedy
+    codecs.BOM_UTF16_LE: UTF_16,
+    codecs.BOM_UTF16_BE: UTF_16,
+    b"PK\x03\x04": "the file is a zip archive or a spreadsheet; unpack it, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "the file is an old spreadsheet; save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "the file is compressed; end its name in .gz",
+    b"BZh": "the file is compressed; end its name in .bz2",
+    b"\xfd7zXZ": "the file is compressed; end its name in .xz",
+    b"PAR1": "the file is Parquet; call it .parquet",
+}
 
 
 def file_table(file: SourceFile, columns: Sequence[str], *, separator: str = ",") -> Table:
@@ -69,8 +78,10 @@ def _checked(file: SourceFile, rows: Iterator[Row]) -> Iterator[Row]:
 def _encoding_fault(file: SourceFile) -> str:
     """Return what is wrong with the encoding of a file that is not UTF-8, and the remedy."""
     with file.bytes() as lines:
-        if lines.read(2) in _WIDE_MARKS:
-            return UTF_16
+        beginning = lines.read(max(map(len, _MARKS)))
+        known = next((fault for mark, fault in _MARKS.items() if beginning.startswith(mark)), None)
+        if known is not None:
+            return known
         lines.seek(0)
         for number, line in enumerate(lines, start=1):
             try:

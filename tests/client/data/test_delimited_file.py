@@ -35,6 +35,10 @@ def test_a_ragged_row_is_a_fault_and_reading_goes_on(tmp_path: Path) -> None:
     assert fault.fault == "1 cells, the header has 2; a text must not hold a tab or a line break"
 
 
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
+    assert rows_of(tmp_path, "\n\ntext,label\na,x\n") == [Row(("a", "x"), 4)]
+
+
 def test_a_second_header_is_no_row(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "text,label\na,x\ntext,label\nb,y\n")
     assert [row.fault for row in rows] == ["", "the header again; drop the line", ""]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fedcore.client.data.json_file import EXPECTED
 from fedcore.client.data.rows import label_list, read_rows
 from fedcore.core.errors import DataError
 
@@ -263,7 +264,7 @@ def test_json_nested_too_deep_is_refused_through_every_door(
     content = f"[{good}, {deep}]" if name == "a.json" else f"{good}\n{deep}\n"
     doors = _doors(tmp_path, name, lambda path: path.write_text(content, encoding="utf-8"), monkeypatch)
     where = "not valid JSON" if name == "a.json" else "line 2 is not valid JSON"
-    assert doors == dict.fromkeys(doors, f"refused {where}: nested too deep")
+    assert doors == dict.fromkeys(doors, f"refused {where}: nested too deep{EXPECTED}")
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("a.csv", "a.tsv")])

@@ -67,3 +67,22 @@ def test_utf_16_without_a_mark_is_told() -> None:
 def test_any_lines_can_be_asked_about(header: list[str], following: list[list[str]]) -> None:
     told = header_mistake(header, following, (*COLUMNS, "a column that nobody has"), "\t")
     assert told is None or told
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (["<!DOCTYPE html>"], "the file is a web page, not a table; fetch the file itself"),
+        (['  <html lang="en">'], "the file is a web page, not a table; fetch the file itself"),
+        (['{"text": "a"', ' "label": 1}'], "the file is JSON; call it .jsonl, or .json where it is one array"),
+        (
+            ["version https://git-lfs.github.com/spec/v1"],
+            "the file is only a pointer of Git LFS; fetch its content with",
+        ),
+        (["sep=;"], "its first line, 'sep=;', is for Excel alone; delete it, and save the table with commas"),
+        (['"text"', '"label"'], "its cells are in quotation marks, which a .tsv file does not have; write it without"),
+    ],
+)
+def test_what_is_no_table_is_named(header: list[str], message: str) -> None:
+    told = header_mistake(header, [], COLUMNS, "\t")
+    assert told is not None and told.startswith(message)

@@ -22,6 +22,12 @@ def test_lines_are_counted_with_the_blank_ones(tmp_path: Path) -> None:
     assert list(json_lines(file, COLUMNS)) == list(json_array(file, COLUMNS)) == expected
 
 
+def test_an_array_in_a_file_of_lines_is_named(tmp_path: Path) -> None:
+    for content in ('[{"text": "a", "label": 1}]\n', '[\n{"text": "a", "label": 1}\n]', '{\n"text": ["a"]\n}'):
+        with pytest.raises(DataError, match=r"; expected an object on every line \(\.jsonl\), or one array of objects"):
+            list(json_lines(file_of(tmp_path, content), COLUMNS))
+
+
 def test_an_array_has_no_lines(tmp_path: Path) -> None:
     file = file_of(tmp_path, '[{"text": "a", "label": 1},\n {"text": "b", "label": 2}]')
     assert list(json_array(file, COLUMNS)) == [Row(("a", 1)), Row(("b", 2))]

@@ -81,3 +81,10 @@ def test_numbers_that_look_measured_are_doubtful() -> None:
     )
     assert label_doubts([str(number) for number in range(12)] * 9, "stars") == (), "numbered classes"
     assert label_doubts([str(number) for number in range(1, 6)] * 9, "stars") == (), "a few stars"
+
+
+def test_one_device_may_have_rare_labels_and_gaps_in_their_numbers() -> None:
+    labels = [*(str(number * number) for number in range(12)), *["7"] * 30]
+    assert len(label_doubts(labels, "label")) == 2
+    assert label_doubts(labels, "label", part=True) == ()
+    assert len(label_doubts(["pos", "Pos"] * 9, "label", part=True)) == 1

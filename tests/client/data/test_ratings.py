@@ -25,6 +25,7 @@ def test_eighty_numbers_in_eighty_rows_are_a_rating() -> None:
         [f"-{number}e-3" for number in range(1, 30)],
         [f"{number / 100}" for number in range(50)] * 200,
         [f".{number}" for number in range(10, 30)],
+        [*map(str, range(80)), "unknown", "unknown"],
     ],
 )
 def test_measured_numbers_are_a_rating(labels: list[str]) -> None:
@@ -39,7 +40,7 @@ def test_measured_numbers_are_a_rating(labels: list[str]) -> None:
         [str(number) for number in range(150)] * 2,
         [str(number / 2) for number in range(2, 11)] * 9,
         [f"word {number}" for number in range(80)],
-        [*map(str, range(80)), "unknown"],
+        [*map(str, range(80)), *(f"word {number}" for number in range(10))],
         ["nan", "inf"] * 40,
         ["1.2.3", "4"] * 40,
         [],

@@ -78,6 +78,12 @@ def test_an_unknown_suffix_is_refused_before_the_file_is_opened(name: str, given
             "\ufefftext".encode("utf-16-le"),
             "a.csv: the file is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
         ),
+        (
+            b"PK\x03\x04\xff\xfe",
+            "a.csv: the file is a zip archive or a spreadsheet; unpack it, or save the sheet as CSV UTF-8",
+        ),
+        (gzip.compress(b"text\ngood\n"), "a.csv: the file is compressed; end its name in .gz"),
+        (b"PAR1\x15\xff", "a.csv: the file is Parquet; call it .parquet"),
         (b"text\ngood\n\xff\n", "a.csv: line 3 is not UTF-8; convert the file, for example with iconv"),
     ],
 )
