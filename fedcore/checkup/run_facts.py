@@ -23,6 +23,8 @@ from fedcore.strategies.policy.policy import Policy
 
 T = TypeVar("T")
 
+SERVED = "fedcore serve needs no [[fleet.class]] tables: its devices bring rows, classes and limits when they join"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
@@ -70,6 +72,8 @@ def examine_run(config: Config) -> RunFacts:
     can_begin = not found.problems
     if not can_begin:
         _look_on(found)
+    if not found.config.classes:
+        found.doubts.append(SERVED)
     with contextlib.suppress(FedcoreError):  # an unknown strategy is a problem already
         if changed := overruled(found.config):
             found.doubts.append(f"under strategy {found.config.strategy.name}, {'; '.join(changed)}")

@@ -68,6 +68,7 @@ def test_a_run_without_classes_is_told_its_rows(tmp_path: Path, monkeypatch: pyt
     facts = run_facts.examine_run(config)
     assert facts.problems == ("a fleet needs devices: add [[fleet.class]] tables to the configuration",)
     assert facts.rows is not None and facts.classes == () and facts.cost is None
+    assert facts.doubts == (run_facts.SERVED,)
 
 
 def test_a_model_that_no_device_could_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,6 @@ def test_a_text_column_of_a_few_values_is_doubted_where_nothing_is_held_back(tmp
     with pytest.raises(DataError) as error:
         test_rows(options(path))
     assert str(error.value) == (
-        f"{path}: no row is held back; column 'text' has 2 different texts in 80 rows: is it the text column? Else name "
-        "a [data] test file or a larger test_fraction"
+        f"{path}: no row is held back; column 'text' has 2 different texts in 80 rows: is it the text column? Else "
+        "name a [data] test file or a larger test_fraction"
     )
