@@ -13,6 +13,7 @@ from fedcore.core.data.device_rows import FleetRows, counted, label_shares, perc
 
 WIDTH = 100  # characters that the tables take at most
 MOST_DEVICES = 16  # devices that are listed; of more, those with the most and the fewest rows
+MOST_RANKS = 6  # ranks that have a column; of more, some are left out in between
 TOO_MUCH = "*"  # beside memory that a class does not have
 
 
@@ -51,7 +52,7 @@ def _table(first: str, columns: Iterable[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
     for name in columns:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -75,10 +76,11 @@ def _rows(rows: FleetRows) -> list[RenderableType]:
 def _needs(classes: Sequence[ClassCost]) -> list[RenderableType]:
     """Return one table of all classes: the ranks are its columns."""
     ranks = classes[0].ranks
-    table = _table("class", ("memory_mb", "sparsity", *(f"rank {rank}" for rank in ranks)))
+    shown = spread(len(ranks), MOST_RANKS)
+    table = _table("class", ("memory_mb", "sparsity", *(f"rank {ranks[place]}" for place in shown)))
     for kind in classes:
         for place, (sparsity, needs) in enumerate(kind.needs_mb):
-            cells = (_need(need, kind.memory_mb) for need in needs)
+            cells = (_need(needs[column], kind.memory_mb) for column in shown)
             table.add_row(*((kind.name, _limit(kind)) if place == 0 else ("", "")), f"{sparsity:.0%}", *cells)
     exceeds = any(
         kind.memory_mb and need > kind.memory_mb for kind in classes for _, row in kind.needs_mb for need in row
@@ -88,6 +90,13 @@ def _needs(classes: Sequence[ClassCost]) -> list[RenderableType]:
         if exceeds
         else [table]
     )
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` of the places 0 to `count` - 1, evenly spread, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
 
 
 def _need(need: float, limit: float) -> str:

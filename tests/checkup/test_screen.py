@@ -1,5 +1,6 @@
 """The facts of a run as a person sees them: 100 columns, no colour, every problem."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedcore.checkup.run_facts import RunFacts
-from fedcore.checkup.screen import MOST_DEVICES, WIDTH, duration, print_facts
+from fedcore.checkup.screen import MOST_DEVICES, WIDTH, duration, print_facts, spread
 from tests.checkup.checked_runs import facts_of
 
 
@@ -87,3 +88,19 @@ def test_of_many_devices_the_largest_and_smallest_are_listed(tmp_path: Path, mon
 )
 def test_durations_are_in_the_unit_a_person_would_use(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "places"),
+    [(1, 6, [0]), (6, 6, [0, 1, 2, 3, 4, 5]), (16, 6, [0, 3, 6, 9, 12, 15]), (7, 2, [0, 6])],
+)
+def test_of_many_ranks_some_are_shown(count: int, most: int, places: list[int]) -> None:
+    assert spread(count, most) == places
+
+
+def test_many_ranks_and_long_names_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(tmp_path, monkeypatch, f"strategy.ranks={list(range(1, 17))}")
+    long = dataclasses.replace(facts.classes[0], name="a-class-with-quite-a-long-name-" * 2)
+    text = shown(dataclasses.replace(facts, classes=(*facts.classes, long)))
+    assert "rank 1  rank 4  rank 7  rank 10  rank 13  rank 16" in text
+    assert all(f"{figure:,}" in text for figure in (long.joins_mb, long.starts_mb, long.all_mb))

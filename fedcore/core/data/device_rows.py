@@ -124,9 +124,9 @@ def _devices_line(fleet: FleetRows) -> str:
 
 
 def _plain(label: str) -> str:
-    """Return a label as it is shown: on one line, without control characters, cut where it is long."""
+    """Return a label as it is shown: on one line, without control characters, its middle left out where it is long."""
     seen = "".join(each if each.isprintable() else " " for each in label)
-    return seen if len(seen) <= LONGEST_LABEL else f"{seen[: LONGEST_LABEL - 3]}..."
+    return seen if len(seen) <= LONGEST_LABEL else f"{seen[: LONGEST_LABEL - 13]}...{seen[-10:]}"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def test_a_share_that_is_not_all_or_nothing_does_not_look_so(part: int, whole: i
 
 def test_the_most_frequent_labels_are_told() -> None:
     assert label_shares({"a": 1, "b": 5, "c": 2, "d": 2}) == "4 labels: b 50%, c 20%, d 20% and 1 more"
-    assert shares({"x" * 99: 1}) == f"{'x' * (LONGEST_LABEL - 3)}... 100%"
+    assert shares({"x" * 99 + " number 1": 1}) == f"{'x' * (LONGEST_LABEL - 13)}...x number 1 100%"
     assert shares({"two\nlines\x1b": 1}) == "two lines  100%"
 
 
