@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.evaluation.floors import find_floors
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.data.floors import Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
 from fedcore.core.learning_rate import half_cosine
@@ -61,13 +63,23 @@ class ModelEvaluator:
     test: Rows
     train: Rows
     _test_rows: EncodedRows | None = None
+    _floors: dict[str, Floors] = field(default_factory=dict)  # by the majority label they were asked with
 
-    def evaluate(self, adapter: Adapter, rows: int, scale: float) -> Metrics:
-        """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
-        classifier = with_adapter(self.source, adapter, KeepSet.full, scale)
+    def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
+        """Measure the adapter on the model pruned to `keep_set` (None: the dense one).
+
+        It is measured on `rows` test rows spread evenly over all (0: all).
+        """
+        classifier = with_adapter(self.source, adapter, lambda dense: keep_set or KeepSet.full(dense), scale)
         if not rows:  # the end of a run: no device of this machine trains any more
             use_all_cores()
         return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
+
+    def floors(self, majority: str) -> Floors:
+        """Return the floors of all test rows; see `find_floors`. They are found once."""
+        if majority not in self._floors:
+            self._floors[majority] = find_floors(self.test, self.train, self.source.labels, majority)
+        return self._floors[majority]
 
     def predict(self, adapter: Adapter, keep_set: KeepSet, rows: int, scale: float) -> Predictions:
         """Return what the adapter on the model pruned to `keep_set` predicts for `rows` test rows (0: all)."""

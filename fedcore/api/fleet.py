@@ -42,7 +42,7 @@ def fleet(
 ) -> Run:
     """Run coordinator, devices and evaluator as processes on this machine, talking mutual TLS; return the finished run.
 
-    All but the last three arguments are those of `fedcore.simulate`. `plugins` are modules, by name or .py file, that
+    All but `plugins` are arguments of `fedcore.simulate`. `plugins` are modules, by name or .py file, that
     register strategies, aggregators or bandits of one's own: the processes import them too. A module that this program
     has imported and whose entries the configuration names is found without being listed. `reference` also trains
     centralised LoRA on all rows, to compare. With `progress`, the fleet is shown live.

@@ -89,6 +89,15 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
     )
 
 
+def check_reference(setup: SimulationSetup, reference: bool) -> None:
+    """Raise ConfigError where a reference is asked for, and the simulation has no rows to train it on."""
+    if reference and setup.training is None:
+        raise ConfigError(
+            'a reference trains on the run\'s rows, and simulation.training = "none" reads none; leave the reference '
+            'out, or set simulation.training = "batched"'
+        )
+
+
 def _check_loadable(config: Config, model: Path) -> None:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     import_libraries()

@@ -82,6 +82,9 @@ class Engine:
     counted_rounds: dict[str, int] = field(default_factory=dict)  # by device, the last round that counts its update
     uploaded_blobs: set[str] = field(default_factory=set)  # that devices sent, wholly or in part, for the closing round
     leftovers: set[str] = field(default_factory=set)  # blobs of an earlier process; a device may resume such an upload
+    counted: int = 0  # rounds so far that moved the adapter
+    has_pruned: bool = False  # whether an update of a pruned device counts in the adapter
+    measured_keep_sets: set[str] = field(default_factory=set)  # blobs that evaluations of pruned models fetch
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _census: LabelCensus = field(default_factory=LabelCensus)
 
@@ -128,6 +131,7 @@ class Engine:
             self._note_close_time(record["round"], self.clock() - begin)
         for blob_id in sorted(spent - self._needed_blobs(plan)):
             self.blobs.delete(blob_id)
+        self.measured_keep_sets &= self.pinned_blobs
         self.model.drop_older_files()
         self.open = plan
         return TurnResult(assignments={} if plan is None else plan.wire_assignments, adapter=self.model.adapter)
@@ -148,6 +152,8 @@ class Engine:
             report = self._advance(current)
             self.model.keep(closed.round, report.step)
             self.counted_rounds |= dict.fromkeys(closed.accepted, closed.round)
+            self.counted += 1
+            self.has_pruned = self.has_pruned or self._any_pruned(closed.accepted)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
         self.state, strategy_report = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
@@ -159,6 +165,10 @@ class Engine:
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*strategy_report.events, *clock_events(rows), {"event": "round_closed", **record}]
+
+    def _any_pruned(self, devices: Sequence[str]) -> bool:
+        dense = KeepSet.full(self.strategy.spec.geometry).counts
+        return self.open is not None and any(self.open.assignments[name].keep_set.counts != dense for name in devices)
 
     def _advance(self, current: RoundSum) -> AggregateReport:
         """Make the next adapter, in memory: the aggregator's result, passed through the server optimiser if any."""
@@ -239,7 +249,9 @@ class Engine:
 
     def _spent_blobs(self) -> set[str]:
         """Blobs of the past: this round's updates and keep-sets, and the adapters before the last two."""
-        spent = self.uploaded_blobs | self.leftovers  # also late, refused and unfinished uploads
+        spent = (
+            self.uploaded_blobs | self.leftovers | self.measured_keep_sets
+        )  # also late, refused and unfinished uploads
         self.leftovers = set()
         if self.open is not None:
             spent |= self.open.sum.spool | self.open.keep_sets

@@ -10,6 +10,7 @@ from fedcore.cli.console.settings import (
     ConfigArgument,
     JsonOption,
     PluginOption,
+    ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
@@ -31,6 +32,7 @@ def simulate(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
+    reference: ReferenceOption = False,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,17 +57,17 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        setup, run = _new(config, set_, run_dir)
+        setup, run = _new(config, set_, run_dir, reference=reference)
     else:
         check_resume_alone(config, set_)
-        setup, run = _earlier(resume)
+        setup, run = _earlier(resume, reference=reference)
     folder = run.folder
     say(f"run folder: {folder.root}")
     say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
     lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = simulate_run(setup, run, [lines])
+        summary = simulate_run(setup, run, [lines], reference=reference)
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
         raise typer.Exit(1) from None
@@ -76,23 +78,27 @@ def simulate(
     say(f"summary: {folder.summary}")
 
 
-def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
+def _new(
+    config: Path | None, set_: list[str] | None, run_dir: Path | None, *, reference: bool
+) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import read_setup
+    from fedcore.simulation.setup import check_reference, read_setup
 
     settings = read_config(config, set_)
     setup = read_setup(settings, say_aside)
+    check_reference(setup, reference)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
     return setup, Run.create(folder, setup.config, setup.model)
 
 
-def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
+def _earlier(root: Path, *, reference: bool) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import read_setup
+    from fedcore.simulation.setup import check_reference, read_setup
 
     folder = RunFolder.existing(root)
     setup = read_setup(read_config(folder.config, None))
+    check_reference(setup, reference)
     return setup, Run.resume(folder, setup.model)
