@@ -122,6 +122,14 @@ def test_rows_in_memory_train_a_run_that_can_be_repeated(
     assert first.export(sparsity=0.25) == exported
 
 
+def test_a_reference_is_trained_on_request(trained: dict[str, Any], untrained: dict[str, Any], place: Path) -> None:
+    run = fedcore.simulate(trained, train=ROWS, test=HELD, reference=True)
+    assert run.summary["global"]["reference"]["rows"] == run.summary["global"]["final"]["rows"]
+    with pytest.raises(fedcore.ConfigError, match="leave the reference out"):
+        fedcore.simulate(untrained, run_dir="none", reference=True)
+    assert not (place / "none").exists()
+
+
 def test_paths_are_files_as_in_the_configuration(trained: dict[str, Any], place: Path) -> None:
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     run = fedcore.simulate(trained, train="rows.jsonl", test=HELD)

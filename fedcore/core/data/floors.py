@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedcore.core.data.metrics import accuracy, macro_f1
 from fedcore.core.errors import DataError
 
+WORDS = "TF-IDF with logistic regression"
 DEVIATIONS = 1.645  # of a share's standard error: a result at the floor exceeds it by more in one case of twenty
 ONE_ANSWER = 0.95  # share of rows with one and the same answer from which a model is said to know no other
 PRUNED_LOSS = 0.02  # of accuracy, below the dense model, from which the cut is named as a cause
@@ -75,8 +76,8 @@ def beats(result: Result, floor: float) -> bool:
 def doubts(results: Sequence[Result], floors: Mapping[str, float], *, dense: float | None = None) -> tuple[str, ...]:
     """Return one warning for all results that do not beat the same floors, with likely causes; nothing where all do.
 
-    `floors` maps a floor in words ("always answering 'spam'") to its accuracy; the first that is not None counts as
-    blind guessing, as "the untrained model" does. `dense` is the accuracy of the model before it was cut.
+    `floors` maps a floor in words ("always answering 'spam'") to its accuracy; all but WORDS are blind guesses.
+    `dense` is the accuracy of the same adapter on the model that was not cut.
     """
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
@@ -107,7 +108,7 @@ def _causes(
             f"the cut: the dense adapter has {dense:.3f} (lower strategy.target_sparsity, or more rounds after it)"
         )
     blind = any(name != WORDS for name in missed)
-    if blind and WORDS in floors and WORDS in missed and not _tells(floors, group[0].rows):
+    if blind and WORDS in missed and not _tells(floors, group[0].rows):
         causes.append("the texts say little of the labels, words alone find nothing either (is data.label right?)")
     causes.append("too few rounds or steps (run.rounds, training.local_steps)")
     causes.append("a learning rate that is too high or too low (training.learning_rate)")
@@ -122,6 +123,3 @@ def _tells(floors: Mapping[str, float], rows: int) -> bool:
     """Whether words alone beat the blind guesses."""
     words = Result(name=WORDS, accuracy=floors[WORDS], macro_f1=0.0, rows=rows)
     return all(beats(words, floor) for name, floor in floors.items() if name != WORDS)
-
-
-WORDS = "TF-IDF with logistic regression"

@@ -23,9 +23,11 @@ class FakeSimulation:
 
     interrupted: bool = False
     calls: list[tuple[SimulationSetup, Run]] = field(default_factory=list)
+    references: list[bool] = field(default_factory=list)
 
-    def simulate(self, setup: SimulationSetup, run: Run, observers: Sequence[object]) -> Json:
+    def simulate(self, setup: SimulationSetup, run: Run, observers: Sequence[object], *, reference: bool) -> Json:
         with run:
+            self.references.append(reference)
             self.calls.append((setup, run))
             if self.interrupted:
                 raise KeyboardInterrupt
@@ -68,3 +70,11 @@ def test_an_interrupted_simulation_resumes_with_its_own_configuration(
     assert [setup.config.run.rounds for setup, _ in simulation.calls] == [7, 7]
     refused = fedcore("simulate", "--resume", "runs/tiny", "--set", "run.rounds=1")
     assert refused.code == 1 and "leave out the file and --set" in refused.err
+
+
+def test_a_reference_needs_rows_to_train_on(fedcore: Fedcore, simulation: FakeSimulation) -> None:
+    refused = fedcore("simulate", "cfg.toml", *UNTRAINED, "--reference")
+    assert refused.code == 1 and 'simulation.training = "none" reads none; leave the reference out' in refused.err
+    assert not Path("runs").exists() and simulation.references == []
+    assert fedcore("simulate", "cfg.toml", *UNTRAINED).code == 0
+    assert simulation.references == [False]

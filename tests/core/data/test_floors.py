@@ -46,13 +46,10 @@ def test_a_good_result_gives_no_doubt() -> None:
 
 def test_a_model_with_one_answer_is_named_with_its_answer() -> None:
     (text,) = doubts([result(0.503, top_answer="neg", top_share=0.993)], FLOORS)
-    assert (
-        text.startswith(
-            "accuracy of nx (35% pruned) 0.503 is no better than always answering 'neg' (0.500) or the untrained model "
-            "(0.480) or TF-IDF with logistic regression (0.760), within the sampling error of 2000 held-back rows; "
-            "nx (35% pruned) answers 'neg' for 99% of the rows. Likely causes: "
-        )
-        or "the untrained model" not in text
+    assert text.startswith(
+        "accuracy of nx (35% pruned) 0.503 is no better than always answering 'neg' (0.500) or TF-IDF with logistic "
+        "regression (0.760), within the sampling error of 2000 held-back rows; nx (35% pruned) answers 'neg' for 99% "
+        "of the rows. Likely causes: "
     )
     assert "answers 'neg' for 99% of the rows" in text and "label skew" in text and "learning_rate" in text
 
