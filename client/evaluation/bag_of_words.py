@@ -1,7 +1,7 @@
 """TF-IDF with logistic regression: what single words and pairs of words alone tell about a label.
 
 The floor that every federated result is compared with. It is made with torch, which every evaluator has: scikit-learn
-would add some 150 MB of scikit-learn and SciPy to every device for this one figure. Weights and loss are those of
+would add some 200 MB of scikit-learn and SciPy to every device for this one figure. Weights and loss are those of
 scikit-learn's TfidfVectorizer (smooth idf, unit length) and LogisticRegression (C = 1); a test compares both.
 """
 

@@ -122,9 +122,12 @@ def test_rows_in_memory_train_a_run_that_can_be_repeated(
     assert first.export(sparsity=0.25) == exported
 
 
-def test_a_reference_is_trained_on_request(trained: dict[str, Any], untrained: dict[str, Any], place: Path) -> None:
+def test_a_reference_is_trained_on_request(trained: dict[str, Any]) -> None:
     run = fedcore.simulate(trained, train=ROWS, test=HELD, reference=True)
     assert run.summary["global"]["reference"]["rows"] == run.summary["global"]["final"]["rows"]
+
+
+def test_a_reference_needs_rows(untrained: dict[str, Any], place: Path) -> None:
     with pytest.raises(fedcore.ConfigError, match="leave the reference out"):
         fedcore.simulate(untrained, run_dir="none", reference=True)
     assert not (place / "none").exists()
