@@ -7,6 +7,7 @@ learned from four fifths of them and tried on the last, in turn.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,6 +43,14 @@ def find_floors(test: Rows, train: Rows, labels: Sequence[str], majority: str = 
     return Floors(
         majority_label=answer, majority=floor, tfidf=tfidf, tfidf_rows=rows, cross_validated=across and rows > 0
     )
+
+
+def with_majority(floors: Floors, test: Rows, labels: Sequence[str], majority: str) -> Floors:
+    """Return the floors with `majority` as the fleet's most frequent label; unchanged where it is not known."""
+    if majority not in set(labels):
+        return floors
+    floor = majority_floor(label_ids(test, labels), list(labels).index(majority))
+    return replace(floors, majority_label=majority, majority=floor)
 
 
 def _most_frequent(rows: Rows, labels: Sequence[str]) -> str:

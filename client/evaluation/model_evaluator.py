@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_ids
-from fedcore.client.evaluation.floors import find_floors
+from fedcore.client.evaluation.floors import find_floors, with_majority
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.data.floors import Floors
@@ -63,7 +63,7 @@ class ModelEvaluator:
     test: Rows
     train: Rows
     _test_rows: EncodedRows | None = None
-    _floors: dict[str, Floors] = field(default_factory=dict)  # by the majority label they were asked with
+    _floors: Floors | None = None
 
     def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
         """Measure the adapter on the model pruned to `keep_set` (None: the dense one).
@@ -76,10 +76,10 @@ class ModelEvaluator:
         return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
 
     def floors(self, majority: str) -> Floors:
-        """Return the floors of all test rows; see `find_floors`. They are found once."""
-        if majority not in self._floors:
-            self._floors[majority] = find_floors(self.test, self.train, self.source.labels, majority)
-        return self._floors[majority]
+        """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority."""
+        if self._floors is None:
+            self._floors = find_floors(self.test, self.train, self.source.labels, majority)
+        return with_majority(self._floors, self.test, self.source.labels, majority)
 
     def predict(self, adapter: Adapter, keep_set: KeepSet, rows: int, scale: float) -> Predictions:
         """Return what the adapter on the model pruned to `keep_set` predicts for `rows` test rows (0: all)."""

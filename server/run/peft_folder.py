@@ -39,7 +39,7 @@ head = load_file(f"{GLOBAL}/head.safetensors")
 @torch.no_grad()
 def logits(texts, *pairs):
     batch = tokenizer(texts, *pairs, padding=True, truncation=True, max_length=%d, return_tensors="pt")
-    output = model(**{name: batch[name] for name in %s if name in batch})
+    output = model(**{name: batch[name] for name in NAMES if name in batch})
     states = output.last_hidden_state.float()  # (rows, tokens, hidden)
 """
 _LINEAR = """    return torch.nn.functional.linear(pooled, head["head.weight"], head.get("head.bias"))  # (rows, labels)
@@ -125,9 +125,10 @@ def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *
     head = card.head if card.head != "stock" else "pooler" if geometry.model_type == "bert" else "dense"
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if geometry.token_types > 1 else [])]
     places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\nLABELS = {list(card.labels)!r}\n"
+    places += f"NAMES = {names!r}  # of what the model is given\n"
     load = _LOAD.replace("{dtype}", card.dtype) + (_SHIFT if shifted else "")
     use = '\n\nprint([LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)])\n'
-    return _IMPORTS + places + load + _ADAPT % (card.max_length, names) + _HEADS[head] + use
+    return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 
 def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:

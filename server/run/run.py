@@ -45,6 +45,7 @@ from fedcore.storage.atomic import write_atomic
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint, model_files, read_config
 from fedcore.storage.models.tensor_file import tensor_index
+from fedcore.storage.places import local_path
 
 PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that are paths
 DECIDING = ("run", "model", "data", "strategy", "training", "simulation")  # tables with settings that a run depends on
@@ -169,13 +170,20 @@ class Run:
             status="finished",
         )
         if tensors is not None:
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self.config.model.path)
+            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name)
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)
         write_summary(self.folder.summary, summary)
         self.log.event("finished", next_round=None)
         return summary
+
+    @property
+    def _base_name(self) -> str:
+        """What transformers loads the base model by: a hub id as it is, else the folder, also of fetch:NAME."""
+        name = self.config.model.path
+        is_folder = name.startswith("fetch:") or local_path(name).exists()
+        return str(self.model.resolve()) if is_folder else name
 
     def _write_readme(self, strategy: Strategy, summary: Json) -> None:
         settings, labels = self.config.model, tuple(summary["run"]["labels"])
@@ -193,7 +201,7 @@ class Run:
             dense_accuracy=None if final is None else final["accuracy"],
             class_accuracy={name: test["accuracy"] for name, test in tests.items() if test is not None},
         )
-        write_readme(self.folder.adapter, strategy.spec, settings.path, card)
+        write_readme(self.folder.adapter, strategy.spec, self._base_name, card)
 
     def close(self) -> None:
         """Close the files of the run and unlock its folder."""

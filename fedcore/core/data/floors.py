@@ -102,21 +102,31 @@ def _causes(
     group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, float], dense: float | None, single: bool
 ) -> list[str]:
     """Return likely causes, the most telling first."""
+    rows = min(result.rows for result in group)
     causes = []
-    if dense is not None and any(result.pruned and dense - result.accuracy > PRUNED_LOSS for result in group):
+    if dense is not None and _is_cut(group, missed, floors, dense, rows):
         causes.append(
             f"the cut: the dense adapter has {dense:.3f} (lower strategy.target_sparsity, or more rounds after it)"
         )
     blind = any(name != WORDS for name in missed)
-    if blind and WORDS in missed and not _tells(floors, group[0].rows):
+    if blind and WORDS in missed and not _tells(floors, rows):
         causes.append("the texts say little of the labels, words alone find nothing either (is data.label right?)")
-    causes.append("too few rounds or steps (run.rounds, training.local_steps)")
-    causes.append("a learning rate that is too high or too low (training.learning_rate)")
-    if single:
-        causes.append("label skew: devices that know few of the labels (data.partition, data.alpha, strategy.weights)")
+    steps = "too few rounds or steps (run.rounds, training.local_steps)"
+    rate = "a learning rate that is too high or too low (training.learning_rate)"
+    skew = "label skew: devices that know few of the labels (data.partition, data.alpha, strategy.weights)"
+    causes += [rate, skew, steps] if single else [steps, rate]
     if not blind:
         causes.append("texts cut short (model.max_length), or labels that words alone decide")
     return causes
+
+
+def _is_cut(
+    group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, float], dense: float, rows: int
+) -> bool:
+    """Whether the model was above one of the floors before it was cut."""
+    whole = Result(name="dense", accuracy=dense, macro_f1=0.0, rows=rows)
+    above = any(beats(whole, floors[name]) for name in missed)
+    return above and any(result.pruned and dense - result.accuracy > PRUNED_LOSS for result in group)
 
 
 def _tells(floors: Mapping[str, float], rows: int) -> bool:

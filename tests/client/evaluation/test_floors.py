@@ -3,7 +3,7 @@
 import pytest
 
 from fedcore.client.data.rows import Rows
-from fedcore.client.evaluation.floors import find_floors
+from fedcore.client.evaluation.floors import find_floors, with_majority
 from fedcore.core.errors import DataError
 
 LABELS = ("no", "yes")
@@ -58,3 +58,11 @@ def test_the_majority_is_the_fleets_else_of_the_training_rows_else_of_the_held_b
 def test_a_held_back_label_that_was_not_agreed_is_refused() -> None:
     with pytest.raises(DataError, match="not in the agreed list"):
         find_floors(rows_of(40), rows_of(10), ("no", "maybe"))
+
+
+def test_a_majority_that_is_known_later_changes_that_floor_alone() -> None:
+    test = rows_of(40)
+    floors = find_floors(test, rows_of(100, first=1000), LABELS)
+    assert with_majority(floors, test, LABELS, "") == floors == with_majority(floors, test, LABELS, "unheard")
+    later = with_majority(floors, test, LABELS, "yes")
+    assert (later.majority_label, later.majority.accuracy, later.tfidf) == ("yes", 0.3, floors.tfidf)
