@@ -77,7 +77,19 @@ class BagOfWords:
 
 
 def predict_by_words(texts: Texts, labels: Ids, others: Texts, num_labels: int) -> Floats:
-    """Learn from `texts` (rows,) with `labels` in [0, num_labels), return logits of `others` (rows, labels)."""
+    """Learn from `texts` (rows,) with `labels` in [0, num_labels), return logits of `others` (rows, labels).
+
+    Takes one thread: sums in another order would give equal runs on machines of other sizes another floor.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _predict(texts, labels, others, num_labels)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _predict(texts: Texts, labels: Ids, others: Texts, num_labels: int) -> Floats:
     bag = BagOfWords.of(texts, min(MAX_FEATURES, max(1, MAX_WEIGHTS // num_labels)))
     if not bag.positions:  # no row has a word: guess by the labels' shares
         shares = np.bincount(labels, minlength=num_labels) + 1e-9

@@ -17,6 +17,7 @@ from fedcore.core.data.floors import Floor, Floors, floor_of, majority_floor
 from fedcore.core.seeds import generator
 
 MAX_ROWS = 5_000  # to learn from, and to try on: some seconds on one core
+MAX_LOGITS = 250_000  # rows times labels, where there are many labels; 1,000 rows at least
 PARTS = 5  # of a cross-validation
 MIN_ROWS = 20  # to learn from
 
@@ -62,7 +63,7 @@ def _from(own: Rows, test: Rows, truth: Ids, labels: Sequence[str]) -> tuple[int
     """Learn from the evaluator's training rows; return their number and the floor."""
     if len(own) < MIN_ROWS:
         return 0, None
-    learned, tried = own.select(_some(len(own))), _some(len(test))
+    learned, tried = own.select(_some(len(own), len(labels))), _some(len(test), len(labels))
     logits = predict_by_words(
         learned.texts, label_ids(learned, labels), [test.texts[index] for index in tried], len(labels)
     )
@@ -71,7 +72,7 @@ def _from(own: Rows, test: Rows, truth: Ids, labels: Sequence[str]) -> tuple[int
 
 def _across(test: Rows, truth: Ids, num_labels: int) -> tuple[int, Floor | None]:
     """Cross-validate over the held-back rows; return how many one part learned from, and the floor."""
-    chosen = _some(len(test))
+    chosen = _some(len(test), num_labels)
     learned = len(chosen) - -(-len(chosen) // PARTS)
     if learned < MIN_ROWS:
         return 0, None
@@ -84,7 +85,8 @@ def _across(test: Rows, truth: Ids, num_labels: int) -> tuple[int, Floor | None]
     return learned, floor_of(predicted, truth[chosen])
 
 
-def _some(count: int) -> Ids:
-    """Return the indices of up to MAX_ROWS of so many rows, drawn the same way every time, in random order."""
-    drawn: Ids = generator(0, "floors").permutation(count)[:MAX_ROWS]
+def _some(count: int, num_labels: int) -> Ids:
+    """Return the indices of a bounded number of rows, drawn the same way every time, in random order."""
+    most = min(MAX_ROWS, max(1_000, MAX_LOGITS // num_labels))
+    drawn: Ids = generator(0, "floors").permutation(count)[:most]
     return drawn

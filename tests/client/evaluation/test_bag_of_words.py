@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -66,3 +67,16 @@ def test_a_row_of_unknown_words_gets_the_bias_alone() -> None:
     texts = [("good",), ("good",), ("bad",)] * 10
     logits = predict_by_words(texts, np.array([1, 1, 0] * 10), [("strange",), ("bad",)], 2)
     assert logits.argmax(axis=1).tolist() == [1, 0]
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    (texts, truth), (others, _) = drawn(300, 0), drawn(100, 1)
+    before, given = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            given.append(predict_by_words(texts, truth, others, 3))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert (given[0] == given[1]).all()

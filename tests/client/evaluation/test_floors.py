@@ -3,7 +3,7 @@
 import pytest
 
 from fedcore.client.data.rows import Rows
-from fedcore.client.evaluation.floors import find_floors, with_majority
+from fedcore.client.evaluation.floors import _some, find_floors, with_majority
 from fedcore.core.errors import DataError
 
 LABELS = ("no", "yes")
@@ -66,3 +66,9 @@ def test_a_majority_that_is_known_later_changes_that_floor_alone() -> None:
     assert with_majority(floors, test, LABELS, "") == floors == with_majority(floors, test, LABELS, "unheard")
     later = with_majority(floors, test, LABELS, "yes")
     assert (later.majority_label, later.majority.accuracy, later.tfidf) == ("yes", 0.3, floors.tfidf)
+
+
+def test_rows_are_bounded_and_fewer_where_labels_are_many() -> None:
+    assert len(_some(30, 2)) == 30 and sorted(_some(30, 2)) == list(range(30))
+    assert [len(_some(10**5, labels)) for labels in (2, 50, 100, 10**4)] == [5000, 5000, 2500, 1000]
+    assert (_some(100, 2) == _some(100, 2)).all()
