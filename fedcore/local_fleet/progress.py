@@ -102,8 +102,6 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
             return _evaluated(progress, event)
         case "floors":
             return {"floors": _floors(event)}
-        case "warning":
-            return _with_note(progress, f"warning: {event['message']}")
         case "task_failed":
             return _with_note(progress, f"{event['task']}: {event['message']}")
     return {}

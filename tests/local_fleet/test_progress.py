@@ -67,7 +67,6 @@ def test_a_pause_is_no_part_of_the_time_left() -> None:
     [
         ({"event": "late", "device": "agx-0", "round": 1}, "agx-0, round 1: late"),
         ({"event": "failed", "device": "agx-0", "round": 1, "message": "no memory"}, "agx-0, round 1: no memory"),
-        ({"event": "warning", "message": "no better than chance"}, "warning: no better than chance"),
         ({"event": "task_failed", "task": "export nx", "message": "disk full"}, "export nx: disk full"),
     ],
 )

@@ -6,7 +6,17 @@ import pytest
 from rich.console import Console
 
 from fedcore.local_fleet.progress import DeviceLine, Evaluated, RunProgress, advance
-from fedcore.local_fleet.view import LiveView, PlainView, delivered, draw, headline, megabytes, open_view, quality
+from fedcore.local_fleet.view import (
+    LiveView,
+    PlainView,
+    delivered,
+    draw,
+    floors,
+    headline,
+    megabytes,
+    open_view,
+    quality,
+)
 from tests.local_fleet.finished_run import events
 
 BEGIN = RunProgress(total_rounds=4)
@@ -56,8 +66,17 @@ PRUNED = replace(
 )
 
 
-def test_the_headline_is_of_the_model_measured_last_beside_its_floors() -> None:
-    assert quality(PRUNED) == "nx at 35%: accuracy 0.850 after round 6 (always 'neg' 0.515, TF-IDF 0.777)"
+def test_the_headline_is_of_the_model_measured_last() -> None:
+    assert quality(PRUNED) == "nx at 35%: accuracy 0.850 after round 6"
+
+
+def test_floors_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert floors(BEGIN) == "" and floors(PRUNED) == "to beat: always 'neg' 0.515, TF-IDF 0.777"
+    view = PlainView(Console(width=80))
+    for progress in (BEGIN, PRUNED, replace(PRUNED, closed=7)):
+        view.show(progress)
+    assert capsys.readouterr().out.count("to beat: always 'neg' 0.515, TF-IDF 0.777") == 1
+    assert "to beat: always 'neg'" in drawn(replace(PRUNED, round=6, closed=6), 80)
 
 
 def test_every_class_keeps_its_last_figure_in_the_picture() -> None:

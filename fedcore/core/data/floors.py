@@ -91,7 +91,7 @@ def _doubt(group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, 
     figures = ", ".join(f"{result.name} {result.accuracy:.3f}" for result in group)
     beside = " or ".join(f"{name} ({floors[name]:.3f})" for name in missed)
     rows = min(result.rows for result in group)
-    text = f"accuracy of {figures} is no better than {beside}, within the sampling error of {rows} held-back rows"
+    text = f"accuracy of {figures} is no better than {beside}, allowing for chance on {rows} held-back rows"
     single = [result for result in group if result.top_answer and result.top_share >= ONE_ANSWER]
     for result in single:
         text += f"; {result.name} answers {result.top_answer!r} for {result.top_share:.0%} of the rows"

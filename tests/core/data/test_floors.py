@@ -48,7 +48,7 @@ def test_a_model_with_one_answer_is_named_with_its_answer() -> None:
     (text,) = doubts([result(0.503, top_answer="neg", top_share=0.993)], FLOORS)
     assert text.startswith(
         "accuracy of nx (35% pruned) 0.503 is no better than always answering 'neg' (0.500) or TF-IDF with logistic "
-        "regression (0.760), within the sampling error of 2000 held-back rows; nx (35% pruned) answers 'neg' for 99% "
+        "regression (0.760), allowing for chance on 2000 held-back rows; nx (35% pruned) answers 'neg' for 99% "
         "of the rows. Likely causes: "
     )
     assert text.index("learning_rate") < text.index("label skew") < text.index("run.rounds")
