@@ -41,11 +41,19 @@ def draw(summary: Summary, target: Path) -> None:
 
 
 def draw_accuracy(axes: Axes, summary: Summary) -> None:
-    """Accuracy of the global adapter after each round, and of every class's export at the end."""
-    measured = [(each["round"], each["accuracy"]) for each in summary["rounds"] if each["accuracy"] is not None]
-    axes.plot(*zip(*measured, strict=True), color=GREY, marker="o", markersize=3, label="global, dense")
+    """Accuracy after each round of the model measured then, of every class's at the end, and of words alone."""
+    measured = [each for each in summary["rounds"] if each["accuracy"] is not None]
+    dense = [(each["round"], each["accuracy"]) for each in measured if each.get("evaluated_class") is None]
+    if dense:
+        axes.plot(*zip(*dense, strict=True), color=GREY, marker="o", markersize=3, label="global, dense")
     last = summary["rounds"][-1]["round"]
+    words = (summary.get("floors") or {}).get("tfidf")
+    if words is not None:
+        axes.axhline(words["accuracy"], color=GREY, linewidth=0.8, linestyle="--", label="TF-IDF, logistic regression")
     for colour, (name, one) in zip(COLOURS, sorted(summary["classes"].items()), strict=False):
+        turns = [(each["round"], each["accuracy"]) for each in measured if each.get("evaluated_class") == name]
+        if turns:
+            axes.plot(*zip(*turns, strict=True), color=colour, marker="o", markersize=3)
         if one["test"] is not None:
             axes.plot(last + 1, one["test"]["accuracy"], color=colour, marker="s", linestyle="", label=f"export {name}")
     axes.set(title="Accuracy on held-back rows", xlabel="round")

@@ -3,7 +3,7 @@
     import fedcore
 
     run = fedcore.simulate("examples/simulation.toml", strategy="hetlora", rounds=3)
-    run.summary["global"]["final"]["accuracy"]
+    run.summary["classes"]["nx"]["test"]["accuracy"]
 
 The public names are those of `__all__`, described in docs/reference/api.md. Each is loaded when it is first used:
 importing fedcore itself loads no library.

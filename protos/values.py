@@ -7,6 +7,7 @@ from enum import StrEnum
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.outcome import DeviceReport
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.floors import Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.fingerprint import Fingerprint
 
@@ -200,11 +201,19 @@ class GlobalAdapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateTask:
-    """Measure the global adapter on the dense model; `rows` 0: on all test rows."""
+    """Measure the global adapter on a model pruned to `keep_set`, or on the dense one; `rows` 0: on all test rows.
+
+    `floors`: also find the floors of all test rows; `majority`: label of most training rows in the fleet, "" unknown.
+    """
 
     adapter: GlobalAdapter
     rows: int
     lora_scale: float
+    keep_set: BlobRef | None = None
+    device_class: str = ""  # whose model `keep_set` makes; empty for the dense one
+    sparsity: float = 0.0  # of `keep_set`, in [0, 1)
+    floors: bool = False
+    majority: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +266,17 @@ class EvaluatorTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatorResult:
-    """The result of a task: metrics, an export outcome, or an error text."""
+    """The result of a task: metrics, an export outcome, or an error text.
+
+    `keep_set`: id of the keep-set of the model that was evaluated, "" for the dense one: an evaluator of an earlier
+    version measures no other.
+    """
 
     id: int
     outcome: Metrics | ExportOutcome | None
     error: str = ""
+    keep_set: str = ""
+    floors: Floors | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,26 +15,25 @@ import grpc
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import FedcoreError, RunError
 from fedcore.protos.service import add_FleetServicer_to_server
-from fedcore.protos.values import EvaluatorResult, ExportOutcome, ExportTask, ReferenceTask, TaskKind
+from fedcore.protos.values import EvaluatorResult, ExportOutcome, ExportTask, TaskKind
 from fedcore.protos.wire import CHANNEL_OPTIONS
-from fedcore.server.aggregate.adapter_blobs import store_adapter
-from fedcore.server.aggregate.assemble import make_engine, untrained_adapter
+from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.members.enrolment import serving_enrolment
 from fedcore.server.members.interceptor import ErrorInterceptor
 from fedcore.server.members.revocation_watch import RevocationWatch, revocations_in
 from fedcore.server.members.service import FleetService
 from fedcore.server.observe.meter import Meter, MeterInterceptor
+from fedcore.server.observe.opening import Opening
 from fedcore.server.process.listening import listen
 from fedcore.server.rounds.coordinator import Coordinator
+from fedcore.server.rounds.evaluator_tasks import export_task, reference_task
 from fedcore.server.rounds.exports import place_export
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_log import EVALUATOR_KEY
 from fedcore.server.run.shards import Shards
-from fedcore.server.run.summary import total_steps
 from fedcore.storage.atomic import write_atomic
 from fedcore.storage.pki.certificates import TlsMaterial
-from fedcore.transport.payload import put_blob
 
 LISTEN_REMEDY = "choose another with --listen HOST:PORT, or in coordinator.listen"
 GRACE_S = 3.0  # longer than a stream lingers
@@ -67,7 +66,8 @@ async def serve(run: Run, options: ServeOptions) -> Json:
     Raises RunError if the run paused (also on Ctrl-C): every closed round is durable, and `--resume` goes on from it.
     """
     with run:
-        run.open_log(observers=() if options.metrics is None else (options.metrics,))
+        metrics = () if options.metrics is None else (options.metrics,)
+        run.open_log(observers=(Opening(options.say), *metrics))
         revocations = revocations_in(options.certs, options.tls)
         coordinator = _coordinator(run, options, revocations)
         server = _server(run, coordinator, options)
@@ -101,6 +101,7 @@ def _coordinator(run: Run, options: ServeOptions, revocations: RevocationWatch) 
         log=run.log,
         shards=Shards(config, run.ledger),
         rows_per_round=config.evaluation.rows_per_round,
+        classes=(table.name for table in config.classes),
         keep_result=lambda kind, result: _keep(run, kind, result),
         revocations=revocations,
     )
@@ -146,41 +147,15 @@ async def _evaluate_and_export(coordinator: Coordinator, run: Run, options: Serv
     engine = coordinator.engine
     if engine is None:
         raise RunError("the run ended before anybody joined; nothing was trained")
-    coordinator.evaluate(0)
+    coordinator.evaluate_all()
     for device_class in run.classes(coordinator.classes):
-        coordinator.evaluators.add(_export_task(run, engine, device_class))
+        coordinator.evaluators.add(export_task(engine, device_class))
     if options.reference:
-        coordinator.evaluators.add(_reference_task(run, engine, coordinator.labels))
+        coordinator.evaluators.add(reference_task(engine, run))
     if not await coordinator.evaluators.drained(run.config.evaluation.deadline_s, time.monotonic):
         options.say("no evaluator answered: accuracy and exports stay n/a (make them with: fedcore export)")
     await coordinator.settle()
     return engine
-
-
-def _export_task(run: Run, engine: Engine, device_class: str) -> ExportTask:
-    keep_set = engine.strategy.export_keep_set(engine.state, device_class)
-    return ExportTask(
-        device_class=device_class,
-        adapter=engine.model.adapter,
-        keep_set=put_blob(run.blobs, keep_set.to_bytes(), "keep-set"),
-        lora_scale=run.config.training.lora_scale,
-    )
-
-
-def _reference_task(run: Run, engine: Engine, labels: tuple[str, ...]) -> ReferenceTask:
-    """Training in one place, for as many steps as all devices together: the reference for the federated result."""
-    config, spec, training = run.config, engine.strategy.spec, run.config.training
-    untrained = untrained_adapter(config, run.model, labels, spec)
-    return ReferenceTask(
-        start=store_adapter(run.blobs, spec, untrained, 0, ranks=config.strategy.ranks),
-        steps=max(1, total_steps(run.ledger.outcomes())),
-        rank=max(config.strategy.ranks),
-        batch_size=training.batch_size,
-        learning_rate=config.evaluation.reference_learning_rate,
-        weight_decay=training.weight_decay,
-        lora_scale=training.lora_scale,
-        seed=config.run.seed,
-    )
 
 
 def _keep(run: Run, kind: TaskKind, result: EvaluatorResult) -> None:

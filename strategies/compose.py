@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
+from fedcore.core.config.auto import warmup_rounds
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Strategy
@@ -17,6 +18,7 @@ from fedcore.strategies.policy.cost import round_cost
 from fedcore.strategies.policy.pacer import make_pacer
 from fedcore.strategies.policy.part_choice import PARTS
 from fedcore.strategies.policy.policy import Policy
+from fedcore.strategies.policy.rate_finder import make_rate_finder
 
 HeadShapes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -61,6 +63,7 @@ def make_policy(
         aggregator=aggregator,
         server_optimizer=optimizer,
         pacer=make_pacer(strategy, cost, config.training.importance),
+        rates=make_rate_finder(config),
         bandit=make_bandit(strategy),
         cost=cost,
         algorithm=fedspine.ALGORITHM,
@@ -73,7 +76,7 @@ def make_policy(
 def _check_warmup(config: Config) -> None:
     targets = {f"fleet.class {kind.name}": config.target_sparsity(kind.name) for kind in config.classes}
     pruned = [name for name, target in ({"strategy": config.strategy.target_sparsity} | targets).items() if target > 0]
-    if config.strategy.warmup_rounds < 1 and pruned:
+    if warmup_rounds(config) < 1 and pruned:
         raise ConfigError(
             "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut, and "
             f"target_sparsity of {pruned[0]} is above 0"

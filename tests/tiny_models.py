@@ -8,7 +8,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from fedcore.core.model.keep_set import KeepSet
 
@@ -68,6 +74,16 @@ def tiny_tokenizer(*, bert: bool = True) -> PreTrainedTokenizerFast:
         model_max_length=32,
         **(names if bert else {"unk_token": "[UNK]", "bos_token": "[CLS]", "eos_token": "[SEP]"}),
     )
+
+
+def pad_beyond_vocabulary(folder: Path) -> Path:
+    """Give the tokenizer of a tiny model a new padding token, which the model has no embedding for."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"filler-{number}" for number in range(VOCAB - len(tokenizer))])
+    tokenizer.add_special_tokens({"pad_token": "<late-pad>"})
+    assert tokenizer.pad_token_id == VOCAB
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def tiny_batch(*, rows: int = 3, tokens: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:

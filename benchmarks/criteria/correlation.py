@@ -17,7 +17,7 @@ from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def fork(classifier: Classifier) -> Classifier:
 
     Cutting makes new parameters; training and compensation change factors, heads and biases in place.
     """
-    changed = (".lora_", "head.", "score.", ".bias")
+    changed = (".lora_", "classifier.", "score.", ".bias")
     named = [*classifier.model.named_parameters(), *classifier.model.named_buffers()]
     shared = {id(tensor): tensor for name, tensor in named if not any(mark in f".{name}" for mark in changed)}
     return copy.deepcopy(classifier, shared)

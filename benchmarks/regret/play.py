@@ -127,7 +127,7 @@ class Game:
             for choice in choices
         ]
         regrets = [self._regret(place, chooser, offer, table, ahead, reach) for place, offer in enumerate(offers)]
-        works = [self.clerk.work(choice) for choice in choices]
+        works = [self.clerk.work(choice, self.clerk.cost.steps(choice.profile, choice.arm)) for choice in choices]
         outcomes = [self._outcome(*figures, reach) for figures in zip(choices, table, works, strict=True)]
         devices = {choice.profile.name: _planned(choice, work) for choice, work in zip(choices, works, strict=True)}
         self._learn(PlannedRound(round=t, budget_s=budget_s, devices=devices), outcomes)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcore.client.data.table import Cells, SourceFile, check_columns, named
+from fedcore.client.data.table import Row, SourceFile, check_columns, named
 from fedcore.core.boundary import reason
 from fedcore.core.errors import DataError
 
@@ -12,8 +12,8 @@ _FEATURES = b"huggingface"  # where the `datasets` library keeps what it knows o
 _FILE_MAGIC = b"ARROW1"  # of an Arrow file; a stream, which the library writes, has none
 
 
-def parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Cells]:
-    """Yield the cells of a Parquet file."""
+def parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a Parquet file."""
     import pyarrow
     import pyarrow.parquet
 
@@ -21,13 +21,13 @@ def parquet(file: SourceFile, columns: Sequence[str]) -> Iterator[Cells]:
         with pyarrow.parquet.ParquetFile(file.path) as table:
             check_columns(file.source, columns, table.schema_arrow.names)
             classes = classes_in(table.schema_arrow.metadata)
-            yield from named(_cells(table.iter_batches(columns=list(columns)), columns), columns, classes)
+            yield from named(_rows(table.iter_batches(columns=list(columns)), columns), columns, classes)
     except pyarrow.ArrowException as cause:
         raise DataError(f"{file.source}: not a readable Parquet file: {reason(cause)}") from None
 
 
-def arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Cells]:
-    """Yield the cells of an Arrow file or stream."""
+def arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of an Arrow file or stream."""
     import pyarrow
 
     try:
@@ -38,15 +38,15 @@ def arrow(file: SourceFile, columns: Sequence[str]) -> Iterator[Cells]:
             table = pyarrow.ipc.open_file(opened) if whole else pyarrow.ipc.open_stream(opened)
             check_columns(file.source, columns, table.schema.names)
             batches = (table.get_batch(number) for number in range(table.num_record_batches)) if whole else table
-            yield from named(_cells(batches, columns), columns, classes_in(table.schema.metadata))
+            yield from named(_rows(batches, columns), columns, classes_in(table.schema.metadata))
     except pyarrow.ArrowException as cause:
         raise DataError(f"{file.source}: not a readable Arrow file: {reason(cause)}") from None
 
 
-def _cells(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Cells]:
+def _rows(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Row]:
     for batch in batches:
         cells = batch.select(list(columns)).to_pydict()
-        yield from zip(*(cells[column] for column in columns), strict=True)
+        yield from map(Row, zip(*(cells[column] for column in columns), strict=True))
 
 
 def classes_in(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fedcore.client.data.table import Cells, SourceFile, Table, check_columns, named
+from fedcore.client.data.table import Row, SourceFile, Table, check_columns, named
 from fedcore.client.data.table_file import file_table, table_suffix
 from fedcore.core.boundary import Boundary
 from fedcore.core.errors import DataError
@@ -127,19 +127,19 @@ def _file_tables(
         known = str(path) if str(path) == name else f"{source.spec}: {Path(name).name}"
         file = SourceFile(path=Path(path), name=Path(name).name, source=known)
         table = file_table(file, columns, separator=getattr(builder.config, "sep", ","))
-        yield dataclasses.replace(table, cells=named(table.cells, columns, classes))
+        yield dataclasses.replace(table, rows=named(table.rows, columns, classes))
 
 
 def _library_table(spec: str, whole: Any, columns: Sequence[str]) -> Table:
     check_columns(spec, columns, whole.column_names)
     chosen = whole.select_columns(list(columns)).with_format(None)  # whatever format was saved with it
-    cells = _told(spec, (tuple(row[column] for column in columns) for row in chosen))
-    return Table(source=spec, typed=True, cells=named(cells, columns, _classes(whole.features)))
+    rows = _told(spec, (Row(tuple(row[column] for column in columns)) for row in chosen))
+    return Table(source=spec, typed=True, rows=named(rows, columns, _classes(whole.features)))
 
 
-def _told(spec: str, cells: Iterator[Cells]) -> Iterator[Cells]:
+def _told(spec: str, rows: Iterator[Row]) -> Iterator[Row]:
     with Boundary(DataError, f"{spec}: cannot be read"):
-        yield from cells
+        yield from rows
 
 
 def _classes(features: Mapping[str, Any] | None) -> Classes:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedcore.client.data.rows import Rows, rows_of
-from fedcore.client.data.table import Cells, Table, check_columns
+from fedcore.client.data.table import Cells, Row, Table, check_columns
 from fedcore.core.errors import DataError
 
 SHAPES = "a list of dicts, a dict of columns, (texts, labels), a datasets.Dataset or a pandas frame"
@@ -26,10 +26,10 @@ def rows_in_memory(table: Any, *, text: Sequence[str], label: str, source: str) 
     `source` names the table in messages, such as "train". Raises DataError, naming the column and the row (from 1), for
     a shape, a column or a cell that cannot be used.
     """
-    cells = [tuple(map(_plain, row)) for row in _cells(table, (*text, label), source)]
-    if not cells:
+    rows = [Row(tuple(map(_plain, row))) for row in _cells(table, (*text, label), source)]
+    if not rows:
         raise DataError(f"{source}: no row; expected at least one")
-    table = Table(source=source, typed=True, cells=iter(cells))
+    table = Table(source=source, typed=True, rows=iter(rows))
     return rows_of([table], text=text, label=label, source=source)
 
 

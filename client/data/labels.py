@@ -1,8 +1,11 @@
 """The label list of a whole fleet: read from the data before any process starts, so that mistakes show early."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
-from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.ratings import rating
+from fedcore.client.data.rows import Rows, check_labels, label_list, told_labels
 from fedcore.client.data.shards import test_rows, training_rows
 from fedcore.client.options import DataOptions
 from fedcore.core.config.tables import Config
@@ -26,22 +29,19 @@ def data_options(config: Config) -> DataOptions:
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     """Return the config with its labels written out, and all training and held-back rows.
 
-    Raises DataError where rows carry a label outside [data] labels, all carry the same one, or, without a list, the
-    test file has labels that nothing could be trained for.
+    Raises DataError where rows carry labels outside [data] labels, all carry the same one, or, without a list, the
+    labels are measured numbers or the test file has labels that nothing could be trained for.
     """
     options = data_options(config)
     training, test = (read(options).under(config.data.labels) for read in (training_rows, test_rows))
     if config.data.test and not config.data.labels:
         _check_spelling(training, test)
-    found = label_list(Rows(texts=training.texts + test.texts, labels=training.labels + test.labels))
+    whole = Rows(texts=training.texts + test.texts, labels=training.labels + test.labels, source=training.source)
+    found = label_list(whole)
     agreed = config.data.labels or found
-    for rows in (training, test):
-        foreign = sorted(set(rows.labels) - set(agreed))
-        if foreign:
-            raise DataError(
-                f"{rows.source} has rows labelled {foreign[:3]}, outside data.labels {list(agreed)}; "
-                "drop these rows or add the labels"
-            )
+    for rows in (training, test) if config.data.test else (whole,):  # as the files have them
+        check_labels(rows, agreed, remedy="drop these rows or add the labels to data.labels")
+    _check_classes(config, whole.labels)
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
     return replace(config, data=replace(config.data, labels=agreed)), training, test
@@ -49,9 +49,16 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
 
 def _check_spelling(training: Rows, test: Rows) -> None:
     """Refuse labels of the test file alone: most are spelt otherwise in the training file, and never could be right."""
-    strange = sorted(set(test.labels) - set(training.labels))
+    strange = Counter(label for label in test.labels if label not in set(training.labels))
     if strange:
         raise DataError(
-            f"{test.source} has labels that no row of {training.source} has: {strange[:3]} beside "
-            f"{sorted(set(training.labels))[:3]}; spell them alike, or list all labels in data.labels"
+            f"{test.source} has labels that no row of {training.source} has: {told_labels(strange)}, beside "
+            f"{told_labels(Counter(training.labels))}; spell them alike, or list all labels in data.labels"
         )
+
+
+def _check_classes(config: Config, labels: Sequence[str]) -> None:
+    """Refuse measured numbers that nobody listed as labels."""
+    measured = None if config.data.labels else rating(labels, config.data.label)
+    if measured is not None:
+        raise DataError(f"{config.data.train}: {measured}")

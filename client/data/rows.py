@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.client.data.hub_table import hub_tables
-from fedcore.client.data.table import ClassNumber, SourceFile, Table
+from fedcore.client.data.row_faults import RowFaults
+from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
 from fedcore.core.errors import DataError
 from fedcore.storage.places import local_path
 
+MOST_LABELS = 10  # that a message names
+LONGEST_LABEL = 60  # characters of a label that a message quotes
 MOST_DIGITS = 300  # of a label that counts as a number; Python reads no more than some thousand
 _WHOLE_FLOAT = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}\.0*", re.ASCII)
 
@@ -65,7 +68,7 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
     all "0", and so is what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there. Where
     the data name their classes, a class number becomes its name.
-    Raises DataError naming the file, the column and the row for whatever cannot be read.
+    Raises DataError naming the file and the column, and every row that cannot be read, by its line where there are any.
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
@@ -76,18 +79,24 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
 def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
     """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
 
-    `source` names all of them in messages. Raises DataError as `read_rows`.
+    `source` names all of them in messages. Raises DataError as `read_rows`; one error tells the faults of all rows.
     """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
     numbers: set[tuple[str, int]] = set()
+    faults = RowFaults()
     for table in tables:
-        for number, row in enumerate(table.cells, start=1):
-            where = f"{table.source}: row {number}"
-            texts.append(tuple(_text(where, column, cell) for column, cell in zip(text, row[:-1], strict=True)))
-            labels.append(_label(where, label, row[-1], typed=table.typed))
-            if isinstance(row[-1], ClassNumber):
-                numbers.add((labels[-1], row[-1].number))
+        for number, row in enumerate(table.rows, start=1):
+            found = [row.fault] if row.fault else _faults(row.cells, text, label)
+            for fault in found:
+                faults.add(table.source, fault, line=row.line, row=number)
+            if found:
+                continue
+            texts.append(row.cells[:-1])
+            labels.append(_label(row.cells[-1], typed=table.typed))
+            if isinstance(row.cells[-1], ClassNumber):
+                numbers.add((labels[-1], row.cells[-1].number))
+    faults.check()
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
     return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
@@ -108,19 +117,42 @@ def label_list(rows: Rows) -> tuple[str, ...]:
 def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
     """Return each row's position in the agreed list `labels`, int64 of shape (rows,).
 
-    Raises DataError naming the first row whose label is not in the list, and how many such rows there are.
+    Raises DataError naming every label that is not in the list, and how many rows have it.
     """
     rows = rows.under(labels)
+    check_labels(rows, labels, remedy="drop these rows or add the labels to [data] labels")
     ids = {label: position for position, label in enumerate(labels)}
-    strange = [index for index, label in enumerate(rows.labels) if label not in ids]
-    if strange:
-        counts = Counter(rows.labels[index] for index in strange)
-        raise DataError(
-            f"{rows.source or 'data'}: row {strange[0] + 1} has label {rows.labels[strange[0]]!r}, which is not in "
-            f"the agreed list [{', '.join(labels)}] ({len(strange)} such rows, {len(counts)} such labels); "
-            "drop these rows or add the label to [data] labels"
-        )
     return np.array([ids[label] for label in rows.labels], dtype=np.int64)
+
+
+def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:
+    """Raise DataError where rows have labels that are not in `agreed`: all of those labels, with their rows."""
+    strange = Counter(label for label in rows.labels if label not in set(agreed))
+    if strange:
+        raise DataError(
+            f"{rows.source or 'data'}: {_count(strange.total(), 'row')} outside the agreed labels "
+            f"[{_some(agreed)}]: {told_labels(strange)}; {remedy}"
+        )
+
+
+def told_labels(counts: Mapping[str, int]) -> str:
+    """Return "'a' (7 rows), 'b' (1 row)", the most frequent first, and how many labels are left out."""
+    ordered = sorted(counts, key=lambda label: (-counts[label], label))
+    told = ", ".join(f"{_quoted(label)} ({_count(counts[label], 'row')})" for label in ordered[:MOST_LABELS])
+    return told + (f" and {len(ordered) - MOST_LABELS} more" if len(ordered) > MOST_LABELS else "")
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    return ", ".join(labels[:MOST_LABELS]) + more
+
+
+def _quoted(label: str) -> str:
+    return repr(label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}...")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def split_by_hash(rows: Rows, fraction: float) -> tuple[Rows, Rows]:
@@ -138,44 +170,48 @@ def split_by_hash(rows: Rows, fraction: float) -> tuple[Rows, Rows]:
     return train, test
 
 
-def _text(where: str, column: str, cell: Any) -> str:
+def _faults(cells: Cells, text: Sequence[str], label: str) -> list[str]:
+    """Return all that is wrong with a row: its texts first, its label last."""
+    found = [_text_fault(column, cell) for column, cell in zip(text, cells[:-1], strict=True)]
+    return [fault for fault in (*found, _label_fault(label, cells[-1])) if fault]
+
+
+def _text_fault(column: str, cell: Any) -> str:
     if cell is not None and not isinstance(cell, str):
-        raise DataError(f"{where}: column {column!r} holds {type(cell).__name__}, expected text")
+        return f"column {column!r} holds {type(cell).__name__}, expected text"
     if cell is None or not cell.strip():
-        raise DataError(f"{where}: column {column!r} is empty; fill it or drop the row")
-    _check_whole(where, column, cell)
-    return cell
+        return f"column {column!r} is empty; fill it or drop the row"
+    return _broken(column, cell)
 
 
-def _label(where: str, column: str, cell: Any, *, typed: bool) -> str:
+def _label_fault(column: str, cell: Any) -> str:
+    name = cell.name if isinstance(cell, ClassNumber) else cell
+    missing = name is None or (isinstance(name, float) and name != name)  # Parquet writers store NaN for no number
+    if not missing and not isinstance(name, str | int | float):
+        return f"label column {column!r} holds {type(name).__name__}, expected text or a number"
+    if missing or not str(name).strip():
+        return f"label column {column!r} is empty; fill it or drop the row"
+    return _broken(column, str(name))
+
+
+def _broken(column: str, text: str) -> str:
+    """Return a fault where no tokenizer and no hash can take a text: half of a character, as JavaScript cuts it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"column {column!r} holds half of a surrogate pair; take it out or drop the row"
+    return ""
+
+
+def _label(cell: Any, *, typed: bool) -> str:
+    """Return the label that a cell without a fault spells."""
     if isinstance(cell, ClassNumber):
         cell = cell.name
     if not typed and isinstance(cell, str) and _WHOLE_FLOAT.fullmatch(cell.strip()):
         cell = int(cell.strip().partition(".")[0])
-    if isinstance(cell, float) and cell.is_integer():
+    if isinstance(cell, bool) or (isinstance(cell, float) and cell.is_integer()):
         cell = int(cell)
-    if isinstance(cell, bool):
-        cell = int(cell)
-    if isinstance(cell, float) and cell != cell:  # NaN is how Parquet writers store a missing number
-        cell = None
-    if cell is not None and not isinstance(cell, str | int | float):
-        raise DataError(f"{where}: label column {column!r} holds {type(cell).__name__}, expected text or a number")
-    name = "" if cell is None else str(cell).strip()
-    if not name:
-        raise DataError(f"{where}: label column {column!r} is empty; fill it or drop the row")
-    _check_whole(where, column, name)
-    return name
-
-
-def _check_whole(where: str, column: str, text: str) -> None:
-    """Refuse what no tokenizer and no hash can take: half of a character, as cutting text in JavaScript leaves."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as cause:
-        raise DataError(
-            f"{where}: column {column!r} holds half of a surrogate pair at character {cause.start + 1}; "
-            "take it out or drop the row"
-        ) from None
+    return str(cell).strip()
 
 
 def _position(texts: tuple[str, ...]) -> float:

@@ -1,8 +1,12 @@
 """The rows of one device, and of the evaluator, out of a run's data."""
 
+from collections import Counter
+
 from fedcore.client.data.rows import Rows, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
-from fedcore.core.data.partition import partition_keys, shard
+from fedcore.core.config.tables import Config
+from fedcore.core.data.device_rows import DeviceRows, FleetRows
+from fedcore.core.data.partition import partition_keys, partition_seed, shard, shards_of
 from fedcore.core.errors import DataError, JoinRefused
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
@@ -31,6 +35,23 @@ def cut(rows: Rows, wanted: Shard) -> Rows:
     return rows.select(chosen)
 
 
+def dealt_rows(config: Config, training: Rows, held_back: Rows) -> FleetRows:
+    """Return which rows `fedcore fleet` deals to every device; raises DataError where there are too few."""
+    devices, data = list(config.devices()), config.data
+    shards = shards_of(
+        partition_keys(data.partition, training.texts, training.labels),
+        shards=data.shards or len(devices),
+        partition=data.partition,
+        alpha=data.alpha,
+        seed=partition_seed(config.run.seed),
+    )
+    dealt = tuple(
+        DeviceRows(device=name, device_class=kind.name, labels=Counter(training.labels[row] for row in rows))
+        for (name, kind), rows in zip(devices, shards, strict=False)  # there may be more shards than devices
+    )
+    return FleetRows(devices=dealt, labels=Counter(training.labels), held_back=len(held_back))
+
+
 def shard_given(given: Shard | None) -> Shard:
     """Return the shard that the coordinator gave; raises JoinRefused where it gave none."""
     if given is None:
@@ -56,10 +77,23 @@ def test_rows(options: DataOptions) -> Rows:
     """Held-back rows; raises DataError where there are none."""
     if options.test is not None:
         return _read(options.test, options)
-    _, test = split_by_hash(_read(options.train, options), options.test_fraction)
+    rows = _read(options.train, options)
+    _, test = split_by_hash(rows, options.test_fraction)
     if not len(test):
-        raise DataError(f"{options.train}: no row is held back; name a [data] test file or a larger test_fraction")
+        raise DataError(
+            f"{options.train}: no row is held back; {_repeated(rows, options)}name a [data] test file or a larger "
+            "test_fraction"
+        )
     return test
+
+
+def _repeated(rows: Rows, options: DataOptions) -> str:
+    """Return a doubt about the text column where most rows repeat the text of another; empty where they do not."""
+    different = len(set(rows.texts))
+    if 2 * different > len(rows):
+        return ""
+    columns = " and ".join(map(repr, options.text))
+    return f"column {columns} has {different} different texts in {len(rows)} rows: is it the text column? Else "
 
 
 def _read(spec: str, options: DataOptions) -> Rows:

@@ -1,4 +1,4 @@
-"""What every reader of rows takes and gives: a file by the names it has, cells of chosen columns row by row."""
+"""What every reader of rows takes and gives: a file by the names it has, chosen columns row by row."""
 
 import bz2
 import difflib
@@ -7,11 +7,14 @@ import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from fedcore.core.errors import DataError
 
 Cells = tuple[Any, ...]
+
+MOST_NAMES = 20  # columns that a message names
+NAMING = " (data.text and data.label, or --text and --label, say which to read)"
 
 COMPRESSED: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -37,17 +40,28 @@ class SourceFile:
         return opener(self.path, mode, **text)
 
 
+class Row(NamedTuple):
+    """One data row: its raw cells in the order of the chosen columns, or why it has none.
+
+    `line` is the line that the row begins on, as an editor counts: from 1, the header and blank lines too. It is 0 in a
+    file without lines.
+    """
+
+    cells: Cells
+    line: int = 0
+    fault: str = ""  # what is wrong and what to do; empty where there are cells
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of one file, or of one split of a data set.
+    """Rows of one file, or of one split of a data set, in their order.
 
-    `cells` yields one tuple of raw cells per data row, in the order of the chosen columns. `typed` is False where the
-    format knows text alone, as CSV does: there a number is known by its spelling.
+    `typed` is False where the format knows text alone, as CSV does: there a number is known by its spelling.
     """
 
     source: str  # for messages
     typed: bool
-    cells: Iterator[Cells]
+    rows: Iterator[Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +85,37 @@ def class_cell(cell: Any, names: Sequence[str]) -> Any:
     return ClassNumber(number, names[number]) if 0 <= number < len(names) else cell
 
 
-def named(cells: Iterator[Cells], columns: Sequence[str], classes: Mapping[str, Sequence[str]]) -> Iterator[Cells]:
-    """Return `cells` with classes in place of their numbers in the columns that `classes` has names for."""
+def named(rows: Iterator[Row], columns: Sequence[str], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Return `rows` with classes in place of their numbers in the columns that `classes` has names for."""
     names = [classes.get(column, ()) for column in columns]
     if not any(names):
-        return cells
-    return (
-        tuple(class_cell(cell, known) if known else cell for cell, known in zip(row, names, strict=True))
-        for row in cells
-    )
+        return rows
+    return (row if row.fault else row._replace(cells=_with_classes(row.cells, names)) for row in rows)
+
+
+def _with_classes(cells: Cells, names: Sequence[Sequence[str]]) -> Cells:
+    return tuple(class_cell(cell, known) if known else cell for cell, known in zip(cells, names, strict=True))
 
 
 def check_columns(source: str, wanted: Sequence[str], found: Sequence[str]) -> None:
-    """Raise DataError unless `source` has each of `wanted` once; names the nearest column and all that exist."""
-    for column in wanted:
-        if column not in found:
-            near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise DataError(f"{source}: no column {column!r}; {hint}columns: {', '.join(found) or 'none'}")
+    """Raise DataError unless `source` has each of `wanted` once; names the nearest column and those that exist."""
+    missing = next((column for column in wanted if column not in found), None)
+    if missing is not None:
+        near = _nearest(missing, found)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise DataError(f"{source}: no column {missing!r}; {hint}columns: {_listed(found)}{NAMING}")
     twice = next((column for column in wanted if list(found).count(column) > 1), None)
     if twice is not None:
         raise DataError(f"{source}: {list(found).count(twice)} columns are called {twice!r}; rename all but one")
+
+
+def _nearest(wanted: str, found: Sequence[str]) -> str | None:
+    """Return the column whose name is most like `wanted`, without regard to case; None where none is."""
+    spelt = {column.casefold(): column for column in reversed(found)}
+    near = difflib.get_close_matches(wanted.casefold(), spelt, n=1, cutoff=0.5)
+    return spelt[near[0]] if near else None
+
+
+def _listed(found: Sequence[str]) -> str:
+    more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
+    return (", ".join(found[:MOST_NAMES]) or "none") + more

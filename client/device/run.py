@@ -59,7 +59,7 @@ class _Arrival:
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
     rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
-    for doubt in label_doubts(rows.labels, options.data.label):
+    for doubt in label_doubts(rows.labels, options.data.label, part=True):
         options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)

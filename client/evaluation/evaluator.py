@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.training.base_shift_cache import BaseShiftCache
+from fedcore.core.data.floors import Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.keep_set import KeepSet
@@ -109,7 +110,9 @@ class Evaluator:
     async def _attempt(self, task: EvaluatorTask) -> EvaluatorResult:
         """Carry a task out; raises TransportError where the connection broke."""
         try:
-            return EvaluatorResult(id=task.id, outcome=await self._outcome(task))
+            if isinstance(task.kind, EvaluateTask):
+                return await self._evaluated(task.id, task.kind)
+            return EvaluatorResult(id=task.id, outcome=await self._outcome(task.kind))
         except TransportError:
             raise
         except FedcoreError as error:
@@ -119,30 +122,47 @@ class Evaluator:
         self.say(f"task failed: {message}")
         return EvaluatorResult(id=task.id, outcome=None, error=message[:MAX_REPORT])
 
-    async def _outcome(self, task: EvaluatorTask) -> Metrics | ExportOutcome:
+    async def _evaluated(self, number: int, task: EvaluateTask) -> EvaluatorResult:
         models = self._require_model_evaluator()
-        match task.kind:
-            case EvaluateTask() as evaluate:
-                adapter = await self._download(evaluate.adapter)
-                metrics = await self._in_worker(models.evaluate, adapter, evaluate.rows, evaluate.lora_scale)
-                self.say(f"round {evaluate.adapter.round}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
-                return metrics
-            case ReferenceTask() as reference:
-                adapter = await self._download(reference.start)
-                return await self._in_worker(models.reference, adapter, reference)
-            case ExportTask() as export:
-                return await self._export(models, export)
+        adapter = await self._download(task.adapter)
+        keep_set = None if task.keep_set is None else await self._keep_set(task.keep_set)
+        metrics = await self._in_worker(models.evaluate, adapter, task.rows, task.lora_scale, keep_set)
+        model = f", {task.device_class} at sparsity {task.sparsity:.0%}" if keep_set else ""
+        self.say(f"round {task.adapter.round}{model}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
+        return EvaluatorResult(
+            id=number,
+            outcome=metrics,
+            keep_set=task.keep_set.id if task.keep_set else "",
+            floors=await self._floors(models, task.majority) if task.floors else None,
+        )
+
+    async def _floors(self, models: ModelEvaluator, majority: str) -> Floors | None:
+        try:
+            return await self._in_worker(models.floors, majority)
+        except Exception as error:  # the figure that the floors stand beside is measured, and is not lost with them
+            self.say(f"the floors cannot be found: {type(error).__name__}: {error}")
+            return None
+
+    async def _outcome(self, task: ReferenceTask | ExportTask) -> Metrics | ExportOutcome:
+        models = self._require_model_evaluator()
+        if isinstance(task, ReferenceTask):
+            adapter = await self._download(task.start)
+            return await self._in_worker(models.reference, adapter, task)
+        return await self._export(models, task)
 
     async def _export(self, models: ModelEvaluator, task: ExportTask) -> ExportOutcome:
         adapter = await self._download(task.adapter)
-        await retrying(lambda: fetch_all(self.link, self.blobs, [task.keep_set]))
-        keep_set = KeepSet.from_bytes(payload(task.keep_set, self.blobs))
+        keep_set = await self._keep_set(task.keep_set)
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
             made = await self._in_worker(models.export, adapter, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
         self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
         return replace(made, files=files)
+
+    async def _keep_set(self, ref: BlobRef) -> KeepSet:
+        await retrying(lambda: fetch_all(self.link, self.blobs, [ref]))
+        return KeepSet.from_bytes(payload(ref, self.blobs))
 
     async def _send(self, path: Path, name: str) -> BlobRef:
         data = path.read_bytes()

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.evaluation.floors import find_floors, with_majority
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.data.floors import Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
-from fedcore.core.learning_rate import half_cosine
+from fedcore.core.learning_rate.schedule import half_cosine
 from fedcore.core.model.adapter import AdapterSpec, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
@@ -61,13 +63,23 @@ class ModelEvaluator:
     test: Rows
     train: Rows
     _test_rows: EncodedRows | None = None
+    _floors: Floors | None = None
 
-    def evaluate(self, adapter: Adapter, rows: int, scale: float) -> Metrics:
-        """Measure the adapter on the dense model, on `rows` test rows spread evenly over all (0: all)."""
-        classifier = with_adapter(self.source, adapter, KeepSet.full, scale)
+    def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
+        """Measure the adapter on the model pruned to `keep_set` (None: the dense one).
+
+        It is measured on `rows` test rows spread evenly over all (0: all).
+        """
+        classifier = with_adapter(self.source, adapter, lambda dense: keep_set or KeepSet.full(dense), scale)
         if not rows:  # the end of a run: no device of this machine trains any more
             use_all_cores()
         return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
+
+    def floors(self, majority: str) -> Floors:
+        """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority."""
+        if self._floors is None:
+            self._floors = find_floors(self.test, self.train, self.source.labels, majority)
+        return with_majority(self._floors, self.test, self.source.labels, majority)
 
     def predict(self, adapter: Adapter, keep_set: KeepSet, rows: int, scale: float) -> Predictions:
         """Return what the adapter on the model pruned to `keep_set` predicts for `rows` test rows (0: all)."""

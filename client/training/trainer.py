@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,11 @@ from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows, encode_for
 from fedcore.nn.training.moments import Holding, Moments, follow
+from fedcore.nn.training.pace import Pace
+from fedcore.nn.training.rate_trial import trial_losses
 from fedcore.nn.training.scorer import Scorer
 from fedcore.nn.training.teacher import Answers, Teacher, answers
-from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
+from fedcore.nn.training.train import TrainingAids, TrainResult, train
 from fedcore.protos.values import WireAssignment
 from fedcore.transport.download import Received
 
@@ -209,7 +211,8 @@ def local_round(
 ) -> LocalRound:
     """Train a cut model in which `before` is loaded, and return the increment: a device's part of a round."""
     holding = Holding(keep_set=classifier.keep_set, rank=assignment.arm.rank)
-    scorer = _scorer(assignment, state, classifier)
+    scorer, labels = _scorer(assignment, state, classifier), own_label_plan(assignment, rows)
+    losses = rate_trial(classifier, rows, assignment, before, pace=pace, on_step=on_step)
     result = train(
         classifier,
         rows,
@@ -219,7 +222,7 @@ def local_round(
         aids=TrainingAids(
             moments=resumed_moments(assignment, state, classifier.geometry, holding),
             scorer=scorer,
-            labels=own_label_plan(assignment, rows),
+            labels=labels,
             score=assignment.score,
             on_step=on_step,
             pace=pace,
@@ -230,8 +233,34 @@ def local_round(
     groups = state.groups if scorer is None else scorer.state
     return LocalRound(
         increment={name: after[name] - before[name] for name in assignment.training.trains.of(before)},
-        result=result,
+        result=replace(result, metrics=replace(result.metrics, trial_losses=losses)),
         state=TrainingState(basis=assignment.basis, holding=holding, moments=result.moments, groups=groups),
+    )
+
+
+def rate_trial(
+    classifier: Classifier,
+    rows: EncodedRows,
+    assignment: WireAssignment,
+    before: Arrays,
+    *,
+    pace: Pace | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> tuple[float, ...]:
+    """Return the losses of an assignment's trial of learning rates, empty without one; `before` stays loaded."""
+    trial = assignment.training.trial
+    if trial is None:
+        return ()
+    return trial_losses(
+        classifier,
+        rows,
+        before,
+        spec=assignment.training,
+        trial=trial,
+        seed=assignment.seed,
+        labels=own_label_plan(assignment, rows),
+        pace=pace,
+        on_step=on_step,
     )
 
 

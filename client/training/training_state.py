@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.moments import Holding, Moment
+from fedcore.nn.training.scorer import GroupState
 from fedcore.storage.atomic import write_atomic
 
 

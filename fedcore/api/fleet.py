@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from fedcore.api.configuration import Overrides, Source
@@ -42,7 +41,7 @@ def fleet(
 ) -> Run:
     """Run coordinator, devices and evaluator as processes on this machine, talking mutual TLS; return the finished run.
 
-    All but the last three arguments are those of `fedcore.simulate`. `plugins` are modules, by name or .py file, that
+    All but `plugins` are arguments of `fedcore.simulate`. `plugins` are modules, by name or .py file, that
     register strategies, aggregators or bandits of one's own: the processes import them too. A module that this program
     has imported and whose entries the configuration names is found without being listed. `reference` also trains
     centralised LoRA on all rows, to compare. With `progress`, the fleet is shown live.
@@ -58,14 +57,13 @@ def fleet(
     with data.readable(settings) as readable:
         ready = checked(readable)
     options = FleetOptions(reference=reference, plugins=with_own_modules(ready, found))
-    existing = [path for path in (Path("runs"), Path(run_dir or "runs")) if path.exists()]
     folder = new_folder(settings, run_dir)
-    with folder.withdrawn_on_failure(keep=existing):
+    with folder.withdrawn_unless_begun():
         try_model(ready)
-    ready = data.write(ready, folder.data)
-    write_atomic(folder.config, to_toml(ready).encode())
-    with _view(progress) as view:
-        run_fleet(folder, ready, options, view)
+        ready = data.write(ready, folder.data)
+        write_atomic(folder.config, to_toml(ready).encode())
+        with _view(progress) as view:
+            run_fleet(folder, ready, options, view)
     return Run(folder.root)
 
 

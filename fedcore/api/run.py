@@ -53,7 +53,7 @@ class Run:
     """One run, read from its folder as it is now; the run may still be going on.
 
     run = fedcore.Run("runs/quickstart")
-    run.summary["global"]["final"]["accuracy"]
+    run.summary["classes"]["nx"]["test"]["accuracy"]
     run.rounds.to_pandas().groupby("class")["reward"].mean()
     """
 

@@ -18,7 +18,7 @@ from fedcore.server.run.run import Run as OpenRun
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.progress import RoundLines
 from fedcore.simulation.run import simulate as run_simulation
-from fedcore.simulation.setup import read_setup
+from fedcore.simulation.setup import check_reference, read_setup
 from fedcore.storage.process.quiet import silence_telemetry, wait_passively
 
 
@@ -31,6 +31,7 @@ def simulate(
     strategy: str | None = None,
     rounds: int | None = None,
     overrides: Overrides | None = None,
+    reference: bool = False,
     progress: bool = False,
 ) -> Run:
     """Simulate a fleet of virtual devices on a virtual clock, and return the finished run.
@@ -38,7 +39,8 @@ def simulate(
     `config` is a TOML file, a `Config` or a dict of tables; `overrides` maps "table.key" to a value, and `strategy` and
     `rounds` are short for two of them. `train` and `test` are paths or tables in memory (a list of dicts, a dict of
     columns, (texts, labels), a `datasets.Dataset`, a pandas frame); None leaves what the configuration says.
-    The run's folder is `run_dir`, which must be new, or runs/NAME. With `progress`, a line per round is printed.
+    The run's folder is `run_dir`, which must be new, or runs/NAME. `reference` also trains centralised LoRA on all
+    rows, to compare. With `progress`, a line per round is printed.
 
     Blocks until the end. With `simulation.workers`, or from 32 devices a round, processes train: a script then needs
     `if __name__ == "__main__":` around the call, as with every program that starts processes.
@@ -52,14 +54,15 @@ def simulate(
     data = run_data(settings, train=train, test=test)
     with data.readable(settings) as readable:
         setup = read_setup(readable)
+    check_reference(setup, reference)
     folder = new_folder(settings, run_dir)
-    setup = replace(setup, config=data.write(setup.config, folder.data))
     observers: Sequence[Observer] = ()
     if progress:
         print(f"run folder: {folder.root}")  # noqa: T201
         observers = [RoundLines(say=print, total_rounds=setup.config.run.rounds, now_s=time.monotonic)]
-    with _same_threads() if setup.training is not None else nullcontext():
-        run_simulation(setup, OpenRun.create(folder, setup.config, setup.model), observers)
+    with folder.withdrawn_unless_begun(), _same_threads() if setup.training is not None else nullcontext():
+        setup = replace(setup, config=data.write(setup.config, folder.data))
+        run_simulation(setup, OpenRun.create(folder, setup.config, setup.model), observers, reference=reference)
     return Run(folder.root)
 
 

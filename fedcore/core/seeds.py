@@ -12,7 +12,7 @@ def derive_seed(seed: int, *path: str | int) -> int:
     Streams of different paths are independent; the same path always gives the same seed, on any
     machine and in any order of calls.
     """
-    text = "\x1f".join([str(seed), *(str(part) for part in path)])
+    text = "\x1f".join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

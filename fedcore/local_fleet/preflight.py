@@ -1,19 +1,43 @@
 """Check everything about a local fleet that can be checked before its first process starts."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.labels import labelled_rows
+from fedcore.client.data.rows import Rows
+from fedcore.client.data.shards import dealt_rows
 from fedcore.client.device.model_check import check_model
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.protocols import Strategy
+from fedcore.core.data.device_rows import FleetRows
 from fedcore.core.errors import ConfigError, DataError
 from fedcore.local_fleet.client_extra import require_client
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.storage.models.model_source import model_folder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyFleet:
+    """A fleet that can begin: its configuration with the labels written out, its strategy, its rows."""
+
+    config: Config
+    strategy: Strategy
+    training: Rows
+    test: Rows
+
+    def rows(self) -> FleetRows:
+        """Return which rows every device gets."""
+        return dealt_rows(self.config, self.training, self.test)
+
+
 def checked(config: Config, say: Callable[[str], object] = lambda _: None) -> Config:
-    """Return the configuration of a fleet that can begin, with its labels written out, and `say` what is doubtful.
+    """Return the configuration of `ready_fleet`."""
+    return ready_fleet(config, say).config
+
+
+def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -> ReadyFleet:
+    """Return a fleet that can begin, and `say` what is doubtful.
 
     Raises ConfigError, DataError, ModelError or JoinRefused, with the remedy, where the fleet could not run.
     """
@@ -34,8 +58,9 @@ def checked(config: Config, say: Callable[[str], object] = lambda _: None) -> Co
             f"{config.data.train}: {len(training)} training rows are too few for {shards} devices of one row or more; "
             "take fewer devices, or more rows"
         )
-    check_fleet_fits(labelled, check_run(labelled, model))
-    return labelled
+    strategy = check_run(labelled, model)
+    check_fleet_fits(labelled, strategy)
+    return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)
 
 
 def try_model(config: Config) -> None:

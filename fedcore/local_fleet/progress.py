@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.learning_rate.search import rate_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,17 @@ class DeviceLine:
     reward: float | None = None
     loss: float | None = None
     time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """The last figures of one model: of the one a class would get now, or, without a class, of the dense one."""
+
+    accuracy: float
+    auc: float | None
+    round: int
+    device_class: str = ""
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,8 @@ class RunProgress:
     accuracy: float | None = None
     auc: float | None = None
     evaluated_round: int | None = None
+    models: Mapping[str, Evaluated] = field(default_factory=dict)  # by class; "" is the dense one
+    floors: tuple[tuple[str, float], ...] = ()  # (name, accuracy in [0, 1])
     devices: Mapping[str, DeviceLine] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -86,8 +100,11 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
         case "round_closed":
             return _closed(progress, event)
         case "evaluated" if event["task"].startswith("round"):
-            number = int(event["task"].split()[1])
-            return {"accuracy": event["accuracy"], "auc": event["auc"], "evaluated_round": number}
+            return _evaluated(progress, event)
+        case "learning_rate":
+            return _with_note(progress, rate_line(event["learning_rate"], event["devices"]))
+        case "floors":
+            return {"floors": _floors(event)}
         case "task_failed":
             return _with_note(progress, f"{event['task']}: {event['message']}")
     return {}
@@ -101,6 +118,27 @@ def _started(progress: RunProgress, t: float) -> dict[str, Any]:
         "closed_before": progress.closed,
         "devices": {name: replace(line, state="starting") for name, line in progress.devices.items()},
     }
+
+
+def _evaluated(progress: RunProgress, event: Json) -> dict[str, Any]:
+    model = Evaluated(
+        accuracy=event["accuracy"],
+        auc=event["auc"],
+        round=int(event["task"].split()[1]),
+        device_class=event.get("class") or "",
+        sparsity=event.get("sparsity", 0.0),
+    )
+    return {
+        "accuracy": model.accuracy,
+        "auc": model.auc,
+        "evaluated_round": model.round,
+        "models": {**progress.models, model.device_class: model},
+    }
+
+
+def _floors(event: Json) -> tuple[tuple[str, float], ...]:
+    words = () if event["tfidf"] is None else (("TF-IDF", event["tfidf"]["accuracy"]),)
+    return ((f"always {event['majority_label']!r}", event["majority"]["accuracy"]), *words)
 
 
 def _closed(progress: RunProgress, event: Json) -> dict[str, Any]:

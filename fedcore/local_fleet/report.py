@@ -29,6 +29,10 @@ def report(summary: Json) -> RenderableType:
     """Return the tables of a finished run: rounds, phases, networks, arms and rewards, exports, a closing text."""
     parts: list[tuple[str, RenderableType]] = [
         ("Rounds", _rounds(summary)),
+        (
+            "Figures on held-back rows; after the first cut, of one class at a time",
+            _evaluations(summary),
+        ),
         ("Seconds by phase, mean over the round's devices; closing it, once", _phases(summary)),
         ("Shares of the time from push to acceptance, by network class", _networks(summary.get("networks", {}))),
         ("Arms and rewards of every device: sparsity, rank, reward", _arms(summary["rounds"])),
@@ -36,7 +40,8 @@ def report(summary: Json) -> RenderableType:
         ("Exports: how each class does", _speeds(summary["classes"])),
     ]
     lines = [line for title, part in parts for line in (Text(title, style="bold"), part, Text())]
-    return Group(*lines, Text(_closing(summary)))
+    warnings = [Text(f"warning: {warning}", style="yellow") for warning in summary.get("warnings", ())]
+    return Group(*lines, Text(_closing(summary)), *warnings)
 
 
 def _table(first: str, columns: Iterable[str]) -> Table:
@@ -49,20 +54,33 @@ def _table(first: str, columns: Iterable[str]) -> Table:
 
 
 def _rounds(summary: Json) -> Table:
-    names = ("updates", "accuracy", "AUC", "macro-F1", "loss", "seconds", "MB up", "MB down")
-    table = _table("round", names)
-    untrained = summary["global"]["untrained"]
-    if untrained:
-        table.add_row("untrained", "", *_figures(untrained, (*QUALITY, "loss"), 3), "", "", "")
+    table = _table("round", ("updates", "seconds", "MB up", "MB down"))
     for round_ in summary["rounds"]:
         table.add_row(
             str(round_["round"]),
             "void" if round_["void"] else f"{round_['accepted']}/{round_['devices']}",
-            *_figures(round_, (*QUALITY, "loss"), 3),
             _number(round_["duration_s"], 1),
             *(_number(round_[key] / 1e6, 1) for key in ("bytes_up", "bytes_down")),
         )
     return table
+
+
+def _evaluations(summary: Json) -> RenderableType:
+    """Return a row for every round after which a model was measured."""
+    table = _table("model", ("after round", "accuracy", "AUC", "macro-F1", "loss"))
+    untrained = summary["global"]["untrained"]
+    if untrained:
+        table.add_row("untrained", "0", *_figures(untrained, (*QUALITY, "loss"), 3))
+    for round_ in summary["rounds"]:
+        if round_["accuracy"] is not None:
+            table.add_row(_model(round_), str(round_["round"]), *_figures(round_, (*QUALITY, "loss"), 3))
+    return table if table.row_count else Text("none: no evaluator answered after a round")
+
+
+def _model(round_: Json) -> str:
+    """Return of which model a round's figures are: an earlier version measured the dense one alone."""
+    device_class = round_.get("evaluated_class")
+    return f"{device_class}, {round_['evaluated_sparsity']:.0%} pruned" if device_class else "dense"
 
 
 def _phases(summary: Json) -> Table:
@@ -144,22 +162,48 @@ def _speeds(classes: Json) -> Table:
 
 
 def _closing(summary: Json) -> str:
-    quality = summary["global"]
-    parts = []
-    for name, label in (("final", "global adapter"), ("reference", "centralised LoRA, as many steps")):
-        metrics = quality[name]
-        if metrics:
-            auc = "" if metrics["auc"] is None else f"AUC {metrics['auc']:.3f}, "
-            parts.append(
-                f"{label}: accuracy {metrics['accuracy']:.3f}, {auc}macro-F1 {metrics['macro_f1']:.3f} "
-                f"on {metrics['rows']} held-back rows"
-            )
+    quality, classes = summary["global"], summary["classes"]
+    parts = [
+        _quality_line(f"{name}, {figures['realised_sparsity']:.0%} pruned", figures["test"])
+        for name, figures in classes.items()
+    ]
+    pruned = any(figures["realised_sparsity"] for figures in classes.values())
+    dense = "the same adapter on the dense model, which no device trains" if pruned else "global adapter"
+    parts.append(_quality_line(dense, quality["final"]))
+    parts += _floor_lines(summary.get("floors") or {})
+    parts.append(_quality_line("centralised LoRA on the dense model, as many steps", quality["reference"]))
+    parts = [part for part in parts if part]
     totals = summary["totals"]
     parts.append(
         f"{totals['steps']} optimiser steps in {totals['rounds']} rounds, {totals['duration_s']:.0f} s; "
         f"{totals['bytes_up'] / 1e6:.1f} MB up, {totals['bytes_down'] / 1e6:.1f} MB down"
     )
     return "\n".join(parts)
+
+
+def _quality_line(name: str, metrics: Json | None) -> str:
+    """Return one model's figures in a line; empty without any."""
+    if not metrics:
+        return ""
+    auc = "" if metrics["auc"] is None else f"AUC {metrics['auc']:.3f}, "
+    return (
+        f"{name}: accuracy {metrics['accuracy']:.3f}, {auc}macro-F1 {metrics['macro_f1']:.3f} "
+        f"on {metrics['rows']} held-back rows"
+    )
+
+
+def _floor_lines(floors: Json) -> list[str]:
+    """Return the floors in one line, nothing where none was found."""
+    majority, untrained, tfidf = (floors.get(name) for name in ("majority", "untrained", "tfidf"))
+    parts = []
+    if majority:
+        parts.append(f"always answering {majority['label']!r} {majority['accuracy']:.3f}")
+    if untrained:
+        parts.append(f"untrained model {untrained['accuracy']:.3f}")
+    if tfidf:
+        how = "cross-validated over held-back rows, " if tfidf["cross_validated"] else ""
+        parts.append(f"TF-IDF with logistic regression {tfidf['accuracy']:.3f} ({how}{tfidf['trained_on']} rows)")
+    return [f"floors, in accuracy: {', '.join(parts)}"] if parts else []
 
 
 def _figures(values: Json, names: Iterable[str], digits: int) -> list[str]:

@@ -51,8 +51,8 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
         finally:
             processes.stop(first=coordinator)
     if coordinator.failed or not folder.summary.is_file():
-        onward = " ".join(["fedcore fleet --resume", str(folder.root), *options.plugin_words])
-        raise RunError(f"{coordinator.last_words()}{causes}; go on with: {onward}")
+        onward = " ".join(["; go on with: fedcore fleet --resume", str(folder.root), *options.plugin_words])
+        raise RunError(f"{coordinator.last_words()}{causes}{onward if folder.has_begun else ''}")
     return read_object(folder.summary, remedy=f"look at the run with: fedcore show {folder.root}")
 
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedcore.local_fleet.progress import RunProgress
+from fedcore.local_fleet.progress import Evaluated, RunProgress
 
 NOTES_SHOWN = 3
 SEPARATOR = "  |  "
@@ -40,6 +40,8 @@ class PlainView:
             self._console.print(f"{name} ({progress.devices[name].device_class}) joined", highlight=False, markup=False)
         for note in progress.notes[len(before.notes) :]:
             self._console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        if progress.floors != before.floors:
+            self._console.print(floors(progress), highlight=False, markup=False, soft_wrap=True)
         if progress.closed + progress.void > before.closed + before.void:
             self._console.print(headline(progress), highlight=False, soft_wrap=True)
         elif progress.evaluated_round != before.evaluated_round:
@@ -90,7 +92,8 @@ def draw(progress: RunProgress) -> RenderableType:
     if _waiting(progress):
         return Group(Text(_waiting_words(progress), style="bold"), table, *notes)
     headline_text = Text(SEPARATOR.join([_rounds(progress), *_rest(progress)]), style="bold")
-    return Group(headline_text, Text(quality(progress)), table, *notes)
+    models = [Text(line) for line in (floors(progress), delivered(progress)) if line]
+    return Group(headline_text, Text(quality(progress)), *models, table, *notes)
 
 
 def headline(progress: RunProgress) -> str:
@@ -124,12 +127,30 @@ def _rest(progress: RunProgress) -> list[str]:
 
 
 def quality(progress: RunProgress) -> str:
-    """Return the last evaluation in words."""
-    if progress.accuracy is None:
+    """Return the last evaluation in words, and of which model it is."""
+    last = max(progress.models.values(), key=lambda model: model.round, default=None)
+    if last is None:
         return "not yet evaluated"
-    auc = "" if progress.auc is None else f", AUC {progress.auc:.3f}"
-    when = f"after round {progress.evaluated_round}" if progress.evaluated_round else "untrained"
-    return f"accuracy {progress.accuracy:.3f}{auc} {when}"
+    auc = "" if last.auc is None else f", AUC {last.auc:.3f}"
+    when = f"after round {last.round}" if last.round else "untrained"
+    return f"{_whose(last)}accuracy {last.accuracy:.3f}{auc} {when}"
+
+
+def floors(progress: RunProgress) -> str:
+    """Return the accuracies that a result has to beat; empty until they are known."""
+    words = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in progress.floors)
+    return f"to beat: {words}" if words else ""
+
+
+def delivered(progress: RunProgress) -> str:
+    """Return the last accuracy of every class's pruned model; empty until one was measured."""
+    models = [model for name, model in sorted(progress.models.items()) if name]
+    words = ", ".join(f"{_whose(model)}{model.accuracy:.3f} (round {model.round})" for model in models)
+    return f"delivered now: {words}" if words else ""
+
+
+def _whose(model: Evaluated) -> str:
+    return f"{model.device_class} at {model.sparsity:.0%}: " if model.device_class else ""
 
 
 def megabytes(num_bytes: int) -> str:

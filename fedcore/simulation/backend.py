@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows
+from fedcore.core.config.auto import usual_steps
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
@@ -47,7 +48,7 @@ def _untrained(setup: SimulationSetup, engine: Engine, curve: LossCurve) -> Simu
         curve=curve,
         cost=cost,
         largest_rank=setup.config.strategy.ranks[-1],
-        usual_steps=setup.config.training.local_steps,
+        usual_steps=usual_steps(setup.config),
         seed=setup.config.run.seed,
         history=engine.ledger.iter_outcomes,
     )
@@ -77,8 +78,10 @@ def _training(
         max_length=config.model.max_length,
         targets=setup.spec.targets,
     )
-    ids = label_ids(training, source.labels)
-    rows = encode_for(source.folder, training.texts, ids.tolist(), source.max_length)
+    rows, held_back = (
+        encode_for(source.folder, part.texts, label_ids(part, source.labels).tolist(), source.max_length)
+        for part in (training, test)
+    )
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
     batched = config.simulation.training == "batched"
@@ -90,7 +93,7 @@ def _training(
         states=DeviceStates.of(folder.devices, resolve_settings(config).training),
         batched=batched,
     )
-    evaluator = ModelEvaluator(source=source, test=test, train=training)
+    evaluator = ModelEvaluator(source=source, test=test, train=training, _test_rows=held_back)
     return SimulationBackend(
         workload=workload,
         traffic=RealTraffic(feedback=DeviceFeedback(root=folder.devices, geometry=setup.spec.geometry)),

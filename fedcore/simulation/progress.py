@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.learning_rate.search import rate_line
 
 MEGA = 1e6
 
@@ -24,9 +25,13 @@ class RoundLines:
             case "round_closed":
                 self.say(self._round(fields))
             case "evaluated":
-                auc = "" if fields.get("auc") is None else f", AUC {fields['auc']:.3f}"
-                metrics = fields.get("metrics", fields)
-                self.say(f"  {fields['task']}: accuracy {metrics['accuracy']:.3f}{auc}")
+                self.say(_evaluated(fields))
+            case "learning_rate":
+                self.say(rate_line(fields["learning_rate"], fields["devices"]))
+            case "floors":
+                self.say(_floors(fields))
+            case "warning":
+                self.say(f"warning: {fields['message']}")
             case "refused":
                 self.say(f"refused: {fields['message']}")
 
@@ -42,3 +47,15 @@ class RoundLines:
             f"round {fields['round']}/{self.total_rounds}{void}: {fields['accepted']} of {fields['devices']} updates, "
             f"{fields['duration_s']:.1f} virtual s, {fields['bytes_up'] / MEGA:.1f} MB up{pace}"
         )
+
+
+def _evaluated(fields: Mapping[str, Any]) -> str:
+    metrics = fields.get("metrics", fields)
+    auc = "" if metrics.get("auc") is None else f", AUC {metrics['auc']:.3f}"
+    whose = f", {fields['class']} at {fields['sparsity']:.0%}" if fields.get("class") else ""
+    return f"  {fields['task']}{whose}: accuracy {metrics['accuracy']:.3f}{auc}"
+
+
+def _floors(fields: Mapping[str, Any]) -> str:
+    words = "" if fields["tfidf"] is None else f", TF-IDF with logistic regression {fields['tfidf']['accuracy']:.3f}"
+    return f"  floors: always {fields['majority_label']!r} {fields['majority']['accuracy']:.3f}{words}"

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
-from fedcore.server.aggregate.assemble import make_engine
+from fedcore.server.aggregate.assemble import make_engine, untrained_adapter
 from fedcore.server.aggregate.engine import Engine
+from fedcore.server.process.allocator import trim
+from fedcore.server.rounds.evaluator_tasks import class_task, dense_task, export_task, reference_task, round_task
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.backend import SimulationBackend, make_backend
@@ -14,7 +16,7 @@ from fedcore.simulation.fleet.duration import TrainCost
 from fedcore.simulation.rounds.clock import VirtualClock
 from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
-from fedcore.simulation.setup import SimulationSetup
+from fedcore.simulation.setup import SimulationSetup, check_reference
 
 if TYPE_CHECKING:
     from fedcore.simulation.rounds.evaluation import RunEvaluation
@@ -31,37 +33,51 @@ def simulate(
     observers: Sequence[Observer] = (),
     *,
     after_round: AfterRound | None = None,
+    reference: bool = False,
 ) -> Json:
     """Simulate `run` to its end, from the last round in its ledger on, return its summary and close it.
 
     `after_round` replaces the run's own measurements and exports. It is called after every round that counted, with
     the engine as the round left it. A resumed run calls it first for the last round in the ledger: the interrupted
-    process may have stopped before its call. It is never called where nothing is trained.
+    process may have stopped before its call. It is never called where nothing is trained. With `reference`, centralised
+    LoRA is trained on all rows at the end, unless there is an `after_round`; ConfigError where nothing is trained.
     Raises RunError where the run pauses. Everything durable stays, and a resumed run continues from there.
     """
     with run:
+        check_reference(setup, reference)
         try:
-            return _simulated(setup, run, observers, after_round)
+            return _simulated(setup, run, observers, after_round, reference=reference)
         except OSError as cause:
             where = cause.filename or run.folder.root
-            raise RunError(f"cannot write {where}: {cause}; free space, then resume") from cause
+            onward = "resume" if run.folder.has_begun else "begin again"
+            raise RunError(f"cannot write {where}: {cause}; free space, then {onward}") from cause
+        finally:
+            trim()
 
 
-def _simulated(setup: SimulationSetup, run: Run, observers: Sequence[Observer], after_round: AfterRound | None) -> Json:
+def _simulated(
+    setup: SimulationSetup,
+    run: Run,
+    observers: Sequence[Observer],
+    after_round: AfterRound | None,
+    *,
+    reference: bool,
+) -> Json:
     run.config = setup.config  # with the labels and the paths that the setup resolved
     last = run.ledger.last_round()
     clock = VirtualClock(0.0 if last is None else last.closed_at_s)
     log = run.open_log(wall=clock, observers=observers, eager=False)
+    engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
+    backend = make_backend(setup, engine, run.folder, log)  # refuses what the model cannot read, before the run begins
     log.event("started", next_round=run.start.next_round, simulated=True)
     for device_class, why in setup.refused.items():
         log.event("refused", device=device_class, message=why)
-    engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
-    backend = make_backend(setup, engine, run.folder, log)
     try:
         if last is not None:
             backend.workload.recover(last)
         _drive(setup, run, engine, backend, clock, after_round)
-        return _finish(setup, run, engine, backend, measuring=after_round is None)
+        backend.workload.close()  # measuring and exporting loads models of its own
+        return _finish(setup, run, engine, backend, measuring=after_round is None, reference=reference)
     finally:
         backend.workload.close()
 
@@ -80,7 +96,8 @@ def _drive(
         if backend.evaluation is not None and after_round is not None:
             after_round(backend.evaluation)
         elif backend.evaluation is not None and config.evaluation.rows_per_round:
-            backend.evaluation.evaluate(config.evaluation.rows_per_round)
+            classes = {table.name for table in config.classes}
+            backend.evaluation.evaluate(round_task(engine, [*classes], config.evaluation.rows_per_round))
 
     resumed, external = engine.model.adapter.round > 0, after_round is not None
     if (
@@ -107,10 +124,31 @@ def _drive(
     ).run()
 
 
-def _finish(setup: SimulationSetup, run: Run, engine: Engine, backend: SimulationBackend, *, measuring: bool) -> Json:
+def _measure_end(
+    setup: SimulationSetup, run: Run, engine: Engine, evaluation: "RunEvaluation", *, reference: bool
+) -> None:
+    """Measure the dense model, and every class's, exported or not; then train the reference."""
+    evaluation.evaluate(dense_task(engine, 0, floors=True))
+    for name in run.classes():
+        if setup.config.simulation.exports:
+            evaluation.export(export_task(engine, name))
+        else:
+            evaluation.evaluate(class_task(engine, name, 0))
+    if reference:
+        untrained = untrained_adapter(run.config, run.model, engine.labels, engine.strategy.spec)
+        evaluation.reference(reference_task(engine, run), untrained)
+
+
+def _finish(
+    setup: SimulationSetup,
+    run: Run,
+    engine: Engine,
+    backend: SimulationBackend,
+    *,
+    measuring: bool,
+    reference: bool,
+) -> Json:
     """Measure and export a trained model, then write the summary and the files of a finished run."""
     if backend.evaluation is not None and measuring:
-        backend.evaluation.evaluate(0)
-        for name in run.classes() if setup.config.simulation.exports else ():
-            backend.evaluation.export(name, engine.strategy.export_keep_set(engine.state, name))
+        _measure_end(setup, run, engine, backend.evaluation, reference=reference)
     return run.finish(engine.strategy, engine.state, None if backend.evaluation is None else engine.model.tensors)

@@ -1,5 +1,6 @@
 """Everything a simulation needs before its first round, read and checked before the run folder is created."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from fedcore.client.data.label_doubts import label_doubts
 from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
 from fedcore.client.device.libraries import import_libraries
+from fedcore.core.config.auto import usual_steps
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
+from fedcore.core.data.device_rows import DeviceRows, FleetRows
 from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
@@ -40,6 +43,20 @@ class SimulationSetup:
     training: Rows | None = None
     test: Rows | None = None
     curve: LossCurve | None = None
+
+    def rows(self) -> FleetRows | None:
+        """Return which rows every device has; None where nothing is trained."""
+        if self.training is None or self.test is None:
+            return None
+        profiles = [device.profile for device in self.fleet.devices.values()]
+        return FleetRows(
+            devices=tuple(
+                DeviceRows(device=profile.name, device_class=profile.device_class, labels=dict(profile.label_counts))
+                for profile in profiles
+            ),
+            labels=Counter(self.training.labels),
+            held_back=len(self.test),
+        )
 
 
 def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:
@@ -89,6 +106,15 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
     )
 
 
+def check_reference(setup: SimulationSetup, reference: bool) -> None:
+    """Raise ConfigError where a reference is asked for, and the simulation has no rows to train it on."""
+    if reference and setup.training is None:
+        raise ConfigError(
+            'a reference trains on the run\'s rows, and simulation.training = "none" reads none; leave the reference '
+            'out, or set simulation.training = "batched"'
+        )
+
+
 def _check_loadable(config: Config, model: Path) -> None:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     import_libraries()
@@ -104,7 +130,7 @@ def _joining(config: Config, fleet: VirtualFleet, strategy: Strategy) -> tuple[V
 
 def _curve(config: Config) -> LossCurve:
     run = config.simulation.curve
-    return read_curve(Path(run), config.training.local_steps) if run else LossCurve()
+    return read_curve(Path(run), usual_steps(config)) if run else LossCurve()
 
 
 def _narrow(strategy: Strategy) -> Strategy:

@@ -9,18 +9,21 @@ from pathlib import Path
 Buffer = bytes | memoryview
 
 
-def write_atomic(path: Path, data: bytes | str | Iterable[Buffer], *, mode: int = 0o644, durable: bool = False) -> None:
+def write_atomic(
+    path: Path, data: bytes | str | Iterable[Buffer], *, mode: int | None = None, durable: bool = False
+) -> None:
     """Replace `path` by `data` (text as UTF-8, or chunks one after the other) in one step; its folder must exist.
 
     A reader sees the old file or the whole new one, even after this process crashes; `durable` extends that to a
-    power cut. Raises OSError as the file system does, and whatever `data` raises while it yields chunks; neither
-    leaves a temporary file behind.
+    power cut. `mode` is exact; without it the file has the mode that the umask gives every new file. Raises OSError as
+    the file system does, and whatever `data` raises while it yields chunks; neither leaves a temporary file behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
     try:
         with name_file_in_errors(path), os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # the umask has restricted the mode at open
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)  # the umask has restricted the mode at open
             for chunk in (data,) if isinstance(data, bytes) else (data.encode(),) if isinstance(data, str) else data:
                 file.write(chunk)
             file.flush()

@@ -15,7 +15,7 @@ class FolderLock:
     def __init__(self, folder: Path, *, role: str = "coordinator", remedy: str = "--run-dir") -> None:
         """Take the lock for one process of `role`; raises RunError naming its holder and the `remedy`."""
         self._path = folder / LOCK_FILE.format(role=role)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

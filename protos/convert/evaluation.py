@@ -1,5 +1,6 @@
 """The evaluator's tasks and results."""
 
+from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
@@ -19,7 +20,16 @@ def task_to_pb(value: EvaluatorTask) -> pb.EvaluatorTask:
     """EvaluatorTask value -> message."""
     match value.kind:
         case EvaluateTask() as task:
-            evaluate = pb.EvaluateTask(adapter=_adapter_to_pb(task.adapter), rows=task.rows, lora_scale=task.lora_scale)
+            evaluate = pb.EvaluateTask(
+                adapter=_adapter_to_pb(task.adapter),
+                rows=task.rows,
+                lora_scale=task.lora_scale,
+                keep_set=None if task.keep_set is None else ref_to_pb(task.keep_set),
+                device_class=task.device_class,
+                sparsity=task.sparsity,
+                floors=task.floors,
+                majority=task.majority,
+            )
             return pb.EvaluatorTask(id=value.id, evaluate=evaluate)
         case ExportTask() as task:
             export = pb.ExportTask(
@@ -50,7 +60,16 @@ def task_from_pb(message: pb.EvaluatorTask) -> EvaluatorTask:
             task = message.evaluate
             return EvaluatorTask(
                 id=message.id,
-                kind=EvaluateTask(adapter=_adapter_from_pb(task.adapter), rows=task.rows, lora_scale=task.lora_scale),
+                kind=EvaluateTask(
+                    adapter=_adapter_from_pb(task.adapter),
+                    rows=task.rows,
+                    lora_scale=task.lora_scale,
+                    keep_set=ref_from_pb(task.keep_set) if task.HasField("keep_set") else None,
+                    device_class=task.device_class,
+                    sparsity=task.sparsity,
+                    floors=task.floors,
+                    majority=task.majority,
+                ),
             )
         case "export":
             export = message.export
@@ -85,7 +104,13 @@ def result_to_pb(value: EvaluatorResult) -> pb.EvaluatorResult:
     """EvaluatorResult value -> message."""
     match value.outcome:
         case Metrics() as metrics:
-            return pb.EvaluatorResult(id=value.id, error=value.error, metrics=_metrics_to_pb(metrics))
+            return pb.EvaluatorResult(
+                id=value.id,
+                error=value.error,
+                metrics=_metrics_to_pb(metrics),
+                keep_set=value.keep_set,
+                floors=None if value.floors is None else _floors_to_pb(value.floors),
+            )
         case ExportOutcome() as outcome:
             report = pb.ExportReport(
                 metrics=_metrics_to_pb(outcome.metrics),
@@ -118,7 +143,13 @@ def result_from_pb(message: pb.EvaluatorResult) -> EvaluatorResult:
                 dense_latency_s=report.dense_latency_s,
                 dense_size_bytes=report.dense_size_bytes,
             )
-    return EvaluatorResult(id=message.id, outcome=outcome, error=message.error)
+    return EvaluatorResult(
+        id=message.id,
+        outcome=outcome,
+        error=message.error,
+        keep_set=message.keep_set,
+        floors=_floors_from_pb(message.floors) if message.HasField("floors") else None,
+    )
 
 
 def _adapter_to_pb(value: GlobalAdapter) -> pb.GlobalAdapter:
@@ -140,7 +171,14 @@ def _adapter_from_pb(message: pb.GlobalAdapter) -> GlobalAdapter:
 
 
 def _metrics_to_pb(value: Metrics) -> pb.Metrics:
-    return pb.Metrics(accuracy=value.accuracy, auc=value.auc, macro_f1=value.macro_f1, loss=value.loss, rows=value.rows)
+    return pb.Metrics(
+        accuracy=value.accuracy,
+        auc=value.auc,
+        macro_f1=value.macro_f1,
+        loss=value.loss,
+        rows=value.rows,
+        answers=value.answers,
+    )
 
 
 def _metrics_from_pb(message: pb.Metrics) -> Metrics:
@@ -150,4 +188,33 @@ def _metrics_from_pb(message: pb.Metrics) -> Metrics:
         macro_f1=message.macro_f1,
         loss=message.loss,
         rows=message.rows,
+        answers=tuple(message.answers),
     )
+
+
+def _floors_to_pb(value: Floors) -> pb.Floors:
+    return pb.Floors(
+        majority_label=value.majority_label,
+        majority=_floor_to_pb(value.majority),
+        tfidf=None if value.tfidf is None else _floor_to_pb(value.tfidf),
+        tfidf_rows=value.tfidf_rows,
+        cross_validated=value.cross_validated,
+    )
+
+
+def _floors_from_pb(message: pb.Floors) -> Floors:
+    return Floors(
+        majority_label=message.majority_label,
+        majority=_floor_from_pb(message.majority),
+        tfidf=_floor_from_pb(message.tfidf) if message.HasField("tfidf") else None,
+        tfidf_rows=message.tfidf_rows,
+        cross_validated=message.cross_validated,
+    )
+
+
+def _floor_to_pb(value: Floor) -> pb.Floor:
+    return pb.Floor(accuracy=value.accuracy, macro_f1=value.macro_f1, rows=value.rows)
+
+
+def _floor_from_pb(message: pb.Floor) -> Floor:
+    return Floor(accuracy=message.accuracy, macro_f1=message.macro_f1, rows=message.rows)

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
+from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
@@ -57,6 +58,7 @@ def assignment_to_pb(value: WireAssignment) -> pb.Assignment:
             first_trained_layer=training.trains.first_layer,
             distillation=_distillation_to_pb(training.distillation),
             balanced=training.balanced,
+            trial=_trial_to_pb(training.trial),
         ),
         max_upload_bytes=value.max_upload_bytes,
         basis=value.basis,
@@ -71,7 +73,7 @@ def assignment_to_pb(value: WireAssignment) -> pb.Assignment:
 def assignment_from_pb(message: pb.Assignment) -> WireAssignment:
     """Assignment message -> WireAssignment value.
 
-    Raises ConfigError on an arm or a distillation out of range, ProtocolError on unknown factors.
+    Raises ConfigError on an arm, a distillation or a trial out of range, ProtocolError on unknown factors.
     """
     training = message.training
     return WireAssignment(
@@ -96,6 +98,7 @@ def assignment_from_pb(message: pb.Assignment) -> WireAssignment:
             trains=_trains(training, message.round),
             distillation=_distillation(training),
             balanced=training.balanced,
+            trial=_trial(training),
         ),
         max_upload_bytes=message.max_upload_bytes,
         basis=message.basis,
@@ -127,6 +130,16 @@ def _distillation(message: pb.TrainingSpec) -> Distillation | None:
         return None
     settings = message.distillation
     return Distillation(weight=settings.weight, temperature=settings.temperature, mix=settings.mix)
+
+
+def _trial_to_pb(value: RateTrial | None) -> pb.RateTrial | None:
+    return None if value is None else pb.RateTrial(rates=value.rates, steps=value.steps)
+
+
+def _trial(message: pb.TrainingSpec) -> RateTrial | None:
+    if not message.HasField("trial"):
+        return None
+    return RateTrial(rates=tuple(message.trial.rates), steps=message.trial.steps)
 
 
 def submission_to_pb(value: UpdateSubmission) -> pb.UpdateSubmission:
@@ -213,6 +226,7 @@ def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
         bytes_down=value.bytes_down,
         bytes_up=value.bytes_up,
         repushed=value.repushed,
+        trial_losses=value.metrics.trial_losses,
     )
 
 
@@ -225,6 +239,7 @@ def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
             train_loss=message.train_loss,
             peak_memory_mb=message.peak_memory_mb,
             adapter_importance=message.adapter_importance,
+            trial_losses=tuple(message.trial_losses),
         ),
         phase_s={phase: getattr(message.phases, f"{phase}_s") for phase in PHASES},
         num_examples=message.num_examples,

@@ -32,14 +32,24 @@ class EvaluatorTask(_message.Message):
     def __init__(self, id: _Optional[int] = ..., evaluate: _Optional[_Union[EvaluateTask, _Mapping]] = ..., export: _Optional[_Union[ExportTask, _Mapping]] = ..., reference: _Optional[_Union[ReferenceTask, _Mapping]] = ...) -> None: ...
 
 class EvaluateTask(_message.Message):
-    __slots__ = ("adapter", "rows", "lora_scale")
+    __slots__ = ("adapter", "rows", "lora_scale", "keep_set", "device_class", "floors", "majority", "sparsity")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    FLOORS_FIELD_NUMBER: _ClassVar[int]
+    MAJORITY_FIELD_NUMBER: _ClassVar[int]
+    SPARSITY_FIELD_NUMBER: _ClassVar[int]
     adapter: GlobalAdapter
     rows: int
     lora_scale: float
-    def __init__(self, adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., rows: _Optional[int] = ..., lora_scale: _Optional[float] = ...) -> None: ...
+    keep_set: _blob_pb2.BlobRef
+    device_class: str
+    floors: bool
+    majority: str
+    sparsity: float
+    def __init__(self, adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., rows: _Optional[int] = ..., lora_scale: _Optional[float] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., device_class: _Optional[str] = ..., floors: _Optional[bool] = ..., majority: _Optional[str] = ..., sparsity: _Optional[float] = ...) -> None: ...
 
 class ExportTask(_message.Message):
     __slots__ = ("device_class", "adapter", "keep_set", "lora_scale")
@@ -74,18 +84,44 @@ class ReferenceTask(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., rank: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., seed: _Optional[int] = ..., start: _Optional[_Union[GlobalAdapter, _Mapping]] = ...) -> None: ...
 
 class Metrics(_message.Message):
-    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows")
+    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows", "answers")
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     AUC_FIELD_NUMBER: _ClassVar[int]
     MACRO_F1_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     accuracy: float
     auc: float
     macro_f1: float
     loss: float
     rows: int
-    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...
+    answers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ..., answers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Floor(_message.Message):
+    __slots__ = ("accuracy", "macro_f1", "rows")
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    MACRO_F1_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    accuracy: float
+    macro_f1: float
+    rows: int
+    def __init__(self, accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class Floors(_message.Message):
+    __slots__ = ("majority_label", "majority", "tfidf", "tfidf_rows", "cross_validated")
+    MAJORITY_LABEL_FIELD_NUMBER: _ClassVar[int]
+    MAJORITY_FIELD_NUMBER: _ClassVar[int]
+    TFIDF_FIELD_NUMBER: _ClassVar[int]
+    TFIDF_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CROSS_VALIDATED_FIELD_NUMBER: _ClassVar[int]
+    majority_label: str
+    majority: Floor
+    tfidf: Floor
+    tfidf_rows: int
+    cross_validated: bool
+    def __init__(self, majority_label: _Optional[str] = ..., majority: _Optional[_Union[Floor, _Mapping]] = ..., tfidf: _Optional[_Union[Floor, _Mapping]] = ..., tfidf_rows: _Optional[int] = ..., cross_validated: _Optional[bool] = ...) -> None: ...
 
 class ExportReport(_message.Message):
     __slots__ = ("metrics", "files", "parameters", "dense_parameters", "latency_s", "dense_latency_s", "dense_size_bytes")
@@ -106,13 +142,17 @@ class ExportReport(_message.Message):
     def __init__(self, metrics: _Optional[_Union[Metrics, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., parameters: _Optional[int] = ..., dense_parameters: _Optional[int] = ..., latency_s: _Optional[float] = ..., dense_latency_s: _Optional[float] = ..., dense_size_bytes: _Optional[int] = ...) -> None: ...
 
 class EvaluatorResult(_message.Message):
-    __slots__ = ("id", "error", "metrics", "export")
+    __slots__ = ("id", "error", "metrics", "export", "keep_set", "floors")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     EXPORT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SET_FIELD_NUMBER: _ClassVar[int]
+    FLOORS_FIELD_NUMBER: _ClassVar[int]
     id: int
     error: str
     metrics: Metrics
     export: ExportReport
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., export: _Optional[_Union[ExportReport, _Mapping]] = ...) -> None: ...
+    keep_set: str
+    floors: Floors
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., export: _Optional[_Union[ExportReport, _Mapping]] = ..., keep_set: _Optional[str] = ..., floors: _Optional[_Union[Floors, _Mapping]] = ...) -> None: ...

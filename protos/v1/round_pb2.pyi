@@ -33,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced", "trial")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class TrainingSpec(_message.Message):
     FIRST_TRAINED_LAYER_FIELD_NUMBER: _ClassVar[int]
     DISTILLATION_FIELD_NUMBER: _ClassVar[int]
     BALANCED_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -56,7 +57,16 @@ class TrainingSpec(_message.Message):
     first_trained_layer: int
     distillation: Distillation
     balanced: bool
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ...) -> None: ...
+    trial: RateTrial
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ..., trial: _Optional[_Union[RateTrial, _Mapping]] = ...) -> None: ...
+
+class RateTrial(_message.Message):
+    __slots__ = ("rates", "steps")
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    rates: _containers.RepeatedScalarFieldContainer[float]
+    steps: int
+    def __init__(self, rates: _Optional[_Iterable[float]] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Distillation(_message.Message):
     __slots__ = ("weight", "temperature", "mix")
@@ -125,7 +135,7 @@ class PhaseTimes(_message.Message):
     def __init__(self, download_s: _Optional[float] = ..., prune_s: _Optional[float] = ..., train_s: _Optional[float] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ...) -> None: ...
 
 class DeviceReport(_message.Message):
-    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up", "repushed")
+    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up", "repushed", "trial_losses")
     LOSS_BEFORE_FIELD_NUMBER: _ClassVar[int]
     LOSS_AFTER_FIELD_NUMBER: _ClassVar[int]
     TRAIN_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +147,7 @@ class DeviceReport(_message.Message):
     BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
     REPUSHED_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_LOSSES_FIELD_NUMBER: _ClassVar[int]
     loss_before: float
     loss_after: float
     train_loss: float
@@ -148,7 +159,8 @@ class DeviceReport(_message.Message):
     bytes_down: int
     bytes_up: int
     repushed: bool
-    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., repushed: _Optional[bool] = ...) -> None: ...
+    trial_losses: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., repushed: _Optional[bool] = ..., trial_losses: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class UpdateSubmission(_message.Message):
     __slots__ = ("round", "update", "scores", "keep_set", "report")

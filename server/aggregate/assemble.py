@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.outcome import Status
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, initial_adapter
@@ -89,7 +90,17 @@ def make_engine(
             device: closed.round for closed in ledger.iter_rounds() if not closed.void for device in closed.accepted
         },
         leftovers=leftovers,
+        counted=sum(not closed.void for closed in ledger.iter_rounds()),
+        has_pruned=_has_pruned(ledger),
         clock=clock,
+    )
+
+
+def _has_pruned(ledger: Ledger) -> bool:
+    """Whether a counted update is that of a pruned device."""
+    return any(
+        not void and any(row["sparsity"] > 0 and row["status"] == Status.ACCEPTED for row in rows)
+        for _, void, rows in ledger.iter_outcomes()
     )
 
 

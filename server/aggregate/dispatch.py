@@ -55,14 +55,16 @@ class Dispatcher:
         sendable: dict[str, WireAssignment] = {}
         shared: dict[tuple[str, int, str], AssignmentBlobs] = {}
         packed = [put_blob(self.blobs, ring.to_bits(self.strategy.spec.geometry), "ring") for ring in self.rings]
+        basis = self._basis
         for assignment in assignments:
             key = assignment.keep_set.blob_id, assignment.arm.rank, assignment.training.codec
-            if key not in shared:
-                shared[key] = self._blobs(assignment, packed)
+            blobs = shared.get(key)
+            if blobs is None:
+                blobs = shared[key] = self._blobs(assignment, packed)
             sendable[assignment.device] = to_wire(
                 assignment,
-                shared[key],
-                basis=self._basis,
+                blobs,
+                basis=basis,
                 label_counts=self.label_counts,
                 counted_round=self.counted_rounds.get(assignment.device, 0),
             )

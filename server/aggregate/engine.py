@@ -14,6 +14,7 @@ from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import AggregateReport, Json, Strategy
 from fedcore.core.errors import RunError
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.rings import nested
 from fedcore.core.rounds.commands import Turn
@@ -82,6 +83,9 @@ class Engine:
     counted_rounds: dict[str, int] = field(default_factory=dict)  # by device, the last round that counts its update
     uploaded_blobs: set[str] = field(default_factory=set)  # that devices sent, wholly or in part, for the closing round
     leftovers: set[str] = field(default_factory=set)  # blobs of an earlier process; a device may resume such an upload
+    counted: int = 0  # rounds so far that moved the adapter
+    has_pruned: bool = False  # whether an update of a pruned device counts in the adapter
+    measured_keep_sets: set[str] = field(default_factory=set)  # blobs that evaluations of pruned models fetch
     clock: Callable[[], float] = time.perf_counter  # seconds, for figures of what arithmetic and disk took
     _census: LabelCensus = field(default_factory=LabelCensus)
 
@@ -128,6 +132,7 @@ class Engine:
             self._note_close_time(record["round"], self.clock() - begin)
         for blob_id in sorted(spent - self._needed_blobs(plan)):
             self.blobs.delete(blob_id)
+        self.measured_keep_sets &= self.pinned_blobs
         self.model.drop_older_files()
         self.open = plan
         return TurnResult(assignments={} if plan is None else plan.wire_assignments, adapter=self.model.adapter)
@@ -148,17 +153,22 @@ class Engine:
             report = self._advance(current)
             self.model.keep(closed.round, report.step)
             self.counted_rounds |= dict.fromkeys(closed.accepted, closed.round)
+            self.counted += 1
+            self.has_pruned = self.has_pruned or self._any_pruned(closed.accepted)
         current.aggregate_s += self.clock() - begin
         outcomes = self._outcomes(closed, current, profiles)
         self.state, strategy_report = self.strategy.close(self.state, outcomes, closed.round, void=closed.void)
+        assignments, rewards = self.open.assignments, strategy_report.rewards
         rows = [
-            outcome_record(
-                outcome, strategy_report.rewards.get(outcome.device), self.open.assignments[outcome.device].weight
-            )
+            outcome_record(outcome, rewards.get(outcome.device), assignments[outcome.device].weight)
             for outcome in outcomes
         ]
         record = round_record(closed, report, current.aggregate_s, rows)
         return record, rows, [*strategy_report.events, *clock_events(rows), {"event": "round_closed", **record}]
+
+    def _any_pruned(self, devices: Sequence[str]) -> bool:
+        dense = KeepSet.full(self.strategy.spec.geometry).counts
+        return self.open is not None and any(self.open.assignments[name].keep_set.counts != dense for name in devices)
 
     def _advance(self, current: RoundSum) -> AggregateReport:
         """Make the next adapter, in memory: the aggregator's result, passed through the server optimiser if any."""
@@ -171,20 +181,23 @@ class Engine:
 
     def _outcomes(self, closed: RoundResult, current: RoundSum, profiles: Mapping[str, DeviceProfile]) -> list[Outcome]:
         outcomes = []
-        sparsities: dict[tuple[int, int], float] = {}
+        arms: dict[tuple[Counts, int, int], Arm] = {}  # realised, shared by devices with equal counts, rank and steps
+        assignments, geometry = current.terms.assignments, self.strategy.spec.geometry
         for member in closed.members:
-            assignment, profile = current.terms.assignments[member.device], profiles[member.device]
+            assignment, profile = assignments[member.device], profiles[member.device]
             update = current.updates.get(member.device) if member.status is Status.ACCEPTED else None
             end_s = member.accepted_at_s if member.accepted_at_s is not None else closed.closed_at_s
-            counts = assignment.keep_set.counts
-            if counts not in sparsities:
-                sparsities[counts] = assignment.keep_set.sparsity(self.strategy.spec.geometry)
+            key = assignment.keep_set.counts, assignment.arm.rank, assignment.arm.steps
+            arm = arms.get(key)
+            if arm is None:
+                sparsity = assignment.keep_set.sparsity(geometry)
+                arm = arms[key] = Arm(sparsity=sparsity, rank=assignment.arm.rank, steps=assignment.arm.steps)
             outcomes.append(
                 Outcome(
                     device=member.device,
                     device_class=profile.device_class,
                     round=closed.round,
-                    arm=Arm(sparsity=sparsities[counts], rank=assignment.arm.rank, steps=assignment.arm.steps),
+                    arm=arm,
                     status=member.status,
                     time_s=end_s - member.pushed_at_s,
                     report=update.report if update else None,
@@ -239,7 +252,9 @@ class Engine:
 
     def _spent_blobs(self) -> set[str]:
         """Blobs of the past: this round's updates and keep-sets, and the adapters before the last two."""
-        spent = self.uploaded_blobs | self.leftovers  # also late, refused and unfinished uploads
+        spent = (
+            self.uploaded_blobs | self.leftovers | self.measured_keep_sets
+        )  # also late, refused and unfinished uploads
         self.leftovers = set()
         if self.open is not None:
             spent |= self.open.sum.spool | self.open.keep_sets

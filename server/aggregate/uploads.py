@@ -25,7 +25,7 @@ from fedcore.transport.payload import inline_payload
 SCORE_CODEC = "identity"
 VerifiedUpload = tuple[Update, GroupScores | None, UpdateSubmission]
 _CACHED_BOUNDS = 64  # more than the different bounds of one round
-_METRICS = tuple(field.name for field in fields(TrainingMetrics))
+_METRICS = tuple(field.name for field in fields(TrainingMetrics) if field.name != "trial_losses")  # all numbers
 _metrics_of = attrgetter(*_METRICS)
 
 
@@ -98,10 +98,11 @@ def _verified(submission: UpdateSubmission, assignment: Assignment, terms: Round
 
 def check_report(report: DeviceReport, subject: str) -> None:
     """Raise UpdateRejected for a negative or non-finite figure: figures decide rewards and go into the summary."""
-    values = (*_metrics_of(report.metrics), *report.phase_s.values())
+    trial = report.metrics.trial_losses
+    values = (*_metrics_of(report.metrics), *report.phase_s.values(), *trial)
     if min(values) >= 0 and sum(values) < math.inf:
         return  # the fast path: any NaN or infinity would show in the sum
-    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s))
+    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s), *("a trial's loss" for _ in trial))
     for name, value in zip(names, values, strict=True):
         if not 0 <= value < math.inf:
             raise UpdateRejected(f"{subject}: reported {name} {value}, expected a finite number of 0 or more")

@@ -1,6 +1,7 @@
 """A ServerApp that runs one configuration: `app = server_app()`."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -33,11 +34,9 @@ def server_app(config: Config | None = None, measuring: Callable[[Context], Meas
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         driver = open_run(config, context)
-        try:
+        with driver.run.folder.withdrawn_unless_begun(), closing(driver):
             evaluate = None if measuring is None else _evaluation(driver, measuring(context))
             FedcoreStrategy(driver).start(grid, evaluate_fn=evaluate)
-        finally:
-            driver.close()
 
     return app
 
@@ -54,7 +53,8 @@ def open_run(config: Config | None, context: Context) -> FlowerDriver:
     check_run(resolved, model)
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
-    return FlowerDriver.open(Run.create(folder, resolved, model))
+    with folder.withdrawn_unless_begun():
+        return FlowerDriver.open(Run.create(folder, resolved, model))
 
 
 def _evaluation(driver: FlowerDriver, measure: Measure) -> Callable[[int, ArrayRecord], MetricRecord]:

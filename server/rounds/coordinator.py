@@ -16,7 +16,6 @@ from fedcore.core.rounds.state import RoundState
 from fedcore.protos.tier_values import AnyUpward, PartialSubmission
 from fedcore.protos.values import (
     AssignmentFailure,
-    EvaluateTask,
     EvaluatorResult,
     Join,
     Newcomer,
@@ -35,6 +34,7 @@ from fedcore.server.members.revocation_watch import RevocationWatch
 from fedcore.server.members.sessions import AnySession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
+from fedcore.server.rounds.evaluator_tasks import dense_task, majority_label, round_task
 from fedcore.server.rounds.round_driver import MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.shards import Shards
@@ -53,11 +53,12 @@ class Coordinator:
         log: RunLog,
         shards: Shards,
         rows_per_round: int,
+        classes: Iterable[str] = (),
         keep_result: Callable[[TaskKind, EvaluatorResult], None],
         revocations: RevocationWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wire up; nothing runs before `start`."""
+        """Wire up; nothing runs before `start`. `classes`: of the configuration, joined or not."""
         self.evaluators = EvaluatorQueue(on_result=self._evaluated)
         self.engine: Engine | None = None  # None until the labels are known
         self.export_uploads: set[str] = set()  # blobs that the evaluator began to send
@@ -65,6 +66,8 @@ class Coordinator:
         self._log = log
         self._shards = shards
         self._rows_per_round = rows_per_round
+        self._classes = set(classes)
+        self._majority = ""  # label of most training rows among the devices that have joined
         self._keep_result = keep_result
         self._clock = clock
         self._tasks = Tasks()
@@ -179,8 +182,8 @@ class Coordinator:
 
     async def _begin_engine(self, labels: tuple[str, ...]) -> None:
         self.engine = await self._tasks.in_worker(self._make_engine, labels)
-        if self._rows_per_round and self.engine.model.adapter.round == 0:
-            self.evaluate(self._rows_per_round)
+        if self.engine.model.adapter.round == 0:
+            await self._evaluate_round()
 
     def _check_profile(self, profile: DeviceProfile) -> None:
         self._ready().strategy.admit(profile)
@@ -273,16 +276,18 @@ class Coordinator:
 
     # --- evaluation ---
 
-    def evaluate(self, rows: int) -> None:
-        """Queue an evaluation of the current global adapter on `rows` test rows (0: all)."""
-        engine = self._ready()
-        self.evaluators.add(
-            EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=engine.config.training.lora_scale)
-        )
+    def evaluate_all(self) -> None:
+        """Queue an evaluation of the current global adapter on the dense model and all test rows, with their floors."""
+        self.evaluators.add(dense_task(self._ready(), 0, floors=True, majority=self._majority))
 
-    def _evaluate_round(self) -> None:
+    async def _evaluate_round(self) -> None:
+        engine = self._ready()
+        profiles = self.membership.sessions.profiles
+        # Kept for the end, when the devices have gone.
+        self._majority = majority_label(profiles.values(), engine.labels) or self._majority
         if self._rows_per_round:
-            self.evaluate(self._rows_per_round)
+            classes, rows = [*self._classes | self.classes], self._rows_per_round
+            self.evaluators.add(await self._tasks.in_worker(round_task, engine, classes, rows, self._majority))
 
     def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
         self._tasks.spawn(self._tasks.in_worker(self._keep_result, kind, result))

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fedcore.protos.values import EvaluateTask, EvaluatorResult, EvaluatorTask, ExportTask, TaskKind
+from fedcore.protos.values import EvaluateTask, EvaluatorResult, EvaluatorTask, ExportTask, ReferenceTask, TaskKind
 from fedcore.server.aggregate.adapter_blobs import blob_ids
 from fedcore.server.members.sessions import Session
 
@@ -86,4 +86,5 @@ class EvaluatorQueue:
 
 def _blobs(kind: TaskKind) -> set[str]:
     adapter = kind.adapter if isinstance(kind, EvaluateTask | ExportTask) else kind.start
-    return blob_ids(adapter) | ({kind.keep_set.id} if isinstance(kind, ExportTask) else set())
+    keep_set = None if isinstance(kind, ReferenceTask) else kind.keep_set
+    return blob_ids(adapter) | (set() if keep_set is None else {keep_set.id})

@@ -1,7 +1,7 @@
 """Rounds at the coordinator: takes in updates and partials, feeds the round machine, and carries out its commands."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import InitVar, dataclass, field
 
 from fedcore.core.contract.protocols import Json
@@ -39,7 +39,7 @@ EDGE_TIME_SHARE = 0.9  # of the time until a round's deadline; within it an edge
 class RoundDriver:
     """Drives the round machine. Lives on the event loop.
 
-    `ready` returns the engine; `on_closed` is called after every counted round.
+    `ready` returns the engine; `on_closed` is awaited after every counted round.
     """
 
     state: InitVar[RoundState]
@@ -50,7 +50,7 @@ class RoundDriver:
     log: RunLog
     clock: Callable[[], float]
     ready: Callable[[], Engine]
-    on_closed: Callable[[], None]
+    on_closed: Callable[[], Awaitable[None]]
     uploads: set[str] = field(default_factory=set)  # blobs that devices began to send since the last turn
     _merged: set[PartialId] = field(default_factory=set)  # of the open round
     _merged_before: set[PartialId] = field(default_factory=set)  # of the round before; their answers may be lost
@@ -143,7 +143,7 @@ class RoundDriver:
             self._send_closed(order.closed, result.assignments)
             self._merged_before, self._merged = self._merged, set()
             if not order.closed.void:
-                self.on_closed()
+                await self.on_closed()
         now_s = self.clock()
         if order.next_round is None:
             self.feed(events.TurnDone(now_s=now_s))

@@ -129,7 +129,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 
 def _open_whole_lines(path: Path) -> BinaryIO:
     """Open at the end of the last complete line, so that a new line never continues a torn one."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     end = file.seek(0, io.SEEK_END)
     while end > 0:
         begin = max(0, end - 65536)

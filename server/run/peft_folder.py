@@ -1,7 +1,8 @@
-"""The global adapter as a folder that peft reads."""
+"""The global adapter as a folder that peft reads, with a page that says what it is good for and how to apply it."""
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,125 @@ import numpy as np
 from fedcore.core.codec.container import Outline, opening
 from fedcore.core.model.adapter import AdapterSpec, Tensors
 from fedcore.core.model.base_shift import SHIFT, shift_of, shift_shapes
+from fedcore.core.model.head import HeadKind
 from fedcore.core.model.module_paths import module_path
 from fedcore.storage.atomic import Buffer, write_atomic
+
+MEAN_HEAD_SCALE = 10  # of the mean head's input, as in fedcore.nn.model.modeling_fedcore
+
+_IMPORTS = """import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+"""
+_LOAD = """
+tokenizer = AutoTokenizer.from_pretrained(BASE)
+tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+tokenizer.padding_side = "right"
+backbone = AutoModel.from_pretrained(BASE, dtype=torch.{dtype})
+"""
+_SHIFT = """with torch.no_grad():  # what the run added to the base weights themselves
+    for name, shift in load_file(f"{GLOBAL}/base_shift.safetensors").items():
+        weight = backbone.get_parameter(name)
+        weight.copy_(weight.float() + shift)
+"""
+_ADAPT = """model = PeftModel.from_pretrained(backbone, GLOBAL).eval()
+head = load_file(f"{GLOBAL}/head.safetensors")
+
+
+@torch.no_grad()
+def logits(texts, *pairs):
+    batch = tokenizer(texts, *pairs, padding=True, truncation=True, max_length=%d, return_tensors="pt")
+    output = model(**{name: batch[name] for name in NAMES if name in batch})
+    states = output.last_hidden_state.float()  # (rows, tokens, hidden)
+"""
+_LINEAR = """    return torch.nn.functional.linear(pooled, head["head.weight"], head.get("head.bias"))  # (rows, labels)
+"""
+_HEADS = {
+    "mean": f"""    mask = batch["attention_mask"][..., None].float()
+    pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    pooled = torch.nn.functional.normalize(pooled, dim=-1) * {MEAN_HEAD_SCALE}
+{_LINEAR}""",
+    "last": f"""    words = batch["input_ids"] != tokenizer.pad_token_id
+    last = (torch.arange(words.shape[1]) * words).argmax(dim=1)
+    pooled = states[torch.arange(len(last)), last]
+{_LINEAR}""",
+    "pooler": f"""    pooled = output.pooler_output.float()
+{_LINEAR}""",
+    "dense": """    linear = torch.nn.functional.linear
+    first = linear(states[:, 0], head["head.dense.weight"], head["head.dense.bias"]).tanh()
+    return linear(first, head["head.out_proj.weight"], head["head.out_proj.bias"])  # (rows, labels)
+""",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterCard:
+    """What the page says of the run: its name, settings of its model, and accuracies on held-back rows, if measured."""
+
+    run: str
+    head: HeadKind
+    labels: tuple[str, ...]
+    max_length: int
+    dtype: str
+    pruned: bool  # whether any class's model is
+    dense_accuracy: float | None = None
+    class_accuracy: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_readme(folder: Path, spec: AdapterSpec, base_model: str, card: AdapterCard) -> None:
+    """Write README.md into the folder of the adapter; its code applies adapter and head to the base model."""
+    figures = [f"this adapter on the dense model {card.dense_accuracy:.3f}"] if card.dense_accuracy is not None else []
+    figures += [f"the model of class {name} {accuracy:.3f}" for name, accuracy in sorted(card.class_accuracy.items())]
+    measured = f"\nAccuracy on held-back rows: {', '.join(figures)}.\n" if figures else ""
+    shifted = (folder / "base_shift.safetensors").exists()
+    code = _code(spec, base_model, card, folder, shifted=shifted)
+    write_atomic(
+        folder / "README.md", _PAGE.format(run=card.run, about=_about(card), measured=measured, code=code).encode()
+    )
+
+
+_PAGE = """# The global adapter of run {run}
+
+{about}
+{measured}
+Good for:
+
+- going on from what all devices learned together, with `peft` or in a run of your own;
+- one more pruned model at any sparsity: `fedcore export RUN --sparsity 0.4 --out FOLDER` applies it as the run does;
+- looking at the factors themselves.
+
+Files: `adapter_config.json` and `adapter_model.safetensors` (LoRA, for `peft`), `head.safetensors` (the task head,
+which `peft` does not read), and `base_shift.safetensors` where the method adds to the base weights themselves. The
+adapter alone gives no labels: this code applies all of them.
+
+```python
+{code}```
+"""
+
+
+def _about(card: AdapterCard) -> str:
+    if not card.pruned:
+        return "The LoRA factors and the task head of the dense model, as the devices trained them together."
+    return _UNDELIVERED
+
+
+_UNDELIVERED = """The LoRA factors and the task head that the devices trained together, for the whole dense model.
+
+**It is not what the run delivers.** Since the first cut the devices train pruned models, and nobody trains this adapter
+on the dense one: there it may do worse than the pruned models do. Those are in `exports/CLASS/` beside this folder, or
+come from `fedcore export RUN --class CLASS --out FOLDER`; use them to answer texts."""
+
+
+def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *, shifted: bool) -> str:
+    geometry = spec.geometry
+    head = card.head if card.head != "stock" else "pooler" if geometry.model_type == "bert" else "dense"
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if geometry.token_types > 1 else [])]
+    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\nLABELS = {list(card.labels)!r}\n"
+    places += f"NAMES = {names!r}  # of what the model is given\n"
+    load = _LOAD.replace("{dtype}", card.dtype) + (_SHIFT if shifted else "")
+    use = '\n\nprint([LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)])\n'
+    return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 
 def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:

@@ -61,10 +61,15 @@ def check_fleet_fits(config: Config, strategy: Strategy) -> None:
     total, needed = sum(table.count for table in config.classes), config.coordinator.min_devices
     if total < needed:
         raise ConfigError(f"coordinator.min_devices is {needed}, but the [[fleet.class]] tables make {total} device(s)")
-    refused = [(table, error) for table in config.classes if (error := _refusal(table, strategy)) is not None]
+    refused = refusals(config, strategy)
     left = total - sum(table.count for table, _ in refused)
     if refused and left < needed:
         raise JoinRefused(f"{refused[0][1]}; {left} of {total} devices would be left, coordinator.min_devices={needed}")
+
+
+def refusals(config: Config, strategy: Strategy) -> list[tuple[ClassConfig, FedcoreError]]:
+    """Return the classes whose devices the strategy would refuse, with the reasons."""
+    return [(table, error) for table in config.classes if (error := _refusal(table, strategy)) is not None]
 
 
 def check_unfinished(folder: RunFolder) -> None:

@@ -12,7 +12,7 @@ from fedcore.protos.tier_values import LeafOutcome
 TIMED = (*PHASES, "wait", "fold")  # parts of a counted update's time, measured by the device or its parent
 _METRICS = ("loss_before", "loss_after", "train_loss", "peak_memory_mb")
 _FIGURES = ("bytes_down", "bytes_up", *_METRICS, "steps")
-_figures_of = attrgetter("bytes_down", "bytes_up", *(f"metrics.{name}" for name in _METRICS), "steps")
+_metrics_of = attrgetter(*_METRICS)
 _MEASURED = (*(f"{phase}_s" for phase in PHASES), *_FIGURES)
 _NOT_REPORTED: Json = dict.fromkeys(_MEASURED)
 
@@ -24,7 +24,8 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
         measured = _NOT_REPORTED
     else:
         phases = [report.phase_s.get(phase, 0.0) for phase in PHASES]
-        measured = dict(zip(_MEASURED, (*phases, *_figures_of(report)), strict=True))
+        figures = report.bytes_down, report.bytes_up, *_metrics_of(report.metrics), report.steps
+        measured = dict(zip(_MEASURED, (*phases, *figures), strict=True))
     return {
         "round": outcome.round,
         "device": outcome.device,

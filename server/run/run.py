@@ -28,6 +28,7 @@ from fedcore.core.config.toml import parse_config, to_toml
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
+from fedcore.core.model.head import resolve_head
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
@@ -35,14 +36,16 @@ from fedcore.protos.values import BlobRef, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import write_summary
 from fedcore.server.run.ledger import Ledger
-from fedcore.server.run.peft_folder import write_peft_folder
+from fedcore.server.run.peft_folder import AdapterCard, write_peft_folder, write_readme
 from fedcore.server.run.run_folder import RunFolder, read_settings
 from fedcore.server.run.run_log import Observer, RunLog
 from fedcore.server.run.summary import build_summary
 from fedcore.server.run.turn_record import LedgerState
 from fedcore.storage.atomic import write_atomic
 from fedcore.storage.blobs.store import BlobStore
-from fedcore.storage.models.checkpoint import fingerprint, model_files
+from fedcore.storage.models.checkpoint import fingerprint, model_files, read_config
+from fedcore.storage.models.tensor_file import tensor_index
+from fedcore.storage.places import local_path
 
 PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that are paths
 DECIDING = ("run", "model", "data", "strategy", "training", "simulation")  # tables with settings that a run depends on
@@ -167,10 +170,38 @@ class Run:
             status="finished",
         )
         if tensors is not None:
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self.config.model.path)
+            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name)
+            self._write_readme(strategy, summary)
+        for warning in summary["warnings"]:
+            self.log.event("warning", message=warning)
         write_summary(self.folder.summary, summary)
         self.log.event("finished", next_round=None)
         return summary
+
+    @property
+    def _base_name(self) -> str:
+        """What transformers loads the base model by: a hub id as it is, else the folder, also of fetch:NAME."""
+        name = self.config.model.path
+        is_folder = name.startswith("fetch:") or local_path(name).exists()
+        return str(self.model.resolve()) if is_folder else name
+
+    def _write_readme(self, strategy: Strategy, summary: Json) -> None:
+        settings, labels = self.config.model, tuple(summary["run"]["labels"])
+        config = read_config(self.model)
+        shapes = {name: entry.shape for name, entry in tensor_index(self.model).items()}
+        tests = {name: figures["test"] for name, figures in summary["classes"].items()}
+        final = summary["global"]["final"]
+        card = AdapterCard(
+            run=self.config.run.name,
+            head=resolve_head(config, settings.head, len(labels), shapes).kind,
+            labels=labels,
+            max_length=settings.max_length,
+            dtype=settings.dtype,
+            pruned=any(figures["realised_sparsity"] for figures in summary["classes"].values()),
+            dense_accuracy=None if final is None else final["accuracy"],
+            class_accuracy={name: test["accuracy"] for name, test in tests.items() if test is not None},
+        )
+        write_readme(self.folder.adapter, strategy.spec, self._base_name, card)
 
     def close(self) -> None:
         """Close the files of the run and unlock its folder."""

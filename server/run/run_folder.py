@@ -1,9 +1,11 @@
 """A run is a folder: the paths inside it, and the name of a new one."""
 
 import contextlib
+import itertools
 import re
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcore.core.boundary import Boundary
@@ -14,9 +16,13 @@ from fedcore.core.errors import RunError
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths inside one run's folder."""
+    """Paths inside one run's folder.
+
+    `made`: the folders that this process made for the run, innermost first; None where the run was here before.
+    """
 
     root: Path
+    made: tuple[Path, ...] | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def create(name: str, *, base: Path, chosen: Path | None = None) -> "RunFolder":
@@ -29,33 +35,47 @@ class RunFolder:
                 raise RunError(
                     f"{chosen} exists and is not empty; choose a new folder, or go on with --resume {chosen}"
                 )
+            made = _missing(chosen)
             chosen.mkdir(parents=True, exist_ok=True)
-            return RunFolder(chosen)
+            return RunFolder(chosen, made)
+        made = _missing(base)
         base.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
             root = base / (name if number == 1 else f"{name}-{number}")
             try:
                 root.mkdir()
-                return RunFolder(root)
+                return RunFolder(root, (root, *made))
             except FileExistsError:
                 number += 1
 
-    @contextlib.contextmanager
-    def withdrawn_on_failure(self, *, keep: Sequence[Path] = ()) -> Iterator[None]:
-        """Take a new folder away again, and the one it lies in, where the block fails before anything lies in them.
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run has an event: until then nothing ran, and there is nothing to resume."""
+        try:
+            return self.events.stat().st_size > 0
+        except OSError:
+            return False
 
-        Folders in `keep`, such as those that were there before, stay.
+    @contextlib.contextmanager
+    def withdrawn_unless_begun(self) -> Iterator[None]:
+        """Where the block fails before the run's first event, take away what the run made: its files, then its folders.
+
+        A folder that was here before stays, empty as it was; that of an earlier run is never touched.
         """
         try:
             yield
         except BaseException:
-            for made in (self.root, self.root.parent):
-                if made in keep:
-                    break
-                with contextlib.suppress(OSError):  # not empty: an earlier run's
-                    made.rmdir()
+            if self.made is not None and not self.has_begun:
+                self._withdraw(self.made)
             raise
+
+    def _withdraw(self, made: Sequence[Path]) -> None:
+        with contextlib.suppress(OSError):  # what failed before is what the user has to hear of
+            for entry in self.root.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            for folder in made:
+                folder.rmdir()  # ends at one that is not empty: it has another run in it
 
     @staticmethod
     def newest(name: str, *, base: Path) -> "RunFolder | None":
@@ -150,6 +170,11 @@ class RunFolder:
     def edges(self) -> Path:
         """State folders of a local fleet's edges."""
         return self.root / "edges"
+
+
+def _missing(folder: Path) -> tuple[Path, ...]:
+    """Those of a folder and the folders around it that do not exist, innermost first."""
+    return tuple(itertools.takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
 
 
 def read_settings(folder: RunFolder) -> Config:

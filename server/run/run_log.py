@@ -81,14 +81,24 @@ class RunLog:
         self.event("joined", device=join.name, role=str(join.role), epoch=join.epoch, **profile, **through)
 
     def evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
-        """Store a result of the evaluator; a later one of the same kind replaces it."""
+        """Store a result of the evaluator; a later one of the same kind replaces it.
+
+        An evaluator of an earlier version knows the dense model alone: it has measured that, whatever the task.
+        """
+        if isinstance(kind, EvaluateTask) and kind.keep_set is not None and result.keep_set != kind.keep_set.id:
+            kind = dataclasses.replace(kind, keep_set=None, device_class="", sparsity=0.0)
         key, label = _key(kind)
         if result.outcome is None:
             self.event("task_failed", task=label, message=result.error)
             return
         figures = _figures(result.outcome)
+        if isinstance(kind, EvaluateTask):
+            figures = {**figures, "class": kind.device_class or None, "sparsity": kind.sparsity}
         self._ledger.set_meta(key, figures)
         self.event("evaluated", task=label, **figures)
+        if result.floors is not None:
+            self._ledger.set_meta(FLOORS_KEY, dataclasses.asdict(result.floors))
+            self.event("floors", **dataclasses.asdict(result.floors))
 
     def evaluator_came(self) -> None:
         """Store that the run has an evaluator, so that it waits for one at its end, also after a resume."""
@@ -127,11 +137,19 @@ def export_key(device_class: str) -> str:
     return f"export/{device_class}"
 
 
+def class_key(device_class: str) -> str:
+    """Return the ledger key of a class's pruned model, measured on all rows and not exported."""
+    return f"evaluation/class/{device_class}"
+
+
 REFERENCE_KEY = "evaluation/reference"
+FLOORS_KEY = "floors"
 EVALUATOR_KEY = "evaluator"
 
 
 def _key(kind: TaskKind) -> tuple[str, str]:
+    if isinstance(kind, EvaluateTask) and kind.device_class and kind.rows == 0:
+        return class_key(kind.device_class), f"class {kind.device_class}"
     if isinstance(kind, EvaluateTask):
         label = "final" if kind.rows == 0 else f"round {kind.adapter.round}"
         return evaluation_key(kind.adapter.round, full=kind.rows == 0), label

@@ -9,9 +9,10 @@ from typing import Any
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json, Strategy
+from fedcore.server.run.floors import floor_figures, floor_warnings
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.network_totals import network_totals
-from fedcore.server.run.run_log import REFERENCE_KEY, close_key, evaluation_key, export_key
+from fedcore.server.run.run_log import FLOORS_KEY, REFERENCE_KEY, class_key, close_key, evaluation_key, export_key
 from fedcore.strategies.table import resolve_settings
 
 SCHEMA = 1
@@ -32,6 +33,15 @@ def build_summary(
         for number, report in ledger.reports().items()
     ]
     peaks = _peaks(outcomes)
+    exports = {name: ledger.get_meta(export_key(name)) for name in classes}
+    class_figures = {
+        name: _class_figures(name, config, strategy, state, exports[name], peaks.get(name))
+        | {"test": exports[name]["metrics"] if exports[name] else _metrics(ledger.get_meta(class_key(name)))}
+        for name in classes
+    }
+    untrained, final = (_metrics(ledger.get_meta(evaluation_key(0, full=full))) for full in (False, True))
+    floors = floor_figures(ledger.get_meta(FLOORS_KEY), untrained)
+    labels = ledger.get_meta("labels") or [*config.data.labels]
     return {
         "schema": SCHEMA,
         "run": {
@@ -41,16 +51,16 @@ def build_summary(
             "strategy": strategy.name,
             "aggregator": strategy.aggregator.name,
             "bandit": resolve_settings(config).strategy.bandit,
+            "labels": labels,
         },
         "global": {
-            "untrained": ledger.get_meta(evaluation_key(0, full=False)),
-            "final": ledger.get_meta(evaluation_key(0, full=True)),
+            "untrained": untrained,
+            "final": final,
             "reference": ledger.get_meta(REFERENCE_KEY),
         },
-        "classes": {
-            name: _class_figures(name, config, strategy, state, ledger.get_meta(export_key(name)), peaks.get(name))
-            for name in classes
-        },
+        "floors": floors,
+        "warnings": floor_warnings(floors, class_figures, final, labels),
+        "classes": class_figures,
         "networks": network_totals(row for rows in outcomes.values() for row in rows),
         "totals": {
             "rounds": len(rounds),
@@ -70,8 +80,21 @@ def total_steps(outcomes: Mapping[int, Sequence[Json]]) -> int:
 
 
 def _quality(metrics: Json | None) -> Json:
+    """Return a round's figures, and of which model they are; one that an earlier version measured was the dense one."""
     names = ("accuracy", "auc", "macro_f1", "loss")
-    return {name: metrics[name] if metrics else None for name in names}
+    return {
+        **{name: metrics[name] if metrics else None for name in names},
+        "evaluated_class": metrics.get("class") if metrics else None,
+        "evaluated_sparsity": metrics.get("sparsity", 0.0) if metrics else None,
+        "evaluated_rows": metrics["rows"] if metrics else None,
+    }
+
+
+def _metrics(evaluated: Json | None) -> Json | None:
+    """Return the metrics of an evaluation in the ledger, without what says of which model they are."""
+    if evaluated is None:
+        return None
+    return {name: value for name, value in evaluated.items() if name not in ("class", "sparsity")}
 
 
 def _peaks(outcomes: Mapping[int, Sequence[Json]]) -> dict[str, float]:
@@ -101,4 +124,4 @@ def _class_figures(
     for key in ("parameters", "dense_parameters", "size_bytes", "dense_size_bytes", "latency_s", "dense_latency_s"):
         figures[key] = export[key] if export else None
     figures["latency_ratio"] = export["latency_s"] / export["dense_latency_s"] if export else None
-    return figures | {"test": export["metrics"] if export else None}
+    return figures

@@ -50,7 +50,8 @@ def plan(
     choices = [chooser.choose(offer) for offer in paced.offers]
 
     # 3. Cut along one removal order, so that keep-sets nest: a group that any device removed stays removed.
-    #    Assign every device its keep-set, its rank and steps, and the part of the adapter that it trains.
+    #    Assign every device its keep-set, its rank and steps, and the part of the adapter that it trains; at first,
+    #    learning rates to try.
     orders, keep_sets = cut_models(policy, state.orders, choices)
     parts = policy.part.choose(
         CohortCosts(
@@ -60,11 +61,12 @@ def plan(
             memory_scale=state.memory_scale,
         )
     )
-    assignments = assign(policy, state, choices=choices, keep_sets=keep_sets, parts=parts)
-    devices = planned_devices(policy, choices, parts)
+    tried = policy.with_trials(state, choices, round_index)
+    assignments = assign(policy, tried, choices=choices, keep_sets=keep_sets, parts=parts)
+    devices = planned_devices(policy, tried, choices, parts)
     opened = PlannedRound(round=round_index, budget_s=paced.budget_s, devices=devices)
     events = plan_events(policy, choices, opened)
-    return replace(state, orders=orders, open=opened), RoundPlan(assignments=assignments, events=events)
+    return replace(tried, orders=orders, open=opened), RoundPlan(assignments=assignments, events=events)
 
 
 def close(
@@ -85,8 +87,9 @@ def close(
     rewards = rewards_of(ordered, parts, policy.reward_weights(state))
 
     #    then learn: the orders from the devices' scores, the bandits from the rewards of the realised arms, the
-    #    devices' committed counts, the classes' measured memory, and the devices' speeds.
+    #    devices' committed counts, the classes' measured memory, the devices' speeds, and the learning rate.
     orders, refused = learn_orders(state.orders, policy.spec.geometry, opened.devices, ordered)
+    rate, trials = policy.learn_rate(state, ordered, round_index)
     after = PolicyState(
         orders=orders,
         bandits=learn_arms(state.bandits, policy.bandit, opened.devices, ordered, rewards),
@@ -94,12 +97,13 @@ def close(
         memory_scale=learn_memory(state.memory_scale, opened.devices, ordered, policy.cost),
         counted=state.counted_before(round_index) + (not void),
         pace=policy.learn_pace(state, opened, ordered),
+        rate=rate,
     )
     events = [
         reward_event(outcome, opened.devices[outcome.device], rewards.get(outcome.device), parts.get(outcome.device))
         for outcome in ordered
     ]
-    return after, RoundReport(rewards=rewards, events=(*events, *refused))
+    return after, RoundReport(rewards=rewards, events=(*events, *refused, *trials))
 
 
 def settings(config: Config) -> Config:

@@ -15,7 +15,7 @@ from fedcore.core.seeds import lazy_generator
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.feasible import Bounds, feasible_space, schedule_of
-from fedcore.strategies.policy.state import PolicyState
+from fedcore.strategies.policy.state import PolicyState, part_json
 
 _SpaceKey = tuple[str, float, Counts]  # class, memory limit, committed counts
 
@@ -54,19 +54,21 @@ class Choice:
         """The device."""
         return self.member.profile
 
-    def event(self) -> Json:
-        """Return the log's record; replay derives `arm` again from it."""
+    def event(self, part: TrainedPart) -> Json:
+        """Return the log's record, with the part that trains; replay derives `arm` again from it."""
+        profile, (heads, channels) = self.member.profile, self.counts
         return {
             "event": "choice",
             "round": self.round,
-            "device": self.profile.name,
-            "class": self.profile.device_class,
+            "device": profile.name,
+            "class": profile.device_class,
             "bandit_key": self.bandit_key,
             "space": arm_space_json(self.space),
             "within_memory": self.within_memory,
             "arm": arm_json(self.arm),
-            "realised": arm_json(self.realised) | self.counts._asdict(),
+            "realised": {**arm_json(self.realised), "heads": heads, "channels": channels},
             "weight": self.member.weight,
+            **part_json(part),
         }
 
 
@@ -93,14 +95,15 @@ class Chooser:
         profile = member.profile
         committed = self.state.committed.get(profile.name) or self.cost.spec.geometry.dense
         key = profile.device_class, profile.memory_mb, committed
-        if key not in self._spaces:
-            self._spaces[key] = self._feasible(profile, committed)
-        space, within = self._spaces[key]
+        feasible = self._spaces.get(key)
+        if feasible is None:
+            feasible = self._spaces[key] = self._feasible(profile, committed)
+        space, within = feasible
         return Offer(round=self.round, member=member, committed=committed, space=space, within_memory=within)
 
     def choose(self, offer: Offer) -> Choice:
         """Return the device's choice; equal states and offers give equal choices."""
-        profile = offer.profile
+        member, profile = offer.member, offer.member.profile
         key = profile.device_class if self.config.strategy.share_posterior else profile.name
         bandit_state = self.state.bandits[key] if key in self.state.bandits else self.bandit.start()
         rng = lazy_generator(self.config.run.seed, "bandit", self.round, profile.name)
@@ -108,7 +111,7 @@ class Chooser:
         counts = self.counts(offer, arm.sparsity)
         return Choice(
             round=self.round,
-            member=offer.member,
+            member=member,
             bandit_key=key,
             space=offer.space,
             within_memory=offer.within_memory,
@@ -120,7 +123,7 @@ class Chooser:
     def counts(self, offer: Offer, sparsity: float) -> Counts:
         """Return the counts that realise a sparsity on a device."""
         # By rounding, the committed counts may lie a little beyond the target: they stay, but the cut goes no further.
-        target = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.profile.device_class)))
+        target = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.member.profile.device_class)))
         return Counts(min(offer.committed.heads, target.heads), min(offer.committed.channels, target.channels))
 
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
@@ -147,7 +150,8 @@ class Chooser:
 
     def _realise(self, counts: Counts, arm: Arm) -> Arm:
         key = counts, arm.rank, arm.steps
-        if key not in self._realised:
+        realised = self._realised.get(key)
+        if realised is None:
             sparsity = self.cost.spec.geometry.sparsity(counts)
-            self._realised[key] = Arm(sparsity=sparsity, rank=arm.rank, steps=arm.steps)
-        return self._realised[key]
+            realised = self._realised[key] = Arm(sparsity=sparsity, rank=arm.rank, steps=arm.steps)
+        return realised

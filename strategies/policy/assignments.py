@@ -1,9 +1,11 @@
 """From arms to assignments: keep-sets along removal orders, each device's assignment, and a record of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.protocols import Json
+from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
@@ -11,7 +13,7 @@ from fedcore.core.pruning.scope import frozen_orders, keep_sets_of
 from fedcore.core.seeds import derive_seed
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.policy import Policy
-from fedcore.strategies.policy.state import PlannedDevice, PlannedRound, PolicyState, part_json
+from fedcore.strategies.policy.state import PlannedDevice, PlannedRound, PolicyState
 from fedcore.strategies.policy.training_spec import codec_event, training_specs
 
 
@@ -40,9 +42,12 @@ def assign(
 ) -> tuple[Assignment, ...]:
     """Return the assignment of every device, in the order of `choices`."""
     config = policy.config
+    trials = {} if state.rate is None else state.rate.trials
     specs = training_specs(
         config,
         policy.cost,
+        rate=policy.first_rate(state, choices),
+        trials=trials,
         choices=choices,
         parts=parts,
         memory_scale=state.memory_scale,
@@ -51,12 +56,12 @@ def assign(
     return tuple(
         Assignment(
             round=choice.round,
-            device=choice.profile.name,
+            device=choice.member.profile.name,
             arm=choice.arm,
             keep_set=keep_set,
-            local_steps=choice.arm.steps or config.training.local_steps,
+            local_steps=_local_steps(policy, choice, spec.trial),
             weight=choice.member.weight,
-            seed=derive_seed(config.run.seed, "train", choice.round, choice.profile.name),
+            seed=derive_seed(config.run.seed, "train", choice.round, choice.member.profile.name),
             deadline_s=config.coordinator.round_deadline_s,
             score=choice.member.score,
             training=spec,
@@ -66,26 +71,41 @@ def assign(
 
 
 def planned_devices(
-    policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart]
+    policy: Policy, state: PolicyState, choices: Sequence[Choice], parts: Sequence[TrainedPart]
 ) -> dict[str, PlannedDevice]:
     """Return the records of devices that the open round keeps until it closes."""
-    return {
-        choice.profile.name: PlannedDevice(
-            counts=choice.counts,
-            weight=choice.member.weight,
-            bandit_key=choice.bandit_key,
-            order_key=policy.order_key(choice.profile),
-            model_s=policy.cost.seconds(choice.profile, choice.counts, choice.arm.rank, choice.arm.steps, part=part),
-            part=part,
-            pace=None if policy.pacer is None else policy.pacer.work(choice),
+    trials = {} if state.rate is None else state.rate.trials
+    devices: dict[str, PlannedDevice] = {}
+    for choice, part in zip(choices, parts, strict=True):
+        profile = choice.profile
+        steps = _cost_steps(policy, choice, trials.get(profile.name))
+        devices[profile.name] = PlannedDevice(
+            choice.counts,
+            choice.member.weight,
+            choice.bandit_key,
+            policy.order_key(profile),
+            policy.cost.seconds(profile, choice.counts, choice.arm.rank, steps, part=part),
+            part,
+            None if policy.pacer is None else policy.pacer.work(choice, steps),
         )
-        for choice, part in zip(choices, parts, strict=True)
-    }
+    return devices
+
+
+def _local_steps(policy: Policy, choice: Choice, trial: RateTrial | None) -> int:
+    """Return the optimiser steps of a device's update; a trial of learning rates takes its steps from them."""
+    steps = policy.cost.steps(choice.profile, choice.arm)
+    return steps if trial is None else max(1, steps - math.ceil(trial.cost_steps))
+
+
+def _cost_steps(policy: Policy, choice: Choice, trial: RateTrial | None) -> float:
+    """Return the time of a device's training, in steps."""
+    steps = _local_steps(policy, choice, trial)
+    return steps if trial is None else steps + trial.cost_steps
 
 
 def plan_events(policy: Policy, choices: Sequence[Choice], opened: PlannedRound) -> tuple[Json, ...]:
     """Return the log's records of a plan: arms with their spaces, codecs other than the class's, the pace's budget."""
-    arms = [choice.event() | part_json(opened.devices[choice.profile.name].part) for choice in choices]
+    arms = [choice.event(planned.part) for choice, planned in zip(choices, opened.devices.values(), strict=True)]
     codecs = [codec_event(policy.config, choice.profile, opened.round) for choice in choices]
     pace = {"event": "pace", "round": opened.round, "budget_s": opened.budget_s}
     return (*arms, *(event for event in codecs if event is not None), *((pace,) if policy.pacer else ()))

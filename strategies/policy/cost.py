@@ -1,13 +1,15 @@
 """The cost model of one run: memory and seconds of a device's round, by counts and rank."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.codec.packed import packed_bound
+from fedcore.core.config.auto import local_steps
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
 from fedcore.core.cost.training_step import FLOAT_BYTES, StepShape, transfer_seconds
@@ -49,7 +51,7 @@ class RoundCost:
     spec: AdapterSpec
     batch_size: int
     max_length: int
-    local_steps: int
+    steps_of: Callable[[int], int]  # local steps of a device by its training rows
     dtype_bytes: int  # of a frozen weight
     download_value_bytes: float = FLOAT_BYTES  # of a value that is handed out
     upload_value_bytes: float  # of a value of an update; before entropy coding, as its gain is not known beforehand
@@ -78,10 +80,14 @@ class RoundCost:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
         return self.estimate(counts, rank, part).memory_mb
 
+    def steps(self, profile: DeviceProfile, arm: Arm) -> int:
+        """Return a device's local steps in a round: the arm's, or where it has none the device's own."""
+        return arm.steps or self.steps_of(profile.num_examples)
+
     def seconds(
-        self, profile: DeviceProfile, counts: Counts, rank: int, steps: int = 0, *, part: TrainedPart = EVERYTHING
+        self, profile: DeviceProfile, counts: Counts, rank: int, steps: float = 0, *, part: TrainedPart = EVERYTHING
     ) -> float:
-        """Return the modelled time of a whole round: adapter down, local steps, update up; 0 steps means the run's.
+        """Return the modelled time of a whole round: adapter down, steps, update up; 0 steps means the device's own.
 
         The download is the whole adapter or its kept rows, whatever part trains; the upload is the trained part.
         """
@@ -89,7 +95,7 @@ class RoundCost:
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
             transfer_seconds(step.down_values * self.download_value_bytes, profile.downlink_mbps)
-            + (steps or self.local_steps) * (step.seconds * profile.slowdown)
+            + (steps or self.steps_of(profile.num_examples)) * (step.seconds * profile.slowdown)
             + transfer_seconds(step.up_values * value_bytes, profile.uplink_mbps)
         )
 
@@ -97,11 +103,7 @@ class RoundCost:
         """Return the work of a round of `steps` steps for a device's processor and links."""
         step = self.estimate(counts, rank)
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
-        return Demand(
-            train_s=steps * step.seconds,
-            down_bytes=step.down_values * self.download_value_bytes,
-            up_bytes=step.up_values * value_bytes,
-        )
+        return Demand(steps * step.seconds, step.down_values * self.download_value_bytes, step.up_values * value_bytes)
 
     def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
         """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""
@@ -131,7 +133,7 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         spec=spec,
         batch_size=config.training.batch_size,
         max_length=config.model.max_length,
-        local_steps=config.training.local_steps,
+        steps_of=partial(local_steps, config),
         dtype_bytes=FLOAT_BYTES if config.model.dtype == "float32" else HALF_BYTES,
         download_value_bytes=HALF_BYTES if config.training.downlink == "bf16" else FLOAT_BYTES,
         upload_value_bytes=value_bytes(config.training.codec),

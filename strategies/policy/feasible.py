@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedcore.core.config.auto import recovery_rounds, warmup_rounds
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace
 from fedcore.core.pruning.schedule import Schedule
@@ -27,8 +28,8 @@ def schedule_of(config: Config, device_class: str) -> Schedule:
     """Return the sparsity schedule of a class."""
     return Schedule(
         target=config.target_sparsity(device_class),
-        warmup_rounds=config.strategy.warmup_rounds,
-        recovery_rounds=config.strategy.recovery_rounds,
+        warmup_rounds=warmup_rounds(config),
+        recovery_rounds=recovery_rounds(config),
         rounds=config.run.rounds,
     )
 

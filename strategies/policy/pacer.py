@@ -40,6 +40,7 @@ from fedcore.core.errors import RunError
 from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA, Criterion
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
+from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import Demand, RoundCost
 from fedcore.strategies.policy.round_budget import Timetable, best_budget, worth
 from fedcore.strategies.policy.speed import (
@@ -126,7 +127,7 @@ class Pacer:
         plans = self._plans(chooser, offers, speeds)
         tables = [plan.table for plan in plans if plan is not None]
         budget_s = best_budget(tables) if tables else None
-        spaces = [self._narrowed(offer.space, plan, budget_s) for offer, plan in zip(offers, plans, strict=True)]
+        spaces = [self._narrowed(offer, plan, budget_s) for offer, plan in zip(offers, plans, strict=True)]
         if self.context:
             spaces = [replace(space, context=_context(speed)) for space, speed in zip(spaces, speeds, strict=True)]
         paced = (replace(offer, space=space) for offer, space in zip(offers, spaces, strict=True))
@@ -136,14 +137,15 @@ class Pacer:
         """Return the reward's weights: the multiplier in place of the fourth where every arm is offered."""
         return (*weights[:3], state.multiplier) if self.arm_filter is ArmFilter.NONE else weights
 
-    def work(self, choice: Choice) -> PacedWork:
-        """Return the record of a choice that an open round keeps: its work, and the speeds in the profile."""
+    def work(self, choice: Choice, steps: float) -> PacedWork:
+        """Return the record of a choice that an open round keeps: its work of `steps` steps, the profile's speeds."""
         declares = self.speed_source is SpeedSource.DECLARED
+        profile = choice.profile
         return PacedWork(
-            demand=self._demand(choice.member.score, choice.profile.device_class, choice.counts, choice.arm),
-            self_measured=self._self_measured(choice.profile),
-            declared=declared_speed(choice.profile) if declares else None,
-            context=choice.space.context if self.context else None,
+            self._demand(choice.member, choice.counts, choice.arm.rank, steps),
+            self._self_measured(profile),
+            declared_speed(profile) if declares else None,
+            choice.space.context if self.context else None,
         )
 
     def learn(
@@ -182,13 +184,14 @@ class Pacer:
     def _plans(
         self, chooser: Chooser, offers: Sequence[Offer], speeds: Sequence[Speed | None]
     ) -> list[_DevicePlan | None]:
-        menus: dict[tuple[str, ArmSpace, Counts], Menu] = {}  # shared by devices of a class and history
+        menus: dict[tuple[str, ArmSpace, Counts, int], Menu] = {}  # shared by devices of a class, history and size
         plans: list[_DevicePlan | None] = []
         for offer, speed in zip(offers, speeds, strict=True):
             if speed is None:
                 plans.append(None)
                 continue
-            key = offer.profile.device_class, offer.space, offer.committed
+            usual = self.cost.steps_of(offer.profile.num_examples)
+            key = offer.profile.device_class, offer.space, offer.committed, usual
             if key not in menus:
                 menus[key] = self._menu(chooser, offer)
             plans.append(_DevicePlan(menus[key], menus[key].timetable(speed, offer.member.weight)))
@@ -199,26 +202,24 @@ class Pacer:
         demands, worths = [], []
         for arm in arms:
             counts = chooser.counts(offer, arm.sparsity)
-            demands.append(self._demand(offer.member.score, offer.profile.device_class, counts, arm))
-            worths.append(worth(self._steps(arm), arm.sparsity, arm.rank / self.largest_rank))
+            steps = self.cost.steps(offer.profile, arm)
+            demands.append(self._demand(offer.member, counts, arm.rank, steps))
+            worths.append(worth(steps, arm.sparsity, arm.rank / self.largest_rank))
         columns = (*zip(*demands, strict=True), worths)  # train_s, down_bytes, up_bytes, worths
         return Menu(arms, *(np.array(column, dtype=np.float64) for column in columns))
 
-    def _steps(self, arm: Arm) -> int:
-        return arm.steps or self.cost.local_steps
+    def _demand(self, member: CohortMember, counts: Counts, rank: int, steps: float) -> Demand:
+        """Return the work of a round: its steps, the probe of the loss, and the scores if they are needed."""
+        extra = PROBE_STEPS + (self.criterion.steps(round(steps)) if member.score else 0.0)
+        return self.cost.demand(member.profile.device_class, counts, rank, steps + extra)
 
-    def _demand(self, score: bool, device_class: str, counts: Counts, arm: Arm) -> Demand:
-        """Return the work of an arm: its steps, the probe of the loss, and the scores if they are needed."""
-        steps = self._steps(arm)
-        extra = PROBE_STEPS + (self.criterion.steps(steps) if score else 0.0)
-        return self.cost.demand(device_class, counts, arm.rank, steps + extra)
-
-    def _narrowed(self, space: ArmSpace, plan: _DevicePlan | None, budget_s: float | None) -> ArmSpace:
+    def _narrowed(self, offer: Offer, plan: _DevicePlan | None, budget_s: float | None) -> ArmSpace:
         """Return the arms that are offered; a device without a known speed is probed."""
+        space = offer.space
         if self.arm_filter is ArmFilter.NONE:
             return space
         if plan is None or budget_s is None:
-            return self._probe(space)
+            return self._probe(space, self.cost.steps_of(offer.profile.num_examples))
         arm = plan.arm(budget_s)
         if self.arm_filter is ArmFilter.BEST:
             return ArmSpace(
@@ -227,12 +228,12 @@ class Pacer:
         ranks = tuple(rank for rank in space.ranks if rank <= arm.rank)
         return replace(space, sparsity_low=arm.sparsity, ranks=ranks, steps=(arm.steps,))
 
-    def _probe(self, space: ArmSpace) -> ArmSpace:
-        """Return the arms of a probe: the smallest rank, and the most steps that are not above the run's.
+    def _probe(self, space: ArmSpace, usual_steps: int) -> ArmSpace:
+        """Return the arms of a probe: the smallest rank, and the most steps that are not above the usual ones.
 
         The steps are limited because a link may be a hundred times slower than expected, and the round waits for it.
         """
-        usual = max((steps for steps in space.steps if steps <= self.cost.local_steps), default=space.steps[0])
+        usual = max((steps for steps in space.steps if steps <= usual_steps), default=space.steps[0])
         return replace(space, ranks=space.ranks[:1], steps=(usual,))
 
     def _ascended(self, multiplier: float, times: Sequence[float], budget_s: float | None) -> float:

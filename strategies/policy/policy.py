@@ -6,7 +6,7 @@ with other parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcore.core.config.tables import Config
@@ -14,16 +14,18 @@ from fedcore.core.contract.outcome import GroupScores, Outcome
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport, ServerOptimizer
 from fedcore.core.errors import JoinRefused
+from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set
 from fedcore.core.pruning.scope import class_order, first_orders, order_key
-from fedcore.strategies.policy.arm_choice import Chooser, Offer
+from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.pacer import Paced, Pacer
 from fedcore.strategies.policy.part_choice import WHOLE, PartChoice
-from fedcore.strategies.policy.state import PaceState, PlannedRound, PolicyState
+from fedcore.strategies.policy.rate_finder import RateFinder
+from fedcore.strategies.policy.state import PaceState, PlannedRound, PolicyState, RateState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Policy:
     algorithm: Algorithm = field(repr=False)
     server_optimizer: ServerOptimizer | None = None
     pacer: Pacer | None = None
+    rates: RateFinder | None = None  # None: the configuration sets the learning rate
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # of classes with their own
     part: PartChoice = field(default=WHOLE, compare=False)
     prior: GroupScores | None = field(default=None, compare=False, repr=False)
@@ -58,7 +61,11 @@ class Policy:
     def start(self) -> Json:
         """Return the state before the first round."""
         orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
-        return PolicyState(orders=orders, pace=self.pacer.start() if self.pacer else None).to_json()
+        return PolicyState(
+            orders=orders,
+            pace=self.pacer.start() if self.pacer else None,
+            rate=RateState() if self.rates else None,
+        ).to_json()
 
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
@@ -130,6 +137,29 @@ class Policy:
         if self.pacer is None or state.pace is None:
             return None
         return self.pacer.learn(state.pace, opened, outcomes, self.modelled_seconds(opened))
+
+    def with_trials(self, state: PolicyState, choices: Sequence[Choice], round_index: int) -> PolicyState:
+        """Return the state with the round's trials of learning rates, if there are any."""
+        if self.rates is None or state.rate is None:
+            return state
+        profiles = [choice.profile for choice in choices]
+        return replace(state, rate=self.rates.opened(state.rate, profiles, round_index))
+
+    def first_rate(self, state: PolicyState, choices: Sequence[Choice]) -> float:
+        """Return the learning rate of the first round: the configuration's, or the one that trials found or assume."""
+        if self.config.training.learning_rate is not None:
+            return self.config.training.learning_rate
+        if self.rates is None:
+            return UNKNOWN
+        return self.rates.rate(state.rate or RateState(), [choice.profile for choice in choices])
+
+    def learn_rate(
+        self, state: PolicyState, outcomes: Sequence[Outcome], round_index: int
+    ) -> tuple[RateState | None, tuple[Json, ...]]:
+        """Return the search for the rate after a round, and the log's record of trials; None where the rate is set."""
+        if self.rates is None or state.rate is None:
+            return None, ()
+        return self.rates.learned(state.rate, outcomes, round_index)
 
     def order_key(self, profile: DeviceProfile) -> str:
         """Return the key of the removal order that a device is cut along."""

@@ -146,12 +146,8 @@ def measured_speed(outcome: Outcome, demand: Demand) -> Speed | None:
     train, down, up = (phases.get(phase, 0.0) for phase in ("train", "download", "upload"))
     if not (all(map(math.isfinite, (train, down, up, outcome.time_s))) and train > 0 and min(down, up) >= 0):
         return None
-    return Speed(
-        compute=train / demand.train_s,
-        down=down / demand.down_bytes,
-        up=up / demand.up_bytes,
-        other=max(0.0, outcome.time_s - train - down - up),
-    )
+    other = max(0.0, outcome.time_s - train - down - up)
+    return Speed(train / demand.train_s, down / demand.down_bytes, up / demand.up_bytes, other)
 
 
 def learn_speeds(speeds: Speeds, samples: Mapping[str, SpeedSample]) -> Speeds:
@@ -181,7 +177,7 @@ def _moved_factor(factor: float, in_round: float, self_measured: float | None) -
 def _blend(before: Speed | None, speed: Speed, weights: Sequence[float]) -> Speed:
     if before is None:
         return Speed(*map(_short, speed))
-    mixed = ((1 - weight) * old + weight * new for old, new, weight in zip(before, speed, weights, strict=True))
+    mixed = [(1 - weight) * old + weight * new for old, new, weight in zip(before, speed, weights, strict=True)]
     return Speed(*map(_short, mixed))
 
 

@@ -10,26 +10,33 @@
      "pace":         {"speeds": {"devices": {device: [compute, down, up, other]}, "classes": {class: the same},
                                  "trials": [compute, down, up]},
                       "multiplier": of the excess}, null where nothing keeps a pace,
+     "rate":         {"rate": of the first round or null, "shift": of the ladder, "rounds": with trials, "run_steps": s,
+                      "trials": {device: {"rates", "steps"}}}, missing where the configuration sets the rate,
      "open":         {"round": r, "budget_s": s,
                       "devices": {device: {"counts", "weight", "bandit_key", "order", "model_s",
                                            "trains" where not everything does,
                                            with a pace "demand" and "tried", and where they matter "told", "context"}}}}
 
-The records of devices are named tuples, which cost half as much as dataclasses: there is one for every device of every
-round. Removal orders and bandits' states stay JSON here: only `fedcore.core.pruning.ordering` and the bandit read them.
+The records of devices are named tuples made by position. There is one for every device of every round, and a dataclass
+or a call by keywords takes more than twice as long. Removal orders and bandits' states stay JSON here: only
+`fedcore.core.pruning.ordering` and the bandit read them.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.errors import RunError
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.device_table import DeviceTable
 from fedcore.strategies.policy.speed import SelfMeasured, Speed, Speeds
+
+_CACHED_PARTS = 64  # a cohort's devices train one part or a few
 
 
 class PacedWork(NamedTuple):
@@ -41,15 +48,13 @@ class PacedWork(NamedTuple):
     context: tuple[float, ...] | None = None  # as the bandit saw it, where it sees one
 
     @staticmethod
-    def from_json(record: Json) -> "PacedWork | None":
-        """Return the work in a device's record; None where there was no pace."""
-        if "demand" not in record:
-            return None
+    def from_json(record: Json) -> "PacedWork":
+        """Return the work in a device's record."""
         return PacedWork(
-            demand=Demand(*record["demand"]),
-            self_measured=SelfMeasured(*record["tried"]),
-            declared=Speed(*record["told"]) if "told" in record else None,
-            context=tuple(record["context"]) if "context" in record else None,
+            Demand(*record["demand"]),
+            SelfMeasured(*record["tried"]),
+            Speed(*record["told"]) if "told" in record else None,
+            tuple(record["context"]) if "context" in record else None,
         )
 
     def to_json(self) -> Json:
@@ -82,26 +87,29 @@ class PlannedDevice(NamedTuple):
     def from_json(record: Json) -> "PlannedDevice":
         """Return what `to_json` wrote."""
         return PlannedDevice(
-            counts=Counts(*record["counts"]),
-            weight=record["weight"],
-            bandit_key=record["bandit_key"],
-            order_key=record["order"],
-            model_s=record["model_s"],
-            part=part_from_json(record),
-            pace=PacedWork.from_json(record),
+            Counts(*record["counts"]),
+            record["weight"],
+            record["bandit_key"],
+            record["order"],
+            record["model_s"],
+            part_from_json(record),
+            PacedWork.from_json(record) if "demand" in record else None,
         )
 
     def to_json(self) -> Json:
         """Return the JSON form."""
-        return {
+        record: Json = {
             "counts": list(self.counts),
             "weight": self.weight,
             "bandit_key": self.bandit_key,
             "order": self.order_key,
             "model_s": self.model_s,
-            **part_json(self.part),
-            **({} if self.pace is None else self.pace.to_json()),
         }
+        if not self.part.everything:
+            record.update(part_json(self.part))
+        if self.pace is not None:
+            record.update(self.pace.to_json())
+        return record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +153,38 @@ class PaceState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateState:
+    """The state of the search for a learning rate (fedcore.strategies.policy.rate_finder)."""
+
+    rate: float | None = None  # of the first round; None while trials go on
+    shift: int = 0  # rungs by which the next trial's ladder is moved
+    rounds: int = 0  # closed rounds with trials
+    run_steps: int = 0  # of a device in the whole run, as the open round's trials assume
+    trials: Mapping[str, RateTrial] = field(default_factory=dict)  # of the open round by device
+
+    @staticmethod
+    def from_json(value: Json) -> "RateState":
+        """Return what `to_json` wrote."""
+        trials = {
+            device: RateTrial(rates=tuple(trial["rates"]), steps=trial["steps"])
+            for device, trial in value["trials"].items()
+        }
+        numbers = {key: value[key] for key in ("rate", "shift", "rounds", "run_steps")}
+        return RateState(**numbers, trials=trials)
+
+    def to_json(self) -> Json:
+        """Return the JSON form."""
+        trials = {device: {"rates": list(trial.rates), "steps": trial.steps} for device, trial in self.trials.items()}
+        return {
+            "rate": self.rate,
+            "shift": self.shift,
+            "rounds": self.rounds,
+            "run_steps": self.run_steps,
+            "trials": trials,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyState:
     """All that a policy has learned, and the open round."""
 
@@ -154,6 +194,7 @@ class PolicyState:
     memory_scale: Mapping[str, float] = field(default_factory=dict)  # measured / estimated peak, by class
     counted: int | None = 0  # rounds that have moved the adapter; None: an earlier version did not count them
     pace: PaceState | None = None  # None where nothing keeps a pace
+    rate: RateState | None = None  # None where the configuration sets the rate
     open: PlannedRound | None = None
 
     def counted_before(self, round_index: int) -> int:
@@ -175,7 +216,7 @@ class PolicyState:
     def from_json(value: Json) -> "PolicyState":
         """Return what `to_json` wrote, in this version or an earlier one; raises RunError for anything else."""
         try:
-            pace, opened = value["pace"], value["open"]
+            pace, rate, opened = value["pace"], value.get("rate"), value["open"]
             return PolicyState(
                 orders=value["order"],
                 bandits=value["bandits"],
@@ -183,6 +224,7 @@ class PolicyState:
                 memory_scale=value["memory_scale"],
                 counted=value.get("counted"),
                 pace=None if pace is None else PaceState.from_json(pace),
+                rate=None if rate is None else RateState.from_json(rate),
                 open=None if opened is None else PlannedRound.from_json(opened),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as cause:
@@ -200,6 +242,7 @@ class PolicyState:
             "memory_scale": dict(self.memory_scale),
             **({} if self.counted is None else {"counted": self.counted}),
             "pace": None if self.pace is None else self.pace.to_json(),
+            **({} if self.rate is None else {"rate": self.rate.to_json()}),
             "open": None if self.open is None else self.open.to_json(),
         }
 
@@ -216,4 +259,9 @@ def part_from_json(record: Json) -> TrainedPart:
     if "trains" not in record:
         return EVERYTHING
     trains = record["trains"]
-    return TrainedPart(factors=Factors(trains["factors"]), first_layer=trains["first_layer"])
+    return _part(trains["factors"], trains["first_layer"])
+
+
+@lru_cache(_CACHED_PARTS)
+def _part(factors: str, first_layer: int) -> TrainedPart:
+    return TrainedPart(factors=Factors(factors), first_layer=first_layer)

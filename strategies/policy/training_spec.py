@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedcore.core.codec.negotiation import agreed_codec
+from fedcore.core.config.auto import warmup_rounds
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.distillation import Distillation, mix_of
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
+from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.cost.teacher import teacher_memory_mb
-from fedcore.core.learning_rate import round_share
+from fedcore.core.learning_rate.schedule import round_share
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.cost import RoundCost
@@ -22,33 +24,39 @@ def training_specs(
     *,
     choices: Sequence[Choice],
     parts: Sequence[TrainedPart],
+    rate: float,
+    trials: Mapping[str, RateTrial],
     memory_scale: Mapping[str, float],
     keeps_coordinates: bool,
 ) -> list[TrainingSpec]:
     """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
 
-    `parts` are the trained parts, `memory_scale` is measured / estimated peak memory by class. Optimiser moments may be
-    kept over rounds only where factors keep their coordinates.
+    `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device, `memory_scale` is
+    measured / estimated peak memory by class. Optimiser moments may be kept over rounds only where factors keep their
+    coordinates.
     """
     by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
-        key = codec_of(config, choice.profile), part
-        if key not in by_key:
-            by_key[key] = _dense_spec(config, choice.round, *key, keeps_coordinates=keeps_coordinates)
-        scale = memory_scale.get(choice.profile.device_class, 1.0)
-        distillation = distillation_of(config, cost, choice, scale)
-        specs.append(by_key[key] if distillation is None else replace(by_key[key], distillation=distillation))
+        profile = choice.profile
+        key = codec_of(config, profile), part
+        spec = by_key.get(key)
+        if spec is None:
+            spec = by_key[key] = _dense_spec(config, choice.round, *key, rate=rate, keeps_coordinates=keeps_coordinates)
+        distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
+        trial = trials.get(profile.name)
+        alike = distillation is None and trial is None
+        specs.append(spec if alike else replace(spec, distillation=distillation, trial=trial))
     return specs
 
 
 def _dense_spec(
-    config: Config, round_index: int, codec: str, part: TrainedPart, *, keeps_coordinates: bool
+    config: Config, round_index: int, codec: str, part: TrainedPart, *, rate: float, keeps_coordinates: bool
 ) -> TrainingSpec:
     training, rounds = config.training, config.run.rounds
     return TrainingSpec(
         batch_size=training.batch_size,
-        learning_rate=training.learning_rate * round_share(round_index, rounds, training.final_lr_share),
+        learning_rate=rate * round_share(round_index, rounds, training.final_lr_share),
         weight_decay=training.weight_decay,
         lora_scale=training.lora_scale,
         importance=training.importance,
@@ -67,8 +75,10 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
     exceeds its `memory_mb`.
     """
     training = config.training
-    mix = mix_of(choice.round, warmup_rounds=config.strategy.warmup_rounds, rounds=config.run.rounds)
-    if training.distill == 0 or mix == 0 or choice.counts == cost.spec.geometry.dense:
+    if training.distill == 0 or choice.counts == cost.spec.geometry.dense:
+        return None
+    mix = mix_of(choice.round, warmup_rounds=warmup_rounds(config), rounds=config.run.rounds)
+    if mix == 0:
         return None
     limit = choice.profile.memory_mb
     if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:

@@ -38,16 +38,17 @@ def learn_memory(
     scales: Mapping[str, float], planned: Planned, outcomes: Sequence[Outcome], cost: RoundCost
 ) -> dict[str, float]:
     """Return each class's largest ratio of measured to estimated peak memory so far, within SCALE_BOUNDS."""
-    learned = dict(scales)
+    largest: dict[str, float] = {}
     for outcome in outcomes:
         peak_mb = 0.0 if outcome.report is None else outcome.report.metrics.peak_memory_mb
         if not 0 < peak_mb < math.inf:
             continue
         device = planned[outcome.device]
         ratio = peak_mb / cost.memory_mb(device.counts, outcome.arm.rank, device.part)
-        bounded = min(SCALE_BOUNDS[1], max(SCALE_BOUNDS[0], ratio))
-        learned[outcome.device_class] = max(learned.get(outcome.device_class, bounded), bounded)
-    return learned
+        largest[outcome.device_class] = max(ratio, largest.get(outcome.device_class, 0.0))
+    least, most = SCALE_BOUNDS
+    bounded = {device_class: min(most, max(least, ratio)) for device_class, ratio in largest.items()}
+    return {**scales, **{name: max(scale, scales.get(name, scale)) for name, scale in bounded.items()}}
 
 
 def learn_orders(
@@ -101,6 +102,7 @@ def learn_arms(
 
 def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None, parts: RewardParts | None) -> Json:
     """Return the log's record of one arm's reward; `reward` is None where none was observed."""
+    context = planned.context
     return {
         "event": "reward",
         "round": outcome.round,
@@ -108,7 +110,7 @@ def reward_event(outcome: Outcome, planned: PlannedDevice, reward: float | None,
         "bandit_key": planned.bandit_key,
         "arm": arm_json(outcome.arm),
         "reward": reward,
-        **({"context": list(planned.context)} if planned.context else {}),
+        **({"context": list(context)} if context else {}),
         "status": str(outcome.status),
         "parts": None
         if parts is None

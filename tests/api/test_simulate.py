@@ -1,5 +1,6 @@
 """fedcore.simulate as a user calls it: what comes out, and what a mistake is told."""
 
+import gc
 import json
 import os
 import subprocess
@@ -13,11 +14,16 @@ import pytest
 import torch
 
 import fedcore
+from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.core.config.toml import to_toml
 from fedcore.core.errors import ConfigError, DataError, ModelError, RunError
+from fedcore.nn.training.batches import EncodedRows
+from fedcore.server.aggregate.engine import Engine
+from fedcore.simulation.rounds.driver import Driver
+from fedcore.simulation.workload.trainer import VirtualTrainer
 from fedcore.storage.process.quiet import SWITCHES
 from tests.api.conftest import Command
-from tests.tiny_models import tiny_model
+from tests.tiny_models import pad_beyond_vocabulary, tiny_model
 
 WORDS = ("bad", "good")
 ENDS = ("and", "story", "plot", "actor")
@@ -122,6 +128,17 @@ def test_rows_in_memory_train_a_run_that_can_be_repeated(
     assert first.export(sparsity=0.25) == exported
 
 
+def test_a_reference_is_trained_on_request(trained: dict[str, Any]) -> None:
+    run = fedcore.simulate(trained, train=ROWS, test=HELD, reference=True)
+    assert run.summary["global"]["reference"]["rows"] == run.summary["global"]["final"]["rows"]
+
+
+def test_a_reference_needs_rows(untrained: dict[str, Any], place: Path) -> None:
+    with pytest.raises(fedcore.ConfigError, match="leave the reference out"):
+        fedcore.simulate(untrained, run_dir="none", reference=True)
+    assert not (place / "none").exists()
+
+
 def test_paths_are_files_as_in_the_configuration(trained: dict[str, Any], place: Path) -> None:
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     run = fedcore.simulate(trained, train="rows.jsonl", test=HELD)
@@ -170,6 +187,54 @@ def test_a_mistake_is_told_and_leaves_nothing(
     with pytest.raises(error, match=message):
         fedcore.simulate(trained, **asked)
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("where", ["train", "test"])
+def test_rows_that_the_model_cannot_read_are_told_and_leave_nothing(
+    trained: dict[str, Any], place: Path, where: str
+) -> None:
+    pad_beyond_vocabulary(place / "model")
+    asked = {"train": ROWS, "test": HELD}
+    asked[where] = [*asked[where], {"text": "<late-pad>", "label": "it is good"}]
+    with pytest.raises(ModelError, match="the tokenizer gives id 64, the model knows 64 ids"):
+        fedcore.simulate(trained, **asked)
+    assert not (place / "runs").exists()
+
+
+def in_memory() -> dict[str, int]:
+    """What is large in a run: the bytes of tensors, and the objects that hold them and the rows."""
+    large = (torch.nn.Module, Engine, Driver, VirtualTrainer, ModelEvaluator, EncodedRows)
+    objects = gc.get_objects()
+    bytes_of = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in objects if _plain(each)}
+    counts = {kind.__name__: sum(isinstance(each, kind) for each in objects) for kind in large}
+    return counts | {"tensor bytes": sum(bytes_of.values())}
+
+
+def _plain(each: object) -> bool:
+    return type(each) in (torch.Tensor, torch.nn.Parameter) and each.device.type == "cpu"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("training", ["one-by-one", "batched"])
+def test_a_finished_simulation_leaves_nothing_large_in_memory(
+    trained: dict[str, Any], place: Path, training: str
+) -> None:
+    def simulate() -> fedcore.Run:
+        changes = {
+            "simulation.training": training,
+            "simulation.exports": True,
+            "fleet.class.phone.target_sparsity": 0.5,
+        }
+        return fedcore.simulate(trained, train=ROWS, test=HELD, overrides=changes)
+
+    assert list((simulate().path / "exports").iterdir()), "and what libraries keep of their first use is there now"
+    gc.collect()
+    before = in_memory()
+    gc.disable()  # Python looks for cycles so seldom that several runs' models would be in memory together
+    try:
+        simulate(), simulate()
+        assert in_memory() == before
+    finally:
+        gc.enable()
 
 
 UNGUARDED = """

@@ -32,7 +32,7 @@ SETTINGS = {  # --set of a fleet -> parts of its error
     "data.label=lable": ("rows.csv: no column 'lable'; did you mean 'label'? columns: text, label",),
     "data.text=review": ("rows.csv: no column 'review'; columns: text, label",),
     'data.text=["a", "b", "c"]': ("data.text: expected one column or a pair, got 3 columns",),
-    'data.labels=["pos", "good"]': ("rows labelled ['neg'], outside data.labels ['pos', 'good']", "add the labels"),
+    'data.labels=["pos", "good"]': ("20 rows outside the agreed labels [pos, good]: 'neg' (20 rows)", "add the labels"),
     "data.test_fraction=0.0": ("no row is held back",),
     "data.shards=2": ("data.shards is 2, fewer than the 3 devices; raise it or use 0",),
     "fleet.class.agx.count=50": ("training rows are too few for 51 devices", "more rows"),
@@ -187,7 +187,7 @@ JOINS = {  # options of a join -> parts of the error; told before anybody is cal
     "--shard 1/41 --partition iid": ("40 rows cannot fill 41 shards",),
     "--data none.jsonl": ("none.jsonl: no such file or folder",),
     "--data rows.parquet --label kind": ("rows.parquet: no column 'kind'; columns: text, label",),
-    "--data rows.jsonl --text words": ("rows.jsonl: row 1: no column 'words'; columns: text, label",),
+    "--data rows.jsonl --text words": ("rows.jsonl: line 1: no column 'words'; columns: text, label",),
     "--text a --text b --text c": ("expected one text column, or two for pair tasks, got 3",),
     "--model /nowhere/model": ("/nowhere/model: no such file or folder",),
     "--slowdown 0.5": ("slowdown must be a number of at least 1, got 0.5",),
@@ -240,7 +240,7 @@ def test_every_format_is_read_as_far_as_its_label_column(place: Path, fedcore: F
     said = fedcore("fleet", "cfg.toml", "--set", f"data.train={name}", "--set", "data.label=stars")
     assert_told(said, (name, "no column 'stars'", "columns: text, label"))
     said = fedcore("fleet", "cfg.toml", "--set", f"data.train={name}", "--set", 'data.labels=["neg", "x"]')
-    assert_told(said, (f"{name} has rows labelled ['pos']",))
+    assert_told(said, (f"{name}: 20 rows outside the agreed labels [neg, x]: 'pos' (20 rows)",))
 
 
 def test_one_label_alone_is_no_task(place: Path, fedcore: Fedcore) -> None:
@@ -253,7 +253,7 @@ def test_an_empty_file_and_a_missing_cell_are_named(place: Path, fedcore: Fedcor
     assert_told(fedcore("fleet", "cfg.toml", "--set", "data.train=empty.csv"), ("empty.csv: the file is empty",))
     (place / "hole.csv").write_text("text,label\ngood,pos\n,neg\n")
     said = fedcore("fleet", "cfg.toml", "--set", "data.train=hole.csv")
-    assert_told(said, ("hole.csv: row 2: column 'text' is empty; fill it or drop the row",))
+    assert_told(said, ("hole.csv: line 3: column 'text' is empty; fill it or drop the row",))
 
 
 def test_doubtful_labels_are_told_before_anything_begins(place: Path, fedcore: Fedcore) -> None:

@@ -29,7 +29,7 @@ LISTED = {
     "token": ("--device", "--class", "--edge", "--evaluator", "--valid-h", "--count", "password"),
     "enrol": ("HOST:PORT", "--token", "--token-file", "FEDCORE_TOKEN", "--certs", "--name", "--force"),
     "revoke": ("CERTS", "--serial", "crl.pem", "within a lease"),
-    "doctor": ("--listen", "--json", "Exit code 1"),
+    "doctor": ("RUN.toml", "--set", "--listen", "--json", "memory_mb", "Exit code 1"),
 }
 
 

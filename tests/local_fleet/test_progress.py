@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
+from fedcore.local_fleet.progress import DeviceLine, Evaluated, RunProgress, advance
 from tests.local_fleet.finished_run import events, metrics, round_of
 
 BEGIN = RunProgress(total_rounds=4)
@@ -68,9 +68,13 @@ def test_a_pause_is_no_part_of_the_time_left() -> None:
         ({"event": "late", "device": "agx-0", "round": 1}, "agx-0, round 1: late"),
         ({"event": "failed", "device": "agx-0", "round": 1, "message": "no memory"}, "agx-0, round 1: no memory"),
         ({"event": "task_failed", "task": "export nx", "message": "disk full"}, "export nx: disk full"),
+        (
+            {"event": "learning_rate", "round": 1, "learning_rate": 3e-3, "devices": 6, "trials": []},
+            "learning rate 0.003, by the trials of 6 devices",
+        ),
     ],
 )
-def test_mishaps_become_notes(event: dict[str, Any], note: str) -> None:
+def test_mishaps_and_findings_become_notes(event: dict[str, Any], note: str) -> None:
     assert after({"t": 130.0, **event}).notes[-1] == note
 
 
@@ -92,3 +96,21 @@ def test_no_order_of_events_breaks_the_view(order: list[dict[str, Any]]) -> None
 def test_a_clock_that_is_wrong_is_noted() -> None:
     progress = after({"t": 130.0, "event": "clock", "device": "tx2-0", "round": 1, "time_s": 1.0, "overrun_s": None})
     assert progress.notes[-1] == "tx2-0, round 1: its phases exceed its time; look after its clock"
+
+
+def test_the_figures_of_a_class_stand_beside_those_of_the_dense_model() -> None:
+    pruned = {"event": "evaluated", "task": "round 2", "class": "nx", "sparsity": 0.35, **metrics(0.7)}
+    progress = after({"t": 130.0, **pruned})
+    assert progress.models == {
+        "": Evaluated(accuracy=0.801, auc=0.912, round=1),
+        "nx": Evaluated(accuracy=0.7, auc=0.912, round=2, device_class="nx", sparsity=0.35),
+    }
+    assert (progress.accuracy, progress.evaluated_round) == (0.7, 2), "the headline is the last model measured"
+
+
+def test_floors_are_kept_for_the_headline() -> None:
+    floor = {"accuracy": 0.515, "macro_f1": 0.3, "rows": 500}
+    event = {"t": 130.0, "event": "floors", "majority_label": "neg", "majority": floor, "tfidf": None}
+    assert after(event).floors == (("always 'neg'", 0.515),)
+    words = {**floor, "accuracy": 0.777}
+    assert after({**event, "tfidf": words}).floors == (("always 'neg'", 0.515), ("TF-IDF", 0.777))

@@ -142,6 +142,9 @@ def test_a_coordinator_that_failed_ends_the_fleet_with_its_words(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeProcesses, "failing", frozenset({"coordinator"}))
+    with pytest.raises(RunError, match=r"coordinator has failed$"):
+        run(folder, config())  # before it began anything: there is nothing to go on with
+    folder.events.write_text('{"t":0,"event":"started"}\n')
     with pytest.raises(RunError, match=r"coordinator has failed; go on with: fedcore fleet --resume"):
         run(folder, config())
     assert FakeProcesses.latest.stopped_first == ["coordinator"]

@@ -5,8 +5,18 @@ from functools import reduce
 import pytest
 from rich.console import Console
 
-from fedcore.local_fleet.progress import DeviceLine, RunProgress, advance
-from fedcore.local_fleet.view import LiveView, PlainView, draw, headline, megabytes, open_view, quality
+from fedcore.local_fleet.progress import DeviceLine, Evaluated, RunProgress, advance
+from fedcore.local_fleet.view import (
+    LiveView,
+    PlainView,
+    delivered,
+    draw,
+    floors,
+    headline,
+    megabytes,
+    open_view,
+    quality,
+)
 from tests.local_fleet.finished_run import events
 
 BEGIN = RunProgress(total_rounds=4)
@@ -39,10 +49,40 @@ def test_before_and_after_the_rounds_the_headline_says_what_goes_on() -> None:
 
 def test_quality_before_and_without_auc() -> None:
     assert quality(BEGIN) == "not yet evaluated"
-    assert quality(replace(BEGIN, accuracy=0.5, evaluated_round=0)) == "accuracy 0.500 untrained"
-    assert quality(replace(BEGIN, accuracy=0.5, auc=0.25, evaluated_round=3)) == (
-        "accuracy 0.500, AUC 0.250 after round 3"
-    )
+    untrained = Evaluated(accuracy=0.5, auc=None, round=0)
+    assert quality(replace(BEGIN, models={"": untrained})) == "accuracy 0.500 untrained"
+    trained = replace(untrained, auc=0.25, round=3)
+    assert quality(replace(BEGIN, models={"": trained})) == "accuracy 0.500, AUC 0.250 after round 3"
+
+
+PRUNED = replace(
+    BEGIN,
+    models={
+        "": Evaluated(accuracy=0.749, auc=None, round=4),
+        "nx": Evaluated(accuracy=0.85, auc=None, round=6, device_class="nx", sparsity=0.352),
+        "agx": Evaluated(accuracy=0.86, auc=0.9, round=5, device_class="agx", sparsity=0.2),
+    },
+    floors=(("always 'neg'", 0.515), ("TF-IDF", 0.777)),
+)
+
+
+def test_the_headline_is_of_the_model_measured_last() -> None:
+    assert quality(PRUNED) == "nx at 35%: accuracy 0.850 after round 6"
+
+
+def test_floors_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert floors(BEGIN) == "" and floors(PRUNED) == "to beat: always 'neg' 0.515, TF-IDF 0.777"
+    view = PlainView(Console(width=80))
+    for progress in (BEGIN, PRUNED, replace(PRUNED, closed=7)):
+        view.show(progress)
+    assert capsys.readouterr().out.count("to beat: always 'neg' 0.515, TF-IDF 0.777") == 1
+    assert "to beat: always 'neg'" in drawn(replace(PRUNED, round=6, closed=6), 80)
+
+
+def test_every_class_keeps_its_last_figure_in_the_picture() -> None:
+    assert delivered(BEGIN) == "" and delivered(replace(BEGIN, models={"": PRUNED.models[""]})) == ""
+    assert delivered(PRUNED) == "delivered now: agx at 20%: 0.860 (round 5), nx at 35%: 0.850 (round 6)"
+    assert "delivered now: agx at 20%: 0.860" in drawn(replace(PRUNED, round=6, closed=6), 80)
 
 
 def test_megabytes() -> None:
@@ -63,7 +103,8 @@ def test_the_picture_has_a_row_for_every_device(width: int) -> None:
 
 
 def test_a_run_in_full_swing_fits_a_narrow_terminal() -> None:
-    busy = replace(DONE, total_rounds=100, closed=99, closed_before=98, evaluated_round=99, bytes_up=10**10, void=10)
+    late = {"": replace(DONE.models[""], round=99)}
+    busy = replace(DONE, total_rounds=100, closed=99, closed_before=98, models=late, bytes_up=10**10, void=10)
     lines = drawn(busy, 80).splitlines()
     assert lines[0].startswith("round 99/100, 10 void  |  10000.0 MB up") and lines[0].endswith("s left")
     assert lines[1] == "accuracy 0.801, AUC 0.912 after round 99"

@@ -9,6 +9,8 @@ from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.contract.rate_trial import RateTrial
+from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.fingerprint import Fingerprint
@@ -102,6 +104,7 @@ REPORTS = st.builds(
         train_loss=FLOATS,
         peak_memory_mb=FLOATS,
         adapter_importance=FLOATS,
+        trial_losses=st.lists(FLOATS, max_size=4).map(tuple),
     ),
     phase_s=st.fixed_dictionaries(dict.fromkeys(PHASES, FLOATS)),
     num_examples=U64,
@@ -128,8 +131,31 @@ TRAININGS = st.builds(
         temperature=st.floats(0, 100, exclude_min=True),
         mix=st.floats(0, 1),
     ),
+    trial=st.none()
+    | st.builds(
+        RateTrial,
+        rates=st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=3).map(tuple),
+        steps=st.integers(1, 2**32 - 1),
+    ),
 )
-METRICS = st.builds(Metrics, accuracy=FLOATS, auc=st.none() | FLOATS, macro_f1=FLOATS, loss=FLOATS, rows=U64)
+METRICS = st.builds(
+    Metrics,
+    accuracy=FLOATS,
+    auc=st.none() | FLOATS,
+    macro_f1=FLOATS,
+    loss=FLOATS,
+    rows=U64,
+    answers=st.lists(U64, max_size=3).map(tuple),
+)
+FLOOR = st.builds(Floor, accuracy=FLOATS, macro_f1=FLOATS, rows=U64)
+FLOORS = st.builds(
+    Floors,
+    majority_label=TEXT,
+    majority=FLOOR,
+    tfidf=st.none() | FLOOR,
+    tfidf_rows=U64,
+    cross_validated=st.booleans(),
+)
 STEPS = st.tuples(U64, U64).map(lambda rounds: BlobRef(id="step", size=1, name=f"{rounds[0]}-{rounds[1]}"))
 SHIFTS = st.builds(
     BaseShift,
@@ -138,7 +164,17 @@ SHIFTS = st.builds(
 )
 ADAPTERS = st.builds(GlobalAdapter, round=U64, rank_blocks=REF_LISTS, head=REFS, base_shift=st.none() | SHIFTS)
 
-EVALUATE_TASKS = st.builds(EvaluateTask, adapter=ADAPTERS, rows=U64, lora_scale=FLOATS)
+EVALUATE_TASKS = st.builds(
+    EvaluateTask,
+    adapter=ADAPTERS,
+    rows=U64,
+    lora_scale=FLOATS,
+    keep_set=st.none() | REFS,
+    device_class=TEXT,
+    sparsity=FLOATS,
+    floors=st.booleans(),
+    majority=TEXT,
+)
 EXPORT_TASKS = st.builds(ExportTask, device_class=TEXT, adapter=ADAPTERS, keep_set=REFS, lora_scale=FLOATS)
 REFERENCE_TASKS = st.builds(
     ReferenceTask,
@@ -162,8 +198,17 @@ EXPORT_OUTCOMES = st.builds(
     dense_size_bytes=U64,
 )
 TASKS = st.builds(EvaluatorTask, id=U64, kind=EVALUATE_TASKS | EXPORT_TASKS | REFERENCE_TASKS)
-RESULTS = st.builds(EvaluatorResult, id=U64, outcome=METRICS | EXPORT_OUTCOMES, error=st.just("")) | st.builds(
-    EvaluatorResult, id=U64, outcome=st.none(), error=TEXT.filter(bool)
+RESULTS = (
+    st.builds(
+        EvaluatorResult,
+        id=U64,
+        outcome=METRICS,
+        error=st.just(""),
+        keep_set=TEXT,
+        floors=st.none() | FLOORS,
+    )
+    | st.builds(EvaluatorResult, id=U64, outcome=EXPORT_OUTCOMES, error=st.just(""))
+    | st.builds(EvaluatorResult, id=U64, outcome=st.none(), error=TEXT.filter(bool))
 )
 
 

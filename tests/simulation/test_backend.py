@@ -56,7 +56,7 @@ def test_a_setup_without_rows_follows_its_curve(tmp_path: Path) -> None:
     assert made.evaluation is None
     assert isinstance(made.workload, CurveWorkload) and isinstance(made.traffic, ModelledTraffic)
     cost = made.traffic.cost
-    assert (cost.spec, cost.local_steps, cost.max_length) == (setup.spec, 3, 8)
+    assert (cost.spec, cost.steps_of(1), cost.max_length) == (setup.spec, 3, 8)
     assert made.workload == CurveWorkload(
         curve=LossCurve(start=0.5), cost=cost, largest_rank=2, usual_steps=3, seed=9, history=history
     )

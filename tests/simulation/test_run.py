@@ -1,6 +1,7 @@
 """Simulations that train a tiny model: batched or one by one, in one process or several, interrupted and resumed."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,37 @@ def test_an_unpruned_export_computes_what_the_shifted_global_model_does(text: st
     assert export["loss"] == pytest.approx(whole["loss"], abs=1e-5)
     shift = load_file(tmp_path / name / "global" / "base_shift.safetensors")
     assert max(float(np.abs(value).max()) for value in shift.values()) > 1e-4
+
+
+def test_after_the_first_cut_classes_are_measured_by_turns(text: str, tmp_path: Path) -> None:
+    settings = ("evaluation.rows_per_round=8", "run.rounds=5", "strategy.recovery_rounds=0")
+    summary = run(text, tmp_path / "whole", *settings)
+    measured = [(round_["evaluated_class"], round_["evaluated_rows"]) for round_ in summary["rounds"]]
+    first = next(number for number, (name, _) in enumerate(measured) if name)
+    assert first >= 1 and all(name is None for name, _ in measured[:first]), "dense, until a device is cut"
+    turns = [name for name, _ in measured[first:]]
+    assert set(turns) == {"big", "small"} and all(one != other for one, other in itertools.pairwise(turns))
+    for round_ in summary["rounds"][first:]:
+        realised = summary["classes"][round_["evaluated_class"]]["realised_sparsity"]
+        assert round_["evaluated_sparsity"] == realised > 0, "what the run would deliver"
+    assert all(figures["test"]["rows"] == summary["global"]["final"]["rows"] for figures in summary["classes"].values())
+    floors = summary["floors"]
+    assert floors["majority"]["label"] in ("neg", "pos") and floors["tfidf"]["trained_on"] >= 20
+    assert floors["untrained"] == summary["global"]["untrained"]
+    assert "python" in (tmp_path / "whole" / "global" / "README.md").read_text()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(text, tmp_path / "resumed", *settings, stop_after=first + 1)
+    resumed = run(text, tmp_path / "resumed", *settings)
+    lost = first  # the process was stopped before it measured this round
+    names = [round_["evaluated_class"] for round_ in resumed["rounds"]]
+    assert names == [None if place == lost else name for place, (name, _) in enumerate(measured)]
+    assert resumed["rounds"][-1]["loss"] == pytest.approx(summary["rounds"][-1]["loss"], abs=1e-5)
+
+
+def test_a_reference_is_trained_beside_the_fleet(text: str, tmp_path: Path) -> None:
+    setup = read_setup(parse_config(text, ("run.rounds=1",)))
+    folder = RunFolder.create("beside", base=tmp_path)
+    summary = simulate(setup, Run.create(folder, setup.config, setup.model), reference=True)
+    assert summary["global"]["reference"]["rows"] == summary["global"]["final"]["rows"]
+    assert summary["global"]["reference"]["loss"] != summary["global"]["final"]["loss"]

@@ -1,5 +1,6 @@
 """Whole-or-nothing writes."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def test_replaces_text_and_bytes(tmp_path: Path, durable: bool) -> None:
 def test_mode_is_exact_whatever_the_umask(tmp_path: Path, mode: int) -> None:
     write_atomic(tmp_path / "key", b"secret", mode=mode)
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_without_a_mode_the_umask_decides_as_for_any_new_file(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "summary.json", b"{}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "summary.json").stat().st_mode) == 0o666 & ~umask
 
 
 def test_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:

@@ -39,8 +39,12 @@ max_length = 16
 [strategy]
 ranks = [2, 4, 8]
 target_sparsity = 0.5
+warmup_rounds = 2
+recovery_rounds = 2
 [training]
 batch_size = 4
+local_steps = 10
+learning_rate = 2e-3
 keep_optimizer = true
 [[fleet.class]]
 name = "agx"

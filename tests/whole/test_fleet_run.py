@@ -88,10 +88,21 @@ def finished(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
 def test_the_terminal_tells_rounds_classes_and_where_things_lie(finished: Finished) -> None:
     said = finished.fleet.stdout
     assert said.startswith("run folder: run\n")
-    for words in ("round 4/4", "untrained", "big-0", "small", "of dense", "global adapter: accuracy", "exports: run"):
+    for words in (
+        "round 4/4",
+        "untrained",
+        "big-0",
+        "small",
+        "of dense",
+        "pruned: accuracy",
+        "to beat: always",
+        "exports: run",
+    ):
         assert words in said
-    assert "centralised LoRA, as many steps: accuracy" in said
-    assert max(map(len, said.splitlines())) <= 110  # tables fit 80 columns, running lines are not cut
+    assert "centralised LoRA on the dense model, as many steps: accuracy" in " ".join(said.split())
+    # tables fit 80 columns; running lines are not cut, and those of floors and warnings are sentences
+    lines = [line for line in said.splitlines() if not any(word in line for word in ("warning: ", "floors, "))]
+    assert [line for line in lines if len(line) > 120] == []
     assert "Traceback" not in said and "Warning" not in said
 
 
@@ -142,12 +153,16 @@ def test_the_summary_tells_the_run(finished: Finished) -> None:
         "strategy": "fedspine",
         "aggregator": "factor-mean",
         "bandit": "linucb",
+        "labels": ["neg", "pos"],
     }
+    assert summary["floors"]["majority"]["rows"] == summary["global"]["final"]["rows"]
+    assert summary["warnings"] == [each["message"] for each in events(finished.run, "warning")]
+    assert summary["rounds"][-1]["evaluated_class"] in ("big", "small")
     networks = summary["networks"]
     assert {name: each["devices"] for name, each in networks.items()} == {"thin": 1, "unknown": 2}
     assert networks["thin"]["uplink_share"] > networks["unknown"]["uplink_share"]
     totals = summary["totals"]
-    assert (totals["rounds"], totals["void_rounds"], totals["steps"]) == (4, 0, 4 * 3 * 3)
+    assert (totals["rounds"], totals["void_rounds"], totals["steps"]) == (4, 0, 3 * (1 + 3 * 3))
     assert totals["bytes_up"] == sum(each["bytes_up"] for each in summary["rounds"]) > 0
 
 
@@ -285,7 +300,7 @@ def test_an_export_made_later_is_the_one_of_the_run(finished: Finished, exported
 def test_show_tells_the_same_again_and_replays_every_choice(finished: Finished) -> None:
     done = finished.stage.run("show", "run", "--replay")
     assert done.returncode == 0, done.stderr
-    assert "global adapter: accuracy" in done.stdout
+    assert "pruned: accuracy" in done.stdout
     assert done.stdout.rstrip().endswith("replayed 12 choices: all equal")
     assert max(map(len, done.stdout.splitlines())) <= 80
 

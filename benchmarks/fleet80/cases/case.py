@@ -12,13 +12,20 @@ from benchmarks.fleet80.cases.variants import Variant
 from benchmarks.report import RESULTS
 from fedcore.core.aggregation.table import make_aggregator
 from fedcore.core.bandit.table import make_bandit
+from fedcore.core.config.auto import recovery_rounds, warmup_rounds
 from fedcore.core.config.tables import TABLES, ClassConfig, Config
 from fedcore.core.config.toml import parse_config
 from fedcore.strategies.table import resolve_settings
 
 TUNING_SEED = 100  # no seed that results are told of
 TUNING_SHARE = 3  # a tuning run has a third of the rounds, warm-up and recovery
-NEUTRAL = {("training", "handout"): "whole"}  # in place of the default: what results were stored with before the key
+NEUTRAL = {  # in place of the default: what results were stored with before the key, or under an earlier default
+    ("training", "handout"): "whole",
+    ("training", "learning_rate"): 2e-3,
+    ("training", "local_steps"): 10,
+    ("strategy", "warmup_rounds"): 2,
+    ("strategy", "recovery_rounds"): 2,
+}
 MACHINE_KEYS = {("simulation", "workers"), ("run", "name")}  # change no result
 FOLDER = RESULTS / "fleet80"
 HASH_DIGITS = 10
@@ -90,8 +97,8 @@ def _settings(variant: Variant, seed: int, rate: float) -> list[str]:
 def _shortened(config: Config) -> Config:
     strategy = dataclasses.replace(
         config.strategy,
-        warmup_rounds=max(1, config.strategy.warmup_rounds // TUNING_SHARE),
-        recovery_rounds=config.strategy.recovery_rounds // TUNING_SHARE,
+        warmup_rounds=max(1, warmup_rounds(config) // TUNING_SHARE),
+        recovery_rounds=recovery_rounds(config) // TUNING_SHARE,
     )
     run = dataclasses.replace(config.run, rounds=max(1, round(config.run.rounds / TUNING_SHARE)))
     return dataclasses.replace(config, strategy=strategy, run=run)

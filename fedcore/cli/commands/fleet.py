@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.cli.console.settings import (
+    NOTHING_RAN,
     ConfigArgument,
     JsonOption,
     MetricsOption,
@@ -26,6 +27,7 @@ from fedcore.core.config.address import check_address
 
 if TYPE_CHECKING:
     from fedcore.core.config.tables import Config
+    from fedcore.local_fleet.preflight import ReadyFleet
     from fedcore.server.run.run_folder import RunFolder
 
 
@@ -47,6 +49,7 @@ def fleet(
     """
     from rich.console import Console
 
+    from fedcore.core.data.device_rows import opening_lines
     from fedcore.local_fleet.report import print_report
     from fedcore.local_fleet.run import FleetOptions, run_fleet
     from fedcore.local_fleet.view import open_view
@@ -54,22 +57,27 @@ def fleet(
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464")
     if resume is None:
-        folder, settings = _new(read_config(config, set_), run_dir)
+        folder, ready = _new(read_config(config, set_), run_dir)
     else:
         check_resume_alone(config, set_)
-        folder, settings = _earlier(resume)
+        folder, ready = _earlier(resume)
     console = Console(stderr=as_json)
     console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
     if metrics:
         console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
+    for line in opening_lines(ready.rows()):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     options = FleetOptions(reference=reference, metrics=metrics, plugins=tuple(plugin or ()))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
         # FORCE_COLOR, which build servers set, makes rich take a file for a terminal.
-        with open_view(console, plain or not console.file.isatty()) as view:
-            summary = run_fleet(folder, settings, options, view)
+        with folder.withdrawn_unless_begun(), open_view(console, plain or not console.file.isatty()) as view:
+            summary = run_fleet(folder, ready.config, options, view)
     except KeyboardInterrupt:
+        if not folder.has_begun:
+            typer.echo(f"\nstopped; every process has ended; {NOTHING_RAN}", err=True)
+            raise typer.Exit(1) from None
         finished = folder.summary.is_file()  # Ctrl-C may come after the run has finished
         onward = "" if finished else f" Go on with: fedcore fleet --resume {folder.root}{plugin_words(plugin)}"
         typer.echo(
@@ -85,29 +93,29 @@ def fleet(
     )
 
 
-def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, Config]":
+def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, ReadyFleet]":
     from fedcore.core.config.toml import to_toml
-    from fedcore.local_fleet.preflight import checked, try_model
+    from fedcore.local_fleet.preflight import ready_fleet, try_model
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.atomic import write_atomic
 
-    settings = checked(settings, say_aside)
+    ready = ready_fleet(settings, say_aside)
+    settings = ready.config
     say_overruled(settings)
-    there = [place for place in (Path("runs"), run_dir) if place is not None and place.exists()]
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
-    with folder.withdrawn_on_failure(keep=there):
+    with folder.withdrawn_unless_begun():
         try_model(settings)
-    write_atomic(folder.config, to_toml(settings).encode())
-    return folder, settings
+        write_atomic(folder.config, to_toml(settings).encode())
+    return folder, ready
 
 
-def _earlier(root: Path) -> "tuple[RunFolder, Config]":
-    from fedcore.local_fleet.preflight import checked, try_model
+def _earlier(root: Path) -> "tuple[RunFolder, ReadyFleet]":
+    from fedcore.local_fleet.preflight import ready_fleet, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
 
     folder = RunFolder.existing(root)
     check_unfinished(folder)
-    settings = checked(read_config(folder.config, None), say_aside)
-    try_model(settings)
-    return folder, settings
+    ready = ready_fleet(read_config(folder.config, None), say_aside)
+    try_model(ready.config)
+    return folder, ready

@@ -57,9 +57,9 @@ def serve(
     from fedcore.storage.process.interrupt import run_to_end
 
     settings, server_app = settings_of(folder, run_config), load_server_app(folder)
-    run_folder = RunFolder.create("flower", base=Path("runs"), chosen=run_dir).root
+    run_folder = RunFolder.create("flower", base=Path("runs"), chosen=run_dir)
     options = AppOptions(
-        folder=run_folder,
+        folder=run_folder.root,
         tls=tls,
         say=typer.echo,
         listen=listen,
@@ -68,8 +68,9 @@ def serve(
         deadline_s=deadline_s,
         certs=certs,
     )
-    typer.echo(f"run folder: {run_folder}")
-    run_to_end(serve_app(server_app, options))
+    typer.echo(f"run folder: {run_folder.root}")
+    with run_folder.withdrawn_unless_begun():
+        run_to_end(serve_app(server_app, options))
     typer.echo("the app has finished")
 
 

@@ -132,9 +132,12 @@ def serve(
     collect_seldom()
     parent = parent_to_watch()
     try:
-        summary = asyncio.run(follower.beside(watched(serve_run(run, options), parent)))
+        with folder.withdrawn_unless_begun():
+            summary = asyncio.run(follower.beside(watched(serve_run(run, options), parent)))
     except RunError as error:
-        if parent is not None or continue_:  # the fleet, or the supervisor, knows how to continue the run
+        if (
+            parent is not None or continue_ or not folder.has_begun
+        ):  # the fleet, or the supervisor, knows how to continue the run
             raise
         material = "--insecure" if certs is None else f"--certs {certs}"
         material += f" --enrol {enrol}" if enrol else ""
@@ -191,7 +194,8 @@ def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "Run"
         folder = RunFolder(run_dir)  # a fleet has made the folder already and passes the configuration in it
     else:
         folder = RunFolder.create(settings.run.name, base=RUNS, chosen=run_dir)
-    return Run.create(folder, settings, model)
+    with folder.withdrawn_unless_begun():
+        return Run.create(folder, settings, model)
 
 
 def _unfinished(name: str, run_dir: Path | None) -> Path | None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fedcore.cli.console.settings import (
+    NOTHING_RAN,
     ConfigArgument,
     JsonOption,
     PluginOption,
+    ReferenceOption,
     ResumeOption,
     RunDirOption,
     SetOption,
@@ -31,6 +33,7 @@ def simulate(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
+    reference: ReferenceOption = False,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,6 +45,7 @@ def simulate(
     """
     from rich.console import Console
 
+    from fedcore.core.data.device_rows import opening_lines
     from fedcore.local_fleet.client_extra import require_client
     from fedcore.local_fleet.report import print_report
     from fedcore.server.process.collector import collect_seldom
@@ -55,19 +59,24 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        setup, run = _new(config, set_, run_dir)
+        setup, run = _new(config, set_, run_dir, reference=reference)
     else:
         check_resume_alone(config, set_)
-        setup, run = _earlier(resume)
+        setup, run = _earlier(resume, reference=reference)
     folder = run.folder
     say(f"run folder: {folder.root}")
     say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
+    rows = setup.rows()
+    for line in () if rows is None else opening_lines(rows):
+        say(line)
     lines = RoundLines(say=say, total_rounds=setup.config.run.rounds, now_s=time.monotonic)
     collect_seldom()
     try:
-        summary = simulate_run(setup, run, [lines])
+        with folder.withdrawn_unless_begun():
+            summary = simulate_run(setup, run, [lines], reference=reference)
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}", err=True)
+        onward = f"go on with: fedcore simulate --resume {folder.root}{plugin_words(plugin)}"
+        typer.echo(f"\nstopped; {onward if folder.has_begun else NOTHING_RAN}", err=True)
         raise typer.Exit(1) from None
     if as_json:
         echo_json(folder.summary.read_text(encoding="utf-8"))
@@ -76,23 +85,28 @@ def simulate(
     say(f"summary: {folder.summary}")
 
 
-def _new(config: Path | None, set_: list[str] | None, run_dir: Path | None) -> "tuple[SimulationSetup, Run]":
+def _new(
+    config: Path | None, set_: list[str] | None, run_dir: Path | None, *, reference: bool
+) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import read_setup
+    from fedcore.simulation.setup import check_reference, read_setup
 
     settings = read_config(config, set_)
     setup = read_setup(settings, say_aside)
+    check_reference(setup, reference)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
-    return setup, Run.create(folder, setup.config, setup.model)
+    with folder.withdrawn_unless_begun():
+        return setup, Run.create(folder, setup.config, setup.model)
 
 
-def _earlier(root: Path) -> "tuple[SimulationSetup, Run]":
+def _earlier(root: Path, *, reference: bool) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
-    from fedcore.simulation.setup import read_setup
+    from fedcore.simulation.setup import check_reference, read_setup
 
     folder = RunFolder.existing(root)
     setup = read_setup(read_config(folder.config, None))
+    check_reference(setup, reference)
     return setup, Run.resume(folder, setup.model)

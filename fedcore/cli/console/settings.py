@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fedcore.server.observe.metrics import RunMetrics
     from fedcore.storage.pki.certificates import Kind, TlsMaterial
 
+NOTHING_RAN = "nothing has run, and no folder is left"  # where a run is stopped before its first event
+
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Run configuration (TOML); examples/quickstart.toml is one to copy.")
 ]

@@ -1,5 +1,6 @@
 """Always the same arm: the baseline without a bandit."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,4 +39,5 @@ class FixedArm:
 
 
 def _at_most(limit: int, choices: tuple[int, ...]) -> int:
-    return max((choice for choice in choices if choice <= limit), default=min(choices))
+    """Return the largest of ascending `choices` up to the limit, or the smallest where all are larger."""
+    return choices[max(0, bisect_right(choices, limit) - 1)]

@@ -8,9 +8,9 @@ is ours, because the usual 1 / |T - mean T| is singular at the mean and punishes
 
 import math
 import statistics
-from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.errors import ConfigError
@@ -18,9 +18,8 @@ from fedcore.core.errors import ConfigError
 NO_REWARD = 0.0  # of a device that missed the deadline or sent an update that was rejected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardParts:
-    """The terms of one reward, each in [0, 1]."""
+class RewardParts(NamedTuple):
+    """The terms of one reward, each in [0, 1]; a named tuple, because every device of every round has one."""
 
     loss_rank: float  # rank of the loss drop in the cohort; 1 is the largest drop
     progress: float  # realised sparsity / target
@@ -76,12 +75,9 @@ def reward_parts(
     importances = _unit_ranks([_importance(outcome) for outcome in accepted])
     return {
         outcome.device: RewardParts(
-            loss_rank=loss_ranks[index],
-            progress=_progress(outcome.arm.sparsity, targets[outcome.device]),
-            importance_rank=importances[index],
-            lateness=_lateness(seconds[index], limit_s),
+            loss_rank, _progress(outcome.arm.sparsity, targets[outcome.device]), importance, _lateness(time_s, limit_s)
         )
-        for index, outcome in enumerate(accepted)
+        for outcome, loss_rank, importance, time_s in zip(accepted, loss_ranks, importances, seconds, strict=True)
     }
 
 
@@ -108,13 +104,13 @@ def _unit_ranks(values: Sequence[float]) -> list[float]:
     """Return each value's rank divided by the number of others: (smaller + half of the equal others) / (n - 1)."""
     if len(values) < 2:
         return [0.5] * len(values)
-    other_count, ordered = len(values) - 1, sorted(values)
-    ranks = []
-    for value in values:
-        smaller = bisect_left(ordered, value)
-        equal = bisect_right(ordered, value, smaller) - smaller
-        ranks.append((smaller + (equal - 1) / 2) / other_count)
-    return ranks
+    other_count, counts = len(values) - 1, Counter(values)
+    ranks: dict[float, float] = {}
+    smaller = 0
+    for value in sorted(counts):
+        ranks[value] = (smaller + (counts[value] - 1) / 2) / other_count
+        smaller += counts[value]
+    return [ranks[value] for value in values]
 
 
 def _progress(sparsity: float, target: float) -> float:

@@ -1,7 +1,7 @@
 """The types of keys in TOML: the conversion of a value, and the name of each type.
 
 `true` is no number, text is no number, and 2.0 is no whole number. TOML has no None: here it means that a key is
-missing.
+missing, or a number or list that is left to the program by the word "auto".
 """
 
 from types import NoneType, UnionType
@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from fedcore.core.errors import ConfigError
 
 LARGEST_WHOLE_FLOAT = 2**53
+AUTO = "auto"
 NAMES = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -36,6 +37,11 @@ def options(kind: Any) -> list[Any]:
     return [option for option in get_args(kind) if option is not NoneType] if isinstance(kind, UnionType) else [kind]
 
 
+def automatic(kind: Any) -> bool:
+    """Return whether AUTO stands for a missing value of this type: not where it could be a text of its own."""
+    return isinstance(kind, UnionType) and NoneType in get_args(kind) and str not in get_args(kind)
+
+
 def item_kind(kind: Any) -> Any:
     """Return the type of a list's items, or None for a type that is no list."""
     return get_args(kind)[0] if get_origin(kind) is tuple else None
@@ -43,10 +49,13 @@ def item_kind(kind: Any) -> Any:
 
 def called(kind: Any) -> str:
     """Return the name of a type in messages."""
-    return " or ".join("a list" if item_kind(option) else NAMES[option] for option in options(kind))
+    words = ["a list" if item_kind(option) else NAMES[option] for option in options(kind)]
+    return " or ".join([*words, f'"{AUTO}"'] if automatic(kind) else words)
 
 
 def _first_fit(value: Any, kind: Any, where: str) -> Any:
+    if value == AUTO and automatic(kind):
+        return None
     for option in options(kind):
         try:
             return coerce(value, option, where)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from fedcore.core.config.keys import Key, keys_of
-from fedcore.core.config.kinds import item_kind, options
+from fedcore.core.config.kinds import AUTO, automatic, item_kind, options
 from fedcore.core.config.tables import TABLES, ClassConfig
 from fedcore.core.config.toml import literal
 
@@ -47,6 +47,8 @@ def _default(key: Key) -> str:
     """Return the default as TOML, "needed" where there is none, no text where the meaning covers a missing value."""
     if key.needed:
         return "needed"
+    if automatic(key.kind):
+        return f'`"{AUTO}"`'
     return "" if key.default is None else f"`{literal(key.default)}`"
 
 

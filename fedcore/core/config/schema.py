@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedcore.core.config.keys import Key, keys_of
-from fedcore.core.config.kinds import item_kind, options
+from fedcore.core.config.kinds import AUTO, automatic, item_kind, options
 from fedcore.core.config.tables import TABLES, ClassConfig
 
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -60,11 +60,15 @@ def _key(key: Key) -> dict[str, Any]:
         schema["default"] = list(key.default) if isinstance(key.default, tuple) else key.default
     for demand in (_kind(key.kind), *(rule.schema for rule in key.rules)):
         schema = _joined(schema, demand)
+    if automatic(key.kind):  # rules of numbers and lists leave texts alone
+        schema["default"] = AUTO
     return schema
 
 
 def _kind(kind: Any) -> dict[str, Any]:
     kinds = options(kind)
+    if automatic(kind):
+        return {"anyOf": [*(_kind(option) for option in kinds), {"const": AUTO}]}
     if len(kinds) > 1:
         return {"anyOf": [_kind(option) for option in kinds]}
     item = item_kind(kinds[0])

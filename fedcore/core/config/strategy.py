@@ -71,9 +71,9 @@ class StrategyConfig:
     weights: Annotated[
         str | None,
         one_of("examples", "effective"),
-        "how much a device counts in the mean: by its `examples`, or by how many rows they are worth under the fleet's "
-        "label shares (`effective`: Kish's sample size; a device with 6 rows of one label and 325 of the other counts "
-        "as 24); left out, `effective` for `fedspine`, `random-arms` and `oracle`, `examples` for the others",
+        "how much a device counts in the mean: by its `examples`, or by how many rows they are worth (`effective`: "
+        "Kish's sample size of the rows in balanced batches, moved so that devices which lack labels do not outvote "
+        "the others); left out, `effective` for `fedspine`, `random-arms` and `oracle`, `examples` for the others",
     ] = None
     order: Annotated[
         str,
@@ -82,9 +82,14 @@ class StrategyConfig:
         "then exported by the mean of its devices' scores)",
     ] = "fleet"
     warmup_rounds: Annotated[
-        int, whole_number(0), Unit("rounds"), "rounds before the first cut; at least 1 where anything is pruned"
-    ] = 2
-    recovery_rounds: Annotated[int, whole_number(0), Unit("rounds"), "rounds after the last cut"] = 2
+        int | None,
+        whole_number(0),
+        Unit("rounds"),
+        "rounds before the first cut; at least 1 where anything is pruned; `auto`: an eighth of the rounds, 1 to 3",
+    ] = None
+    recovery_rounds: Annotated[
+        int | None, whole_number(0), Unit("rounds"), "rounds after the last cut; `auto`: half of the rounds"
+    ] = None
     reward_weights: Annotated[
         tuple[float, ...],
         four_weights(),

@@ -12,9 +12,20 @@ from fedcore.core.pruning.criteria import CRITERIA
 class TrainingConfig:
     """[training]: local training on a device, and how updates and adapters travel."""
 
-    local_steps: Annotated[int, whole_number(1), Unit("steps"), "optimiser steps of a device in a round"] = 10
+    local_steps: Annotated[
+        int | None,
+        whole_number(1),
+        Unit("steps"),
+        "optimiser steps of a device in a round; `auto`: about two passes over its rows in the whole run, 4 to 20 a "
+        "round, and fewer on a device with less rows than a batch",
+    ] = None
     batch_size: Annotated[int, whole_number(1), Unit("rows"), "rows of one step"] = 16
-    learning_rate: Annotated[float, above(0), "learning rate of AdamW in the first round"] = 2e-3
+    learning_rate: Annotated[
+        float | None,
+        above(0),
+        "learning rate of AdamW in the first round; `auto`: devices try some rates for a few steps each in the first "
+        "round, and the coordinator compares the losses",
+    ] = None
     final_lr_share: Annotated[
         float,
         within(0, 1, "(]"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fedcore.core.contract.distillation import Distillation
+from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
@@ -39,6 +40,7 @@ class TrainingSpec:
     trains: TrainedPart = EVERYTHING  # the part that is not frozen, and is sent
     distillation: Distillation | None = None  # from the dense model, on a device with a cut model
     balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
+    trial: RateTrial | None = None  # of learning rates, before the local steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

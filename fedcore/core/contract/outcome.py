@@ -30,6 +30,7 @@ class TrainingMetrics:
     train_loss: float  # mean over the local steps
     peak_memory_mb: float  # peak live tensor MiB, measured on the step with the most tokens
     adapter_importance: float  # mean |factor x gradient| of the adapter over the local steps, >= 0
+    trial_losses: tuple[float, ...] = ()  # of the assignment's trial: before any step, then after those at each rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

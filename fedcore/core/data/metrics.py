@@ -23,6 +23,7 @@ class Metrics:
     macro_f1: float  # in [0, 1]
     loss: float  # mean cross-entropy, nats
     rows: int
+    answers: tuple[int, ...] = ()  # rows that each label was predicted for, in label order; empty: not known
 
 
 def measure(logits: ArrayLike, labels: ArrayLike) -> Metrics:
@@ -39,6 +40,7 @@ def measure(logits: ArrayLike, labels: ArrayLike) -> Metrics:
         macro_f1=macro_f1(predicted, truth),
         loss=cross_entropy(values, truth),
         rows=len(truth),
+        answers=tuple(np.bincount(predicted, minlength=values.shape[1]).tolist()),
     )
 
 

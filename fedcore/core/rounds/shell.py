@@ -84,6 +84,14 @@ class RoundShell(Generic[State, Event, Command]):
             if batch:
                 act_on(batch)
 
+    def end(self) -> None:
+        """Let go of the actions, once no event comes any more.
+
+        They are methods of the party that has this shell: as long as the two hold each other, whatever the party holds
+        stays in memory until Python looks for cycles, which it seldom does.
+        """
+        self._in_order, self._together = {}, ()
+
 
 def _check(union: Sequence[type[Any]], kinds: Sequence[type[Any]]) -> None:
     faults = {

@@ -20,7 +20,7 @@ from fedcore.nn.batched.lora import StackedLora
 from fedcore.nn.criteria.group_scores import joined, unit_norm
 from fedcore.nn.criteria.lora_taylor import DECAY
 from fedcore.nn.model.classifier import Classifier
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 
 BLOCK_VALUES = 1 << 20  # of all devices' gradients that exist at once
 

@@ -33,9 +33,9 @@ from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import load_adapter, read_adapter
 from fedcore.nn.training.batches import EncodedRows, collate
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.moments import Moments
 from fedcore.nn.training.objective import Objective, blended, divergences
+from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Answers
 from fedcore.nn.training.train import MAX_GRADIENT_NORM, TrainResult, diverged

@@ -29,8 +29,8 @@ from fedcore.nn.criteria.group_scores import scores_of_layers
 from fedcore.nn.criteria.hard_concrete import openness, sample, shifted_to
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.scorer import GroupState
 
 OPENNESS = 0.75  # mean over the kept groups; lower values disturb the training of the adapters
 FIRST = 0.0  # initial log-alpha of every group; the first shift sets the mean openness

@@ -19,8 +19,8 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import first_trained_layer
 from fedcore.nn.model.lora import adapted, factors
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.scorer import GroupState
 
 DECAY = 0.9  # of the running averages
 

@@ -14,8 +14,7 @@ from fedcore.nn.criteria.magnitude import MagnitudeScorer
 from fedcore.nn.criteria.random import RandomScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.criteria.wanda_sp import wanda_sp
-from fedcore.nn.training.group_state import GroupState
-from fedcore.nn.training.scorer import Scorer
+from fedcore.nn.training.scorer import GroupState, Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

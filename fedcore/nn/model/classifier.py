@@ -35,7 +35,7 @@ class Classifier:
     @property
     def head_module(self) -> nn.Module:
         """The task head."""
-        return self.model.get_submodule("head" if self.geometry.family == "bert" else "score")
+        return self.model.get_submodule("classifier" if self.geometry.family == "bert" else "score")
 
     def linear(self, layer: int, module: str) -> nn.Module:
         """Return a prunable linear layer: an nn.Linear, or the peft LoRA layer around it."""

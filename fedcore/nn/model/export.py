@@ -54,10 +54,10 @@ def export_classifier(
         partial.mkdir(parents=True)
         state = merged_state(classifier)
         _write_model(classifier, state, partial)
-        _write_tokenizer(tokenizer_folder, partial)
+        _write_tokenizer(tokenizer_folder, partial, longest=_longest(classifier.backbone.config))
         (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
         if probe is not None:
-            save_file(_answered(classifier, probe), partial / "probe.safetensors")
+            _save(_answered(classifier, probe), partial / "probe.safetensors")
         _put_in_place(partial, out)
     except OSError as cause:
         raise ModelError(f"cannot write the export to {out}: {cause}; free space or choose another folder") from None
@@ -110,11 +110,26 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
     config.architectures = [type(classifier.model).__name__]
     config.dtype = torch.float32
     config.save_pretrained(folder)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    _save(state, folder / "model.safetensors", format="pt")
 
 
-def _write_tokenizer(source: Path, folder: Path) -> None:
+def _save(tensors: dict[str, torch.Tensor], path: Path, **metadata: str) -> None:
+    """Write a safetensors file with the mode that every new file has; safetensors lets the owner alone read its own."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata=metadata or None)
+    path.chmod(mode)
+
+
+def _longest(config: Any) -> int:
+    """Return the tokens that a model reads at most; a RoBERTa's positions count from its padding id + 1."""
+    reserved = int(config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
+    return int(config.max_position_embeddings) - reserved
+
+
+def _write_tokenizer(source: Path, folder: Path, *, longest: int) -> None:
     tokenizer = load_tokenizer(source)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)  # without one, tokenizers never cut a text
     # How it was loaded here is nobody's business elsewhere, and code that it names does not come along.
     for key in ("is_local", "local_files_only", "auto_map"):
         tokenizer.init_kwargs.pop(key, None)

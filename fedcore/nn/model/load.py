@@ -146,7 +146,7 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], fo
     with torch.device("meta"):  # only a frame: no second set of weights is allocated
         model = FedcoreBertForSequenceClassification(config)
     model.backbone = backbone
-    model.head = model.head.to_empty(device="cpu").float()
+    model.classifier = model.classifier.to_empty(device="cpu").float()
     framed: nn.Module = model
     return framed
 
@@ -167,11 +167,6 @@ def _llama_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], f
     model.score.register_forward_pre_hook(_match_dtype)
     # the last token is found by this id, so it must be the one that batches are padded with
     config.pad_token_id = int(load_tokenizer(folder).pad_token_id)
-    if config.pad_token_id >= config.vocab_size:
-        raise ModelError(
-            f"{folder}: the tokenizer pads with id {config.pad_token_id}, the model knows {config.vocab_size} ids;"
-            " do they belong together?"
-        )
     framed: nn.Module = model
     return framed
 

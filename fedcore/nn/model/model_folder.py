@@ -84,13 +84,16 @@ def read_tensors(files: Sequence[Path], names: Collection[str]) -> dict[str, tor
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in `folder` (transformers' PreTrainedTokenizerBase), always able to pad.
 
-    A tokenizer without a padding token pads with its end-of-text token. Raises ModelError where it has neither, or
-    where the files are missing or malformed, or need a package that is not here.
+    A tokenizer without a padding token pads with its end-of-text token, and one whose padding token is beyond the
+    model's vocabulary with a token within it: padding is masked, whatever token it is. Raises ModelError where it has
+    neither, or where the files are missing or malformed, or need a package that is not here.
     """
+    config = _described(folder)
+    chosen_by = tokenizer_config(config, str(folder)) if config else None
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, config=_chosen_by(folder), local_files_only=True, trust_remote_code=False
+                folder, config=chosen_by, local_files_only=True, trust_remote_code=False
             )
     except BaseException as cause:  # the tokenizers library raises bare Exception for malformed files, or panics
         if not is_fault(cause):
@@ -100,20 +103,35 @@ def load_tokenizer(folder: Path) -> Any:
         ) from cause
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes one up where it finds no words
         raise ModelError(f"{folder}: no usable tokenizer (expected tokenizer.json): {_why_not(folder, _NO_WORDS)}")
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"{folder}: the tokenizer has neither a padding nor an end token; add one and save it")
-        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise ModelError(f"{folder}: the tokenizer has neither a padding nor an end token; add one and save it")
+    size = config.get("vocab_size")
+    vocabulary = range(size if isinstance(size, int) else len(tokenizer))
+    if tokenizer.pad_token_id not in vocabulary:
+        tokenizer.pad_token = _pad_within(tokenizer, vocabulary, config.get("pad_token_id"))
     return tokenizer
 
 
-def _chosen_by(folder: Path) -> Any:
-    """The part of the folder's config by which transformers chooses a tokenizer; None where there is no such part."""
+def _pad_within(tokenizer: Any, vocabulary: range, of_config: Any) -> str:
+    """Return a token to pad with, of an id in `vocabulary`: the end of a text, or another that ends none.
+
+    `of_config` is the id that the model pads with by its config, where it says: a RoBERTa's positions depend on it.
+    """
+    first = [tokenizer.eos_token_id] if tokenizer.pad_token_id is None else [of_config, tokenizer.eos_token_id]
+    others = (getattr(tokenizer, f"{name}_token_id") for name in ("bos", "sep", "cls", "unk"))
+    for token_id in (*first, *others):
+        if isinstance(token_id, int) and token_id in vocabulary and tokenizer.convert_ids_to_tokens(token_id):
+            return str(tokenizer.convert_ids_to_tokens(token_id))
+    return str(tokenizer.convert_ids_to_tokens(0))
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """The folder's config.json; empty where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        return tokenizer_config(config, str(folder)) if isinstance(config, dict) else None
     except (OSError, ValueError, RecursionError):
-        return None
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _why_not(folder: Path, why: str) -> str:

@@ -12,6 +12,15 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 MEAN_HEAD_SCALE = 10.0  # length of the pooled vector that the mean head sees
+STANDARD_KEYS = (
+    "vocab_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
 class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
@@ -20,6 +29,9 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     backbone: config of the dense backbone (BERT, RoBERTa or XLM-RoBERTa) as a dictionary with its `model_type`.
     kept_heads, ffn_sizes: attention heads and FFN channels left in every layer; empty means all.
     head_kind: "mean" (mean over tokens, normalised, linear) or "stock" (the family's own head).
+
+    `config.json` has the family's own sizes (STANDARD_KEYS) too, for tools that read them there; they are derived from
+    the three values above, which decide.
     """
 
     model_type = "fedcore_bert"
@@ -38,7 +50,8 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         self.head_kind = head_kind
         self.hidden_size = int(self.backbone.get("hidden_size", 0))
         kwargs |= {"pad_token_id": self.backbone.get("pad_token_id")}
-        kwargs.pop("hidden_size", None)
+        for key in ("hidden_size", *STANDARD_KEYS):
+            kwargs.pop(key, None)
         super().__init__(**kwargs)
 
     @property
@@ -57,13 +70,31 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def num_attention_heads(self) -> int:
-        """Attention heads of a layer before any left."""
+        """Attention heads of a layer before any left: tools divide `hidden_size` by it for the size of a head.
+
+        `kept_heads` says how many are left.
+        """
         return int(self.backbone.get("num_attention_heads", 0))
+
+    @property
+    def intermediate_size(self) -> int:
+        """FFN channels left in a layer; of the widest, where layers differ."""
+        return int(max(self.ffn_sizes, default=self.backbone.get("intermediate_size", 0)))
 
     @property
     def max_position_embeddings(self) -> int:
         """Rows of the position embeddings."""
         return int(self.backbone.get("max_position_embeddings", 0))
+
+    @property
+    def type_vocab_size(self) -> int:
+        """Rows of the token type embeddings."""
+        return int(self.backbone.get("type_vocab_size", 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as `config.json` has it, with the family's own sizes."""
+        sizes = {key: getattr(self, key) for key in STANDARD_KEYS}
+        return {**super().to_dict(), **(sizes if self.backbone else {})}
 
 
 class FedcoreDenseHead(nn.Module):
@@ -136,7 +167,8 @@ class FedcoreBertForSequenceClassification(FedcoreBertPreTrainedModel):
         dropout = original.classifier_dropout
         dropout = original.hidden_dropout_prob if dropout is None else dropout
         self.dropout = nn.Dropout(dropout)
-        self.head = make_head(config, original.model_type, dropout)
+        # The family's own name: peft and others find a head to train by it.
+        self.classifier = make_head(config, original.model_type, dropout)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -150,9 +182,9 @@ class FedcoreBertForSequenceClassification(FedcoreBertPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Return logits (batch, labels), and the loss of the config's `problem_type` where `labels` are given.
+        """Return logits (batch, labels), and where `labels` are given the loss of the config's `problem_type`.
 
-        Without a `problem_type` it is the cross-entropy of labels (batch,).
+        Raises ValueError, with the remedy, for labels that do not fit the problem (`loss_of`).
         """
         output = self._outputs(
             input_ids,
@@ -162,7 +194,8 @@ class FedcoreBertForSequenceClassification(FedcoreBertPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.head(self.pool(output, attention_mask).to(next(self.head.parameters()).dtype))
+        pooled = self.pool(output, attention_mask)
+        logits = self.classifier(pooled.to(input_dtype(self.classifier, output.last_hidden_state.dtype)))
         result = SequenceClassifierOutput(
             loss=None if labels is None else loss_of(self.config.problem_type, logits, labels),
             logits=logits,
@@ -198,13 +231,55 @@ def make_backbone(config: FedcoreBertConfig) -> Any:
     return backbone
 
 
+def input_dtype(head: nn.Module, usual: torch.dtype) -> torch.dtype:
+    """Return the dtype that a head computes in: that of its weights, or `usual` where it has no weights of floats.
+
+    The weights of a quantised layer are packed: they are no parameters, and it takes what the layers before it give.
+    """
+    return next((each.dtype for each in head.parameters() if each.dtype.is_floating_point), usual)
+
+
 def loss_of(problem_type: str | None, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the scalar loss that transformers' classifiers have for a `problem_type`; logits are (batch, labels)."""
-    if problem_type == "regression":
-        return nn.functional.mse_loss(logits.squeeze(), labels.squeeze().to(logits.dtype))
-    if problem_type == "multi_label_classification":
+    """Return the scalar loss that transformers' classifiers have for a `problem_type`; logits are (batch, classes).
+
+    regression: mean squared error; labels (batch,) for one class, else (batch, classes).
+    single_label_classification: cross-entropy; labels are integers (batch,).
+    multi_label_classification: binary cross-entropy; labels are 0 and 1, (batch, classes).
+    None: what fits the labels, as in transformers. Raises ValueError for another problem, or labels that do not fit.
+    """
+    problem = problem_type or _problem_of(logits, labels)
+    whole, same_shape = labels.dtype in _INTEGERS, labels.shape == logits.shape
+    if problem == "regression" and (same_shape or labels.numel() == logits.numel() == len(logits)):
+        return nn.functional.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
+    if problem == "multi_label_classification" and same_shape:
         return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return nn.functional.cross_entropy(logits, labels.view(-1))
+    if problem == "single_label_classification" and whole and labels.numel() == len(logits):
+        return nn.functional.cross_entropy(logits, labels.reshape(-1).long())
+    raise ValueError(_unfit(problem, logits, labels))
+
+
+def _problem_of(logits: torch.Tensor, labels: torch.Tensor) -> str:
+    if logits.shape[-1] == 1:
+        return "regression"
+    whole = labels.dtype in _INTEGERS and labels.numel() == len(logits)
+    return "single_label_classification" if whole else "multi_label_classification"
+
+
+def _unfit(problem: str, logits: torch.Tensor, labels: torch.Tensor) -> str:
+    """What is wrong with `labels`, or with the problem, and what to do."""
+    rows, classes = logits.shape
+    expected = {
+        "regression": f"numbers of shape ({rows},)" if classes == 1 else f"numbers of shape ({rows}, {classes})",
+        "single_label_classification": f"integers of shape ({rows},)",
+        "multi_label_classification": f"0 and 1 of shape ({rows}, {classes})",
+    }
+    if problem not in expected:
+        return f"problem_type {problem!r}: expected one of {', '.join(expected)}; set model.config.problem_type"
+    others = ", ".join(f"{other!r} for {shape}" for other, shape in expected.items() if other != problem)
+    return (
+        f"labels: expected {expected[problem]} for problem_type {problem!r}, got {labels.dtype} of shape"
+        f" {tuple(labels.shape)}; change the labels, or load the model with another problem_type: {others}"
+    )
 
 
 def make_head(config: FedcoreBertConfig, backbone_type: str, dropout: float) -> nn.Module:

@@ -1,13 +1,33 @@
 """The interface between local training and a criterion, which may watch or alter steps and scores at the end."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.model.geometry import Geometry
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.objective import PLAIN, Objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupState:
+    """Numbers per group in dense coordinates, so that they outlive surgery and its undoing."""
+
+    heads: NDArray[np.float32]  # (layers, head units)
+    channels: NDArray[np.float32]  # (layers, ffn)
+
+    @staticmethod
+    def full(geometry: Geometry, value: float = 0.0) -> "GroupState":
+        """Return the same number for every group."""
+        return GroupState(
+            heads=np.full((geometry.layers, geometry.head_units), value, dtype=np.float32),
+            channels=np.full((geometry.layers, geometry.ffn), value, dtype=np.float32),
+        )
 
 
 class Scorer(Protocol):

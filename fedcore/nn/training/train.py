@@ -2,12 +2,12 @@
 
 The model stays in evaluation mode: the base is frozen, so its dropout would only add noise to the increments, and
 its masks would be kept for the backward pass. No clock is read here; a caller that counts time, or emulates a
-slow device, passes a `Pace`.
+slow device, passes a `Pace` (fedcore.nn.training.pace).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,18 +29,15 @@ from fedcore.nn.training.memory import LiveTensorMeter
 from fedcore.nn.training.moments import Moment, Moments
 from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences
 from fedcore.nn.training.optimizer import make_optimizer, moments, restore
+from fedcore.nn.training.pace import Pace, paced
 from fedcore.nn.training.scorer import Scorer
 from fedcore.nn.training.teacher import Teacher
 
 MAX_GRADIENT_NORM = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Emulates a slower device: after each piece of work, `pause` gets the seconds `clock` says it took."""
-
-    clock: Callable[[], float]  # own CPU seconds
-    pause: Callable[[float], None]
+class TrainingDiverged(FedcoreError):
+    """A loss or a gradient is not finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +101,16 @@ def _trained(
     objective = Objective(aids.labels.shift)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
-    with _paced(aids.pace):
+    with paced(aids.pace):
         targets = _teacher_targets(spec, aids.teacher, rows, chosen)
         before = _probe_loss(classifier, probe, objective)
     largest = _largest(chosen, rows.lengths)
     with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
         for step, (indices, target) in enumerate(zip(chosen, targets, strict=True), start=1):
-            with _paced(aids.pace):
+            with paced(aids.pace):
                 loop.step(step, collate(rows, indices), target, measured=step == largest)
     scores = None
-    with _paced(aids.pace):
+    with paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
             scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
@@ -235,9 +232,9 @@ def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> in
     return 1 + tokens.index(max(tokens)) if tokens else 0
 
 
-def diverged(step: int, what: str) -> FedcoreError:
+def diverged(step: int, what: str) -> TrainingDiverged:
     """Return the error of a step whose loss or gradient is not finite."""
-    return FedcoreError(
+    return TrainingDiverged(
         f"training step {step}: {what}, expected a finite number; lower training.learning_rate or"
         " training.lora_scale, and look for damaged weights if it happens at step 1"
     )
@@ -261,11 +258,3 @@ def _sensitivity(factors: list[nn.Parameter]) -> float:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-@contextmanager
-def _paced(pace: Pace | None) -> Iterator[None]:
-    start = pace.clock() if pace is not None else 0.0
-    yield
-    if pace is not None:
-        pace.pause(pace.clock() - start)

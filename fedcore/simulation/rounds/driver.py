@@ -84,11 +84,15 @@ class Driver:
         return self._shell.state
 
     def run(self) -> None:
-        """Drive the run to its end. Raises RunError where it pauses, or where no event is left."""
-        self._connect(self.fleet.devices)
-        self._feed(events.Started(now_s=self.clock()))  # last: the first round may draw from all devices online now
-        while not self._over:
-            self._next()
+        """Drive the run to its end, once. Raises RunError where it pauses, or where no event is left."""
+        try:
+            self._connect(self.fleet.devices)
+            self._feed(events.Started(now_s=self.clock()))  # last: the first round may draw from all devices online now
+            while not self._over:
+                self._next()
+        finally:  # the rest of the future is methods of this driver, as the shell's actions are
+            self._queue.clear()
+            self._shell.end()
 
     def _connect(self, names: Iterable[str]) -> None:
         """Join the devices that are online at the beginning, and schedule the joins of all others."""

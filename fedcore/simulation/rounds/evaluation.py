@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
+from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.protos.values import BlobRef, EvaluateTask, EvaluatorResult, ExportTask
+from fedcore.protos.values import BlobRef, EvaluateTask, EvaluatorResult, ExportTask, ReferenceTask
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
 from fedcore.storage.models.checkpoint import file_sha256
-from fedcore.transport.payload import put_blob
+from fedcore.transport.payload import payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,25 +23,28 @@ class RunEvaluation:
     folder: RunFolder
     log: RunLog
 
-    def evaluate(self, rows: int) -> None:
-        """Measure the global adapter on `rows` held-back rows (0: all)."""
-        scale = self.engine.config.training.lora_scale
-        metrics = self.evaluator.evaluate(dict(self.engine.model.as_downloaded()), rows, scale)
-        task = EvaluateTask(adapter=self.engine.model.adapter, rows=rows, lora_scale=scale)
-        self.log.evaluated(task, EvaluatorResult(id=0, outcome=metrics))
-
-    def export(self, device_class: str, keep_set: KeepSet) -> None:
-        """Export and measure the pruned, merged model of a device class."""
-        scale = self.engine.config.training.lora_scale
-        out = self.folder.exports / device_class
-        outcome = self.evaluator.export(dict(self.engine.model.as_downloaded()), keep_set, scale, out)
-        files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
-        task = ExportTask(
-            device_class=device_class,
-            adapter=self.engine.model.adapter,
-            keep_set=put_blob(self.engine.blobs, keep_set.to_bytes(), "keep-set"),
-            lora_scale=scale,
+    def evaluate(self, task: EvaluateTask) -> None:
+        """Measure the global adapter on the model that `task` names, with the floors if it asks for them."""
+        keep_set = None if task.keep_set is None else KeepSet.from_bytes(payload(task.keep_set, self.engine.blobs))
+        adapter = dict(self.engine.model.as_downloaded())
+        result = EvaluatorResult(
+            id=0,
+            outcome=self.evaluator.evaluate(adapter, task.rows, task.lora_scale, keep_set),
+            keep_set=task.keep_set.id if task.keep_set else "",
+            floors=self.evaluator.floors(task.majority) if task.floors else None,
         )
+        self.log.evaluated(task, result)
+
+    def reference(self, task: ReferenceTask, untrained: Tensors) -> None:
+        """Train centralised LoRA from the `untrained` adapter on all training rows, and measure it."""
+        self.log.evaluated(task, EvaluatorResult(id=0, outcome=self.evaluator.reference(untrained, task)))
+
+    def export(self, task: ExportTask) -> None:
+        """Export and measure the pruned, merged model of a device class."""
+        out = self.folder.exports / task.device_class
+        keep_set = KeepSet.from_bytes(payload(task.keep_set, self.engine.blobs))
+        outcome = self.evaluator.export(dict(self.engine.model.as_downloaded()), keep_set, task.lora_scale, out)
+        files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=replace(outcome, files=files)))
 
 

@@ -40,7 +40,8 @@ class TrainerPool:
                 self._pipes[worker].send(orders[number])
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, and let go of this process's models."""
+        self.trainer.release()
         for pipe in self._pipes:
             pipe.close()  # the process reads the end of the pipe and returns
         for process in self._processes:

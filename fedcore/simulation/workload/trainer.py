@@ -6,14 +6,22 @@ a new shift drops base and variants and loads them again.
 
 import copy
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.client.training.trainer import Arrays, ModelSource, local_round, own_label_plan, resumed_moments, shift_id
+from fedcore.client.training.trainer import (
+    Arrays,
+    ModelSource,
+    local_round,
+    own_label_plan,
+    rate_trial,
+    resumed_moments,
+    shift_id,
+)
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.errors import FedcoreError
@@ -93,6 +101,11 @@ class VirtualTrainer:
         classifier = self._variant(order.keep_set, order.tasks[0].assignment)
         return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
 
+    def release(self) -> None:
+        """Let go of every model; the next order loads them anew."""
+        self._base, self._shift = None, ""
+        self._variants.clear()
+
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
         metrics: list[TrainingMetrics | str] = []
         scores: list[GroupScores | None] = []
@@ -122,6 +135,10 @@ class VirtualTrainer:
         teacher = self._teacher(order)
         tasks = [self._virtual(task, classifier, holding, teacher) for task in order.tasks]
         load_adapter(classifier, order.before)
+        trials = [
+            rate_trial(classifier, own.rows, task.assignment, order.before)
+            for own, task in zip(tasks, order.tasks, strict=True)
+        ]
         trained = train_batched(
             classifier,
             order.before,
@@ -135,9 +152,9 @@ class VirtualTrainer:
         metrics: list[TrainingMetrics | str] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
-        for task, result, groups in zip(order.tasks, trained.results, trained.smoothed, strict=True):
+        for task, losses, result, groups in zip(order.tasks, trials, trained.results, trained.smoothed, strict=True):
             if isinstance(result, TrainResult):
-                metrics.append(result.metrics)
+                metrics.append(replace(result.metrics, trial_losses=losses))
                 scores.append(result.scores)
                 states.append(
                     TrainingState(

@@ -61,7 +61,7 @@ class TrainingWorkload:
         self.states.recover(last)
 
     def close(self) -> None:
-        """End the training processes."""
+        """End the training processes, and let go of the models."""
         self.pool.close()
 
     def _prepare(self, group: Group, answer: Answer) -> None:

@@ -1,6 +1,6 @@
 """A content-addressed store: files named by the sha256 of their bytes, written once, never changed.
 
-    root/sha256/ab/cdef...   whole blobs (0600, folders 0700)
+    root/sha256/ab/cdef...   whole blobs (in folders of mode 0700)
     root/partial/            interrupted uploads that may continue, and files that are still being written
 
 A file gets its name under `sha256/` by a rename alone, after its hash was checked: every file there is whole, even
@@ -167,7 +167,7 @@ class BlobStore:
         try:
             with (
                 name_file_in_errors(temporary),
-                os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+                os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file,
             ):
                 for chunk in chunks:
                     file.write(chunk)

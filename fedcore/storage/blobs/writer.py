@@ -184,7 +184,7 @@ def _size(path: Path) -> int:
 
 def _open(path: Path, *, create: bool = True, exclusive: bool = False) -> BinaryIO:
     flags = os.O_RDWR | (os.O_CREAT if create else 0) | (os.O_EXCL if exclusive else 0)
-    return os.fdopen(os.open(path, flags, 0o600), "r+b")
+    return os.fdopen(os.open(path, flags, 0o666), "r+b")
 
 
 def _head(path: Path, size: int) -> Iterator[bytes]:

@@ -84,9 +84,9 @@ def finish_enrolment(folder: Path, name: str, token: JoinToken, key: ec.Elliptic
         )
     pem = folder / f"{name}.pem"
     try:
-        write_atomic(folder / "ca.pem", certificate_pem(token.ca), durable=True)
+        write_atomic(folder / "ca.pem", certificate_pem(token.ca), mode=0o644, durable=True)
         write_atomic(folder / f"{name}.key", key_pem(key), mode=0o600, durable=True)
-        write_atomic(pem, certificate_pem(certificate), durable=True)
+        write_atomic(pem, certificate_pem(certificate), mode=0o644, durable=True)
         with contextlib.suppress(FileNotFoundError):
             _pending(folder, name).unlink()  # last: a process that dies before continues from this key
     except OSError as cause:

@@ -96,7 +96,7 @@ def read_list(data: bytes, ca: x509.Certificate) -> RevocationList:
 def write_list(path: Path, revocations: RevocationList) -> None:
     """Write a list as crl.pem; raises OSError as the file system does."""
     crl = x509.load_der_x509_crl(revocations.der)
-    write_atomic(path, crl.public_bytes(Encoding.PEM), durable=True)
+    write_atomic(path, crl.public_bytes(Encoding.PEM), mode=0o644, durable=True)
 
 
 def _matching(record: AuthorityRecord, chosen: str | int, folder: Path) -> tuple[IssuedCertificate, ...]:
@@ -132,7 +132,7 @@ def _write_list(folder: Path, signer: Signer, record: AuthorityRecord, now: date
         builder = builder.add_revoked_certificate(entry)
     path = folder / CRL
     data = builder.sign(signer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
-    write_atomic(path, data, durable=True)
+    write_atomic(path, data, mode=0o644, durable=True)
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.core.errors import RunError
+from fedcore.server.run.run import Run
 from tests.cli.conftest import Fedcore
 
 
@@ -92,9 +93,11 @@ def test_advice_repeats_the_options_of_this_machine(
 ) -> None:
     fedcore("certs", "certs")
 
-    async def serve(run: object, options: object) -> None:
+    async def serve(run: Run, options: object) -> None:
         await asyncio.sleep(0)
-        raise RunError("round 1 has too few devices")
+        with run:
+            run.open_log().event("started")
+            raise RunError("round 1 has too few devices")
 
     monkeypatch.setattr("fedcore.server.serve.serve", serve)
     words = ("--certs", "certs", "--enrol", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--run-dir", "run")
@@ -104,3 +107,19 @@ def test_advice_repeats_the_options_of_this_machine(
         "error: round 1 has too few devices; go on with: fedcore serve --resume run --certs certs "
         "--enrol 127.0.0.1:0 --listen 127.0.0.1:0\n"
     )
+
+
+def test_a_coordinator_that_fails_before_it_begins_leaves_no_folder(
+    place: Path, fedcore: Fedcore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(run: Run, options: object) -> None:
+        await asyncio.sleep(0)
+        with run:
+            run.open_log()
+            raise RunError("cannot listen on localhost:1")
+
+    monkeypatch.setattr("fedcore.server.serve.serve", serve)
+    for words in ((), ("--run-dir", "new")):
+        said = fedcore("serve", "cfg.toml", "--insecure", *words)
+        assert said.code == 1 and said.err.endswith("\nerror: cannot listen on localhost:1\n")
+    assert not (place / "runs").exists() and not (place / "new").exists()

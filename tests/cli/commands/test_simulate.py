@@ -22,11 +22,16 @@ class FakeSimulation:
     """A simulation that writes a summary, or is interrupted, and closes its run as the real one does."""
 
     interrupted: bool = False
+    begins: bool = True
     calls: list[tuple[SimulationSetup, Run]] = field(default_factory=list)
+    references: list[bool] = field(default_factory=list)
 
-    def simulate(self, setup: SimulationSetup, run: Run, observers: Sequence[object]) -> Json:
+    def simulate(self, setup: SimulationSetup, run: Run, observers: Sequence[object], *, reference: bool) -> Json:
         with run:
+            self.references.append(reference)
             self.calls.append((setup, run))
+            if self.begins:
+                run.open_log().event("started")
             if self.interrupted:
                 raise KeyboardInterrupt
             run.folder.summary.write_text(json.dumps(SUMMARY))
@@ -56,6 +61,15 @@ def test_json_alone_goes_to_stdout(fedcore: Fedcore, simulation: FakeSimulation)
     assert said.err.startswith("run folder: here\n")
 
 
+def test_a_simulation_stopped_before_it_begins_leaves_no_folder(
+    place: Path, fedcore: Fedcore, simulation: FakeSimulation
+) -> None:
+    simulation.interrupted, simulation.begins = True, False
+    said = fedcore("simulate", "cfg.toml", *UNTRAINED)
+    assert said.code == 1 and said.err.endswith("\nstopped; nothing has run, and no folder is left\n")
+    assert not (place / "runs").exists()
+
+
 def test_an_interrupted_simulation_resumes_with_its_own_configuration(
     fedcore: Fedcore, simulation: FakeSimulation
 ) -> None:
@@ -68,3 +82,11 @@ def test_an_interrupted_simulation_resumes_with_its_own_configuration(
     assert [setup.config.run.rounds for setup, _ in simulation.calls] == [7, 7]
     refused = fedcore("simulate", "--resume", "runs/tiny", "--set", "run.rounds=1")
     assert refused.code == 1 and "leave out the file and --set" in refused.err
+
+
+def test_a_reference_needs_rows_to_train_on(fedcore: Fedcore, simulation: FakeSimulation) -> None:
+    refused = fedcore("simulate", "cfg.toml", *UNTRAINED, "--reference")
+    assert refused.code == 1 and 'simulation.training = "none" reads none; leave the reference out' in refused.err
+    assert not Path("runs").exists() and simulation.references == []
+    assert fedcore("simulate", "cfg.toml", *UNTRAINED).code == 0
+    assert simulation.references == [False]

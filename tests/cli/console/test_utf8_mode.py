@@ -44,7 +44,7 @@ def test_a_file_that_a_configuration_names_is_found(tmp_path: Path) -> None:
     (tmp_path / "größe.csv").write_text("text,label\n,süß\n", encoding="utf-8")
     words = ("join", "127.0.0.1:1", "--name", "d", "--insecure", "--data", "größe.csv", "--state", "s")
     done = fedcore(tmp_path, *words, "--reconnect-s", "0", **POOR)
-    assert "größe.csv: row 1: column 'text' is empty" in done.stderr.decode()
+    assert "größe.csv: line 2: column 'text' is empty" in done.stderr.decode()
 
 
 def test_a_terminal_keeps_its_encoding(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedcore.client.data.arrow_file import arrow, classes_in, parquet
-from fedcore.client.data.table import ClassNumber, SourceFile
+from fedcore.client.data.table import NAMING, ClassNumber, Row, SourceFile
 from fedcore.core.errors import DataError
 
 READERS = {"a.parquet": parquet, "a.arrow": arrow, "stream.arrow": arrow}
@@ -33,14 +33,14 @@ def written(path: Path, table: pa.Table) -> SourceFile:
 @pytest.mark.parametrize("name", READERS)
 def test_cells_of_all_batches_keep_their_types(name: str, tmp_path: Path) -> None:
     file = written(tmp_path / name, pa.table({"text": ["a", "b", None], "id": [1, 2, 3], "label": [0.5, 1.0, 2.0]}))
-    assert list(READERS[name](file, ("label", "text"))) == [(0.5, "a"), (1.0, "b"), (2.0, None)]
+    assert list(READERS[name](file, ("label", "text"))) == [Row((0.5, "a")), Row((1.0, "b")), Row((2.0, None))]
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_classes_that_a_file_names_take_the_place_of_numbers(name: str, tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "label": [1, -1]}).replace_schema_metadata(metadata(FEATURES))
     file = written(tmp_path / name, table)
-    assert list(READERS[name](file, ("text", "label"))) == [("a", ClassNumber(1, "pos")), ("b", None)]
+    assert list(READERS[name](file, ("text", "label"))) == [Row(("a", ClassNumber(1, "pos"))), Row(("b", None))]
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -48,7 +48,7 @@ def test_a_missing_column_and_a_spoilt_file_are_told(name: str, tmp_path: Path) 
     file = written(tmp_path / name, pa.table({"text": ["a"], "labels": [1]}))
     with pytest.raises(DataError) as error:
         list(READERS[name](file, ("text", "label")))
-    assert str(error.value) == f"{name}: no column 'label'; did you mean 'labels'? columns: text, labels"
+    assert str(error.value) == f"{name}: no column 'label'; did you mean 'labels'? columns: text, labels{NAMING}"
     file.path.write_bytes(b"no table at all")
     kind = "Parquet" if name == "a.parquet" else "Arrow"
     with pytest.raises(DataError, match=f"^{name}: not a readable {kind} file: "):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fedcore.client.data.json_file import EXPECTED
 from fedcore.client.data.rows import label_list, read_rows
 from fedcore.core.errors import DataError
 
@@ -173,7 +174,8 @@ def test_what_one_door_refuses_every_door_does(
 ) -> None:
     doors = _doors(tmp_path, name, lambda path: FORMATS[name](path, ("x", text), ("pos", label)), monkeypatch)
     column = "label column 'label'" if not label else "column 'text'"
-    assert doors == dict.fromkeys(doors, f"refused row 2: {column} is empty; fill it or drop the row")
+    where = "line 3" if name in (*UNTYPED, "a.jsonl", "a.ndjson") else "row 2"
+    assert doors == dict.fromkeys(doors, f"refused {where}: {column} is empty; fill it or drop the row")
 
 
 def test_files_of_a_folder_are_read_one_after_the_other(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_files_of_a_folder_are_read_one_after_the_other(tmp_path: Path) -> None:
     _csv(folder / "test.csv", ("d",), ("other",))
     assert _outcome(folder, tmp_path / "cache") == (("a", "b", "c"), ("01", "1", "true"))
     (folder / "train-1.csv").write_text("text,label\nc\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"train-1\.csv: row 1 has 1 cells"):
+    with pytest.raises(DataError, match=r"train-1\.csv: line 2: 1 cells"):
         read_rows(folder, text=("text",), label="label", cache=tmp_path / "cache")
 
 
@@ -261,8 +263,8 @@ def test_json_nested_too_deep_is_refused_through_every_door(
     good = '{"text": "good", "label": "pos"}'
     content = f"[{good}, {deep}]" if name == "a.json" else f"{good}\n{deep}\n"
     doors = _doors(tmp_path, name, lambda path: path.write_text(content, encoding="utf-8"), monkeypatch)
-    where = "not valid JSON" if name == "a.json" else "row 2 is not valid JSON"
-    assert doors == dict.fromkeys(doors, f"refused {where}: nested too deep")
+    where = "not valid JSON" if name == "a.json" else "line 2 is not valid JSON"
+    assert doors == dict.fromkeys(doors, f"refused {where}: nested too deep{EXPECTED}")
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("a.csv", "a.tsv")])

@@ -28,7 +28,11 @@ def test_labels_come_from_training_rows(tmp_path: Path) -> None:
 
 
 def test_a_label_of_the_test_file_alone_is_taken_for_another_spelling(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"test\.csv has labels that no row of .*train\.csv has: \['false', 'true'\]"):
+    with pytest.raises(
+        DataError,
+        match=r"test\.csv has labels that no row of .*train\.csv has: 'false' \(1 row\), 'true' \(1 row\), beside "
+        r"'0' \(1 row\), '1' \(1 row\); spell them alike",
+    ):
         labelled_rows(config_of(tmp_path, ["0", "1"], ["true", "false"]))
     found, _, _ = labelled_rows(config_of(tmp_path, ["pos", "neg"], ["rare"], labels=("pos", "neg", "rare")))
     assert found.data.labels == ("pos", "neg", "rare"), "unless it is listed"
@@ -46,7 +50,9 @@ def test_a_label_list_given_stays_in_its_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("train", "test", "source"), [(["a", "c"], ["a"], "train"), (["a"], ["b", "c"], "test")])
 def test_a_row_outside_the_list_names_its_file(tmp_path: Path, train: list[str], test: list[str], source: str) -> None:
-    with pytest.raises(DataError, match=rf"{source}\.csv has rows labelled \['c'\], outside data.labels"):
+    with pytest.raises(
+        DataError, match=rf"{source}\.csv: 1 row outside the agreed labels \[a, b\]: 'c' \(1 row\); drop"
+    ):
         labelled_rows(config_of(tmp_path, train, test, labels=("a", "b")))
 
 
@@ -73,3 +79,20 @@ def test_options_are_the_data_table() -> None:
     options = data_options(Config(data=DataConfig(text=("a", "b"), alpha=0.5, test="t.csv")))
     assert (options.text, options.alpha, options.test, options.shard) == (("a", "b"), 0.5, "t.csv", None)
     assert data_options(Config()).test is None
+
+
+def test_all_labels_outside_the_list_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        labelled_rows(config_of(tmp_path, ["a", "c", "d", "d", "b"], ["a"], labels=("a", "b")))
+    assert str(error.value).endswith(
+        "train.csv: 3 rows outside the agreed labels [a, b]: 'd' (2 rows), 'c' (1 row); drop these rows or add the "
+        "labels to data.labels"
+    )
+
+
+def test_measured_numbers_are_no_labels_unless_they_are_listed(tmp_path: Path) -> None:
+    numbers = [f"{number}.5" for number in range(40)]
+    with pytest.raises(DataError, match=r"train\.csv: label column 'label' has 40 different numbers in 41 rows"):
+        labelled_rows(config_of(tmp_path, numbers, ["0.5"]))
+    found, _, _ = labelled_rows(config_of(tmp_path, numbers, ["0.5"], labels=tuple(numbers)))
+    assert len(found.data.labels) == 40

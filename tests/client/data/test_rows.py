@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.client.data.rows import Rows, label_ids, label_list, read_rows, split_by_hash
+from fedcore.client.data.rows import Rows, label_ids, label_list, read_rows, split_by_hash, told_labels
 from fedcore.core.errors import DataError
 
 TEXTS = ["good film", 'a "quoted", comma', "two\nlines", "ünïcode €"]
@@ -88,28 +88,36 @@ BAD = [
     ("a.csv", "", r"a\.csv: the file is empty"),
     ("a.csv", "\n", r"no column 'text'; columns: none"),
     ("a.csv", "text,label\n", r"no data row"),
-    ("a.csv", "text,label\na,b\na\n", r"row 2 has 1 cells, the header has 2"),
-    ("a.csv", "text,label\na,b,c\n", r"row 1 has 3 cells, the header has 2"),
-    ("a.csv", 'text,label\na,b\n"never closed,b\n', r"row 2 is not valid CSV"),
-    ("a.csv", "text,label\na,b\n  ,b\n", r"row 2: column 'text' is empty"),
-    ("a.csv", "text,label\na,\n", r"row 1: label column 'label' is empty"),
+    ("a.csv", "text,label\na,b\na\n", r"line 3: 1 cells, the header has 2"),
+    (
+        "a.csv",
+        "text,label\na,b,c\n",
+        r"line 2: 3 cells, the header has 2; put quotation marks around a text that holds ','",
+    ),
+    (
+        "a.csv",
+        'text,label\na,b\n"never closed,b\n',
+        r"line 3 is not valid CSV: unexpected end of data; a quotation mark is never closed",
+    ),
+    ("a.csv", "text,label\na,b\n  ,b\n", r"line 3: column 'text' is empty"),
+    ("a.csv", "text,label\na,\n", r"line 2: label column 'label' is empty"),
     ("a.csv", b"text,label\nok,a\nna\xefve,b\n", r"line 3 is not UTF-8"),
-    ("a.tsv", "text\tlabel\na\n", r"row 1 has 1 cells"),
-    ("a.jsonl", '{"text": "a"', r"row 1 is not valid JSON"),
-    ("a.jsonl", '{"text":"a","label":1}\n[1]\n', r"row 2: expected a JSON object, got list"),
-    ("a.jsonl", '{"text":"a","label":1}\n{"text":"a"}\n', r"row 2: no column 'label'"),
-    ("a.jsonl", '{"text": 5, "label": 1}', r"row 1: column 'text' holds int, expected text"),
-    ("a.jsonl", '{"text": null, "label": 1}', r"row 1: column 'text' is empty"),
-    ("a.jsonl", '{"text": "a", "label": null}', r"row 1: label column 'label' is empty"),
-    ("a.jsonl", '{"text": "a", "label": NaN}', r"row 1: label column 'label' is empty"),
+    ("a.tsv", "text\tlabel\na\n", r"line 2: 1 cells, the header has 2; a text must not hold a tab"),
+    ("a.jsonl", '{"text": "a"', r"line 1 is not valid JSON"),
+    ("a.jsonl", '{"text":"a","label":1}\n[1]\n', r"line 2: expected a JSON object, got list"),
+    ("a.jsonl", '{"text":"a","label":1}\n{"text":"a"}\n', r"line 2: no 'label' in the object; add it or drop the row"),
+    ("a.jsonl", '{"text": 5, "label": 1}', r"line 1: column 'text' holds int, expected text"),
+    ("a.jsonl", '{"text": null, "label": 1}', r"line 1: column 'text' is empty"),
+    ("a.jsonl", '{"text": "a", "label": null}', r"line 1: label column 'label' is empty"),
+    ("a.jsonl", '{"text": "a", "label": NaN}', r"line 1: label column 'label' is empty"),
     ("a.jsonl", '{"text": "a", "label": [1]}', r"holds list, expected text or a number"),
     ("a.csv", "text,text,label\na,b,c\n", r"2 columns are called 'text'; rename all but one"),
     (
         "a.jsonl",
         '{"text": "a\\ud83d", "label": 1}',
-        r"row 1: column 'text' holds half of a surrogate pair at character 2",
+        r"line 1: column 'text' holds half of a surrogate pair; take it out or drop the row",
     ),
-    ("a.jsonl", '{"text": "a", "label": "\\ude00"}', r"row 1: column 'label' holds half of a surrogate pair"),
+    ("a.jsonl", '{"text": "a", "label": "\\ude00"}', r"line 1: column 'label' holds half of a surrogate pair"),
     ("a.parquet", "not parquet", r"not a readable Parquet file"),
     ("a.xlsx", "x", r"cannot read \.xlsx; expected \.csv, \.tsv"),
     ("table", "x", r"cannot read a file without suffix"),
@@ -191,9 +199,9 @@ def test_label_ids_follow_the_agreed_list() -> None:
     assert ids.dtype == np.int64 and ids.tolist() == [1, 0, 1]
 
 
-def test_a_strange_label_is_named_with_its_row() -> None:
+def test_strange_labels_are_named_with_their_rows() -> None:
     rows = Rows(texts=(("a",), ("b",), ("c",)), labels=("pos", "meh", "meh"), source="s.csv")
-    with pytest.raises(DataError, match=r"s\.csv: row 2 has label 'meh'.*\[neg, pos\] \(2 such rows, 1 such labels\)"):
+    with pytest.raises(DataError, match=r"s\.csv: 2 rows outside the agreed labels \[neg, pos\]: 'meh' \(2 rows\)"):
         label_ids(rows, ("neg", "pos"))
 
 
@@ -232,3 +240,22 @@ def test_csv_and_json_lines_give_back_any_text(tmp_path_factory: pytest.TempPath
     )
     for name in ("a.csv", "a.jsonl"):
         assert _read(folder / name).texts == tuple((text,) for text, _ in kept)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.csv", 'text,label\na,x\n,y\n\n"b\nb",\n,\nc,d,e\n')
+    with pytest.raises(DataError) as error:
+        _read(path)
+    assert str(error.value) == (
+        "rows that cannot be used:\n"
+        f"  {path}: 2 rows (lines 3, 7): column 'text' is empty; fill it or drop the row\n"
+        f"  {path}: 2 rows (lines 5, 7): label column 'label' is empty; fill it or drop the row\n"
+        f"  {path}: line 8: 3 cells, the header has 2; put quotation marks around a text that holds ','"
+    )
+
+
+def test_many_labels_are_told_by_their_rows() -> None:
+    assert told_labels({f"l{number:02}": number + 1 for number in range(12)}) == (
+        "'l11' (12 rows), 'l10' (11 rows), 'l09' (10 rows), 'l08' (9 rows), 'l07' (8 rows), 'l06' (7 rows), "
+        "'l05' (6 rows), 'l04' (5 rows), 'l03' (4 rows), 'l02' (3 rows) and 2 more"
+    )

@@ -77,3 +77,14 @@ def test_more_shards_than_rows_is_an_error_that_says_so(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv"):
         device_rows(options(tmp_path / "absent.csv"))
+
+
+def test_a_text_column_of_a_few_values_is_doubted_where_nothing_is_held_back(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("label,text\n" + "".join(f"text number {i},{('pos', 'neg')[i % 2]}\n" for i in range(80)))
+    with pytest.raises(DataError) as error:
+        test_rows(options(path))
+    assert str(error.value) == (
+        f"{path}: no row is held back; column 'text' has 2 different texts in 80 rows: is it the text column? Else "
+        "name a [data] test file or a larger test_fraction"
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedcore.client.data.table import ClassNumber, SourceFile, check_columns, class_cell, named
+from fedcore.client.data.table import MOST_NAMES, NAMING, ClassNumber, Row, SourceFile, check_columns, class_cell, named
 from fedcore.core.errors import DataError
 
 CLASSES = ("neg", "pos")
@@ -55,18 +55,27 @@ def test_a_truth_value_is_no_class_number() -> None:
 
 
 def test_only_columns_with_class_names_are_changed() -> None:
-    cells = [(1, 1), (0, -1)]
-    assert list(named(iter(cells), ("text", "label"), {"label": CLASSES})) == [(1, ClassNumber(1, "pos")), (0, None)]
-    whole = iter(cells)
+    rows = [Row((1, 1), line=2), Row((), line=3, fault="2 cells"), Row((0, -1), line=4)]
+    assert list(named(iter(rows), ("text", "label"), {"label": CLASSES})) == [
+        Row((1, ClassNumber(1, "pos")), line=2),
+        rows[1],
+        Row((0, None), line=4),
+    ]
+    whole = iter(rows)
     assert named(whole, ("text", "label"), {"other": CLASSES, "label": ()}) is whole
 
 
 @pytest.mark.parametrize(
     ("wanted", "found", "message"),
     [
-        ("label", ["text", "labels"], "a.csv: no column 'label'; did you mean 'labels'? columns: text, labels"),
-        ("label", ["text", "y"], "a.csv: no column 'label'; columns: text, y"),
-        ("label", [], "a.csv: no column 'label'; columns: none"),
+        (
+            "label",
+            ["text", "labels"],
+            "a.csv: no column 'label'; did you mean 'labels'? columns: text, labels" + NAMING,
+        ),
+        ("text", ["TEXT", "y"], "a.csv: no column 'text'; did you mean 'TEXT'? columns: TEXT, y" + NAMING),
+        ("label", ["text", "y"], "a.csv: no column 'label'; columns: text, y" + NAMING),
+        ("label", [], "a.csv: no column 'label'; columns: none" + NAMING),
         ("text", ["text", "text"], "a.csv: 2 columns are called 'text'; rename all but one"),
     ],
 )
@@ -78,3 +87,8 @@ def test_a_column_must_be_there_once(wanted: str, found: list[str], message: str
 
 def test_a_column_that_nobody_asked_for_may_be_there_twice() -> None:
     check_columns("a.csv", ["text"], ["text", "id", "id"])
+
+
+def test_many_columns_are_counted() -> None:
+    with pytest.raises(DataError, match=r"columns: c0, c1, .*, c19 and 5 more \(data\.text"):
+        check_columns("a.csv", ["label"], [f"c{number}" for number in range(MOST_NAMES + 5)])

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedcore.client.evaluation.evaluator import Evaluator
 from fedcore.core.codec.chain import encode
+from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
 from fedcore.core.model.keep_set import KeepSet
@@ -36,6 +37,7 @@ from tests.fake_device import FakeDevice, open_link
 from tests.tiny_run import PATIENCE_S, serving, write_model
 
 Adapter = Mapping[str, NDArray[np.float32]]
+FLOOR = Floor(accuracy=0.5, macro_f1=0.25, rows=8)
 METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
 
 
@@ -48,10 +50,16 @@ class FakeModelEvaluator:
     calls: list[Any] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def evaluate(self, adapter: Adapter, rows: int, scale: float) -> Metrics:
+    def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
         """Measure nothing."""
-        self._call(rows)
+        self._call(rows if keep_set is None else (rows, keep_set))
         return METRICS
+
+    def floors(self, majority: str) -> Floors:
+        """Return floors without a row of their own, or fail for the label "broken"."""
+        if majority == "broken":
+            raise MemoryError("too many words")
+        return Floors(majority_label=majority or "none", majority=FLOOR)
 
     def reference(self, adapter: Adapter, task: ReferenceTask) -> Metrics:
         """Train nothing."""
@@ -124,6 +132,32 @@ async def test_a_task_is_answered_once_and_its_answer_repeated(tmp_path: Path) -
     await bench.settled()
     await bench.push(evaluate())
     assert bench.stream.sent == [EvaluatorResult(id=1, outcome=METRICS)] * 2 and bench.models.calls == [5]
+    await bench.evaluator.close()
+
+
+async def test_a_pruned_model_is_measured_and_named(tmp_path: Path) -> None:
+    bench, keep_set, plain = await bench_of(tmp_path), KeepSet(heads=((0,),), channels=((0,),)), evaluate()
+    assert isinstance(plain.kind, EvaluateTask)
+    ref = inside(keep_set.to_bytes())
+    await bench.push(replace(plain, kind=replace(plain.kind, keep_set=ref, device_class="nx", sparsity=0.5)))
+    await bench.settled()
+    assert bench.models.calls == [(5, keep_set)]
+    assert bench.stream.sent == [EvaluatorResult(id=1, outcome=METRICS, keep_set=ref.id)]
+    await bench.evaluator.close()
+
+
+async def test_floors_come_with_the_figures_and_do_not_take_them_along(tmp_path: Path) -> None:
+    bench, plain = await bench_of(tmp_path), evaluate()
+    assert isinstance(plain.kind, EvaluateTask)
+    for number, majority in enumerate(("neg", "broken"), start=1):
+        kind = replace(plain.kind, floors=True, majority=majority)
+        await bench.push(replace(plain, id=number, kind=kind))
+        await bench.settled()
+    floors = Floors(majority_label="neg", majority=FLOOR)
+    assert bench.stream.sent == [
+        EvaluatorResult(id=1, outcome=METRICS, floors=floors),
+        EvaluatorResult(id=2, outcome=METRICS),
+    ]
     await bench.evaluator.close()
 
 
@@ -261,7 +295,7 @@ async def test_a_whole_run_is_measured_and_exported(tmp_path: Path) -> None:
         assert await asyncio.wait_for(watching, PATIENCE_S) == "the coordinator stops"
         await bench.evaluator.close()
         await link.close()
-    figures = {"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5, "rows": 8}
+    figures = {"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5, "rows": 8, "answers": []}
     assert summary["global"] == {"untrained": figures, "final": figures, "reference": None}
     assert [each["accuracy"] for each in summary["rounds"]] == [0.75, 0.75]
     for name in ("agx", "nx"):

@@ -205,3 +205,20 @@ def test_only_float32_weights_take_the_adapter_in_before_predictions(
     full = KeepSet.full(load_classifier(source.folder, labels=LABELS).geometry)
     evaluator = ModelEvaluator(source=replace(source, dtype=dtype), test=TEST, train=TRAIN)
     assert evaluator.predict(adapter, full, 1, SCALE).logits.shape == (1, 2) and bool(merged) == merges
+
+
+def test_a_pruned_model_is_measured_as_it_predicts(evaluator: ModelEvaluator, adapter: Adapter) -> None:
+    geometry = load_classifier(evaluator.source.folder, labels=LABELS).geometry
+    pruned = evaluator.predict(adapter, half(geometry), 0, SCALE)
+    metrics = evaluator.evaluate(adapter, 9, SCALE, half(geometry))
+    predicted = pruned.logits.argmax(axis=1)
+    assert metrics.accuracy == np.mean(predicted == pruned.labels)
+    assert metrics.answers == tuple(np.bincount(predicted, minlength=2))
+    assert evaluator.evaluate(adapter, 9, SCALE).loss != metrics.loss
+
+
+def test_words_are_learned_once(evaluator: ModelEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluator.floors("")
+    monkeypatch.setattr(module, "find_floors", None)
+    assert evaluator.floors("") == first and first.tfidf is None
+    assert evaluator.floors("yes").majority.accuracy == len(YES) / 9

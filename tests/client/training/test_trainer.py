@@ -235,7 +235,7 @@ def test_another_devices_rows_are_trained_on_with_the_same_model(bench: Bench, f
 
 def test_a_label_outside_the_agreed_ones_is_named_before_any_assignment(source: ModelSource) -> None:
     rows = Rows(texts=(("good",),), labels=("other",), source="rows.csv")
-    with pytest.raises(DataError, match=r"rows.csv: row 1 has label 'other', which is not in the agreed list"):
+    with pytest.raises(DataError, match=r"rows.csv: 1 row outside the agreed labels .*'other' \(1 row\)"):
         Trainer(source, rows, SlowCpu(1.0)).prepare()
 
 

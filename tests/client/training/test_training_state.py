@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fedcore.client.training.training_state import TrainingState, load_training_state, save_training_state
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.moments import Holding, Moment
+from fedcore.nn.training.scorer import GroupState
 
 KEEP_SET = KeepSet(heads=((0, 1), (1, 2)), channels=((0,), (3,)))
 

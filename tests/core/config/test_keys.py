@@ -63,7 +63,7 @@ def test_every_key_says_in_one_line_what_it_means(table: type[Any]) -> None:
     for key in keys_of(table).values():
         assert key.meaning and key.meaning == key.meaning.strip() and "\n" not in key.meaning
         assert not key.meaning.endswith(".") and "|" not in key.meaning
-        assert (key.default is None) <= ("eft out" in key.meaning), key.name
+        assert (key.default is None) <= ("eft out" in key.meaning or "`auto`" in key.meaning), key.name
 
 
 @pytest.mark.parametrize(("suffix", "unit"), [("_s", "s"), ("_mbps", "Mbit/s"), ("_mb", "MiB")])

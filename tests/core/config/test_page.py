@@ -22,7 +22,7 @@ def test_a_row_says_type_default_range_and_meaning() -> None:
 def test_lists_choices_and_missing_values_have_words() -> None:
     strategy, data, devices = (key_table(name) for name in ("strategy", "data", CLASS))
     assert "| `ranks` | list of whole numbers | `[4, 8, 16]` | one or more, each at least 1, ascending | " in strategy
-    assert "| `exploration` | number | | at least 0 | " in strategy
+    assert '| `exploration` | number | `"auto"` | at least 0 | ' in strategy
     assert "| `weights` | text | | `examples`, `effective` | " in strategy
     assert "| `context` | true or false | `false` | | " in strategy
     assert '| `text` | text or list of text | `"text"` | one or two | ' in data

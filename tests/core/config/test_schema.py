@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from fedcore.core.config.keys import keys_of
+from fedcore.core.config.kinds import automatic
 from fedcore.core.config.schema import config_schema, schema_text
 from fedcore.core.config.tables import TABLES, ClassConfig, Config
 from fedcore.core.config.toml import parse_config, to_toml
@@ -24,7 +25,7 @@ CHECK = jsonschema.Draft7Validator(SCHEMA)
 UNSAID = (  # what JSON Schema cannot state: fedcore says it when it reads the file
     "not valid TOML",
     "run.rounds: expected a whole number, got 2.0",  # to JSON, 2.0 is a whole number
-    "training.learning_rate: expected a number, got 1000",  # and every number has its place
+    'training.learning_rate: expected a number or "auto", got 1000',  # and every number has its place
     "training.learning_rate must be above 0, got nan",
 )
 
@@ -46,7 +47,7 @@ def test_every_key_is_in_it_with_meaning_and_default(name: str, table: type[Any]
     for key in keys_of(table).values():
         said = properties(name)[key.name]
         assert said["description"].startswith(key.meaning)
-        assert ("default" in said) == (not key.needed and key.default is not None)
+        assert ("default" in said) == (not key.needed and (key.default is not None or automatic(key.kind)))
         if "default" in said:
             assert jsonschema.Draft7Validator(said).is_valid(said["default"])
 

@@ -97,9 +97,9 @@ MISTAKES = [
     ("[run]\nname = 7", "run.name: expected text in quotes, got 7"),
     ("[run]\nrounds = 2.0", "run.rounds: expected a whole number, got 2.0"),
     ("[run]\nrounds = true", "run.rounds: expected a whole number, got True"),
-    ("[training]\nlearning_rate = 'x'", "training.learning_rate: expected a number, got 'x'"),
-    ("[training]\nlearning_rate = true", "training.learning_rate: expected a number, got True"),
-    ("[training]\nlearning_rate = 1" + "0" * 400, "training.learning_rate: expected a number, got 1000"),
+    ("[training]\nlearning_rate = 'x'", "training.learning_rate: expected a number or \"auto\", got 'x'"),
+    ("[training]\nlearning_rate = true", 'training.learning_rate: expected a number or "auto", got True'),
+    ("[training]\nlearning_rate = 1" + "0" * 400, 'training.learning_rate: expected a number or "auto", got 1000'),
     ("[training]\nlearning_rate = nan", "training.learning_rate must be above 0, got nan"),
     ("[training]\nkeep_optimizer = 1", "training.keep_optimizer: expected true or false, got 1"),
     ("[strategy]\nranks = 4", "strategy.ranks: expected a list, got 4"),
@@ -107,7 +107,10 @@ MISTAKES = [
     ("[strategy]\nranks = [0, 4]", "strategy.ranks must be at least 1"),
     ("[strategy]\ntarget_sparsity = 1.2", "strategy.target_sparsity must be in [0, 1), got 1.2"),
     ("[data]\ntext = 3", "data.text: expected text in quotes or a list, got 3"),
-    ("[[fleet.class]]\nname = 'a'\ntarget_sparsity = 'x'", "fleet.class.target_sparsity: expected a number, got 'x'"),
+    (
+        "[[fleet.class]]\nname = 'a'\ntarget_sparsity = 'x'",
+        "fleet.class.target_sparsity: expected a number or \"auto\", got 'x'",
+    ),
 ]
 
 
@@ -209,7 +212,7 @@ def test_every_default_is_written_out() -> None:
     assert "target_sparsity" not in text.partition("[[fleet.class]]")[2]  # none of its own
 
 
-def test_defaults_are_written_as_the_first_runs_have_them() -> None:
+def test_defaults_are_written_as_before() -> None:
     assert to_toml(Config()) == (WRITTEN / "defaults.toml").read_text(encoding="utf-8")
 
 

@@ -93,7 +93,7 @@ def test_a_shard_outside_is_refused(index: int) -> None:
 
 
 def test_an_unknown_partition_is_refused() -> None:
-    with pytest.raises(DataError, match="expected one of dirichlet, length, iid"):
+    with pytest.raises(DataError, match="expected one of dirichlet, one-label, length, iid"):
         shard(LABELS, 0, shards=2, partition="random")
 
 

@@ -1,5 +1,7 @@
 """The shell around a machine: its table is complete, and commands are done in one order, also when fed in between."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -241,3 +243,29 @@ def test_a_round_runs_through_a_shell_that_feeds_its_own_answers() -> None:
         shell.feed(event)
     assert done == ["turn 1", "push a b", "accept b", "accept a", "turn None", "finish"]
     assert shell.state.phase is Phase.DONE
+
+
+class Party:
+    """It has a shell whose actions are its own methods, as every party has."""
+
+    def __init__(self) -> None:
+        table = (in_order(Send, self.act), together(Push, self.act), nothing(Close), nothing(Wait))
+        self.shell: RoundShell[int, Node, Command] = RoundShell(0, count, commands=Command, table=table)
+        self.acted: list[object] = []
+
+    def act(self, done: object) -> None:
+        self.acted.append(done)
+
+
+def test_a_shell_that_has_ended_does_not_keep_its_party_in_memory() -> None:
+    gc.disable()
+    try:
+        party = Party()
+        party.shell.feed(Node(commands=(Send("a"), Push("b"))))
+        assert party.acted == [Send("a"), [Push("b")]]
+        party.shell.end()
+        seen = weakref.ref(party)
+        del party
+        assert seen() is None
+    finally:
+        gc.enable()

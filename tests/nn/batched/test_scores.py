@@ -10,7 +10,7 @@ from fedcore.nn.batched.lora import StackedLora
 from fedcore.nn.batched.scores import StackedAverages, group_scores, stacked_group_sums
 from fedcore.nn.criteria.lora_taylor import DECAY
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from tests.tiny_classifiers import tiny_classifier
 from tests.tiny_models import random_keep_set
 

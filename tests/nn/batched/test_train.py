@@ -23,8 +23,8 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import attach, load_adapter, read_adapter
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.moments import Moment
+from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import StepMemory
 from fedcore.nn.training.train import TrainingAids, TrainResult, train
 from tests.tiny_classifiers import PAD, tiny_classifier

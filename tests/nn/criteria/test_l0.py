@@ -9,7 +9,7 @@ from fedcore.nn.criteria.l0 import OPENNESS, RATE, L0Scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import read_adapter
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.train import TrainingAids, TrainResult, train
 from tests.scored import adapted_classifier, loss_of
 from tests.tiny_classifiers import FAMILIES, learnable_rows

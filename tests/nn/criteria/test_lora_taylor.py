@@ -4,7 +4,7 @@ import pytest
 from fedcore.core.errors import ConfigError
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.model.lora import adapted, factors
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from tests.scored import LargestTensor, adapted_classifier, assert_scores, grouped, loss_of
 from tests.tiny_classifiers import FAMILIES, tiny_classifier
 

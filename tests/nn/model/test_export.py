@@ -3,12 +3,15 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Counts
@@ -18,7 +21,7 @@ from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.load import load_classifier, load_tokenizer
 from fedcore.nn.model.lora import attach, load_adapter, merge, read_adapter
 from fedcore.nn.model.surgery import shrink
-from tests.tiny_models import random_keep_set, tiny_batch, tiny_model
+from tests.tiny_models import VOCAB, pad_beyond_vocabulary, random_keep_set, tiny_batch, tiny_model
 
 LABELS = ("neg", "pos")
 TEXTS = ["a great film", "the plot was not good and the actor dull"]
@@ -193,6 +196,79 @@ def test_exporting_leaves_the_classifier_as_it_is(tmp_path: Path, kind: str) -> 
     after = classifier.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_every_file_has_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base", "bert")
+    before = os.umask(0o027)
+    try:
+        export_classifier(load_classifier(base, labels=LABELS), tmp_path / "out", base, tiny_batch())
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()}
+    assert set(modes.values()) == {0o640}, modes
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "expected"),
+    [("bert", None, 40), ("roberta", None, 39), ("llama", None, 64), ("bert", 12, 12), ("bert", 512, 40)],
+)
+def test_its_tokenizer_cuts_where_the_model_ends(kind: str, limit: int | None, expected: int, tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base", kind)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    settings.pop("model_max_length")
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | ({"model_max_length": limit} if limit else {})))
+    export_classifier(load_classifier(base, labels=LABELS), tmp_path / "out", base)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == expected
+    ids = AutoTokenizer.from_pretrained(tmp_path / "out")("good film " * 99, truncation=True)["input_ids"]
+    assert len(ids) == expected
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "qwen2"])
+def test_its_tokenizer_pads_within_the_vocabulary_of_the_model(kind: str, tmp_path: Path) -> None:
+    base = pad_beyond_vocabulary(tiny_model(tmp_path / "base", kind))
+    export_classifier(load_classifier(base, labels=LABELS), tmp_path / "out", base)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.pad_token_id == model.config.pad_token_id < VOCAB
+    with torch.no_grad():
+        both = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
+        alone = torch.cat([model(**tokenizer([text], return_tensors="pt")).logits for text in TEXTS])
+    torch.testing.assert_close(both, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-gqa", "mistral", "qwen2"])
+def test_a_pruned_llama_type_is_quantised_adapted_and_checkpointed_as_its_family(kind: str, tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base", kind)
+    classifier = load_classifier(base, labels=LABELS)
+    shrink(classifier, random_keep_set(classifier.keep_set, heads=2, channels=24))
+    export_classifier(classifier, tmp_path / "out", base)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that torchao will take this over
+        quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad():
+        exact, rounded = model(**tiny_batch()).logits, quantised(**tiny_batch()).logits
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.15 * exact.abs().max().item())
+    adapted = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj", "v_proj"]))
+    adapted.gradient_checkpointing_enable()
+    adapted.enable_input_require_grads()
+    adapted.train()
+    adapted(**tiny_batch(), labels=torch.tensor([0, 1, 0])).loss.backward()
+    trained = {name for name, each in adapted.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
+    assert any("score" in name for name in trained) and any("lora_B" in name for name in trained)
+
+
+@pytest.mark.parametrize("kind", ["llama-gqa", "qwen2"])
+def test_a_pruned_llama_type_is_a_base_model_again(kind: str, tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base", kind)
+    classifier = load_classifier(base, labels=LABELS)
+    shrink(classifier, random_keep_set(classifier.keep_set, heads=2, channels=24))
+    export_classifier(classifier, tmp_path / "out", base)
+    again = load_classifier(tmp_path / "out", labels=LABELS)
+    assert again.geometry.head_units == 2 and again.geometry.ffn == 24
+    with torch.no_grad():
+        torch.testing.assert_close(again.model(**tiny_batch()).logits, classifier.model(**tiny_batch()).logits)
 
 
 def test_a_merged_classifier_exports_the_same_weights(tmp_path: Path) -> None:

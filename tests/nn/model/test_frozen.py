@@ -12,7 +12,7 @@ from fedcore.nn.batched.train import train_batched
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.model.frozen import first_trained_layer, training_only
 from fedcore.nn.model.lora import load_adapter, read_adapter, trainable_parameters
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import measure_step_memory
 from fedcore.nn.training.train import TrainingAids, train
 from tests.nn.batched.test_train import SPEC, compare, make_classifier, make_rows, make_tasks

@@ -9,7 +9,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fedcore.core.errors import ModelError
 from fedcore.nn.model.load import load_classifier, load_tokenizer
-from tests.tiny_models import KINDS, tiny_batch, tiny_model
+from fedcore.nn.training.batches import collate, encode_for
+from tests.tiny_models import KINDS, VOCAB, pad_beyond_vocabulary, tiny_batch, tiny_model
 
 LABELS = ("neg", "pos")
 
@@ -203,14 +204,20 @@ def test_a_tokenizer_that_is_missing_or_cannot_pad_is_refused(tmp_path: Path) ->
         load_tokenizer(tmp_path)
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
-    tiny_model(tmp_path, "llama")
-    edit_config(tmp_path, vocab_size=3)
-    edit_weights(
-        tmp_path, lambda weights: weights.update({"embed_tokens.weight": weights["embed_tokens.weight"][:3].clone()})
-    )
-    with pytest.raises(ModelError, match="pads with id 3, the model knows 3 ids"):
-        load_classifier(tmp_path, labels=LABELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_padding_token_beyond_the_vocabulary_pads_with_another(tmp_path: Path, kind: str) -> None:
+    texts, labels = [("good film",), ("a bad film the plot was dull",)], [0, 1]
+    plain = tiny_model(tmp_path / "plain", kind)
+    late = pad_beyond_vocabulary(tiny_model(tmp_path / "late", kind))
+    logits = []
+    for folder in (plain, late):
+        classifier = load_classifier(folder, labels=LABELS)
+        batch = collate(encode_for(folder, texts, labels, 16), [0, 1])
+        assert batch["input_ids"].max() < VOCAB
+        batch.pop("labels")
+        with torch.no_grad():
+            logits.append(classifier.model(**batch).logits)
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-5, rtol=1e-5)
 
 
 def test_many_loads_at_once_leave_transformers_as_it_was(tmp_path: Path) -> None:

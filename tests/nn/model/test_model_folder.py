@@ -10,7 +10,7 @@ from transformers.utils import logging as hf_logging
 
 from fedcore.core.errors import ModelError
 from fedcore.nn.model.model_folder import load_tokenizer, quiet, read_config, read_tensors, tensor_shapes, weight_files
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import VOCAB, pad_beyond_vocabulary, tiny_model, tiny_tokenizer
 
 INDEX = "model.safetensors.index.json"
 
@@ -86,6 +86,25 @@ def test_a_tokenizer_without_a_padding_token_pads_with_its_end(tmp_path: Path) -
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.pad_token == tokenizer.eos_token
     assert tokenizer("good film")["input_ids"] == tiny_tokenizer(bert=False)("good film")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_a_tokenizer_whose_padding_is_beyond_the_vocabulary_pads_within_it(kind: str, tmp_path: Path) -> None:
+    folder = pad_beyond_vocabulary(tiny_model(tmp_path, kind))
+    tokenizer = load_tokenizer(folder)
+    expected = {"bert": "[PAD]", "roberta": "[PAD]", "llama": "[SEP]"}  # by the config, or the end of a text
+    assert tokenizer.pad_token == expected[kind] and tokenizer.pad_token_id < VOCAB
+    assert tokenizer("<late-pad>")["input_ids"][1:2] == [VOCAB], "of a text itself it stays what it is"
+
+
+def test_a_padding_token_that_must_be_replaced_is_never_an_unknown_word_where_another_is_known(tmp_path: Path) -> None:
+    folder = pad_beyond_vocabulary(tiny_model(tmp_path, "llama"))
+    config = json.loads((folder / "config.json").read_text())
+    chosen = []
+    for size in (VOCAB, 3, 2, 1):  # [PAD] 0, [UNK] 1, [CLS] 2 (which begins a text), [SEP] 3 (which ends it)
+        (folder / "config.json").write_text(json.dumps(config | {"vocab_size": size, "pad_token_id": VOCAB}))
+        chosen.append(load_tokenizer(folder).pad_token)
+    assert chosen == ["[SEP]", "[CLS]", "[UNK]", "[PAD]"]
 
 
 def test_transformers_speaks_again_after_a_quiet_block() -> None:

@@ -2,17 +2,25 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.load import load_classifier
-from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification, loss_of
+from fedcore.nn.model.modeling_fedcore import (
+    STANDARD_KEYS,
+    FedcoreBertConfig,
+    FedcoreBertForSequenceClassification,
+    loss_of,
+)
 from fedcore.nn.model.surgery import shrink
 from tests.tiny_models import KINDS as FAMILIES
 from tests.tiny_models import VOCAB, random_keep_set, tiny_batch, tiny_model
@@ -149,6 +157,38 @@ def test_losses_are_those_of_transformers() -> None:
         )
 
 
+def test_without_a_problem_the_labels_tell_it_as_in_transformers() -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    rows, hot = torch.tensor([0, 2, 1, 1]), torch.tensor([[0.0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]])
+    assert torch.equal(loss_of(None, logits, rows), loss_of("single_label_classification", logits, rows))
+    assert torch.equal(loss_of(None, logits, hot), loss_of("multi_label_classification", logits, hot))
+    assert torch.equal(loss_of(None, logits[:, :1], hot[:, 0]), loss_of("regression", logits[:, :1], hot[:, 0]))
+    assert torch.equal(
+        loss_of(None, logits, rows.to(torch.uint8)[:, None]), loss_of("single_label_classification", logits, rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "words"),
+    [
+        ("single_label_classification", torch.ones(4, 3), "expected integers of shape .4,..* got torch.float32"),
+        (
+            "single_label_classification",
+            torch.ones(4, 3).long(),
+            "'multi_label_classification' for 0 and 1",
+        ),
+        ("single_label_classification", torch.ones(4), "expected integers of shape .4,."),
+        ("multi_label_classification", torch.ones(4).long(), "expected 0 and 1 of shape .4, 3.* problem_type"),
+        ("regression", torch.ones(4), "expected numbers of shape .4, 3."),
+        ("ranking", torch.ones(4), "problem_type 'ranking': expected one of regression, single_label"),
+        (None, torch.ones(4), "expected 0 and 1 of shape .4, 3."),
+    ],
+)
+def test_labels_that_do_not_fit_the_problem_are_refused(problem: str | None, labels: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        loss_of(problem, torch.zeros(4, 3), labels)
+
+
 def test_the_backbone_alone_gives_features(folder: Path, model: Any) -> None:
     features = AutoModel.from_pretrained(folder, trust_remote_code=True)
     with torch.no_grad():
@@ -163,21 +203,56 @@ def test_the_config_answers_what_tools_ask_of_their_family(folder: Path) -> None
     config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
     assert (config.vocab_size, config.num_hidden_layers, config.num_attention_heads) == (VOCAB, 2, 4)
     assert (config.max_position_embeddings, config.hidden_size, config.num_labels) == (40, 32, 2)
+    assert config.intermediate_size == 20, "channels left"
     written = json.loads((folder / "config.json").read_text())
-    assert not {"vocab_size", "num_hidden_layers"} & set(written), "they are the backbone's, and there once"
+    read_by_tools = {key: written[key] for key in ("hidden_size", *STANDARD_KEYS)}
+    assert read_by_tools == {key: getattr(config, key) for key in read_by_tools}
 
 
-def test_adapters_attach_to_it_with_checkpointing(model: Any) -> None:
-    from peft import LoraConfig, get_peft_model
+def test_the_backbone_decides_where_a_copy_of_its_sizes_differs(folder: Path, tmp_path: Path) -> None:
+    written = json.loads((folder / "config.json").read_text())
+    config = FedcoreBertConfig(**written | {"num_hidden_layers": 7, "intermediate_size": 9})
+    assert (config.num_hidden_layers, config.intermediate_size) == (2, 20)
+    assert FedcoreBertConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
 
-    adapted = get_peft_model(
-        model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"], modules_to_save=["head"])
-    )
+
+@pytest.mark.parametrize("targets", [["query", "value"], "all-linear"], ids=str)
+def test_adapters_train_its_head_as_they_train_their_family_s(model: Any, targets: Any, tmp_path: Path) -> None:
+    adapted = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=targets))
     adapted.gradient_checkpointing_enable()
     adapted.enable_input_require_grads()
+    before = {name: each.clone() for name, each in head_of(adapted).items()}
+    trained = [each for each in adapted.parameters() if each.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
     adapted.train()
-    adapted(**BATCH, labels=WANTED).loss.backward()
-    assert any(each.grad is not None for name, each in adapted.named_parameters() if "lora_B" in name)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapted(**BATCH, labels=WANTED).loss.backward()
+        optimizer.step()
+    after = head_of(adapted)
+    assert before and all(not torch.equal(after[name], before[name]) for name in before)
+    adapted.save_pretrained(tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    heads = {name.rpartition("classifier.")[2]: each for name, each in saved.items() if ".classifier." in name}
+    assert heads.keys() == after.keys()
+    assert all(torch.equal(heads[name], after[name]) for name in heads)
+
+
+def head_of(adapted: Any) -> dict[str, torch.Tensor]:
+    """The head that peft trains, by name within it."""
+    own = adapted.base_model.model.classifier.modules_to_save["default"]
+    return {name: each.detach().clone() for name, each in own.named_parameters()}
+
+
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16], ids=str)
+def test_dynamic_quantisation_gives_nearly_the_same_answers(model: Any, dtype: torch.dtype) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that torchao will take this over
+        quantised = torch.ao.quantization.quantize_dynamic(model.eval(), {torch.nn.Linear}, dtype=dtype)
+    with torch.no_grad():
+        exact, rounded = model(**BATCH).logits, quantised(**BATCH).logits
+    assert not list(quantised.classifier.parameters()), "its weights are packed"
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1 * exact.abs().max().item())
 
 
 def test_half_precision_loads_and_answers(folder: Path) -> None:

@@ -14,8 +14,8 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import attach, load_adapter, read_adapter, trainable_parameters
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.evaluate import predict
-from fedcore.nn.training.group_state import GroupState
 from fedcore.nn.training.memory import MIB
+from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
 from tests.tiny_classifiers import FAMILIES, learnable_rows, tiny_classifier
 

@@ -110,7 +110,7 @@ class Driven:
         self.edge = Session(replace(JOIN, name="north", role=Role.EDGE, profile=None))
         self.edges.register(self.edge)
 
-    def count(self) -> None:
+    async def count(self) -> None:
         self.closed += 1
 
     def seat(self, name: str, *, below: Session | None = None) -> Any:

@@ -212,6 +212,7 @@ def test_a_finished_run_leaves_its_summary_and_its_adapter(tiny: TinyModel, tmp_
     assert list(summary["classes"]) == ["phone", "tablet", "watch"], "configured, took part, or have been here"
     assert summary["run"]["status"] == "finished" and summary["totals"]["steps"] == 1
     assert sorted(path.name for path in run.folder.adapter.iterdir()) == [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
         "head.safetensors",

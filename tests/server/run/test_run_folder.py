@@ -53,8 +53,52 @@ def test_only_a_folder_with_a_configuration_is_a_run(tmp_path: Path) -> None:
     assert RunFolder.existing(tmp_path) == RunFolder(tmp_path)
 
 
+def began_and_failed(folder: RunFolder, events: str = "") -> None:
+    """A run that leaves files behind and fails, after `events` or before any."""
+    with pytest.raises(KeyboardInterrupt), folder.withdrawn_unless_begun():
+        folder.events.write_text(events)
+        folder.data.mkdir()
+        (folder.data / "rows.jsonl").write_text("{}")
+        raise KeyboardInterrupt
+
+
+def test_what_fails_before_its_first_event_leaves_nothing(tmp_path: Path) -> None:
+    began_and_failed(RunFolder.create("demo", base=tmp_path / "work" / "runs"))
+    assert not list(tmp_path.iterdir()), "the folders around it were made for it too"
+    began_and_failed(RunFolder.create("demo", base=tmp_path, chosen=tmp_path / "a" / "b"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_stays_empty_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    began_and_failed(RunFolder.create("demo", base=tmp_path, chosen=tmp_path / "mine"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"] and not list((tmp_path / "mine").iterdir())
+
+
+def test_another_run_is_never_touched(tmp_path: Path) -> None:
+    first = RunFolder.create("demo", base=tmp_path / "runs")
+    began_and_failed(RunFolder.create("demo", base=tmp_path / "runs"))
+    assert list((tmp_path / "runs").iterdir()) == [first.root]
+    earlier = RunFolder(first.root)  # resumed, or made by a fleet for its coordinator
+    began_and_failed(earlier)
+    assert earlier.data.is_dir() and not earlier.has_begun
+
+
+def test_a_run_that_did_begin_stays_whole(tmp_path: Path) -> None:
+    folder = RunFolder.create("demo", base=tmp_path)
+    began_and_failed(folder, events='{"t":0,"event":"started"}\n')
+    assert folder.has_begun and (folder.data / "rows.jsonl").is_file()
+
+
+def test_what_goes_well_stays_without_an_event(tmp_path: Path) -> None:
+    folder = RunFolder.create("demo", base=tmp_path)
+    with folder.withdrawn_unless_begun():
+        pass
+    assert folder.root.is_dir() and not folder.has_begun
+
+
 def test_every_place_lies_inside_and_none_twice(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    names = [name for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    names = [name for name, value in vars(RunFolder).items() if isinstance(value, property) and name != "has_begun"]
     places = [getattr(folder, name) for name in names]
     assert len(set(places)) == len(places) >= 12 and all(place.parent == tmp_path for place in places)

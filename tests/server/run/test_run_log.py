@@ -1,11 +1,13 @@
 """The log of a run: events in order, results of the evaluator in the ledger."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.data.metrics import Metrics
 from fedcore.protos.values import (
     BlobRef,
@@ -20,7 +22,7 @@ from fedcore.server.run.journal import COLUMNS, read_events
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.records import outcome_record
 from fedcore.server.run.run_folder import RunFolder
-from fedcore.server.run.run_log import REFERENCE_KEY, RunLog, evaluation_key, export_key
+from fedcore.server.run.run_log import FLOORS_KEY, REFERENCE_KEY, RunLog, class_key, evaluation_key, export_key
 from tests.server.members.test_admission import JOIN
 from tests.server.run.test_records import outcome
 
@@ -96,12 +98,45 @@ def test_the_evaluators_word_is_kept_under_its_key_and_the_last_one_counts(
     for kind, result in ((evaluate, METRICS), (final, METRICS), (export, made), (reference, METRICS)):
         log.evaluated(kind, EvaluatorResult(id=1, outcome=result))
     assert [each["task"] for each in events(tmp_path)] == ["round 2", "final", "export agx", "reference"]
-    for key in (evaluation_key(2, full=False), evaluation_key(0, full=True), REFERENCE_KEY):
-        assert ledger.get_meta(key) == {"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5, "rows": 8}
+    figures = {"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5, "rows": 8, "answers": []}
+    assert ledger.get_meta(REFERENCE_KEY) == figures
+    for key in (evaluation_key(2, full=False), evaluation_key(0, full=True)):
+        assert ledger.get_meta(key) == {**figures, "class": None, "sparsity": 0.0}
     assert ledger.get_meta(export_key("agx"))["size_bytes"] == 70
     assert "files" not in ledger.get_meta(export_key("agx"))
     log.evaluated(evaluate, EvaluatorResult(id=2, outcome=Metrics(accuracy=0.5, auc=0.5, macro_f1=0, loss=1, rows=8)))
     assert ledger.get_meta(evaluation_key(2, full=False))["accuracy"] == 0.5
+
+
+PRUNED = EvaluateTask(adapter=ADAPTER, rows=5, lora_scale=2.0, keep_set=REF, device_class="nx", sparsity=0.35)
+
+
+def test_figures_say_of_which_model_they_are(tmp_path: Path, log: RunLog, ledger: Ledger) -> None:
+    log.evaluated(PRUNED, EvaluatorResult(id=1, outcome=METRICS, keep_set=REF.id))
+    stored, (event,) = ledger.get_meta(evaluation_key(2, full=False)), events(tmp_path)
+    assert (stored["class"], stored["sparsity"]) == (event["class"], event["sparsity"]) == ("nx", 0.35)
+    assert event["task"] == "round 2"
+    log.evaluated(replace(PRUNED, rows=0), EvaluatorResult(id=1, outcome=METRICS, keep_set=REF.id))
+    assert ledger.get_meta(class_key("nx"))["accuracy"] == 0.75 and events(tmp_path)[-1]["task"] == "class nx"
+    assert ledger.get_meta(evaluation_key(0, full=True)) is None, "the dense model's are another matter"
+
+
+def test_an_evaluator_that_knows_no_keep_set_has_measured_the_dense_model(
+    tmp_path: Path, log: RunLog, ledger: Ledger
+) -> None:
+    log.evaluated(PRUNED, EvaluatorResult(id=1, outcome=METRICS))
+    assert (events(tmp_path)[-1]["class"], events(tmp_path)[-1]["sparsity"]) == (None, 0.0)
+    log.evaluated(replace(PRUNED, rows=0), EvaluatorResult(id=1, outcome=METRICS))
+    assert ledger.get_meta(class_key("nx")) is None and ledger.get_meta(evaluation_key(0, full=True)) is not None
+
+
+def test_floors_are_kept_and_told(tmp_path: Path, log: RunLog, ledger: Ledger) -> None:
+    floors = Floors(majority_label="neg", majority=Floor(accuracy=0.5, macro_f1=0.25, rows=8))
+    kind = EvaluateTask(adapter=ADAPTER, rows=5, lora_scale=2.0, floors=True)
+    log.evaluated(kind, EvaluatorResult(id=1, outcome=METRICS, floors=floors))
+    event = events(tmp_path)[-1]
+    assert event["event"] == "floors" and event["majority"] == {"accuracy": 0.5, "macro_f1": 0.25, "rows": 8}
+    assert ledger.get_meta(FLOORS_KEY)["majority_label"] == "neg" and event["tfidf"] is None
 
 
 def test_a_failed_task_is_said_and_leaves_earlier_figures(tmp_path: Path, log: RunLog, ledger: Ledger) -> None:

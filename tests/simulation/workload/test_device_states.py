@@ -6,7 +6,7 @@ import pytest
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import Status
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from fedcore.simulation.workload.device_states import DeviceStates
 
 

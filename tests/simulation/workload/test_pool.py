@@ -14,6 +14,11 @@ from fedcore.simulation.workload.pool import TrainerPool
 class Doubling:
     """Answers an order with twice its number and the process; fails for 13, and ends its process for 99."""
 
+    released: int = 0
+
+    def release(self) -> None:
+        self.released += 1
+
     def run(self, order: Any) -> Any:
         if order == 13:
             raise ModelError("unlucky weights")
@@ -33,6 +38,13 @@ def answers(trainers: TrainerPool, *orders: int) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(("workers", "orders"), [(1, (1, 2, 3)), (4, (5,))])
 def test_one_worker_or_one_order_stays_in_this_process(workers: int, orders: tuple[int, ...]) -> None:
     assert answers(pool(workers), *orders) == [(2 * order, os.getpid()) for order in orders]
+
+
+def test_closing_lets_go_of_the_models() -> None:
+    trainers = pool(1)
+    answers(trainers, 1)
+    trainers.close()
+    assert trainers.trainer.released == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -138,7 +138,9 @@ def test_another_rank_is_another_group() -> None:
 
 
 def test_modelled_bytes_are_those_of_the_groups_own_codec() -> None:
-    cost = RoundCost(spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0)
+    cost = RoundCost(
+        spec=SPEC, batch_size=4, max_length=8, steps_of=lambda rows: 1, dtype_bytes=4, upload_value_bytes=4.0
+    )
     traffic = ModelledTraffic(cost=cost)
     plain, half = (
         traffic.up(Group(round=1, adapter={}, parts=(part("a-0", codec),)), None) for codec in ("identity", "bf16")
@@ -149,7 +151,9 @@ def test_modelled_bytes_are_those_of_the_groups_own_codec() -> None:
 
 
 def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
-    cost = RoundCost(spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0)
+    cost = RoundCost(
+        spec=SPEC, batch_size=4, max_length=8, steps_of=lambda rows: 1, dtype_bytes=4, upload_value_bytes=4.0
+    )
     one = part("a-0")
     for trains in (
         TrainedPart(factors=Factors.A),
@@ -166,7 +170,13 @@ def test_modelled_bytes_of_a_part_are_those_of_what_trains() -> None:
 
 def test_modelled_downloads_of_kept_rows_leave_the_others_out() -> None:
     cost = RoundCost(
-        spec=SPEC, batch_size=4, max_length=8, local_steps=1, dtype_bytes=4, upload_value_bytes=4.0, kept_rows=True
+        spec=SPEC,
+        batch_size=4,
+        max_length=8,
+        steps_of=lambda rows: 1,
+        dtype_bytes=4,
+        upload_value_bytes=4.0,
+        kept_rows=True,
     )
     half = KeepSet(heads=((0,),), channels=(tuple(range(8)),))
     cut = part("ada")

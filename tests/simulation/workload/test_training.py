@@ -14,7 +14,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.adapter import restrict
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.result import MemberResult, MemberStatus, RoundResult
-from fedcore.nn.training.group_state import GroupState
+from fedcore.nn.training.scorer import GroupState
 from fedcore.simulation.fleet.fleet import VirtualDevice, VirtualFleet
 from fedcore.simulation.workload.device_states import DeviceStates
 from fedcore.simulation.workload.pool import TrainerPool

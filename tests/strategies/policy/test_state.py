@@ -170,10 +170,12 @@ def test_what_is_no_state_is_refused(damage):
 def test_a_table_reads_rows_when_asked_and_never_changes():
     rows = {"b": [8, 60], "a": [4, 20]}
     table = DeviceTable(Counts, rows)
-    assert table["b"] == Counts(8, 60) and table.get("c") is None and "a" in table and len(table) == 2
+    assert table["b"] == Counts(8, 60) and "a" in table and len(table) == 2
+    assert (table.get("b"), table.get("c"), table.get("c", Counts(1, 1))) == (Counts(8, 60), None, Counts(1, 1))
     same = table.updated({"a": Counts(2, 10)})
     assert (table["a"], same["a"], list(same)) == (Counts(4, 20), Counts(2, 10), ["b", "a"])
     assert list(table.updated({"c": Counts(1, 1)})) == ["a", "b", "c"], "sorted once a device is new"
     assert rows == {"b": [8, 60], "a": [4, 20]}
     assert same.to_json() == {"b": [8, 60], "a": [2, 10]}
+    assert table.to_json() is rows, "a turn does not copy the rows of a million devices"
     assert repr(DeviceTable(Counts, {"a": [1, 2]})) == "DeviceTable({'a': Counts(heads=1, channels=2)})"

@@ -51,8 +51,11 @@ def test_equal_cases_have_equal_hashes_and_different_ones_do_not() -> None:
 
 def test_a_hash_depends_on_what_is_changed_alone() -> None:
     # The hash of an empty configuration: a key added with a default that changes nothing keeps every hash. Hand-outs
-    # were whole when the first results were stored.
-    assert changed(replace(Config(), training=replace(Config().training, handout="whole"))) == {}
+    # were whole when the first results were stored, and rates, steps and schedules were numbers.
+    first = Config()
+    training = replace(first.training, handout="whole", learning_rate=2e-3, local_steps=10)
+    strategy = replace(first.strategy, warmup_rounds=2, recovery_rounds=2)
+    assert changed(replace(first, training=training, strategy=strategy)) == {}
     assert changed(case("fedspine-kept").config)["training"]["handout"] == "kept"
     renamed = replace(case(), config=replace(case().config, run=replace(case().config.run, name="other")))
     workers = replace(case(), config=replace(case().config, simulation=replace(case().config.simulation, workers=0)))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.core.learning_rate import half_cosine, round_share
+from fedcore.core.learning_rate.schedule import half_cosine, round_share
 
 SHARE = st.floats(0, 1)
 
