@@ -3,34 +3,41 @@
 Devices are drawn uniformly without replacement. Their integer weights are
 
 - "examples": the number of training rows n, as in FedAvg;
-- "effective": the effective number of these rows under the fleet's label shares p, Kish's effective sample size
-  ("Survey sampling", 1965, section 11.7),
+- "effective": the effective number of these rows as the device draws them, Kish's effective sample size ("Survey
+  sampling", 1965, section 11.7),
 
-      n_eff = 1 / sum_l p_l^2 / max(n_l, 1/2)  <=  n,   n_l rows of label l,
+      n_eff = 1 / sum_l d_l^2 / n_l  <=  n,   n_l rows of label l, of which batches have the share d_l,
 
-  which is n for a device with the fleet's shares, and about n_l / p_l^2 for one that lacks a label. Devices draw
-  balanced batches (fedcore.core.data.label_prior), so one with 325 rows of one label and 6 of the other repeats those
-  6: its increment varies like that of 24 rows, and with a weight of 331 it would sway the whole cohort. A missing label
-  counts as half a row. A device that reports no label counts is weighted by its rows.
+  moved so that devices which lack labels do not outvote the others (fedcore.core.data.label_votes). Devices draw
+  balanced batches (fedcore.core.data.label_prior): one with 325 rows of one label and 6 of the other draws those 6
+  eight times as often, so its increment varies like that of 174 rows. A device with the fleet's shares draws rows
+  evenly and counts by all of them, and so does a device of one label: all that the fleet knows of it may be there (one
+  hospital, one diagnosis). Without balanced batches, and on a device that reports no label counts, rows count as they
+  are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.core.config.tables import Config, StrategyConfig
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.label_prior import balanced_shares
+from fedcore.core.data.label_votes import cancelled_votes
 from fedcore.core.seeds import generator
 from fedcore.strategies.policy.feasible import schedule_of
 
-MISSING_ROWS = 0.5
 EXAMPLES, EFFECTIVE = "examples", "effective"
+FINEST = 1000.0  # least sum of weights that are no numbers of rows: rounding must not undo what they are for
+
+Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CohortMember:
+class CohortMember(NamedTuple):
     """A device of a round's cohort."""
 
     profile: DeviceProfile
@@ -42,10 +49,11 @@ def draw_cohort(config: Config, roster: Sequence[DeviceProfile], round_index: in
     """Return the devices of a round, sorted by name; equal arguments give equal cohorts."""
     rng = generator(config.run.seed, "cohort", round_index)
     profiles = sample_cohort(roster, config.strategy.cohort, rng)
-    weights = cohort_weights(config.strategy.weights or EXAMPLES, profiles, roster)
+    balanced = config.training.label_skew == "balance"
+    weights = cohort_weights((config.strategy.weights or EXAMPLES) if balanced else EXAMPLES, profiles, roster)
     scoring = scoring_classes(config, {profile.device_class for profile in profiles}, round_index)
     return tuple(
-        CohortMember(profile=profile, weight=weight, score=profile.device_class in scoring)
+        CohortMember(profile, weight, profile.device_class in scoring)
         for profile, weight in zip(profiles, weights, strict=True)
     )
 
@@ -78,12 +86,9 @@ def cohort_weights(how: str, cohort: Sequence[DeviceProfile], fleet: Sequence[De
     for profile in fleet:  # a plain loop: Counter.update takes five times as long, and fleets are large
         for label, count in profile.label_counts:
             labels[label] = labels.get(label, 0) + count
-    return integer_weights(
-        [
-            max(1, round(effective_rows(dict(profile.label_counts), labels))) if profile.label_counts else count
-            for profile, count in zip(cohort, rows, strict=True)
-        ]
-    )
+    if not labels:
+        return integer_weights(rows)
+    return integer_weights(_skewed_weights([dict(profile.label_counts) for profile in cohort], labels, rows))
 
 
 def weighted(strategy: StrategyConfig) -> StrategyConfig:
@@ -91,13 +96,32 @@ def weighted(strategy: StrategyConfig) -> StrategyConfig:
     return replace(strategy, weights=strategy.weights or EFFECTIVE)
 
 
-def effective_rows(local: Mapping[str, int], fleet: Mapping[str, int]) -> float:
-    """Return Kish's effective size of rows counted by label, weighted to the label shares of `fleet`; 0 without any."""
-    total, rows = sum(fleet.values()), sum(local.values())
-    if not total:
-        return float(rows)
-    inverse = sum((count / total) ** 2 / max(local.get(label, 0), MISSING_ROWS) for label, count in fleet.items())
-    return min(float(rows), 1.0 / inverse)
+def effective_rows(counts: Floats, shares: Floats) -> Floats:
+    """Return Kish's effective number of rows, (devices,), from rows and shares in batches, (devices, labels).
+
+    0 for a device without rows.
+    """
+    inverse = np.divide(shares**2, counts, out=np.zeros_like(shares), where=counts > 0).sum(axis=1)
+    effective: Floats = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+    return effective
+
+
+def _skewed_weights(local: Sequence[Mapping[str, int]], fleet: Mapping[str, int], rows: Sequence[int]) -> list[int]:
+    """Return the weights of devices with rows of these labels; one that reports none counts by its `rows`."""
+    places = {label: place for place, label in enumerate(sorted(fleet))}
+    counts = np.zeros((len(local), len(places)))
+    for row, labels in enumerate(local):
+        for label, count in labels.items():
+            counts[row, places[label]] = count
+    total = np.array([fleet[label] for label in places], dtype=np.float64)
+    shares = balanced_shares(counts, total)
+    effective = effective_rows(counts, shares)
+    effective = np.where(effective > 0, np.maximum(1.0, effective), rows)
+    even = balanced_shares(total[None], total)[0]  # of a device with the rows of all
+    weights = cancelled_votes(effective, shares, even)
+    if weights is not effective:
+        weights = weights * max(1.0, FINEST / weights.sum())
+    return [max(1, round(weight)) for weight in weights.tolist()]
 
 
 def integer_weights(num_examples: Sequence[int]) -> tuple[int, ...]:

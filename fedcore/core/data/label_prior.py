@@ -11,7 +11,9 @@ adaptive optimiser, this shift is as large as any useful increment. The second r
   under label skew in federated learning: Zhang et al., ICML 2022, arXiv 2209.00189), the shift is already there, and
   the model learns only what distinguishes the labels.
 
-On a device with the fleet's shares, both change only the order of rows.
+On a device with the fleet's shares, both change only the order of rows. A device of one label trains without the
+adjustment, which would leave it next to no gradient: what it knows of its label is all that it can teach. Its pull
+towards the label is a matter of its weight (fedcore.core.data.label_votes).
 """
 
 from collections.abc import Sequence
@@ -38,10 +40,10 @@ def label_plan(local: Sequence[int], fleet: Sequence[int], *, balance: bool) -> 
 
     Raises DataError where the two differ in length or a count is negative.
     """
-    if not balance:
-        return LabelPlan(shift=prior_shift(local, fleet))
-    draws = balanced_draws(local, fleet)
-    return LabelPlan(shift=prior_shift(draws, fleet), draws=draws)
+    draws = balanced_draws(local, fleet) if balance else None
+    if sum(count > 0 for count in local) == 1:
+        return LabelPlan(draws=draws)
+    return LabelPlan(shift=prior_shift(local if draws is None else draws, fleet), draws=draws)
 
 
 def balanced_draws(local: Sequence[int], fleet: Sequence[int]) -> tuple[int, ...]:
@@ -50,12 +52,19 @@ def balanced_draws(local: Sequence[int], fleet: Sequence[int]) -> tuple[int, ...
     A label of the device is drawn at least once; a label without rows is never drawn.
     """
     own_rows, fleet_rows = _counts(local, fleet)  # (labels,) each
-    present = own_rows > 0
-    if not present.any():
-        return tuple(int(count) for count in own_rows)
-    shares = _within(np.where(present, fleet_rows + 1, 0.0), MOST * own_rows / own_rows.sum())
-    draws = np.where(present, np.maximum(1, np.round(shares * own_rows.sum())), 0)
+    shares = balanced_shares(own_rows[None], fleet_rows)[0]
+    draws = np.where(own_rows > 0, np.maximum(1, np.round(shares * own_rows.sum())), 0)
     return tuple(int(count) for count in draws)
+
+
+def balanced_shares(local: NDArray[np.float64], fleet: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the shares of labels in the balanced batches of many devices, (devices, labels).
+
+    `local` (devices, labels) and `fleet` (labels,) count rows by label. Shares are the fleet's among the labels that a
+    device has, as far as its rows reach; zeros for a device without rows.
+    """
+    rows = np.maximum(local.sum(axis=1, keepdims=True), 1.0)
+    return _within(np.where(local > 0, fleet + 1, 0.0), MOST * local / rows)
 
 
 def prior_shift(local: Sequence[int], fleet: Sequence[int]) -> NDArray[np.float32]:
@@ -73,12 +82,13 @@ def prior_shift(local: Sequence[int], fleet: Sequence[int]) -> NDArray[np.float3
 def _within(proportions: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return shares in these proportions, none above its `most`; the excess is spread over the other shares.
 
-    The sum of `most` must be above 1.
+    Arrays are (devices, labels). The sum of a device's `most` must be above 1, or 0 as its proportions are.
     """
-    capped = np.zeros(len(proportions), dtype=bool)
+    capped = np.zeros(proportions.shape, dtype=bool)
     while True:
         rest = np.where(capped, 0.0, proportions)
-        shares = np.where(capped, most, rest * (1.0 - most[capped].sum()) / rest.sum())
+        free = 1.0 - np.where(capped, most, 0.0).sum(axis=1, keepdims=True)
+        shares = np.where(capped, most, rest * free / np.maximum(rest.sum(axis=1, keepdims=True), 1.0))
         over = ~capped & (shares > most)
         if not over.any():
             return shares

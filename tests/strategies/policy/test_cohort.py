@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fedcore.core.config.tables import StrategyConfig
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.label_prior import balanced_shares
 from fedcore.strategies.policy.cohort import (
     MAX_TOTAL_WEIGHT,
     cohort_weights,
@@ -45,31 +46,61 @@ def test_the_sum_stays_within_the_accumulator(counts):
     assert [weight for _, weight in ordered] == sorted(weights)
 
 
+def effective(local, fleet):
+    """Return the effective rows of one device."""
+    places = sorted(fleet)
+    counts = np.array([[local.get(label, 0) for label in places]], dtype=float)
+    return effective_rows(counts, balanced_shares(counts, np.array([fleet[label] for label in places], float)))[0]
+
+
 def test_rows_in_the_fleets_shares_all_count():
-    assert effective_rows({"no": 40, "yes": 40}, EVEN) == pytest.approx(80)
-    assert effective_rows({"a": 10, "b": 30}, {"a": 100, "b": 300}) == pytest.approx(40)
+    assert effective({"no": 40, "yes": 40}, EVEN) == pytest.approx(80)
+    assert effective({"a": 10, "b": 30}, {"a": 100, "b": 300}) == pytest.approx(40, rel=1e-3)
 
 
-def test_skewed_rows_count_as_kish_says():
-    assert effective_rows({"no": 6, "yes": 325}, EVEN) == pytest.approx((1 + 1) ** 2 / (1 / 6 + 1 / 325))
-    assert effective_rows({"yes": 325}, EVEN) == pytest.approx(4 / (1 / 0.5 + 1 / 325))
+def test_repeated_rows_count_as_kish_says():
+    rare = 8 * 6 / 331  # the share of six rows that are drawn eight times as often
+    assert effective({"no": 6, "yes": 325}, EVEN) == pytest.approx(1 / (rare**2 / 6 + (1 - rare) ** 2 / 325))
 
 
-def test_a_label_that_is_rare_in_the_fleet_may_be_missing():
-    assert effective_rows({"common": 100}, {"common": 9990, "rare": 10}) > 99
+def test_rows_of_one_label_all_count():
+    assert effective({"yes": 325}, EVEN) == pytest.approx(325)
+    assert effective({"yes": 2153, "no": 1}, EVEN) == pytest.approx(2153, rel=0.03)
 
 
 @given(counts_of, counts_of)
 def test_nobodys_rows_count_more_than_they_are(local, others):
     fleet = {label: local.get(label, 0) + others.get(label, 0) for label in {*local, *others}}
-    assert 0 <= effective_rows(local, fleet) <= sum(local.values())
+    rows = sum(local.values())
+    assert 0 <= effective(local, fleet) <= rows * (1 + 1e-9)
+    assert (effective(local, fleet) > 0) == (rows > 0)
 
 
-def test_weights_are_rows_or_what_they_are_worth():
-    even, skewed = device("even", 80, {"no": 40, "yes": 40}), device("skewed", 331, {"no": 6, "yes": 325})
-    other = device("other", 319, {"no": 319})
-    assert cohort_weights("examples", [even, skewed], [even, skewed, other]) == (80, 331)
-    assert cohort_weights("effective", [even, skewed], [even, skewed, other]) == (80, 24)
+def test_weights_are_rows_where_batches_can_be_balanced():
+    fleet = [device("a", 80, {"no": 40, "yes": 40}), device("b", 330, {"no": 165, "yes": 165})]
+    assert cohort_weights("examples", fleet, fleet) == cohort_weights("effective", fleet, fleet) == (80, 330)
+
+
+def test_devices_of_one_label_do_not_outvote_the_others():
+    fleet = [*(device(f"p{place}", 469, {"yes": 469}) for place in range(4)), device("n", 840, {"no": 840})]
+    weights = cohort_weights("effective", fleet, fleet)
+    assert weights[4] == pytest.approx(sum(weights[:4]), rel=0.1)
+
+
+def test_a_hospital_of_one_diagnosis_counts_more_than_three_rows():
+    fleet = [
+        device("many", 2153, {"no": 2153}),
+        device("most", 2130, {"yes": 2130}),
+        device("few", 3, {"no": 2, "yes": 1}),
+    ]
+    many, most, few = cohort_weights("effective", fleet, fleet)
+    assert many == pytest.approx(most, rel=0.05) and few < many / 100
+
+
+def test_weights_of_few_rows_are_not_rounded_away():
+    fleet = [*(device(f"p{place}", 3, {"yes": 3}) for place in range(4)), device("n", 2, {"no": 2})]
+    weights = cohort_weights("effective", fleet, fleet)
+    assert weights[4] == pytest.approx(sum(weights[:4]), rel=0.15)
 
 
 def test_a_device_that_tells_no_labels_counts_by_its_rows():
