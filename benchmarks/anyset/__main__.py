@@ -7,7 +7,7 @@
 
 import argparse
 
-from benchmarks.anyset.cells import LINES, SETS, SKEWS, cells
+from benchmarks.anyset.cells import LINES, NAMES, SKEWS, cells
 from benchmarks.anyset.run import run_cell, stored
 from benchmarks.anyset.table import print_table
 from fedcore.server.process.collector import collect_seldom
@@ -17,7 +17,7 @@ from fedcore.storage.process.quiet import silence_telemetry
 def main() -> None:
     """Parse the command line, then run or report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.anyset", description=__doc__)
-    parser.add_argument("--data", nargs="+", default=list(SETS), help=f"of {', '.join(SETS)}, or paths of files")
+    parser.add_argument("--data", nargs="+", default=list(NAMES), help=f"of {', '.join(NAMES)}, or paths of files")
     parser.add_argument("--skews", nargs="+", choices=SKEWS, default=["1.0"])
     parser.add_argument("--lines", nargs="+", choices=LINES, default=["fedspine", "fedit", "uniform"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.anyset import sets
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 
@@ -25,19 +26,20 @@ SKEWS = {
     "one-label": ("data.partition=one-label",),
     **{str(alpha): ("data.partition=dirichlet", f"data.alpha={alpha}") for alpha in (1.0, 0.5, 0.1, 0.05)},
 }
-SETS = {
+FETCHED = {
     "movies": ("data.train=fetch:movies",),
     "tweets": ("data.train=fetch:tweets",),
     "amazon": ("data.train=fetch:amazon",),
     "r8": ("data.train=fetch:r8-train", "data.test=fetch:r8-test"),
 }
+NAMES = (*FETCHED, *sets.SETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One run that can be done. `overrides` come last, "table.key=value" each."""
 
-    data: str  # a name of SETS, or the path of a file with columns text and label
+    data: str  # one of NAMES, or the path of a file with columns text and label
     skew: str
     line: str
     seed: int
@@ -45,20 +47,20 @@ class Cell:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Everything that differs from the benchmark's fleet."""
-        data = SETS.get(self.data, (f"data.train={self.data}",))
-        return (*data, *SKEWS[self.skew], *LINES[self.line], f"run.seed={self.seed}", *self.overrides)
+        """Everything but the data that differs from the benchmark's fleet."""
+        return (*SKEWS[self.skew], *LINES[self.line], f"run.seed={self.seed}", *self.overrides)
 
     @property
     def config(self) -> Config:
         """The configuration; raises ConfigError for a key that this version does not know."""
-        return parse_config(FLEET.read_text(encoding="utf-8"), self.settings)
+        made = str(sets.path_of(self.data)) if self.data in sets.SETS else self.data
+        data = FETCHED.get(self.data, (f"data.train={made}",))
+        return parse_config(FLEET.read_text(encoding="utf-8"), (*data, *self.settings))
 
     @property
     def hash(self) -> str:
         """Of the benchmark's fleet and of what differs from it; a data file counts by its name."""
-        named = [Path(self.data).stem, *self.settings[len(SETS.get(self.data, ("",))) :]]
-        text = json.dumps([FLEET.read_text(encoding="utf-8"), named])
+        text = json.dumps([FLEET.read_text(encoding="utf-8"), Path(self.data).stem, *self.settings])
         return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
     @property

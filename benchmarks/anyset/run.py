@@ -50,7 +50,7 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         "line": cell.line,
         "seed": cell.seed,
         "overrides": list(cell.overrides),
-        "settings": [setting for setting in cell.settings if not setting.startswith("data.train=/")],
+        "settings": list(cell.settings),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begin_s, 1),
         "cpu_s": round(time.process_time() - cpu_s, 1),
