@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from fedcore.core.config.auto import warmup_rounds
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.protocols import Json
 from fedcore.core.contract.rate_trial import RateTrial
@@ -20,12 +21,17 @@ from fedcore.strategies.policy.training_spec import codec_event, training_specs
 def cut_models(
     policy: Policy, orders: Mapping[str, Json], choices: Sequence[Choice]
 ) -> tuple[dict[str, Json], list[KeepSet]]:
-    """Return the orders frozen up to their deepest cut, and the keep-set of every choice along its order."""
-    geometry = policy.spec.geometry
+    """Return the orders frozen up to their deepest cut, and the keep-set of every choice along its order.
+
+    A cut in the warm-up, of a device whose memory does not hold the dense model, is provisional: it freezes nothing,
+    for no group has been scored by then, and the order of the whole fleet would begin with a guess. The device gets
+    another keep-set once scores are in.
+    """
+    geometry, warmup = policy.spec.geometry, warmup_rounds(policy.config)
     places = [(policy.order_key(choice.profile), choice.counts) for choice in choices]
-    cuts: dict[str, Counts] = {}
-    for key, kept in places:
-        heads, channels = cuts.get(key, (0, 0))
+    cuts: dict[str, Counts] = {key: Counts(0, 0) for key, _ in places}
+    for key, kept in places if any(choice.round > warmup for choice in choices) else ():
+        heads, channels = cuts[key]
         cuts[key] = Counts(max(heads, geometry.head_units - kept.heads), max(channels, geometry.ffn - kept.channels))
     frozen = frozen_orders(orders, cuts, geometry, policy.prior)
     keep_sets = keep_sets_of(frozen, places, geometry)

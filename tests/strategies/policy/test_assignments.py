@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import frozen_counts, removal_order
-from fedcore.core.pruning.scope import SCOPES, class_order
+from fedcore.core.pruning.scope import SCOPES, class_order, first_orders
 from fedcore.core.seeds import derive_seed
 from fedcore.strategies.policy.assignments import cut_models
 from fedcore.strategies.policy.cohort import CohortMember
@@ -81,7 +81,7 @@ def test_a_class_without_a_cut_ahead_is_not_asked_for_scores_unless_the_order_is
 
 def test_an_order_is_frozen_as_far_as_its_deepest_cut_in_either_kind(build, roster, geometry):
     strategy = build(order="class")
-    chooser = strategy.chooser(PolicyState(orders={}), 1)
+    chooser = strategy.chooser(PolicyState(orders={}), 3)  # the first round after the warm-up
     offers = [chooser.offer(CohortMember(profile=profile, weight=1, score=False)) for profile in roster[:3]]
     counts = (Counts(8, 60), Counts(6, 64), Counts(7, 63))  # two of one class, one of another
     choices = [replace(chooser.choose(offer), counts=kept) for offer, kept in zip(offers, counts, strict=True)]
@@ -89,6 +89,17 @@ def test_an_order_is_frozen_as_far_as_its_deepest_cut_in_either_kind(build, rost
     assert [kept.counts for kept in keep_sets] == list(counts)
     frozen = {key: frozen_counts(order, geometry) for key, order in orders.items()}
     assert frozen == {"agx": Counts(2, 4), "nx": Counts(1, 1)}
+
+
+def test_a_cut_in_the_warmup_freezes_nothing(build, roster, geometry):
+    strategy = build()
+    chooser = strategy.chooser(PolicyState(orders=first_orders("fleet", geometry, None)), 1)
+    choice = chooser.choose(chooser.offer(CohortMember(profile=roster[0], weight=1, score=True)))
+    orders, [kept] = cut_models(
+        strategy, first_orders("fleet", geometry, None), [replace(choice, counts=Counts(4, 32))]
+    )
+    assert kept.counts == Counts(4, 32)
+    assert frozen_counts(orders["fleet"], geometry) == Counts(0, 0)
 
 
 def test_an_open_round_keeps_what_its_assignments_say(build, roster, config):

@@ -119,10 +119,28 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     heads, channels = cut.keep_set.counts
     assert strategy.cost.memory_mb(cut.keep_set.counts, cut.arm.rank) <= limit
     assert cut.keep_set.heads[0] == tuple(range(heads))  # the last, least important by the prior, are gone
-    assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
+    assert frozen_counts(state["order"]["fleet"], geometry) == (0, 0)  # nobody has scored: a provisional cut
     state, _ = strategy.close(state, fleet(failures=False).outcomes(strategy, plan, roster), 1)
-    _, later = strategy.plan(state, (roster[0], small), 2)
-    assert later.assignments[1].keep_set.is_subset_of(cut.keep_set)
+    warmup, later = strategy.plan(state, (roster[0], small), 2)
+    # by the scores of the device that holds every group
+    assert not later.assignments[1].keep_set.is_subset_of(cut.keep_set)
+    state, _ = strategy.close(warmup, fleet(failures=False).outcomes(strategy, later, roster), 2)
+    state, third = strategy.plan(state, (roster[0], small), 3)
+    heads, channels = third.assignments[1].keep_set.counts
+    assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
+
+
+def test_a_weak_device_leaves_the_exports_of_other_classes_as_they_were(build, roster, fleet):
+    strategy, exports = build(), []
+    for weakest in (roster[2], replace(roster[2], memory_mb=memory(build(), 0.25, 2))):
+        state, plan = strategy.plan(strategy.start(), (roster[0], weakest), 1)
+        accepted = fleet(failures=False).outcomes(strategy, plan, roster)
+        scored = [
+            replace(outcome, scores=None if outcome.device == weakest.name else outcome.scores) for outcome in accepted
+        ]
+        state, _ = strategy.close(state, scored, 1)
+        exports.append(strategy.export_keep_set(state, "agx"))
+    assert exports[0] == exports[1]
 
 
 @settings(max_examples=12, deadline=None)
