@@ -13,9 +13,9 @@ these steps has seen. Devices start at different rungs in turn, so that together
    the next round tries rungs beyond.
 4. Two effects oppose each other. A few steps favour large rates: they reward the speed of the first steps. A single
    device bears smaller rates than a fleet, whose mean cancels the noise of its members, and whose rate falls over the
-   rounds. In runs of up to USUAL_STEPS steps a device they were found to balance (docs/log/2026-12.md). AdamW moves a
-   parameter by about the rate in each step, so a longer run comes as far with a smaller rate: the square root lies
-   between a steady direction and a random walk.
+   rounds. In runs of up to USUAL_STEPS steps a device, the second was found to be the larger one by FLEET_GAIN
+   (docs/log/2026-12.md). AdamW moves a parameter by about the rate in each step, so a longer run comes as far with a
+   smaller rate: the square root lies between a steady direction and a random walk.
 """
 
 import math
@@ -33,6 +33,7 @@ UNKNOWN = MIDDLE / RATIO  # rate until a trial has found one: rather too small t
 WORST = 1.0  # nats
 PRIOR = 0.004  # nats by which the prior prefers the middle to its neighbour
 USUAL_STEPS = 200
+FLEET_GAIN = 1.25
 MOST_TRIALS = 3  # rounds
 
 Changes = tuple[tuple[float, ...], tuple[float, ...]]  # rates, and the loss change at each
@@ -102,7 +103,7 @@ def best_rate(effects: Sequence[tuple[float, float]]) -> tuple[float, int]:
 
 def run_rate(trial_rate: float, run_steps: int) -> float:
     """Return the first round's rate of a run of so many steps a device, from the best rate of a trial."""
-    return trial_rate * min(1.0, math.sqrt(USUAL_STEPS / max(1, run_steps)))
+    return FLEET_GAIN * trial_rate * min(1.0, math.sqrt(USUAL_STEPS / max(1, run_steps)))
 
 
 def rate_line(rate: float | None, devices: int) -> str:
