@@ -17,6 +17,7 @@ from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.device_rows import DeviceRows, FleetRows
 from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
+from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.simulation.fleet.availability import read_traces
@@ -71,7 +72,12 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
     check_run(config, model)
     traces = read_traces(Path(config.simulation.trace)) if config.simulation.trace else None
     if config.simulation.training == "none":
-        config = replace(config, data=replace(config.data, labels=config.data.labels or UNTRAINED_LABELS))
+        rate = config.training.learning_rate or UNKNOWN  # nothing trains, so no trial can find one
+        config = replace(
+            config,
+            data=replace(config.data, labels=config.data.labels or UNTRAINED_LABELS),
+            training=replace(config.training, learning_rate=rate),
+        )
         rows = np.arange(config.simulation.rows_per_device or UNTRAINED_ROWS)
         labels = [config.data.labels[0]] * len(rows)
         fleet = make_fleet(config, [rows] * devices, labels, traces)

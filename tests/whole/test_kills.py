@@ -70,6 +70,8 @@ def test_a_run_survives_the_death_of_a_device_and_of_its_coordinator(stage: Stag
     victim.process.send_signal(signal.SIGKILL)
     eventually("round 1 closes without the dead", lambda: rounds_closed(run))
     assert (rounds_closed(run)[0]["accepted"], rounds_closed(run)[0]["devices"]) == (2, 3)
+    # The event is written just before the commit; a coordinator that dies between the two plays the round again.
+    eventually("round 2 is handed out", lambda: any(each["round"] == 2 for each in events(run, "pushed")))
 
     # The coordinator dies at the boundary. The device is started again with its state, and waits with the others.
     coordinator.process.send_signal(signal.SIGKILL)
