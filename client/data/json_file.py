@@ -37,7 +37,7 @@ def _lines(source: str, text: IO[str]) -> Iterator[_Record]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as cause:
-            raise DataError(f"{source}: line {number} is not valid JSON: {reason(cause)}{EXPECTED}") from None
+            raise DataError(f"{source}: row {number} is not valid JSON: {reason(cause)}{EXPECTED}") from None
 
 
 def _array(source: str, text: IO[str]) -> Iterator[_Record]:
@@ -53,12 +53,12 @@ def _array(source: str, text: IO[str]) -> Iterator[_Record]:
 def _rows(source: str, records: Iterable[_Record], columns: Sequence[str]) -> Iterator[Row]:
     for number, (line, record) in enumerate(records, start=1):
         if number == 1 and line and isinstance(record, list):
-            raise DataError(f"{source}: line {line} is an array{EXPECTED}")
+            raise DataError(f"{source}: row {line} is an array{EXPECTED}")
         if not isinstance(record, dict):
             yield Row((), line, f"expected a JSON object, got {type(record).__name__}; drop it")
             continue
         if number == 1:  # stands for a header: the columns may be called otherwise
-            check_columns(f"{source}: {f'line {line}' if line else 'row 1'}", columns, list(record))
+            check_columns(f"{source}: row {line or 1}", columns, list(record))
         missing = next((column for column in columns if column not in record), None)
         if missing is not None:
             yield Row((), line, f"no {missing!r} in the object; add it or drop the row")

@@ -187,7 +187,7 @@ JOINS = {  # options of a join -> parts of the error; told before anybody is cal
     "--shard 1/41 --partition iid": ("40 rows cannot fill 41 shards",),
     "--data none.jsonl": ("none.jsonl: no such file or folder",),
     "--data rows.parquet --label kind": ("rows.parquet: no column 'kind'; columns: text, label",),
-    "--data rows.jsonl --text words": ("rows.jsonl: line 1: no column 'words'; columns: text, label",),
+    "--data rows.jsonl --text words": ("rows.jsonl: row 1: no column 'words'; columns: text, label",),
     "--text a --text b --text c": ("expected one text column, or two for pair tasks, got 3",),
     "--model /nowhere/model": ("/nowhere/model: no such file or folder",),
     "--slowdown 0.5": ("slowdown must be a number of at least 1, got 0.5",),

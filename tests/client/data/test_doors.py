@@ -263,7 +263,7 @@ def test_json_nested_too_deep_is_refused_through_every_door(
     good = '{"text": "good", "label": "pos"}'
     content = f"[{good}, {deep}]" if name == "a.json" else f"{good}\n{deep}\n"
     doors = _doors(tmp_path, name, lambda path: path.write_text(content, encoding="utf-8"), monkeypatch)
-    where = "not valid JSON" if name == "a.json" else "line 2 is not valid JSON"
+    where = "not valid JSON" if name == "a.json" else "row 2 is not valid JSON"
     assert doors == dict.fromkeys(doors, f"refused {where}: nested too deep{EXPECTED}")
 
 

@@ -46,9 +46,9 @@ def test_objects_that_lack_a_column_are_faults_after_the_first(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": "a", "labels": 1}\n', r"^a: line 1: no column 'label'; did you mean 'labels'\?"),
+        ('{"text": "a", "labels": 1}\n', r"^a: row 1: no column 'label'; did you mean 'labels'\?"),
         ('[{"text": "a"}]', r"^a: row 1: no column 'label'; columns: text"),
-        ('{"text": "a", "label": 1}\n\n{"text\n', r"^a: line 3 is not valid JSON"),
+        ('{"text": "a", "label": 1}\n\n{"text\n', r"^a: row 3 is not valid JSON"),
         ("[1, 2", "^a: not valid JSON"),
     ],
 )

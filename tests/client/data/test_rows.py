@@ -103,7 +103,7 @@ BAD = [
     ("a.csv", "text,label\na,\n", r"line 2: label column 'label' is empty"),
     ("a.csv", b"text,label\nok,a\nna\xefve,b\n", r"line 3 is not UTF-8"),
     ("a.tsv", "text\tlabel\na\n", r"line 2: 1 cells, the header has 2; a text must not hold a tab"),
-    ("a.jsonl", '{"text": "a"', r"line 1 is not valid JSON"),
+    ("a.jsonl", '{"text": "a"', r"row 1 is not valid JSON"),
     ("a.jsonl", '{"text":"a","label":1}\n[1]\n', r"line 2: expected a JSON object, got list"),
     ("a.jsonl", '{"text":"a","label":1}\n{"text":"a"}\n', r"line 2: no 'label' in the object; add it or drop the row"),
     ("a.jsonl", '{"text": 5, "label": 1}', r"line 1: column 'text' holds int, expected text"),
