@@ -28,6 +28,7 @@ from fedcore.core.seeds import generator
 from fedcore.strategies.policy.state import RateState
 
 TRIAL_STEPS = 2  # at each rate
+LEAST_MIXED = 0.1  # share of rows outside the most frequent label that a device with a trial has
 MOST_DEVICES = 12  # of a round with trials; more would hardly change the means
 
 
@@ -46,10 +47,13 @@ class RateFinder:
         return run_rate(UNKNOWN, self._run_steps(profiles))
 
     def opened(self, state: RateState, profiles: Sequence[DeviceProfile], round_index: int) -> RateState:
-        """Return the state with a round's trials, of at most MOST_DEVICES; none once the rate is found."""
+        """Return the state with a round's trials, of at most MOST_DEVICES; none once the rate is found.
+
+        One-sided devices have no trial; where all are, the careful rate serves.
+        """
         if state.rate is not None:
             return state
-        names = [profile.name for profile in profiles]
+        names = [profile.name for profile in profiles if not _one_sided(profile)]
         indices = generator(self.seed, "rate-trial", round_index).permutation(len(names))[:MOST_DEVICES]
         trials = {
             names[index]: device_trial(place, len(indices), steps=TRIAL_STEPS, shift=state.shift)
@@ -65,10 +69,10 @@ class RateFinder:
         Where the best rate is at an end of the ladder, or no device answered, the next round has trials too, until
         MOST_TRIALS rounds had; then the best so far, or else UNKNOWN, is the rate.
         """
-        if state.rate is not None or not state.trials:
+        if state.rate is not None:
             return state, ()
         changes = _answered(state.trials, outcomes)
-        last = state.rounds + 1 >= MOST_TRIALS
+        last = state.rounds + 1 >= MOST_TRIALS or not state.trials
         effects = rate_effects(changes) if changes else ()
         best, beyond = best_rate(effects) if effects else (UNKNOWN, 0)
         found = last or (bool(effects) and beyond == 0)
@@ -98,6 +102,12 @@ def make_rate_finder(config: Config) -> RateFinder | None:
         return round(sum(choices) / len(choices)) if choices else local_steps(config, rows)
 
     return RateFinder(seed=config.run.seed, rounds=config.run.rounds, steps_of=steps_of)
+
+
+def _one_sided(profile: DeviceProfile) -> bool:
+    """Whether nearly all rows of a device have one label, which a large rate is quick to learn, and no more."""
+    counts = sorted(count for _, count in profile.label_counts)
+    return bool(counts) and sum(counts[:-1]) < LEAST_MIXED * sum(counts)
 
 
 def _answered(trials: Mapping[str, RateTrial], outcomes: Sequence[Outcome]) -> list[Changes]:

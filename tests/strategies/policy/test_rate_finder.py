@@ -127,3 +127,19 @@ def test_every_later_round_trains_with_the_found_rate(config, roster, play) -> N
     _, second = strategy.plan(state, roster, 2)
     assert {task.training.learning_rate for task in second.assignments} == {event["learning_rate"]}
     assert all(task.training.trial is None for task in second.assignments)
+
+
+def test_one_sided_devices_have_no_trial() -> None:
+    mixed, one = profiles(2)
+    one = replace(one, label_counts=(("no", 1), ("yes", 399)))
+    mixed = replace(mixed, label_counts=(("no", 100), ("yes", 300)))
+    assert set(finder().opened(RateState(), [mixed, one], 1).trials) == {mixed.name}
+
+
+def test_where_all_devices_are_one_sided_the_careful_rate_serves() -> None:
+    search = finder()
+    fleet = [replace(profile, label_counts=(("yes", 400),)) for profile in profiles(3)]
+    state = search.opened(RateState(), fleet, 1)
+    after, (event,) = search.learned(state, [], 1)
+    assert state.trials == {} and event["devices"] == 0
+    assert after.rate == event["learning_rate"] == search.rate(RateState(), fleet)
