@@ -1,7 +1,6 @@
 """One cell from its configuration to its stored figures. Results are lines of one JSONL file."""
 
 import json
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 from benchmarks.anyset.cells import Cell
 from benchmarks.report import RESULTS, machine
 from fedcore.core.contract.protocols import Json
+from fedcore.server.run.journal import read_events
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate
@@ -40,7 +40,6 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         root.mkdir()
         summary = simulate(setup, Run.create(RunFolder(root), setup.config, setup.model))
         notes = _notes(root)
-        shutil.rmtree(root)
     assert setup.training is not None and setup.test is not None
     shares = Counter(setup.test.labels)
     result: Result = {
@@ -75,8 +74,7 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
 
 def _notes(root: Path) -> Json:
     """Return what a run found out by itself."""
-    events = [json.loads(line) for line in (root / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    rates = [event for event in events if event["event"] == "learning_rate"]
+    rates = [event for event in read_events(RunFolder(root).events) if event["event"] == "learning_rate"]
     return {"learning_rate": rates[-1]["learning_rate"]} if rates else {}
 
 

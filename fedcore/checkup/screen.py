@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +9,7 @@ from rich.text import Text
 from fedcore.checkup.class_costs import ArmCost, ClassCost, RunCost
 from fedcore.checkup.run_facts import RunFacts
 from fedcore.core.data.device_rows import FleetRows, counted, label_shares, percent, row_doubts
+from fedcore.local_fleet.report import figure_table
 
 WIDTH = 100  # characters that the tables take at most
 MOST_DEVICES = 16  # devices that are listed; of more, those with the most and the fewest rows
@@ -48,16 +48,8 @@ def _title(facts: RunFacts) -> str:
     )
 
 
-def _table(first: str, columns: Iterable[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _rows(rows: FleetRows) -> list[RenderableType]:
-    table = _table("device", ("rows", "of all"))
+    table = figure_table("device", ("rows", "of all"))
     table.add_column("labels", overflow="fold")
     ordered = sorted(rows.devices, key=lambda device: -device.rows)
     hidden = len(ordered) - MOST_DEVICES
@@ -77,7 +69,7 @@ def _needs(classes: Sequence[ClassCost]) -> list[RenderableType]:
     """Return one table of all classes: the ranks are its columns."""
     ranks = classes[0].ranks
     shown = spread(len(ranks), MOST_RANKS)
-    table = _table("class", ("memory_mb", "sparsity", *(f"rank {ranks[place]}" for place in shown)))
+    table = figure_table("class", ("memory_mb", "sparsity", *(f"rank {ranks[place]}" for place in shown)))
     for kind in classes:
         for place, (sparsity, needs) in enumerate(kind.needs_mb):
             cells = (_need(needs[column], kind.memory_mb) for column in shown)
@@ -108,7 +100,7 @@ def _limit(kind: ClassCost) -> str:
 
 
 def _limits(classes: Iterable[ClassCost]) -> Table:
-    table = _table("class", ("memory_mb", "joins from", "uncut at first", "every arm"))
+    table = figure_table("class", ("memory_mb", "joins from", "uncut at first", "every arm"))
     table.add_column("so its devices", overflow="fold")
     for kind in classes:
         figures = (f"{figure:,}" for figure in (kind.joins_mb, kind.starts_mb, kind.all_mb))
@@ -127,7 +119,7 @@ def _consequence(kind: ClassCost) -> str:
 
 
 def _arms(classes: Iterable[ClassCost]) -> Table:
-    table = _table("class", ("devices", "round", "sparsity", "rank", "seconds", "MB down", "MB up"))
+    table = figure_table("class", ("devices", "round", "sparsity", "rank", "seconds", "MB down", "MB up"))
     for kind in classes:
         if kind.joins:
             table.add_row(kind.name, f"{kind.count:,}", "first", *_arm(kind.first))

@@ -44,7 +44,7 @@ def report(summary: Json) -> RenderableType:
     return Group(*lines, Text(_closing(summary)), *warnings)
 
 
-def _table(first: str, columns: Iterable[str]) -> Table:
+def figure_table(first: str, columns: Iterable[str]) -> Table:
     """Return a table; its first column folds on a narrow terminal, so that figures are never cut."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
@@ -54,7 +54,7 @@ def _table(first: str, columns: Iterable[str]) -> Table:
 
 
 def _rounds(summary: Json) -> Table:
-    table = _table("round", ("updates", "seconds", "MB up", "MB down"))
+    table = figure_table("round", ("updates", "seconds", "MB up", "MB down"))
     for round_ in summary["rounds"]:
         table.add_row(
             str(round_["round"]),
@@ -67,7 +67,7 @@ def _rounds(summary: Json) -> Table:
 
 def _evaluations(summary: Json) -> RenderableType:
     """Return a row for every round after which a model was measured."""
-    table = _table("model", ("after round", "accuracy", "AUC", "macro-F1", "loss"))
+    table = figure_table("model", ("after round", "accuracy", "AUC", "macro-F1", "loss"))
     untrained = summary["global"]["untrained"]
     if untrained:
         table.add_row("untrained", "0", *_figures(untrained, (*QUALITY, "loss"), 3))
@@ -85,7 +85,7 @@ def _model(round_: Json) -> str:
 
 def _phases(summary: Json) -> Table:
     phases = (*PHASES, "wait", "fold")
-    table = _table("round", (*phases, "close"))
+    table = figure_table("round", (*phases, "close"))
     for round_ in summary["rounds"]:
         figures = {**round_["phase_s"], "close": round_.get("close_s")}
         table.add_row(str(round_["round"]), *_figures(figures, (*phases, "close"), 2))
@@ -94,7 +94,7 @@ def _phases(summary: Json) -> Table:
 
 def _networks(networks: Json) -> RenderableType:
     names = ("updates", "uplink", "downlink", "wait", "train", "Mbit/s up", "Mbit/s down")
-    table = _table("network", names)
+    table = figure_table("network", names)
     for name, network in networks.items():
         parts = (network["phase_s"][phase] for phase in ("upload", "download", "wait", "train"))
         table.add_row(
@@ -119,7 +119,7 @@ def _arms(rounds: Sequence[Json]) -> RenderableType:
 
 
 def _arms_of(rounds: Sequence[Json], devices: Sequence[str]) -> Table:
-    table = _table("device", (f"round {round_['round']}" for round_ in rounds))
+    table = figure_table("device", (f"round {round_['round']}" for round_ in rounds))
     columns = [{row["device"]: _arm(row) for row in round_["results"]} for round_ in rounds]
     for device in devices:
         table.add_row(device, *(column.get(device, "-") for column in columns))
@@ -133,7 +133,7 @@ def _arm(row: Json) -> str:
 
 def _sizes(classes: Json) -> Table:
     names = ("target", "sparsity", "heads", "channels", "parameters", "of dense", "MB on disk")
-    table = _table("class", names)
+    table = figure_table("class", names)
     for name, exported in classes.items():
         table.add_row(
             name,
@@ -149,7 +149,7 @@ def _sizes(classes: Json) -> Table:
 
 
 def _speeds(classes: Json) -> Table:
-    table = _table("class", ("accuracy", "AUC", "macro-F1", "latency ms", "of dense", "training MiB"))
+    table = figure_table("class", ("accuracy", "AUC", "macro-F1", "latency ms", "of dense", "training MiB"))
     for name, exported in classes.items():
         table.add_row(
             name,

@@ -63,7 +63,7 @@ def plan(
     )
     tried = policy.with_trials(state, choices, round_index)
     assignments = assign(policy, tried, choices=choices, keep_sets=keep_sets, parts=parts)
-    devices = planned_devices(policy, tried, choices, parts)
+    devices = planned_devices(policy, choices, parts, assignments)
     opened = PlannedRound(round=round_index, budget_s=paced.budget_s, devices=devices)
     events = plan_events(policy, choices, opened)
     return replace(tried, orders=orders, open=opened), RoundPlan(assignments=assignments, events=events)

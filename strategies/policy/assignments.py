@@ -48,12 +48,11 @@ def assign(
 ) -> tuple[Assignment, ...]:
     """Return the assignment of every device, in the order of `choices`."""
     config = policy.config
-    trials = {} if state.rate is None else state.rate.trials
     specs = training_specs(
         config,
         policy.cost,
         rate=policy.first_rate(state, choices),
-        trials=trials,
+        trials={} if state.rate is None else state.rate.trials,
         choices=choices,
         parts=parts,
         memory_scale=state.memory_scale,
@@ -77,14 +76,12 @@ def assign(
 
 
 def planned_devices(
-    policy: Policy, state: PolicyState, choices: Sequence[Choice], parts: Sequence[TrainedPart]
+    policy: Policy, choices: Sequence[Choice], parts: Sequence[TrainedPart], assignments: Sequence[Assignment]
 ) -> dict[str, PlannedDevice]:
     """Return the records of devices that the open round keeps until it closes."""
-    trials = {} if state.rate is None else state.rate.trials
     devices: dict[str, PlannedDevice] = {}
-    for choice, part in zip(choices, parts, strict=True):
-        profile = choice.profile
-        steps = _cost_steps(policy, choice, trials.get(profile.name))
+    for choice, part, assignment in zip(choices, parts, assignments, strict=True):
+        profile, steps = choice.profile, assignment.cost_steps
         devices[profile.name] = PlannedDevice(
             choice.counts,
             choice.member.weight,
@@ -101,12 +98,6 @@ def _local_steps(policy: Policy, choice: Choice, trial: RateTrial | None) -> int
     """Return the optimiser steps of a device's update; a trial of learning rates takes its steps from them."""
     steps = policy.cost.steps(choice.profile, choice.arm)
     return steps if trial is None else max(1, steps - math.ceil(trial.cost_steps))
-
-
-def _cost_steps(policy: Policy, choice: Choice, trial: RateTrial | None) -> float:
-    """Return the time of a device's training, in steps."""
-    steps = _local_steps(policy, choice, trial)
-    return steps if trial is None else steps + trial.cost_steps
 
 
 def plan_events(policy: Policy, choices: Sequence[Choice], opened: PlannedRound) -> tuple[Json, ...]:

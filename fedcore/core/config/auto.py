@@ -4,10 +4,8 @@ import math
 
 from fedcore.core.config.tables import Config
 
-WARMUP_SHARE, MOST_WARMUP = (
-    1 / 8,
-    3,
-)  # of the rounds; later first cuts gave no better models (docs/benchmarks/fleet80.md)
+WARMUP_SHARE = 1 / 8  # of the rounds
+MOST_WARMUP = 3  # rounds; later first cuts gave no better models (docs/benchmarks/fleet80.md)
 RECOVERY_SHARE = 1 / 2  # of the rounds
 PASSES = 2.0  # over a device's rows, in the whole run
 LEAST_STEPS, MOST_STEPS = 4, 20  # of a round

@@ -59,6 +59,12 @@ class Assignment:
     training: TrainingSpec
 
     @property
+    def cost_steps(self) -> float:
+        """The time of the local steps and of the trial before them, in training steps."""
+        trial = self.training.trial
+        return self.local_steps if trial is None else self.local_steps + trial.cost_steps
+
+    @property
     def key(self) -> tuple[str, int]:
         """(device, round): the idempotency key of this assignment's update."""
         return self.device, self.round

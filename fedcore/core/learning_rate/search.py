@@ -110,11 +110,8 @@ def rate_line(rate: float | None, devices: int) -> str:
     """Return what people read after a round with trials, of which `devices` answered; None: the search goes on."""
     if rate is None:
         return f"learning rate: the trials of {devices} devices found none yet; the next round tries others"
-    return (
-        f"learning rate {rate:.2g}, by the trials of {devices} devices"
-        if devices
-        else (f"learning rate {rate:.2g}: no device answered a trial")
-    )
+    source = f", by the trials of {devices} devices" if devices else ": no device answered a trial"
+    return f"learning rate {rate:.2g}{source}"
 
 
 def _vertex(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -29,11 +29,9 @@ class TrainCost:
 
     def seconds(self, assignment: Assignment, profile: DeviceProfile) -> float:
         """Return the seconds of an assignment's trial, probes, steps and scores on a device of this slowdown."""
-        steps = float(assignment.local_steps)
+        steps = assignment.cost_steps
         if assignment.score:
             steps += CRITERIA[assignment.training.importance].steps(assignment.local_steps)
-        if assignment.training.trial is not None:
-            steps += assignment.training.trial.cost_steps
         step = self._step(assignment)
         step_s, forward_s = _step_and_forward(step, self.flops_per_s)
         return (steps * step_s + PROBES * forward_s + self._teacher_s(assignment, step)) * profile.slowdown
