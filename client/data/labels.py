@@ -49,7 +49,8 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
 
 def _check_spelling(training: Rows, test: Rows) -> None:
     """Refuse labels of the test file alone: most are spelt otherwise in the training file, and never could be right."""
-    strange = Counter(label for label in test.labels if label not in set(training.labels))
+    known = set(training.labels)
+    strange = Counter(label for label in test.labels if label not in known)
     if strange:
         raise DataError(
             f"{test.source} has labels that no row of {training.source} has: {told_labels(strange)}, beside "

@@ -15,6 +15,7 @@ from fedcore.client.data.hub_table import hub_tables
 from fedcore.client.data.row_faults import RowFaults
 from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
+from fedcore.core.data.device_rows import counted
 from fedcore.core.errors import DataError
 from fedcore.storage.places import local_path
 
@@ -127,10 +128,11 @@ def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
 
 def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:
     """Raise DataError where rows have labels that are not in `agreed`: all of those labels, with their rows."""
-    strange = Counter(label for label in rows.labels if label not in set(agreed))
+    known = set(agreed)
+    strange = Counter(label for label in rows.labels if label not in known)
     if strange:
         raise DataError(
-            f"{rows.source or 'data'}: {_count(strange.total(), 'row')} outside the agreed labels "
+            f"{rows.source or 'data'}: {counted(strange.total(), 'row')} outside the agreed labels "
             f"[{_some(agreed)}]: {told_labels(strange)}; {remedy}"
         )
 
@@ -138,7 +140,7 @@ def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:
 def told_labels(counts: Mapping[str, int]) -> str:
     """Return "'a' (7 rows), 'b' (1 row)", the most frequent first, and how many labels are left out."""
     ordered = sorted(counts, key=lambda label: (-counts[label], label))
-    told = ", ".join(f"{_quoted(label)} ({_count(counts[label], 'row')})" for label in ordered[:MOST_LABELS])
+    told = ", ".join(f"{_quoted(label)} ({counted(counts[label], 'row')})" for label in ordered[:MOST_LABELS])
     return told + (f" and {len(ordered) - MOST_LABELS} more" if len(ordered) > MOST_LABELS else "")
 
 
@@ -149,10 +151,6 @@ def _some(labels: Sequence[str]) -> str:
 
 def _quoted(label: str) -> str:
     return repr(label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}...")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def split_by_hash(rows: Rows, fraction: float) -> tuple[Rows, Rows]:

@@ -212,7 +212,7 @@ def local_round(
     """Train a cut model in which `before` is loaded, and return the increment: a device's part of a round."""
     holding = Holding(keep_set=classifier.keep_set, rank=assignment.arm.rank)
     scorer, labels = _scorer(assignment, state, classifier), own_label_plan(assignment, rows)
-    losses = rate_trial(classifier, rows, assignment, before, pace=pace, on_step=on_step)
+    losses = rate_trial(classifier, rows, assignment, before, labels=labels, pace=pace, on_step=on_step)
     result = train(
         classifier,
         rows,
@@ -244,6 +244,7 @@ def rate_trial(
     assignment: WireAssignment,
     before: Arrays,
     *,
+    labels: LabelPlan,
     pace: Pace | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> tuple[float, ...]:
@@ -258,7 +259,7 @@ def rate_trial(
         spec=assignment.training,
         trial=trial,
         seed=assignment.seed,
-        labels=own_label_plan(assignment, rows),
+        labels=labels,
         pace=pace,
         on_step=on_step,
     )

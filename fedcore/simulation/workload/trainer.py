@@ -136,7 +136,7 @@ class VirtualTrainer:
         tasks = [self._virtual(task, classifier, holding, teacher) for task in order.tasks]
         load_adapter(classifier, order.before)
         trials = [
-            rate_trial(classifier, own.rows, task.assignment, order.before)
+            rate_trial(classifier, own.rows, task.assignment, order.before, labels=own.labels)
             for own, task in zip(tasks, order.tasks, strict=True)
         ]
         trained = train_batched(
