@@ -252,9 +252,8 @@ class Engine:
 
     def _spent_blobs(self) -> set[str]:
         """Blobs of the past: this round's updates and keep-sets, and the adapters before the last two."""
-        spent = (
-            self.uploaded_blobs | self.leftovers | self.measured_keep_sets
-        )  # also late, refused and unfinished uploads
+        # uploads, also late, refused and unfinished ones
+        spent = self.uploaded_blobs | self.leftovers | self.measured_keep_sets
         self.leftovers = set()
         if self.open is not None:
             spent |= self.open.sum.spool | self.open.keep_sets

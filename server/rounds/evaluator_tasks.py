@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from fedcore.core.contract.profile import DeviceProfile
-from fedcore.protos.values import EvaluateTask, ExportTask, ReferenceTask
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.protos.values import BlobRef, EvaluateTask, ExportTask, ReferenceTask
 from fedcore.server.aggregate.adapter_blobs import store_adapter
 from fedcore.server.aggregate.assemble import untrained_adapter
 from fedcore.server.aggregate.engine import Engine
@@ -41,8 +42,7 @@ def dense_task(engine: Engine, rows: int, *, floors: bool, majority: str = "") -
 
 def class_task(engine: Engine, device_class: str, rows: int) -> EvaluateTask:
     """Return an evaluation, on `rows` rows (0: all), of the model that a device class would get now."""
-    keep_set = engine.strategy.export_keep_set(engine.state, device_class)
-    ref = put_blob(engine.blobs, keep_set.to_bytes(), "keep-set")
+    keep_set, ref = _stored_keep_set(engine, device_class)
     engine.measured_keep_sets.add(ref.id)
     return EvaluateTask(
         adapter=engine.model.adapter,
@@ -56,13 +56,19 @@ def class_task(engine: Engine, device_class: str, rows: int) -> EvaluateTask:
 
 def export_task(engine: Engine, device_class: str) -> ExportTask:
     """Return the export of a device class."""
-    keep_set = engine.strategy.export_keep_set(engine.state, device_class)
+    _, ref = _stored_keep_set(engine, device_class)
     return ExportTask(
         device_class=device_class,
         adapter=engine.model.adapter,
-        keep_set=put_blob(engine.blobs, keep_set.to_bytes(), "keep-set"),
+        keep_set=ref,
         lora_scale=engine.config.training.lora_scale,
     )
+
+
+def _stored_keep_set(engine: Engine, device_class: str) -> tuple[KeepSet, BlobRef]:
+    """Return what the class keeps now, and the blob that an evaluator fetches it by."""
+    keep_set = engine.strategy.export_keep_set(engine.state, device_class)
+    return keep_set, put_blob(engine.blobs, keep_set.to_bytes(), "keep-set")
 
 
 def reference_task(engine: Engine, run: Run) -> ReferenceTask:
