@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.core.data.label_votes import one_sidedness
 from fedcore.core.errors import DataError
 
 MOST = 8.0  # most draws of a row, in as many draws as there are rows: a single row must not fill the batches
@@ -33,6 +34,7 @@ class LabelPlan:
 
     shift: NDArray[np.float32] | None = None  # (labels,), added to the logits in the loss
     draws: tuple[int, ...] | None = None  # rows of each label in about as many draws as there are rows; None: all once
+    one_sided: float = 0.0  # in [0, 1]: how far steps shrink with the error (fedcore.nn.training.objective)
 
 
 def label_plan(local: Sequence[int], fleet: Sequence[int], *, balance: bool) -> LabelPlan:
@@ -41,9 +43,11 @@ def label_plan(local: Sequence[int], fleet: Sequence[int], *, balance: bool) -> 
     Raises DataError where the two differ in length or a count is negative.
     """
     draws = balanced_draws(local, fleet) if balance else None
+    drawn = local if draws is None else draws
+    one_sided = _one_sided(drawn, fleet)
     if sum(count > 0 for count in local) == 1:
-        return LabelPlan(draws=draws)
-    return LabelPlan(shift=prior_shift(local if draws is None else draws, fleet), draws=draws)
+        return LabelPlan(draws=draws, one_sided=one_sided)
+    return LabelPlan(shift=prior_shift(drawn, fleet), draws=draws, one_sided=one_sided)
 
 
 def balanced_draws(local: Sequence[int], fleet: Sequence[int]) -> tuple[int, ...]:
@@ -77,6 +81,11 @@ def prior_shift(local: Sequence[int], fleet: Sequence[int]) -> NDArray[np.float3
         np.log(own_counts / own_counts.sum()) - np.log(fleet_counts / fleet_counts.sum())
     ).astype(np.float32)
     return shift
+
+
+def _one_sided(drawn: Sequence[int], fleet: Sequence[int]) -> float:
+    own, every = (rows / max(1.0, rows.sum()) for rows in _counts(drawn, fleet))
+    return float(one_sidedness(own[None], every)[0])
 
 
 def _within(proportions: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -53,12 +53,20 @@ def cancelled_votes(weights: Floats, draws: Floats, fleet: Floats) -> Floats:
     return result
 
 
+def one_sidedness(draws: Floats, fleet: Floats) -> Floats:
+    """Return c, (devices,), in [0, 1]: 0 for draws as mixed as the fleet's, 1 for those of one label.
+
+    Arguments as in `cancelled_votes`.
+    """
+    several = _effective_labels(fleet[None])[0] - 1.0
+    measure: Floats = np.clip(1.0 - (_effective_labels(draws) - 1.0) / max(several, 1e-9), 0.0, 1.0)
+    return measure
+
+
 def _votes(draws: Floats, fleet: Floats) -> Floats:
     excess = np.where(draws.sum(axis=1, keepdims=True) > 0, draws - fleet, 0.0)
     distance = np.abs(excess).sum(axis=1, keepdims=True)
-    several = _effective_labels(fleet[None])[0] - 1.0
-    one_sided = np.clip(1.0 - (_effective_labels(draws) - 1.0) / max(several, 1e-9), 0.0, 1.0)
-    votes: Floats = one_sided[:, None] * excess / np.maximum(distance, 1e-9)
+    votes: Floats = one_sidedness(draws, fleet)[:, None] * excess / np.maximum(distance, 1e-9)
     return votes
 
 

@@ -34,7 +34,7 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import load_adapter, read_adapter
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.moments import Moments
-from fedcore.nn.training.objective import Objective, blended, divergences
+from fedcore.nn.training.objective import Objective, blended, divergences, row_errors, step_scale
 from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Answers
@@ -155,6 +155,7 @@ class _Run:
         self.shift = torch.from_numpy(
             np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
         )
+        self.one_sided = [task.labels.one_sided for task in tasks]
         self.answers = _stacked_answers(tasks) if spec.distillation is not None else None
         self.averages: StackedAverages | None = None
         if score and spec.importance == "lora-taylor":
@@ -249,7 +250,7 @@ class _Run:
     def _step(self, step: int, devices: list[int], batches: Batches) -> None:
         """Take one optimiser step with these devices; a device without a finite loss or gradient fails instead."""
         values = self._values(devices, trainable=True)
-        losses, entropies = self._objectives(devices, batches, values)
+        losses, entropies, scales = self._objectives(devices, batches, values)
         gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
         if self.averages is not None:
             vectors = lora_vectors(self.classifier, self.layers, gradients)
@@ -262,12 +263,15 @@ class _Run:
                 if not np.isfinite(figure):
                     self.failures.setdefault(device, diverged(step, f"the {what} is {figure}"))
         lines.mul_((MAX_GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0)[:, None])  # as torch's clip_grad_norm_
-        sound = [line for line, device in enumerate(devices) if device not in self.failures]
-        if sound:
+        by_scale: dict[float, list[int]] = {}
+        for line, (device, scale) in enumerate(zip(devices, scales, strict=True)):
+            if device not in self.failures:
+                by_scale.setdefault(scale, []).append(line)
+        for scale, sound in by_scale.items():
             self.state.step(
                 [devices[line] for line in sound],
                 lines if len(sound) == len(devices) else lines[sound],
-                learning_rate=self.spec.learning_rate,
+                learning_rate=self.spec.learning_rate * scale,
                 weight_decay=self.spec.weight_decay,
             )
 
@@ -302,16 +306,29 @@ class _Run:
 
     def _objectives(
         self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss that every device minimises on its batch, and its cross-entropy, both (devices,)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+        """Return the loss that every device minimises on its batch, its cross-entropy, and its step's scale.
+
+        The first two are (devices,).
+        """
         batch, logits = self._logits(devices, batches, values)
         losses = cross_entropies(logits, batch, self.shift[devices])
+        scales = self._step_scales(devices, batch, logits)
         how = self.spec.distillation
         if how is None or self.answers is None:
-            return losses, losses
+            return losses, losses, scales
         rows = self.table.rows_of(devices, [batches[device] for device in devices])
         divergence = device_means(divergences(logits, self.answers[rows][batch.pick], how), batch)
-        return blended(losses, divergence, how), losses
+        return blended(losses, divergence, how), losses, scales
+
+    def _step_scales(self, devices: list[int], batch: PackedBatch, logits: torch.Tensor) -> list[float]:
+        """Return the factor of every device's learning rate, as `Objective.step_scale`."""
+        one_sided = [self.one_sided[device] for device in devices]
+        if not any(one_sided):
+            return [1.0] * len(devices)
+        errors = device_means(row_errors(logits, batch.labels), batch).tolist()
+        labels = logits.shape[-1]
+        return [step_scale(error, labels, own) for error, own in zip(errors, one_sided, strict=True)]
 
     def _logits(
         self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]

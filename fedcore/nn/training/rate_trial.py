@@ -42,7 +42,7 @@ def trial_losses(
     stream = epoch_batches(rows, spec.batch_size, generator(seed, "trial"), labels.draws)
     batches = [collate(rows, next(stream)) for _ in range(trial.steps)]
     probes = [collate(rows, next(stream)) for _ in range(PROBE_BATCHES)]
-    objective = Objective(labels.shift)
+    objective = Objective(labels.shift, labels.one_sided)
     classifier.model.eval()
     with paced(pace):
         losses = [_loss(classifier, probes, objective)]

@@ -98,7 +98,7 @@ def _trained(
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
     stream = epoch_batches(rows, spec.batch_size, generator(seed, "batches"), aids.labels.draws)
     chosen = [next(stream) for _ in range(steps)]
-    objective = Objective(aids.labels.shift)
+    objective = Objective(aids.labels.shift, aids.labels.one_sided)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with paced(aids.pace):
@@ -208,9 +208,19 @@ def training_step(
     norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
     if not math.isfinite(norm):
         raise diverged(step, f"the gradient norm is {norm}")
-    optimizer.step()
+    scaled_step(optimizer, objective.step_scale(logits, batch["labels"].to(logits.device)))
     optimizer.zero_grad(set_to_none=True)
     return value if targets is None else float(entropy.detach())
+
+
+def scaled_step(optimizer: torch.optim.Optimizer, scale: float) -> None:
+    """Take a step at `scale` times the optimiser's learning rates, which stay as they are."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * scale
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _teacher_targets(

@@ -54,6 +54,15 @@ def test_the_loss_is_shifted_by_what_drawing_leaves() -> None:
     assert LabelPlan().shift is None and LabelPlan().draws is None
 
 
+@pytest.mark.parametrize("balance", [True, False])
+def test_a_plan_knows_how_one_sided_its_device_is(balance: bool) -> None:
+    assert label_plan([70, 30], [700, 300], balance=balance).one_sided == pytest.approx(0.0, abs=1e-9)
+    assert label_plan([50, 0], [700, 300], balance=balance).one_sided == 1.0
+    assert 0.0 < label_plan([990, 10], [500, 500], balance=balance).one_sided < 1.0
+    assert label_plan([5], [5], balance=balance).one_sided in (0.0, 1.0)  # one label alone: nothing to tell apart
+    assert LabelPlan().one_sided == 0.0
+
+
 @pytest.mark.parametrize(("local", "fleet"), [([1], [1, 2]), ([-1, 2], [1, 2]), ([1, 2], [1, -2])])
 def test_counts_that_do_not_fit_are_refused(local: list[int], fleet: list[int]) -> None:
     with pytest.raises(DataError, match="label counts"):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.core.data.label_votes import MOST_FACTOR, cancelled_votes
+from fedcore.core.data.label_votes import MOST_FACTOR, cancelled_votes, one_sidedness
 
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3).map(lambda parts: np.array(parts) / sum(parts))
 
@@ -12,6 +12,13 @@ def test_devices_with_the_fleets_shares_keep_their_weights() -> None:
     fleet = np.array([0.7, 0.3])
     weights = np.array([3.0, 500.0])
     assert cancelled_votes(weights, np.stack([fleet, fleet]), fleet) is weights
+
+
+def test_one_sidedness() -> None:
+    fleet = np.array([0.7, 0.3])
+    measured = one_sidedness(np.array([[0.7, 0.3], [1.0, 0.0], [0.95, 0.05], [0.5, 0.5]]), fleet)
+    assert measured[0] == pytest.approx(0.0, abs=1e-12) and measured[1] == 1.0
+    assert 0.5 < measured[2] < 1.0 and measured[3] == 0.0
 
 
 def test_pulls_of_one_label_devices_cancel() -> None:

@@ -91,7 +91,8 @@ def make_tasks(classifier: Classifier) -> list[VirtualTask]:
         rows = rows if segments else dataclasses.replace(rows, segment_ids=())
         shift = None if device % 2 else np.array([0.3, -0.2], dtype=np.float32)
         draws = None if device % 3 else (1 + device, 3)
-        tasks.append(VirtualTask(rows=rows, seed=device, labels=LabelPlan(shift=shift, draws=held_of(rows, draws))))
+        plan = LabelPlan(shift=shift, draws=held_of(rows, draws), one_sided=(0.0, 1.0, 0.3)[device % 3])
+        tasks.append(VirtualTask(rows=rows, seed=device, labels=plan))
     return tasks
 
 

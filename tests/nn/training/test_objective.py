@@ -6,7 +6,7 @@ import torch
 
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.data.label_prior import prior_shift
-from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences
+from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences, step_scale
 
 
 def test_without_a_shift_it_is_cross_entropy() -> None:
@@ -29,6 +29,23 @@ def test_a_device_with_one_label_has_next_to_nothing_to_teach() -> None:
     Objective(prior_shift([1000, 0], [5000, 5000]))(shifted, labels).backward()
     assert shifted.grad is not None and plain.grad is not None
     assert shifted.grad.abs().max() < 0.01 * plain.grad.abs().max()
+
+
+def test_steps_of_a_device_of_one_label_shrink_as_it_learns_the_label() -> None:
+    labels = torch.zeros(4, dtype=torch.long)
+    objective = Objective(one_sided=1.0)
+    unlearned, learned = torch.tensor([[-1.0, 1.0]]).expand(4, 2), torch.tensor([[3.0, -3.0]]).expand(4, 2)
+    assert objective.step_scale(unlearned, labels) == 1.0
+    assert objective.step_scale(torch.zeros(4, 2), labels) == 1.0
+    assert objective.step_scale(learned, labels) == pytest.approx((1 - 1 / (1 + math.exp(-6))) / 0.5, rel=1e-4)
+    assert PLAIN.step_scale(learned, labels) == 1.0
+
+
+def test_the_scale_of_a_step() -> None:
+    assert step_scale(0.19, 20, 0.5) == pytest.approx(math.sqrt(0.2))
+    assert step_scale(0.0, 2, 1.0) == 0.0
+    assert step_scale(1.0, 2, 1.0) == step_scale(0.0, 2, 0.0) == 1.0
+    assert step_scale(math.nan, 2, 1.0) == 1.0  # the loss says what is wrong
 
 
 def logits_of(*rows: tuple[float, ...]) -> torch.Tensor:

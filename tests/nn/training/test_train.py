@@ -7,6 +7,7 @@ import torch
 
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.distillation import Distillation
+from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.nn.criteria.lora_taylor import LoraTaylorScorer
 from fedcore.nn.criteria.taylor import TaylorScorer
@@ -15,8 +16,9 @@ from fedcore.nn.model.lora import attach, load_adapter, read_adapter, trainable_
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.evaluate import predict
 from fedcore.nn.training.memory import MIB
+from fedcore.nn.training.optimizer import make_optimizer
 from fedcore.nn.training.scorer import GroupState
-from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, train
+from fedcore.nn.training.train import Pace, TrainingAids, TrainResult, scaled_step, train
 from tests.tiny_classifiers import FAMILIES, learnable_rows, tiny_classifier
 
 
@@ -86,6 +88,32 @@ def test_no_step_changes_nothing() -> None:
     assert result.metrics.loss_before == result.metrics.loss_after
     for name, value in read_adapter(classifier).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_the_pull_of_one_label_fades() -> None:
+    """AdamW alone takes its full steps long after the only label is learned."""
+    rows = learnable_rows(12, classes=1)
+    margins = []
+    for one_sided in (0.0, 1.0):
+        classifier = ready()
+        run(classifier, rows, 60, labels=LabelPlan(one_sided=one_sided))
+        logits = predict(classifier, rows, 12)
+        margins.append(float((logits[:, 0] - logits[:, 1]).mean()))
+    full, faded = margins
+    assert 0 < faded < 0.7 * full
+
+
+def test_a_scaled_step_leaves_the_rate() -> None:
+    classifier = ready()
+    parameters = trainable_parameters(classifier)
+    optimizer = make_optimizer(parameters, learning_rate=0.5, weight_decay=0.0)
+    before = {name: value.detach().clone() for name, value in parameters.items()}
+    for value in parameters.values():
+        value.grad = torch.ones_like(value)
+    scaled_step(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5]
+    for name, value in parameters.items():
+        torch.testing.assert_close(before[name] - value.detach(), torch.full_like(value, 0.125))
 
 
 def test_moments_carry_over() -> None:
