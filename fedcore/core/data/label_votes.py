@@ -5,13 +5,15 @@ the gradient is, so the pull does not fade once the label is learned: six one-la
 end with that label as the answer to everything. Gradients in proportion to their size would settle at the fleet's
 shares; steps of a fixed size settle only where the pulls on every label cancel. So weights are moved until they do:
 
-    vote_i = c_i (d_i - p) / |d_i - p|_1        minimise 1/2 |sum_i w_i vote_i|^2 + STIFFNESS x (distance from w)
+    vote_i = c_i (d_i - p) / |d_i - p|_1
+    minimise 1/2 |sum_i w_i vote_i|^2 + STIFFNESS/2 sum_i w_i log^2(w_i / start_i)        sum_i w_i = 1
 
 where d_i are the label shares of the device's batches, p are the fleet's, and c_i in [0, 1] says how one-sided the
 device is: 1 - (e(d_i) - 1) / (e(p) - 1), e the effective number of labels, exp(entropy). It is 0 for a device with the
 fleet's shares, so where every device can draw balanced batches (fedcore.core.data.label_prior) weights stay as they
-are, and 1 for a device of one label. No weight moves by more than a factor of MOST_FACTOR. Measured:
-docs/log/2026-12.md.
+are, and 1 for a device of one label. Where nothing cancels a pull, the weight shrinks, by a factor of LARGEST_CUT at
+most: one device with rows of every label teaches more than many of one label. A weight grows by LARGEST_GAIN at most: a
+device of one row must not speak for a label. Measured: docs/log/2026-12.md.
 """
 
 import math
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MOST_FACTOR = 20.0
+LARGEST_GAIN, LARGEST_CUT = 4.0, 20.0
 STIFFNESS = 0.02
 MOST_ITERATIONS = 400
 SETTLED = 1e-4  # largest change of a weight's logarithm in an iteration
@@ -37,12 +39,11 @@ def cancelled_votes(weights: Floats, draws: Floats, fleet: Floats) -> Floats:
     votes = _votes(draws, fleet)
     start = weights / weights.sum()
     logs, moved = np.zeros(len(start)), start
-    bound = math.log(MOST_FACTOR)
+    least, most = -math.log(LARGEST_CUT), math.log(LARGEST_GAIN)
     if float(np.square(moved @ votes).sum()) < CANCELLED:
         return weights
     for _ in range(MOST_ITERATIONS):
-        gradient = votes @ (moved @ votes) + STIFFNESS * (logs - float(moved @ logs))
-        after = np.clip(logs - gradient, -bound, bound)
+        after = np.clip(logs - votes @ (moved @ votes) - STIFFNESS * logs, least, most)
         settled = float(np.abs(after - logs).max()) < SETTLED
         logs = after
         moved = start * np.exp(logs)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.core.data.label_votes import MOST_FACTOR, cancelled_votes, one_sidedness
+from fedcore.core.data.label_votes import LARGEST_CUT, LARGEST_GAIN, cancelled_votes, one_sidedness
 
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3).map(lambda parts: np.array(parts) / sum(parts))
 
@@ -43,8 +43,20 @@ def test_what_cannot_cancel_is_bounded() -> None:
     draws = np.array([[1.0, 0.0]] * 500 + [[0.0, 1.0]])
     before = np.ones(501)
     after = cancelled_votes(before, draws, fleet)
-    assert after[-1] / after[0] <= MOST_FACTOR**2 * (1 + 1e-9)
+    assert after[-1] / after[0] <= LARGEST_GAIN * LARGEST_CUT * (1 + 1e-9)
     assert after[-1] > 1
+
+
+def test_a_device_with_every_label_outweighs_those_of_one_that_nothing_cancels() -> None:
+    """The six devices of a Dirichlet draw at 0.1: the only rows of the first label are in the mixed one."""
+    fleet = np.array([0.3, 0.7])
+    draws = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.3, 0.7], [0.0, 1.0]])
+    before = np.array([1.0, 1.0, 341.0, 168.0, 1451.0])
+    after = cancelled_votes(before, draws, fleet)
+    assert after[3] > after[2] + after[4]
+    assert after[1] < 0.02 * after.sum()  # a single row
+    again = cancelled_votes(before * 10, draws, fleet)
+    np.testing.assert_allclose(again, after * 10)
 
 
 def test_a_device_without_label_counts_has_no_vote() -> None:
