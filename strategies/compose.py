@@ -62,7 +62,7 @@ def make_policy(
         spec=spec,
         aggregator=aggregator,
         server_optimizer=optimizer,
-        pacer=make_pacer(strategy, cost, config.training.importance),
+        pacer=make_pacer(config, cost),
         rates=make_rate_finder(config),
         bandit=make_bandit(strategy),
         cost=cost,

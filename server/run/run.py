@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.config.toml import to_toml
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
@@ -37,7 +37,7 @@ from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import write_summary
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.peft_folder import AdapterCard, write_peft_folder, write_readme
-from fedcore.server.run.run_folder import RunFolder, read_settings
+from fedcore.server.run.run_folder import RunFolder, read_settings, stored_config
 from fedcore.server.run.run_log import Observer, RunLog
 from fedcore.server.run.summary import build_summary
 from fedcore.server.run.turn_record import LedgerState
@@ -240,7 +240,7 @@ def _unchanged(folder: RunFolder, start: LedgerState) -> Config:
 
     Paths of model and data may differ: the fingerprint shows whether it is the same model.
     """
-    config, first = read_settings(folder), parse_config(start.config_toml)
+    config, first = read_settings(folder), stored_config(start.config_toml)
     changed = sorted(
         f"{table}.{setting.name}"
         for table in DECIDING

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import RunError
+
+BEFORE = {"strategy.spare_time": "wait"}  # of runs that began before the key existed, where the default is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,4 +183,19 @@ def _missing(folder: Path) -> tuple[Path, ...]:
 def read_settings(folder: RunFolder) -> Config:
     """Return a run's configuration; raises RunError if its file cannot be read, ConfigError if it is malformed."""
     with Boundary(RunError, f"cannot read {folder.config}", remedy="restore it from a copy"):
-        return parse_config(folder.config.read_text(encoding="utf-8"))
+        return stored_config(folder.config.read_text(encoding="utf-8"))
+
+
+def stored_config(text: str) -> Config:
+    """Return the configuration that a run stored; what it says nothing of is as it was before the key existed.
+
+    Raises as `parse_config`.
+    """
+    config = parse_config(text)
+    absent = [f"{key}={value}" for key, value in BEFORE.items() if not _has(text, key)]
+    return parse_config(text, absent) if absent else config
+
+
+def _has(text: str, key: str) -> bool:
+    table, _, name = key.partition(".")
+    return name in tomllib.loads(text).get(table, {})

@@ -49,6 +49,9 @@ def plan(
     # 2. Let the bandit select one of the offered arms for every device.
     choices = [chooser.choose(offer) for offer in paced.offers]
 
+    #    A device that would wait for slower ones takes more steps.
+    steps = policy.local_steps(state, choices, paced.budget_s)
+
     # 3. Cut along one removal order, so that keep-sets nest: a group that any device removed stays removed.
     #    Assign every device its keep-set, its rank and steps, and the part of the adapter that it trains; at first,
     #    learning rates to try.
@@ -62,7 +65,7 @@ def plan(
         )
     )
     tried = policy.with_trials(state, choices, round_index)
-    assignments = assign(policy, tried, choices=choices, keep_sets=keep_sets, parts=parts)
+    assignments = assign(policy, tried, choices=choices, steps=steps, keep_sets=keep_sets, parts=parts)
     devices = planned_devices(policy, choices, parts, assignments)
     opened = PlannedRound(round=round_index, budget_s=paced.budget_s, devices=devices)
     events = plan_events(policy, choices, opened)

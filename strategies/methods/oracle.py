@@ -13,10 +13,9 @@ it knows the median.
 from dataclasses import replace
 
 from fedcore.core.config.tables import Config
-from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.cohort import weighted
-from fedcore.strategies.policy.pacer import ArmFilter, Pacer
+from fedcore.strategies.policy.pacer import ArmFilter
 from fedcore.strategies.policy.policy import Policy
 from fedcore.strategies.policy.speed import SpeedSource
 
@@ -29,14 +28,9 @@ def settings(config: Config) -> Config:
 
 def _with_true_speeds(policy: Policy) -> Policy:
     """Return the policy with a pacer that uses the profiles alone, and offers every device its best arm."""
-    pacer = Pacer(
-        cost=policy.cost,
-        largest_rank=policy.config.strategy.ranks[-1],
-        criterion=CRITERIA[policy.config.training.importance],
-        arm_filter=ArmFilter.BEST,
-        speed_source=SpeedSource.EXACT,
-    )
-    return replace(policy, pacer=pacer)
+    pacer = policy.pacer
+    exact = pacer and replace(pacer, arm_filter=ArmFilter.BEST, speed_source=SpeedSource.EXACT, multiplier=0.0)
+    return replace(policy, pacer=exact)
 
 
 METHOD = Method(name="oracle", settings=settings, adapt=_with_true_speeds)

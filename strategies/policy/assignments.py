@@ -43,10 +43,11 @@ def assign(
     state: PolicyState,
     *,
     choices: Sequence[Choice],
+    steps: Sequence[int],
     keep_sets: Sequence[KeepSet],
     parts: Sequence[TrainedPart],
 ) -> tuple[Assignment, ...]:
-    """Return the assignment of every device, in the order of `choices`."""
+    """Return the assignment of every device, in the order of `choices`; `steps` are their local steps."""
     config = policy.config
     specs = training_specs(
         config,
@@ -64,14 +65,14 @@ def assign(
             device=choice.member.profile.name,
             arm=choice.arm,
             keep_set=keep_set,
-            local_steps=_local_steps(policy, choice, spec.trial),
+            local_steps=_without_trial(own_steps, spec.trial),
             weight=choice.member.weight,
             seed=derive_seed(config.run.seed, "train", choice.round, choice.member.profile.name),
             deadline_s=config.coordinator.round_deadline_s,
             score=choice.member.score,
             training=spec,
         )
-        for choice, keep_set, spec in zip(choices, keep_sets, specs, strict=True)
+        for choice, own_steps, keep_set, spec in zip(choices, steps, keep_sets, specs, strict=True)
     )
 
 
@@ -94,9 +95,8 @@ def planned_devices(
     return devices
 
 
-def _local_steps(policy: Policy, choice: Choice, trial: RateTrial | None) -> int:
+def _without_trial(steps: int, trial: RateTrial | None) -> int:
     """Return the optimiser steps of a device's update; a trial of learning rates takes its steps from them."""
-    steps = policy.cost.steps(choice.profile, choice.arm)
     return steps if trial is None else max(1, steps - math.ceil(trial.cost_steps))
 
 

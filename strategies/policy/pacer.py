@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.bandit.lattice import grid
-from fedcore.core.config.tables import StrategyConfig
+from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
@@ -42,7 +42,7 @@ from fedcore.core.pruning.criteria import CRITERIA, Criterion
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import Demand, RoundCost
-from fedcore.strategies.policy.round_budget import Timetable, best_budget, worth
+from fedcore.strategies.policy.round_budget import FILLED, Timetable, best_budget, most_steps, worth
 from fedcore.strategies.policy.speed import (
     SelfMeasured,
     Speed,
@@ -116,6 +116,7 @@ class Pacer:
     speed_source: SpeedSource = SpeedSource.MEASURED
     multiplier: float = 0.0  # before the first round
     context: bool = False  # whether bandits get the speeds
+    rows_a_step: int = 0  # rows that one step in each round reads in the whole run; 0: devices wait in spare time
 
     def start(self) -> PaceState:
         """Return the state before the first round."""
@@ -136,6 +137,19 @@ class Pacer:
     def reward_weights(self, state: PaceState, weights: tuple[float, ...]) -> tuple[float, ...]:
         """Return the reward's weights: the multiplier in place of the fourth where every arm is offered."""
         return (*weights[:3], state.multiplier) if self.arm_filter is ArmFilter.NONE else weights
+
+    def steps(self, state: PaceState, choice: Choice, budget_s: float | None) -> int:
+        """Return the local steps of a chosen device: the arm's or its own, and more where the budget has time left."""
+        steps = self.cost.steps(choice.profile, choice.arm)
+        speed = self._speed(state, choice.profile) if self.rows_a_step and budget_s is not None else None
+        if speed is None or budget_s is None:
+            return steps
+        usual, one_more = (
+            speed.seconds(self._demand(choice.member, choice.counts, choice.arm.rank, taken))
+            for taken in (steps, steps + 1)
+        )
+        more = math.floor((FILLED * budget_s - usual) / (one_more - usual)) if one_more > usual else 0
+        return max(steps, min(steps + more, most_steps(steps, choice.profile.num_examples, self.rows_a_step)))
 
     def work(self, choice: Choice, steps: float) -> PacedWork:
         """Return the record of a choice that an open round keeps: its work of `steps` steps, the profile's speeds."""
@@ -243,19 +257,27 @@ class Pacer:
         return min(LARGEST_MULTIPLIER, max(0.0, multiplier + ASCENT * (excess - ALLOWED_EXCESS)))
 
 
-def make_pacer(config: StrategyConfig, cost: RoundCost, importance: str) -> Pacer | None:
-    """Return the pacer that `config.pace` names, with the scoring criterion `importance`; None for "off"."""
-    if config.pace == "off":
+def make_pacer(config: Config, cost: RoundCost) -> Pacer | None:
+    """Return the pacer that `strategy.pace` names; None for "off"."""
+    strategy = config.strategy
+    if strategy.pace == "off":
         return None
     return Pacer(
         cost=cost,
-        largest_rank=config.ranks[-1],
-        criterion=CRITERIA[importance],
-        arm_filter=ArmFilter.BUDGET if config.pace == "filter" else ArmFilter.NONE,
-        speed_source=SpeedSource.DECLARED if config.reward_times == "model" else SpeedSource.MEASURED,
-        multiplier=config.reward_weights[3],
-        context=config.context,
+        largest_rank=strategy.ranks[-1],
+        criterion=CRITERIA[config.training.importance],
+        arm_filter=ArmFilter.BUDGET if strategy.pace == "filter" else ArmFilter.NONE,
+        speed_source=SpeedSource.DECLARED if strategy.reward_times == "model" else SpeedSource.MEASURED,
+        multiplier=strategy.reward_weights[3],
+        context=strategy.context,
+        rows_a_step=rows_a_step(config),
     )
+
+
+def rows_a_step(config: Config) -> int:
+    """Return the rows that one step in each round reads in the whole run; 0 where devices wait in spare time."""
+    waits = config.strategy.spare_time == "wait" or config.strategy.local_steps_choices
+    return 0 if waits else config.training.batch_size * config.run.rounds
 
 
 def _work_of(opened: PlannedRound, device: str) -> PacedWork:

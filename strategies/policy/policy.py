@@ -125,6 +125,12 @@ class Policy:
             return Paced(offers=tuple(offers), budget_s=None)
         return self.pacer.pace(state.pace, chooser, offers)
 
+    def local_steps(self, state: PolicyState, choices: Sequence[Choice], budget_s: float | None) -> tuple[int, ...]:
+        """Return the local steps of every chosen device; a pacer uses the time that is left of the budget."""
+        if self.pacer is None or state.pace is None:
+            return tuple(self.cost.steps(choice.profile, choice.arm) for choice in choices)
+        return tuple(self.pacer.steps(state.pace, choice, budget_s) for choice in choices)
+
     def reward_weights(self, state: PolicyState) -> tuple[float, ...]:
         """Return the weights of a reward's four parts."""
         weights = self.config.strategy.reward_weights

@@ -66,7 +66,7 @@ class RateFinder:
     ) -> tuple[RateState, tuple[Json, ...]]:
         """Return the state after a round with trials, and the log's record of what they showed.
 
-        Where the best rate is at an end of the ladder, or no device answered, the next round has trials too, until
+        Where the best rate is at the ladder's lower end, or no device answered, the next round has trials too, until
         MOST_TRIALS rounds had; then the best so far, or else UNKNOWN, is the rate.
         """
         if state.rate is not None:
@@ -74,8 +74,8 @@ class RateFinder:
         changes = _answered(state.trials, outcomes)
         last = state.rounds + 1 >= MOST_TRIALS or not state.trials
         effects = rate_effects(changes) if changes else ()
-        best, beyond = best_rate(effects) if effects else (UNKNOWN, 0)
-        found = last or (bool(effects) and beyond == 0)
+        best, below = best_rate(effects) if effects else (UNKNOWN, False)
+        found = last or (bool(effects) and not below)
         rate = run_rate(best, state.run_steps) if found else None
         event = {
             "event": "learning_rate",
@@ -84,7 +84,7 @@ class RateFinder:
             "devices": len(changes),
             "trials": [list(effect) for effect in effects],
         }
-        return RateState(rate=rate, shift=state.shift + 2 * beyond, rounds=state.rounds + 1), (event,)
+        return RateState(rate=rate, shift=state.shift - 2 * below, rounds=state.rounds + 1), (event,)
 
     def _run_steps(self, profiles: Sequence[DeviceProfile]) -> int:
         """Return the steps of a device in the whole run, the median of a cohort."""

@@ -15,8 +15,14 @@ The worth of an arm is our estimate before any measurement:
 Steps are under a root, since their returns diminish: the leading term of local SGD's error falls with the root of
 devices x steps x rounds (Stich, 2019, arXiv 1805.09767). The square makes small cuts nearly free, as in measured
 exports. The rank's power is small, because mixed ranks did about as well as equal ones. Mostly the times decide.
+
+Spare time: where steps are no part of the arm, a device that would wait for slower ones trains on, since steps within
+the budget cost no time. Its predicted time stays within FILLED of the budget: predictions err, and a late device keeps
+all others waiting. It takes at most MOST_FACTOR times its own steps, so that the mean stays one of devices that went
+about as far, and at most MOST_PASSES over its rows in the whole run, or it learns them by heart.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +32,9 @@ from numpy.typing import NDArray
 GRID = 32  # budgets tried, from the shortest round possible to the longest
 SPARSITY_COST = 0.25
 RANK_POWER = 0.125
+FILLED = 0.95  # of the budget
+MOST_FACTOR = 2.0
+MOST_PASSES = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +86,11 @@ def best_budget(tables: Sequence[Timetable]) -> float:
         worths += table.weight * best
         durations = np.maximum(durations, seconds)
     return float(durations[int(np.argmax(worths / durations))])
+
+
+def most_steps(steps: int, rows: int, rows_a_step: int) -> int:
+    """Return the most steps of a round that spare time may bring a device to, at least its own `steps`.
+
+    `rows` are its training rows; one step in each round reads `rows_a_step` of them in the whole run.
+    """
+    return max(steps, min(math.floor(MOST_FACTOR * steps), math.floor(MOST_PASSES * rows / rows_a_step)))

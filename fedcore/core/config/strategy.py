@@ -125,6 +125,13 @@ class StrategyConfig:
         "common time budget of each round, from speeds learned per device. `filter` offers only arms that keep it, "
         "`lagrange` makes lateness cost reward by a weight that moves, `off` sets none",
     ] = "filter"
+    spare_time: Annotated[
+        str,
+        one_of("train", "wait"),
+        "what a device does that would end before the round's time budget. `train`: it takes more steps, up to twice "
+        "its own, where it has the rows for them; `wait`: its own steps, and no more. Without a `pace`, or with "
+        "`local_steps_choices`, it has no effect",
+    ] = "train"
 
     def __post_init__(self) -> None:
         check_keys(self, "strategy.")

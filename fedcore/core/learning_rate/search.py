@@ -7,11 +7,14 @@ these steps has seen. Devices start at different rungs in turn, so that together
 1. The loss changes of all devices are explained by an effect of the device and an effect of the rate, by least squares.
    Devices that tried the same rungs count by their mean alone: sums over them are all that is needed, so masked sums
    would do. A change for the worse counts as WORST at most: a device that diverges says "too large" and no more.
-2. A weak prior prefers rates near the one that served best elsewhere: where devices hold a few rows, or no rate makes a
-   difference, noise must not decide.
-3. The best rung is refined by the parabola through it and its neighbours. Where it is the ladder's first or last rung,
-   the next round tries rungs beyond.
-4. Two effects oppose each other. A few steps favour large rates: they reward the speed of the first steps. A single
+2. A rate counts by the mean of the two rungs about it: a run takes many more steps than a trial, and a rate next to one
+   at which losses rise is too large for it, however well it did in two steps. On noisy labels the first steps learn the
+   label shares, fastest at a rate that later learns nothing else.
+3. A weak prior prefers the middle of the ladder, which served best elsewhere: where devices hold a few rows, or no rate
+   makes a difference, noise must not decide.
+4. The best rate is refined by the parabola through it and its neighbours. Where it is the lowest, the next round tries
+   rungs below; above the ladder no rate served.
+5. Two effects oppose each other. A few steps favour large rates: they reward the speed of the first steps. A single
    device bears smaller rates than a fleet, whose mean cancels the noise of its members, and whose rate falls over the
    rounds. In runs of up to USUAL_STEPS steps a device, the second was found to be the larger one by FLEET_GAIN
    (docs/log/2026-12.md). AdamW moves a parameter by about the rate in each step, so a longer run comes as far with a
@@ -28,12 +31,13 @@ from fedcore.core.contract.rate_trial import RateTrial
 
 RATIO = 2.5
 RUNGS, WIDTH = 5, 3
-MIDDLE = 5e-3  # rate of the middle rung in the first trial
-UNKNOWN = MIDDLE / RATIO  # rate until a trial has found one: rather too small than too large
+MIDDLE = 2e-3  # rate of the middle rung in the first trial
+UNKNOWN = 1.25e-3  # a trial's best rate where there is none: rather too small than too large
 WORST = 1.0  # nats
-PRIOR = 0.004  # nats by which the prior prefers the middle to its neighbour
+PRIOR = 0.02  # nats by which the prior prefers the middle to its neighbour
 USUAL_STEPS = 200
-FLEET_GAIN = 1.25
+FLEET_GAIN = 2.0
+LARGEST = 1e-2  # of a run: at larger rates, runs on noisy labels ended with one answer for every row
 MOST_TRIALS = 3  # rounds
 
 Changes = tuple[tuple[float, ...], tuple[float, ...]]  # rates, and the loss change at each
@@ -88,22 +92,24 @@ def rate_effects(trials: Sequence[Changes]) -> tuple[tuple[float, float], ...]:
     return tuple(zip(tried, (effects - effects.mean() + np.mean(values)).tolist(), strict=True))
 
 
-def best_rate(effects: Sequence[tuple[float, float]]) -> tuple[float, int]:
-    """Return the trial's best rate, and -1 or 1 where it is the first or last tried: rates beyond may be better.
+def best_rate(effects: Sequence[tuple[float, float]]) -> tuple[float, bool]:
+    """Return the trial's best rate, and whether rates below the ladder may be better.
 
     `effects` as from `rate_effects`, of two rates or more.
     """
-    logs = np.log([rate for rate, _ in effects])
-    costs = np.array([effect for _, effect in effects]) + PRIOR * ((logs - math.log(MIDDLE)) / math.log(RATIO)) ** 2
+    rungs = np.log([rate for rate, _ in effects])
+    losses = np.array([effect for _, effect in effects])
+    logs = (rungs[:-1] + rungs[1:]) / 2
+    costs = (losses[:-1] + losses[1:]) / 2 + PRIOR * ((logs - logs.mean()) / math.log(RATIO)) ** 2
     best = int(np.argmin(costs))
     if best in (0, len(costs) - 1):
-        return float(np.exp(logs[best])), -1 if best == 0 else 1
-    return float(np.exp(_vertex(logs[best - 1 : best + 2], costs[best - 1 : best + 2]))), 0
+        return float(np.exp(logs[best])), best == 0 and len(costs) > 1
+    return float(np.exp(_vertex(logs[best - 1 : best + 2], costs[best - 1 : best + 2]))), False
 
 
 def run_rate(trial_rate: float, run_steps: int) -> float:
     """Return the first round's rate of a run of so many steps a device, from the best rate of a trial."""
-    return FLEET_GAIN * trial_rate * min(1.0, math.sqrt(USUAL_STEPS / max(1, run_steps)))
+    return min(LARGEST, FLEET_GAIN * trial_rate) * min(1.0, math.sqrt(USUAL_STEPS / max(1, run_steps)))
 
 
 def rate_line(rate: float | None, devices: int) -> str:

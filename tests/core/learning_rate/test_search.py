@@ -55,33 +55,43 @@ def test_where_devices_are_few_each_tries_every_rung(devices: int) -> None:
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 6, 12])
-@pytest.mark.parametrize("best", [2e-3, 3.1e-3, 5e-3, 9e-3])
+@pytest.mark.parametrize("best", [9e-4, 2e-3, 3.1e-3, 5e-3])
 def test_the_best_rate_is_found_whatever_the_devices_differ_in(devices: int, best: float) -> None:
-    found, beyond = best_rate(rate_effects(list(trials_of(devices, best))))
-    assert beyond == 0
+    found, below = best_rate(rate_effects(list(trials_of(devices, best))))
+    assert not below
     assert found == pytest.approx(best, rel=0.25)
 
 
-@pytest.mark.parametrize(("best", "expected"), [(1e-5, -1), (1.0, 1)])
-def test_at_an_end_of_the_ladder_rates_beyond_are_asked_for(best: float, expected: int) -> None:
-    rate, beyond = best_rate(rate_effects(list(trials_of(6, best))))
-    assert beyond == expected
-    assert rate == pytest.approx(ladder(0)[0 if expected < 0 else -1])
+def test_at_the_lower_end_of_the_ladder_rates_below_are_asked_for() -> None:
+    rate, below = best_rate(rate_effects(list(trials_of(6, 1e-5))))
+    assert below and rate == pytest.approx(math.sqrt(ladder(0)[0] * ladder(0)[1]))
+
+
+def test_the_upper_end_of_the_ladder_is_the_end() -> None:
+    rate, below = best_rate(rate_effects(list(trials_of(6, 1.0))))
+    assert not below and rate == pytest.approx(math.sqrt(ladder(0)[-2] * ladder(0)[-1]))
+
+
+def test_a_rate_next_to_one_that_diverges_is_too_large() -> None:
+    """As on labels with noise: two steps at a large rate learn the label shares, and a run at it nothing else."""
+    changes = (-0.05, -0.12, -0.20, -0.22, 0.5)
+    rate, _ = best_rate(tuple(zip(ladder(0), changes, strict=True)))
+    assert ladder(0)[1] < rate < ladder(0)[3]
 
 
 def test_where_no_rate_matters_the_prior_decides() -> None:
     flat = [(rates, (0.0,) * len(rates)) for rates, _ in trials_of(6, MIDDLE)]
-    rate, beyond = best_rate(rate_effects(flat))
-    assert (rate, beyond) == (pytest.approx(MIDDLE), 0)
+    rate, below = best_rate(rate_effects(flat))
+    assert not below and rate == pytest.approx(MIDDLE, rel=0.6)
 
 
 def test_one_device_that_diverges_does_not_decide_for_the_others() -> None:
-    told = list(trials_of(12, 9e-3))
+    told = list(trials_of(12, 4e-3))
     rates, _ = told[0]
     wild = changes_of(RateTrial(rates=rates, steps=3), (0.7, *(DIVERGED,) * len(rates)))
     assert wild is not None and wild[1] == (WORST,) * len(rates)
     found, _ = best_rate(rate_effects([wild, *told[1:]]))
-    assert found == pytest.approx(9e-3, rel=0.3)
+    assert found == pytest.approx(4e-3, rel=0.3)
 
 
 @pytest.mark.parametrize("losses", [(), (0.7,), (0.7, 0.6), (math.nan, 0.5, 0.5, 0.5), (0.7, 0.5, 0.5, 0.5, 0.5)])

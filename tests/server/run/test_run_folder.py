@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fedcore.core.config.tables import Config
+from fedcore.core.config.toml import to_toml
 from fedcore.core.errors import RunError
-from fedcore.server.run.run_folder import RunFolder
+from fedcore.server.run.run_folder import RunFolder, stored_config
 
 
 def test_runs_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -102,3 +104,10 @@ def test_every_place_lies_inside_and_none_twice(tmp_path: Path) -> None:
     names = [name for name, value in vars(RunFolder).items() if isinstance(value, property) and name != "has_begun"]
     places = [getattr(folder, name) for name in names]
     assert len(set(places)) == len(places) >= 12 and all(place.parent == tmp_path for place in places)
+
+
+def test_a_run_that_began_before_a_key_existed_goes_on_without_it() -> None:
+    assert stored_config('[strategy]\npace = "filter"\n').strategy.spare_time == "wait"
+    assert stored_config("").strategy.spare_time == "wait"
+    assert stored_config('[strategy]\nspare_time = "train"\n').strategy.spare_time == "train"
+    assert stored_config(to_toml(Config())) == Config()

@@ -7,6 +7,7 @@ from fedcore.core.bandit.replay import replay
 from fedcore.core.contract.outcome import Status
 from fedcore.core.contract.profile import SelfMeasurement
 from fedcore.strategies.policy.pacer import ALLOWED_EXCESS, ASCENT
+from fedcore.strategies.policy.round_budget import MOST_FACTOR, most_steps
 from fedcore.strategies.policy.speed import Speeds, declared_speed
 
 STEPS = (5, 10, 20, 40)
@@ -187,3 +188,59 @@ def test_without_a_pace_there_is_no_state_and_no_event(build, roster):
     state, plan = strategy.plan(strategy.start(), roster, 1)
     assert state["pace"] is None
     assert {each["event"] for each in plan.events} == {"choice"}
+
+
+@pytest.fixture(scope="module")
+def unequal(roster):
+    """Devices of many rows; the last ones are slow, so that all others have time to spare."""
+    return tuple(
+        replace(
+            profile,
+            num_examples=1000,
+            uplink_mbps=8.0,
+            downlink_mbps=8.0,
+            slowdown=500.0 * (1 + 3 * profile.name.startswith("t")),
+        )
+        for profile in roster
+    )
+
+
+def planned_steps(strategy, roster, round_index=3):
+    state, plan = strategy.plan(strategy.start(), roster, round_index)
+    budget_s = next(event for event in plan.events if event["event"] == "pace")["budget_s"]
+    times = {device: planned["model_s"] for device, planned in state["open"]["devices"].items()}
+    return {assignment.device: assignment.local_steps for assignment in plan.assignments}, budget_s, times
+
+
+def declared(build, **changes):
+    """A strategy that knows every speed."""
+    return build(pace="filter", name="oracle", **changes)
+
+
+def test_fast_devices_take_more_steps_within_the_budget(build, unequal):
+    steps, budget_s, times = planned_steps(declared(build), unequal)
+    waiting, _, before = planned_steps(declared(build, spare_time="wait"), unequal)
+    assert set(waiting.values()) == {10}
+    assert all(10 < steps[name] <= 10 * MOST_FACTOR for name in ("a1", "a2", "n1", "n2"))
+    assert max(times.values()) <= max(max(before.values()), budget_s) * (1 + 1e-9)
+    assert {steps[name] for name in ("t1", "t2")} == {10}
+
+
+def test_steps_of_the_arm_stay(build, unequal):
+    steps, _, _ = planned_steps(declared(build, local_steps_choices=(5, 10)), unequal)
+    assert set(steps.values()) <= {5, 10}
+
+
+def test_without_a_known_speed_all_wait(build, unequal):
+    strategy = build(pace="filter")
+    _, plan = strategy.plan(strategy.start(), unequal, 1)
+    assert {assignment.local_steps for assignment in plan.assignments} == {10}
+
+
+def test_rows_bound_the_steps(build, unequal, config):
+    few = tuple(replace(profile, num_examples=4) for profile in unequal)
+    steps, _, _ = planned_steps(declared(build), few)
+    assert set(steps.values()) == {10}
+    passes = config.training.batch_size * config.run.rounds  # rows that one step a round reads in the run
+    assert most_steps(10, 2 * passes, passes) == 12
+    assert most_steps(10, 100 * passes, passes) == 20

@@ -55,8 +55,8 @@ def test_the_first_round_finds_the_rate() -> None:
     search = finder()
     state = search.opened(RateState(), profiles(6), 1)
     assert len(state.trials) == 6
-    after, (event,) = search.learned(state, list(answers(state, 6e-3)), 1)
-    expected = run_rate(6e-3, 10 * search.steps_of(400))
+    after, (event,) = search.learned(state, list(answers(state, 3e-3)), 1)
+    expected = run_rate(3e-3, 10 * search.steps_of(400))
     assert after.rate == pytest.approx(expected, rel=0.1)
     assert event["learning_rate"] == after.rate and event["devices"] == 6 and len(event["trials"]) == len(ladder(0))
     again = search.opened(after, profiles(6), 2)
