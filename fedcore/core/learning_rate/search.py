@@ -32,12 +32,12 @@ from fedcore.core.contract.rate_trial import RateTrial
 RATIO = 2.5
 RUNGS, WIDTH = 5, 3
 MIDDLE = 2e-3  # rate of the middle rung in the first trial
-UNKNOWN = 1.25e-3  # a trial's best rate where there is none: rather too small than too large
+UNKNOWN = 6e-4  # a trial's best rate where there is none: rather too small than too large
 WORST = 1.0  # nats
 PRIOR = 0.02  # nats by which the prior prefers the middle to its neighbour
 USUAL_STEPS = 200
-FLEET_GAIN = 2.0
-LARGEST = 1e-2  # of a run: at larger rates, runs on noisy labels ended with one answer for every row
+FLEET_GAIN = 4.0
+LARGEST = 5e-3  # of a run: at 1e-2 and above, runs on uneven or noisy labels ended with one answer for every row
 MOST_TRIALS = 3  # rounds
 
 Changes = tuple[tuple[float, ...], tuple[float, ...]]  # rates, and the loss change at each
