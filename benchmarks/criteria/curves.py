@@ -121,13 +121,13 @@ def _pruned(warm: Classifier, order: Json, sparsity: float, compensated_on: Sequ
 def _point(
     setup: Setup, classifier: Classifier, *, case: str, seed: int, sparsity: float, recovery_steps: int
 ) -> Point:
-    metrics = evaluate(classifier, setup.test)
+    figures = evaluate(classifier, setup.test).figures
     return Point(
         case=case,
         seed=seed,
         sparsity=sparsity,
         realised=classifier.keep_set.sparsity(classifier.geometry),
         recovery_steps=recovery_steps,
-        accuracy=metrics.accuracy,
-        loss=metrics.loss,
+        accuracy=figures["accuracy"] or 0.0,
+        loss=figures["loss"] or 0.0,
     )

@@ -18,6 +18,7 @@ from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
+from fedcore.core.tasks.table import task_named
 from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
@@ -53,6 +54,7 @@ class _Arrival:
             dtype=self.description.dtype,
             max_length=self.description.max_length,
             targets=welcome.targets,
+            task=task_named(self.description.task),
         )
 
 

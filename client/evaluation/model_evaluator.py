@@ -13,14 +13,15 @@ from fedcore.client.data.rows import Rows, label_ids
 from fedcore.client.evaluation.floors import find_floors, with_majority
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
 from fedcore.core.learning_rate.schedule import half_cosine
 from fedcore.core.model.adapter import AdapterSpec, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.seeds import derive_seed
+from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.load import load_classifier
@@ -64,6 +65,11 @@ class ModelEvaluator:
     train: Rows
     _test_rows: EncodedRows | None = None
     _floors: Floors | None = None
+
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return self.source.task
 
     def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
         """Measure the adapter on the model pruned to `keep_set` (None: the dense one).

@@ -16,6 +16,8 @@ from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
@@ -49,6 +51,7 @@ class ModelSource:
     dtype: str
     max_length: int
     targets: tuple[str, ...]
+    task: Task = CLASSIFICATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.auto import usual_steps
+from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
@@ -77,6 +78,7 @@ def _training(
         dtype=config.model.dtype,
         max_length=config.model.max_length,
         targets=setup.spec.targets,
+        task=task_of(config),
     )
     rows, held_back = (
         encode_for(source.folder, part.texts, label_ids(part, source.labels).tolist(), source.max_length)

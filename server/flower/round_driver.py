@@ -11,7 +11,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import FedcoreError, JoinRefused, RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.core.data.metrics import Metrics, measure
+from fedcore.core.data.figures import Metrics
+from fedcore.core.data.metrics import measure
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
 
