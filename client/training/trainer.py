@@ -53,6 +53,10 @@ class ModelSource:
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
 
+    def load(self) -> Classifier:
+        """Return the base model with its task head."""
+        return load_classifier(self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRound:
@@ -137,8 +141,7 @@ class Trainer:
         self, rows: EncodedRows, wanted: NDArray[np.int64], assignment: WireAssignment, download: Tensors
     ) -> Answers:
         """Return what the dense model with the downloaded adapter answers; it is loaded for this alone, and dropped."""
-        source = self.source
-        dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        source, dense = self.source, self.source.load()
         add_shift(dense, download)
         attach(dense, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=source.targets)
         received = Received(keep_set=dense.keep_set, tensors=download)  # all rows: no rings where there is a teacher
@@ -155,10 +158,7 @@ class Trainer:
 
     def _load(self) -> Classifier:
         if self._classifier is None:
-            source = self.source
-            self._classifier = load_classifier(
-                source.folder, labels=source.labels, head=source.head, dtype=source.dtype
-            )
+            self._classifier = self.source.load()
         self._encode_rows()
         return self._classifier
 

@@ -1,20 +1,33 @@
-"""A task as a value: what is measured of a model, and how that is told.
+"""A task as a value: what trains a model, what is measured of it, and how that is told.
 
 Whoever asks what a run measures asks its task; nobody else knows one figure from another.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedcore.core.data.figures import Figure, Metrics, Shown, Values
 from fedcore.core.errors import ConfigError
 
+Targets = NDArray[Any]  # (rows,): int64 or float32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task. `figures` are in the order of tables; the first is the headline, which floors are compared in."""
+    """One task. `figures` are in the order of tables; the first is the headline, which floors are compared in.
+
+    `measure` gives their values from what a model answers, (rows, width) float32, and from the targets, (rows,).
+    `loss` is a name in `fedcore.nn.losses.table`.
+    """
 
     name: str
     figures: tuple[Figure, ...]
+    measure: Callable[[NDArray[np.float32], Targets], Metrics]
+    loss: str
 
     def __post_init__(self) -> None:
         names = [figure.name for figure in self.figures]

@@ -19,6 +19,8 @@ from fedcore.core.model.adapter import INITIAL_HEAD_STD
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
 from fedcore.nn.model.model_folder import (
@@ -51,6 +53,7 @@ def load_classifier(
     dtype: str = "float32",
     attention: str = "sdpa",
     trial: bool = False,
+    task: Task = CLASSIFICATION,
 ) -> Classifier:
     """Return the base model in `folder` with a task head for `labels`, in evaluation mode.
 
@@ -77,6 +80,7 @@ def load_classifier(
         head=spec,
         labels=tuple(labels),
         folder=folder,
+        task=task,
     )
     _start_head(classifier, files, checkpoint_rows(config, labels))
     classifier.model.requires_grad_(False)
