@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.data.rows import Rows, targets_of
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.data.label_prior import LabelPlan, label_plan
@@ -52,6 +52,10 @@ class ModelSource:
     max_length: int
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
+
+    def encode(self, rows: Rows) -> EncodedRows:
+        """Return rows as the model reads them, with the targets of its task."""
+        return encode_for(self.folder, rows.texts, targets_of(rows, self.labels, self.task), self.max_length)
 
     def load(self) -> Classifier:
         """Return the base model with its task head."""
@@ -164,8 +168,7 @@ class Trainer:
 
     def _encode_rows(self) -> EncodedRows:
         if self._encoded is None:
-            ids = label_ids(self.rows, self.source.labels)
-            self._encoded = encode_for(self.source.folder, self.rows.texts, ids.tolist(), self.source.max_length)
+            self._encoded = self.source.encode(self.rows)
         return self._encoded
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:

@@ -127,10 +127,14 @@ def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *
     geometry = spec.geometry
     head = card.head if card.head != "stock" else "pooler" if geometry.model_type == "bert" else "dense"
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if geometry.token_types > 1 else [])]
-    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\nLABELS = {list(card.labels)!r}\n"
+    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\n"
+    places += f"LABELS = {list(card.labels)!r}\n" if card.labels else ""
     places += f"NAMES = {names!r}  # of what the model is given\n"
     load = _LOAD.replace("{dtype}", card.dtype) + (_SHIFT if shifted else "")
-    use = '\n\nprint([LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)])\n'
+    answer = (
+        '[LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)]' if card.labels else 'logits(["a text"])'
+    )
+    use = f"\n\nprint({answer})\n"
     return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 

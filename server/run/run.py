@@ -195,10 +195,11 @@ class Run:
         config = read_config(self.model)
         shapes = {name: entry.shape for name, entry in tensor_index(self.model).items()}
         tests = {name: figures["test"] for name, figures in summary["classes"].items()}
-        final, headline = summary["global"]["final"], task_of(self.config).headline
+        final, task = summary["global"]["final"], task_of(self.config)
+        headline = task.headline
         card = AdapterCard(
             run=self.config.run.name,
-            head=resolve_head(config, settings.head, len(labels), shapes).kind,
+            head=resolve_head(config, settings.head, task.outputs(labels), shapes).kind,
             labels=labels,
             max_length=settings.max_length,
             dtype=settings.dtype,

@@ -248,6 +248,7 @@ DESCRIPTIONS = st.builds(
     dtype=TEXT,
     parents=TEXTS,
     shard=st.none() | SHARDS,
+    task=TEXT,
 )
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS

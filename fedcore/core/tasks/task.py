@@ -1,9 +1,10 @@
-"""A task as a value: what trains a model, what is measured of it, and how that is told.
+"""A task as a value: rows in, outputs and loss of a model, and what is measured of it and told.
 
 Whoever asks what a run measures asks its task; nobody else knows one figure from another.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,21 @@ Targets = NDArray[Any]  # (rows,): int64 or float32
 class Task:
     """One task. `figures` are in the order of tables; the first is the headline, which floors are compared in.
 
-    `measure` gives their values from what a model answers, (rows, width) float32, and from the targets, (rows,).
-    `loss` is a name in `fedcore.nn.losses.table`.
+    `labelled`: every row has one of the labels that the run agrees on; without, the agreed list is empty. `targets`
+    turns a target column and the agreed labels into numbers of `target_type`, (rows,), and raises DataError for text
+    that is none. `outputs` is the width of a head, ModelError where there can be none; `model_class` is a class of
+    transformers with such a head, and `config_keys` what its config says of the task. `measure` gives the figures from
+    what a model answers, (rows, width) float32, and from the targets. `loss` is a name in `fedcore.nn.losses.table`.
     """
 
     name: str
     figures: tuple[Figure, ...]
+    labelled: bool
+    targets: Callable[[Sequence[str], Sequence[str]], Targets]
+    target_type: type[np.int64] | type[np.float32]
+    outputs: Callable[[Sequence[str]], int]
+    model_class: str
+    config_keys: Callable[[Sequence[str]], dict[str, Any]]
     measure: Callable[[NDArray[np.float32], Targets], Metrics]
     loss: str
 
@@ -33,6 +43,10 @@ class Task:
         names = [figure.name for figure in self.figures]
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"task {self.name!r}: expected one figure or more, of different names; got {names}")
+
+    def counts(self, column: Iterable[str]) -> tuple[tuple[str, int], ...]:
+        """Return the rows by label, sorted, that a device tells the fleet; nothing under a task without labels."""
+        return tuple(sorted(Counter(column).items())) if self.labelled else ()
 
     @property
     def headline(self) -> Figure:

@@ -152,7 +152,7 @@ class _Run:
         self.max_tokens = max_tokens
         self.state, self.loss = state, LOSSES[classifier.task.loss]
         self.table = TokenTable.of([task.rows for task in tasks])
-        labels = np.zeros(len(classifier.labels), dtype=np.float32)
+        labels = np.zeros(classifier.outputs, dtype=np.float32)
         self.shift = torch.from_numpy(
             np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
         )

@@ -31,6 +31,11 @@ class Classifier:
     task: Task = CLASSIFICATION
 
     @property
+    def outputs(self) -> int:
+        """Width of the head's output."""
+        return self.task.outputs(self.labels)
+
+    @property
     def backbone(self) -> nn.Module:
         """The transformer without its head (BertModel, RobertaModel, LlamaModel, ...)."""
         return self.model.get_submodule("backbone" if self.geometry.family == "bert" else "model")

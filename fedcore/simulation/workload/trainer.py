@@ -210,7 +210,7 @@ class VirtualTrainer:
             geometry=base.geometry,
             targets=self.source.targets,
             dtype_bytes=DTYPES[self.source.dtype].itemsize,
-            num_labels=len(self.source.labels),
+            num_labels=base.outputs,
         )
         return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
 

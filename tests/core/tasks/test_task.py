@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedcore.core.data.figures import Figure, Metrics
-from fedcore.core.errors import ConfigError
+from fedcore.core.errors import ConfigError, DataError, ModelError
 from fedcore.core.tasks.classification import CLASSIFICATION
 
 
@@ -35,6 +35,25 @@ def test_a_figure_knows_which_of_two_values_is_better() -> None:
     assert error.exceeds(1.0, 2.0) and not error.exceeds(2.0, 2.0) and error.text(2.0) == "2.0"
     accuracy = CLASSIFICATION.headline
     assert accuracy.exceeds(0.75, 0.5, 0.2) and not accuracy.exceeds(0.75, 0.5, 0.25)
+
+
+def test_only_a_labelled_task_counts_labels() -> None:
+    column = ("no", "yes", "no")
+    assert CLASSIFICATION.counts(column) == (("no", 2), ("yes", 1))
+    assert replace(CLASSIFICATION, labelled=False).counts(column) == ()
+
+
+def test_a_label_is_its_position_in_the_agreed_list() -> None:
+    targets = CLASSIFICATION.targets(("b", "a"), ("a", "b"))
+    assert targets.tolist() == [1, 0] and targets.dtype == CLASSIFICATION.target_type
+    with pytest.raises(DataError, match="label 'c' is not one of the agreed labels"):
+        CLASSIFICATION.targets(("c",), ("a", "b"))
+
+
+def test_a_classifier_has_an_output_for_each_of_two_labels_or_more() -> None:
+    assert CLASSIFICATION.outputs(("a", "b", "c")) == 3
+    with pytest.raises(ModelError, match="a classifier needs at least two labels, got 1"):
+        CLASSIFICATION.outputs(("a",))
 
 
 def test_a_task_has_figures_of_different_names() -> None:
