@@ -46,8 +46,8 @@ def _peak_mb(
     kept = [parameter.detach().clone() for parameter in parameters.values()]
     optimizer = make_optimizer(parameters, learning_rate=0.0, weight_decay=spec.weight_decay)
     ids = torch.zeros(rows, width, dtype=torch.int64)
-    labels = torch.from_numpy(np.zeros(rows, dtype=classifier.task.target_type))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    target_type = torch.from_numpy(np.empty(0, dtype=classifier.task.target_type)).dtype
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0].to(target_type)}
     with LiveTensorMeter(classifier.model, optimizer) as meter:
         training_step(classifier, optimizer, batch)
     with torch.no_grad():
