@@ -130,7 +130,7 @@ def train_under(config: Config, codec: str) -> Row:
     for _ in run.rounds(channel.carry):
         pass
     metrics = run.metrics()
-    return {"accuracy": metrics.accuracy, "loss": metrics.loss}
+    return {name: metrics.figures[name] for name in ("accuracy", "loss")}
 
 
 def _report(args: Namespace) -> None:

@@ -25,7 +25,7 @@ from fedcore.core.contract.outcome import DeviceReport, Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.contract.update import Update
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.head import resolve_head

@@ -7,8 +7,8 @@ from enum import StrEnum
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.outcome import DeviceReport
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.fingerprint import Fingerprint
 
 
@@ -83,6 +83,7 @@ class RunDescription:
     dtype: str
     parents: tuple[str, ...] = ()
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
+    task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,9 @@ async def serve(run: Run, options: ServeOptions) -> Json:
                 revocations.refresh()  # a damaged list is an error now; later, the last good list stays in force
                 await _listen(server, run, options)
                 async with _enrolment(options):
-                    run.log.event("started", next_round=run.start.next_round, pid=os.getpid())
+                    run.log.event(
+                        "started", next_round=run.start.next_round, pid=os.getpid(), task=run.config.task.kind
+                    )
                     summary = await _to_the_end(coordinator, run, options)
                 parting = STOPS
                 return summary

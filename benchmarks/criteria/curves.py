@@ -18,7 +18,7 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import evaluate, forward_logits
-from fedcore.nn.training.objective import PLAIN
+from fedcore.nn.training.objective import objective_of
 from fedcore.nn.training.scorer import Scorer
 
 COMPENSATED = "flap+bias"
@@ -96,7 +96,7 @@ def scores_of(
 def observed(scorer: Scorer, classifier: Classifier, batch: Batch) -> None:
     """Let `scorer` see the gradients of `batch`, without a step."""
     classifier.model.eval()
-    PLAIN(forward_logits(classifier, batch), batch["labels"]).backward()  # type: ignore[no-untyped-call]
+    objective_of(classifier)(forward_logits(classifier, batch), batch["labels"]).backward()  # type: ignore[no-untyped-call]
     scorer.observe(classifier)
     classifier.model.zero_grad(set_to_none=True)
 
@@ -121,13 +121,13 @@ def _pruned(warm: Classifier, order: Json, sparsity: float, compensated_on: Sequ
 def _point(
     setup: Setup, classifier: Classifier, *, case: str, seed: int, sparsity: float, recovery_steps: int
 ) -> Point:
-    metrics = evaluate(classifier, setup.test)
+    figures = evaluate(classifier, setup.test).figures
     return Point(
         case=case,
         seed=seed,
         sparsity=sparsity,
         realised=classifier.keep_set.sparsity(classifier.geometry),
         recovery_steps=recovery_steps,
-        accuracy=metrics.accuracy,
-        loss=metrics.loss,
+        accuracy=figures["accuracy"] or 0.0,
+        loss=figures["loss"] or 0.0,
     )

@@ -114,7 +114,7 @@ class Examiner:
 
     def _figures(self, answers: Predictions, keep_set: KeepSet) -> Figures:
         metrics = measure(answers.logits, answers.labels)
-        figures: Mapping[str, float | None] = {name: getattr(metrics, name) for name in FIGURES}
+        figures: Mapping[str, float | None] = {name: metrics.figures[name] for name in FIGURES}
         sparsity = keep_set.sparsity(self._evaluation.engine.strategy.spec.geometry)
         return {
             name: None if value is None else round(value, DIGITS)

@@ -4,10 +4,17 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from fedcore.core.tasks.task import Task
+
 MANY = 10  # labels from which it is asked whether they are labels at all
 SHOWN = 3  # groups of like spellings that are named
 MOST_RARE = 8  # labels of a single row that are named
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "?"})  # how libraries write no label
+
+
+def target_doubts(task: Task, column: Iterable[str], name: str, *, part: bool = False) -> tuple[str, ...]:
+    """Return `label_doubts` about the target column `name`; nothing under a task without labels."""
+    return label_doubts(column, name, part=part) if task.labelled else ()
 
 
 def label_doubts(labels: Iterable[str], column: str, *, part: bool = False) -> tuple[str, ...]:

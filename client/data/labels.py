@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fedcore.client.data.label_doubts import target_doubts
 from fedcore.client.data.ratings import rating
-from fedcore.client.data.rows import Rows, check_labels, label_list, told_labels
+from fedcore.client.data.rows import Rows, check_labels, label_list, targets_of, told_labels
 from fedcore.client.data.shards import test_rows, training_rows
 from fedcore.client.options import DataOptions
 from fedcore.core.config.tables import Config
-from fedcore.core.errors import DataError
+from fedcore.core.data.partition import BY_LABEL
+from fedcore.core.errors import ConfigError, DataError
+from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.task import Task
 
 
 def data_options(config: Config) -> DataOptions:
@@ -29,10 +33,13 @@ def data_options(config: Config) -> DataOptions:
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     """Return the config with its labels written out, and all training and held-back rows.
 
-    Raises DataError where rows carry labels outside [data] labels, all carry the same one, or, without a list, the
-    labels are measured numbers or the test file has labels that nothing could be trained for.
+    Under a task without labels the config stays as it is. Raises DataError where rows carry labels outside [data]
+    labels, all carry the same one, or, without a list, the labels are measured numbers or the test file has labels that
+    nothing could be trained for; without labels, ConfigError for keys that ask for them, DataError for bad targets.
     """
-    options = data_options(config)
+    options, task = data_options(config), task_of(config)
+    if not task.labelled:
+        return config, *_unlabelled_rows(config, task)
     training, test = (read(options).under(config.data.labels) for read in (training_rows, test_rows))
     if config.data.test and not config.data.labels:
         _check_spelling(training, test)
@@ -45,6 +52,26 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
     return replace(config, data=replace(config.data, labels=agreed)), training, test
+
+
+def row_warnings(config: Config, training: Rows, test: Rows) -> tuple[str, ...]:
+    """Return what is doubtful in the target column of a fleet's rows."""
+    return target_doubts(task_of(config), (*training.labels, *test.labels), config.data.label)
+
+
+def _unlabelled_rows(config: Config, task: Task) -> tuple[Rows, Rows]:
+    if config.data.labels:
+        raise ConfigError(f"data.labels: rows of task {task.name} have no labels; leave the key out")
+    if config.data.partition in BY_LABEL:
+        raise ConfigError(
+            f"data.partition {config.data.partition!r} deals rows by label, and rows of task {task.name} have none; "
+            'take "iid" or "length"'
+        )
+    options = data_options(config)
+    training, test = training_rows(options), test_rows(options)
+    for rows in (training, test):
+        targets_of(rows, (), task)
+    return training, test
 
 
 def _check_spelling(training: Rows, test: Rows) -> None:

@@ -1,4 +1,4 @@
-"""Rows of text with a label: what devices train on and the evaluator tests on."""
+"""Rows of text with a target, such as a label: what devices train on and the evaluator tests on."""
 
 import hashlib
 import re
@@ -17,6 +17,8 @@ from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
 from fedcore.core.data.device_rows import counted
 from fedcore.core.errors import DataError
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Targets, Task
 from fedcore.storage.places import local_path
 
 MOST_LABELS = 10  # that a message names
@@ -27,7 +29,7 @@ _WHOLE_FLOAT = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}\.0*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Labelled texts. `texts[i]` holds the one or two texts of row i, `labels[i]` its label as a string."""
+    """Texts with targets. `texts[i]` holds the one or two texts of row i, `labels[i]` its label, or target, as text."""
 
     texts: tuple[tuple[str, ...], ...]
     labels: tuple[str, ...]
@@ -120,10 +122,23 @@ def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
 
     Raises DataError naming every label that is not in the list, and how many rows have it.
     """
-    rows = rows.under(labels)
-    check_labels(rows, labels, remedy="drop these rows or add the labels to [data] labels")
-    ids = {label: position for position, label in enumerate(labels)}
-    return np.array([ids[label] for label in rows.labels], dtype=np.int64)
+    return targets_of(rows, labels, CLASSIFICATION)
+
+
+def targets_of(rows: Rows, labels: Sequence[str], task: Task) -> Targets:
+    """Return the targets of the rows under a task and the agreed `labels`, (rows,).
+
+    Raises DataError for rows without one: naming every label that is not in the list, and how many rows have it.
+    """
+    if task.labelled:
+        rows = rows.under(labels)
+        check_labels(rows, labels, remedy="drop these rows or add the labels to [data] labels")
+    return task.targets(rows.labels, labels)
+
+
+def own_labels(rows: Rows, task: Task) -> tuple[str, ...]:
+    """Return the labels of `rows`, as `label_list`, that a member tells when it joins; none under a task without."""
+    return label_list(rows) if task.labelled else ()
 
 
 def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:

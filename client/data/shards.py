@@ -1,6 +1,6 @@
 """The rows of one device, and of the evaluator, out of a run's data."""
 
-from collections import Counter
+from collections.abc import Sequence
 
 from fedcore.client.data.rows import Rows, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
@@ -8,6 +8,8 @@ from fedcore.core.config.tables import Config
 from fedcore.core.data.device_rows import DeviceRows, FleetRows
 from fedcore.core.data.partition import partition_keys, partition_seed, shard, shards_of
 from fedcore.core.errors import DataError, JoinRefused
+from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
 
@@ -37,7 +39,7 @@ def cut(rows: Rows, wanted: Shard) -> Rows:
 
 def dealt_rows(config: Config, training: Rows, held_back: Rows) -> FleetRows:
     """Return which rows `fedcore fleet` deals to every device; raises DataError where there are too few."""
-    devices, data = list(config.devices()), config.data
+    devices, data, task = list(config.devices()), config.data, task_of(config)
     shards = shards_of(
         partition_keys(data.partition, training.texts, training.labels),
         shards=data.shards or len(devices),
@@ -46,10 +48,22 @@ def dealt_rows(config: Config, training: Rows, held_back: Rows) -> FleetRows:
         seed=partition_seed(config.run.seed),
     )
     dealt = tuple(
-        DeviceRows(device=name, device_class=kind.name, labels=Counter(training.labels[row] for row in rows))
+        _device_rows(task, name, kind.name, [training.labels[row] for row in rows])
         for (name, kind), rows in zip(devices, shards, strict=False)  # there may be more shards than devices
     )
-    return FleetRows(devices=dealt, labels=Counter(training.labels), held_back=len(held_back))
+    return fleet_rows(config, training, held_back, dealt)
+
+
+def fleet_rows(config: Config, training: Rows, held_back: Rows, devices: Sequence[DeviceRows]) -> FleetRows:
+    """Return the rows of a run: those of its devices, all training rows by label, and the number held back."""
+    counts = dict(task_of(config).counts(training.labels))
+    unlabelled = 0 if counts else len(training)
+    return FleetRows(devices=tuple(devices), labels=counts, held_back=len(held_back), unlabelled=unlabelled)
+
+
+def _device_rows(task: Task, name: str, device_class: str, column: Sequence[str]) -> DeviceRows:
+    counts = dict(task.counts(column))
+    return DeviceRows(device=name, device_class=device_class, labels=counts, unlabelled=0 if counts else len(column))
 
 
 def shard_given(given: Shard | None) -> Shard:

@@ -97,7 +97,7 @@ class Agent:
         self._welcome, self._stream = welcome, stream
         if self._trainer is None:
             self._load(self.make_trainer(welcome))
-            self.say(f"joined; labels {', '.join(welcome.labels)}")
+            self.say(f"joined; labels {', '.join(welcome.labels)}" if welcome.labels else "joined")
         self.feed(events.Welcomed(parent=self.machine.parent + 1, now_s=self.clock()))
 
     async def message(self, message: AnyDownward, stream: Stream) -> None:

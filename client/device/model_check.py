@@ -17,12 +17,12 @@ from fedcore.core.errors import FedcoreError, ModelError
 DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
 
 
-def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str) -> None:
+def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str, task: str = "") -> None:
     """Raise ModelError, with the remedy, where a device of this machine could not load tokenizer and model.
 
     Needs the client extra. As `fedcore.nn.training.trial_load.check_loadable`, in another process.
     """
-    asked = json.dumps({"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype})
+    asked = json.dumps({"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype, "task": task})
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fedcore.client.device.model_check"],

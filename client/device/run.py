@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedcore.client.data.label_doubts import label_doubts
-from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.label_doubts import target_doubts
+from fedcore.client.data.rows import Rows, own_labels
 from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
@@ -18,6 +17,8 @@ from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
+from fedcore.core.tasks.table import task_named
+from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
@@ -42,6 +43,11 @@ class _Arrival:
     description: RunDescription
     model: Path
 
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return task_named(self.description.task)
+
     def source(self, welcome: Welcome) -> "ModelSource":
         """Return which model the run trains, and how it is read."""
         from fedcore.client.training.trainer import ModelSource
@@ -53,14 +59,13 @@ class _Arrival:
             dtype=self.description.dtype,
             max_length=self.description.max_length,
             targets=welcome.targets,
+            task=self.task,
         )
 
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
     rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
-    for doubt in label_doubts(rows.labels, options.data.label, part=True):
-        options.say(f"warning: {doubt}")
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -73,19 +78,24 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     )
     try:
         description, model = await arrive(link, options, newcomer)
+        task = task_named(description.task)
+        for doubt in target_doubts(task, rows.labels, options.data.label, part=True):
+            options.say(f"warning: {doubt}")
         if options.data.ask_shard:
             shard = shard_given(description.shard)
             options.say(f"its rows are shard {shard.index} of {shard.count}")
             rows = await asyncio.to_thread(cut, rows, shard)
         rows = rows.under(description.labels)
-        profile = _profile(options.name, limits, rows)
+        profile = _profile(options.name, limits, rows, task.counts(rows.labels))
         arrival = _Arrival(link=link, description=description, model=model)
         return await _join_as_device(options, profile, rows, state, arrival)
     finally:
         await link.close()
 
 
-def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
+def _profile(
+    name: str, limits: DeviceLimits, rows: Rows, label_counts: tuple[tuple[str, int], ...] = ()
+) -> DeviceProfile:
     return DeviceProfile(
         name=name,
         device_class=limits.device_class,
@@ -94,7 +104,7 @@ def _profile(name: str, limits: DeviceLimits, rows: Rows) -> DeviceProfile:
         slowdown=limits.slowdown,
         uplink_mbps=limits.uplink_mbps,
         downlink_mbps=limits.downlink_mbps,
-        label_counts=tuple(sorted(Counter(rows.labels).items())),
+        label_counts=label_counts,
         network=limits.network,
         codecs=PARTS,
     )
@@ -125,7 +135,13 @@ async def _join_as_device(
 
     await _check_model(arrival)
     profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
-    join = await _join(options.name, arrival, role=Role.DEVICE, labels=label_list(rows), profile=profile)
+    join = await _join(
+        options.name,
+        arrival,
+        role=Role.DEVICE,
+        labels=own_labels(rows, arrival.task),
+        profile=profile,
+    )
 
     def make_trainer(welcome: Welcome) -> Trainer:
         return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown))
@@ -148,7 +164,12 @@ async def _check_model(arrival: _Arrival) -> None:
 
     description = arrival.description
     await asyncio.to_thread(
-        check_loadable, arrival.model, labels=description.labels, head=description.head, dtype=description.dtype
+        check_loadable,
+        arrival.model,
+        labels=description.labels,
+        head=description.head,
+        dtype=description.dtype,
+        task=description.task,
     )
 
 
@@ -170,7 +191,7 @@ async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, ar
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
     await _check_model(arrival)
-    join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=label_list(test))
+    join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=own_labels(test, arrival.task))
 
     def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:
         return ModelEvaluator(source=arrival.source(welcome), test=test, train=train)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.training.base_shift_cache import BaseShiftCache
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import FedcoreError, TransportError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.tier_values import AnyDownward
@@ -128,7 +128,8 @@ class Evaluator:
         keep_set = None if task.keep_set is None else await self._keep_set(task.keep_set)
         metrics = await self._in_worker(models.evaluate, adapter, task.rows, task.lora_scale, keep_set)
         model = f", {task.device_class} at sparsity {task.sparsity:.0%}" if keep_set else ""
-        self.say(f"round {task.adapter.round}{model}: accuracy {metrics.accuracy:.3f} on {metrics.rows} rows")
+        headline = models.task.headline.of(metrics.figures)
+        self.say(f"round {task.adapter.round}{model}: {headline} on {metrics.rows} rows")
         return EvaluatorResult(
             id=number,
             outcome=metrics,
@@ -157,7 +158,8 @@ class Evaluator:
             out = Path(folder) / task.device_class
             made = await self._in_worker(models.export, adapter, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
-        self.say(f"exported {task.device_class}: accuracy {made.metrics.accuracy:.3f}, {made.parameters} parameters")
+        headline = models.task.headline.of(made.metrics.figures)
+        self.say(f"exported {task.device_class}: {headline}, {made.parameters} parameters")
         return replace(made, files=files)
 
     async def _keep_set(self, ref: BlobRef) -> KeepSet:

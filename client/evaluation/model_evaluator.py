@@ -9,25 +9,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.data.rows import Rows
 from fedcore.client.evaluation.floors import find_floors, with_majority
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
 from fedcore.core.learning_rate.schedule import half_cosine
 from fedcore.core.model.adapter import AdapterSpec, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.seeds import derive_seed
+from fedcore.core.tasks.task import Targets, Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
-from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach, load_adapter, merge
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.batches import EncodedRows, collate, encode_for
+from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.evaluate import evaluate, predict
 from fedcore.nn.training.latency import interleaved_latency
 from fedcore.nn.training.moments import Moments
@@ -48,7 +48,7 @@ class Predictions:
     """A model's predictions on held-back rows."""
 
     logits: NDArray[np.float32]  # (rows, classes)
-    labels: NDArray[np.int64]  # (rows,)
+    labels: Targets  # (rows,)
     parameters: int  # of the model with its head
 
 
@@ -65,6 +65,11 @@ class ModelEvaluator:
     _test_rows: EncodedRows | None = None
     _floors: Floors | None = None
 
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return self.source.task
+
     def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
         """Measure the adapter on the model pruned to `keep_set` (None: the dense one).
 
@@ -75,8 +80,13 @@ class ModelEvaluator:
             use_all_cores()
         return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
 
-    def floors(self, majority: str) -> Floors:
-        """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority."""
+    def floors(self, majority: str) -> Floors | None:
+        """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority.
+
+        None under a task without labels, which has no answer that most rows share.
+        """
+        if not self.task.labelled:
+            return None
         if self._floors is None:
             self._floors = find_floors(self.test, self.train, self.source.labels, majority)
         return with_majority(self._floors, self.test, self.source.labels, majority)
@@ -123,7 +133,7 @@ class ModelEvaluator:
             for name, value in adapter.items()
         }
         classifier = with_adapter(self.source, narrow, KeepSet.full, task.lora_scale)
-        rows = self._encode(self.train)
+        rows = self.source.encode(self.train)
         moments: Moments = {}
         for part in range(REFERENCE_PARTS):
             steps = task.steps * (part + 1) // REFERENCE_PARTS - task.steps * part // REFERENCE_PARTS
@@ -136,15 +146,11 @@ class ModelEvaluator:
     def _test_subset(self, rows: int) -> EncodedRows:
         """Return `rows` test rows spread evenly from the first to the last; all for 0."""
         if self._test_rows is None:
-            self._test_rows = self._encode(self.test)
+            self._test_rows = self.source.encode(self.test)
         if rows <= 0 or rows >= len(self._test_rows):
             return self._test_rows
         indices = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
         return self._test_rows.select(indices)
-
-    def _encode(self, rows: Rows) -> EncodedRows:
-        ids = label_ids(rows, self.source.labels)
-        return encode_for(self.source.folder, rows.texts, ids.tolist(), self.source.max_length)
 
 
 def _reference_spec(task: ReferenceTask, part: int) -> TrainingSpec:
@@ -171,7 +177,7 @@ def with_adapter(
     source: ModelSource, adapter: Adapter, keep: Callable[[Geometry], KeepSet], scale: float
 ) -> Classifier:
     """Return the base model, shifted, pruned to a keep-set, with the global adapter attached as far as it reaches."""
-    classifier = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+    classifier = source.load()
     add_shift(classifier, adapter)
     keep_set = keep(classifier.geometry)
     if keep_set != classifier.keep_set:

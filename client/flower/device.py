@@ -4,17 +4,17 @@ The training code is the one every device runs (`fedcore.client.training.trainer
 message where Flower keeps the process: in its simulation, not on a SuperNode.
 """
 
-from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fedcore.client.data.rows import Rows, label_list
+from fedcore.client.data.rows import Rows, own_labels
 from fedcore.client.data.shards import device_rows
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.tasks.table import task_named
 from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.models.checkpoint import fingerprint
@@ -29,7 +29,7 @@ SHARDS = 256  # of rows, kept by a process that is many nodes in turn
 def join_of(settings: NodeSettings, description: RunDescription) -> Join:
     """Return what a device says of itself."""
     rows = rows_of(settings.data).under(description.labels)
-    limits = settings.limits
+    limits, task = settings.limits, task_named(description.task)
     return Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
@@ -43,12 +43,12 @@ def join_of(settings: NodeSettings, description: RunDescription) -> Join:
             num_examples=len(rows),
             memory_mb=limits.memory_mb,
             slowdown=limits.slowdown,
-            label_counts=tuple(sorted(Counter(rows.labels).items())),
+            label_counts=task.counts(rows.labels),
             codecs=PARTS,
         ),
         fingerprint=fingerprint(model_folder(settings.model)),
         max_length=description.max_length,
-        labels=label_list(rows),
+        labels=own_labels(rows, task),
     )
 
 

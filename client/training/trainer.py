@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.data.rows import Rows, targets_of
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
@@ -49,6 +51,15 @@ class ModelSource:
     dtype: str
     max_length: int
     targets: tuple[str, ...]
+    task: Task = CLASSIFICATION
+
+    def encode(self, rows: Rows) -> EncodedRows:
+        """Return rows as the model reads them, with the targets of its task."""
+        return encode_for(self.folder, rows.texts, targets_of(rows, self.labels, self.task), self.max_length)
+
+    def load(self) -> Classifier:
+        """Return the base model with its task head."""
+        return load_classifier(self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +145,7 @@ class Trainer:
         self, rows: EncodedRows, wanted: NDArray[np.int64], assignment: WireAssignment, download: Tensors
     ) -> Answers:
         """Return what the dense model with the downloaded adapter answers; it is loaded for this alone, and dropped."""
-        source = self.source
-        dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        source, dense = self.source, self.source.load()
         add_shift(dense, download)
         attach(dense, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=source.targets)
         received = Received(keep_set=dense.keep_set, tensors=download)  # all rows: no rings where there is a teacher
@@ -152,17 +162,13 @@ class Trainer:
 
     def _load(self) -> Classifier:
         if self._classifier is None:
-            source = self.source
-            self._classifier = load_classifier(
-                source.folder, labels=source.labels, head=source.head, dtype=source.dtype
-            )
+            self._classifier = self.source.load()
         self._encode_rows()
         return self._classifier
 
     def _encode_rows(self) -> EncodedRows:
         if self._encoded is None:
-            ids = label_ids(self.rows, self.source.labels)
-            self._encoded = encode_for(self.source.folder, self.rows.texts, ids.tolist(), self.source.max_length)
+            self._encoded = self.source.encode(self.rows)
         return self._encoded
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:

@@ -1,7 +1,6 @@
 """Find out everything about a configured run that can be known before it begins, all that stops it included."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -9,7 +8,7 @@ from typing import TypeVar
 from fedcore.checkup.class_costs import ClassCost, RunCost, class_costs, run_cost
 from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows
+from fedcore.client.data.shards import dealt_rows, fleet_rows
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.device_rows import FleetRows
@@ -123,7 +122,7 @@ def _dealt(config: Config, training: Rows, test: Rows) -> FleetRows:
     try:
         return dealt_rows(config, training, test)
     except FedcoreError:
-        return FleetRows(devices=(), labels=Counter(training.labels), held_back=len(test))
+        return fleet_rows(config, training, test, ())
 
 
 def _raise(error: FedcoreError) -> None:

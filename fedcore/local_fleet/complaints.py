@@ -16,7 +16,9 @@ _TROUBLE = re.compile(
     r"|; the coordinator sends the task again|; all of the hand-out is fetched again)?$"
 )
 _FAILED = re.compile(r"^(round \d+ failed|task failed|cannot bring a blob ahead|round \d+: update (rejected|late)): ")
-_WENT_WELL = re.compile(r"^(joined\b|exported |round \d+: (sparsity|accuracy)\b|message \d+: \d+ bytes)")
+_WENT_WELL = re.compile(
+    r"^(joined\b|exported |round \d+: sparsity\b|round \d+[:,].* on \d+ rows$|message \d+: \d+ bytes)"
+)
 
 
 def complaint(name: str, log: str) -> str | None:

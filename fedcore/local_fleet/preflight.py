@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedcore.client.data.label_doubts import label_doubts
-from fedcore.client.data.labels import labelled_rows
+from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import dealt_rows
 from fedcore.client.device.model_check import check_model
@@ -51,7 +50,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
     model = model_folder(config.model.path)
     check_run(config, model)
     labelled, training, test = labelled_rows(config)
-    for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
+    for doubt in row_warnings(config, training, test):
         say(f"warning: {doubt}")
     if len(training) < shards:
         raise DataError(
@@ -73,4 +72,5 @@ def try_model(config: Config) -> None:
         labels=config.data.labels,
         head=config.model.head,
         dtype=config.model.dtype,
+        task=config.task.kind,
     )

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.data.figures import Figure, Values
 from fedcore.core.learning_rate.search import rate_line
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.table import task_named
+from fedcore.core.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +29,7 @@ class DeviceLine:
 class Evaluated:
     """The last figures of one model: of the one a class would get now, or, without a class, of the dense one."""
 
-    accuracy: float
-    auc: float | None
+    figures: Values
     round: int
     device_class: str = ""
     sparsity: float = 0.0
@@ -47,11 +50,10 @@ class RunProgress:
     last_t: float | None = None
     bytes_up: int = 0
     bytes_down: int = 0
-    accuracy: float | None = None
-    auc: float | None = None
+    task: Task = CLASSIFICATION
     evaluated_round: int | None = None
     models: Mapping[str, Evaluated] = field(default_factory=dict)  # by class; "" is the dense one
-    floors: tuple[tuple[str, float], ...] = ()  # (name, accuracy in [0, 1])
+    floors: tuple[tuple[str, float], ...] = ()  # (name, the headline figure)
     devices: Mapping[str, DeviceLine] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -74,7 +76,7 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
     """Return the fields that an event changes, so that every event costs one copy: a round has dozens of events."""
     match event["event"]:
         case "started":
-            return _started(progress, event["t"])
+            return _started(progress, event)
         case "joined" if event.get("role") == "device":
             return _device(progress, event, state="idle", device_class=event.get("device_class", ""))
         case "refused":
@@ -104,16 +106,17 @@ def _changes(progress: RunProgress, event: Json) -> dict[str, Any]:
         case "learning_rate":
             return _with_note(progress, rate_line(event["learning_rate"], event["devices"]))
         case "floors":
-            return {"floors": _floors(event)}
+            return {"floors": _floors(event, progress.task.headline)}
         case "task_failed":
             return _with_note(progress, f"{event['task']}: {event['message']}")
     return {}
 
 
-def _started(progress: RunProgress, t: float) -> dict[str, Any]:
+def _started(progress: RunProgress, event: Json) -> dict[str, Any]:
     """Return the changes of a start: the pause before it is not part of a round's time, and no device has joined."""
     return {
-        "started_t": progress.started_t or t,
+        "task": task_named(event.get("task", "")),
+        "started_t": progress.started_t or event["t"],
         "first_round_t": None,
         "closed_before": progress.closed,
         "devices": {name: replace(line, state="starting") for name, line in progress.devices.items()},
@@ -122,23 +125,17 @@ def _started(progress: RunProgress, t: float) -> dict[str, Any]:
 
 def _evaluated(progress: RunProgress, event: Json) -> dict[str, Any]:
     model = Evaluated(
-        accuracy=event["accuracy"],
-        auc=event["auc"],
+        figures=progress.task.values(event),
         round=int(event["task"].split()[1]),
         device_class=event.get("class") or "",
         sparsity=event.get("sparsity", 0.0),
     )
-    return {
-        "accuracy": model.accuracy,
-        "auc": model.auc,
-        "evaluated_round": model.round,
-        "models": {**progress.models, model.device_class: model},
-    }
+    return {"evaluated_round": model.round, "models": {**progress.models, model.device_class: model}}
 
 
-def _floors(event: Json) -> tuple[tuple[str, float], ...]:
-    words = () if event["tfidf"] is None else (("TF-IDF", event["tfidf"]["accuracy"]),)
-    return ((f"always {event['majority_label']!r}", event["majority"]["accuracy"]), *words)
+def _floors(event: Json, headline: Figure) -> tuple[tuple[str, float], ...]:
+    words = () if event["tfidf"] is None else (("TF-IDF", event["tfidf"][headline.name]),)
+    return ((f"always {event['majority_label']!r}", event["majority"][headline.name]), *words)
 
 
 def _closed(progress: RunProgress, event: Json) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from rich.text import Text
 
 from fedcore.core.contract.outcome import PHASES
 from fedcore.core.contract.protocols import Json
+from fedcore.core.data.figures import Figure
+from fedcore.core.tasks.table import task_named
+from fedcore.core.tasks.task import Task
 
-QUALITY = ("accuracy", "auc", "macro_f1")
 WIDTH = 80  # characters that the tables take at least: on a narrower terminal lines wrap, and no cell is lost
 ARM_WIDTH = 14  # "50% r16 0.62" and the space between columns
 MAX_CELLS = 200  # arms shown on a terminal; more are easier to read in rounds.csv
@@ -37,7 +39,7 @@ def report(summary: Json) -> RenderableType:
         ("Shares of the time from push to acceptance, by network class", _networks(summary.get("networks", {}))),
         ("Arms and rewards of every device: sparsity, rank, reward", _arms(summary["rounds"])),
         ("Exports: what each class keeps", _sizes(summary["classes"])),
-        ("Exports: how each class does", _speeds(summary["classes"])),
+        ("Exports: how each class does", _speeds(summary["classes"], _task(summary).shown("always", "report"))),
     ]
     lines = [line for title, part in parts for line in (Text(title, style="bold"), part, Text())]
     warnings = [Text(f"warning: {warning}", style="yellow") for warning in summary.get("warnings", ())]
@@ -67,13 +69,14 @@ def _rounds(summary: Json) -> Table:
 
 def _evaluations(summary: Json) -> RenderableType:
     """Return a row for every round after which a model was measured."""
-    table = figure_table("model", ("after round", "accuracy", "AUC", "macro-F1", "loss"))
+    task = _task(summary)
+    table = figure_table("model", ("after round", *(figure.title for figure in task.figures)))
     untrained = summary["global"]["untrained"]
     if untrained:
-        table.add_row("untrained", "0", *_figures(untrained, (*QUALITY, "loss"), 3))
+        table.add_row("untrained", "0", *_measured(untrained, task.figures))
     for round_ in summary["rounds"]:
-        if round_["accuracy"] is not None:
-            table.add_row(_model(round_), str(round_["round"]), *_figures(round_, (*QUALITY, "loss"), 3))
+        if round_.get(task.headline.name) is not None:
+            table.add_row(_model(round_), str(round_["round"]), *_measured(round_, task.figures))
     return table if table.row_count else Text("none: no evaluator answered after a round")
 
 
@@ -148,12 +151,13 @@ def _sizes(classes: Json) -> Table:
     return table
 
 
-def _speeds(classes: Json) -> Table:
-    table = figure_table("class", ("accuracy", "AUC", "macro-F1", "latency ms", "of dense", "training MiB"))
+def _speeds(classes: Json, figures: Sequence[Figure]) -> Table:
+    titles = (figure.title for figure in figures)
+    table = figure_table("class", (*titles, "latency ms", "of dense", "training MiB"))
     for name, exported in classes.items():
         table.add_row(
             name,
-            *_figures(exported["test"] or {}, QUALITY, 3),
+            *_measured(exported["test"] or {}, figures),
             _scaled(exported["latency_s"], 1e3, 1),
             _number(exported["latency_ratio"], 2),
             _number(exported["peak_training_memory_mb"], 0),
@@ -162,16 +166,16 @@ def _speeds(classes: Json) -> Table:
 
 
 def _closing(summary: Json) -> str:
-    quality, classes = summary["global"], summary["classes"]
+    quality, classes, task = summary["global"], summary["classes"], _task(summary)
     parts = [
-        _quality_line(f"{name}, {figures['realised_sparsity']:.0%} pruned", figures["test"])
+        _quality_line(task, f"{name}, {figures['realised_sparsity']:.0%} pruned", figures["test"])
         for name, figures in classes.items()
     ]
     pruned = any(figures["realised_sparsity"] for figures in classes.values())
     dense = "the same adapter on the dense model, which no device trains" if pruned else "global adapter"
-    parts.append(_quality_line(dense, quality["final"]))
-    parts += _floor_lines(summary.get("floors") or {})
-    parts.append(_quality_line("centralised LoRA on the dense model, as many steps", quality["reference"]))
+    parts.append(_quality_line(task, dense, quality["final"]))
+    parts += _floor_lines(summary.get("floors") or {}, task.headline)
+    parts.append(_quality_line(task, "centralised LoRA on the dense model, as many steps", quality["reference"]))
     parts = [part for part in parts if part]
     totals = summary["totals"]
     parts.append(
@@ -181,29 +185,34 @@ def _closing(summary: Json) -> str:
     return "\n".join(parts)
 
 
-def _quality_line(name: str, metrics: Json | None) -> str:
+def _quality_line(task: Task, name: str, metrics: Json | None) -> str:
     """Return one model's figures in a line; empty without any."""
     if not metrics:
         return ""
-    auc = "" if metrics["auc"] is None else f"AUC {metrics['auc']:.3f}, "
-    return (
-        f"{name}: accuracy {metrics['accuracy']:.3f}, {auc}macro-F1 {metrics['macro_f1']:.3f} "
-        f"on {metrics['rows']} held-back rows"
-    )
+    return f"{name}: {task.words(metrics, 'report')} on {metrics['rows']} held-back rows"
 
 
-def _floor_lines(floors: Json) -> list[str]:
+def _floor_lines(floors: Json, headline: Figure) -> list[str]:
     """Return the floors in one line, nothing where none was found."""
     majority, untrained, tfidf = (floors.get(name) for name in ("majority", "untrained", "tfidf"))
     parts = []
     if majority:
-        parts.append(f"always answering {majority['label']!r} {majority['accuracy']:.3f}")
+        parts.append(f"always answering {majority['label']!r} {headline.text(majority[headline.name])}")
     if untrained:
-        parts.append(f"untrained model {untrained['accuracy']:.3f}")
+        parts.append(f"untrained model {headline.text(untrained[headline.name])}")
     if tfidf:
         how = "cross-validated over held-back rows, " if tfidf["cross_validated"] else ""
-        parts.append(f"TF-IDF with logistic regression {tfidf['accuracy']:.3f} ({how}{tfidf['trained_on']} rows)")
-    return [f"floors, in accuracy: {', '.join(parts)}"] if parts else []
+        value = headline.text(tfidf[headline.name])
+        parts.append(f"TF-IDF with logistic regression {value} ({how}{tfidf['trained_on']} rows)")
+    return [f"floors, in {headline.title}: {', '.join(parts)}"] if parts else []
+
+
+def _task(summary: Json) -> Task:
+    return task_named(summary.get("run", {}).get("task", ""))
+
+
+def _measured(values: Json, figures: Iterable[Figure]) -> list[str]:
+    return [figure.text(values.get(figure.name)) for figure in figures]
 
 
 def _figures(values: Json, names: Iterable[str], digits: int) -> list[str]:

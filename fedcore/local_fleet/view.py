@@ -131,21 +131,23 @@ def quality(progress: RunProgress) -> str:
     last = max(progress.models.values(), key=lambda model: model.round, default=None)
     if last is None:
         return "not yet evaluated"
-    auc = "" if last.auc is None else f", AUC {last.auc:.3f}"
     when = f"after round {last.round}" if last.round else "untrained"
-    return f"{_whose(last)}accuracy {last.accuracy:.3f}{auc} {when}"
+    return f"{_whose(last)}{progress.task.words(last.figures)} {when}"
 
 
 def floors(progress: RunProgress) -> str:
-    """Return the accuracies that a result has to beat; empty until they are known."""
-    words = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in progress.floors)
+    """Return the headline figures that a result has to beat; empty until they are known."""
+    words = ", ".join(f"{name} {progress.task.headline.text(value)}" for name, value in progress.floors)
     return f"to beat: {words}" if words else ""
 
 
 def delivered(progress: RunProgress) -> str:
-    """Return the last accuracy of every class's pruned model; empty until one was measured."""
+    """Return the last headline figure of every class's pruned model; empty until one was measured."""
+    headline = progress.task.headline
     models = [model for name, model in sorted(progress.models.items()) if name]
-    words = ", ".join(f"{_whose(model)}{model.accuracy:.3f} (round {model.round})" for model in models)
+    words = ", ".join(
+        f"{_whose(model)}{headline.text(model.figures[headline.name])} (round {model.round})" for model in models
+    )
     return f"delivered now: {words}" if words else ""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.auto import usual_steps
+from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
@@ -59,10 +60,8 @@ def _training(
     setup: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
 ) -> SimulationBackend:
     # Imported here: torch takes seconds to load, and a simulation that trains nothing does not need it.
-    from fedcore.client.data.rows import label_ids
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
-    from fedcore.nn.training.batches import encode_for
     from fedcore.simulation.rounds.evaluation import RunEvaluation
     from fedcore.simulation.workload.device_states import DeviceFeedback, DeviceStates
     from fedcore.simulation.workload.pool import TrainerPool, cores
@@ -77,11 +76,9 @@ def _training(
         dtype=config.model.dtype,
         max_length=config.model.max_length,
         targets=setup.spec.targets,
+        task=task_of(config),
     )
-    rows, held_back = (
-        encode_for(source.folder, part.texts, label_ids(part, source.labels).tolist(), source.max_length)
-        for part in (training, test)
-    )
+    rows, held_back = source.encode(training), source.encode(test)
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
     batched = config.simulation.training == "batched"

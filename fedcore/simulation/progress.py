@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.data.figures import Figure
 from fedcore.core.learning_rate.search import rate_line
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.table import task_named
+from fedcore.core.tasks.task import Task
 
 MEGA = 1e6
 
@@ -18,18 +22,21 @@ class RoundLines:
     total_rounds: int
     now_s: Callable[[], float]  # real seconds, for the time a round took to simulate
     _closed_s: float | None = None
+    _task: Task = CLASSIFICATION
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Print a line for a closed round, a measurement or a refusal."""
         match kind:
+            case "started":
+                self._task = task_named(fields.get("task", ""))
             case "round_closed":
                 self.say(self._round(fields))
             case "evaluated":
-                self.say(_evaluated(fields))
+                self.say(_evaluated(self._task, fields))
             case "learning_rate":
                 self.say(rate_line(fields["learning_rate"], fields["devices"]))
             case "floors":
-                self.say(_floors(fields))
+                self.say(_floors(self._task.headline, fields))
             case "warning":
                 self.say(f"warning: {fields['message']}")
             case "refused":
@@ -49,13 +56,13 @@ class RoundLines:
         )
 
 
-def _evaluated(fields: Mapping[str, Any]) -> str:
+def _evaluated(task: Task, fields: Mapping[str, Any]) -> str:
     metrics = fields.get("metrics", fields)
-    auc = "" if metrics.get("auc") is None else f", AUC {metrics['auc']:.3f}"
     whose = f", {fields['class']} at {fields['sparsity']:.0%}" if fields.get("class") else ""
-    return f"  {fields['task']}{whose}: accuracy {metrics['accuracy']:.3f}{auc}"
+    return f"  {fields['task']}{whose}: {task.words(metrics)}"
 
 
-def _floors(fields: Mapping[str, Any]) -> str:
-    words = "" if fields["tfidf"] is None else f", TF-IDF with logistic regression {fields['tfidf']['accuracy']:.3f}"
-    return f"  floors: always {fields['majority_label']!r} {fields['majority']['accuracy']:.3f}{words}"
+def _floors(headline: Figure, fields: Mapping[str, Any]) -> str:
+    majority, tfidf = fields["majority"], fields["tfidf"]
+    words = "" if tfidf is None else f", TF-IDF with logistic regression {headline.text(tfidf[headline.name])}"
+    return f"  floors: always {fields['majority_label']!r} {headline.text(majority[headline.name])}{words}"

@@ -69,7 +69,7 @@ def _simulated(
     log = run.open_log(wall=clock, observers=observers, eager=False)
     engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
     backend = make_backend(setup, engine, run.folder, log)  # refuses what the model cannot read, before the run begins
-    log.event("started", next_round=run.start.next_round, simulated=True)
+    log.event("started", next_round=run.start.next_round, simulated=True, task=run.config.task.kind)
     for device_class, why in setup.refused.items():
         log.event("refused", device=device_class, message=why)
     try:

@@ -1,14 +1,12 @@
 """Everything a simulation needs before its first round, read and checked before the run folder is created."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fedcore.client.data.label_doubts import label_doubts
-from fedcore.client.data.labels import labelled_rows
+from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.config.auto import usual_steps
@@ -19,6 +17,7 @@ from fedcore.core.data.partition import partition_keys
 from fedcore.core.errors import ConfigError
 from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.tasks.table import task_of
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.simulation.fleet.availability import read_traces
 from fedcore.simulation.fleet.fleet import VirtualFleet, admitted, make_fleet
@@ -49,14 +48,21 @@ class SimulationSetup:
         """Return which rows every device has; None where nothing is trained."""
         if self.training is None or self.test is None:
             return None
+        counts = task_of(self.config).counts(self.training.labels)
         profiles = [device.profile for device in self.fleet.devices.values()]
         return FleetRows(
             devices=tuple(
-                DeviceRows(device=profile.name, device_class=profile.device_class, labels=dict(profile.label_counts))
+                DeviceRows(
+                    device=profile.name,
+                    device_class=profile.device_class,
+                    labels=dict(profile.label_counts),
+                    unlabelled=0 if profile.label_counts else profile.num_examples,
+                )
                 for profile in profiles
             ),
-            labels=Counter(self.training.labels),
+            labels=dict(counts),
             held_back=len(self.test),
+            unlabelled=0 if counts else len(self.training),
         )
 
 
@@ -75,11 +81,11 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
         rate = config.training.learning_rate or UNKNOWN  # nothing trains, so no trial can find one
         config = replace(
             config,
-            data=replace(config.data, labels=config.data.labels or UNTRAINED_LABELS),
+            data=replace(config.data, labels=config.data.labels or _untrained_labels(config)),
             training=replace(config.training, learning_rate=rate),
         )
         rows = np.arange(config.simulation.rows_per_device or UNTRAINED_ROWS)
-        labels = [config.data.labels[0]] * len(rows)
+        labels = [next(iter(config.data.labels), "")] * len(rows)
         fleet = make_fleet(config, [rows] * devices, labels, traces)
         strategy = check_run(config, model)
         fleet, refused = _joining(config, fleet, strategy)
@@ -94,7 +100,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
             curve=curve,
         )
     config, training, test = labelled_rows(config)
-    for doubt in label_doubts((*training.labels, *test.labels), config.data.label):
+    for doubt in row_warnings(config, training, test):
         say(f"warning: {doubt}")
     keys = partition_keys(config.data.partition, training.texts, training.labels)
     shards, strategy = assign_rows(config, keys, devices), check_run(config, model)
@@ -121,12 +127,18 @@ def check_reference(setup: SimulationSetup, reference: bool) -> None:
         )
 
 
+def _untrained_labels(config: Config) -> tuple[str, ...]:
+    return UNTRAINED_LABELS if task_of(config).labelled else ()
+
+
 def _check_loadable(config: Config, model: Path) -> None:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     import_libraries()
     from fedcore.nn.training.trial_load import check_loadable
 
-    check_loadable(model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype)
+    check_loadable(
+        model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype, task=config.task.kind
+    )
 
 
 def _joining(config: Config, fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:

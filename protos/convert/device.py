@@ -49,6 +49,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         dtype=value.dtype,
         parents=value.parents,
         shard=None if value.shard is None else _shard_to_pb(value.shard),
+        task=value.task,
     )
 
 
@@ -66,6 +67,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         dtype=message.dtype,
         parents=tuple(message.parents),
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
+        task=message.task,
     )
 
 

@@ -1,7 +1,7 @@
 """The evaluator's tasks and results."""
 
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floor, Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from fedcore.protos.v1 import evaluation_pb2 as pb
@@ -14,6 +14,8 @@ from fedcore.protos.values import (
     GlobalAdapter,
     ReferenceTask,
 )
+
+EARLIER = ("accuracy", "auc", "macro_f1", "loss")  # figures with fields of their own, which an earlier version reads
 
 
 def task_to_pb(value: EvaluatorTask) -> pb.EvaluatorTask:
@@ -171,25 +173,26 @@ def _adapter_from_pb(message: pb.GlobalAdapter) -> GlobalAdapter:
 
 
 def _metrics_to_pb(value: Metrics) -> pb.Metrics:
+    figures = {name: figure for name, figure in value.figures.items() if figure is not None}
     return pb.Metrics(
-        accuracy=value.accuracy,
-        auc=value.auc,
-        macro_f1=value.macro_f1,
-        loss=value.loss,
+        figures=figures,
         rows=value.rows,
         answers=value.answers,
+        **{name: figures[name] for name in EARLIER if name in figures},
     )
 
 
 def _metrics_from_pb(message: pb.Metrics) -> Metrics:
     return Metrics(
-        accuracy=message.accuracy,
-        auc=message.auc if message.HasField("auc") else None,
-        macro_f1=message.macro_f1,
-        loss=message.loss,
+        figures=dict(message.figures) if message.figures else _earlier_figures(message),
         rows=message.rows,
         answers=tuple(message.answers),
     )
+
+
+def _earlier_figures(message: pb.Metrics) -> dict[str, float]:
+    """Return the figures of an evaluator of an earlier version, which knows classification alone."""
+    return {name: getattr(message, name) for name in EARLIER if name != "auc" or message.HasField("auc")}
 
 
 def _floors_to_pb(value: Floors) -> pb.Floors:

@@ -84,20 +84,29 @@ class ReferenceTask(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., rank: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., seed: _Optional[int] = ..., start: _Optional[_Union[GlobalAdapter, _Mapping]] = ...) -> None: ...
 
 class Metrics(_message.Message):
-    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows", "answers")
+    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows", "answers", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     AUC_FIELD_NUMBER: _ClassVar[int]
     MACRO_F1_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     accuracy: float
     auc: float
     macro_f1: float
     loss: float
     rows: int
     answers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ..., answers: _Optional[_Iterable[int]] = ...) -> None: ...
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ..., answers: _Optional[_Iterable[int]] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Floor(_message.Message):
     __slots__ = ("accuracy", "macro_f1", "rows")

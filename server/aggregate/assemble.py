@@ -16,6 +16,7 @@ from fedcore.core.model.adapter import AdapterSpec, Tensors, initial_adapter
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.seeds import generator
+from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
 from fedcore.server.aggregate.global_model import GlobalModel
@@ -126,7 +127,7 @@ def read_snapshot(folder: RunFolder, config: Config, model: Path) -> RunSnapshot
 def _strategy(config: Config, model: Path, labels: tuple[str, ...]) -> Strategy:
     geometry = geometry_from_config(read_config(model))
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
-    head = resolve_head(read_config(model), config.model.head, len(labels), shapes)
+    head = resolve_head(read_config(model), config.model.head, task_of(config).outputs(labels), shapes)
     return make_strategy(config, geometry, head.shapes, prior=weight_magnitudes(model, geometry))
 
 
@@ -144,14 +145,14 @@ def _checkpoint_head(
 ) -> dict[str, NDArray[np.float32]]:
     description, index = read_config(model), tensor_index(model)
     shapes = {name: entry.shape for name, entry in index.items()}
-    kind = resolve_head(description, config.model.head, len(labels), shapes).kind
+    kind = resolve_head(description, config.model.head, task_of(config).outputs(labels), shapes).kind
     rows = list(checkpoint_rows(description, labels))
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, shape in spec.head:
         entry = index.get(checkpoint_head(kind, name) or "")
         if entry is not None and tuple(entry.shape) == shape:
             value = read_tensor(entry)
-            tensors[name] = value[rows] if has_label_rows(name) else value
+            tensors[name] = value[rows] if rows and has_label_rows(name) else value
     return tensors
 
 

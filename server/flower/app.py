@@ -8,8 +8,9 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from fedcore.core.config.tables import Config
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
+from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import RunDescription, Welcome
 from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.server.flower.settings import run_settings
@@ -63,6 +64,7 @@ def _evaluation(driver: FlowerDriver, measure: Measure) -> Callable[[int, ArrayR
         rows = 0 if driver.over else driver.run.config.evaluation.rows_per_round
         metrics = measure(driver.description, driver.welcome(), tensors, rows)
         driver.log_metrics(metrics, rows)
-        return MetricRecord({"accuracy": metrics.accuracy, "macro-f1": metrics.macro_f1, "loss": metrics.loss})
+        measured = task_of(driver.run.config).complete(metrics).figures
+        return MetricRecord({name.replace("_", "-"): value for name, value in measured.items() if value is not None})
 
     return evaluate

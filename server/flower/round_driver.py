@@ -11,12 +11,13 @@ from dataclasses import InitVar, dataclass, field, replace
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import FedcoreError, JoinRefused, RunError
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
 from fedcore.core.rounds.shell import RoundShell, in_order, nothing, together
 from fedcore.core.rounds.state import Phase, RoundState
+from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import (
     AssignmentFailure,
     BlobRef,
@@ -94,7 +95,7 @@ class FlowerDriver:
             state=run.round_state(lease_s=_patience(run.config)),
             description=replace(run.describe(), model_files=()),  # an app has its model already
         )
-        if driver.description.labels:
+        if driver.description.labels or not task_of(run.config).labelled:
             driver.agree(driver.description.labels)
         driver.feed(events.Started(now_s=driver.now_s))
         return driver
@@ -129,7 +130,7 @@ class FlowerDriver:
         """Fix the label list unless it is fixed already; raises JoinRefused for fewer than two labels."""
         if self.engine is not None:
             return
-        if len(labels) < 2:
+        if len(labels) < 2 and task_of(self.run.config).labelled:
             raise JoinRefused(f"the rows carry only the labels {list(labels)}; name all of them in data.labels")
         self._begin(labels)
 

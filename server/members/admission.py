@@ -7,6 +7,7 @@ from dataclasses import replace
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import CertificateError, JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.tasks.table import task_named
 from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import Identity
@@ -33,6 +34,12 @@ class Admission:
         self._check_profile = check_profile
         self._lock = asyncio.Lock()
         self._fixed = False
+        self._labelled = task_named(description.task).labelled
+
+    @property
+    def needs_no_device(self) -> bool:
+        """Whether the label list is known before any device: the configuration names it, or the task has no labels."""
+        return bool(self.description.labels) or not self._labelled
 
     async def check(self, join: Join) -> None:
         """Raise JoinRefused if a newcomer does not fit the run. An edge always fits, because it has no model."""
@@ -49,7 +56,7 @@ class Admission:
         async with self._lock:
             if self._fixed:
                 return
-            if len(labels) < 2:
+            if self._labelled and len(labels) < 2:
                 raise JoinRefused(
                     f"the first shard has only the labels {list(labels)}, and the run names none; "
                     'start the coordinator with --set \'data.labels=["a", "b"]\''

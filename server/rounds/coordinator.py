@@ -97,7 +97,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """Begin to wait for devices."""
-        if self.labels:
+        if self._admission.needs_no_device:
             await self._admission.fix_labels(self.labels)
         self.membership.guard.begin(self._tasks, self._lease_s)
         self._driver.feed(events.Started(now_s=self._clock()))

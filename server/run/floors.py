@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedcore.core.contract.protocols import Json
-from fedcore.core.data.floors import WORDS, Result, doubts
+from fedcore.core.data.figures import Figure
+from fedcore.core.data.floors import WORDS, Comparison, Result, doubts
 
 
 def floor_figures(floors: Json | None, untrained: Json | None) -> Json:
@@ -24,35 +25,41 @@ def floor_figures(floors: Json | None, untrained: Json | None) -> Json:
     return figures
 
 
-def floor_accuracies(figures: Json) -> dict[str, float]:
-    """Return the accuracies of a summary's floors by their words, those that were found."""
+def floor_values(figures: Json, headline: Figure) -> dict[str, float]:
+    """Return the headline figures of a summary's floors by their words, those that were found."""
     words = {"untrained": "the untrained model", "tfidf": WORDS}
     if figures["majority"] is not None:
         words = {"majority": f"always answering {figures['majority']['label']!r}", **words}
-    return {text: figures[name]["accuracy"] for name, text in words.items() if figures[name] is not None}
+    found = {text: figures[name].get(headline.name) for name, text in words.items() if figures[name] is not None}
+    return {text: value for text, value in found.items() if value is not None}
 
 
-def floor_warnings(figures: Json, classes: Mapping[str, Json], final: Json | None, labels: Sequence[str]) -> list[str]:
+def floor_warnings(
+    figures: Json, classes: Mapping[str, Json], final: Json | None, *, labels: Sequence[str], headline: Figure
+) -> list[str]:
     """Return warnings for the classes' models, or, where none was measured, for the dense one."""
     results = [
-        _result(f"{name} ({figured['realised_sparsity']:.0%} pruned)", figured["test"], labels, figured)
+        _result(f"{name} ({figured['realised_sparsity']:.0%} pruned)", figured["test"], labels, headline, figured)
         for name, figured in classes.items()
         if figured["test"] is not None
     ]
     if not results and final is not None:
-        results = [_result("the global adapter", final, labels, {})]
-    dense = None if final is None else final["accuracy"]
-    return list(doubts(results, floor_accuracies(figures), dense=dense))
+        results = [_result("the global adapter", final, labels, headline, {})]
+    dense = None if final is None else final[headline.name]
+    measured = [result for result in results if result is not None]
+    return list(doubts(measured, Comparison(figure=headline, floors=floor_values(figures, headline), dense=dense)))
 
 
-def _result(name: str, metrics: Json, labels: Sequence[str], figured: Json) -> Result:
+def _result(name: str, metrics: Json, labels: Sequence[str], headline: Figure, figured: Json) -> Result | None:
+    """Return a model's result; None where its headline figure is not defined on the rows."""
+    if metrics[headline.name] is None:
+        return None
     answers = metrics.get("answers") or ()
     top = max(range(len(answers)), key=lambda label: answers[label], default=None)
     known = top is not None and top < len(labels) and sum(answers) > 0
     return Result(
         name=name,
-        accuracy=metrics["accuracy"],
-        macro_f1=metrics["macro_f1"],
+        value=metrics[headline.name],
         rows=metrics["rows"],
         top_answer=labels[top] if known and top is not None else "",
         top_share=answers[top] / sum(answers) if known and top is not None else 0.0,

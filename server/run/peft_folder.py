@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcore.core.codec.container import Outline, opening
+from fedcore.core.data.figures import Figure
 from fedcore.core.model.adapter import AdapterSpec, Tensors
 from fedcore.core.model.base_shift import SHIFT, shift_of, shift_shapes
 from fedcore.core.model.head import HeadKind
@@ -64,7 +65,7 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterCard:
-    """What the page says of the run: its name, settings of its model, and accuracies on held-back rows, if measured."""
+    """What the page says of the run: its name, settings of its model, and what was measured on held-back rows."""
 
     run: str
     head: HeadKind
@@ -72,15 +73,17 @@ class AdapterCard:
     max_length: int
     dtype: str
     pruned: bool  # whether any class's model is
-    dense_accuracy: float | None = None
-    class_accuracy: Mapping[str, float] = field(default_factory=dict)
+    headline: Figure
+    dense: float | None = None  # the headline figure of the adapter on the dense model, if measured
+    classes: Mapping[str, float | None] = field(default_factory=dict)  # that of every class's model
 
 
 def write_readme(folder: Path, spec: AdapterSpec, base_model: str, card: AdapterCard) -> None:
     """Write README.md into the folder of the adapter; its code applies adapter and head to the base model."""
-    figures = [f"this adapter on the dense model {card.dense_accuracy:.3f}"] if card.dense_accuracy is not None else []
-    figures += [f"the model of class {name} {accuracy:.3f}" for name, accuracy in sorted(card.class_accuracy.items())]
-    measured = f"\nAccuracy on held-back rows: {', '.join(figures)}.\n" if figures else ""
+    headline, title = card.headline, card.headline.title
+    figures = [f"this adapter on the dense model {headline.text(card.dense)}"] if card.dense is not None else []
+    figures += [f"the model of class {name} {headline.text(value)}" for name, value in sorted(card.classes.items())]
+    measured = f"\n{title[0].upper()}{title[1:]} on held-back rows: {', '.join(figures)}.\n" if figures else ""
     shifted = (folder / "base_shift.safetensors").exists()
     code = _code(spec, base_model, card, folder, shifted=shifted)
     write_atomic(
@@ -124,10 +127,14 @@ def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *
     geometry = spec.geometry
     head = card.head if card.head != "stock" else "pooler" if geometry.model_type == "bert" else "dense"
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if geometry.token_types > 1 else [])]
-    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\nLABELS = {list(card.labels)!r}\n"
+    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\n"
+    places += f"LABELS = {list(card.labels)!r}\n" if card.labels else ""
     places += f"NAMES = {names!r}  # of what the model is given\n"
     load = _LOAD.replace("{dtype}", card.dtype) + (_SHIFT if shifted else "")
-    use = '\n\nprint([LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)])\n'
+    answer = (
+        '[LABELS[row] for row in logits(["a text to label"]).argmax(dim=1)]' if card.labels else 'logits(["a text"])'
+    )
+    use = f"\n\nprint({answer})\n"
     return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 

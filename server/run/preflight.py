@@ -14,12 +14,15 @@ from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, ModelErr
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import resolve_head
 from fedcore.core.model.support import unsupported
+from fedcore.core.tasks.table import task_of
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.checkpoint import read_config
 from fedcore.storage.models.magnitudes import check_layers
 from fedcore.storage.models.tensor_file import INDEX_FILE, tensor_files, tensor_index
 from fedcore.strategies.table import make_strategy, resolve_settings
+
+UNKNOWN_LABELS = ("0", "1")  # where the first device may set the list: two are the fewest
 
 
 def check_run(config: Config, model: Path) -> Strategy:
@@ -37,8 +40,8 @@ def check_run(config: Config, model: Path) -> Strategy:
     _check_supported(model, description)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
     check_layers(model, geometry)
-    # Without labels, which the first device may set, the number of the head's rows is unknown: assume two.
-    head = resolve_head(description, config.model.head, len(config.data.labels) or 2, shapes)
+    outputs = task_of(config).outputs(config.data.labels or UNKNOWN_LABELS)
+    head = resolve_head(description, config.model.head, outputs, shapes)
     return make_strategy(config, geometry, head.shapes)
 
 

@@ -32,6 +32,7 @@ from fedcore.core.model.head import resolve_head
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
+from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import BlobRef, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.run.journal import write_summary
@@ -48,7 +49,8 @@ from fedcore.storage.models.tensor_file import tensor_index
 from fedcore.storage.places import local_path
 
 PLACES = (("model", "path"), ("data", "train"), ("data", "test"))  # settings that are paths
-DECIDING = ("run", "model", "data", "strategy", "training", "simulation")  # tables with settings that a run depends on
+# tables with settings that a run depends on
+DECIDING = ("run", "task", "model", "data", "strategy", "training", "simulation")
 NO_ROUND = 1 << 62  # above every round's number
 
 
@@ -112,7 +114,9 @@ class Run:
 
         `wall` gives seconds since 1970; `observers` and `eager` as in `RunLog`.
         """
-        log = self._log = RunLog(self.folder, self.ledger, wall=wall, observers=observers, eager=eager)
+        log = self._log = RunLog(
+            self.folder, self.ledger, task=task_of(self.config), wall=wall, observers=observers, eager=eager
+        )
         log.truncate_after((self.start.next_round or NO_ROUND) - 1)
         return log
 
@@ -148,6 +152,7 @@ class Run:
             max_length=self.config.model.max_length,
             head=self.config.model.head,
             dtype=self.config.model.dtype,
+            task=self.config.task.kind,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:
@@ -190,16 +195,18 @@ class Run:
         config = read_config(self.model)
         shapes = {name: entry.shape for name, entry in tensor_index(self.model).items()}
         tests = {name: figures["test"] for name, figures in summary["classes"].items()}
-        final = summary["global"]["final"]
+        final, task = summary["global"]["final"], task_of(self.config)
+        headline = task.headline
         card = AdapterCard(
             run=self.config.run.name,
-            head=resolve_head(config, settings.head, len(labels), shapes).kind,
+            head=resolve_head(config, settings.head, task.outputs(labels), shapes).kind,
             labels=labels,
             max_length=settings.max_length,
             dtype=settings.dtype,
             pruned=any(figures["realised_sparsity"] for figures in summary["classes"].values()),
-            dense_accuracy=None if final is None else final["accuracy"],
-            class_accuracy={name: test["accuracy"] for name, test in tests.items() if test is not None},
+            headline=headline,
+            dense=None if final is None else final[headline.name],
+            classes={name: test[headline.name] for name, test in tests.items() if test is not None},
         )
         write_readme(self.folder.adapter, strategy.spec, self._base_name, card)
 

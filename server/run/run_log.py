@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fedcore.core.contract.protocols import Json
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.protos.values import EvaluateTask, EvaluatorResult, ExportOutcome, ExportTask, Join, TaskKind
 from fedcore.server.run.journal import EventLog, RoundTable
 from fedcore.server.run.ledger import Ledger
@@ -34,17 +36,19 @@ class RunLog:
         folder: RunFolder,
         ledger: Ledger,
         *,
+        task: Task = CLASSIFICATION,
         wall: Callable[[], float] = time.time,
         observers: Sequence[Observer] = (),
         eager: bool = True,
     ) -> None:
-        """Append to the files of `folder`, and pass everything on to the observers.
+        """Append to the files of `folder`, and pass everything on to the observers. `task` is the run's.
 
         An `eager` log shows every event to readers of the files at once, others at the next turn.
         """
         self._events = EventLog(folder.events, eager=eager)
         self._rows = RoundTable(folder.rounds)
         self._ledger = ledger
+        self._task = task
         self._wall = wall
         self._observers = observers
         self._lock = threading.Lock()
@@ -91,7 +95,7 @@ class RunLog:
         if result.outcome is None:
             self.event("task_failed", task=label, message=result.error)
             return
-        figures = _figures(result.outcome)
+        figures = self._figures(result.outcome)
         if isinstance(kind, EvaluateTask):
             figures = {**figures, "class": kind.device_class or None, "sparsity": kind.sparsity}
         self._ledger.set_meta(key, figures)
@@ -108,6 +112,15 @@ class RunLog:
         """Close the files."""
         self._events.close()
         self._rows.close()
+
+    def _figures(self, outcome: Metrics | ExportOutcome) -> dict[str, Any]:
+        """Return the figures of an outcome as they are stored: all of the task's, whatever the evaluator measured."""
+        if isinstance(outcome, Metrics):
+            return self._task.complete(outcome).flat()
+        weights = sum(ref.size for ref in outcome.files if ref.name == "model.safetensors")
+        sizes = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}
+        del sizes["files"]  # they are in exports/
+        return sizes | {"metrics": self._task.complete(outcome.metrics).flat(), "size_bytes": weights}
 
     def _write(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         self._events.extend(self._wall(), events)
@@ -156,12 +169,3 @@ def _key(kind: TaskKind) -> tuple[str, str]:
     if isinstance(kind, ExportTask):
         return export_key(kind.device_class), f"export {kind.device_class}"
     return REFERENCE_KEY, "reference"
-
-
-def _figures(outcome: Metrics | ExportOutcome) -> Mapping[str, Any]:
-    if isinstance(outcome, Metrics):
-        return dataclasses.asdict(outcome)
-    weights = sum(ref.size for ref in outcome.files if ref.name == "model.safetensors")
-    figures = dataclasses.asdict(dataclasses.replace(outcome, files=()))
-    del figures["files"]  # they are in exports/
-    return figures | {"size_bytes": weights}

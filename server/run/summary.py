@@ -9,6 +9,8 @@ from typing import Any
 
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json, Strategy
+from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.task import Task
 from fedcore.server.run.floors import floor_figures, floor_warnings
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.network_totals import network_totals
@@ -22,12 +24,12 @@ def build_summary(
     *, config: Config, ledger: Ledger, strategy: Strategy, state: Json, classes: Sequence[str], status: str
 ) -> Json:
     """Return the summary of the durable state. Figures that were not measured are None."""
-    outcomes = ledger.outcomes()
+    outcomes, task = ledger.outcomes(), task_of(config)
     rounds = [
         {
             **report,
             "close_s": ledger.get_meta(close_key(number)),
-            **_quality(ledger.get_meta(evaluation_key(number, full=False))),
+            **_quality(task, ledger.get_meta(evaluation_key(number, full=False))),
             "results": [*outcomes.get(number, ())],
         }
         for number, report in ledger.reports().items()
@@ -51,6 +53,7 @@ def build_summary(
             "strategy": strategy.name,
             "aggregator": strategy.aggregator.name,
             "bandit": resolve_settings(config).strategy.bandit,
+            "task": task.name,
             "labels": labels,
         },
         "global": {
@@ -59,7 +62,7 @@ def build_summary(
             "reference": ledger.get_meta(REFERENCE_KEY),
         },
         "floors": floors,
-        "warnings": floor_warnings(floors, class_figures, final, labels),
+        "warnings": floor_warnings(floors, class_figures, final, labels=labels, headline=task.headline),
         "classes": class_figures,
         "networks": network_totals(row for rows in outcomes.values() for row in rows),
         "totals": {
@@ -79,11 +82,10 @@ def total_steps(outcomes: Mapping[int, Sequence[Json]]) -> int:
     return sum(row["steps"] or 0 for rows in outcomes.values() for row in rows)
 
 
-def _quality(metrics: Json | None) -> Json:
+def _quality(task: Task, metrics: Json | None) -> Json:
     """Return a round's figures, and of which model they are; one that an earlier version measured was the dense one."""
-    names = ("accuracy", "auc", "macro_f1", "loss")
     return {
-        **{name: metrics[name] if metrics else None for name in names},
+        **task.values(metrics),
         "evaluated_class": metrics.get("class") if metrics else None,
         "evaluated_sparsity": metrics.get("sparsity", 0.0) if metrics else None,
         "evaluated_rows": metrics["rows"] if metrics else None,

@@ -9,6 +9,7 @@ from fedcore.local_fleet.progress import DeviceLine, Evaluated, RunProgress, adv
 from tests.local_fleet.finished_run import events, metrics, round_of
 
 BEGIN = RunProgress(total_rounds=4)
+FIGURES = {"accuracy": 0.801, "auc": 0.912, "macro_f1": 0.789, "loss": 0.456}
 
 
 def after(*more: dict[str, Any], count: int | None = None) -> RunProgress:
@@ -17,9 +18,10 @@ def after(*more: dict[str, Any], count: int | None = None) -> RunProgress:
 
 def test_a_round_from_start_to_evaluation() -> None:
     progress = after()
+    model = progress.models[""]
     assert (progress.round, progress.closed, progress.void) == (1, 1, 0)
     assert (progress.bytes_up, progress.bytes_down) == (1_600_000, 4_300_000)
-    assert (progress.accuracy, progress.auc, progress.evaluated_round) == (0.801, 0.912, 1)
+    assert (model.figures["accuracy"], model.figures["auc"], progress.evaluated_round) == (0.801, 0.912, 1)
     assert progress.devices == {
         "agx-0": DeviceLine(device_class="agx", state="done", sparsity=0.25, rank=8, reward=0.75),
         "tx2-0": DeviceLine(device_class="tx2", state="rejected", sparsity=0.2, rank=8),
@@ -80,7 +82,9 @@ def test_mishaps_and_findings_become_notes(event: dict[str, Any], note: str) -> 
 
 @pytest.mark.parametrize("task", ["final", "reference", "export agx"])
 def test_other_evaluations_do_not_move_the_rounds_figure(task: str) -> None:
-    assert after({"t": 130.0, "event": "evaluated", "task": task, **metrics(0.1)}).accuracy == 0.801
+    assert (
+        after({"t": 130.0, "event": "evaluated", "task": task, **metrics(0.1)}).models[""].figures["accuracy"] == 0.801
+    )
 
 
 def test_events_of_later_versions_are_passed_over() -> None:
@@ -102,10 +106,10 @@ def test_the_figures_of_a_class_stand_beside_those_of_the_dense_model() -> None:
     pruned = {"event": "evaluated", "task": "round 2", "class": "nx", "sparsity": 0.35, **metrics(0.7)}
     progress = after({"t": 130.0, **pruned})
     assert progress.models == {
-        "": Evaluated(accuracy=0.801, auc=0.912, round=1),
-        "nx": Evaluated(accuracy=0.7, auc=0.912, round=2, device_class="nx", sparsity=0.35),
+        "": Evaluated(figures={**FIGURES, "accuracy": 0.801}, round=1),
+        "nx": Evaluated(figures={**FIGURES, "accuracy": 0.7}, round=2, device_class="nx", sparsity=0.35),
     }
-    assert (progress.accuracy, progress.evaluated_round) == (0.7, 2), "the headline is the last model measured"
+    assert progress.evaluated_round == 2
 
 
 def test_floors_are_kept_for_the_headline() -> None:

@@ -49,18 +49,18 @@ def test_before_and_after_the_rounds_the_headline_says_what_goes_on() -> None:
 
 def test_quality_before_and_without_auc() -> None:
     assert quality(BEGIN) == "not yet evaluated"
-    untrained = Evaluated(accuracy=0.5, auc=None, round=0)
+    untrained = Evaluated(figures={"accuracy": 0.5}, round=0)
     assert quality(replace(BEGIN, models={"": untrained})) == "accuracy 0.500 untrained"
-    trained = replace(untrained, auc=0.25, round=3)
+    trained = replace(untrained, figures={"accuracy": 0.5, "auc": 0.25}, round=3)
     assert quality(replace(BEGIN, models={"": trained})) == "accuracy 0.500, AUC 0.250 after round 3"
 
 
 PRUNED = replace(
     BEGIN,
     models={
-        "": Evaluated(accuracy=0.749, auc=None, round=4),
-        "nx": Evaluated(accuracy=0.85, auc=None, round=6, device_class="nx", sparsity=0.352),
-        "agx": Evaluated(accuracy=0.86, auc=0.9, round=5, device_class="agx", sparsity=0.2),
+        "": Evaluated(figures={"accuracy": 0.749}, round=4),
+        "nx": Evaluated(figures={"accuracy": 0.85}, round=6, device_class="nx", sparsity=0.352),
+        "agx": Evaluated(figures={"accuracy": 0.86, "auc": 0.9}, round=5, device_class="agx", sparsity=0.2),
     },
     floors=(("always 'neg'", 0.515), ("TF-IDF", 0.777)),
 )

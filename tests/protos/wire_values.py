@@ -10,8 +10,8 @@ from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.rate_trial import RateTrial
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floor, Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.geometry import Geometry
@@ -140,10 +140,7 @@ TRAININGS = st.builds(
 )
 METRICS = st.builds(
     Metrics,
-    accuracy=FLOATS,
-    auc=st.none() | FLOATS,
-    macro_f1=FLOATS,
-    loss=FLOATS,
+    figures=st.dictionaries(st.sampled_from(("accuracy", "auc", "macro_f1", "loss", "rmse")), FLOATS, min_size=1),
     rows=U64,
     answers=st.lists(U64, max_size=3).map(tuple),
 )
@@ -251,6 +248,7 @@ DESCRIPTIONS = st.builds(
     dtype=TEXT,
     parents=TEXTS,
     shard=st.none() | SHARDS,
+    task=TEXT,
 )
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS

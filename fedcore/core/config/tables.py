@@ -1,6 +1,6 @@
 """The run configuration as values: one class per table, with every key's type, default, range, unit and meaning.
 
-The tables are [run] [model] [data] [strategy] [training] [coordinator] [evaluation] [simulation] [fleet] and
+The tables are [run] [task] [model] [data] [strategy] [training] [coordinator] [evaluation] [simulation] [fleet] and
 [[fleet.class]]. Every class raises ConfigError, naming the key, for a value out of range. `fedcore.core.config.toml`
 reads and writes them as TOML; `fedcore.core.config.schema` and `fedcore.core.config.page` describe them to editors and
 readers. Larger tables have files of their own; this module names all of them.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fedcore.core.config.fleet import ClassConfig, FleetConfig, SimulationConfig
 from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.list_rules import different_labels, one_or_two
-from fedcore.core.config.rules import above, one_of, valid_address, valid_name, whole_number, within
+from fedcore.core.config.rules import above, offered, one_of, valid_address, valid_name, whole_number, within
 from fedcore.core.config.strategy import StrategyConfig
 from fedcore.core.config.training import TrainingConfig
 from fedcore.core.errors import ConfigError
@@ -30,6 +30,7 @@ __all__ = [
     "RunConfig",
     "SimulationConfig",
     "StrategyConfig",
+    "TaskConfig",
     "TrainingConfig",
 ]
 
@@ -50,6 +51,20 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_keys(self, "run.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig:
+    """[task]: what the model learns to do."""
+
+    kind: Annotated[
+        str,
+        offered(("classification",)),  # the names of fedcore.core.tasks.table, which checks it; a test compares them
+        "task: `classification`, where a text or a pair of texts has one of the labels",
+    ] = "classification"
+
+    def __post_init__(self) -> None:
+        check_keys(self, "task.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +182,7 @@ class Config:
     """One run, resolved."""
 
     run: RunConfig = field(default_factory=RunConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
@@ -211,6 +227,7 @@ class Config:
 
 TABLES: Mapping[str, type[Any]] = {
     "run": RunConfig,
+    "task": TaskConfig,
     "model": ModelConfig,
     "data": DataConfig,
     "strategy": StrategyConfig,

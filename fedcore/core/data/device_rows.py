@@ -17,11 +17,12 @@ class DeviceRows:
     device: str
     device_class: str
     labels: Mapping[str, int]
+    unlabelled: int = 0  # rows, under a task without labels
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return sum(self.labels.values())
+        return sum(self.labels.values()) + self.unlabelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,12 @@ class FleetRows:
     devices: tuple[DeviceRows, ...]
     labels: Mapping[str, int]
     held_back: int | None
+    unlabelled: int = 0  # training rows, under a task without labels
 
     @property
     def rows(self) -> int:
         """Number of training rows, whether or not a device has them."""
-        return sum(self.labels.values())
+        return sum(self.labels.values()) + self.unlabelled
 
     @property
     def most_by_class(self) -> dict[str, int]:
@@ -94,7 +96,9 @@ def row_doubts(fleet: FleetRows) -> tuple[str, ...]:
 
 
 def label_shares(labels: Mapping[str, int], shown: int = SHOWN_LABELS) -> str:
-    """Return "2 labels: ham 88%, spam 12%", the most frequent first."""
+    """Return "2 labels: ham 88%, spam 12%", the most frequent first; "no labels" without any."""
+    if not labels:
+        return "no labels"
     return f"{counted(len(labels), 'label')}: {shares(labels, shown)}"
 
 
@@ -124,11 +128,16 @@ def _devices_line(fleet: FleetRows) -> str:
     largest, smallest = fleet.largest, fleet.smallest
     if largest is smallest:  # one device, or all have as many
         amount = f"{counted(largest.rows, 'row')}{' each' if len(fleet.devices) > 1 else ''}"
-        return f"devices: {len(fleet.devices):,} with {amount}; {largest.device}: {shares(largest.labels)}"
+        mix = f"; {largest.device}: {shares(largest.labels)}" if largest.labels else ""
+        return f"devices: {len(fleet.devices):,} with {amount}{mix}"
     return (
-        f"devices: {len(fleet.devices):,} with {smallest.rows:,} to {largest.rows:,} rows; most on {largest.device} "
-        f"({shares(largest.labels)}), fewest on {smallest.device} ({shares(smallest.labels)})"
+        f"devices: {len(fleet.devices):,} with {smallest.rows:,} to {largest.rows:,} rows; most on {_mixed(largest)}, "
+        f"fewest on {_mixed(smallest)}"
     )
+
+
+def _mixed(device: DeviceRows) -> str:
+    return f"{device.device} ({shares(device.labels)})" if device.labels else device.device
 
 
 def _plain(label: str) -> str:

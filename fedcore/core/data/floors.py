@@ -1,7 +1,7 @@
 """Floors: what a result has to beat before it says anything, and the likely causes where it does not.
 
-A floor is the accuracy of something that needs no fleet: one answer for every row, the untrained model, or words alone
-(`fedcore.client.evaluation.bag_of_words`). The module is pure; where the figures come from is up to the caller.
+A floor is the headline figure of something that needs no fleet: one answer for every row, the untrained model, or words
+alone (`fedcore.client.evaluation.bag_of_words`). The module is pure; where the figures come from is up to the caller.
 """
 
 import math
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcore.core.data.figures import SHARE, Figure
 from fedcore.core.data.metrics import accuracy, macro_f1
 from fedcore.core.errors import DataError
 
 WORDS = "TF-IDF with logistic regression"
 DEVIATIONS = 1.645  # of a share's standard error: a result at the floor exceeds it by more in one case of twenty
 ONE_ANSWER = 0.95  # share of rows with one and the same answer from which a model is said to know no other
-PRUNED_LOSS = 0.02  # of accuracy, below the dense model, from which the cut is named as a cause
+PRUNED_LOSS = 0.02  # from which the cut is named as a cause: of a share, else this part of the dense model's figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +43,13 @@ class Floors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is held against the floors: a model's figures on held-back rows.
+    """What is held against the floors: the headline figure of a model on held-back rows.
 
     `top_answer`, `top_share`: the label that it answers most often, and for which share of the rows; "" is unknown.
     """
 
     name: str
-    accuracy: float
-    macro_f1: float
+    value: float
     rows: int
     top_answer: str = ""
     top_share: float = 0.0
@@ -66,50 +66,79 @@ def majority_floor(labels: NDArray[np.int64], answer: int) -> Floor:
     return floor_of(np.full(len(labels), answer, dtype=np.int64), labels)
 
 
-def beats(result: Result, floor: float) -> bool:
-    """Whether a result's accuracy lies above a floor's by more than the sampling error of its rows."""
+def beats(result: Result, floor: float, figure: Figure) -> bool:
+    """Whether a result is better than a floor: a share of rows, by more than the sampling error of its rows."""
     if result.rows < 1:
         raise DataError(f"{result.name}: figures on {result.rows} rows; expected at least 1")
-    return result.accuracy > floor + DEVIATIONS * math.sqrt(floor * (1 - floor) / result.rows)
+    error = math.sqrt(floor * (1 - floor) / result.rows) if figure.unit == SHARE else 0.0
+    return figure.exceeds(result.value, floor, DEVIATIONS * error)
 
 
-def doubts(results: Sequence[Result], floors: Mapping[str, float], *, dense: float | None = None) -> tuple[str, ...]:
-    """Return one warning for all results that do not beat the same floors, with likely causes; nothing where all do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What results are held against: `floors` by their words ("always answering 'spam'"), and the dense model.
 
-    `floors` maps a floor in words ("always answering 'spam'") to its accuracy; all but WORDS are blind guesses.
-    `dense` is the accuracy of the same adapter on the model that was not cut.
+    All floors but WORDS are blind guesses. `dense` is the figure of the same adapter on the model that was not cut.
     """
+
+    figure: Figure
+    floors: Mapping[str, float]
+    dense: float | None = None
+
+    def missed(self, result: Result) -> tuple[str, ...]:
+        """Return the floors that a result does not beat."""
+        return tuple(name for name, floor in self.floors.items() if not beats(result, floor, self.figure))
+
+    def is_cut(self, group: Sequence[Result], missed: Sequence[str], rows: int) -> bool:
+        """Whether the dense model beats one of the `missed` floors, and a pruned one does worse by far."""
+        if self.dense is None:
+            return False
+        whole = Result(name="dense", value=self.dense, rows=rows)
+        margin = PRUNED_LOSS * (1.0 if self.figure.unit == SHARE else abs(self.dense))
+        above = any(beats(whole, self.floors[name], self.figure) for name in missed)
+        return above and any(
+            result.pruned and self.figure.exceeds(self.dense, result.value, margin) for result in group
+        )
+
+    def words_tell(self, rows: int) -> bool:
+        """Whether words alone beat the blind guesses."""
+        words = Result(name=WORDS, value=self.floors[WORDS], rows=rows)
+        return all(beats(words, floor, self.figure) for name, floor in self.floors.items() if name != WORDS)
+
+
+def doubts(results: Sequence[Result], against: Comparison) -> tuple[str, ...]:
+    """Return one warning for all results that do not beat the same floors, with likely causes; nothing where all do."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        missed = tuple(name for name, floor in floors.items() if not beats(result, floor))
+        missed = against.missed(result)
         if missed:
             groups.setdefault(missed, []).append(result)
-    return tuple(_doubt(group, missed, floors, dense) for missed, group in groups.items())
+    return tuple(_doubt(group, missed, against) for missed, group in groups.items())
 
 
-def _doubt(group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, float], dense: float | None) -> str:
-    figures = ", ".join(f"{result.name} {result.accuracy:.3f}" for result in group)
-    beside = " or ".join(f"{name} ({floors[name]:.3f})" for name in missed)
+def _doubt(group: Sequence[Result], missed: Sequence[str], against: Comparison) -> str:
+    figure, floors = against.figure, against.floors
+    figures = ", ".join(f"{result.name} {figure.text(result.value)}" for result in group)
+    beside = " or ".join(f"{name} ({figure.text(floors[name])})" for name in missed)
     rows = min(result.rows for result in group)
-    text = f"accuracy of {figures} is no better than {beside}, allowing for chance on {rows} held-back rows"
+    text = f"{figure.title} of {figures} is no better than {beside}, allowing for chance on {rows} held-back rows"
     single = [result for result in group if result.top_answer and result.top_share >= ONE_ANSWER]
     for result in single:
         text += f"; {result.name} answers {result.top_answer!r} for {result.top_share:.0%} of the rows"
-    return f"{text}. Likely causes: {'; '.join(_causes(group, missed, floors, dense, bool(single)))}"
+    return f"{text}. Likely causes: {'; '.join(_causes(group, missed, against, bool(single)))}"
 
 
-def _causes(
-    group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, float], dense: float | None, single: bool
-) -> list[str]:
+def _causes(group: Sequence[Result], missed: Sequence[str], against: Comparison, single: bool) -> list[str]:
     """Return likely causes, the most telling first."""
     rows = min(result.rows for result in group)
     causes = []
-    if dense is not None and _is_cut(group, missed, floors, dense, rows):
+    if against.dense is not None and against.is_cut(group, missed, rows):
         causes.append(
-            f"the cut: the dense adapter has {dense:.3f} (lower strategy.target_sparsity, or more rounds after it)"
+            f"the cut: the dense adapter has {against.figure.text(against.dense)} (lower strategy.target_sparsity, or "
+            "more rounds after it)"
         )
     blind = any(name != WORDS for name in missed)
-    if blind and WORDS in missed and not _tells(floors, rows):
+    if blind and WORDS in missed and not against.words_tell(rows):
         causes.append("the texts say little of the labels, words alone find nothing either (is data.label right?)")
     steps = "too few rounds or steps (run.rounds, training.local_steps)"
     rate = "a learning rate that is too high or too low (training.learning_rate)"
@@ -118,18 +147,3 @@ def _causes(
     if not blind:
         causes.append("texts cut short (model.max_length), or labels that words alone decide")
     return causes
-
-
-def _is_cut(
-    group: Sequence[Result], missed: Sequence[str], floors: Mapping[str, float], dense: float, rows: int
-) -> bool:
-    """Whether the model was above one of the floors before it was cut."""
-    whole = Result(name="dense", accuracy=dense, macro_f1=0.0, rows=rows)
-    above = any(beats(whole, floors[name]) for name in missed)
-    return above and any(result.pruned and dense - result.accuracy > PRUNED_LOSS for result in group)
-
-
-def _tells(floors: Mapping[str, float], rows: int) -> bool:
-    """Whether words alone beat the blind guesses."""
-    words = Result(name=WORDS, accuracy=floors[WORDS], macro_f1=0.0, rows=rows)
-    return all(beats(words, floor) for name, floor in floors.items() if name != WORDS)

@@ -4,41 +4,31 @@ Shapes: logits (rows, classes), labels (rows,) integers in [0, classes). Every f
 zero rows or lengths that differ.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import DataError
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """The metrics of one model on `rows` rows."""
-
-    accuracy: float  # in [0, 1]
-    auc: float | None  # area under the ROC curve, in [0, 1]; None unless two classes, both present
-    macro_f1: float  # in [0, 1]
-    loss: float  # mean cross-entropy, nats
-    rows: int
-    answers: tuple[int, ...] = ()  # rows that each label was predicted for, in label order; empty: not known
-
-
 def measure(logits: ArrayLike, labels: ArrayLike) -> Metrics:
     """Return every metric of `logits` (rows, classes) against `labels` (rows,).
 
-    The AUC ranks rows by the log-odds of class 1, which orders them as the softmax does, without its rounding.
+    The AUC is None unless there are two classes and both occur; it ranks rows by the log-odds of class 1, which orders
+    them as the softmax does, without its rounding. The loss is the mean cross-entropy in nats.
     """
     values, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     predicted = values.argmax(axis=1)
     auc = roc_auc(values[:, 1] - values[:, 0], truth) if values.shape[1] == 2 else None
     return Metrics(
-        accuracy=accuracy(predicted, truth),
-        auc=auc,
-        macro_f1=macro_f1(predicted, truth),
-        loss=cross_entropy(values, truth),
+        figures={
+            "accuracy": accuracy(predicted, truth),
+            "auc": auc,
+            "macro_f1": macro_f1(predicted, truth),
+            "loss": cross_entropy(values, truth),
+        },
         rows=len(truth),
         answers=tuple(np.bincount(predicted, minlength=values.shape[1]).tolist()),
     )

@@ -16,6 +16,7 @@ from fedcore.core.errors import DataError
 from fedcore.core.seeds import derive_seed, generator
 
 PARTITIONS = ("dirichlet", "one-label", "length", "iid")
+BY_LABEL = ("dirichlet", "one-label")  # of these, those that look at the labels
 LENGTHS = 4  # groups of equal size, from the shortest texts to the longest: quarters
 
 Label = int | str

@@ -31,26 +31,25 @@ class HeadSpec:
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def resolve_head(config: Mapping[str, Any], kind: str, num_labels: int, checkpoint_shapes: Shapes) -> HeadSpec:
+def resolve_head(config: Mapping[str, Any], kind: str, outputs: int, checkpoint_shapes: Shapes) -> HeadSpec:
     """Return the head of a base model.
 
-    `config` is its `config.json`, `kind` one of auto, mean, last and stock, `checkpoint_shapes` maps tensor names of
-    its checkpoint to shapes. "auto" is the checkpoint's own classifier where it fits `num_labels`, else mean (BERT
-    type) or last (Llama type). Raises ModelError, with the remedy, where `kind` does not fit the model.
+    `config` is its `config.json`, `kind` one of auto, mean, last and stock, `outputs` the width that its task asks for,
+    `checkpoint_shapes` maps tensor names of its checkpoint to shapes. "auto" is the checkpoint's own classifier where
+    it has as many outputs, else mean (BERT type) or last (Llama type). Raises ModelError, with the remedy, where `kind`
+    does not fit the model.
     """
     geometry = geometry_from_config(config)
     bert = geometry.family == "bert"
-    if num_labels < 2:
-        raise ModelError(f"a classifier needs at least two labels, got {num_labels}; check [data] labels")
     match kind:
         case "auto" if bert:
-            return _own(geometry, config, num_labels, checkpoint_shapes) or _mean(geometry, num_labels)
+            return _own(geometry, config, outputs, checkpoint_shapes) or _mean(geometry, outputs)
         case "mean" if bert:
-            return _mean(geometry, num_labels)
+            return _mean(geometry, outputs)
         case "stock" if bert:
-            return _stock(geometry, num_labels, checkpoint_shapes)
+            return _stock(geometry, outputs, checkpoint_shapes)
         case "auto" | "last" if not bert:
-            return HeadSpec(kind="last", shapes=(("head.weight", (num_labels, geometry.hidden)),))
+            return HeadSpec(kind="last", shapes=(("head.weight", (outputs, geometry.hidden)),))
         case "mean" | "stock" | "last":
             fitting = "auto, mean or stock" if bert else "auto or last"
             raise ModelError(f"head {kind!r} does not fit a model of type {geometry.model_type!r}; use {fitting}")
@@ -89,19 +88,19 @@ def has_label_rows(name: str) -> bool:
     return name in ("head.weight", "head.bias", "head.out_proj.weight", "head.out_proj.bias")
 
 
-def _mean(geometry: Geometry, num_labels: int) -> HeadSpec:
-    return HeadSpec(kind="mean", shapes=(("head.bias", (num_labels,)), ("head.weight", (num_labels, geometry.hidden))))
+def _mean(geometry: Geometry, outputs: int) -> HeadSpec:
+    return HeadSpec(kind="mean", shapes=(("head.bias", (outputs,)), ("head.weight", (outputs, geometry.hidden))))
 
 
-def _own(geometry: Geometry, config: Mapping[str, Any], num_labels: int, shapes: Shapes) -> HeadSpec | None:
-    """Return the stock head where the checkpoint is a finished classifier for as many labels, else None."""
+def _own(geometry: Geometry, config: Mapping[str, Any], outputs: int, shapes: Shapes) -> HeadSpec | None:
+    """Return the stock head where the checkpoint is a finished classifier of as many outputs, else None."""
     is_classifier = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
     rows = shapes.get(_STOCK_PREFIX + _STOCK_ROWS[geometry.model_type == "bert"])
-    return _stock(geometry, num_labels, shapes) if is_classifier and rows and rows[0] == num_labels else None
+    return _stock(geometry, outputs, shapes) if is_classifier and rows and rows[0] == outputs else None
 
 
-def _stock(geometry: Geometry, num_labels: int, shapes: Shapes) -> HeadSpec:
-    expected = _stock_shapes(geometry, num_labels)
+def _stock(geometry: Geometry, outputs: int, shapes: Shapes) -> HeadSpec:
+    expected = _stock_shapes(geometry, outputs)
     for name, shape in expected.items():
         stored = shapes.get(_STOCK_PREFIX + name)
         if stored is None:
@@ -112,18 +111,18 @@ def _stock(geometry: Geometry, num_labels: int, shapes: Shapes) -> HeadSpec:
         if tuple(stored) != shape:
             raise ModelError(
                 f"head 'stock': the checkpoint's {_STOCK_PREFIX + name} has shape {tuple(stored)}, expected {shape} for"
-                f" {num_labels} labels; use head = 'mean' or the checkpoint's own labels"
+                f" {outputs} outputs; use head = 'mean' or the checkpoint's own labels"
             )
     return HeadSpec(kind="stock", shapes=tuple(sorted((f"head.{name}", shape) for name, shape in expected.items())))
 
 
-def _stock_shapes(geometry: Geometry, num_labels: int) -> dict[str, tuple[int, ...]]:
+def _stock_shapes(geometry: Geometry, outputs: int) -> dict[str, tuple[int, ...]]:
     wide = geometry.hidden
     if geometry.model_type == BERT_TYPES[0]:
-        return {"weight": (num_labels, wide), "bias": (num_labels,)}
+        return {"weight": (outputs, wide), "bias": (outputs,)}
     return {
         "dense.weight": (wide, wide),
         "dense.bias": (wide,),
-        "out_proj.weight": (num_labels, wide),
-        "out_proj.bias": (num_labels,),
+        "out_proj.weight": (outputs, wide),
+        "out_proj.bias": (outputs,),
     }

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fedcore.nn.batched.packed_rows import PackedBatch
+from fedcore.nn.losses.loss import Loss
 from fedcore.nn.model.classifier import Classifier
 
 
@@ -33,14 +34,12 @@ def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str
     return logits
 
 
-def cross_entropies(logits: torch.Tensor, batch: PackedBatch, shift: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of every device, (devices,), float32.
+def device_losses(loss: Loss, outputs: torch.Tensor, batch: PackedBatch, shift: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss of every device, (devices,), float32.
 
-    `shift` (devices, labels) is added to the logits, as in `fedcore.nn.training.objective`.
+    `shift` (devices, width) is added to the outputs, as in `fedcore.nn.training.objective`.
     """
-    shifted = logits + shift[:, None]  # (devices, most rows, labels)
-    losses = nn.functional.cross_entropy(shifted.flatten(0, 1), batch.labels.flatten(), reduction="none")  # flat
-    return device_means(losses.view_as(batch.weights), batch)
+    return device_means(loss.each(outputs + shift[:, None], batch.labels), batch)
 
 
 def device_means(values: torch.Tensor, batch: PackedBatch) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedcore.core.tasks.task import Targets
 from fedcore.nn.batched.schedule import BatchSize, Indices
 from fedcore.nn.training.batches import EncodedRows
 
@@ -65,7 +66,7 @@ class TokenTable:
     segments: Indices
     starts: Indices  # (rows,) where a row begins in `tokens`
     lengths: Indices  # (rows,)
-    labels: Indices  # (rows,)
+    labels: Targets  # (rows,)
     first_row: Indices  # (devices,)
     pad_id: int
 

@@ -21,7 +21,7 @@ from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.pruning.criteria import CRITERIA
-from fedcore.nn.batched.forward import batched_logits, cross_entropies, device_means
+from fedcore.nn.batched.forward import batched_logits, device_losses, device_means
 from fedcore.nn.batched.lora import StackedLora, freeze, put_factors, stacked
 from fedcore.nn.batched.packed_attention import packed
 from fedcore.nn.batched.packed_rows import PackedBatch, TokenTable
@@ -30,11 +30,12 @@ from fedcore.nn.batched.scores import StackedAverages, StackedVectors, group_sco
 from fedcore.nn.batched.stacked_state import Layout, StackedState
 from fedcore.nn.criteria.layer_inputs import calibration_failed
 from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.losses.table import LOSSES
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import load_adapter, read_adapter
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.moments import Moments
-from fedcore.nn.training.objective import Objective, blended, divergences, row_errors, step_scale
+from fedcore.nn.training.objective import blended, objective_of, row_errors, step_scale
 from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Answers
@@ -149,9 +150,9 @@ class _Run:
     ) -> None:
         self.classifier, self.layers, self.plans, self.spec = classifier, layers, plans, spec
         self.max_tokens = max_tokens
-        self.state = state
+        self.state, self.loss = state, LOSSES[classifier.task.loss]
         self.table = TokenTable.of([task.rows for task in tasks])
-        labels = np.zeros(len(classifier.labels), dtype=np.float32)
+        labels = np.zeros(classifier.outputs, dtype=np.float32)
         self.shift = torch.from_numpy(
             np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
         )
@@ -210,7 +211,7 @@ class _Run:
             batch = collate(task.rows, plan.calibration)
             try:
                 scorer = make_scorer(self.spec.importance, begin)
-                scores[device] = scorer.scores(self.classifier, batch, Objective(task.labels.shift))
+                scores[device] = scorer.scores(self.classifier, batch, objective_of(self.classifier, task.labels))
             except FedcoreError as error:
                 self.failures[device] = error
         load_adapter(self.classifier, own)
@@ -250,13 +251,13 @@ class _Run:
     def _step(self, step: int, devices: list[int], batches: Batches) -> None:
         """Take one optimiser step with these devices; a device without a finite loss or gradient fails instead."""
         values = self._values(devices, trainable=True)
-        losses, entropies, scales = self._objectives(devices, batches, values)
+        losses, own, scales = self._objectives(devices, batches, values)
         gradients = dict(zip(values, torch.autograd.grad(losses.sum(), list(values.values())), strict=True))
         if self.averages is not None:
             vectors = lora_vectors(self.classifier, self.layers, gradients)
             self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
         lines = torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)  # (devices, values)
-        self._note(devices, entropies.detach(), lines, first=step == 1)
+        self._note(devices, own.detach(), lines, first=step == 1)
         norms = lines.norm(dim=1)
         for what, figures in (("loss", losses), ("gradient norm", norms)):
             for device, figure in zip(devices, figures.tolist(), strict=True):
@@ -300,25 +301,25 @@ class _Run:
         return {name: value.detach().requires_grad_(trainable) for name, value in split.items()}
 
     def _losses(self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the cross-entropy of every device on its batch, (devices,)."""
+        """Return the task's loss of every device on its batch, (devices,)."""
         batch, logits = self._logits(devices, batches, values)
-        return cross_entropies(logits, batch, self.shift[devices])
+        return device_losses(self.loss, logits, batch, self.shift[devices])
 
     def _objectives(
         self, devices: list[int], batches: Batches, values: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
-        """Return the loss that every device minimises on its batch, its cross-entropy, and its step's scale.
+        """Return the loss that every device minimises on its batch, the task's own, and its step's scale.
 
         The first two are (devices,).
         """
         batch, logits = self._logits(devices, batches, values)
-        losses = cross_entropies(logits, batch, self.shift[devices])
+        losses = device_losses(self.loss, logits, batch, self.shift[devices])
         scales = self._step_scales(devices, batch, logits)
         how = self.spec.distillation
         if how is None or self.answers is None:
             return losses, losses, scales
         rows = self.table.rows_of(devices, [batches[device] for device in devices])
-        divergence = device_means(divergences(logits, self.answers[rows][batch.pick], how), batch)
+        divergence = device_means(self.loss.divergence(logits, self.answers[rows][batch.pick], how), batch)
         return blended(losses, divergence, how), losses, scales
 
     def _step_scales(self, devices: list[int], batch: PackedBatch, logits: torch.Tensor) -> list[float]:

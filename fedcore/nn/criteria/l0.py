@@ -29,7 +29,7 @@ from fedcore.nn.criteria.group_scores import scores_of_layers
 from fedcore.nn.criteria.hard_concrete import openness, sample, shifted_to
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective
 from fedcore.nn.training.scorer import GroupState
 
 OPENNESS = 0.75  # mean over the kept groups; lower values disturb the training of the adapters
@@ -76,7 +76,7 @@ class L0Scorer:
             self._keep(classifier)
         self._optimizer.zero_grad(set_to_none=True)
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Return the expected openness of the kept groups; neither batch nor loss is needed."""
         gates = _gates(classifier, self.state)
         layers = range(classifier.geometry.layers)

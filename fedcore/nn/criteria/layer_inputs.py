@@ -17,18 +17,18 @@ from fedcore.nn.criteria.group_scores import combine
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import forward_logits
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective, objective_of
 
 See = Callable[[int, str, torch.Tensor], None]  # layer, module, inputs (tokens, in) in float32
 Rule = Callable[[nn.Module, Cut, torch.Tensor], torch.Tensor]  # layer, its cut, inputs -> scores (groups,)
 
 
-def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Objective = PLAIN) -> None:
+def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Objective | None = None) -> None:
     """Run `batch` through the model, without gradients or dropout, and call `see` with the inputs of every o and down.
 
     Raises FedcoreError where the loss is not finite.
     """
-    real = batch["attention_mask"].bool()
+    real, objective = batch["attention_mask"].bool(), objective or objective_of(classifier)
     handles = []
     for layer in range(classifier.geometry.layers):
         for module in READERS:
@@ -64,7 +64,7 @@ class InputScorer:
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: this criterion needs no training step."""
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Run one forward pass over `batch`. Raises FedcoreError where the loss is not finite."""
         vectors: dict[tuple[int, str], torch.Tensor] = {}
 

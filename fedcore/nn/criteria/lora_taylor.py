@@ -19,7 +19,7 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import first_trained_layer
 from fedcore.nn.model.lora import adapted, factors
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective
 from fedcore.nn.training.scorer import GroupState
 
 DECAY = 0.9  # of the running averages
@@ -62,7 +62,7 @@ class LoraTaylorScorer:
                 target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
         self.state = GroupState(heads=heads, channels=channels)
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Return the averages of the kept groups; neither batch nor loss is needed."""
         keep = classifier.keep_set
         return GroupScores(

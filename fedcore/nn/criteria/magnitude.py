@@ -19,7 +19,7 @@ from fedcore.core.contract.outcome import GroupScores
 from fedcore.nn.criteria.group_scores import column_sums, per_group, row_sums, scores_of_layers
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class MagnitudeScorer:
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: this criterion needs no training step."""
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Return the norms; neither batch nor loss is needed."""
         return scores_of_layers(
             [_norms(classifier, layer, "head") for layer in range(classifier.geometry.layers)],

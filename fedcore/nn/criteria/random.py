@@ -14,7 +14,7 @@ from fedcore.core.seeds import generator
 from fedcore.nn.criteria.group_scores import scores_of_layers
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class RandomScorer:
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: this criterion needs no training step."""
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Draw the scores; neither batch nor loss is needed."""
         rng = generator(self.seed, "importance")
         kept = classifier.keep_set

@@ -18,7 +18,7 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import trainable_parameters
 from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import forward_logits
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective, objective_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,13 @@ class TaylorScorer:
     def observe(self, classifier: Classifier) -> None:
         """Do nothing: this criterion needs no training step."""
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Run one forward and backward pass over `batch`; parameters and their gradients stay untouched.
 
         Hooks keep the input of every prunable layer and, once the gradient of its output arrives, form the weight
         gradient block by block. Raises FedcoreError where the loss is not finite.
         """
+        objective = objective or objective_of(classifier)
         vectors: dict[tuple[int, str], torch.Tensor] = {}
         handles = []
         for layer in range(classifier.geometry.layers):

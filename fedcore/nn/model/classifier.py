@@ -9,6 +9,8 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import HeadSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.module_paths import module_path
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +28,12 @@ class Classifier:
     head: HeadSpec
     labels: tuple[str, ...]
     folder: Path  # where the base model came from
+    task: Task = CLASSIFICATION
+
+    @property
+    def outputs(self) -> int:
+        """Width of the head's output."""
+        return self.task.outputs(self.labels)
 
     @property
     def backbone(self) -> nn.Module:

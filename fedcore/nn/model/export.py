@@ -146,7 +146,7 @@ def _bert_config(classifier: Classifier) -> Any:
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
         "AutoModel": f"{module}.FedcoreBertModel",
-        "AutoModelForSequenceClassification": f"{module}.FedcoreBertForSequenceClassification",
+        classifier.task.model_class: f"{module}.FedcoreBertForSequenceClassification",
     }
     return config
 
@@ -160,7 +160,8 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
         "head_dim": geometry.head_dim,
         "intermediate_size": classifier.keep_set.counts.channels,
     }
-    of_this_run = {key: getattr(original, key) for key in ("id2label", "label2id", "problem_type", "use_cache")}
+    keys = classifier.task.config_keys(classifier.labels)
+    of_this_run = {key: getattr(original, key) for key in (*keys, "use_cache")}
     return AutoConfig.for_model(**values, **of_this_run)
 
 

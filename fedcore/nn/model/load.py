@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel
 
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
@@ -19,6 +20,8 @@ from fedcore.core.model.adapter import INITIAL_HEAD_STD
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
 from fedcore.nn.model.model_folder import (
@@ -51,8 +54,9 @@ def load_classifier(
     dtype: str = "float32",
     attention: str = "sdpa",
     trial: bool = False,
+    task: Task = CLASSIFICATION,
 ) -> Classifier:
-    """Return the base model in `folder` with a task head for `labels`, in evaluation mode.
+    """Return the base model in `folder` with the head of `task` for `labels`, in evaluation mode.
 
     `head` is as in `fedcore.core.model.head`; `dtype` is that of the frozen base ("float32" or "bfloat16"), the head is
     float32 always; `attention` is an attention implementation of transformers. A head that the checkpoint has is taken
@@ -65,18 +69,19 @@ def load_classifier(
     config = with_one_layer(config) if trial else config
     geometry = geometry_from_config(config)
     files = weight_files(folder)
-    spec = resolve_head(config, head, len(labels), tensor_shapes(files))
+    spec = resolve_head(config, head, task.outputs(labels), tensor_shapes(files))
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
     backbone, report = _load_backbone(folder, config, dtype=dtype, attention=attention, **pooler)
     _check_complete(folder, report, whole=not trial)
     build = _bert_model if geometry.family == "bert" else _llama_model
     classifier = Classifier(
-        model=build(backbone, spec, tuple(labels), folder),
+        model=build(backbone, spec, folder, task, task.config_keys(labels)),
         geometry=geometry,
         keep_set=KeepSet.full(geometry),
         head=spec,
         labels=tuple(labels),
         folder=folder,
+        task=task,
     )
     _start_head(classifier, files, checkpoint_rows(config, labels))
     classifier.model.requires_grad_(False)
@@ -138,10 +143,10 @@ def _check_complete(folder: Path, report: Mapping[str, Any], *, whole: bool) -> 
             )
 
 
-def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
+def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
     original: Any = backbone.config
     described = architecture(original.to_dict())
-    config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **_names(labels))
+    config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **keys)
     config._attn_implementation = original._attn_implementation
     with torch.device("meta"):  # only a frame: no second set of weights is allocated
         model = FedcoreBertForSequenceClassification(config)
@@ -151,15 +156,14 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], fo
     return framed
 
 
-def _llama_model(backbone: nn.Module, spec: HeadSpec, labels: tuple[str, ...], folder: Path) -> nn.Module:
+def _llama_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
     config: Any = backbone.config
-    for key, value in _names(labels).items():
+    for key, value in keys.items():
         setattr(config, key, value)
     config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-            config, attn_implementation=config._attn_implementation
-        )
+        auto_class: Any = getattr(transformers, task.model_class)
+        model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
     model.model = backbone
     model.config = config
     model.score = model.score.to_empty(device="cpu").float()
@@ -175,15 +179,6 @@ def _match_dtype(module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.
     return (inputs[0].to(next(module.parameters()).dtype),)
 
 
-def _names(labels: tuple[str, ...]) -> dict[str, Any]:
-    """What a config says of a classifier for `labels`, of which a text has one."""
-    return {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: row for row, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
-    }
-
-
 def _start_head(classifier: Classifier, files: Sequence[Path], rows: tuple[int, ...]) -> None:
     """Fill the head: from the checkpoint where it has one of this shape, else small and random, the same always."""
     drawn = torch.Generator().manual_seed(0)
@@ -193,7 +188,7 @@ def _start_head(classifier: Classifier, files: Sequence[Path], rows: tuple[int, 
         for name, parameter in classifier.head_parameters().items():
             found = held.get(sources[name] or "")
             if found is not None and found.shape == parameter.shape:
-                parameter.copy_(found[list(rows)] if has_label_rows(name) else found)
+                parameter.copy_(found[list(rows)] if rows and has_label_rows(name) else found)
             elif parameter.ndim > 1:
                 parameter.normal_(std=INITIAL_HEAD_STD, generator=drawn)
             else:

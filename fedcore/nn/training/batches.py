@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedcore.core.boundary import Boundary
 from fedcore.core.errors import DataError, ModelError
 from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.tasks.task import Targets
 from fedcore.nn.model.model_folder import load_tokenizer, read_config
 
 Batch = dict[str, torch.Tensor]
@@ -21,11 +22,14 @@ WINDOW = 8  # batches that are sorted by length together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedRows:
-    """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty for a model without segments."""
+    """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty for a model without segments.
+
+    `labels` are the targets of the task, whatever it is: the word of transformers.
+    """
 
     token_ids: tuple[tuple[int, ...], ...]
     segment_ids: tuple[tuple[int, ...], ...]
-    labels: NDArray[np.int64]  # (rows,)
+    labels: Targets  # (rows,)
     pad_id: int
 
     def __post_init__(self) -> None:
@@ -53,7 +57,7 @@ class EncodedRows:
 
 
 def encode_rows(
-    tokenizer: Any, texts: Sequence[tuple[str, ...]], labels: Sequence[int], max_length: int
+    tokenizer: Any, texts: Sequence[tuple[str, ...]], labels: Sequence[int] | Targets, max_length: int
 ) -> EncodedRows:
     """Tokenise rows of one text, or of two for pair tasks, cut to `max_length` tokens.
 
@@ -72,12 +76,14 @@ def encode_rows(
     return EncodedRows(
         token_ids=token_ids,
         segment_ids=segments,
-        labels=np.asarray(labels, dtype=np.int64),
+        labels=np.asarray(labels),
         pad_id=_first_known(tokenizer, ("pad_token_id", "eos_token_id")),
     )
 
 
-def encode_for(folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[int], max_length: int) -> EncodedRows:
+def encode_for(
+    folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[int] | Targets, max_length: int
+) -> EncodedRows:
     """Tokenise rows with the tokenizer of the model in `folder`, as `encode_rows`.
 
     Raises ModelError as well, where that gives ids which the model has no embedding for.
@@ -99,7 +105,7 @@ def encode_for(folder: Path, texts: Sequence[tuple[str, ...]], labels: Sequence[
 def collate(rows: EncodedRows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
     """Return input_ids, attention_mask, labels (and token_type_ids) of the rows at `indices`.
 
-    Each is int64, (batch, longest row), labels (batch,).
+    Each is int64, (batch, longest row), labels (batch,) of the type of the rows' targets.
     """
     chosen = [rows.token_ids[i] for i in indices]
     batch = {
@@ -138,7 +144,7 @@ def _shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[NDArray[np.in
         yield rng.permutation(num_rows)
 
 
-def _balanced(labels: NDArray[np.int64], draws: Sequence[int], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _balanced(labels: Targets, draws: Sequence[int], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     streams = [_row_stream(np.flatnonzero(labels == label), rng) for label in range(len(draws))]
     while True:
         chosen = [list(islice(stream, count)) for stream, count in zip(streams, draws, strict=True)]

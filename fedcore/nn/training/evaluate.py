@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedcore.core.data.metrics import Metrics, measure
+from fedcore.core.data.figures import Metrics
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
 
@@ -34,5 +34,5 @@ def predict(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> 
 
 
 def evaluate(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> Metrics:
-    """Return accuracy, AUC (two classes), macro-F1 and mean loss over all of `rows`."""
-    return measure(predict(classifier, rows, batch_size), rows.labels)
+    """Return the figures of the classifier's task over all of `rows`."""
+    return classifier.task.measure(predict(classifier, rows, batch_size), rows.labels)

@@ -1,4 +1,4 @@
-"""The objective of local training: cross-entropy, with an optional label shift added to the logits.
+"""The objective of local training: the task's loss, with an optional label shift added to the logits.
 
 On a device that lacks labels, a step's rate is multiplied by (error / error of a guess)^one_sided, at most 1, where the
 error is the batch's mean 1 - p(label) and one_sided is 1 for a device of one label, 0 for one with the fleet's labels
@@ -8,35 +8,40 @@ labels. With it, the pull fades as the gradient of the cross-entropy does. Measu
 
 With distillation, a pruned student learns from the dense teacher too:
 
-    loss = (1 - w) CE(z + shift, y) + w T^2 KL(p_t || p)
-    p_t = softmax(((1 - t) stopgrad(z) + t z_teacher) / T)        p = softmax(z / T)
+    loss = (1 - w) loss(z + shift, y) + w divergence(z, z_teacher)
 
-TAID (Shing et al., ICLR 2025, arXiv 2501.16937, eq. 4) with a temperature, whose square keeps the gradient's size
-(Hinton et al., 2015, arXiv 1503.02531). At t = 0 the divergence and its gradient are zero, at t = 1 it is plain
-distillation. The shift belongs to the cross-entropy alone: it corrects for the device's own label shares. The teacher
-learned from the whole fleet and needs no correction; nor does the student where it is compared with the teacher.
+with the divergence of the task's loss (`fedcore.nn.losses`). The shift belongs to the first part alone: it corrects for
+the device's own label shares. The teacher learned from the whole fleet and needs no correction; nor does the student
+where it is compared with the teacher.
 """
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedcore.core.contract.distillation import Distillation
+from fedcore.core.data.label_prior import LabelPlan
+from fedcore.nn.losses.loss import Loss
+from fedcore.nn.losses.table import LOSSES
+from fedcore.nn.model.classifier import Classifier
 
 
 class Objective:
-    """Mean cross-entropy of logits (rows, labels) plus a constant shift (labels,) (`fedcore.core.data.label_prior`)."""
+    """The mean of a loss, under a device's label plan: its shift (labels,) is added to the outputs."""
 
-    def __init__(self, prior_shift: NDArray[np.float32] | None = None, one_sided: float = 0.0) -> None:
-        self._shift = None if prior_shift is None else torch.from_numpy(prior_shift)
-        self._one_sided = one_sided
+    def __init__(self, loss: Loss, labels: LabelPlan | None = None) -> None:
+        plan = labels or LabelPlan()
+        self._loss, self._one_sided = loss, plan.one_sided
+        self._shift = None if plan.shift is None else torch.from_numpy(plan.shift)
 
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss, float32."""
-        shifted = logits if self._shift is None else logits + self._shift.to(logits.device)
-        return torch.nn.functional.cross_entropy(shifted, labels)
+        shifted = outputs if self._shift is None else outputs + self._shift.to(outputs.device)
+        return self._loss.mean(shifted, targets)
+
+    def divergence(self, outputs: torch.Tensor, teacher: torch.Tensor, how: Distillation) -> torch.Tensor:
+        """Return how far the outputs are from a teacher's, both (rows, width): a scalar."""
+        return self._loss.divergence(outputs, teacher, how).mean()
 
     def step_scale(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
         """Return the factor of the step's learning rate, in [0, 1]."""
@@ -46,7 +51,9 @@ class Objective:
         return step_scale(float(errors.mean()), logits.shape[-1], self._one_sided)
 
 
-PLAIN = Objective()
+def objective_of(classifier: Classifier, labels: LabelPlan | None = None) -> Objective:
+    """Return the objective of a classifier's task under a device's label plan, or without one."""
+    return Objective(LOSSES[classifier.task.loss], labels)
 
 
 def row_errors(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -63,14 +70,6 @@ def step_scale(error: float, labels: int, one_sided: float) -> float:
     return float(min(1.0, max(0.0, error) / guess) ** one_sided)
 
 
-def divergences(logits: torch.Tensor, teacher: torch.Tensor, how: Distillation) -> torch.Tensor:
-    """Return T^2 KL(p_t || p) of every row, (...,), from logits of student and teacher, (..., labels)."""
-    own = torch.log_softmax(logits / how.temperature, dim=-1)  # (..., labels)
-    between = torch.lerp(logits.detach(), teacher, how.mix)
-    target = torch.softmax(between / how.temperature, dim=-1)
-    return how.temperature**2 * torch.nn.functional.kl_div(own, target, reduction="none").sum(dim=-1)
-
-
-def blended(cross_entropy: torch.Tensor, divergence: torch.Tensor, how: Distillation) -> torch.Tensor:
-    """Return (1 - w) cross_entropy + w divergence."""
-    return (1.0 - how.weight) * cross_entropy + how.weight * divergence
+def blended(loss: torch.Tensor, divergence: torch.Tensor, how: Distillation) -> torch.Tensor:
+    """Return (1 - w) loss + w divergence."""
+    return (1.0 - how.weight) * loss + how.weight * divergence

@@ -15,7 +15,7 @@ from fedcore.nn.model.frozen import training_only
 from fedcore.nn.model.lora import load_adapter
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches
 from fedcore.nn.training.evaluate import forward_logits
-from fedcore.nn.training.objective import Objective
+from fedcore.nn.training.objective import Objective, objective_of
 from fedcore.nn.training.optimizer import make_optimizer
 from fedcore.nn.training.pace import Pace, paced
 from fedcore.nn.training.train import TrainingDiverged, training_step
@@ -35,14 +35,14 @@ def trial_losses(
 ) -> tuple[float, ...]:
     """Return the loss of the adapter `before`, and after `trial.steps` steps from it at each of the trial's rates.
 
-    Losses are mean cross-entropies in nats over PROBE_BATCHES batches that follow those of the steps, drawn as batches
+    Losses are means of the task's over PROBE_BATCHES batches that follow those of the steps, drawn as batches
     are; rows repeat where the device holds too few. DIVERGED for a rate at which training diverges. `before` is loaded
     in the classifier afterwards. `on_step` is called after every step as one before the first of training: (0, loss).
     """
     stream = epoch_batches(rows, spec.batch_size, generator(seed, "trial"), labels.draws)
     batches = [collate(rows, next(stream)) for _ in range(trial.steps)]
     probes = [collate(rows, next(stream)) for _ in range(PROBE_BATCHES)]
-    objective = Objective(labels.shift, labels.one_sided)
+    objective = objective_of(classifier, labels)
     classifier.model.eval()
     with paced(pace):
         losses = [_loss(classifier, probes, objective)]

@@ -11,7 +11,7 @@ from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.geometry import Geometry
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
-from fedcore.nn.training.objective import PLAIN, Objective
+from fedcore.nn.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,6 @@ class Scorer(Protocol):
         """See the gradients of one training step, after its backward pass."""
         ...
 
-    def scores(self, classifier: Classifier, batch: Batch, objective: Objective = PLAIN) -> GroupScores:
-        """Return the scores of every kept group; `batch` and `objective` serve for calibration."""
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
+        """Return the scores of every kept group; `batch` and `objective` (None: the task's) serve for calibration."""
         ...

@@ -6,6 +6,7 @@ steps of one device are taken and measured, and other sizes lie on the straight 
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,7 +46,8 @@ def _peak_mb(
     kept = [parameter.detach().clone() for parameter in parameters.values()]
     optimizer = make_optimizer(parameters, learning_rate=0.0, weight_decay=spec.weight_decay)
     ids = torch.zeros(rows, width, dtype=torch.int64)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}
+    target_type = torch.from_numpy(np.empty(0, dtype=classifier.task.target_type)).dtype
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0].to(target_type)}
     with LiveTensorMeter(classifier.model, optimizer) as meter:
         training_step(classifier, optimizer, batch)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.evaluate import predict
 
 Indices = NDArray[np.int64]
-Answers = NDArray[np.float32]  # (rows, labels), logits; NaN for rows that do not train
+Answers = NDArray[np.float32]  # (rows, width); NaN for rows that do not train
 Teacher = Callable[[EncodedRows, Indices], Answers]
 
 
@@ -19,7 +19,7 @@ def answers(classifier: Classifier, rows: EncodedRows, wanted: Indices, batch_si
 
     They carry no label shift.
     """
-    table = np.full((len(rows), len(classifier.labels)), np.nan, dtype=np.float32)
+    table = np.full((len(rows), classifier.outputs), np.nan, dtype=np.float32)
     if len(wanted):
         table[wanted] = predict(classifier, rows.select(wanted), batch_size)
     return table

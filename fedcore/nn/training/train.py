@@ -27,7 +27,7 @@ from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batch
 from fedcore.nn.training.evaluate import forward_logits
 from fedcore.nn.training.memory import LiveTensorMeter
 from fedcore.nn.training.moments import Moment, Moments
-from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences
+from fedcore.nn.training.objective import Objective, blended, objective_of
 from fedcore.nn.training.optimizer import make_optimizer, moments, restore
 from fedcore.nn.training.pace import Pace, paced
 from fedcore.nn.training.scorer import Scorer
@@ -73,8 +73,8 @@ def train(
 ) -> TrainResult:
     """Take `steps` optimiser steps on batches of `rows`, shuffled by `seed`, changing the parameters in place.
 
-    Cross-entropy loss, with `spec.distillation` blended with a teacher's (fedcore.nn.training.objective), gradients
-    clipped to norm 1; what `spec.trains` freezes keeps its bits. Reported losses are the cross-entropy alone. The
+    The loss is the task's, with `spec.distillation` blended with a teacher's (fedcore.nn.training.objective), gradients
+    clipped to norm 1; what `spec.trains` freezes keeps its bits. Reported losses are the task's alone. The
     probe batch is spread evenly over `rows` and so the same in every round. Raises FedcoreError, naming the step, where
     a loss is not finite, and ValueError for a distillation without a teacher.
     """
@@ -98,7 +98,7 @@ def _trained(
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
     stream = epoch_batches(rows, spec.batch_size, generator(seed, "batches"), aids.labels.draws)
     chosen = [next(stream) for _ in range(steps)]
-    objective = Objective(aids.labels.shift, aids.labels.one_sided)
+    objective = objective_of(classifier, aids.labels)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with paced(aids.pace):
@@ -172,7 +172,7 @@ class _Loop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherTargets:
-    """The teacher's logits for one batch."""
+    """The teacher's outputs for one batch."""
 
     logits: NDArray[np.float32]  # (rows, labels)
     how: Distillation
@@ -184,20 +184,22 @@ def training_step(
     batch: Batch,
     *,
     step: int = 1,
-    objective: Objective = PLAIN,
+    objective: Objective | None = None,
     targets: TeacherTargets | None = None,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
-    """Take one optimiser step on `batch` and return its cross-entropy; gradients are dropped afterwards.
+    """Take one optimiser step on `batch` and return its loss; gradients are dropped afterwards.
 
-    `after_backward` runs while the gradients exist, before they are clipped. Raises FedcoreError naming `step` where
-    the loss or the gradient norm is not finite; parameters and optimiser state are unchanged then.
+    `objective` (None: the task's) is minimised, blended with a teacher's under `targets`. `after_backward` runs while
+    the gradients exist, before they are clipped. Raises FedcoreError naming `step` where the loss or the gradient norm
+    is not finite; parameters and optimiser state are unchanged then.
     """
+    objective = objective or objective_of(classifier)
     logits = forward_logits(classifier, batch)
-    entropy = loss = objective(logits, batch["labels"].to(logits.device))
+    own = loss = objective(logits, batch["labels"].to(logits.device))
     if targets is not None:
         teacher = torch.from_numpy(targets.logits).to(logits.device)
-        loss = blended(entropy, divergences(logits, teacher, targets.how).mean(), targets.how)
+        loss = blended(own, objective.divergence(logits, teacher, targets.how), targets.how)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise diverged(step, f"the loss is {value}")
@@ -210,7 +212,7 @@ def training_step(
         raise diverged(step, f"the gradient norm is {norm}")
     scaled_step(optimizer, objective.step_scale(logits, batch["labels"].to(logits.device)))
     optimizer.zero_grad(set_to_none=True)
-    return value if targets is None else float(entropy.detach())
+    return value if targets is None else float(own.detach())
 
 
 def scaled_step(optimizer: torch.optim.Optimizer, scale: float) -> None:

@@ -1,6 +1,5 @@
 """The virtual devices of a run: profile, class and rows of each. Nothing here grows with the rounds."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import JoinRefused
 from fedcore.core.seeds import uniform
+from fedcore.core.tasks.table import task_of
 from fedcore.simulation.fleet.availability import Span, Traces, online_spans
 from fedcore.simulation.fleet.rows import Indices
 from fedcore.simulation.fleet.self_measurement import draw_self_measurement
@@ -42,8 +42,8 @@ class VirtualFleet:
 def make_fleet(
     config: Config, shards: Sequence[Indices], labels: Sequence[str], traces: Traces | None = None
 ) -> VirtualFleet:
-    """Return the fleet; `shards` are the rows of its devices in order, `labels` those of all training rows."""
-    devices = {}
+    """Return the fleet; `shards` are the rows of its devices in order, `labels` their target column."""
+    devices, task = {}, task_of(config)
     numbers = (number for kind in config.classes for number in range(kind.count))
     for (name, kind), number, rows in zip(config.devices(), numbers, shards, strict=True):
         profile = DeviceProfile(
@@ -54,7 +54,7 @@ def make_fleet(
             slowdown=kind.slowdown * (kind.power_modes[number % len(kind.power_modes)] if kind.power_modes else 1.0),
             uplink_mbps=_speed(kind.uplink_range_mbps, kind.uplink_mbps, name, config.run.seed),
             downlink_mbps=_speed(kind.downlink_range_mbps, kind.downlink_mbps, name, config.run.seed),
-            label_counts=tuple(sorted(Counter(labels[row] for row in rows).items())),
+            label_counts=task.counts(labels[row] for row in rows),
             network=kind.network,
             codecs=PARTS,
         )

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from fedcore.client.evaluation.evaluator import Evaluator
 from fedcore.core.codec.chain import encode
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floor, Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.errors import DataError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.task import Task
 from fedcore.protos.values import (
     EvaluateTask,
     EvaluatorResult,
@@ -38,13 +40,14 @@ from tests.tiny_run import PATIENCE_S, serving, write_model
 
 Adapter = Mapping[str, NDArray[np.float32]]
 FLOOR = Floor(accuracy=0.5, macro_f1=0.25, rows=8)
-METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
+METRICS = Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5}, rows=8)
 
 
 @dataclass
 class FakeModelEvaluator:
     """Answers at once, or once `gate` opens."""
 
+    task: Task = CLASSIFICATION
     fault: Exception | None = None
     gate: threading.Event | None = None
     calls: list[Any] = field(default_factory=list)

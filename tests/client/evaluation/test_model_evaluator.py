@@ -93,7 +93,7 @@ def test_the_adapter_is_measured_on_the_dense_model(evaluator: ModelEvaluator, a
     classifier = with_adapter(evaluator.source, adapter, KeepSet.full, SCALE)
     logits = predict(classifier, evaluator._test_subset(5))
     labels = np.array([int(index in YES) for index in (0, 2, 4, 6, 8)])
-    assert metrics.rows == 5 and metrics.accuracy == np.mean(logits.argmax(axis=1) == labels)
+    assert metrics.rows == 5 and metrics.figures["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
     assert classifier.keep_set == KeepSet.full(classifier.geometry)
 
 
@@ -170,7 +170,7 @@ def test_a_reference_of_few_steps_leaves_parts_out(
 ) -> None:
     before = evaluator.evaluate(adapter, 0, SCALE)
     after = evaluator.reference(adapter, reference(adapter_rank=3, steps=3))
-    assert after.rows == 9 and after.loss != before.loss
+    assert after.rows == 9 and after.figures["loss"] != before.figures["loss"]
 
 
 def test_a_reference_needs_training_rows(source: ModelSource, adapter: Adapter) -> None:
@@ -212,9 +212,9 @@ def test_a_pruned_model_is_measured_as_it_predicts(evaluator: ModelEvaluator, ad
     pruned = evaluator.predict(adapter, half(geometry), 0, SCALE)
     metrics = evaluator.evaluate(adapter, 9, SCALE, half(geometry))
     predicted = pruned.logits.argmax(axis=1)
-    assert metrics.accuracy == np.mean(predicted == pruned.labels)
+    assert metrics.figures["accuracy"] == np.mean(predicted == pruned.labels)
     assert metrics.answers == tuple(np.bincount(predicted, minlength=2))
-    assert evaluator.evaluate(adapter, 9, SCALE).loss != metrics.loss
+    assert evaluator.evaluate(adapter, 9, SCALE).figures["loss"] != metrics.figures["loss"]
 
 
 def test_words_are_learned_once(evaluator: ModelEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:

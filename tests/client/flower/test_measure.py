@@ -8,7 +8,7 @@ import pytest
 
 import fedcore.client.flower.measure as module
 from fedcore.client.flower.measure import held_back
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import DataError
 from tests.client.conftest import WELCOME
 from tests.client.device.test_arrival import HERE
@@ -27,7 +27,7 @@ class FakeModelEvaluator:
 
     def evaluate(self, adapter: Any, rows: int, scale: float) -> Metrics:
         self.calls.append({**self.made_of, "adapter": adapter, "rows": rows, "scale": scale})
-        return Metrics(accuracy=0.5, auc=None, macro_f1=0.5, loss=1.0, rows=rows)
+        return Metrics(figures={"accuracy": 0.5, "auc": None, "macro_f1": 0.5, "loss": 1.0}, rows=rows)
 
 
 @pytest.fixture(autouse=True)

@@ -40,8 +40,8 @@ def test_only_the_tables_are_made_anew() -> None:
 
 @pytest.mark.parametrize(
     ("page", "places"),
-    [("# Keys\n", "none"), (EMPTY.replace("keys of model", "keys of modal"), r"run, modal, data, .*")],
+    [("# Keys\n", "none"), (EMPTY.replace("keys of model", "keys of modal"), r"run, task, modal, data, .*")],
 )
 def test_a_page_without_a_place_for_every_table_is_refused(page: str, places: str) -> None:
-    with pytest.raises(ValueError, match=f"expected <!-- keys of NAME --> for run, model, .*; got {places}$"):
+    with pytest.raises(ValueError, match=f"expected <!-- keys of NAME --> for run, task, model, .*; got {places}$"):
         filled(page)

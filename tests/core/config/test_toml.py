@@ -172,7 +172,7 @@ BAD_OVERRIDES = [
     ("", "--set '': expected table.key=value"),
     ("run.round=5", "unknown config key run.round; did you mean run.rounds?"),
     ("rum.rounds=5", "unknown config key rum; did you mean run?"),
-    ("run.rounds.x=5", "unknown config key run.rounds; known keys: run, model"),
+    ("run.rounds.x=5", "unknown config key run.rounds; known keys: run, task, model"),
     ("run.rounds=many", "run.rounds: expected a whole number, got 'many'"),
     ("run.name=7", "run.name: expected text in quotes, got 7"),
     ("data.labels=[a, b]", "--set 'data.labels=[a, b]': not a TOML value; quote words in lists"),

@@ -101,3 +101,16 @@ def test_the_largest_device_of_each_class_is_known() -> None:
         for place, (name, count) in enumerate(sizes)
     )
     assert FleetRows(devices=devices, labels={"yes": 17}, held_back=None).most_by_class == {"agx": 5, "tx2": 9}
+
+
+def test_rows_without_labels_are_counted_all_the_same() -> None:
+    devices = tuple(
+        DeviceRows(device=f"nx-{rows}", device_class="nx", labels={}, unlabelled=rows) for rows in (60, 1200)
+    )
+    fleet = FleetRows(devices=devices, labels={}, held_back=10, unlabelled=1260)
+    assert opening_lines(fleet) == (
+        "rows: 1,260 to train on, 10 held back; no labels",
+        "devices: 2 with 60 to 1,200 rows; most on nx-1200, fewest on nx-60",
+    )
+    alone = FleetRows(devices=devices[:1], labels={}, held_back=None, unlabelled=60)
+    assert opening_lines(alone)[1] == "devices: 1 with 60 rows"

@@ -61,13 +61,13 @@ def test_log_softmax_of_huge_logits_is_finite() -> None:
 def test_measure_fills_every_field() -> None:
     logits, labels = np.array([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0], [0.0, 3.0]]), np.array([0, 1, 1, 1])
     result = measure(logits, labels)
-    assert (result.accuracy, result.auc, result.rows) == (0.75, 1.0, 4)
-    assert result.macro_f1 == pytest.approx(sk.f1_score(labels, logits.argmax(1), average="macro"))
-    assert result.loss == pytest.approx(sk.log_loss(labels, softmax(logits)))
+    assert (result.figures["accuracy"], result.figures["auc"], result.rows) == (0.75, 1.0, 4)
+    assert result.figures["macro_f1"] == pytest.approx(sk.f1_score(labels, logits.argmax(1), average="macro"))
+    assert result.figures["loss"] == pytest.approx(sk.log_loss(labels, softmax(logits)))
 
 
 def test_measure_has_no_auc_with_three_classes() -> None:
-    assert measure(np.eye(3), np.arange(3)).auc is None
+    assert measure(np.eye(3), np.arange(3)).figures["auc"] is None
 
 
 def test_no_rows_or_unequal_lengths_are_refused() -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedcore.nn.batched.forward import batched_logits, cross_entropies, device_means
+from fedcore.nn.batched.forward import batched_logits, device_losses, device_means
 from fedcore.nn.batched.packed_attention import packed
 from fedcore.nn.batched.packed_rows import PackedBatch, TokenTable
 from fedcore.nn.batched.schedule import Indices
+from fedcore.nn.losses.cross_entropy import CROSS_ENTROPY
 from fedcore.nn.training.batches import EncodedRows, collate
 from fedcore.nn.training.evaluate import forward_logits
 from tests.tiny_classifiers import FAMILIES, learnable_rows, tiny_classifier
@@ -42,11 +43,11 @@ def test_a_device_mean_leaves_the_gaps_out() -> None:
     assert device_means(values, packed_batch()).tolist() == [3.0, 3.0]
 
 
-def test_cross_entropies_add_every_devices_shift() -> None:
+def test_device_losses_add_every_devices_shift() -> None:
     batch = packed_batch()
     logits = torch.zeros(2, 3, 2)
     shift = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]], dtype=torch.float32)
-    losses = cross_entropies(logits, batch, shift)
+    losses = device_losses(CROSS_ENTROPY, logits, batch, shift)
     labels = SHARDS[1].labels[CHOSEN[1]]
     expected = np.mean([np.log(4 / 3) if label == 0 else np.log(4.0) for label in labels])
     assert losses.tolist() == pytest.approx([np.log(2.0), expected], rel=1e-6)

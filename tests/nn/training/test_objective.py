@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from fedcore.core.contract.distillation import Distillation
-from fedcore.core.data.label_prior import prior_shift
-from fedcore.nn.training.objective import PLAIN, Objective, blended, divergences, step_scale
+from fedcore.core.data.label_prior import LabelPlan, prior_shift
+from fedcore.nn.losses.cross_entropy import CROSS_ENTROPY, divergences
+from fedcore.nn.training.objective import Objective, blended, step_scale
+
+PLAIN = Objective(CROSS_ENTROPY)
 
 
 def test_without_a_shift_it_is_cross_entropy() -> None:
@@ -18,7 +21,7 @@ def test_the_shift_is_added_to_every_row() -> None:
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
     shift = np.array([1.0, -1.0], dtype=np.float32)
     expected = torch.nn.functional.cross_entropy(torch.tensor([[1.0, -1.0], [1.0, -1.0]]), labels)
-    assert torch.isclose(Objective(shift)(logits, labels), expected)
+    assert torch.isclose(Objective(CROSS_ENTROPY, LabelPlan(shift=shift))(logits, labels), expected)
 
 
 def test_a_device_with_one_label_has_next_to_nothing_to_teach() -> None:
@@ -26,14 +29,14 @@ def test_a_device_with_one_label_has_next_to_nothing_to_teach() -> None:
     labels = torch.zeros(8, dtype=torch.long)
     plain, shifted = torch.zeros(8, 2, requires_grad=True), torch.zeros(8, 2, requires_grad=True)
     PLAIN(plain, labels).backward()
-    Objective(prior_shift([1000, 0], [5000, 5000]))(shifted, labels).backward()
+    Objective(CROSS_ENTROPY, LabelPlan(shift=prior_shift([1000, 0], [5000, 5000])))(shifted, labels).backward()
     assert shifted.grad is not None and plain.grad is not None
     assert shifted.grad.abs().max() < 0.01 * plain.grad.abs().max()
 
 
 def test_steps_of_a_device_of_one_label_shrink_as_it_learns_the_label() -> None:
     labels = torch.zeros(4, dtype=torch.long)
-    objective = Objective(one_sided=1.0)
+    objective = Objective(CROSS_ENTROPY, LabelPlan(one_sided=1.0))
     unlearned, learned = torch.tensor([[-1.0, 1.0]]).expand(4, 2), torch.tensor([[3.0, -3.0]]).expand(4, 2)
     assert objective.step_scale(unlearned, labels) == 1.0
     assert objective.step_scale(torch.zeros(4, 2), labels) == 1.0

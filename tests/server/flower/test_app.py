@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Context, RecordDict
 
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.server.flower import app as module
 from fedcore.server.flower.app import open_run
@@ -64,7 +64,7 @@ def test_what_is_measured_is_stored_and_returned(tiny: TinyModel, tmp_path: Path
         def checked(description: object, welcome: object, tensors: Any, rows: int) -> Metrics:
             assert set(tensors) == set(arrays)
             asked.append(rows)
-            return Metrics(accuracy=0.75, auc=None, macro_f1=0.5, loss=0.25, rows=rows)
+            return Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.5, "loss": 0.25}, rows=rows)
 
         evaluate = module._evaluation(driver, checked)
         figures = evaluate(0, ArrayRecord(dict(arrays)))

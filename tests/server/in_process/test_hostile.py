@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedcore.core.data.metrics import Metrics
+from fedcore.core.data.figures import Metrics
 from fedcore.protos.values import (
     AssignmentFailure,
     BlobRef,
@@ -34,7 +34,7 @@ from tests.server.conftest import TinyModel
 from tests.tiny_run import PATIENCE_S, Served, serving
 
 Together = Callable[..., Any]
-METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
+METRICS = Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5}, rows=8)
 
 
 def evaluator(tiny: TinyModel, served: Served, place: Path) -> FakeDevice:

@@ -8,6 +8,8 @@ import pytest
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.errors import CertificateError, JoinRefused
 from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.table import TASKS
 from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
 from fedcore.server.members.admission import Admission, check_identity, check_labels, check_model, check_protocol
@@ -95,7 +97,7 @@ def test_a_foreign_label_is_named_and_long_ones_are_cut() -> None:
 class Run:
     """What an admission tells its run."""
 
-    def __init__(self, labels: tuple[str, ...] = ()) -> None:
+    def __init__(self, labels: tuple[str, ...] = (), task: str = "") -> None:
         self.labels: list[tuple[str, ...]] = []
         self.profiles: list[DeviceProfile] = []
         self.broken: JoinRefused | None = None
@@ -110,6 +112,7 @@ class Run:
                 max_length=64,
                 head="mean",
                 dtype="float32",
+                task=task,
             ),
             on_labels=self._begin,
             check_profile=self.profiles.append,
@@ -149,6 +152,20 @@ async def test_a_newcomer_with_one_label_fixes_nothing_and_the_next_one_does() -
     run.broken = None
     await run.admission.check(JOIN)
     assert run.labels == [("no", "yes")]
+
+
+async def test_a_task_without_labels_begins_before_any_device_tells_one() -> None:
+    TASKS.add("unlabelled", replace(CLASSIFICATION, labelled=False))
+    try:
+        run = Run(task="unlabelled")
+    finally:
+        TASKS.remove("unlabelled")
+    assert run.admission.needs_no_device and not Run().admission.needs_no_device
+    await run.admission.fix_labels(())
+    await run.admission.check(replace(JOIN, labels=()))
+    assert run.labels == [()] and run.profiles == [JOIN.profile]
+    with pytest.raises(JoinRefused, match="outside the agreed labels"):
+        await run.admission.check(JOIN)
 
 
 async def test_an_edge_has_no_model_and_an_evaluator_no_profile() -> None:

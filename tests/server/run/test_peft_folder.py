@@ -17,6 +17,7 @@ from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.module_paths import module_path
+from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.modeling_fedcore import MEAN_HEAD_SCALE as APPLIED_SCALE
 from fedcore.server.run.peft_folder import MEAN_HEAD_SCALE, AdapterCard, write_peft_folder, write_readme
@@ -83,7 +84,7 @@ LABELS = ("no", "yes")
 
 def card_of(**changes: object) -> AdapterCard:
     values = {"run": "tiny", "head": "mean", "labels": LABELS, "max_length": 8, "dtype": "float32", "pruned": True}
-    return AdapterCard(**{**values, **changes})  # type: ignore[arg-type]
+    return AdapterCard(**{**values, "headline": CLASSIFICATION.headline, **changes})  # type: ignore[arg-type]
 
 
 def test_the_page_scales_a_mean_head_as_the_model_does() -> None:
@@ -132,7 +133,7 @@ def test_the_page_says_what_the_adapter_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "global"
     spec = spec_of(GEOMETRY, 2)
     write_peft_folder(folder, spec, drawn_adapter(spec), "base")
-    write_readme(folder, spec, "base", card_of(dense_accuracy=0.749, class_accuracy={"tx2": 0.853}))
+    write_readme(folder, spec, "base", card_of(dense=0.749, classes={"tx2": 0.853}))
     page = (folder / "README.md").read_text()
     assert "It is not what the run delivers" in page and "this adapter on the dense model 0.749" in page
     assert "the model of class tx2 0.853" in page and 'base_shift.safetensors")' not in page

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedcore.core.contract.protocols import Json
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floor, Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.protos.values import (
     BlobRef,
     EvaluateTask,
@@ -26,7 +26,8 @@ from fedcore.server.run.run_log import FLOORS_KEY, REFERENCE_KEY, RunLog, class_
 from tests.server.members.test_admission import JOIN
 from tests.server.run.test_records import outcome
 
-METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
+HALF = Metrics(figures={"accuracy": 0.5, "auc": 0.5, "macro_f1": 0.0, "loss": 1.0}, rows=8)
+METRICS = Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5}, rows=8)
 REF = BlobRef(id="sha256:" + "a" * 64, size=1)
 ADAPTER = GlobalAdapter(round=2, rank_blocks=(REF,), head=REF)
 
@@ -104,7 +105,10 @@ def test_the_evaluators_word_is_kept_under_its_key_and_the_last_one_counts(
         assert ledger.get_meta(key) == {**figures, "class": None, "sparsity": 0.0}
     assert ledger.get_meta(export_key("agx"))["size_bytes"] == 70
     assert "files" not in ledger.get_meta(export_key("agx"))
-    log.evaluated(evaluate, EvaluatorResult(id=2, outcome=Metrics(accuracy=0.5, auc=0.5, macro_f1=0, loss=1, rows=8)))
+    log.evaluated(
+        evaluate,
+        EvaluatorResult(id=2, outcome=HALF),
+    )
     assert ledger.get_meta(evaluation_key(2, full=False))["accuracy"] == 0.5
 
 

@@ -1,14 +1,14 @@
 """The summary has stable keys, and figures only for what was measured."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedcore.core.contract.protocols import AggregateReport, Json
+from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floor, Floors
-from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.protos.values import (
     BlobRef,
@@ -27,7 +27,7 @@ from tests.server.run.test_records import ROUND_KEYS, ROW_KEYS, closed, outcome
 from tests.tiny_run import MODEL, tiny_config
 
 QUALITY_KEYS = ["accuracy", "auc", "macro_f1", "loss", "evaluated_class", "evaluated_sparsity", "evaluated_rows"]
-METRICS = Metrics(accuracy=0.75, auc=None, macro_f1=0.7, loss=0.5, rows=8)
+METRICS = Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5}, rows=8)
 REF = BlobRef(id="sha256:" + "a" * 64, size=1)
 
 
@@ -76,7 +76,7 @@ def test_the_summary_has_stable_keys_and_none_where_nobody_measured(tmp_path: Pa
         list(summary) == ["schema", "run", "global", "floors", "warnings", "classes", "networks", "totals", "rounds"]
         and summary["schema"] == 1
     )
-    assert list(summary["run"]) == ["name", "status", "seed", "strategy", "aggregator", "bandit", "labels"]
+    assert list(summary["run"]) == ["name", "status", "seed", "strategy", "aggregator", "bandit", "task", "labels"]
     assert summary["global"] == {"untrained": None, "final": None, "reference": None}
     assert summary["floors"] == {"majority": None, "untrained": None, "tfidf": None} and summary["warnings"] == []
     assert list(summary["totals"]) == ["rounds", "void_rounds", "duration_s", "bytes_up", "bytes_down", "steps"]
@@ -120,7 +120,7 @@ def test_a_round_and_a_class_say_of_which_model_their_figures_are(tmp_path: Path
     (only,) = summary["rounds"]
     assert (only["evaluated_class"], only["evaluated_sparsity"]) == ("tiny", 0.35)
     assert summary["classes"]["tiny"]["test"] == summary["global"]["final"], "measured without an export"
-    assert summary["global"]["final"] == asdict(METRICS) | {"answers": []}
+    assert summary["global"]["final"] == METRICS.flat() | {"answers": []}
 
 
 def test_a_summary_warns_where_nothing_was_learned(tmp_path: Path, ledger: Ledger, log: RunLog) -> None:

@@ -1,0 +1,51 @@
+"""What is measured of a model: figures of merit by name, and their values on held-back rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Shown = Literal["always", "report", "tables"]
+Values = Mapping[str, float | None]  # by name; None, or no entry: not measured, or not defined on these rows
+
+SHARE = "share"  # unit of a share of rows that are right, each for itself: its sampling error is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of merit. `name` is its key in files and on the wire, `title` its name for people.
+
+    `shown` says where: in every line about a model, in a report's closing lines and tables, or in tables of figures
+    alone.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
+    shown: Shown = "report"
+    digits: int = 3  # after the decimal point
+
+    def text(self, value: float | None) -> str:
+        """Return a value as people read it; "n/a" for one that was not measured."""
+        return "n/a" if value is None else f"{value:.{self.digits}f}"
+
+    def of(self, values: Values) -> str:
+        """Return its title and its value among others: "accuracy 0.750"."""
+        return f"{self.title} {self.text(values.get(self.name))}"
+
+    def exceeds(self, value: float, other: float, margin: float = 0.0) -> bool:
+        """Whether `value` is better than `other` by more than `margin`."""
+        return value - other > margin if self.higher_is_better else other - value > margin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """The figures of one model on `rows` rows."""
+
+    figures: Values
+    rows: int
+    answers: tuple[int, ...] = ()  # rows that each label was predicted for, in label order; empty: not known
+
+    def flat(self) -> dict[str, Any]:
+        """Return figures, rows and answers in one table, as ledger, events and summary hold them."""
+        return {**self.figures, "rows": self.rows, "answers": self.answers}

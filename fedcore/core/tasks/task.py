@@ -1,0 +1,72 @@
+"""A task as a value: rows in, outputs and loss of a model, and what is measured of it and told.
+
+Whoever asks what a run measures asks its task; nobody else knows one figure from another.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.core.data.figures import Figure, Metrics, Shown, Values
+from fedcore.core.errors import ConfigError
+
+Targets = NDArray[Any]  # (rows,): int64 or float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task. `figures` are in the order of tables; the first is the headline, which floors are compared in.
+
+    `labelled`: every row has one of the labels that the run agrees on; without, the agreed list is empty. `targets`
+    turns a target column and the agreed labels into numbers of `target_type`, (rows,), and raises DataError for text
+    that is none. `outputs` is the width of a head, ModelError where there can be none; `model_class` is a class of
+    transformers with such a head, and `config_keys` what its config says of the task. `measure` gives the figures from
+    what a model answers, (rows, width) float32, and from the targets. `loss` is a name in `fedcore.nn.losses.table`.
+    """
+
+    name: str
+    figures: tuple[Figure, ...]
+    labelled: bool
+    targets: Callable[[Sequence[str], Sequence[str]], Targets]
+    target_type: type[np.int64] | type[np.float32]
+    outputs: Callable[[Sequence[str]], int]
+    model_class: str
+    config_keys: Callable[[Sequence[str]], dict[str, Any]]
+    measure: Callable[[NDArray[np.float32], Targets], Metrics]
+    loss: str
+
+    def __post_init__(self) -> None:
+        names = [figure.name for figure in self.figures]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"task {self.name!r}: expected one figure or more, of different names; got {names}")
+
+    def counts(self, column: Iterable[str]) -> tuple[tuple[str, int], ...]:
+        """Return the rows by label, sorted, that a device tells the fleet; nothing under a task without labels."""
+        return tuple(sorted(Counter(column).items())) if self.labelled else ()
+
+    @property
+    def headline(self) -> Figure:
+        """The figure that a model is judged by first."""
+        return self.figures[0]
+
+    def shown(self, *places: Shown) -> tuple[Figure, ...]:
+        """Return the figures that are shown in these places."""
+        return tuple(figure for figure in self.figures if figure.shown in places)
+
+    def values(self, measured: Values | None) -> dict[str, float | None]:
+        """Return a value for every figure, in order; None for what was not measured."""
+        return {figure.name: (measured or {}).get(figure.name) for figure in self.figures}
+
+    def complete(self, metrics: Metrics) -> Metrics:
+        """Return metrics with a value for every figure of the task, and for no other."""
+        return Metrics(figures=self.values(metrics.figures), rows=metrics.rows, answers=metrics.answers)
+
+    def words(self, measured: Values, *places: Shown) -> str:
+        """Return the headline, and what else is shown there and was measured: "accuracy 0.750, AUC 0.812"."""
+        others = (figure for figure in self.shown("always", *places) if measured.get(figure.name) is not None)
+        chosen = (self.headline, *(figure for figure in others if figure != self.headline))
+        return ", ".join(figure.of(measured) for figure in chosen)

@@ -1,0 +1,7 @@
+"""Every loss, by the name that a task gives it; `LOSSES.add` takes further ones."""
+
+from fedcore.core.open_table import OpenTable
+from fedcore.nn.losses.cross_entropy import CROSS_ENTROPY
+from fedcore.nn.losses.loss import Loss
+
+LOSSES: OpenTable[Loss] = OpenTable("loss", {"cross-entropy": CROSS_ENTROPY})
