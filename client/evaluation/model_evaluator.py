@@ -23,7 +23,6 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.seeds import derive_seed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
-from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach, load_adapter, merge
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
@@ -171,7 +170,7 @@ def with_adapter(
     source: ModelSource, adapter: Adapter, keep: Callable[[Geometry], KeepSet], scale: float
 ) -> Classifier:
     """Return the base model, shifted, pruned to a keep-set, with the global adapter attached as far as it reaches."""
-    classifier = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+    classifier = source.load()
     add_shift(classifier, adapter)
     keep_set = keep(classifier.geometry)
     if keep_set != classifier.keep_set:

@@ -9,9 +9,11 @@ from fedcore.client.data.shards import test_rows
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.trainer import ModelSource
+from fedcore.core.accelerators import AUTO
 from fedcore.core.config.toml import parse_config
 from fedcore.core.data.metrics import Metrics
 from fedcore.core.model.adapter import Tensors
+from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import overrides
 from fedcore.protos.values import RunDescription, Welcome
 from fedcore.storage.models.model_source import model_folder
@@ -44,6 +46,7 @@ def held_back(context: Context) -> Measure:
             dtype=description.dtype,
             max_length=description.max_length,
             targets=welcome.targets,
+            device=device_for(AUTO),
         )
         evaluator = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
         # Asked for all rows (0), the evaluator takes all cores; nodes may be simulated on them.

@@ -16,6 +16,7 @@ from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.errors import BlobCorrupt
+from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import CONTAINER, encoding
 from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
@@ -84,6 +85,7 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         dtype=description.dtype,
         max_length=description.max_length,
         targets=welcome.targets,
+        device=device_for(settings.device),
     )
 
 

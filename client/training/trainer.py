@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from fedcore.client.data.rows import Rows, label_ids
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
+from fedcore.core.accelerators import CPU
 from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
@@ -49,6 +51,11 @@ class ModelSource:
     dtype: str
     max_length: int
     targets: tuple[str, ...]
+    device: str = CPU  # where the model lies, as PyTorch calls it
+
+    def load(self) -> Classifier:
+        """Return the base model, on its device."""
+        return load_classifier(self.folder, labels=self.labels, head=self.head, dtype=self.dtype, device=self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ class Trainer:
     rows: Rows
     slow: SlowCpu
     clock: Callable[[], float] = time.perf_counter
-    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several
+    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several; read on the CPU alone
     cancel: threading.Event = field(default_factory=threading.Event)
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
@@ -105,12 +112,14 @@ class Trainer:
 
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
         """
-        begin, cpu = self.clock(), self.cpu_clock()
+        clock = synchronised(self.clock, self.source.device)
+        work_clock = self.cpu_clock if self.source.device == CPU else clock
+        begin, work = clock(), work_clock()
         classifier = self._cut_model(assignment, received)
         before = device_adapter(classifier, assignment, received, self.source.targets)
         load_adapter(classifier, before)
-        self.slow.pause(self.cpu_clock() - cpu)
-        pruned = self.clock()
+        self.slow.pause(work_clock() - work)
+        pruned = clock()
         local = local_round(
             classifier,
             self._encode_rows(),
@@ -118,14 +127,14 @@ class Trainer:
             before,
             state,
             on_step=lambda step, _: self._step(step, on_step),
-            pace=Pace(clock=self.cpu_clock, pause=self._pause),
+            pace=Pace(clock=work_clock, pause=self._pause),
             teacher=lambda rows, wanted: self._teacher_answers(rows, wanted, assignment, received.tensors),
         )
         return TrainingOutcome(
             increment=local.increment,
             result=local.result,
             prune_s=pruned - begin,
-            train_s=self.clock() - pruned,
+            train_s=clock() - pruned,
             state=local.state,
             geometry=classifier.geometry,
         )
@@ -135,7 +144,7 @@ class Trainer:
     ) -> Answers:
         """Return what the dense model with the downloaded adapter answers; it is loaded for this alone, and dropped."""
         source = self.source
-        dense = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+        dense = source.load()
         add_shift(dense, download)
         attach(dense, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=source.targets)
         received = Received(keep_set=dense.keep_set, tensors=download)  # all rows: no rings where there is a teacher
@@ -152,10 +161,7 @@ class Trainer:
 
     def _load(self) -> Classifier:
         if self._classifier is None:
-            source = self.source
-            self._classifier = load_classifier(
-                source.folder, labels=source.labels, head=source.head, dtype=source.dtype
-            )
+            self._classifier = self.source.load()
         self._encode_rows()
         return self._classifier
 

@@ -31,7 +31,7 @@ from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.nn.batched.schedule import schedule
 from fedcore.nn.batched.train import VirtualTask, train_batched
 from fedcore.nn.model.classifier import Classifier
-from fedcore.nn.model.load import DTYPES, load_classifier
+from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.lora import attach, load_adapter
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
@@ -244,8 +244,7 @@ class VirtualTrainer:
 
     def _loaded(self) -> Classifier:
         if self._base is None:
-            source = self.source
-            self._base = load_classifier(source.folder, labels=source.labels, head=source.head, dtype=source.dtype)
+            self._base = self.source.load()
         return self._base
 
 
