@@ -156,7 +156,7 @@ async def _ready(options: ClientOptions, arrival: _Arrival) -> _Arrival:
 
     device = await asyncio.to_thread(device_for, options.device)
     if device != CPU:
-        options.say(f"trains on {device}")
+        options.say(f"runs on {device}")
     description = arrival.description
     await asyncio.to_thread(
         check_loadable, arrival.model, labels=description.labels, head=description.head, dtype=description.dtype

@@ -188,7 +188,7 @@ async def test_a_device_takes_its_accelerator_and_measures_it(world: World, monk
     monkeypatch.setattr("fedcore.nn.accelerator.present.accelerators", lambda: ("cuda:0", "cuda:1"))
     await run_device(replace(world.options, device="cuda:1"), LIMITS)
     assert world.member.worker.make_trainer(WELCOME).source.device == "cuda:1"
-    assert measured == ["cuda:1"] and world.said == ["trains on cuda:1"]
+    assert measured == ["cuda:1"] and world.said == ["runs on cuda:1"]
     FakeConnection.made.clear()
     FakeLink.made.clear()
     await run_evaluator(world.options)
