@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.core.accelerators import AUTO
 from fedcore.core.errors import ConfigError
 from fedcore.storage.pki.certificates import TlsMaterial
 
@@ -44,6 +45,7 @@ class ClientOptions:
     reconnect_s: float
     say: Callable[[str], None]
     alive: Path | None = None  # a file to touch as long as a parent is heard
+    device: str = AUTO  # which accelerator trains and measures, see fedcore.core.accelerators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

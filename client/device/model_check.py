@@ -17,10 +17,11 @@ from fedcore.core.errors import FedcoreError, ModelError
 DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
 
 
-def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str, task: str = "") -> None:
-    """Raise ModelError, with the remedy, where a device of this machine could not load tokenizer and model.
+def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str, task: str = "") -> tuple[str, ...]:
+    """Return the accelerators of this machine, such as ("cuda:0", "cuda:1"), once the model was loaded for a trial.
 
-    Needs the client extra. As `fedcore.nn.training.trial_load.check_loadable`, in another process.
+    Raises ModelError, with the remedy, where a device of this machine could not load tokenizer and model. Needs the
+    client extra. As `fedcore.nn.training.trial_load.check_loadable`, in another process.
     """
     asked = json.dumps({"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype, "task": task})
     try:
@@ -39,23 +40,28 @@ def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str, t
         last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
         how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
         raise ModelError(f"{folder}: the model could not be tried here, the process for it ended with {how}: {last}")
-    error = json.loads(done.stdout.splitlines()[-1])
-    if error is not None:
-        raise ModelError(error)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if answer["error"] is not None:
+        raise ModelError(answer["error"])
+    return tuple(answer["accelerators"])
 
 
 def _main() -> None:
     asked = json.loads(sys.stdin.read())
     folder = Path(asked.pop("folder"))
-    error = None
+    error: str | None = None
+    found: tuple[str, ...] = ()
     try:
         import_libraries()
+        from fedcore.nn.accelerator.present import accelerators
         from fedcore.nn.training.trial_load import check_loadable
 
         check_loadable(folder, **asked)
-    except FedcoreError as found:
-        error = str(found)
-    sys.stdout.write(f"\n{json.dumps(error)}\n")
+        found = accelerators()
+    except FedcoreError as problem:
+        error = str(problem)
+    answer = {"error": error, "accelerators": found}
+    sys.stdout.write(f"\n{json.dumps(answer)}\n")
 
 
 if __name__ == "__main__":

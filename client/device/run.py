@@ -15,6 +15,7 @@ from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.core.accelerators import CPU
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
 from fedcore.core.tasks.table import task_named
@@ -42,6 +43,7 @@ class _Arrival:
     link: Link
     description: RunDescription
     model: Path
+    device: str = CPU  # as PyTorch calls it
 
     @property
     def task(self) -> Task:
@@ -60,6 +62,7 @@ class _Arrival:
             max_length=self.description.max_length,
             targets=welcome.targets,
             task=self.task,
+            device=self.device,
         )
 
 
@@ -133,7 +136,7 @@ async def _join_as_device(
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
 
-    await _check_model(arrival)
+    arrival = await _ready(options, arrival)
     profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
     join = await _join(
         options.name,
@@ -158,10 +161,18 @@ async def _join_as_device(
     return await _stay(options, arrival.link, state, join, agent)
 
 
-async def _check_model(arrival: _Arrival) -> None:
-    """Raise ModelError before the join: a device that cannot load the model would fail in every round."""
+async def _ready(options: ClientOptions, arrival: _Arrival) -> _Arrival:
+    """Return the arrival with the accelerator that this process takes, and say which one.
+
+    Raises ConfigError where it is not there and ModelError where the model cannot be loaded: before the join, because
+    such a device would fail in every round.
+    """
+    from fedcore.nn.accelerator.present import device_for
     from fedcore.nn.training.trial_load import check_loadable
 
+    device = await asyncio.to_thread(device_for, options.device)
+    if device != CPU:
+        options.say(f"runs on {device}")
     description = arrival.description
     await asyncio.to_thread(
         check_loadable,
@@ -171,6 +182,7 @@ async def _check_model(arrival: _Arrival) -> None:
         dtype=description.dtype,
         task=description.task,
     )
+    return replace(arrival, device=device)
 
 
 async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
@@ -181,7 +193,9 @@ async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
     from fedcore.nn.training.self_measurement import training_gflops
 
     dtype, max_length = arrival.description.dtype, arrival.description.max_length
-    gflops = await asyncio.to_thread(training_gflops, arrival.model, dtype=dtype, max_length=max_length)
+    gflops = await asyncio.to_thread(
+        training_gflops, arrival.model, dtype=dtype, max_length=max_length, device=arrival.device
+    )
     return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=arrival.link.downlink_mbps)
 
 
@@ -190,7 +204,7 @@ async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, ar
     from fedcore.client.evaluation.evaluator import Evaluator
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 
-    await _check_model(arrival)
+    arrival = await _ready(options, arrival)
     join = await _join(options.name, arrival, role=Role.EVALUATOR, labels=own_labels(test, arrival.task))
 
     def make_model_evaluator(welcome: Welcome) -> ModelEvaluator:

@@ -9,10 +9,12 @@ from fedcore.client.data.shards import test_rows
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.trainer import ModelSource
+from fedcore.core.accelerators import AUTO
 from fedcore.core.config.toml import parse_config
 from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.tasks.table import task_named
+from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import overrides
 from fedcore.protos.values import RunDescription, Welcome
 from fedcore.storage.models.model_source import model_folder
@@ -46,6 +48,7 @@ def held_back(context: Context) -> Measure:
             max_length=description.max_length,
             targets=welcome.targets,
             task=task_named(description.task),
+            device=device_for(AUTO),
         )
         evaluator = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
         # Asked for all rows (0), the evaluator takes all cores; nodes may be simulated on them.

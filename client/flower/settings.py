@@ -7,6 +7,7 @@ from pathlib import Path
 from flwr.app import Context
 
 from fedcore.client.options import DataOptions, DeviceLimits
+from fedcore.core.accelerators import AUTO
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import ConfigError
 from fedcore.protos.records import overrides
@@ -23,14 +24,15 @@ class NodeSettings:
     model: str
     data: DataOptions
     state: Path | None = None
+    device: str = AUTO  # where it trains, see fedcore.core.accelerators
 
 
 def node_settings(context: Context) -> NodeSettings:
     """Return the settings of a node.
 
     Node configuration: `name` (default node-I for `partition-id` I), `class`, `data` (own rows; without it the node
-    takes its part of the app's data.train), `model`, `state`, `memory-mb`, `slowdown`. Without `class`, nodes take
-    turns at the app's `device-classes`. Raises ConfigError for a node with neither name nor partition.
+    takes its part of the app's data.train), `model`, `state`, `device`, `memory-mb`, `slowdown`. Without `class`, nodes
+    take turns at the app's `device-classes`. Raises ConfigError for a node with neither name nor partition.
     """
     node, shared = context.node_config, context.run_config
     config = parse_config("", overrides(shared))
@@ -57,6 +59,7 @@ def node_settings(context: Context) -> NodeSettings:
             seed=config.run.seed,
         ),
         state=Path(str(node["state"])) if "state" in node else None,
+        device=str(node.get("device", AUTO)),
     )
 
 

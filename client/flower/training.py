@@ -17,6 +17,7 @@ from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.errors import BlobCorrupt
 from fedcore.core.tasks.table import task_named
+from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import CONTAINER, encoding
 from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
@@ -86,6 +87,7 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         max_length=description.max_length,
         targets=welcome.targets,
         task=task_named(description.task),
+        device=device_for(settings.device),
     )
 
 

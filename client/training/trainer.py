@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from fedcore.client.data.rows import Rows, targets_of
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
+from fedcore.core.accelerators import CPU
 from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
+from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
@@ -52,14 +54,17 @@ class ModelSource:
     max_length: int
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
+    device: str = CPU  # where the model lies, as PyTorch calls it
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""
         return encode_for(self.folder, rows.texts, targets_of(rows, self.labels, self.task), self.max_length)
 
     def load(self) -> Classifier:
-        """Return the base model with its task head."""
-        return load_classifier(self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task)
+        """Return the base model with its task head, on its device."""
+        return load_classifier(
+            self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task, device=self.device
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,7 @@ class Trainer:
     rows: Rows
     slow: SlowCpu
     clock: Callable[[], float] = time.perf_counter
-    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several
+    cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several; read on the CPU alone
     cancel: threading.Event = field(default_factory=threading.Event)
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
@@ -116,12 +121,14 @@ class Trainer:
 
         Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
         """
-        begin, cpu = self.clock(), self.cpu_clock()
+        clock = synchronised(self.clock, self.source.device)
+        work_clock = self.cpu_clock if self.source.device == CPU else clock
+        begin, work = clock(), work_clock()
         classifier = self._cut_model(assignment, received)
         before = device_adapter(classifier, assignment, received, self.source.targets)
         load_adapter(classifier, before)
-        self.slow.pause(self.cpu_clock() - cpu)
-        pruned = self.clock()
+        self.slow.pause(work_clock() - work)
+        pruned = clock()
         local = local_round(
             classifier,
             self._encode_rows(),
@@ -129,14 +136,14 @@ class Trainer:
             before,
             state,
             on_step=lambda step, _: self._step(step, on_step),
-            pace=Pace(clock=self.cpu_clock, pause=self._pause),
+            pace=Pace(clock=work_clock, pause=self._pause),
             teacher=lambda rows, wanted: self._teacher_answers(rows, wanted, assignment, received.tensors),
         )
         return TrainingOutcome(
             increment=local.increment,
             result=local.result,
             prune_s=pruned - begin,
-            train_s=self.clock() - pruned,
+            train_s=clock() - pruned,
             state=local.state,
             geometry=classifier.geometry,
         )

@@ -56,12 +56,12 @@ def fleet(
     data = run_data(settings, train=train, test=test)
     with data.readable(settings) as readable:
         ready = checked(readable)
-    options = FleetOptions(reference=reference, plugins=with_own_modules(ready, found))
     folder = new_folder(settings, run_dir)
     with folder.withdrawn_unless_begun():
-        try_model(ready)
+        accelerators = try_model(ready)
         ready = data.write(ready, folder.data)
         write_atomic(folder.config, to_toml(ready).encode())
+        options = FleetOptions(reference=reference, accelerators=accelerators, plugins=with_own_modules(ready, found))
         with _view(progress) as view:
             run_fleet(folder, ready, options, view)
     return Run(folder.root)

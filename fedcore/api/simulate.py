@@ -12,6 +12,7 @@ from fedcore.api.configuration import Overrides, Source
 from fedcore.api.data import run_data
 from fedcore.api.new_run import new_folder, run_config
 from fedcore.api.run import Run
+from fedcore.core.accelerators import AUTO
 from fedcore.core.errors import RunError
 from fedcore.local_fleet.client_extra import require_client
 from fedcore.server.run.run import Run as OpenRun
@@ -32,6 +33,7 @@ def simulate(
     rounds: int | None = None,
     overrides: Overrides | None = None,
     reference: bool = False,
+    device: str = AUTO,
     progress: bool = False,
 ) -> Run:
     """Simulate a fleet of virtual devices on a virtual clock, and return the finished run.
@@ -40,7 +42,8 @@ def simulate(
     `rounds` are short for two of them. `train` and `test` are paths or tables in memory (a list of dicts, a dict of
     columns, (texts, labels), a `datasets.Dataset`, a pandas frame); None leaves what the configuration says.
     The run's folder is `run_dir`, which must be new, or runs/NAME. `reference` also trains centralised LoRA on all
-    rows, to compare. With `progress`, a line per round is printed.
+    rows, to compare. The model trains on `device`: "cpu", "cuda", "cuda:1", "mps", "xpu", or "auto", an accelerator if
+    there is one. With `progress`, a line per round is printed.
 
     Blocks until the end. With `simulation.workers`, or from 32 devices a round, processes train: a script then needs
     `if __name__ == "__main__":` around the call, as with every program that starts processes.
@@ -53,7 +56,7 @@ def simulate(
     settings = run_config(config, overrides, strategy=strategy, rounds=rounds)
     data = run_data(settings, train=train, test=test)
     with data.readable(settings) as readable:
-        setup = read_setup(readable)
+        setup = read_setup(readable, device=device)
     check_reference(setup, reference)
     folder = new_folder(settings, run_dir)
     observers: Sequence[Observer] = ()

@@ -1,12 +1,13 @@
 """Check everything about a local fleet that can be checked before its first process starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import dealt_rows
 from fedcore.client.device.model_check import check_model
+from fedcore.core.accelerators import AUTO, dealt
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.device_rows import FleetRows
@@ -62,15 +63,24 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
     return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)
 
 
-def try_model(config: Config) -> None:
+def try_model(config: Config) -> tuple[str, ...]:
     """Load the base model's tokenizer and first layer as every device will; takes seconds, in another process.
 
-    `config` has passed `checked`. Raises ModelError with the remedy.
+    `config` has passed `checked`. Return the accelerators of this machine. Raises ModelError with the remedy, and
+    ConfigError where a class asks for an accelerator that is not among them.
     """
-    check_model(
+    accelerators = check_model(
         model_folder(config.model.path),
         labels=config.data.labels,
         head=config.model.head,
         dtype=config.model.dtype,
         task=config.task.kind,
     )
+    member_devices(config, accelerators)
+    return accelerators
+
+
+def member_devices(config: Config, accelerators: Sequence[str]) -> tuple[str, ...]:
+    """Return where each device of a fleet trains, in their order, and last where its evaluator measures."""
+    wanted = [(kind.device, f"fleet.class {kind.name}: device") for _, kind in config.devices()]
+    return dealt([*wanted, (AUTO, "evaluator")], accelerators)

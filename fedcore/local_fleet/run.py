@@ -8,6 +8,7 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.data.partition import partition_seed
 from fedcore.core.errors import RunError
 from fedcore.local_fleet.edges import Tree, listening_at, start_edges
+from fedcore.local_fleet.preflight import member_devices
 from fedcore.local_fleet.processes import Processes
 from fedcore.local_fleet.tiers import tier_names
 from fedcore.local_fleet.view import View
@@ -23,6 +24,7 @@ class FleetOptions:
 
     reference: bool
     metrics: str = ""  # HOST:PORT where the coordinator answers Prometheus; empty: nowhere
+    accelerators: tuple[str, ...] = ()  # of this machine, as PyTorch calls them
     plugins: tuple[str, ...] = ()  # modules that coordinator and edges import, by name or absolute path
 
     @property
@@ -44,7 +46,7 @@ def run_fleet(folder: RunFolder, config: Config, options: FleetOptions, view: Vi
         try:
             address = listening_at(folder.endpoint, coordinator)
             tree = start_edges(folder, config.fleet.edges, processes, address, options.plugin_words)
-            children = {name: processes.start(name, words) for name, words in _members(folder, config, tree)}
+            children = {name: processes.start(name, words) for name, words in _members(folder, config, options, tree)}
             crew = Crew(config=config, coordinator=coordinator, members=children, edges=tree.children)
             watch(folder, crew, view)
             causes = crew.causes()  # before all are told to stop, and say so
@@ -78,7 +80,9 @@ def _serve_arguments(folder: RunFolder, options: FleetOptions) -> list[str]:
     return ["serve", *source, "--await-evaluator", "--certs", str(folder.certificates), *extra]
 
 
-def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
+def _members(
+    folder: RunFolder, config: Config, options: FleetOptions, tree: Tree
+) -> Iterator[tuple[str, Sequence[str]]]:
     common = ["--certs", str(folder.certificates), "--model", config.model.path]
     data = ["--data", config.data.train, "--label", config.data.label]
     data += [part for column in config.data.text_columns for part in ("--text", column)]
@@ -88,6 +92,7 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
     devices = list(config.devices())
     shards = config.data.shards or len(devices)
     state = folder.devices
+    *places, measuring_place = member_devices(config, options.accelerators)
     yield (
         EVALUATOR,
         [
@@ -100,10 +105,13 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
             EVALUATOR,
             "--state",
             str(state / EVALUATOR),
+            "--device",
+            measuring_place,
             *data,
         ],
     )
     for index, (name, device_class) in enumerate(devices, start=1):
+        place = ["--device", places[index - 1]]
         limits = ["--slowdown", device_class.slowdown, "--memory-mb", device_class.memory_mb]
         limits += ["--uplink-mbps", device_class.uplink_mbps, "--downlink-mbps", device_class.downlink_mbps]
         limits += ["--network", device_class.network] if device_class.network else []
@@ -116,6 +124,7 @@ def _members(folder: RunFolder, config: Config, tree: Tree) -> Iterator[tuple[st
                 *("--name", name, "--class", device_class.name, "--state", str(state / name)),
                 *data,
                 *part,
+                *place,
                 *map(str, limits),
             ],
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows
+from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
 from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
@@ -77,10 +78,12 @@ def _training(
         max_length=config.model.max_length,
         targets=setup.spec.targets,
         task=task_of(config),
+        device=setup.device,
     )
     rows, held_back = source.encode(training), source.encode(test)
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
-    workers = config.simulation.workers or (cores() if cohort >= PARALLEL_FROM else 1)
+    parallel = setup.device == CPU and cohort >= PARALLEL_FROM  # an accelerator is busy with one process
+    workers = config.simulation.workers or (cores() if parallel else 1)
     batched = config.simulation.training == "batched"
     trainer = VirtualTrainer(source=source, rows=rows, threads=None if batched and workers == 1 else 1)
     workload = TrainingWorkload(

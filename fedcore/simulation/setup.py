@@ -9,6 +9,7 @@ import numpy as np
 from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
 from fedcore.client.device.libraries import import_libraries
+from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
@@ -43,6 +44,7 @@ class SimulationSetup:
     training: Rows | None = None
     test: Rows | None = None
     curve: LossCurve | None = None
+    device: str = CPU  # where the model trains, as PyTorch calls it
 
     def rows(self) -> FleetRows | None:
         """Return which rows every device has; None where nothing is trained."""
@@ -66,8 +68,8 @@ class SimulationSetup:
         )
 
 
-def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) -> SimulationSetup:
-    """Read and check a configuration, and `say` what is doubtful.
+def read_setup(config: Config, say: Callable[[str], object] = lambda _: None, *, device: str = CPU) -> SimulationSetup:
+    """Read and check a configuration, and `say` what is doubtful; train on `device` (fedcore.core.accelerators).
 
     Raises ConfigError, DataError, ModelError or JoinRefused for a mistake that would otherwise end the run later.
     """
@@ -105,7 +107,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
     keys = partition_keys(config.data.partition, training.texts, training.labels)
     shards, strategy = assign_rows(config, keys, devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, shards, training.labels, traces), strategy)
-    _check_loadable(config, model)
+    trains_on = _trying(config, model, device)
     return SimulationSetup(
         config=config,
         model=model,
@@ -115,6 +117,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None) ->
         refused=refused,
         training=training,
         test=test,
+        device=trains_on,
     )
 
 
@@ -131,14 +134,18 @@ def _untrained_labels(config: Config) -> tuple[str, ...]:
     return UNTRAINED_LABELS if task_of(config).labelled else ()
 
 
-def _check_loadable(config: Config, model: Path) -> None:
+def _trying(config: Config, model: Path, device: str) -> str:
+    """Return the accelerator that `device` stands for, once the model was loaded for a trial."""
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     import_libraries()
+    from fedcore.nn.accelerator.present import device_for
     from fedcore.nn.training.trial_load import check_loadable
 
+    found = device_for(device)
     check_loadable(
         model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype, task=config.task.kind
     )
+    return found
 
 
 def _joining(config: Config, fleet: VirtualFleet, strategy: Strategy) -> tuple[VirtualFleet, dict[str, str]]:

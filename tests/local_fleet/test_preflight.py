@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import fedcore.local_fleet.preflight as module
 from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import ConfigError, DataError, JoinRefused
-from fedcore.local_fleet.preflight import checked, ready_fleet
+from fedcore.local_fleet.preflight import checked, member_devices, ready_fleet, try_model
 from tests.checkup.checked_runs import CONFIG
 from tests.tiny_run import WIDE, write_model
 
@@ -34,6 +35,20 @@ def test_a_ready_fleet_has_labels_strategy_and_rows(tmp_path: Path) -> None:
         ("tx2-0", "tx2"),
     ]
     assert max(device.rows for device in rows.devices) - min(device.rows for device in rows.devices) <= 1, "iid"
+
+
+def test_a_class_that_asks_for_an_accelerator_gets_it(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "fleet.class.agx.device=cuda:1", "fleet.class.tx2.device=cpu")
+    assert member_devices(config, ("cuda:0", "cuda:1")) == ("cuda:1", "cuda:1", "cpu", "cuda:0")
+    with pytest.raises(ConfigError, match=r"fleet\.class agx: device: no cuda:1: PyTorch finds no accelerator here"):
+        member_devices(config, ())
+
+
+def test_a_fleet_is_refused_where_an_accelerator_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check_model", lambda folder, **how: ("cuda:0",))
+    assert try_model(config_of(tmp_path)) == ("cuda:0",)
+    with pytest.raises(ConfigError, match=r"fleet\.class agx: device: no xpu on this machine, which has cuda:0"):
+        try_model(config_of(tmp_path, "fleet.class.agx.device=xpu"))
 
 
 def test_rows_follow_the_seed_of_the_run(tmp_path: Path) -> None:

@@ -115,6 +115,16 @@ def test_devices_share_the_rows_and_differ_in_their_limits(folder: RunFolder) ->
     assert after(started["evaluator"], "--role") == "evaluator" and "--shard" not in started["evaluator"]
 
 
+def test_accelerators_are_dealt_to_the_devices_and_last_to_the_evaluator(folder: RunFolder) -> None:
+    run(folder, config(), FleetOptions(reference=False, accelerators=("cuda:0", "cuda:1")))
+    started = FakeProcesses.latest.started
+    places = {name: after(words, "--device") for name, words in started.items() if name != "coordinator"}
+    assert places == {"nx-0": "cuda:0", "nx-1": "cuda:1", "tx2-0": "cuda:0", "evaluator": "cuda:1"}
+    run(folder, config())
+    started = FakeProcesses.latest.started
+    assert {after(words, "--device") for name, words in started.items() if name != "coordinator"} == {"cpu"}
+
+
 def test_a_run_is_begun_once_and_then_resumed(folder: RunFolder) -> None:
     run(folder, config(), FleetOptions(reference=True, metrics="127.0.0.1:9"))
     arguments = FakeProcesses.latest.started["coordinator"]

@@ -57,17 +57,17 @@ def fleet(
     if metrics:
         check_address(metrics, "--metrics", example="127.0.0.1:9464")
     if resume is None:
-        folder, ready = _new(read_config(config, set_), run_dir)
+        folder, ready, accelerators = _new(read_config(config, set_), run_dir)
     else:
         check_resume_alone(config, set_)
-        folder, ready = _earlier(resume)
+        folder, ready, accelerators = _earlier(resume)
     console = Console(stderr=as_json)
     console.print(f"run folder: {folder.root}", highlight=False, markup=False, soft_wrap=True)
     if metrics:
         console.print(f"metrics: http://{metrics}/metrics", highlight=False, markup=False, soft_wrap=True)
     for line in opening_lines(ready.rows()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    options = FleetOptions(reference=reference, metrics=metrics, plugins=tuple(plugin or ()))
+    options = FleetOptions(reference=reference, metrics=metrics, accelerators=accelerators, plugins=tuple(plugin or ()))
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops a fleet as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
     try:
@@ -93,7 +93,7 @@ def fleet(
     )
 
 
-def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, ReadyFleet]":
+def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, ReadyFleet, tuple[str, ...]]":
     from fedcore.core.config.toml import to_toml
     from fedcore.local_fleet.preflight import ready_fleet, try_model
     from fedcore.server.run.run_folder import RunFolder
@@ -104,12 +104,12 @@ def _new(settings: "Config", run_dir: Path | None) -> "tuple[RunFolder, ReadyFle
     say_overruled(settings)
     folder = RunFolder.create(settings.run.name, base=Path("runs"), chosen=run_dir)
     with folder.withdrawn_unless_begun():
-        try_model(settings)
+        accelerators = try_model(settings)
         write_atomic(folder.config, to_toml(settings).encode())
-    return folder, ready
+    return folder, ready, accelerators
 
 
-def _earlier(root: Path) -> "tuple[RunFolder, ReadyFleet]":
+def _earlier(root: Path) -> "tuple[RunFolder, ReadyFleet, tuple[str, ...]]":
     from fedcore.local_fleet.preflight import ready_fleet, try_model
     from fedcore.server.run.preflight import check_unfinished
     from fedcore.server.run.run_folder import RunFolder
@@ -117,5 +117,4 @@ def _earlier(root: Path) -> "tuple[RunFolder, ReadyFleet]":
     folder = RunFolder.existing(root)
     check_unfinished(folder)
     ready = ready_fleet(read_config(folder.config, None), say_aside)
-    try_model(ready.config)
-    return folder, ready
+    return folder, ready, try_model(ready.config)

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedcore.cli.console.settings import CertsOption, InsecureOption, addresses, finite_seconds, tls_material
+from fedcore.cli.console.settings import (
+    CertsOption,
+    DeviceOption,
+    InsecureOption,
+    addresses,
+    finite_seconds,
+    tls_material,
+)
 from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
 from fedcore.core.contract.profile import check_name, check_network
@@ -66,6 +73,7 @@ def join(
             rich_help_panel=RUN,
         ),
     ] = None,
+    device: DeviceOption = AUTO,
     reconnect_s: Annotated[
         float,
         typer.Option(
@@ -189,6 +197,7 @@ def join(
         reconnect_s=reconnect_s,
         say=lambda message: typer.echo(f"{name}: {message}"),
         alive=alive,
+        device=device,
     )
     limits = DeviceLimits(
         device_class=device_class,

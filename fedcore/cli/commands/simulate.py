@@ -9,6 +9,7 @@ import typer
 from fedcore.cli.console.settings import (
     NOTHING_RAN,
     ConfigArgument,
+    DeviceOption,
     JsonOption,
     PluginOption,
     ReferenceOption,
@@ -22,6 +23,7 @@ from fedcore.cli.console.settings import (
     say_overruled,
 )
 from fedcore.cli.console.standard_streams import echo_json
+from fedcore.core.accelerators import AUTO, CPU
 
 if TYPE_CHECKING:
     from fedcore.server.run.run import Run
@@ -34,6 +36,7 @@ def simulate(
     run_dir: RunDirOption = None,
     resume: ResumeOption = None,
     reference: ReferenceOption = False,
+    device: DeviceOption = AUTO,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,13 +62,14 @@ def simulate(
 
     require_client("fedcore simulate")
     if resume is None:
-        setup, run = _new(config, set_, run_dir, reference=reference)
+        setup, run = _new(config, set_, run_dir, reference=reference, device=device)
     else:
         check_resume_alone(config, set_)
-        setup, run = _earlier(resume, reference=reference)
+        setup, run = _earlier(resume, reference=reference, device=device)
     folder = run.folder
     say(f"run folder: {folder.root}")
-    say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}")
+    trains_on = "" if setup.device == CPU else f" on {setup.device}"
+    say(f"{len(setup.fleet.devices)} virtual devices, training {setup.config.simulation.training}{trains_on}")
     rows = setup.rows()
     for line in () if rows is None else opening_lines(rows):
         say(line)
@@ -86,14 +90,14 @@ def simulate(
 
 
 def _new(
-    config: Path | None, set_: list[str] | None, run_dir: Path | None, *, reference: bool
+    config: Path | None, set_: list[str] | None, run_dir: Path | None, *, reference: bool, device: str
 ) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.simulation.setup import check_reference, read_setup
 
     settings = read_config(config, set_)
-    setup = read_setup(settings, say_aside)
+    setup = read_setup(settings, say_aside, device=device)
     check_reference(setup, reference)
     say_overruled(settings)
     folder = RunFolder.create(setup.config.run.name, base=Path("runs"), chosen=run_dir)
@@ -101,12 +105,12 @@ def _new(
         return setup, Run.create(folder, setup.config, setup.model)
 
 
-def _earlier(root: Path, *, reference: bool) -> "tuple[SimulationSetup, Run]":
+def _earlier(root: Path, *, reference: bool, device: str) -> "tuple[SimulationSetup, Run]":
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.simulation.setup import check_reference, read_setup
 
     folder = RunFolder.existing(root)
-    setup = read_setup(read_config(folder.config, None))
+    setup = read_setup(read_config(folder.config, None), device=device)
     check_reference(setup, reference)
     return setup, Run.resume(folder, setup.model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.api.configuration import read_config_file
+from fedcore.core.accelerators import check_device
 from fedcore.core.config.address import check_address
 from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError
@@ -80,6 +81,22 @@ PluginOption = Annotated[
         metavar="MODULE",
         callback=_load_plugins,
         help="Import this module (on PYTHONPATH) or .py file first: it registers own strategies; may be repeated.",
+    ),
+]
+
+
+def _known_device(value: str) -> str:
+    check_device(value, "--device")
+    return value
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        callback=_known_device,
+        help="auto (an accelerator if there is one), cpu, cuda, mps, xpu, or one by number: cuda:1.",
     ),
 ]
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from fedcore.core.accelerators import AUTO
 from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.list_rules import each, growing_tiers, speed_range
-from fedcore.core.config.rules import above, at_least, one_of, valid_name, whole_number, within
+from fedcore.core.config.rules import above, at_least, device_name, one_of, valid_name, whole_number, within
 from fedcore.core.contract.profile import check_name
 
 
@@ -22,8 +23,8 @@ class SimulationConfig:
     workers: Annotated[
         int,
         whole_number(0),
-        "processes that train, with one thread each; 0: one per core where 32 devices or more train in a round, else "
-        "this process alone",
+        "processes that train, with one thread each; 0: one per core where 32 devices or more train in a round on the "
+        "CPU, else this process alone",
     ] = 0
     chunk_devices: Annotated[
         int,
@@ -78,7 +79,11 @@ class ClassConfig:
 
     name: Annotated[str, valid_name(), "name of the class; its devices are called `NAME-0`, `NAME-1` and so on"]
     count: Annotated[int, whole_number(1), Unit("devices"), "number of devices"] = 1
-    slowdown: Annotated[float, at_least(1), "emulated: a device sleeps (slowdown - 1) x its own CPU time"] = 1.0
+    slowdown: Annotated[
+        float,
+        at_least(1),
+        "emulated: a device sleeps (slowdown - 1) x its own CPU time, on an accelerator x the time of its work",
+    ] = 1.0
     memory_mb: Annotated[
         float,
         at_least(0),
@@ -87,6 +92,12 @@ class ClassConfig:
     ] = 0.0
     uplink_mbps: Annotated[float, at_least(0), Unit("Mbit/s"), "speed of uploads, in megabits per second"] = 0.0
     downlink_mbps: Annotated[float, at_least(0), Unit("Mbit/s"), "speed of downloads, in megabits per second"] = 0.0
+    device: Annotated[
+        str,
+        device_name(),
+        "where devices train, `fleet` alone: `auto`, `cpu`, `cuda`, `mps`, `xpu`, or one by number, such as `cuda:1`; "
+        "without a number, the accelerators of this machine are dealt to the devices in turn",
+    ] = AUTO
     network: Annotated[
         str,
         valid_name(optional=True),

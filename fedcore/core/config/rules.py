@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedcore.core.accelerators import PATTERN, check_device
 from fedcore.core.config.address import check_address
 from fedcore.core.contract.profile import NAME, check_name, check_network
 from fedcore.core.errors import ConfigError
@@ -89,6 +90,11 @@ def valid_address(example: str) -> Rule:
         check=lambda where, value: check_address(value, where, example=example, any_port=True),
         schema={"pattern": r"^(\[[^\s,/\[\]]+\]|[^\s:,/\[\]]+):[0-9]+$"},
     )
+
+
+def device_name() -> Rule:
+    """Return the rule of names of accelerators, whether this machine has them or not."""
+    return Rule(check=lambda where, value: check_device(value, where), schema={"pattern": f"^({PATTERN})$"})
 
 
 def _number(fits: Callable[[float], bool], expected: str, *, schema: Mapping[str, Any], words: str = "") -> Rule:

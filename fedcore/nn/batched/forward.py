@@ -60,7 +60,7 @@ def _pooled(classifier: Classifier, batch: PackedBatch) -> torch.Tensor:
         inputs["token_type_ids"] = packing.to_slots(batch.row_segments)
     states = packing.to_rows(backbone(**inputs, packing=packing).last_hidden_state)  # (rows, width, hidden)
     if not bert:
-        return states[torch.arange(packing.rows), _last_places(batch, model)]
+        return states[torch.arange(packing.rows, device=states.device), _last_places(batch, model)]
     pooler: Any = getattr(backbone, "pooler", None)
     output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooler(states) if pooler else None)
     pool: Any = model.pool
@@ -73,13 +73,13 @@ def _positions(batch: PackedBatch, backbone: nn.Module) -> torch.Tensor:
     embeddings: Any = getattr(backbone, "embeddings", None)
     count = getattr(embeddings, "create_position_ids_from_input_ids", None)
     if count is None:
-        return torch.arange(batch.packing.width).expand(batch.packing.rows, -1)
+        return torch.arange(batch.packing.width, device=batch.row_ids.device).expand(batch.packing.rows, -1)
     positions: torch.Tensor = count(batch.row_ids, embeddings.padding_idx)
     return positions
 
 
 def _last_places(batch: PackedBatch, model: Any) -> torch.Tensor:
     """Return every row's last position with another id than the padding's, (rows,), as transformers' classifiers do."""
-    places = torch.arange(batch.packing.width)
+    places = torch.arange(batch.packing.width, device=batch.row_ids.device)
     last: torch.Tensor = torch.where(batch.row_ids != model.config.pad_token_id, places, 0).argmax(dim=1)
     return last

@@ -68,7 +68,8 @@ def freeze(layers: Mapping[str, StackedLora], before: Mapping[str, NDArray[np.fl
     for key, layer in layers.items():
         for name, scale in ((f"{key}.A", 1.0), (f"{key}.B", layer.scale)):
             if not trains.has(name):
-                layer.frozen[name] = torch.from_numpy(np.array(before[name], dtype=np.float32)) / scale
+                factor = torch.from_numpy(np.array(before[name], dtype=np.float32)) / scale
+                layer.frozen[name] = factor.to(layer.base_layer.weight.device)
 
 
 def put_factors(layers: Mapping[str, StackedLora], values: Mapping[str, torch.Tensor]) -> None:

@@ -62,7 +62,7 @@ def _mask(packing: Packing, *, causal: bool, window: int | None) -> torch.Tensor
         return packing.mask[:, None, None, :] if len(packing.free_places) else None  # (rows, 1, 1, width)
     if window is None or packing.width <= window:
         return None
-    place = torch.arange(packing.width)
+    place = torch.arange(packing.width, device=packing.mask.device)
     behind = place[:, None] - place
     return (behind >= 0) & (behind < window)  # (width, width)
 

@@ -8,15 +8,18 @@ device, and passes no gradient back: a device whose values are NaN cannot affect
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedcore.core.tasks.task import Targets
 from fedcore.nn.batched.schedule import BatchSize, Indices
 from fedcore.nn.training.batches import EncodedRows
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,17 @@ class Packing:
     free_slots: torch.Tensor  # slots that hold no token
     free_places: torch.Tensor  # places beyond the end of a row
     mask: torch.Tensor  # (rows, width) bool, true for tokens
+
+    def to(self, device: torch.device) -> "Packing":
+        """Return the same packing for states on `device`."""
+        return replace(
+            self,
+            slot_of=self.slot_of.to(device),
+            place_of=self.place_of.to(device),
+            free_slots=self.free_slots.to(device),
+            free_places=self.free_places.to(device),
+            mask=self.mask.to(device),
+        )
 
     def to_rows(self, states: torch.Tensor) -> torch.Tensor:
         """Return (devices, slots, ...) as (rows, width, ...)."""
@@ -69,9 +83,10 @@ class TokenTable:
     labels: Targets  # (rows,)
     first_row: Indices  # (devices,)
     pad_id: int
+    device: torch.device  # where batches are packed to
 
     @staticmethod
-    def of(shards: Sequence[EncodedRows]) -> "TokenTable":
+    def of(shards: Sequence[EncodedRows], device: torch.device = CPU) -> "TokenTable":
         """Return the table of one shard per device; a shard without segment ids counts as all 0."""
         lengths = np.array([len(ids) for shard in shards for ids in shard.token_ids], dtype=np.int64)
         total = int(lengths.sum())
@@ -88,6 +103,7 @@ class TokenTable:
             labels=np.concatenate([shard.labels for shard in shards]),
             first_row=_starts(sizes),
             pad_id=shards[0].pad_id,
+            device=device,
         )
 
     def size_of(self, device: int, rows: Indices) -> BatchSize:
@@ -110,13 +126,16 @@ class TokenTable:
         present = column < counts[:, None]  # (devices, most rows)
         pick = first[:, None] + np.where(present, column, 0)
         return PackedBatch(
-            packing=packing,
-            row_ids=torch.from_numpy(np.where(mask, self.tokens[places], self.pad_id)),
-            row_segments=torch.from_numpy(np.where(mask, self.segments[places], 0)),
-            pick=torch.from_numpy(pick),
-            labels=torch.from_numpy(self.labels[rows][pick]),
-            weights=torch.from_numpy((present / counts[:, None]).astype(np.float32)),
+            packing=packing.to(self.device),
+            row_ids=self._placed(np.where(mask, self.tokens[places], self.pad_id)),
+            row_segments=self._placed(np.where(mask, self.segments[places], 0)),
+            pick=self._placed(pick),
+            labels=self._placed(self.labels[rows][pick]),
+            weights=self._placed((present / counts[:, None]).astype(np.float32)),
         )
+
+    def _placed(self, values: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
 
 
 def pack(lengths: Indices, counts: Indices) -> Packing:

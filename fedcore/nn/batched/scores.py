@@ -122,7 +122,7 @@ def stacked_group_sums(
 
 def group_scores(vectors: StackedVectors, geometry: Geometry) -> list[GroupScores]:
     """Return every device's scores, each layer's at L2 norm 1."""
-    return _per_device(*([unit_norm(vector.numpy()) for vector in kind] for kind in joined(vectors, geometry)))
+    return _per_device(*([unit_norm(vector.cpu().numpy()) for vector in kind] for kind in joined(vectors, geometry)))
 
 
 class StackedAverages:
@@ -140,7 +140,7 @@ class StackedAverages:
         Layers before `first_layer` do not train and keep their averages.
         """
         sums = joined(vectors, self._geometry, first_layer=first_layer)
-        heads, channels = ([vector.numpy() for vector in kind] for kind in sums)
+        heads, channels = ([vector.cpu().numpy() for vector in kind] for kind in sums)
         if not heads:
             return
         finite = np.all([np.isfinite(vector).all(axis=1) for vector in (*heads, *channels)], axis=0)

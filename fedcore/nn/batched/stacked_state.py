@@ -18,6 +18,7 @@ from torch.optim.adamw import adamw
 
 from fedcore.core.errors import ModelError
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
+from fedcore.nn.batched.packed_rows import CPU
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of, trainable_parameters
 from fedcore.nn.training.moments import BETAS, Moment, Moments
@@ -69,12 +70,18 @@ class Layout:
 
 
 class StackedState:
-    """Local values and AdamW's state of `devices` devices that all start from one adapter."""
+    """Local values and AdamW's state, on `device`, of virtual devices that all start from one adapter."""
 
-    def __init__(self, layout: Layout, before: Mapping[str, NDArray[np.float32]], saved: Sequence[Moments]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        before: Mapping[str, NDArray[np.float32]],
+        saved: Sequence[Moments],
+        device: torch.device = CPU,
+    ) -> None:
         self.layout = layout
-        self._wire = torch.from_numpy(layout.line(before))
-        scales = torch.ones(layout.values)
+        self._wire = torch.from_numpy(layout.line(before)).to(device)
+        scales = torch.ones(layout.values, device=device)
         for name, scale in layout.scales.items():
             scales[layout.spans[name]] = scale
         self.scales = scales
@@ -83,9 +90,10 @@ class StackedState:
         self.steps = torch.zeros(
             len(saved), len(layout.shapes)
         )  # (devices, tensors); they differ where moments.follow has rewound a tensor
-        for device, moments in enumerate(saved):
-            self._restore(device, moments)
+        for index, moments in enumerate(saved):
+            self._restore(index, moments)
         self._parts = [self._parts_of(line) for line in self.steps]
+        self.steps = self.steps.to(device)
 
     def step(
         self, devices: Sequence[int], gradients: torch.Tensor, *, learning_rate: float, weight_decay: float
@@ -112,21 +120,21 @@ class StackedState:
 
     def increments(self) -> dict[str, NDArray[np.float32]]:
         """Return all increments, (devices, *shape) by name, scale folded into B; this invalidates the state."""
-        lines = self.values.mul_(self.scales).sub_(self._wire)
+        lines = self.values.mul_(self.scales).sub_(self._wire).cpu()
         return {name: value.numpy() for name, value in self.layout.split(lines).items()}
 
     def tensors(self, device: int) -> dict[str, NDArray[np.float32]]:
         """Return copies of one device's values, scale folded into B, as `load_adapter` takes them."""
-        line = (self.values[device] * self.scales)[None]
+        line = (self.values[device] * self.scales)[None].cpu()
         return {name: value[0].numpy() for name, value in self.layout.split(line).items()}
 
     def moments(self, device: int) -> dict[str, Moment]:
         """Return a copy of the optimiser state of one device, as `fedcore.nn.training.optimizer.moments` does."""
-        first, second = (lines[device].numpy().copy() for lines in (self.first, self.second))
+        first, second = (lines[device].cpu().numpy().copy() for lines in (self.first, self.second))
         return {
             name: Moment(first=first[span].reshape(shape), second=second[span].reshape(shape), step=int(step))
             for (name, shape), span, step in zip(
-                self.layout.shapes.items(), self.layout.spans.values(), self.steps[device], strict=True
+                self.layout.shapes.items(), self.layout.spans.values(), self.steps[device].cpu(), strict=True
             )
             if step > 0
         }

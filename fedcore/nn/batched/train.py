@@ -106,7 +106,7 @@ def train_batched(
             rows, width = (max(column) for column in zip(*sizes, strict=True))
             memory = measure_step_memory(classifier, spec, rows=rows, width=width) if steps else StepMemory()
         layout = Layout.of(classifier, spec.trains)
-        state = StackedState(layout, spec.trains.of(before), [task.moments for task in tasks])
+        state = StackedState(layout, spec.trains.of(before), [task.moments for task in tasks], classifier.device)
         with stacked(classifier) as layers, packed(classifier):
             freeze(layers, before, spec.trains)
             limit = max_tokens or default_tokens(classifier)
@@ -151,13 +151,13 @@ class _Run:
         self.classifier, self.layers, self.plans, self.spec = classifier, layers, plans, spec
         self.max_tokens = max_tokens
         self.state, self.loss = state, LOSSES[classifier.task.loss]
-        self.table = TokenTable.of([task.rows for task in tasks])
+        self.table = TokenTable.of([task.rows for task in tasks], classifier.device)
         labels = np.zeros(classifier.outputs, dtype=np.float32)
         self.shift = torch.from_numpy(
             np.stack([labels if task.labels.shift is None else task.labels.shift for task in tasks])
-        )
+        ).to(classifier.device)
         self.one_sided = [task.labels.one_sided for task in tasks]
-        self.answers = _stacked_answers(tasks) if spec.distillation is not None else None
+        self.answers = _stacked_answers(tasks).to(classifier.device) if spec.distillation is not None else None
         self.averages: StackedAverages | None = None
         if score and spec.importance == "lora-taylor":
             self.averages = StackedAverages(classifier, [task.smoothed for task in tasks])
@@ -257,7 +257,7 @@ class _Run:
             vectors = lora_vectors(self.classifier, self.layers, gradients)
             self.averages.observe(devices, vectors, first_layer=self.spec.trains.first_layer)
         lines = torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)  # (devices, values)
-        self._note(devices, own.detach(), lines, first=step == 1)
+        self._note(devices, own.detach().cpu(), lines, first=step == 1)
         norms = lines.norm(dim=1)
         for what, figures in (("loss", losses), ("gradient norm", norms)):
             for device, figure in zip(devices, figures.tolist(), strict=True):
@@ -280,7 +280,7 @@ class _Run:
         """Add up losses and sensitivities; where the first batch is the probe, its loss is the loss before training."""
         factors = self.state.layout.factor_values
         products = self.state.values[devices, :factors].mul_(gradients[:, :factors]).abs_()
-        self.importances[devices] += products.sum(dim=1).numpy() / max(1, factors)
+        self.importances[devices] += products.sum(dim=1).cpu().numpy() / max(1, factors)
         self.losses[devices] += losses.numpy()
         if first:
             alike = [line for line, device in enumerate(devices) if self.plans[device].starts_on_probe]
@@ -289,7 +289,7 @@ class _Run:
     def _probe(self, target: NDArray[np.float64], batches: Batches) -> None:
         with torch.no_grad():
             for devices in self._passes(batches):
-                target[devices] = self._losses(devices, batches, self._values(devices)).numpy()
+                target[devices] = self._losses(devices, batches, self._values(devices)).cpu().numpy()
 
     def _passes(self, batches: Batches) -> Iterator[list[int]]:
         """Yield groups of the devices in `batches`, similar sizes together."""

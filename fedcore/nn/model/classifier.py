@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fedcore.core.model.geometry import Geometry
@@ -39,6 +40,11 @@ class Classifier:
     def backbone(self) -> nn.Module:
         """The transformer without its head (BertModel, RobertaModel, LlamaModel, ...)."""
         return self.model.get_submodule("backbone" if self.geometry.family == "bert" else "model")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
 
     @property
     def head_module(self) -> nn.Module:

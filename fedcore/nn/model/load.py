@@ -55,13 +55,14 @@ def load_classifier(
     attention: str = "sdpa",
     trial: bool = False,
     task: Task = CLASSIFICATION,
+    device: str = "cpu",
 ) -> Classifier:
     """Return the base model in `folder` with the head of `task` for `labels`, in evaluation mode.
 
     `head` is as in `fedcore.core.model.head`; `dtype` is that of the frozen base ("float32" or "bfloat16"), the head is
     float32 always; `attention` is an attention implementation of transformers. A head that the checkpoint has is taken
-    over; a new one is small and random, the same on every call. A `trial` loads the first layer alone. Raises
-    ModelError, with the remedy, for a folder, config or checkpoint that cannot be used.
+    over; a new one is small and random, the same on every call. A `trial` loads the first layer alone. The model is
+    put on `device`. Raises ModelError, with the remedy, for a folder, config or checkpoint that cannot be used.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
@@ -87,7 +88,7 @@ def load_classifier(
     classifier.model.requires_grad_(False)
     for parameter in classifier.head_parameters().values():
         parameter.requires_grad_(True)
-    classifier.model.eval()
+    classifier.model.eval().to(device)
     return classifier
 
 

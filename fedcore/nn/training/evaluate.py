@@ -11,8 +11,7 @@ from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sort
 
 def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
     """Return float32 logits (batch, classes); `batch` may hold labels, which the model does not see."""
-    device = next(classifier.model.parameters()).device
-    inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
+    inputs = {name: tensor.to(classifier.device) for name, tensor in batch.items() if name != "labels"}
     logits: torch.Tensor = classifier.model(**inputs).logits
     return logits.float()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from fedcore.core.errors import ConfigError
+from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import forward_logits
@@ -25,13 +26,14 @@ def interleaved_latency(
     if repeats < 1:
         raise ConfigError(f"latency needs at least one repeat, got {repeats}")
     times: dict[str, list[float]] = {name: [] for name in models}
+    clocks = {name: synchronised(clock, str(classifier.device)) for name, classifier in models.items()}
     for classifier in models.values():
         classifier.model.eval()
     with torch.no_grad():
         for repeat in range(WARM_UP + repeats):
             for name, classifier in models.items():
-                start = clock()
+                start = clocks[name]()
                 forward_logits(classifier, batch)
                 if repeat >= WARM_UP:
-                    times[name].append(clock() - start)
+                    times[name].append(clocks[name]() - start)
     return {name: statistics.median(seconds) for name, seconds in times.items()}

@@ -50,7 +50,7 @@ def restore(optimizer: torch.optim.Optimizer, parameters: Parameters, saved: Mom
                 " move it with moments.follow or start without it"
             )
         optimizer.state[parameter] = {
-            "step": torch.tensor(float(moment.step)),
+            "step": torch.tensor(float(moment.step), device=parameter.device),
             "exp_avg": torch.from_numpy(moment.first.copy()).to(parameter.device),
             "exp_avg_sq": torch.from_numpy(moment.second.copy()).to(parameter.device),
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Pace:
     """Emulates a slower device: after each piece of work, `pause` gets the seconds `clock` says it took."""
 
-    clock: Callable[[], float]  # own CPU seconds
+    clock: Callable[[], float]  # own CPU seconds; on an accelerator, seconds
     pause: Callable[[float], None]
 
 

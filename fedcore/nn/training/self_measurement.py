@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
+from fedcore.core.accelerators import CPU
 from fedcore.core.cost.training_step import base_step_flops
 from fedcore.core.model.geometry import geometry_from_config
+from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.model.config_keys import model_config, with_one_layer
 from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.model_folder import quiet, read_config
@@ -26,23 +28,30 @@ _WORDS = 8  # rows of the embedding table, which the passes do not use
 
 
 def training_gflops(
-    folder: Path, *, dtype: str, max_length: int, clock: Callable[[], float] = time.perf_counter
+    folder: Path,
+    *,
+    dtype: str,
+    max_length: int,
+    device: str = CPU,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Return the GFLOP/s of the fastest of a few passes of about TOKENS tokens in rows of `max_length`, > 0.
 
-    `folder` holds the model's config.json; `dtype` is that of the frozen base. Raises ModelError for a config that
+    `folder` holds the model's config.json; `dtype` is that of the frozen base, `device`
+    where it trains. Raises ModelError for a config that
     cannot be read.
     """
     geometry = geometry_from_config(read_config(folder))
-    layer = _one_layer(folder, DTYPES[dtype])
+    layer = _one_layer(folder, DTYPES[dtype]).to(device)
     rows = max(1, TOKENS // max_length)
-    states = torch.randn(rows, max_length, geometry.hidden, dtype=DTYPES[dtype], requires_grad=True)
+    states = torch.randn(rows, max_length, geometry.hidden, dtype=DTYPES[dtype], device=device, requires_grad=True)
     flops = base_step_flops(geometry, batch_size=rows, max_length=max_length) / geometry.layers
     seconds: list[float] = []
+    read = synchronised(clock, device)
     while not seconds or (len(seconds) < PASSES and sum(seconds) < ENOUGH_S):
-        begin = clock()
+        begin = read()
         _pass(layer, states)
-        seconds.append(clock() - begin)
+        seconds.append(read() - begin)
     return flops / max(min(seconds), 1e-9) / 1e9
 
 

@@ -45,7 +45,7 @@ class FakeFleet:
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFleet]:
     fake = FakeFleet()
     monkeypatch.setattr(fleet_run, "run_fleet", fake.run)
-    monkeypatch.setattr(preflight, "try_model", lambda config: None)  # the tiny model has no tokenizer
+    monkeypatch.setattr(preflight, "try_model", lambda config: ("cuda:0", "cuda:1"))  # the tiny model has no tokenizer
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield fake
     for number, handler in handlers.items():
@@ -59,7 +59,7 @@ def test_a_new_fleet_has_its_folder_and_checked_configuration(place: Path, fedco
     assert folder.root == Path("runs/tiny")
     assert "rounds = 5" in folder.config.read_text()
     assert (config.run.rounds, config.data.labels) == (5, ("neg", "pos"))
-    assert options == FleetOptions(reference=True, metrics="127.0.0.1:9464")
+    assert options == FleetOptions(reference=True, metrics="127.0.0.1:9464", accelerators=("cuda:0", "cuda:1"))
     assert isinstance(view, PlainView), "output goes to a file"
     opening = said.out.splitlines()[:4]
     assert opening[:2] == ["run folder: runs/tiny", "metrics: http://127.0.0.1:9464/metrics"]
@@ -104,5 +104,6 @@ def test_a_fleet_resumes_with_its_own_configuration(place: Path, fedcore: Fedcor
     said = fedcore("fleet", "--resume", "runs/tiny")
     assert said.code == 0, said.err
     assert [config.run.rounds for _, config, _, _ in fleet.calls] == [5, 5]
+    assert [options.accelerators for _, _, options, _ in fleet.calls] == [("cuda:0", "cuda:1")] * 2
     refused = fedcore("fleet", "cfg.toml", "--resume", "runs/tiny")
     assert refused.code == 1 and "--resume goes on with the run's own configuration" in refused.err

@@ -33,6 +33,12 @@ def test_a_join_gives_up_where_no_server_answers(place: Path, fedcore: Fedcore) 
     assert "gave up after 0 s: is the coordinator running and reachable?" in said.err
 
 
+@pytest.mark.parametrize("command", ["join 127.0.0.1:9 --name a --data rows.csv --insecure", "simulate cfg.toml"])
+def test_a_device_of_no_known_kind_is_refused(command: str, place: Path, fedcore: Fedcore) -> None:
+    said = fedcore(*command.split(), "--device", "gpu")
+    assert said.code != 0 and "--device: expected auto, cpu, cuda, mps or xpu, or one by number" in said.err
+
+
 class FakeClient:
     """A device and an evaluator that keep their options and return at once."""
 
@@ -63,13 +69,14 @@ def test_a_device_gets_every_option(place: Path, fedcore: Fedcore, client: FakeC
         "--data rows.csv --text a --text b --label kind --test t.csv --shard 2/5 --partition iid --alpha 0.3 --seed 9"
     )
     limits = "--slowdown 2 --memory-mb 64 --uplink-mbps 1.5 --downlink-mbps 6 --network 5g --class nx"
-    words = "b:2,a:1 --name cam-1 --insecure --model model --reconnect-s 7 --alive beat"
+    words = "b:2,a:1 --name cam-1 --insecure --model model --reconnect-s 7 --alive beat --device cuda:1"
     said = fedcore("join", *words.split(), *data.split(), *limits.split())
     assert (said.code, said.out) == (0, "cam-1: joined\ncam-1: the run has finished\n"), said.err
     assert client.device is not None
     options, device = client.device
     assert (options.targets, options.name, options.reconnect_s) == (("b:2", "a:1"), "cam-1", 7.0)
     assert (options.model, options.alive, options.tls) == (Path("model"), Path("beat"), None)
+    assert options.device == "cuda:1"
     assert options.state == place / "home" / ".fedcore" / "cam-1"
     rows = options.data
     assert (rows.train, rows.test, rows.text, rows.label) == ("rows.csv", "t.csv", ("a", "b"), "kind")

@@ -6,13 +6,15 @@ import pytest
 from fedcore.client.device import model_check
 from fedcore.client.device.model_check import check_model
 from fedcore.core.errors import ModelError
+from fedcore.nn.accelerator.present import accelerators
 from tests.tiny_models import tiny_model
 
 LABELS = ("süß", "-größe")
 
 
 def test_a_sound_model_passes_whatever_its_labels_are(tmp_path: Path) -> None:
-    check_model(tiny_model(tmp_path / "größe", "bert"), labels=LABELS, head="auto", dtype="float32")
+    folder = tiny_model(tmp_path / "größe", "bert")
+    assert check_model(folder, labels=LABELS, head="auto", dtype="float32") == accelerators()
 
 
 def test_what_cannot_be_loaded_is_told_as_a_device_would(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "Link", FakeLink)
     monkeypatch.setattr(module, "ParentConnection", FakeConnection)
     monkeypatch.setattr(module, "arrive", arrive)
-    monkeypatch.setattr(self_measurement, "training_gflops", lambda folder, *, dtype, max_length: 30.0)
+    monkeypatch.setattr(self_measurement, "training_gflops", lambda folder, *, dtype, max_length, device: 30.0)
     monkeypatch.setattr("fedcore.nn.training.trial_load.check_loadable", lambda *arguments, **options: None)
     return world
 
@@ -175,6 +175,33 @@ async def test_a_device_joins_with_what_it_is_and_measured(world: World) -> None
     )
     assert world.member.joins == [join, replace(join, epoch=2)]
     assert world.newcomers == [Newcomer(name="cam", device_class="nx")]
+
+
+async def test_a_device_takes_its_accelerator_and_measures_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def training_gflops(folder: Path, *, dtype: str, max_length: int, device: str) -> float:
+        measured.append(device)
+        return 30.0
+
+    monkeypatch.setattr(self_measurement, "training_gflops", training_gflops)
+    monkeypatch.setattr("fedcore.nn.accelerator.present.accelerators", lambda: ("cuda:0", "cuda:1"))
+    await run_device(replace(world.options, device="cuda:1"), LIMITS)
+    assert world.member.worker.make_trainer(WELCOME).source.device == "cuda:1"
+    assert measured == ["cuda:1"] and world.said == ["runs on cuda:1"]
+    FakeConnection.made.clear()
+    FakeLink.made.clear()
+    await run_evaluator(world.options)
+    assert world.member.worker.make_model_evaluator(WELCOME).source.device == "cuda:0", "auto takes the first"
+
+
+async def test_an_accelerator_that_is_not_there_ends_the_device_before_it_joins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedcore.nn.accelerator.present.accelerators", lambda: ())
+    with pytest.raises(ConfigError, match="--device: no cuda: PyTorch finds no accelerator here"):
+        await run_device(replace(world.options, device="cuda"), LIMITS)
+    assert FakeConnection.made == [] and FakeLink.made[-1].closed
 
 
 async def test_its_link_has_its_parents_and_its_limits_and_is_closed(world: World) -> None:

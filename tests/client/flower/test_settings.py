@@ -50,11 +50,13 @@ def test_a_nodes_own_configuration_comes_first() -> None:
         "state": "kept",
         "memory-mb": 512,
         "slowdown": 2.5,
+        "device": "cpu",
         "partition-id": 0,
         "num-partitions": 4,
     }
     settings = node_settings(context_of(node, SHARED | {"data.test": "held.csv"}))
     assert (settings.name, settings.model, settings.state) == ("cam-1", "copy", Path("kept"))
+    assert settings.device == "cpu"
     assert settings.limits == DeviceLimits(device_class="agx", memory_mb=512.0, slowdown=2.5)
     assert (settings.data.train, settings.data.test, settings.data.shard) == ("own.csv", "held.csv", None)
 

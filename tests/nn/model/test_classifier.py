@@ -1,6 +1,7 @@
-"""A loaded classifier: what is in it, by canonical name."""
+"""A loaded classifier: its parts, by canonical name, and its device."""
 
 import pytest
+import torch
 
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.nn.model.classifier import Classifier
@@ -27,3 +28,18 @@ def test_a_base_linear_is_found_below_its_adapter(classifier: Classifier) -> Non
 
 def test_a_model_classifies_unless_told_otherwise(classifier: Classifier) -> None:
     assert classifier.task is CLASSIFICATION
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_backbone_and_head_are_all_of_the_model(kind: str) -> None:
+    classifier = tiny_classifier(kind)
+    parts = [*classifier.backbone.parameters(), *classifier.head_module.parameters()]
+    assert {id(parameter) for parameter in parts} == {id(parameter) for parameter in classifier.model.parameters()}
+    assert classifier.count_parameters() == sum(parameter.numel() for parameter in parts)
+
+
+def test_the_device_is_that_of_the_weights() -> None:
+    classifier = tiny_classifier("bert")
+    assert classifier.device == torch.device("cpu")
+    classifier.model.to("meta")
+    assert classifier.device == torch.device("meta")

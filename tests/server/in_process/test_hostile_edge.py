@@ -16,9 +16,9 @@ from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import load_material
 from tests.fake_device import FakeDevice
-from tests.fake_edge import FakeEdge, edge_join, fake_edge
 from tests.server.conftest import TinyModel
 from tests.server.edge.test_edge import global_hash
+from tests.server.in_process.fake_edge import FakeEdge, edge_join, fake_edge
 from tests.tiny_edge import edging
 from tests.tiny_run import PATIENCE_S, Served, serving
 from tests.tiny_tier import failure, small, submitted, with_leaf

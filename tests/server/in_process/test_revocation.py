@@ -23,9 +23,9 @@ from fedcore.storage.pki.authority import CRL
 from fedcore.storage.pki.certificates import load_material, read_identity
 from fedcore.storage.pki.revocation import revoke
 from tests.fake_device import FakeDevice, open_link, put
-from tests.fake_edge import fake_edge
 from tests.server.authority import enrolled_material, make_authority, token_for
 from tests.server.conftest import TinyModel
+from tests.server.in_process.fake_edge import fake_edge
 from tests.server.members.test_enrolment import enrolling_at
 from tests.tiny_edge import Edged, edging
 from tests.tiny_run import PATIENCE_S, Served, begin, serving, tiny_config
