@@ -118,7 +118,7 @@ def test_cutting_after_training_measures_as_on_the_cpu(kind: str) -> None:
         classifier, _ = make_classifier(kind, device)
         train(classifier, ROWS, spec=SPEC, steps=1, seed=1)
         shrink(classifier, random_keep_set(classifier.keep_set, heads=1, channels=8))
-        shares = [predict(classifier, ROWS), evaluate(classifier, ROWS).loss]
+        shares = [predict(classifier, ROWS), evaluate(classifier, ROWS).figures["loss"]]
         merge(classifier)
         outcomes.append([*shares, predict(classifier, ROWS)])
     close(*outcomes)

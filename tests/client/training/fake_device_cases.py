@@ -128,11 +128,11 @@ def test_an_evaluator_measures_as_on_the_cpu(
         exported = evaluator.export(adapter, cuts, 2.0, tmp_path / device)
         outcomes.append(
             [
-                evaluator.evaluate(adapter, 0, 2.0, cuts).loss,
+                evaluator.evaluate(adapter, 0, 2.0, cuts).figures["loss"],
                 evaluator.predict(adapter, cuts, 0, 2.0).logits,
-                exported.metrics.loss,
+                exported.metrics.figures["loss"],
                 exported.parameters,
-                evaluator.reference(adapter, task).loss,
+                evaluator.reference(adapter, task).figures["loss"],
             ]
         )
         assert exported.latency_s > 0
