@@ -154,6 +154,7 @@ def test_the_summary_tells_the_run(finished: Finished) -> None:
         "strategy": "fedspine",
         "aggregator": "factor-mean",
         "bandit": "linucb",
+        "task": "classification",
         "labels": ["neg", "pos"],
     }
     assert summary["floors"]["majority"]["rows"] == summary["global"]["final"]["rows"]

@@ -15,7 +15,7 @@ from fedcore.protos.convert.round import (
     verdict_to_pb,
 )
 from fedcore.protos.v1 import round_pb2 as pb
-from fedcore.protos.values import UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
+from fedcore.protos.values import BlobRef, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
 from tests.protos.wire_values import ASSIGNMENTS, SUBMISSIONS
 
 
@@ -47,11 +47,22 @@ def test_how_blobs_are_brought_and_the_time_left_leave_the_key_alone(assignment:
 
 
 def _bare(assignment: WireAssignment) -> WireAssignment:
-    keep_set, head, *blocks = (
-        replace(ref, inline=b"", delta_id="", delta_base="", delta_size=0)
-        for ref in (assignment.keep_set, assignment.head, *assignment.rank_blocks)
+    shift, inside = assignment.base_shift, assignment.inside
+    return replace(
+        assignment,
+        deadline_s=0.0,
+        counted_round=0,
+        keep_set=_plain(assignment.keep_set),
+        head=_plain(assignment.head),
+        rank_blocks=tuple(map(_plain, assignment.rank_blocks)),
+        rings=tuple(map(_plain, assignment.rings)),
+        inside=None if inside is None else _plain(inside),
+        base_shift=None if shift is None else replace(shift, steps=()),
     )
-    return replace(assignment, deadline_s=0.0, counted_round=0, keep_set=keep_set, head=head, rank_blocks=tuple(blocks))
+
+
+def _plain(ref: BlobRef) -> BlobRef:
+    return replace(ref, inline=b"", delta_id="", delta_base="", delta_size=0)
 
 
 @given(ASSIGNMENTS)
