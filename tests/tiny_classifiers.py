@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.training.batches import EncodedRows
@@ -13,6 +14,15 @@ from tests.tiny_models import tiny_model
 
 FAMILIES = ("bert", "llama-gqa", "llama-mqa")  # one per shape of attention
 PAD = 3  # id of [SEP], with which the Llama-like tokenizer pads
+SPEC = TrainingSpec(
+    batch_size=4,
+    learning_rate=1e-3,
+    weight_decay=0.1,
+    lora_scale=2.0,
+    importance="taylor",
+    keep_optimizer=True,
+    codec="identity",
+)
 
 
 @cache

@@ -14,7 +14,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.config.toml import parse_config
 from fedcore.core.errors import RunError
 
-BEFORE = {"strategy.spare_time": "wait"}  # of runs that began before the key existed, where the default is another
+BEFORE = {("strategy", "spare_time"): "wait"}  # of runs that began before the key existed, where the default is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +191,6 @@ def stored_config(text: str) -> Config:
 
     Raises as `parse_config`.
     """
-    config = parse_config(text)
-    absent = [f"{key}={value}" for key, value in BEFORE.items() if not _has(text, key)]
+    config, written = parse_config(text), tomllib.loads(text)
+    absent = [f"{table}.{key}={value}" for (table, key), value in BEFORE.items() if key not in written.get(table, {})]
     return parse_config(text, absent) if absent else config
-
-
-def _has(text: str, key: str) -> bool:
-    table, _, name = key.partition(".")
-    return name in tomllib.loads(text).get(table, {})

@@ -141,8 +141,10 @@ class Pacer:
     def steps(self, state: PaceState, choice: Choice, budget_s: float | None) -> int:
         """Return the local steps of a chosen device: the arm's or its own, and more where the budget has time left."""
         steps = self.cost.steps(choice.profile, choice.arm)
-        speed = self._speed(state, choice.profile) if self.rows_a_step and budget_s is not None else None
-        if speed is None or budget_s is None:
+        if not self.rows_a_step or budget_s is None:
+            return steps
+        speed = self._speed(state, choice.profile)
+        if speed is None:
             return steps
         usual, one_more = (
             speed.seconds(self._demand(choice.member, choice.counts, choice.arm.rank, taken))

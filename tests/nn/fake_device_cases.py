@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.nn.batched.train import VirtualTask, train_batched
@@ -31,7 +30,7 @@ from fedcore.nn.training.step_memory import StepMemory
 from fedcore.nn.training.teacher import answers
 from fedcore.nn.training.train import TrainingAids, TrainResult, train
 from tests.fake_accelerator import NAME, install
-from tests.tiny_classifiers import learnable_rows, tiny_classifier
+from tests.tiny_classifiers import SPEC, learnable_rows, tiny_classifier
 from tests.tiny_models import random_keep_set
 
 install()
@@ -41,15 +40,6 @@ KINDS = ("bert", "llama-gqa")
 EVERY_KIND = ("bert", "roberta", "llama-gqa", "mistral")
 ROWS = learnable_rows(10)
 SHIFT = np.array([0.3, -0.2], dtype=np.float32)
-SPEC = TrainingSpec(
-    batch_size=4,
-    learning_rate=1e-3,
-    weight_decay=0.1,
-    lora_scale=2.0,
-    importance="taylor",
-    keep_optimizer=True,
-    codec="identity",
-)
 
 
 def make_classifier(kind: str, device: str) -> tuple[Classifier, dict[str, Any]]:

@@ -27,18 +27,9 @@ from fedcore.nn.training.moments import Moment
 from fedcore.nn.training.scorer import GroupState
 from fedcore.nn.training.step_memory import StepMemory
 from fedcore.nn.training.train import TrainingAids, TrainResult, train
-from tests.tiny_classifiers import PAD, tiny_classifier
+from tests.tiny_classifiers import PAD, SPEC, tiny_classifier
 from tests.tiny_models import random_keep_set
 
-SPEC = TrainingSpec(
-    batch_size=4,
-    learning_rate=1e-3,
-    weight_decay=0.1,
-    lora_scale=2.0,
-    importance="taylor",
-    keep_optimizer=True,
-    codec="identity",
-)
 KINDS = ("bert", "roberta", "llama-gqa", "llama-mqa", "mistral", "qwen2")
 TOLERANCE = 1e-5
 # Adam divides by the gradient: where that is nothing but rounding, the direction of its step is as well
