@@ -27,6 +27,7 @@ def data_options(config: Config) -> DataOptions:
         test_fraction=data.test_fraction,
         partition=data.partition,
         alpha=data.alpha,
+        task=config.task.kind,
     )
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedcore.client.data.row_faults import RowFaults
 from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
 from fedcore.core.data.device_rows import counted
+from fedcore.core.data.dialogue import row_of
 from fedcore.core.errors import DataError
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Targets, Task
@@ -64,22 +66,34 @@ class Rows:
         return replace(self, labels=tuple(numbers.get(label, label) for label in self.labels), class_numbers=())
 
 
-def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path | None = None) -> Rows:
+def read_rows(
+    path: str | Path, *, text: Sequence[str], label: str, cache: Path | None = None, written: bool = False
+) -> Rows:
     """Read the `text` columns (one, or two for pair tasks) and the `label` column.
 
     `path` is a local CSV, TSV, JSON, JSONL, Parquet or Arrow file, or else a local folder or hub id, whose files the
     `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
     all "0", and so is what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there. Where
-    the data name their classes, a class number becomes its name.
+    the data name their classes, a class number becomes its name. `written` rows are those of a model that writes
+    (fedcore.core.data.dialogue): one text column, and answers in `label`, or without that column where it is "".
     Raises DataError naming the file and the column, and every row that cannot be read, by its line where there are any.
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
     source = str(path)
-    return rows_of(_tables(source, (*text, label), cache), text=text, label=label, source=source)
+    columns = (*text, label) if label else tuple(text)
+    return rows_of(_tables(source, columns, cache), text=text, label=label, source=source, written=written)
 
 
-def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
+def has_columns(path: str | Path, columns: Sequence[str], cache: Path | None = None) -> bool:
+    """Whether the data in `path` have these columns, as far as their first row tells."""
+    try:
+        return any(not row.fault for table in _tables(str(path), columns, cache) for row in islice(table.rows, 1))
+    except DataError:
+        return False
+
+
+def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str, written: bool = False) -> Rows:
     """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
 
     `source` names all of them in messages. Raises DataError as `read_rows`; one error tells the faults of all rows.
@@ -88,6 +102,8 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
     labels: list[str] = []
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
+    if written:
+        return _written_rows(tables, label, source)
     for table in tables:
         for number, row in enumerate(table.rows, start=1):
             found = [row.fault] if row.fault else _faults(row.cells, text, label)
@@ -103,6 +119,27 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
     return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
+
+
+def _written_rows(tables: Iterable[Table], label: str, source: str) -> Rows:
+    """Return the rows of a model that writes."""
+    read: list[tuple[str, str]] = []
+    faults = RowFaults()
+    for table in tables:
+        for number, row in enumerate(table.rows, start=1):
+            try:
+                if row.fault:
+                    raise ValueError(row.fault)
+                text, target = row_of(row.cells[0], row.cells[1] if label else None)
+                if broken := _broken("text", text + target):
+                    raise ValueError(broken)
+                read.append((text, target))
+            except ValueError as fault:
+                faults.add(table.source, str(fault), line=row.line, row=number)
+    faults.check()
+    if not read:
+        raise DataError(f"{source}: no data row; expected at least one below the header")
+    return Rows(texts=tuple((text,) for text, _ in read), labels=tuple(target for _, target in read), source=source)
 
 
 def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:

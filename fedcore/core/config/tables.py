@@ -59,9 +59,28 @@ class TaskConfig:
 
     kind: Annotated[
         str,
-        offered(("classification",)),  # the names of fedcore.core.tasks.table, which checks it; a test compares them
-        "task: `classification`, where a text or a pair of texts has one of the labels",
+        offered(
+            ("classification", "generation")
+        ),  # the names of fedcore.core.tasks.table, which checks it; a test compares them
+        "task: `classification`, where a text or a pair of texts has one of the labels; or `generation`, where a "
+        "causal language model writes answers",
     ] = "classification"
+    template: Annotated[
+        str,
+        "form of prompts and chats under `generation`: `auto` (the tokenizer's own chat template, or plain text where "
+        "it has none), `none` (plain text), `chatml`, or the path of a Jinja file that every process has",
+    ] = "auto"
+    generated_rows: Annotated[
+        int,
+        whole_number(0),
+        Unit("rows"),
+        "held-back rows that the model answers at every measurement, for exact match, chrF, ROUGE-L and samples",
+    ] = 16
+    answer_tokens: Annotated[int, whole_number(1), Unit("tokens"), "longest answer that the model is let write"] = 48
+    metric: Annotated[
+        str,
+        "a figure of your own under `generation`: `module:function`, called with the answers and lists of references",
+    ] = ""
 
     def __post_init__(self) -> None:
         check_keys(self, "task.")

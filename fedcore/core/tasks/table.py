@@ -4,9 +4,10 @@ from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError
 from fedcore.core.open_table import OpenTable
 from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.generation import GENERATION
 from fedcore.core.tasks.task import Task
 
-TASKS: OpenTable[Task] = OpenTable("task", {task.name: task for task in (CLASSIFICATION,)})
+TASKS: OpenTable[Task] = OpenTable("task", {task.name: task for task in (CLASSIFICATION, GENERATION)})
 
 
 def task_named(name: str) -> Task:
