@@ -177,7 +177,8 @@ class Run:
             status="finished",
         )
         if tensors is not None:
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name)
+            writes = not strategy.spec.head  # the model's own output layer serves
+            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name, writes=writes)
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)
