@@ -21,6 +21,7 @@ from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate
 from fedcore.simulation.setup import read_setup
+from tests.simulation.virtual import Stopping
 from tests.tiny_models import tiny_model
 
 CONFIG = """
@@ -129,6 +130,19 @@ def adapted(folder: Path) -> None:
     assert config["task_type"] == "CAUSAL_LM" and not (folder / "head.safetensors").exists()
     assert all(name.startswith("base_model.model.model.") for name in load_file(folder / "adapter_model.safetensors"))
     assert "AutoModelForCausalLM" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_that_was_interrupted_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    text = written(tmp_path)
+    run(text, tmp_path / "whole", "simulation.exports=false")
+    setup = read_setup(parse_config(text, ["simulation.exports=false"]))
+    (tmp_path / "broken").mkdir()
+    folder = RunFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        simulate(setup, Run.create(folder, setup.config, setup.model), [Stopping(1)])
+    simulate(setup, Run.resume(folder, setup.model))
+    one, other = (load_file(tmp_path / name / "global" / "adapter_model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("form", ["prompt and completion", "messages", "text"])
