@@ -1,9 +1,11 @@
 """The learning rate of a run: set in the configuration, or found by trials in the first round that counts.
 
-A trial costs as many steps as a device would have trained, so the first round takes no longer; its few steps are the
-price of the trial (fedcore.core.learning_rate.search has the method).
+A trial costs as many steps as a device would have trained, so the first round takes no longer. Half of a small cohort has
+trials, and the others train at a careful rate: the price of the trials is half a round's steps at most
+(fedcore.core.learning_rate.search has the method).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -29,7 +31,7 @@ from fedcore.strategies.policy.state import RateState
 
 TRIAL_STEPS = 2  # at each rate
 LEAST_MIXED = 0.1  # share of rows outside the most frequent label that a device with a trial has
-MOST_DEVICES = 12  # of a round with trials; more would hardly change the means
+LEAST_DEVICES, MOST_DEVICES = 3, 12  # with trials in a round; more would hardly change the means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +49,16 @@ class RateFinder:
         return run_rate(UNKNOWN, self._run_steps(profiles))
 
     def opened(self, state: RateState, profiles: Sequence[DeviceProfile], round_index: int) -> RateState:
-        """Return the state with a round's trials, of at most MOST_DEVICES; none once the rate is found.
+        """Return the state with a round's trials: half of the devices, LEAST_DEVICES to MOST_DEVICES of them.
 
-        One-sided devices have no trial; where all are, the careful rate serves.
+        None has a trial once the rate is found. One-sided devices have none either; where all are, the careful rate
+        serves.
         """
         if state.rate is not None:
             return state
         names = [profile.name for profile in profiles if not _one_sided(profile)]
-        indices = generator(self.seed, "rate-trial", round_index).permutation(len(names))[:MOST_DEVICES]
+        devices = min(MOST_DEVICES, max(LEAST_DEVICES, math.ceil(len(profiles) / 2)))
+        indices = generator(self.seed, "rate-trial", round_index).permutation(len(names))[:devices]
         trials = {
             names[index]: device_trial(place, len(indices), steps=TRIAL_STEPS, shift=state.shift)
             for place, index in enumerate(indices)

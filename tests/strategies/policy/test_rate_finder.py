@@ -54,11 +54,11 @@ def test_a_set_rate_needs_no_search(config, roster) -> None:
 def test_the_first_round_finds_the_rate() -> None:
     search = finder()
     state = search.opened(RateState(), profiles(6), 1)
-    assert len(state.trials) == 6
+    assert len(state.trials) == 3  # the others train at the careful rate
     after, (event,) = search.learned(state, list(answers(state, 3e-3)), 1)
     expected = run_rate(3e-3, 10 * search.steps_of(400))
     assert after.rate == pytest.approx(expected, rel=0.1)
-    assert event["learning_rate"] == after.rate and event["devices"] == 6 and len(event["trials"]) == len(ladder(0))
+    assert event["learning_rate"] == after.rate and event["devices"] == 3 and len(event["trials"]) == len(ladder(0))
     again = search.opened(after, profiles(6), 2)
     assert again.trials == {} and search.rate(again, profiles(6)) == after.rate
     assert search.learned(again, [], 2) == (again, ())
@@ -110,9 +110,12 @@ def test_a_trial_takes_its_steps_from_the_local_ones(config, roster, play) -> No
     searching = replace(config, training=replace(config.training, learning_rate=None, local_steps=15))
     strategy = make_strategy(searching, GEOMETRY, HEAD)
     state, plan = strategy.plan(strategy.start(), roster, 1)
+    trials = state["rate"]["trials"]
+    assert 0 < len(trials) < len(plan.assignments)
     for task in plan.assignments:
-        assert 14 < task.local_steps + task.training.trial.cost_steps <= 15
-    assert set(state["rate"]["trials"]) == {task.device for task in plan.assignments}
+        assert (task.training.trial is not None) == (task.device in trials)
+        cost = 0 if task.training.trial is None else task.training.trial.cost_steps
+        assert 14 < task.local_steps + cost <= 15
 
 
 def test_every_later_round_trains_with_the_found_rate(config, roster, play) -> None:
@@ -121,7 +124,11 @@ def test_every_later_round_trains_with_the_found_rate(config, roster, play) -> N
     state, plan = strategy.plan(strategy.start(), roster, 1)
     replies = list(answers(RateState.from_json(state["rate"]), 6e-3))
     by_device = {reply.device: reply for reply in replies}
-    outcomes = [replace(by_device[task.device], arm=task.arm, device_class="agx", round=1) for task in plan.assignments]
+    outcomes = [
+        replace(by_device[task.device], arm=task.arm, device_class="agx", round=1)
+        for task in plan.assignments
+        if task.device in by_device
+    ]
     state, report = strategy.close(state, outcomes, 1)
     [event] = [event for event in report.events if event["event"] == "learning_rate"]
     _, second = strategy.plan(state, roster, 2)
