@@ -1,8 +1,8 @@
 """The learning rate of a run: set in the configuration, or found by trials in the first round that counts.
 
-A trial costs as many steps as a device would have trained, so the first round takes no longer. Half of a small cohort has
-trials, and the others train at a careful rate: the price of the trials is half a round's steps at most
-(fedcore.core.learning_rate.search has the method).
+A trial takes its time from the device's steps, so the first round takes no longer. Half of a small cohort has trials,
+those that take the most steps first, as fast devices do that would wait for slower ones; the others train at a careful
+rate. So a run loses half a round's steps at most (fedcore.core.learning_rate.search has the method).
 """
 
 import math
@@ -48,20 +48,25 @@ class RateFinder:
             return state.rate
         return run_rate(UNKNOWN, self._run_steps(profiles))
 
-    def opened(self, state: RateState, profiles: Sequence[DeviceProfile], round_index: int) -> RateState:
+    def opened(
+        self, state: RateState, profiles: Sequence[DeviceProfile], steps: Sequence[int], round_index: int
+    ) -> RateState:
         """Return the state with a round's trials: half of the devices, LEAST_DEVICES to MOST_DEVICES of them.
+
+        `steps` are the local steps of the devices; those that take more have their trials first.
 
         None has a trial once the rate is found. One-sided devices have none either; where all are, the careful rate
         serves.
         """
         if state.rate is not None:
             return state
-        names = [profile.name for profile in profiles if not _one_sided(profile)]
-        devices = min(MOST_DEVICES, max(LEAST_DEVICES, math.ceil(len(profiles) / 2)))
-        indices = generator(self.seed, "rate-trial", round_index).permutation(len(names))[:devices]
+        mixed = [(own, profile.name) for own, profile in zip(steps, profiles, strict=True) if not _one_sided(profile)]
+        drawn = [mixed[index] for index in generator(self.seed, "rate-trial", round_index).permutation(len(mixed))]
+        drawn.sort(key=lambda device: -device[0])
+        chosen = drawn[: min(MOST_DEVICES, max(LEAST_DEVICES, math.ceil(len(profiles) / 2)))]
         trials = {
-            names[index]: device_trial(place, len(indices), steps=TRIAL_STEPS, shift=state.shift)
-            for place, index in enumerate(indices)
+            name: device_trial(place, len(chosen), steps=TRIAL_STEPS, shift=state.shift)
+            for place, (_, name) in enumerate(chosen)
         }
         return replace(state, trials=trials, run_steps=self._run_steps(profiles))
 
