@@ -141,6 +141,22 @@ def test_every_later_round_trains_with_the_found_rate(config, roster, play) -> N
     assert all(task.training.trial is None for task in second.assignments)
 
 
+def test_the_rate_falls_from_the_round_after_the_search(config, roster, play) -> None:
+    searching = replace(config, training=replace(config.training, learning_rate=None, final_lr_share=0.1))
+    strategy = make_strategy(searching, GEOMETRY, HEAD)
+    state, plan = strategy.plan(strategy.start(), roster, 1)
+    by_device = {reply.device: reply for reply in answers(RateState.from_json(state["rate"]), 6e-3)}
+    outcomes = [
+        replace(by_device[task.device], arm=task.arm, device_class="agx")
+        for task in plan.assignments
+        if task.device in by_device
+    ]
+    state, report = strategy.close(state, outcomes, 1)
+    [event] = [event for event in report.events if event["event"] == "learning_rate"]
+    _, second = strategy.plan(state, roster, 2)
+    assert {task.training.learning_rate for task in second.assignments} == {event["learning_rate"]}
+
+
 def test_one_sided_devices_have_no_trial() -> None:
     mixed, one = profiles(2)
     one = replace(one, label_counts=(("no", 1), ("yes", 399)))
