@@ -1,7 +1,7 @@
 """The learning rate of a run: set in the configuration, or found by trials in the first round that counts.
 
 A trial takes its time from the device's steps, so the first round takes no longer. Half of a small cohort has trials,
-those that take the most steps first, as fast devices do that would wait for slower ones; the others train at a careful
+those that take the most steps first, as fast devices do that would wait for slower ones; the others train at a usual
 rate. So a run loses half a round's steps at most (fedcore.core.learning_rate.search has the method).
 """
 
@@ -19,6 +19,7 @@ from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.learning_rate.search import (
     MOST_TRIALS,
     UNKNOWN,
+    UNTRIED,
     Changes,
     best_rate,
     changes_of,
@@ -43,10 +44,10 @@ class RateFinder:
     steps_of: Callable[[int], int]  # local steps of a round by a device's training rows
 
     def rate(self, state: RateState, profiles: Sequence[DeviceProfile]) -> float:
-        """Return the first round's rate: the one found, or a careful one until then."""
+        """Return the first round's rate: the one found, or a usual one until then; a careful one where none tries."""
         if state.rate is not None:
             return state.rate
-        return run_rate(UNKNOWN, self._run_steps(profiles))
+        return run_rate(UNTRIED if state.trials else UNKNOWN, self._run_steps(profiles))
 
     def opened(
         self, state: RateState, profiles: Sequence[DeviceProfile], steps: Sequence[int], round_index: int
