@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Rows:
     labels: tuple[str, ...]
     source: str = ""  # the file or hub id they came from, for messages
     class_numbers: tuple[tuple[str, int], ...] = ()  # of labels that the data name: (name, number stored for it)
+    places: tuple[int, ...] = field(default=(), compare=False, repr=False)  # lines of the file; without lines, -row
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -46,11 +47,11 @@ class Rows:
     def select(self, indices: Iterable[int] | NDArray[np.int64]) -> "Rows":
         """Return the rows at `indices`, in that order."""
         chosen = [int(index) for index in indices]
-        return Rows(
+        return replace(
+            self,
             texts=tuple(self.texts[index] for index in chosen),
             labels=tuple(self.labels[index] for index in chosen),
-            source=self.source,
-            class_numbers=self.class_numbers,
+            places=tuple(self.places[index] for index in chosen) if self.places else (),
         )
 
     def under(self, agreed: Sequence[str]) -> "Rows":
@@ -86,6 +87,7 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
     """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
+    places: list[int] = []
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
     for table in tables:
@@ -95,6 +97,7 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
                 faults.add(table.source, fault, line=row.line, row=number)
             if found:
                 continue
+            places.append(row.line or -number)
             texts.append(row.cells[:-1])
             labels.append(_label(row.cells[-1], typed=table.typed))
             if isinstance(row.cells[-1], ClassNumber):
@@ -102,7 +105,13 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
     faults.check()
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
-    return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
+    return Rows(
+        texts=tuple(texts),
+        labels=tuple(labels),
+        source=source,
+        class_numbers=tuple(sorted(numbers)),
+        places=tuple(places),
+    )
 
 
 def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:
@@ -128,17 +137,33 @@ def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
 def targets_of(rows: Rows, labels: Sequence[str], task: Task) -> Targets:
     """Return the targets of the rows under a task and the agreed `labels`, (rows,).
 
-    Raises DataError for rows without one: naming every label that is not in the list, and how many rows have it.
+    Raises DataError for rows without one: naming every label that is not in the list, and how many rows have it; or,
+    under a task without labels, every text that is no target, and its rows.
     """
     if task.labelled:
         rows = rows.under(labels)
         check_labels(rows, labels, remedy="drop these rows or add the labels to [data] labels")
+    _check_targets(rows, task)
     return task.targets(rows.labels, labels)
 
 
 def own_labels(rows: Rows, task: Task) -> tuple[str, ...]:
-    """Return the labels of `rows`, as `label_list`, that a member tells when it joins; none under a task without."""
+    """Return the labels of `rows`, as `label_list`, that a member tells when it joins; none under a task without.
+
+    Raises DataError for rows without a target, which the member could not train on or measure.
+    """
+    _check_targets(rows, task)
     return label_list(rows) if task.labelled else ()
+
+
+def _check_targets(rows: Rows, task: Task) -> None:
+    if task.fault is None:
+        return
+    faults, places = RowFaults(), rows.places or range(-1, -len(rows) - 1, -1)
+    for label, place in zip(rows.labels, places, strict=True):
+        if wrong := task.fault(label):
+            faults.add(rows.source or "data", wrong, line=max(0, place), row=-place)
+    faults.check()
 
 
 def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:

@@ -43,6 +43,11 @@ def at_least(low: float) -> Rule:
     return _number(lambda value: value >= low and math.isfinite(value), f"at least {low:g}", schema={"minimum": low})
 
 
+def finite() -> Rule:
+    """Return the rule of finite numbers."""
+    return _number(math.isfinite, "finite", schema={})
+
+
 def above(low: float) -> Rule:
     """Return the rule of finite numbers in (low, infinity)."""
     schema = {"exclusiveMinimum": low}
