@@ -12,7 +12,7 @@ from fedcore.client.data.rows import Rows, check_labels, label_list, targets_of,
 from fedcore.client.data.shards import test_rows, training_rows
 from fedcore.client.options import DataOptions
 from fedcore.core.config.tables import Config
-from fedcore.core.data.partition import BY_LABEL
+from fedcore.core.data.partition import BY_LABEL, column_of
 from fedcore.core.errors import ConfigError, DataError
 from fedcore.core.tasks.table import task_of
 from fedcore.core.tasks.task import Range, Task
@@ -27,6 +27,7 @@ def data_options(config: Config) -> DataOptions:
         text=data.text_columns,
         label=data.label,
         test_fraction=data.test_fraction,
+        by=column_of(data.partition),
         partition=data.partition,
         alpha=data.alpha,
     )
@@ -67,7 +68,7 @@ def _unlabelled_rows(config: Config, task: Task) -> tuple[Config, Rows, Rows]:
     if config.data.partition in BY_LABEL:
         raise ConfigError(
             f"data.partition {config.data.partition!r} deals rows by label, and rows of task {task.name} have none; "
-            'take "iid" or "length"'
+            'take "iid", "length", "by:COLUMN" or "dirichlet:COLUMN"'
         )
     options = data_options(config)
     training, test = training_rows(options), test_rows(options)

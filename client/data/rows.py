@@ -35,6 +35,7 @@ class Rows:
     labels: tuple[str, ...]
     source: str = ""  # the file or hub id they came from, for messages
     class_numbers: tuple[tuple[str, int], ...] = ()  # of labels that the data name: (name, number stored for it)
+    groups: tuple[str, ...] = ()  # values of the column that rows are dealt by, where one was read
     places: tuple[int, ...] = field(default=(), compare=False, repr=False)  # lines of the file; without lines, -row
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class Rows:
             self,
             texts=tuple(self.texts[index] for index in chosen),
             labels=tuple(self.labels[index] for index in chosen),
+            groups=tuple(self.groups[index] for index in chosen) if self.groups else (),
             places=tuple(self.places[index] for index in chosen) if self.places else (),
         )
 
@@ -65,8 +67,8 @@ class Rows:
         return replace(self, labels=tuple(numbers.get(label, label) for label in self.labels), class_numbers=())
 
 
-def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path | None = None) -> Rows:
-    """Read the `text` columns (one, or two for pair tasks) and the `label` column.
+def read_rows(path: str | Path, *, text: Sequence[str], label: str, by: str = "", cache: Path | None = None) -> Rows:
+    """Read the `text` columns (one, or two for pair tasks), the `label` column, and the column `by`, if it has a name.
 
     `path` is a local CSV, TSV, JSON, JSONL, Parquet or Arrow file, or else a local folder or hub id, whose files the
     `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
@@ -77,31 +79,40 @@ def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path 
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
     source = str(path)
-    return rows_of(_tables(source, (*text, label), cache), text=text, label=label, source=source)
+    return rows_of(_tables(source, columns_of(text, label, by), cache), text=text, label=label, by=by, source=source)
 
 
-def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
-    """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
+def columns_of(text: Sequence[str], label: str, by: str) -> tuple[str, ...]:
+    """Return the columns to read, as `rows_of` takes their cells: `by` is last, unless it is read already."""
+    return (*text, label, *([by] if by and by not in (*text, label) else []))
+
+
+def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str, by: str = "") -> Rows:
+    """Return the rows of all tables; their cells are those of `columns_of`.
 
     `source` names all of them in messages. Raises DataError as `read_rows`; one error tells the faults of all rows.
     """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
-    places: list[int] = []
+    groups, places = list[str](), list[int]()
+    columns = columns_of(text, label, by)
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
     for table in tables:
         for number, row in enumerate(table.rows, start=1):
-            found = [row.fault] if row.fault else _faults(row.cells, text, label)
+            found = [row.fault] if row.fault else _faults(row.cells, columns, len(text))
             for fault in found:
                 faults.add(table.source, fault, line=row.line, row=number)
             if found:
                 continue
             places.append(row.line or -number)
-            texts.append(row.cells[:-1])
-            labels.append(_label(row.cells[-1], typed=table.typed))
-            if isinstance(row.cells[-1], ClassNumber):
-                numbers.add((labels[-1], row.cells[-1].number))
+            target = row.cells[len(text)]
+            texts.append(row.cells[: len(text)])
+            labels.append(_label(target, typed=table.typed))
+            if by:
+                groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
+            if isinstance(target, ClassNumber):
+                numbers.add((labels[-1], target.number))
     faults.check()
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
@@ -110,6 +121,7 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
         labels=tuple(labels),
         source=source,
         class_numbers=tuple(sorted(numbers)),
+        groups=tuple(groups),
         places=tuple(places),
     )
 
@@ -208,10 +220,15 @@ def split_by_hash(rows: Rows, fraction: float) -> tuple[Rows, Rows]:
     return train, test
 
 
-def _faults(cells: Cells, text: Sequence[str], label: str) -> list[str]:
-    """Return all that is wrong with a row: its texts first, its label last."""
-    found = [_text_fault(column, cell) for column, cell in zip(text, cells[:-1], strict=True)]
-    return [fault for fault in (*found, _label_fault(label, cells[-1])) if fault]
+def _faults(cells: Cells, columns: Sequence[str], texts: int) -> list[str]:
+    """Return all that is wrong with a row: its texts first, its label and the value that it is dealt by last."""
+    named = list(zip(columns, cells, strict=True))
+    found = [_text_fault(column, cell) for column, cell in named[:texts]]
+    found += [
+        _label_fault(column, cell, "label column" if place == 0 else "column")
+        for place, (column, cell) in enumerate(named[texts:])
+    ]
+    return [fault for fault in found if fault]
 
 
 def _text_fault(column: str, cell: Any) -> str:
@@ -222,13 +239,13 @@ def _text_fault(column: str, cell: Any) -> str:
     return _broken(column, cell)
 
 
-def _label_fault(column: str, cell: Any) -> str:
+def _label_fault(column: str, cell: Any, what: str) -> str:
     name = cell.name if isinstance(cell, ClassNumber) else cell
     missing = name is None or (isinstance(name, float) and name != name)  # Parquet writers store NaN for no number
     if not missing and not isinstance(name, str | int | float):
-        return f"label column {column!r} holds {type(name).__name__}, expected text or a number"
+        return f"{what} {column!r} holds {type(name).__name__}, expected text or a number"
     if missing or not str(name).strip():
-        return f"label column {column!r} is empty; fill it or drop the row"
+        return f"{what} {column!r} is empty; fill it or drop the row"
     return _broken(column, str(name))
 
 

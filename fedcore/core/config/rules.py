@@ -77,6 +77,19 @@ def one_of(*choices: str) -> Rule:
     return Rule(check=check, words=", ".join(f"`{choice}`" for choice in choices), schema={"enum": list(choices)})
 
 
+def one_of_or(*choices: str, columns: Sequence[str]) -> Rule:
+    """Return the rule of text that is one of `choices`, or the name of a column after one of `columns` and a colon."""
+    words = [*(f"`{choice}`" for choice in choices), *(f"`{kind}:COLUMN`" for kind in columns)]
+
+    def check(where: str, value: str) -> None:
+        kind, _, column = value.partition(":")
+        if value not in choices and not (kind in columns and column):
+            raise ConfigError(f"{where}: expected one of {', '.join(words).replace('`', '')}; got {value!r}")
+
+    pattern = f"^({'|'.join(columns)}):."
+    return Rule(check=check, words=", ".join(words), schema={"anyOf": [{"enum": list(choices)}, {"pattern": pattern}]})
+
+
 def offered(names: Sequence[str]) -> Rule:
     """Return the rule of names that editors offer; any name passes here, their table refuses unknown ones."""
     return Rule(check=lambda where, value: None, schema={"anyOf": [{"enum": list(names)}, {"type": "string"}]})
