@@ -16,7 +16,7 @@ from fedcore.protos.values import RunDescription, Welcome
 from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.server.flower.settings import run_settings
 from fedcore.server.flower.strategy import FedcoreStrategy
-from fedcore.server.run.preflight import check_run
+from fedcore.server.run.preflight import check_agreed, check_run
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.model_source import model_folder
@@ -54,6 +54,7 @@ def open_run(config: Config | None, context: Context) -> FlowerDriver:
         return FlowerDriver.open(Run.resume(folder, model))
     model = model_folder(resolved.model.path)
     check_run(resolved, model)
+    check_agreed(resolved)
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
     with folder.withdrawn_unless_begun():

@@ -28,7 +28,7 @@ from fedcore.core.config.toml import to_toml
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.core.model.head import resolve_head
+from fedcore.core.model.head import resolve_head, times
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
@@ -152,7 +152,7 @@ class Run:
             max_length=self.config.model.max_length,
             head=self.config.model.head,
             dtype=self.config.model.dtype,
-            task=self.config.task.kind,
+            task=task_of(self.config).spec,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:
@@ -175,7 +175,9 @@ class Run:
             status="finished",
         )
         if tensors is not None:
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name)
+            measured, head = task_of(self.config).range, {name: tensors[name] for name, _ in strategy.spec.head}
+            answers = {} if measured is None else times(head, measured.unit)
+            write_peft_folder(self.folder.adapter, strategy.spec, {**tensors, **answers}, self._base_name)
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)
