@@ -14,6 +14,7 @@ from fedcore.core.config.toml import parse_config
 from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
 from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import overrides
@@ -39,6 +40,7 @@ def held_back(context: Context) -> Measure:
         text=config.data.text_columns,
         label=config.data.label,
         test_fraction=config.data.test_fraction,
+        task=config.task.kind,
     )
     rows, model = test_rows(data), model_folder(config.model.path)
 
@@ -53,6 +55,7 @@ def held_back(context: Context) -> Measure:
             max_length=description.max_length,
             targets=welcome.targets,
             task=task_named(description.task),
+            options=TaskOptions.read(description.task_options),
             device=device_for(AUTO),
         )
         evaluator = ModelEvaluator(source=source, test=rows, train=Rows(texts=(), labels=()))
