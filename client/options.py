@@ -22,6 +22,7 @@ class DataOptions:
     text: tuple[str, ...]
     label: str
     test_fraction: float
+    by: str = ""  # a column that rows are dealt by, and read with; empty: none
     shard: tuple[int, int] | None = None
     ask_shard: bool = False
     partition: str = "dirichlet"

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from fedcore.client.data.label_doubts import target_doubts
 from fedcore.client.data.rows import Rows, own_labels
-from fedcore.client.data.shards import check_rows_fit, cut, device_rows, shard_given, test_rows, training_rows
+from fedcore.client.data.shards import (
+    check_rows_fit,
+    device_rows,
+    given_rows,
+    shard_given,
+    test_rows,
+    training_rows,
+)
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
@@ -90,7 +97,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         if options.data.ask_shard:
             shard = shard_given(description.shard)
             options.say(f"its rows are shard {shard.index} of {shard.count}")
-            rows = await asyncio.to_thread(cut, rows, shard)
+            rows = await asyncio.to_thread(given_rows, options.data, rows, shard)
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows, task.counts(rows.labels))
         arrival = _Arrival(link=link, description=description, model=model)

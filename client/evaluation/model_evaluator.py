@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows
-from fedcore.client.evaluation.floors import find_floors, with_majority
+from fedcore.client.evaluation.floors import constant_floors, find_floors, with_majority
 from fedcore.client.evaluation.written_answers import answer_figures, samples_of
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
@@ -86,10 +86,11 @@ class ModelEvaluator:
     def floors(self, majority: str) -> Floors | None:
         """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority.
 
-        None under a task without labels, which has no answer that most rows share.
+        Under a task without labels, the floor of one answer for every row, the best for what the evaluator knows; None
+        where there is no such answer.
         """
         if not self.task.labelled:
-            return None
+            return constant_floors(self.test, self.train, self.task)
         if self._floors is None:
             self._floors = find_floors(self.test, self.train, self.source.labels, majority)
         return with_majority(self._floors, self.test, self.source.labels, majority)

@@ -15,6 +15,7 @@ from fedcore.protos.values import (
     ReferenceTask,
 )
 
+EARLIER_FLOOR = ("accuracy", "macro_f1")  # of these, those of a floor
 EARLIER = ("accuracy", "auc", "macro_f1", "loss")  # figures with fields of their own, which an earlier version reads
 
 
@@ -223,8 +224,11 @@ def _floors_from_pb(message: pb.Floors) -> Floors:
 
 
 def _floor_to_pb(value: Floor) -> pb.Floor:
-    return pb.Floor(accuracy=value.accuracy, macro_f1=value.macro_f1, rows=value.rows)
+    figures = {name: figure for name, figure in value.figures.items() if figure is not None}
+    earlier = {name: figures[name] for name in EARLIER_FLOOR if name in figures}
+    return pb.Floor(**earlier, rows=value.rows, figures=figures)
 
 
 def _floor_from_pb(message: pb.Floor) -> Floor:
-    return Floor(accuracy=message.accuracy, macro_f1=message.macro_f1, rows=message.rows)
+    earlier = {name: getattr(message, name) for name in EARLIER_FLOOR}
+    return Floor(figures=dict(message.figures) or earlier, rows=message.rows)

@@ -121,14 +121,23 @@ class Sample(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., reference: _Optional[str] = ..., answer: _Optional[str] = ...) -> None: ...
 
 class Floor(_message.Message):
-    __slots__ = ("accuracy", "macro_f1", "rows")
+    __slots__ = ("accuracy", "macro_f1", "rows", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     MACRO_F1_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     accuracy: float
     macro_f1: float
     rows: int
-    def __init__(self, accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., rows: _Optional[int] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Floors(_message.Message):
     __slots__ = ("majority_label", "majority", "tfidf", "tfidf_rows", "cross_validated")

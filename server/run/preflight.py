@@ -50,6 +50,16 @@ def check_run(config: Config, model: Path) -> Strategy:
     return make_strategy(config, geometry, head.shapes)
 
 
+def check_agreed(config: Config) -> None:
+    """Raise ConfigError where a coordinator, which reads no rows, is not told what its devices must agree on."""
+    task = task_of(config)
+    if task.over is not None and task.range is None:
+        raise ConfigError(
+            f"task.low and task.high: the coordinator of a {task.name} reads no rows; say where most targets lie, for "
+            "example --set task.low=1 --set task.high=5"
+        )
+
+
 def _check_supported(model: Path, description: Mapping[str, Any]) -> None:
     """Refuse what every device would: it reads weights by the two names that transformers knows."""
     if (why := unsupported(description)) is not None:

@@ -28,7 +28,7 @@ from fedcore.core.config.toml import to_toml
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.core.model.head import resolve_head
+from fedcore.core.model.head import resolve_head, times
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
@@ -153,7 +153,7 @@ class Run:
             max_length=self.config.model.max_length,
             head=self.config.model.head,
             dtype=self.config.model.dtype,
-            task=self.config.task.kind,
+            task=task_of(self.config).spec,
             task_options=options_of(self.config.task).words(),
         )
 
@@ -177,8 +177,12 @@ class Run:
             status="finished",
         )
         if tensors is not None:
+            measured, head = task_of(self.config).range, {name: tensors[name] for name, _ in strategy.spec.head}
+            answers = {} if measured is None else times(head, measured.unit)
             writes = not strategy.spec.head  # the model's own output layer serves
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name, writes=writes)
+            write_peft_folder(
+                self.folder.adapter, strategy.spec, {**tensors, **answers}, self._base_name, writes=writes
+            )
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)

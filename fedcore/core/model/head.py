@@ -13,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import BERT_TYPES, Geometry, geometry_from_config
 
 HeadKind = Literal["mean", "last", "stock", "none"]
 
+Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _STOCK_PREFIX = "classifier."
@@ -90,6 +94,11 @@ def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[i
 def has_label_rows(name: str) -> bool:
     """Whether the first axis of a head tensor ("head....") is the labels."""
     return name in ("head.weight", "head.bias", "head.out_proj.weight", "head.out_proj.bias")
+
+
+def times(head: Mapping[str, Array], factor: float) -> dict[str, Array]:
+    """Return the tensors of a head ("head....") that make its outputs, multiplied: so are its outputs then."""
+    return {name: value * np.float32(factor) for name, value in head.items() if has_label_rows(name)}
 
 
 def _none(geometry: Geometry, kind: str) -> HeadSpec:

@@ -22,6 +22,7 @@ from transformers import AutoConfig
 
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.head import has_label_rows
 from fedcore.core.model.module_paths import module_path
 from fedcore.nn.model import modeling_fedcore
 from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
@@ -85,7 +86,10 @@ def export_classifier(
 
 
 def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
-    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged."""
+    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged.
+
+    Its answers are in the unit of the targets.
+    """
     state = {
         name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in classifier.model.state_dict().items()
@@ -99,7 +103,20 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
             name = f"{prefix}.{module_path(classifier.geometry, layer, module)}.weight"
             for delta in _deltas(classifier.linear(layer, module)):
                 state[name] = state[name] + delta
+    for name in _output_names(classifier):
+        state[name] = state[name] * _unit(classifier)
     return state
+
+
+def _output_names(classifier: Classifier) -> list[str]:
+    """Return the names of the tensors that make the head's outputs."""
+    prefix = "classifier" if classifier.geometry.family == "bert" else "score"
+    return [name.replace("head", prefix, 1) for name in classifier.head_parameters() if has_label_rows(name)]
+
+
+def _unit(classifier: Classifier) -> float:
+    """Return what an output of 1 is in the unit of the targets, which an export answers in."""
+    return 1.0 if classifier.task.range is None else classifier.task.range.unit
 
 
 def _deltas(layer: Any) -> list[torch.Tensor]:
@@ -221,7 +238,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
             logits = model(**{name: tensor.to(device) for name, tensor in probe.items()}).logits
     finally:
         classifier.model.train(was_training)
-    answered = dict(probe) | {"logits": logits}
+    answered = dict(probe) | {"logits": logits * _unit(classifier)}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in answered.items()}
 
 
