@@ -28,6 +28,7 @@ class DataOptions:
     partition: str = "dirichlet"
     alpha: float = 1.0
     seed: int = 0
+    task: str = ""  # a name of fedcore.core.tasks.table, which says how rows are read; empty: rows with a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

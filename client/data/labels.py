@@ -30,6 +30,7 @@ def data_options(config: Config) -> DataOptions:
         by=column_of(data.partition),
         partition=data.partition,
         alpha=data.alpha,
+        task=config.task.kind,
     )
 
 

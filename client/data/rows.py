@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedcore.client.data.row_faults import RowFaults
 from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
 from fedcore.core.data.device_rows import counted
+from fedcore.core.data.dialogue import row_of
 from fedcore.core.errors import DataError
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Targets, Task
@@ -67,27 +69,48 @@ class Rows:
         return replace(self, labels=tuple(numbers.get(label, label) for label in self.labels), class_numbers=())
 
 
-def read_rows(path: str | Path, *, text: Sequence[str], label: str, by: str = "", cache: Path | None = None) -> Rows:
+def read_rows(
+    path: str | Path,
+    *,
+    text: Sequence[str],
+    label: str,
+    by: str = "",
+    cache: Path | None = None,
+    written: bool = False,
+) -> Rows:
     """Read the `text` columns (one, or two for pair tasks), the `label` column, and the column `by`, if it has a name.
 
     `path` is a local CSV, TSV, JSON, JSONL, Parquet or Arrow file, or else a local folder or hub id, whose files the
     `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
     all "0", and so is what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there. Where
-    the data name their classes, a class number becomes its name.
+    the data name their classes, a class number becomes its name. `written` rows are those of a model that writes
+    (fedcore.core.data.dialogue): one text column, and answers in `label`, or without that column where it is "".
     Raises DataError naming the file and the column, and every row that cannot be read, by its line where there are any.
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
     source = str(path)
-    return rows_of(_tables(source, columns_of(text, label, by), cache), text=text, label=label, by=by, source=source)
+    tables = _tables(source, columns_of(text, label, by), cache)
+    return rows_of(tables, text=text, label=label, by=by, source=source, written=written)
 
 
 def columns_of(text: Sequence[str], label: str, by: str) -> tuple[str, ...]:
     """Return the columns to read, as `rows_of` takes their cells: `by` is last, unless it is read already."""
-    return (*text, label, *([by] if by and by not in (*text, label) else []))
+    read = (*text, label) if label else tuple(text)
+    return (*read, by) if by and by not in read else read
 
 
-def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str, by: str = "") -> Rows:
+def has_columns(path: str | Path, columns: Sequence[str], cache: Path | None = None) -> bool:
+    """Whether the data in `path` have these columns, as far as their first row tells."""
+    try:
+        return any(not row.fault for table in _tables(str(path), columns, cache) for row in islice(table.rows, 1))
+    except DataError:
+        return False
+
+
+def rows_of(
+    tables: Iterable[Table], *, text: Sequence[str], label: str, source: str, by: str = "", written: bool = False
+) -> Rows:
     """Return the rows of all tables; their cells are those of `columns_of`.
 
     `source` names all of them in messages. Raises DataError as `read_rows`; one error tells the faults of all rows.
@@ -98,6 +121,8 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
     columns = columns_of(text, label, by)
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
+    if written:
+        return _written_rows(tables, text[0], label, by, source)
     for table in tables:
         for number, row in enumerate(table.rows, start=1):
             found = [row.fault] if row.fault else _faults(row.cells, columns, len(text))
@@ -121,6 +146,38 @@ def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source:
         labels=tuple(labels),
         source=source,
         class_numbers=tuple(sorted(numbers)),
+        groups=tuple(groups),
+        places=tuple(places),
+    )
+
+
+def _written_rows(tables: Iterable[Table], text: str, label: str, by: str, source: str) -> Rows:
+    """Return the rows of a model that writes."""
+    read: list[tuple[str, str]] = []
+    groups, places, columns = list[str](), list[int](), columns_of((text,), label, by)
+    faults = RowFaults()
+    for table in tables:
+        for number, row in enumerate(table.rows, start=1):
+            try:
+                if row.fault:
+                    raise ValueError(row.fault)
+                prompt, target = row_of(row.cells[0], row.cells[1] if label else None)
+                if broken := _broken("text", prompt + target):
+                    raise ValueError(broken)
+            except ValueError as fault:
+                faults.add(table.source, str(fault), line=row.line, row=number)
+                continue
+            read.append((prompt, target))
+            places.append(row.line or -number)
+            if by:
+                groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
+    faults.check()
+    if not read:
+        raise DataError(f"{source}: no data row; expected at least one below the header")
+    return Rows(
+        texts=tuple((prompt,) for prompt, _ in read),
+        labels=tuple(target for _, target in read),
+        source=source,
         groups=tuple(groups),
         places=tuple(places),
     )

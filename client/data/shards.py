@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from fedcore.client.data.rows import Rows, read_rows, split_by_hash
+from fedcore.client.data.rows import Rows, has_columns, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
-from fedcore.core.config.tables import Config
+from fedcore.core.config.tables import Config, DataConfig
 from fedcore.core.data.device_rows import DeviceRows, FleetRows
 from fedcore.core.data.partition import (
     Indices,
@@ -18,10 +19,12 @@ from fedcore.core.data.partition import (
     shards_of,
 )
 from fedcore.core.errors import DataError, JoinRefused
-from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.table import task_named, task_of
 from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
+
+_UNNAMED = (DataConfig().text_columns, DataConfig().label)  # what [data] and `join` say where nobody names columns
 
 
 def device_rows(options: DataOptions) -> Rows:
@@ -117,6 +120,12 @@ def shard_given(given: Shard | None) -> Shard:
     return given
 
 
+def check_rows_fit(task: Task, options: DataOptions) -> None:
+    """Raise JoinRefused where rows were read for another kind of task than the run's."""
+    if task.forms != task_named(options.task).forms:
+        raise JoinRefused(f"the run's task is {task.name}; join with --task {task.name}, so that its rows are found")
+
+
 def training_rows(options: DataOptions) -> Rows:
     """All training rows: without what is held back, where there is no test file."""
     rows = _read(options.train, options)
@@ -153,4 +162,27 @@ def _repeated(rows: Rows, options: DataOptions) -> str:
 
 
 def _read(spec: str, options: DataOptions) -> Rows:
-    return read_rows(resolve(spec, "data"), text=options.text, label=options.label, by=options.by)
+    path, task = resolve(spec, "data"), task_named(options.task)
+    if not task.forms:
+        return read_rows(path, text=options.text, label=options.label, by=options.by)
+    text, label = written_columns(path, task, options)
+    return read_rows(path, text=(text,), label=label, by=options.by, written=True)
+
+
+def written_columns(path: str | Path, task: Task, options: DataOptions) -> tuple[str, str]:
+    """Return the columns of text and answers under a task that writes: those named, else the first that are there.
+
+    Raises DataError where none is named and the data have none of the usual ones, and for two text columns.
+    """
+    if len(options.text) != 1:
+        raise DataError(f"rows of task {task.name} have one text column, data.text names {len(options.text)}")
+    if (options.text, options.label) != _UNNAMED:
+        return options.text[0], options.label
+    for text, label in task.forms:
+        if has_columns(path, (text, label) if label else (text,)):
+            return text, label
+    usual = ", ".join(" and ".join(filter(None, form)) for form in task.forms)
+    raise DataError(
+        f"{path}: no columns of task {task.name} found; expected one of: {usual}; or name yours in data.text and "
+        'data.label (data.label = "" where no column holds answers)'
+    )

@@ -1,6 +1,6 @@
 """The evaluator's tasks and results."""
 
-from fedcore.core.data.figures import Metrics
+from fedcore.core.data.figures import Metrics, Sample
 from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
@@ -179,6 +179,10 @@ def _metrics_to_pb(value: Metrics) -> pb.Metrics:
         figures=figures,
         rows=value.rows,
         answers=value.answers,
+        samples=[
+            pb.Sample(prompt=sample.prompt, reference=sample.reference, answer=sample.answer)
+            for sample in value.samples
+        ],
         **{name: figures[name] for name in EARLIER if name in figures},
     )
 
@@ -188,6 +192,9 @@ def _metrics_from_pb(message: pb.Metrics) -> Metrics:
         figures=dict(message.figures) if message.figures else _earlier_figures(message),
         rows=message.rows,
         answers=tuple(message.answers),
+        samples=tuple(
+            Sample(prompt=sample.prompt, reference=sample.reference, answer=sample.answer) for sample in message.samples
+        ),
     )
 
 

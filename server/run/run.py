@@ -32,6 +32,7 @@ from fedcore.core.model.head import resolve_head, times
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
+from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import BlobRef, RunDescription
 from fedcore.protos.wire import PROTOCOL
@@ -153,6 +154,7 @@ class Run:
             head=self.config.model.head,
             dtype=self.config.model.dtype,
             task=task_of(self.config).spec,
+            task_options=options_of(self.config.task).words(),
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

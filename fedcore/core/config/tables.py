@@ -71,9 +71,10 @@ class TaskConfig:
 
     kind: Annotated[
         str,
-        offered(("classification", "regression")),  # fedcore.core.tasks.table, which checks it; a test compares them
-        "task: `classification`, where a text or a pair of texts has one of the labels; or `regression`, where it has "
-        "one number, in the label column",
+        # the names of fedcore.core.tasks.table, which checks it; a test compares them
+        offered(("classification", "generation", "regression")),
+        "task: `classification`, where a text or a pair of texts has one of the labels; `regression`, where it has "
+        "one number, in the label column; or `generation`, where a causal language model writes answers",
     ] = "classification"
     low: Annotated[
         float | None,
@@ -83,6 +84,22 @@ class TaskConfig:
         "`serve` reads none and needs both numbers",
     ] = None
     high: Annotated[float | None, finite(), "`regression`: where most targets lie, up to here; `auto` as `low`"] = None
+    template: Annotated[
+        str,
+        "form of prompts and chats under `generation`: `auto` (the tokenizer's own chat template, or plain text where "
+        "it has none), `none` (plain text), `chatml`, or the path of a Jinja file that every process has",
+    ] = "auto"
+    generated_rows: Annotated[
+        int,
+        whole_number(0),
+        Unit("rows"),
+        "held-back rows that the model answers at every measurement, for exact match, chrF, ROUGE-L and samples",
+    ] = 16
+    answer_tokens: Annotated[int, whole_number(1), Unit("tokens"), "longest answer that the model is let write"] = 48
+    metric: Annotated[
+        str,
+        "a figure of your own under `generation`: `module:function`, called with the answers and lists of references",
+    ] = ""
 
     def __post_init__(self) -> None:
         check_keys(self, "task.")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Shown = Literal["always", "report", "tables"]
@@ -48,13 +48,24 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A held-back row that a model answered: bounded texts without control characters, for people to read."""
+
+    prompt: str
+    reference: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """The figures of one model on `rows` rows."""
 
     figures: Values
     rows: int
     answers: tuple[int, ...] = ()  # rows that each label was predicted for, in label order; empty: not known
+    samples: tuple[Sample, ...] = ()  # of what a model that writes answers
 
     def flat(self) -> dict[str, Any]:
         """Return figures, rows and answers in one table, as ledger, events and summary hold them."""
-        return {**self.figures, "rows": self.rows, "answers": self.answers}
+        written = {"samples": [asdict(sample) for sample in self.samples]} if self.samples else {}
+        return {**self.figures, "rows": self.rows, "answers": self.answers, **written}

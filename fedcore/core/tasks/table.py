@@ -4,10 +4,11 @@ from fedcore.core.config.tables import Config
 from fedcore.core.errors import ConfigError
 from fedcore.core.open_table import OpenTable
 from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.generation import GENERATION
 from fedcore.core.tasks.regression import REGRESSION
 from fedcore.core.tasks.task import Range, Task
 
-TASKS: OpenTable[Task] = OpenTable("task", {task.name: task for task in (CLASSIFICATION, REGRESSION)})
+TASKS: OpenTable[Task] = OpenTable("task", {task.name: task for task in (CLASSIFICATION, GENERATION, REGRESSION)})
 
 
 def task_named(name: str) -> Task:

@@ -6,7 +6,7 @@ Whoever asks what a run measures asks its task; nobody else knows one figure fro
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,12 @@ class Task:
 
     `labelled`: every row has one of the labels that the run agrees on; without, the agreed list is empty. `targets`
     turns a target column and the agreed labels into numbers of `target_type`, (rows,), and raises DataError for text
-    that is none. `outputs` is the width of a head, ModelError where there can be none; `model_class` is a class of
+    that is none. `outputs` is the width of a head, ModelError where there can be none, and 0 where the model's own
+    output layer serves, frozen; `model_class` is a class of
     transformers with such a head, and `config_keys` what its config says of the task. `measure` gives the figures from
-    what a model answers, (rows, width) float32, and from the targets. `loss` is a name in `fedcore.nn.losses.table`.
+    what a model answers, (rows, width) float32, and from the targets. `loss` is a name in `fedcore.nn.losses.table`,
+    `encoder` one in `fedcore.nn.encoding.table`. `forms`: columns of text and of answers that rows are looked for under
+    where no others are named; rows with them are read as `fedcore.core.data.dialogue` says.
 
     For a task without labels: `fault` says what is wrong with the text of one target, "" where nothing is; `constant`
     gives the best blind answer from targets that are known, the floor of such a task. Where targets have a unit that a
@@ -87,6 +90,8 @@ class Task:
     constant: Callable[[Targets], Constant] | None = None
     over: "Callable[[Range | None], Task] | None" = None
     range: Range | None = None
+    encoder: str = "texts"
+    forms: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         names = [figure.name for figure in self.figures]
@@ -117,7 +122,7 @@ class Task:
 
     def complete(self, metrics: Metrics) -> Metrics:
         """Return metrics with a value for every figure of the task, and for no other."""
-        return Metrics(figures=self.values(metrics.figures), rows=metrics.rows, answers=metrics.answers)
+        return replace(metrics, figures=self.values(metrics.figures))
 
     def words(self, measured: Values, *places: Shown) -> str:
         """Return the headline, and what else is shown there and was measured: "accuracy 0.750, AUC 0.812"."""

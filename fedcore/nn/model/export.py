@@ -25,9 +25,12 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import has_label_rows
 from fedcore.core.model.module_paths import module_path
 from fedcore.nn.model import modeling_fedcore
+from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture
 from fedcore.nn.model.model_folder import load_tokenizer, quiet
+from fedcore.nn.model.output_layer import NAME as OUTPUT_LAYER
+from fedcore.nn.model.output_layer import is_tied
 
 MODELING_FILE = "modeling_fedcore.py"
 
@@ -42,11 +45,17 @@ class ExportReport:
 
 
 def export_classifier(
-    classifier: Classifier, out: Path, tokenizer_folder: Path, probe: Mapping[str, torch.Tensor] | None = None
+    classifier: Classifier,
+    out: Path,
+    tokenizer_folder: Path,
+    probe: Mapping[str, torch.Tensor] | None = None,
+    *,
+    template: str = AUTO,
 ) -> ExportReport:
     """Write `classifier` to the folder `out`, replacing what is there, and leave the classifier as it is.
 
-    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). The folder appears under its name only
+    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). A model that writes comes with the chat
+    `template` (fedcore.nn.model.chat_template) and with what ends its answers. The folder appears under its name only
     once it is complete. Raises ModelError where it cannot be written or the tokenizer cannot be read.
     """
     partial = out.with_name(f".{out.name}.partial")
@@ -55,7 +64,11 @@ def export_classifier(
         partial.mkdir(parents=True)
         state = merged_state(classifier)
         _write_model(classifier, state, partial)
-        _write_tokenizer(tokenizer_folder, partial, longest=_longest(classifier.backbone.config))
+        tokenizer = load_tokenizer(tokenizer_folder)
+        if classifier.head.kind == "none":
+            tokenizer.chat_template = chat_form(tokenizer, template).template or None
+            write_generation_config(tokenizer, tokenizer_folder, partial)
+        _write_tokenizer(tokenizer, partial, longest=_longest(classifier.backbone.config))
         (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
         if probe is not None:
             _save(_answered(classifier, probe), partial / "probe.safetensors")
@@ -82,6 +95,8 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
         for name, tensor in classifier.model.state_dict().items()
         if ".lora_" not in name
     }
+    if is_tied(classifier.model):
+        del state[f"{OUTPUT_LAYER}.weight"]
     prefix = "backbone" if classifier.geometry.family == "bert" else "model"
     for layer in range(classifier.geometry.layers):
         for module in classifier.geometry.modules:
@@ -144,8 +159,7 @@ def _longest(config: Any) -> int:
     return int(config.max_position_embeddings) - reserved
 
 
-def _write_tokenizer(source: Path, folder: Path, *, longest: int) -> None:
-    tokenizer = load_tokenizer(source)
+def _write_tokenizer(tokenizer: Any, folder: Path, *, longest: int) -> None:
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)  # without one, tokenizers never cut a text
     # How it was loaded here is nobody's business elsewhere, and code that it names does not come along.
     for key in ("is_local", "local_files_only", "auto_map"):
