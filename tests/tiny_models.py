@@ -36,13 +36,13 @@ KINDS = {
 }
 
 
-def tiny_model(folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0) -> Path:
+def tiny_model(folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0, layers: int = 2) -> Path:
     """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
 
     A backbone, or with `num_labels` a finished sequence classifier. Weights are larger than a real initialisation,
     biases random, so that every head and channel matters.
     """
-    values = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCAB} | KINDS[kind]
+    values = {"hidden_size": 32, "num_hidden_layers": layers, "vocab_size": VOCAB} | KINDS[kind]
     if num_labels:
         values |= {"num_labels": num_labels}
     config = AutoConfig.for_model(**values)

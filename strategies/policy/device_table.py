@@ -15,10 +15,15 @@ class DeviceTable(Mapping[str, T], Generic[T]):
     the JSON form is the dict of them, not a copy: nothing changes a state's JSON.
     """
 
-    __slots__ = ("_kind", "_rows")
+    __slots__ = ("_kind", "_rows", "_write")
 
-    def __init__(self, kind: Callable[..., T], rows: dict[str, list[Any]] | None = None) -> None:
-        self._kind = kind
+    def __init__(
+        self,
+        kind: Callable[..., T],
+        rows: dict[str, list[Any]] | None = None,
+        write: Callable[[T], list[Any]] = list,
+    ) -> None:
+        self._kind, self._write = kind, write
         self._rows: dict[str, list[Any]] = {} if rows is None else rows
 
     def __getitem__(self, device: str) -> T:
@@ -43,10 +48,10 @@ class DeviceTable(Mapping[str, T], Generic[T]):
 
     def updated(self, rows: Mapping[str, T]) -> "DeviceTable[T]":
         """Return the table with these rows, sorted by device."""
-        after = {**self._rows, **{device: list(row) for device, row in rows.items()}}
+        after = {**self._rows, **{device: self._write(row) for device, row in rows.items()}}
         if not rows.keys() <= self._rows.keys():
             after = {device: after[device] for device in sorted(after)}  # sorting pairs would take twice as long
-        return DeviceTable(self._kind, after)
+        return DeviceTable(self._kind, after, self._write)
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return the rows as lists, by device; the caller changes neither."""
