@@ -75,7 +75,7 @@ class Writing:
         folder = model_folder("fetch:smollm2")
         config = read_config(folder)
         geometry = geometry_from_config(config)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
         model.eval()
         model.requires_grad_(False)
         dense = Writer(

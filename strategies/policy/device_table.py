@@ -8,22 +8,17 @@ D = TypeVar("D")
 
 
 class DeviceTable(Mapping[str, T], Generic[T]):
-    """A named tuple of numbers for each device; never changes.
+    """A named tuple of numbers for each device; never changes. A method `cells` of it says how rows are written.
 
     A registry may hold a million devices, of which a round reads a thousand. A state is read and written once a turn.
     Turning every row into a tuple and back would take longer than the turn, so rows stay lists until they are read, and
     the JSON form is the dict of them, not a copy: nothing changes a state's JSON.
     """
 
-    __slots__ = ("_kind", "_rows", "_write")
+    __slots__ = ("_kind", "_rows")
 
-    def __init__(
-        self,
-        kind: Callable[..., T],
-        rows: dict[str, list[Any]] | None = None,
-        write: Callable[[T], list[Any]] = list,
-    ) -> None:
-        self._kind, self._write = kind, write
+    def __init__(self, kind: Callable[..., T], rows: dict[str, list[Any]] | None = None) -> None:
+        self._kind = kind
         self._rows: dict[str, list[Any]] = {} if rows is None else rows
 
     def __getitem__(self, device: str) -> T:
@@ -48,10 +43,11 @@ class DeviceTable(Mapping[str, T], Generic[T]):
 
     def updated(self, rows: Mapping[str, T]) -> "DeviceTable[T]":
         """Return the table with these rows, sorted by device."""
-        after = {**self._rows, **{device: self._write(row) for device, row in rows.items()}}
+        cells = getattr(self._kind, "cells", list)
+        after = {**self._rows, **{device: cells(row) for device, row in rows.items()}}
         if not rows.keys() <= self._rows.keys():
             after = {device: after[device] for device in sorted(after)}  # sorting pairs would take twice as long
-        return DeviceTable(self._kind, after, self._write)
+        return DeviceTable(self._kind, after)
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return the rows as lists, by device; the caller changes neither."""

@@ -99,7 +99,7 @@ class PlannedDevice(NamedTuple):
     def to_json(self) -> Json:
         """Return the JSON form."""
         record: Json = {
-            "counts": counts_json(self.counts),
+            "counts": self.counts.cells(),
             "weight": self.weight,
             "bandit_key": self.bandit_key,
             "order": self.order_key,
@@ -190,7 +190,7 @@ class PolicyState:
 
     orders: Mapping[str, Json]  # removal orders by scope key
     bandits: Mapping[str, Json] = field(default_factory=dict)  # states by bandit key
-    committed: DeviceTable[Counts] = field(default_factory=lambda: DeviceTable(Counts, write=counts_json))
+    committed: DeviceTable[Counts] = field(default_factory=lambda: DeviceTable(Counts))
     memory_scale: Mapping[str, float] = field(default_factory=dict)  # measured / estimated peak, by class
     counted: int | None = 0  # rounds that have moved the adapter; None: an earlier version did not count them
     pace: PaceState | None = None  # None where nothing keeps a pace
@@ -220,7 +220,7 @@ class PolicyState:
             return PolicyState(
                 orders=value["order"],
                 bandits=value["bandits"],
-                committed=DeviceTable(Counts, value["committed"], counts_json),
+                committed=DeviceTable(Counts, value["committed"]),
                 memory_scale=value["memory_scale"],
                 counted=value.get("counted"),
                 pace=None if pace is None else PaceState.from_json(pace),
@@ -245,11 +245,6 @@ class PolicyState:
             **({} if self.rate is None else {"rate": self.rate.to_json()}),
             "open": None if self.open is None else self.open.to_json(),
         }
-
-
-def counts_json(counts: Counts) -> list[int]:
-    """Return the JSON form of counts: a pair where no layer is removed, as earlier versions wrote it."""
-    return list(counts if counts.removed_layers else counts[:2])
 
 
 def part_json(part: TrainedPart) -> Json:

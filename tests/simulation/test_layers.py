@@ -11,11 +11,13 @@ from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.server.run.inspect_run import replay_run
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate
 from fedcore.simulation.setup import read_setup
+from tests.simulation.virtual import Stopping
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
 
@@ -102,6 +104,23 @@ def test_all_three_kinds_go_by_measured_harm_and_batched_training_agrees(tmp_pat
     for name in ("large", "small"):
         batched, single = kept(tmp_path / "batched", name), kept(tmp_path / "single", name)
         assert batched.counts == single.counts
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    text = written(tmp_path, "bert")
+    run(text, tmp_path / "whole")
+    setup = read_setup(parse_config(text), lambda line: None)
+    parts = RunFolder(tmp_path / "parts")
+    parts.root.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        simulate(setup, Run.create(parts, setup.config, setup.model), observers=[Stopping(2)])
+    simulate(setup, Run.resume(parts, setup.model))
+    assert parts.rounds.read_bytes() == RunFolder(tmp_path / "whole").rounds.read_bytes()
+    for name in ("large", "small"):
+        files = (tmp_path / which / "exports" / name / "model.safetensors" for which in ("whole", "parts"))
+        first, second = map(load_file, files)
+        assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert replay_run(parts) == 16
 
 
 def test_rules_that_multiply_every_layer_and_several_orders_are_refused(tmp_path: Path) -> None:

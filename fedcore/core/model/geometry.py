@@ -33,6 +33,10 @@ class Counts(NamedTuple):
     channels: int  # FFN channels
     removed_layers: int = 0
 
+    def cells(self) -> list[int]:
+        """Return the JSON form: a pair where no layer is removed, as earlier versions wrote it."""
+        return list(self if self.removed_layers else self[:2])
+
     @property
     def size_key(self) -> tuple[int, int, int]:
         """A key by which counts of nested keep-sets ascend, the smallest model first."""

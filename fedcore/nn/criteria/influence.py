@@ -8,6 +8,8 @@ Source: Men et al., "ShortGPT: Layers in large language models are more redundan
 2403.03853, eq. 1 ("block influence").
 """
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +18,38 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.module_paths import blocks_path
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import forward_logits
+from fedcore.nn.training.objective import Objective
+from fedcore.nn.training.scorer import GroupState, Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class WithInfluences:
+    """A criterion's scores, and with them the influences of blocks on the same batch."""
+
+    scorer: Scorer
+
+    @property
+    def state(self) -> GroupState | None:
+        """What the criterion carries over rounds."""
+        return self.scorer.state
+
+    def during_steps(self, classifier: Classifier) -> AbstractContextManager[None]:
+        """Do what the criterion does."""
+        return self.scorer.during_steps(classifier)
+
+    def observe(self, classifier: Classifier) -> None:
+        """Let the criterion see a step."""
+        self.scorer.observe(classifier)
+
+    def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
+        """Return the criterion's scores with `layers`; raises what it raises."""
+        scores = self.scorer.scores(classifier, batch, objective)
+        return replace(scores, layers=block_influences(classifier, batch))
 
 
 def block_influences(classifier: Classifier, batch: Batch) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ slow device, passes a `Pace` (fedcore.nn.training.pace).
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.seeds import generator
-from fedcore.nn.criteria.influence import block_influences
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
@@ -114,10 +113,7 @@ def _trained(
     with paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
-            calibration = collate(rows, next(stream))
-            scores = aids.scorer.scores(classifier, calibration, objective)
-            if spec.score_layers:
-                scores = replace(scores, layers=block_influences(classifier, calibration))
+            scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
     return TrainResult(
         metrics=TrainingMetrics(
             loss_before=before,

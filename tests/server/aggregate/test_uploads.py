@@ -9,7 +9,7 @@ import pytest
 
 from fedcore.core.codec.chain import encode
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.errors import ProtocolError, UpdateRejected
+from fedcore.core.errors import UpdateRejected
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.convert.assignment import from_wire
 from fedcore.protos.values import BlobRef
@@ -118,5 +118,5 @@ def test_influences_of_layers_come_where_they_are_asked_for_and_removed_layers_s
     scores = read_scores(memoryview(data), deep, "x")
     assert scores.heads[0].size == 0 == scores.channels[0].size and scores.layers is not None
     assert scores.layers.tolist() == [1.0] * (len(KEPT.heads) - 1) and len(data) <= score_bound(deep)
-    with pytest.raises(ProtocolError, match=r"unexpected \['layers.0.heads'\]"):
+    with pytest.raises(UpdateRejected, match=r"unexpected \['layers.0.heads'\]"):
         read_scores(memoryview(encode({**vectors, "layers.0.heads": np.ones(1, np.float32)}, "identity")), deep, "x")

@@ -119,7 +119,7 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     heads, channels, _ = cut.keep_set.counts
     assert strategy.cost.memory_mb(cut.keep_set.counts, cut.arm.rank) <= limit
     assert cut.keep_set.heads[0] == tuple(range(heads))  # the last, least important by the prior, are gone
-    assert frozen_counts(state["order"]["fleet"], geometry) == (0, 0)  # nobody has scored: a provisional cut
+    assert frozen_counts(state["order"]["fleet"], geometry) == Counts(0, 0)  # nobody has scored: a provisional cut
     state, _ = strategy.close(state, fleet(failures=False).outcomes(strategy, plan, roster), 1)
     warmup, later = strategy.plan(state, (roster[0], small), 2)
     # by the scores of the device that holds every group
@@ -127,7 +127,7 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     state, _ = strategy.close(warmup, fleet(failures=False).outcomes(strategy, later, roster), 2)
     state, third = strategy.plan(state, (roster[0], small), 3)
     heads, channels, _ = third.assignments[1].keep_set.counts
-    assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
+    assert frozen_counts(state["order"]["fleet"], geometry) == Counts(8 - heads, 64 - channels)
 
 
 def test_a_weak_device_leaves_the_exports_of_other_classes_as_they_were(build, roster, fleet):
