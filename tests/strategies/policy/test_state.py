@@ -180,5 +180,3 @@ def test_a_table_reads_rows_when_asked_and_never_changes():
     assert table.to_json() is rows, "a turn does not copy the rows of a million devices"
     shown = "DeviceTable({'a': Counts(heads=1, channels=2, removed_layers=0)})"
     assert repr(DeviceTable(Counts, {"a": [1, 2]})) == shown
-        repr(DeviceTable(Counts, {"a": [1, 2]})) == "DeviceTable({'a': Counts(heads=1, channels=2, removed_layers=0)})"
-    )
