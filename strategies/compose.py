@@ -65,7 +65,7 @@ def make_policy(
         aggregator=aggregator,
         server_optimizer=optimizer,
         pacer=make_pacer(config, cost),
-        rates=make_rate_finder(config),
+        rates=make_rate_finder(config, spec),
         bandit=make_bandit(strategy),
         cost=cost,
         algorithm=fedspine.ALGORITHM,
