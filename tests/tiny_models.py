@@ -38,14 +38,21 @@ KINDS = {
 
 
 def tiny_model(
-    folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0, writes: bool = False, tied: bool = True
+    folder: Path,
+    kind: str,
+    *,
+    num_labels: int = 0,
+    seed: int = 0,
+    layers: int = 2,
+    writes: bool = False,
+    tied: bool = True,
 ) -> Path:
     """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
 
     A backbone, with `num_labels` a finished sequence classifier, or a causal language model that `writes`. Weights are
     larger than a real initialisation, biases random, so that every head and channel matters.
     """
-    values = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCAB} | KINDS[kind]
+    values = {"hidden_size": 32, "num_hidden_layers": layers, "vocab_size": VOCAB} | KINDS[kind]
     if num_labels:
         values |= {"num_labels": num_labels}
     if writes:
