@@ -10,6 +10,7 @@ devices' measurements.
 from dataclasses import dataclass, replace
 
 from fedcore.core.errors import ConfigError
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
@@ -139,12 +140,12 @@ class StepShape:
 
 def base_parameters(geometry: Geometry, kept: Counts) -> int:
     """Return the number of frozen parameters: embeddings, layers with `kept` groups, norms; no task head."""
-    hidden, bert = geometry.hidden, geometry.family == "bert"
+    hidden, family = geometry.hidden, family_of(geometry.model_type)
     embeddings = (geometry.vocab + geometry.positions + geometry.token_types) * hidden
-    norm = 2 * hidden if bert else hidden  # weight and bias, or weight alone
+    norm = hidden if family.shape == "llama" else 2 * hidden  # weight alone, or weight and bias
     kv = 2 * geometry.shape("k")[0] * (hidden + int(geometry.qkv_bias)) if geometry.kv_per_unit == 0 else 0
     uncut = hidden * (int(geometry.o_bias) + int(geometry.ffn_bias))  # biases of o and down stay whole
-    per_layer = 2 * norm + kv + uncut
+    per_layer = family.norms * norm + (2 * geometry.head_dim if family.head_norms else 0) + kv + uncut
     return embeddings + norm + geometry.layers * per_layer + geometry.kept_params(kept)
 
 

@@ -17,6 +17,7 @@ from transformers import AutoModel
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
 from fedcore.core.model.adapter import INITIAL_HEAD_STD
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
@@ -24,6 +25,7 @@ from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
+from fedcore.nn.model.fused import part
 from fedcore.nn.model.model_folder import (
     load_tokenizer,
     quiet,
@@ -42,7 +44,7 @@ _ONE_LOAD = threading.Lock()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-_LAYERS = ("encoder.layer.", "layers.")
+_LAYERS = ("encoder.layer.", "layers.", "h.")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 
 
@@ -72,9 +74,12 @@ def load_classifier(
     files = weight_files(folder)
     spec = resolve_head(config, head, task.outputs(labels), tensor_shapes(files))
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
-    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=attention, **pooler)
+    kernels = family_of(geometry.model_type).kernels
+    kernel = attention if attention in kernels else kernels[0]
+    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=kernel, **pooler)
     _check_complete(folder, report, whole=not trial)
-    build = _bert_model if geometry.family == "bert" else _llama_model
+    part(backbone, geometry)
+    build = _bert_model if geometry.family == "bert" else _causal_model
     classifier = Classifier(
         model=build(backbone, spec, folder, task, task.config_keys(labels)),
         geometry=geometry,
@@ -157,7 +162,7 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, k
     return framed
 
 
-def _llama_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
+def _causal_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
     config: Any = backbone.config
     for key, value in keys.items():
         setattr(config, key, value)
@@ -165,7 +170,7 @@ def _llama_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, 
     with torch.device("meta"):
         auto_class: Any = getattr(transformers, task.model_class)
         model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
-    model.model = backbone
+    setattr(model, family_of(config.model_type).layout.backbone, backbone)
     model.config = config
     model.score = model.score.to_empty(device="cpu").float()
     # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear

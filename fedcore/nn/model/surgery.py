@@ -15,7 +15,7 @@ from torch import nn
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.module_paths import attention_path
+from fedcore.core.model.module_paths import attention_path, layout_of
 from fedcore.nn.model.classifier import Classifier
 
 Side = Literal["out", "in"]
@@ -83,12 +83,21 @@ def _cut_parameter(old: torch.Tensor, axis: int, kept: torch.Tensor) -> nn.Param
 
 
 def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
-    """Set the attention block's number of heads; Llama types derive it from the shapes and need only the groups."""
+    """Set what an attention block knows of its heads; most derive their number from the shapes."""
     geometry = classifier.geometry
     attention: Any = classifier.backbone.get_submodule(attention_path(geometry, layer))
     queries = units * geometry.queries_per_unit
-    if geometry.family == "bert":
-        attention.num_attention_heads = queries
-        attention.all_head_size = queries * geometry.head_dim
-    else:
-        attention.num_key_value_groups = queries // (units * geometry.kv_per_unit or geometry.kv_heads)
+    keys = units * geometry.kv_per_unit or geometry.kv_heads
+    values = {
+        "num_attention_heads": queries,
+        "all_head_size": queries * geometry.head_dim,
+        "num_key_value_groups": queries // keys,
+        "num_key_value_heads": keys,
+        "num_heads": queries,
+        "split_size": queries * geometry.head_dim,
+    }
+    for name, value in values.items():
+        if hasattr(attention, name):
+            setattr(attention, name, value)
+    if layout_of(geometry).fused and geometry.gated:  # Phi-3 asks its config where the keys begin
+        attention.config.head_dim, attention.config.num_attention_heads = geometry.head_dim, queries
