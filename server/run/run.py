@@ -153,6 +153,7 @@ class Run:
             head=self.config.model.head,
             dtype=self.config.model.dtype,
             task=self.config.task.kind,
+            quantize=self.config.forms,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

@@ -35,14 +35,14 @@ def training_specs(
     measured / estimated peak memory by class. Optimiser moments may be kept over rounds only where factors keep their
     coordinates.
     """
-    by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
+    by_key: dict[tuple[str, str, TrainedPart], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
         profile = choice.profile
-        key = codec_of(config, profile), part
+        key = codec_of(config, profile), config.quantize(profile.device_class), part
         spec = by_key.get(key)
         if spec is None:
-            spec = by_key[key] = _dense_spec(config, choice.round, *key, rate=rate, keeps_coordinates=keeps_coordinates)
+            spec = by_key[key] = _dense_spec(config, choice.round, key, rate=rate, keeps_coordinates=keeps_coordinates)
         distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
         trial = trials.get(profile.name)
         alike = distillation is None and trial is None
@@ -51,8 +51,9 @@ def training_specs(
 
 
 def _dense_spec(
-    config: Config, round_index: int, codec: str, part: TrainedPart, *, rate: float, keeps_coordinates: bool
+    config: Config, round_index: int, key: tuple[str, str, TrainedPart], *, rate: float, keeps_coordinates: bool
 ) -> TrainingSpec:
+    codec, form, part = key
     training, rounds = config.training, config.run.rounds
     return TrainingSpec(
         batch_size=training.batch_size,
@@ -63,6 +64,7 @@ def _dense_spec(
         keep_optimizer=training.keep_optimizer and keeps_coordinates,
         codec=codec,
         trains=part,
+        quantize=form,
         balanced=training.label_skew == "balance",
     )
 
@@ -81,7 +83,11 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
     if mix == 0:
         return None
     limit = choice.profile.memory_mb
-    if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:
+    if (
+        limit
+        and teacher_memory_mb(cost.of(choice.profile.device_class).step(choice.counts, choice.arm.rank)) * memory_scale
+        > limit
+    ):
         return None
     return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)
 

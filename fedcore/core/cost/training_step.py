@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.model.quantization import NONE, weight_bytes
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MIB = 2**20
@@ -36,6 +37,7 @@ class StepShape:
     max_length: int
     dtype_bytes: int = FLOAT_BYTES  # of a frozen weight: 4 float32, 2 bfloat16
     part: TrainedPart = EVERYTHING
+    quantize: str = NONE  # the form of the prunable layers' weights: fedcore.core.model.quantization
 
     @property
     def dense(self) -> "StepShape":
@@ -57,7 +59,7 @@ class StepShape:
         geometry = self.geometry
         head = num_labels * (geometry.hidden + 1)
         terms = (
-            base_parameters(geometry, self.kept) * self.dtype_bytes,
+            self.frozen_bytes(),
             (self.adapter_values() + self.trained_values() * ADAM_COPIES) * FLOAT_BYTES,
             head * FLOAT_BYTES * (1 + ADAM_COPIES),
             self.tokens * geometry.hidden * self.dtype_bytes,  # embedding output, the first residual stream
@@ -97,6 +99,14 @@ class StepShape:
     def _shape(self, module: str) -> tuple[int, int]:
         """Return (out, in) of a module with the kept groups."""
         return self.geometry.shape(module, self.kept)
+
+    def frozen_bytes(self) -> float:
+        """Return the bytes of the frozen model; of packed weights, the largest is unpacked while it is used."""
+        shapes = [self._shape(module) for module in self.geometry.modules]
+        linear = self.geometry.layers * sum(out * into for out, into in shapes)
+        packed = self.geometry.layers * sum(weight_bytes(self.quantize, shape, self.dtype_bytes) for shape in shapes)
+        unpacked = 0 if self.quantize == NONE else max(out * into for out, into in shapes)
+        return (base_parameters(self.geometry, self.kept) - linear + unpacked) * self.dtype_bytes + packed
 
     def _layer_activations(self) -> float:
         """Return the bytes that one layer's forward pass keeps for its backward pass."""

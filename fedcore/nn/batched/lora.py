@@ -7,7 +7,7 @@ summands as tensors of the output's size.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from fedcore.core.model.module_paths import module_path
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
+from fedcore.nn.model.quantized import whole
 
 
 class StackedLora(nn.Module):
@@ -52,8 +53,10 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
         _, index, module = key.split(".")
         parent, _, name = module_path(classifier.geometry, int(index), module).rpartition(".")
         holder = classifier.backbone.get_submodule(parent)
-        layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
-        originals.append((holder, name, layer))
+        layers[key] = StackedLora(
+            whole(classifier.base_linear(int(index), module), "stack adapters on"), scale_of(layer)
+        )
+        originals.append((holder, name, cast(nn.Module, layer)))
     try:
         for (holder, name, _), stand_in in zip(originals, layers.values(), strict=True):
             setattr(holder, name, stand_in)

@@ -10,6 +10,7 @@ Beside model and tokenizer lie `keep_set.json` (what was kept, in coordinates of
 """
 
 import copy
+import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture
 from fedcore.nn.model.fused import fuse
 from fedcore.nn.model.model_folder import load_tokenizer, quiet
+from fedcore.nn.model.quantized import whole
 
 MODELING_FILE = "modeling_fedcore.py"
 
@@ -76,6 +78,8 @@ def export_classifier(
 
 def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
     """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged."""
+    for layer, module in itertools.product(range(classifier.geometry.layers), classifier.geometry.modules):
+        whole(classifier.base_linear(layer, module), "export")
     tied = _tied(classifier.model)
     state = {
         name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.float32).contiguous()

@@ -17,6 +17,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.module_paths import attention_path, layout_of
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.quantized import whole
 
 Side = Literal["out", "in"]
 
@@ -68,6 +69,7 @@ def _cut_layer(layer: Any, side: Side, kept: torch.Tensor) -> None:
 
 
 def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor) -> None:
+    whole(linear, "cut")
     axis = 0 if side == "out" else 1
     linear.weight = _cut_parameter(linear.weight, axis, kept)
     if side == "out" and linear.bias is not None:
