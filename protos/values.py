@@ -1,6 +1,6 @@
 """Messages on the wire as plain frozen values. protos/v1/*.proto explain every field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -86,6 +86,7 @@ class RunDescription:
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
     task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
     quantize: tuple[tuple[str, str], ...] = ()  # form of the frozen base by class, sorted; "" stands for other classes
+    task_options: Mapping[str, str] = field(default_factory=dict)  # fedcore.core.tasks.options in words
 
     def form_of(self, device_class: str) -> str:
         """Return the form in which devices of a class hold the base, a name of fedcore.core.model.quantization."""

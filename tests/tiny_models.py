@@ -62,14 +62,17 @@ def tiny_config(kind: str, **more: Any) -> Any:
     return AutoConfig.for_model(**sizes | {"vocab_size": VOCAB} | KINDS[kind] | more)
 
 
-def tiny_model(folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0, causal: bool = False) -> Path:
+def tiny_model(
+    folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0, writes: bool = False, tied: bool = True
+) -> Path:
     """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
 
-    A backbone, with `num_labels` a finished sequence classifier, or a `causal` language model. Weights are larger than
-    a real initialisation, biases random, so that every head and channel matters.
+    A backbone, with `num_labels` a finished sequence classifier, or a causal language model that `writes`. Weights are
+    larger than a real initialisation, biases random, so that every head and channel matters.
     """
-    auto = AutoModelForSequenceClassification if num_labels else AutoModelForCausalLM if causal else AutoModel
-    config = tiny_config(kind, **({"num_labels": num_labels} if num_labels else {}))
+    auto = AutoModelForSequenceClassification if num_labels else AutoModelForCausalLM if writes else AutoModel
+    more = ({"num_labels": num_labels} if num_labels else {}) | ({"tie_word_embeddings": tied} if writes else {})
+    config = tiny_config(kind, **more)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = auto.from_config(config)

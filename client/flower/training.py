@@ -16,6 +16,7 @@ from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.errors import BlobCorrupt
+from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
 from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import CONTAINER, encoding
@@ -87,6 +88,7 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         max_length=description.max_length,
         targets=welcome.targets,
         task=task_named(description.task),
+        options=TaskOptions.read(description.task_options),
         device=device_for(settings.device),
     )
 

@@ -20,16 +20,18 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.quantization import NONE
 from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.encoding.table import ENCODERS
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter
 from fedcore.nn.model.quantized import quantize
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.batches import EncodedRows, encode_for
+from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.moments import Holding, Moments, follow
 from fedcore.nn.training.pace import Pace
 from fedcore.nn.training.rate_trial import trial_losses
@@ -57,11 +59,14 @@ class ModelSource:
     max_length: int
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
+    options: TaskOptions = DEFAULTS
     device: str = CPU  # where the model lies, as PyTorch calls it
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""
-        return encode_for(self.folder, rows.texts, targets_of(rows, self.labels, self.task), self.max_length)
+        targets = targets_of(rows, self.labels, self.task)
+        encoder = ENCODERS[self.task.encoder]
+        return encoder(self.folder, rows.texts, rows.labels, targets, self.max_length, self.options)
 
     def load(self) -> Classifier:
         """Return the base model with its task head, on its device."""
@@ -101,6 +106,7 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several; read on the CPU alone
     cancel: threading.Event = field(default_factory=threading.Event)
+    say: Callable[[str], object] = lambda _: None  # told what is cut of the rows
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
     _form: str = NONE  # in which its base is
@@ -180,6 +186,8 @@ class Trainer:
     def _encode_rows(self) -> EncodedRows:
         if self._encoded is None:
             self._encoded = self.source.encode(self.rows)
+            for note in self._encoded.notes:
+                self.say(f"warning: {note}")
         return self._encoded
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:

@@ -10,6 +10,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
+from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import read_snapshot
 from fedcore.server.run.run_folder import RunFolder, read_settings
@@ -51,9 +52,10 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
         max_length=config.model.max_length,
         targets=snapshot.strategy.spec.targets,
         task=task_of(config),
+        options=options_of(config.task),
     )
     classifier = merged_model(source, snapshot.tensors, lambda _: keep_set, config.training.lora_scale)
-    report = export_classifier(classifier, request.out, model, None)
+    report = export_classifier(classifier, request.out, model, None, template=source.options.template)
     return {
         "sparsity": keep_set.sparsity(snapshot.strategy.spec.geometry),
         "parameters": report.parameters,

@@ -197,12 +197,12 @@ def _floor_lines(floors: Json, headline: Figure) -> list[str]:
     majority, untrained, tfidf = (floors.get(name) for name in ("majority", "untrained", "tfidf"))
     parts = []
     if majority:
-        parts.append(f"always answering {majority['label']!r} {headline.text(majority[headline.name])}")
+        parts.append(f"always answering {majority['label']!r} {headline.text(majority.get(headline.name))}")
     if untrained:
         parts.append(f"untrained model {headline.text(untrained[headline.name])}")
     if tfidf:
         how = "cross-validated over held-back rows, " if tfidf["cross_validated"] else ""
-        value = headline.text(tfidf[headline.name])
+        value = headline.text(tfidf.get(headline.name))
         parts.append(f"TF-IDF with logistic regression {value} ({how}{tfidf['trained_on']} rows)")
     return [f"floors, in {headline.title}: {', '.join(parts)}"] if parts else []
 

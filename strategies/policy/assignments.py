@@ -54,6 +54,7 @@ def assign(
         policy.cost,
         rate=policy.first_rate(state, choices),
         trials={} if state.rate is None else state.rate.trials,
+        trial_rounds=0 if state.rate is None else state.rate.rounds,
         choices=choices,
         parts=parts,
         memory_scale=state.memory_scale,

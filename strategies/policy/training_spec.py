@@ -26,14 +26,15 @@ def training_specs(
     parts: Sequence[TrainedPart],
     rate: float,
     trials: Mapping[str, RateTrial],
+    trial_rounds: int,
     memory_scale: Mapping[str, float],
     keeps_coordinates: bool,
 ) -> list[TrainingSpec]:
     """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
 
-    `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device, `memory_scale` is
-    measured / estimated peak memory by class. Optimiser moments may be kept over rounds only where factors keep their
-    coordinates.
+    `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device. The rate begins to
+    fall after `trial_rounds`, the closed rounds of the search. `memory_scale` is measured / estimated peak memory by
+    class. Optimiser moments may be kept over rounds only where factors keep their coordinates.
     """
     by_key: dict[tuple[str, str, TrainedPart], TrainingSpec] = {}
     specs = []
@@ -42,7 +43,10 @@ def training_specs(
         key = codec_of(config, profile), config.quantize(profile.device_class), part
         spec = by_key.get(key)
         if spec is None:
-            spec = by_key[key] = _dense_spec(config, choice.round, key, rate=rate, keeps_coordinates=keeps_coordinates)
+            share = round_share(
+                max(1, choice.round - trial_rounds), config.run.rounds - trial_rounds, config.training.final_lr_share
+            )
+            spec = by_key[key] = _dense_spec(config, key, rate=rate * share, keeps_coordinates=keeps_coordinates)
         distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
         trial = trials.get(profile.name)
         alike = distillation is None and trial is None
@@ -51,13 +55,13 @@ def training_specs(
 
 
 def _dense_spec(
-    config: Config, round_index: int, key: tuple[str, str, TrainedPart], *, rate: float, keeps_coordinates: bool
+    config: Config, key: tuple[str, str, TrainedPart], *, rate: float, keeps_coordinates: bool
 ) -> TrainingSpec:
     codec, form, part = key
-    training, rounds = config.training, config.run.rounds
+    training = config.training
     return TrainingSpec(
         batch_size=training.batch_size,
-        learning_rate=rate * round_share(round_index, rounds, training.final_lr_share),
+        learning_rate=rate,
         weight_decay=training.weight_decay,
         lora_scale=training.lora_scale,
         importance=training.importance,

@@ -96,7 +96,17 @@ def join(
         list[str] | None,
         typer.Option("--text", help="Text column; give it twice for pair tasks; default text.", rich_help_panel=DATA),
     ] = None,
-    label: Annotated[str, typer.Option("--label", help="Label column.", rich_help_panel=DATA)] = "label",
+    label: Annotated[
+        str, typer.Option("--label", help="Column of labels, or of answers; '' for none.", rich_help_panel=DATA)
+    ] = "label",
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts.",
+            rich_help_panel=DATA,
+        ),
+    ] = "classification",
     test: Annotated[
         str | None, typer.Option("--test", help="Held-back rows; default: a part of --data.", rich_help_panel=DATA)
     ] = None,
@@ -192,6 +202,7 @@ def join(
             partition=partition,
             alpha=alpha,
             seed=seed,
+            task=task,
         ),
         state=state,
         reconnect_s=reconnect_s,

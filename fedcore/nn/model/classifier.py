@@ -46,9 +46,17 @@ class Classifier:
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
+    def word_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits (..., words) that a language model's own output layer makes of its states."""
+        logits: torch.Tensor = self.model.get_submodule("lm_head")(states)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if not cap else torch.tanh(logits / cap) * cap
+
     @property
     def head_module(self) -> nn.Module:
-        """The task head."""
+        """The task head; a module without parameters where the model's own output layer serves."""
+        if self.head.kind == "none":
+            return nn.Identity()
         return self.model.get_submodule("classifier" if self.geometry.family == "bert" else "score")
 
     def linear(self, layer: int, module: str) -> nn.Module:

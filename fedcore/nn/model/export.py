@@ -25,8 +25,10 @@ from transformers import AutoConfig
 from fedcore.core.errors import ModelError
 from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.head import has_label_rows
 from fedcore.core.model.module_paths import layout_of, module_path
 from fedcore.nn.model import modeling_fedcore
+from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture
 from fedcore.nn.model.fused import fuse
@@ -46,11 +48,17 @@ class ExportReport:
 
 
 def export_classifier(
-    classifier: Classifier, out: Path, tokenizer_folder: Path, probe: Mapping[str, torch.Tensor] | None = None
+    classifier: Classifier,
+    out: Path,
+    tokenizer_folder: Path,
+    probe: Mapping[str, torch.Tensor] | None = None,
+    *,
+    template: str = AUTO,
 ) -> ExportReport:
     """Write `classifier` to the folder `out`, replacing what is there, and leave the classifier as it is.
 
-    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). The folder appears under its name only
+    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). A model that writes comes with the chat
+    `template` (fedcore.nn.model.chat_template) and with what ends its answers. The folder appears under its name only
     once it is complete. Raises ModelError where it cannot be written or the tokenizer cannot be read.
     """
     partial = out.with_name(f".{out.name}.partial")
@@ -59,7 +67,11 @@ def export_classifier(
         partial.mkdir(parents=True)
         state = merged_state(classifier)
         _write_model(classifier, state, partial)
-        _write_tokenizer(tokenizer_folder, partial, longest=_longest(classifier.backbone.config))
+        tokenizer = load_tokenizer(tokenizer_folder)
+        if classifier.head.kind == "none":
+            tokenizer.chat_template = chat_form(tokenizer, template).template or None
+            write_generation_config(tokenizer, tokenizer_folder, partial)
+        _write_tokenizer(tokenizer, partial, longest=_longest(classifier.backbone.config))
         (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
         if probe is not None:
             _save(_answered(classifier, probe), partial / "probe.safetensors")
@@ -77,7 +89,10 @@ def export_classifier(
 
 
 def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
-    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged."""
+    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged.
+
+    Its answers are in the unit of the targets.
+    """
     for layer, module in itertools.product(range(classifier.geometry.layers), classifier.geometry.modules):
         whole(classifier.base_linear(layer, module), "export")
     tied = _tied(classifier.model)
@@ -92,12 +107,25 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
             name = f"{prefix}.{module_path(classifier.geometry, layer, module)}.weight"
             for delta in _deltas(classifier.linear(layer, module)):
                 state[name] = state[name] + delta
+    for name in _output_names(classifier):
+        state[name] = state[name] * _unit(classifier)
     return state
 
 
 def _tied(model: nn.Module) -> set[str]:
     """Return further names of parameters that have one already: a config with `tie_word_embeddings` says as much."""
     return {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
+
+
+def _output_names(classifier: Classifier) -> list[str]:
+    """Return the names of the tensors that make the head's outputs."""
+    prefix = "classifier" if classifier.geometry.family == "bert" else "score"
+    return [name.replace("head", prefix, 1) for name in classifier.head_parameters() if has_label_rows(name)]
+
+
+def _unit(classifier: Classifier) -> float:
+    """Return what an output of 1 is in the unit of the targets, which an export answers in."""
+    return 1.0 if classifier.task.range is None else classifier.task.range.unit
 
 
 def _deltas(layer: Any) -> list[torch.Tensor]:
@@ -141,8 +169,7 @@ def _longest(config: Any) -> int:
     return int(config.max_position_embeddings) - reserved
 
 
-def _write_tokenizer(source: Path, folder: Path, *, longest: int) -> None:
-    tokenizer = load_tokenizer(source)
+def _write_tokenizer(tokenizer: Any, folder: Path, *, longest: int) -> None:
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)  # without one, tokenizers never cut a text
     # How it was loaded here is nobody's business elsewhere, and code that it names does not come along.
     for key in ("is_local", "local_files_only", "auto_map"):
@@ -226,7 +253,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
             logits = model(**{name: tensor.to(device) for name, tensor in probe.items()}).logits
     finally:
         classifier.model.train(was_training)
-    answered = dict(probe) | {"logits": logits}
+    answered = dict(probe) | {"logits": logits * _unit(classifier)}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in answered.items()}
 
 

@@ -35,6 +35,7 @@ from fedcore.nn.model.model_folder import (
     weight_files,
 )
 from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
+from fedcore.nn.model.output_layer import put_output_layer
 
 __all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
 
@@ -79,9 +80,13 @@ def load_classifier(
     backbone, report = _load_backbone(folder, config, dtype=dtype, attention=kernel, **pooler)
     _check_complete(folder, report, whole=not trial)
     part(backbone, geometry)
-    build = _bert_model if geometry.family == "bert" else _causal_model
+    keys = task.config_keys(labels)
+    if geometry.family == "bert":
+        model = _bert_model(backbone, spec, keys)
+    else:
+        model = _causal_model(backbone, spec, folder, task, keys, files)
     classifier = Classifier(
-        model=build(backbone, spec, folder, task, task.config_keys(labels)),
+        model=model,
         geometry=geometry,
         keep_set=KeepSet.full(geometry),
         head=spec,
@@ -149,7 +154,7 @@ def _check_complete(folder: Path, report: Mapping[str, Any], *, whole: bool) -> 
             )
 
 
-def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
+def _bert_model(backbone: nn.Module, spec: HeadSpec, keys: Mapping[str, Any]) -> nn.Module:
     original: Any = backbone.config
     described = architecture(original.to_dict())
     config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **keys)
@@ -162,19 +167,24 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, k
     return framed
 
 
-def _causal_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
+def _causal_model(
+    backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any], files: Sequence[Path]
+) -> nn.Module:
     config: Any = backbone.config
+    config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
     for key, value in keys.items():
         setattr(config, key, value)
-    config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
     with torch.device("meta"):
         auto_class: Any = getattr(transformers, task.model_class)
         model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
     setattr(model, family_of(config.model_type).layout.backbone, backbone)
     model.config = config
-    model.score = model.score.to_empty(device="cpu").float()
-    # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
-    model.score.register_forward_pre_hook(_match_dtype)
+    if spec.kind == "none":
+        put_output_layer(model, files)
+    else:
+        model.score = model.score.to_empty(device="cpu").float()
+        # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
+        model.score.register_forward_pre_hook(_match_dtype)
     # the last token is found by this id, so it must be the one that batches are padded with
     config.pad_token_id = int(load_tokenizer(folder).pad_token_id)
     framed: nn.Module = model

@@ -5,15 +5,14 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.core.data.figures import Metrics
+from fedcore.nn.losses.table import LOSSES
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
 
 
 def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
-    """Return float32 logits (batch, classes); `batch` may hold labels, which the model does not see."""
-    inputs = {name: tensor.to(classifier.device) for name, tensor in batch.items() if name != "labels"}
-    logits: torch.Tensor = classifier.model(**inputs).logits
-    return logits.float()
+    """Return the outputs of the task's loss, float32 (batch, width): for a classifier its logits."""
+    return LOSSES[classifier.task.loss].outputs(classifier, batch)
 
 
 def predict(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> NDArray[np.float32]:
