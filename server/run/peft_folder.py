@@ -181,15 +181,16 @@ def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *
     return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 
-def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
+def write_peft_folder(
+    folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str, *, writes: bool = False
+) -> None:
     """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
 
-    An adapter without a head is one of the whole language model. B includes the LoRA scale already, so alpha = r. An
-    adapter cannot express an addition to the base weights: a base shift, if there is one, goes into
+    One that `writes` is an adapter of the whole language model and has no head. B includes the LoRA scale already, so
+    alpha = r. An adapter cannot express an addition to the base weights: a base shift, if there is one, goes into
     base_shift.safetensors under the names of those weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    writes = not spec.head
     fused = fused_factors(spec, tensors)
     config: dict[str, Any] = {
         "peft_type": "LORA",

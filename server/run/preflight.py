@@ -51,8 +51,13 @@ def check_run(config: Config, model: Path) -> Strategy:
 
 
 def check_agreed(config: Config) -> None:
-    """Raise ConfigError where a coordinator, which reads no rows, is not told what its devices must agree on."""
+    """Raise ConfigError where a coordinator, which reads no rows, is not told what its devices must agree on.
+
+    Or where it is told of labels that there are none of.
+    """
     task = task_of(config)
+    if config.data.labels and not task.labelled:
+        raise ConfigError(f"data.labels: rows of task {task.name} have no labels; leave the key out")
     if task.over is not None and task.range is None:
         raise ConfigError(
             f"task.low and task.high: the coordinator of a {task.name} reads no rows; say where most targets lie, for "

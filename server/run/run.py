@@ -180,7 +180,10 @@ class Run:
         if tensors is not None:
             measured, head = task_of(self.config).range, {name: tensors[name] for name, _ in strategy.spec.head}
             answers = {} if measured is None else times(head, measured.unit)
-            write_peft_folder(self.folder.adapter, strategy.spec, {**tensors, **answers}, self._base_name)
+            writes = not strategy.spec.head  # the model's own output layer serves
+            write_peft_folder(
+                self.folder.adapter, strategy.spec, {**tensors, **answers}, self._base_name, writes=writes
+            )
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)

@@ -15,6 +15,7 @@ from fedcore.cli.console.settings import (
 )
 from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
+from fedcore.core.config.tables import PARTITION
 from fedcore.core.contract.profile import check_name, check_network
 from fedcore.core.errors import ConfigError
 from fedcore.storage.places import home_folder
@@ -23,6 +24,14 @@ RUN = "The run"
 DATA = "Private data"
 EMULATION = "Limits, to emulate a lesser device"
 AUTO = "auto"
+
+
+def _partition(value: str) -> str:
+    try:
+        PARTITION.check("--partition", value)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
 
 
 def join(
@@ -128,8 +137,13 @@ def join(
         ),
     ] = None,
     partition: Annotated[
-        Literal["dirichlet", "one-label", "length", "iid"],
-        typer.Option("--partition", help="How the rows are cut into parts.", rich_help_panel=DATA),
+        str,
+        typer.Option(
+            "--partition",
+            help="How the rows are cut into parts: dirichlet, one-label, length, iid, by:COLUMN or dirichlet:COLUMN.",
+            callback=_partition,
+            rich_help_panel=DATA,
+        ),
     ] = "dirichlet",
     alpha: Annotated[
         float,

@@ -44,6 +44,8 @@ __all__ = [
     "TrainingConfig",
 ]
 
+# of fedcore.core.data.partition, which needs numpy
+PARTITION = one_of_or("dirichlet", "one-label", "length", "iid", columns=("by", "dirichlet"))
 SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
 
 
@@ -158,7 +160,7 @@ class DataConfig:
     ] = 0.2
     partition: Annotated[
         str,
-        one_of_or("dirichlet", "one-label", "length", "iid", columns=("by", "dirichlet")),  # as in core.data.partition
+        PARTITION,
         "how rows are dealt out. `dirichlet`: by label with Dirichlet shares; `one-label`: rows of one label on every "
         "device, as far as there are devices enough; `length`: with such shares of the "
         "shortest to the longest quarter of the texts, so that texts differ from device to device and labels hardly "

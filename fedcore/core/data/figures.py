@@ -27,6 +27,7 @@ class Figure:
     higher_is_better: bool = True
     shown: Shown = "report"
     digits: int = 3  # after the decimal point
+    optional: bool = False  # left out of a report's tables where no model has a value
 
     def text(self, value: float | None) -> str:
         """Return a value as people read it; "n/a" for one that was not measured."""

@@ -31,13 +31,13 @@ def _targets(column: Sequence[str], labels: Sequence[str]) -> Targets:
 
 
 def measure(outputs: NDArray[np.float32], targets: Targets) -> Metrics:
-    """Return perplexity, next-token accuracy and loss of outputs (rows, 3) as the module's page has them."""
+    """Return perplexity and next-token accuracy of outputs (rows, 3) as the module's page has them."""
     sums = outputs.astype(np.float64).sum(axis=0)
     if not sums[1]:
         raise DataError("no token of these rows is answered; give at least one answer, or a text of two tokens")
     loss = float(sums[0] / sums[1])
     figures = {"perplexity": math.exp(min(loss, LARGEST_LOSS)), "token_accuracy": float(sums[2] / sums[1])}
-    return Metrics(figures={**figures, "loss": loss}, rows=len(targets))
+    return Metrics(figures=figures, rows=len(targets))
 
 
 def _config_keys(labels: Sequence[str]) -> dict[str, Any]:
@@ -48,12 +48,11 @@ GENERATION = Task(
     name="generation",
     figures=(
         Figure(name="perplexity", title="perplexity", higher_is_better=False, shown="always"),
-        Figure(name="exact_match", title="exact match", unit=SHARE, shown="always"),
-        Figure(name="token_accuracy", title="next-token accuracy", unit=SHARE),
-        Figure(name="chrf", title="chrF", digits=1),
-        Figure(name="rouge_l", title="ROUGE-L"),
-        Figure(name="own", title="own metric"),
-        Figure(name="loss", title="loss", unit="nats", higher_is_better=False, shown="tables"),
+        Figure(name="exact_match", title="exact match", unit=SHARE, shown="always", optional=True),
+        Figure(name="token_accuracy", title="next token", unit=SHARE),
+        Figure(name="chrf", title="chrF", digits=1, optional=True),
+        Figure(name="rouge_l", title="ROUGE-L", optional=True),
+        Figure(name="own", title="own metric", optional=True),
     ),
     labelled=False,
     targets=_targets,

@@ -4,29 +4,27 @@
 """
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from fedcore.core.model.families import FAMILIES, family_of
-from fedcore.core.model.geometry import geometry_from_config
-from fedcore.core.model.head import HeadSpec
+from fedcore.core.cost.training_step import base_parameters
+from fedcore.core.model.families import FAMILIES
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.generation import GENERATION
 from fedcore.nn.criteria.table import SCORERS, Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
-from fedcore.nn.model.fused import part
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, factors, load_adapter, merge, read_adapter, trainable_parameters
-from fedcore.nn.model.model_folder import read_config
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.evaluate import forward_logits
+from fedcore.nn.training.objective import objective_of
 from fedcore.storage.models.checkpoint import fingerprint
 from fedcore.storage.models.magnitudes import check_layers, weight_magnitudes
 from tests.tiny_models import KINDS, random_keep_set, tiny_batch, tiny_config, tiny_model
@@ -37,30 +35,8 @@ CASES = [*((kind, False) for kind in KINDS), *((kind, True) for kind in KINDS if
 NAMES = [f"{kind}-{'causal' if causal else 'classifier'}" for kind, causal in CASES]
 
 
-@dataclass(slots=True, kw_only=True)
-class Writer(Classifier):
-    """A causal language model: its own head is no part of the adapter."""
-
-    def head_parameters(self) -> dict[str, nn.Parameter]:
-        return {}
-
-
 def load(folder: Path, causal: bool) -> Classifier:
-    if not causal:
-        return load_classifier(folder, labels=LABELS)
-    geometry = geometry_from_config(read_config(folder))
-    kernel = family_of(geometry.model_type).kernels[0]
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=kernel).eval().requires_grad_(False)
-    writer = Writer(
-        model=model,
-        geometry=geometry,
-        keep_set=KeepSet.full(geometry),
-        head=HeadSpec(kind="last", shapes=()),
-        labels=(),
-        folder=folder,
-    )
-    part(writer.backbone, geometry)
-    return writer
+    return load_classifier(folder, labels=() if causal else LABELS, task=GENERATION if causal else CLASSIFICATION)
 
 
 def batch_of(causal: bool) -> dict[str, torch.Tensor]:
@@ -69,17 +45,17 @@ def batch_of(causal: bool) -> dict[str, torch.Tensor]:
     return batch | {"labels": labels}
 
 
-def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    if labels.ndim > 1:
-        logits, labels = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-    return nn.functional.cross_entropy(logits, labels)
+def loss_of(classifier: Classifier, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return objective_of(classifier)(forward_logits(classifier, batch), batch["labels"])
 
 
 def logits_of(classifier: Classifier, causal: bool) -> torch.Tensor:
     batch = batch_of(causal)
+    mask = batch["attention_mask"].bool()
+    del batch["labels"]
     with torch.no_grad():
-        logits = forward_logits(classifier, batch)
-    return logits[batch["attention_mask"].bool()] if causal else logits
+        logits: torch.Tensor = classifier.model(**batch).logits
+    return logits[mask] if causal else logits
 
 
 def with_adapter(classifier: Classifier, rank: int = 2) -> Classifier:
@@ -101,7 +77,7 @@ def sizes(classifier: Classifier) -> list[tuple[int, int]]:
 @pytest.fixture(scope="module", params=CASES, ids=NAMES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bool]:
     kind, causal = request.param
-    return tiny_model(tmp_path_factory.mktemp(kind), kind, causal=causal), causal
+    return tiny_model(tmp_path_factory.mktemp(kind), kind, writes=causal), causal
 
 
 def test_every_family_has_a_tiny_model() -> None:
@@ -118,8 +94,6 @@ def test_a_loaded_model_answers_as_transformers_does(case: tuple[Path, bool]) ->
             expected = AutoModelForCausalLM.from_pretrained(folder).eval()(**inputs).logits
             got = classifier.model(**inputs).logits
         else:
-            from transformers import AutoModel
-
             expected = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state
             got = classifier.backbone(**inputs).last_hidden_state
     mask = batch["attention_mask"].bool()
@@ -127,8 +101,6 @@ def test_a_loaded_model_answers_as_transformers_does(case: tuple[Path, bool]) ->
 
 
 def test_parameters_are_what_the_cost_model_says(case: tuple[Path, bool]) -> None:
-    from fedcore.core.cost.training_step import base_parameters
-
     folder, causal = case
     classifier = load(folder, causal)
     frozen = sum(parameter.numel() for parameter in classifier.backbone.parameters())
@@ -142,7 +114,7 @@ def test_a_step_lowers_the_loss_and_trains_the_adapter_alone(case: tuple[Path, b
     batch = batch_of(causal)
     losses = []
     for _ in range(3):
-        loss = loss_of(forward_logits(classifier, batch), batch["labels"])
+        loss = loss_of(classifier, batch)
         losses.append(float(loss))
         parameters = list(trainable_parameters(classifier).values())
         gradients = torch.autograd.grad(loss, parameters)
@@ -162,7 +134,7 @@ def test_every_criterion_scores_every_group(case: tuple[Path, bool], criterion: 
     classifier = with_adapter(load(folder, causal))
     shrink(classifier, random_keep_set(classifier.keep_set, heads=1, channels=24))
     scorer = make_scorer(criterion, Beginning(geometry=classifier.geometry, seed=0))
-    scores = scorer.scores(classifier, batch_of(causal), loss_of)  # type: ignore[arg-type]
+    scores = scorer.scores(classifier, batch_of(causal))
     assert {len(row) for row in scores.heads} == {1} and {len(row) for row in scores.channels} == {24}
     assert all(np.isfinite(row).all() for row in (*scores.heads, *scores.channels))
 
@@ -245,6 +217,6 @@ def test_an_export_is_what_transformers_loads(case: tuple[Path, bool], tmp_path:
         got = got[batch["attention_mask"].bool()] if causal else got
         torch.testing.assert_close(got, logits_of(classifier, causal), atol=1e-4, rtol=1e-3)
         if causal:
-            asked = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+            asked = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": 3}
             words = {name: tensor[:1] for name, tensor in inputs.items()}
             assert torch.equal(loaded.generate(**words, **asked), classifier.model.generate(**words, **asked))
