@@ -56,14 +56,21 @@ KINDS = {
 }
 
 
-def tiny_config(kind: str, **more: Any) -> Any:
+def tiny_config(kind: str, layers: int = 2, **more: Any) -> Any:
     """Return transformers' config of `kind` (a key of KINDS)."""
-    sizes = {} if kind == "gpt2" else {"hidden_size": 32, "num_hidden_layers": 2}
+    sizes = {} if kind == "gpt2" else {"hidden_size": 32, "num_hidden_layers": layers}
     return AutoConfig.for_model(**sizes | {"vocab_size": VOCAB} | KINDS[kind] | more)
 
 
 def tiny_model(
-    folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0, writes: bool = False, tied: bool = True
+    folder: Path,
+    kind: str,
+    *,
+    num_labels: int = 0,
+    seed: int = 0,
+    layers: int = 2,
+    writes: bool = False,
+    tied: bool = True,
 ) -> Path:
     """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
 
@@ -72,7 +79,7 @@ def tiny_model(
     """
     auto = AutoModelForSequenceClassification if num_labels else AutoModelForCausalLM if writes else AutoModel
     more = ({"num_labels": num_labels} if num_labels else {}) | ({"tie_word_embeddings": tied} if writes else {})
-    config = tiny_config(kind, **more)
+    config = tiny_config(kind, layers, **more)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = auto.from_config(config)

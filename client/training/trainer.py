@@ -23,6 +23,7 @@ from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
+from fedcore.nn.criteria.influence import WithInfluences
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.encoding.table import ENCODERS
 from fedcore.nn.model.classifier import Classifier
@@ -324,4 +325,5 @@ def _scorer(assignment: WireAssignment, state: TrainingState, classifier: Classi
     if not assignment.score:
         return None
     begin = Beginning(geometry=classifier.geometry, seed=assignment.seed, state=state.groups)
-    return make_scorer(assignment.training.importance, begin)
+    scorer = make_scorer(assignment.training.importance, begin)
+    return WithInfluences(scorer) if assignment.training.score_layers else scorer

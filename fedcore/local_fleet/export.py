@@ -7,7 +7,7 @@ from fedcore.client.device.libraries import import_libraries
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import counts_at
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
 from fedcore.core.tasks.options import options_of
@@ -74,4 +74,5 @@ def _keep_set(strategy: Strategy, state: Json, request: ExportRequest, classes: 
     geometry = strategy.spec.geometry
     if "order" not in state:
         raise RunError(f"strategy {strategy.name} keeps no removal order; export by --class")
-    return keep_set_of(common_order(state["order"], geometry), geometry, keep_counts(geometry, request.sparsity))
+    order = common_order(state["order"], geometry)
+    return keep_set_of(order, geometry, counts_at(order, geometry, request.sparsity))

@@ -16,9 +16,11 @@ from fedcore.core.contract.protocols import Aggregator, Bandit, Json, RoundPlan,
 from fedcore.core.errors import JoinRefused
 from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
-from fedcore.core.pruning.ordering import keep_set
+from fedcore.core.pruning.kinds import by_benefit
+from fedcore.core.pruning.ordering import counts_at, initial_order, keep_set
 from fedcore.core.pruning.scope import class_order, first_orders, order_key
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import RoundCost
@@ -60,7 +62,8 @@ class Policy:
 
     def start(self) -> Json:
         """Return the state before the first round."""
-        orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
+        strategy = self.config.strategy
+        orders = first_orders(strategy.order, self.spec.geometry, self.prior, strategy.remove)
         return PolicyState(
             orders=orders,
             pace=self.pacer.start() if self.pacer else None,
@@ -80,7 +83,14 @@ class Policy:
 
     def memory_mb(self, sparsity: float, rank: int, device_class: str) -> float:
         """Return the modelled memory of a class's step at an arm, MiB, where the least part of the adapter trains."""
-        return self.cost.of(device_class).memory_mb(keep_counts(self.spec.geometry, sparsity), rank, self.part.least)
+        return self.cost.of(device_class).memory_mb(self.first_counts(sparsity), rank, self.part.least)
+
+    def first_counts(self, sparsity: float) -> Counts:
+        """Return the counts that realise a sparsity before any device has scored."""
+        geometry, remove = self.spec.geometry, self.config.strategy.remove
+        if not by_benefit(remove):
+            return keep_counts(geometry, sparsity)
+        return counts_at(initial_order(geometry, self.prior, remove), geometry, sparsity)
 
     def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
         """Return the state with the round open, and an assignment for every device of a cohort."""
@@ -103,9 +113,8 @@ class Policy:
         Devices with their own orders have no common keep-set; the class's is by the mean of their scores.
         """
         geometry, orders = self.spec.geometry, PolicyState.from_json(state).orders
-        counts = keep_counts(geometry, self.config.target_sparsity(device_class))
         order = class_order(orders, self.config.strategy.order, device_class, geometry, self.prior)
-        return keep_set(order, geometry, counts)
+        return keep_set(order, geometry, counts_at(order, geometry, self.config.target_sparsity(device_class)))
 
     def chooser(self, state: PolicyState, round_index: int) -> Chooser:
         """Return the chooser, which bounds and selects the arms of one round."""

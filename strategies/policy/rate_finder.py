@@ -25,8 +25,10 @@ from fedcore.core.learning_rate.search import (
     changes_of,
     device_trial,
     rate_effects,
+    rate_scale,
     run_rate,
 )
+from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.seeds import generator
 from fedcore.strategies.policy.state import RateState
 
@@ -42,12 +44,13 @@ class RateFinder:
     seed: int
     rounds: int  # of the run
     steps_of: Callable[[int], int]  # local steps of a round by a device's training rows
+    scale: float = 1.0  # of the search's rates for this model
 
     def rate(self, state: RateState, profiles: Sequence[DeviceProfile]) -> float:
         """Return the first round's rate: the one found, or a usual one until then; a careful one where none tries."""
         if state.rate is not None:
             return state.rate
-        return run_rate(UNTRIED if state.trials else UNKNOWN, self._run_steps(profiles))
+        return self.scale * run_rate(UNTRIED if state.trials else UNKNOWN, self._run_steps(profiles))
 
     def opened(
         self, state: RateState, profiles: Sequence[DeviceProfile], steps: Sequence[int], round_index: int
@@ -66,7 +69,7 @@ class RateFinder:
         drawn.sort(key=lambda device: -device[0])
         chosen = drawn[: min(MOST_DEVICES, max(LEAST_DEVICES, math.ceil(len(profiles) / 2)))]
         trials = {
-            name: device_trial(place, len(chosen), steps=TRIAL_STEPS, shift=state.shift)
+            name: self._scaled(device_trial(place, len(chosen), steps=TRIAL_STEPS, shift=state.shift))
             for place, (_, name) in enumerate(chosen)
         }
         return replace(state, trials=trials, run_steps=self._run_steps(profiles))
@@ -81,20 +84,25 @@ class RateFinder:
         """
         if state.rate is not None:
             return state, ()
-        changes = _answered(state.trials, outcomes)
+        changes = [
+            (tuple(rate / self.scale for rate in rates), losses) for rates, losses in _answered(state.trials, outcomes)
+        ]
         last = state.rounds + 1 >= MOST_TRIALS or not state.trials
         effects = rate_effects(changes) if changes else ()
         best, below = best_rate(effects) if effects else (UNKNOWN, False)
         found = last or (bool(effects) and not below)
-        rate = run_rate(best, state.run_steps) if found else None
+        rate = self.scale * run_rate(best, state.run_steps) if found else None
         event = {
             "event": "learning_rate",
             "round": round_index,
             "learning_rate": rate,
             "devices": len(changes),
-            "trials": [list(effect) for effect in effects],
+            "trials": [[self.scale * rate, change] for rate, change in effects],
         }
         return RateState(rate=rate, shift=state.shift - 2 * below, rounds=state.rounds + 1), (event,)
+
+    def _scaled(self, trial: RateTrial) -> RateTrial:
+        return replace(trial, rates=tuple(self.scale * rate for rate in trial.rates))
 
     def _run_steps(self, profiles: Sequence[DeviceProfile]) -> int:
         """Return the steps of a device in the whole run, the median of a cohort."""
@@ -102,8 +110,8 @@ class RateFinder:
         return round(self.rounds * median(steps)) if steps else 0
 
 
-def make_rate_finder(config: Config) -> RateFinder | None:
-    """Return the search for a run's rate; None where the configuration sets it."""
+def make_rate_finder(config: Config, spec: AdapterSpec) -> RateFinder | None:
+    """Return the search for a run's rate, whose adapter is `spec`; None where the configuration sets it."""
     if config.training.learning_rate is not None:
         return None
 
@@ -111,7 +119,8 @@ def make_rate_finder(config: Config) -> RateFinder | None:
         choices = config.strategy.local_steps_choices
         return round(sum(choices) / len(choices)) if choices else local_steps(config, rows)
 
-    return RateFinder(seed=config.run.seed, rounds=config.run.rounds, steps_of=steps_of)
+    scale = rate_scale(spec.geometry.layers * len(spec.targets), spec.geometry.hidden)
+    return RateFinder(seed=config.run.seed, rounds=config.run.rounds, steps_of=steps_of, scale=scale)
 
 
 def _one_sided(profile: DeviceProfile) -> bool:

@@ -14,6 +14,7 @@ from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.cost.teacher import teacher_memory_mb
 from fedcore.core.learning_rate.schedule import round_share
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.pruning.kinds import LAYERS
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.cost import RoundCost
 
@@ -70,6 +71,7 @@ def _dense_spec(
         trains=part,
         quantize=form,
         balanced=training.label_skew == "balance",
+        score_layers=LAYERS in config.strategy.remove,
     )
 
 

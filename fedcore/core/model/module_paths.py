@@ -29,7 +29,7 @@ def layout_of(geometry: Geometry) -> Layout:
 
 
 def module_path(geometry: Geometry, layer: int, module: str) -> str:
-    """Return the dotted path of a canonical module inside the loaded backbone (BertModel, LlamaModel, ...).
+    """Return the dotted path of a canonical module in block `layer` of the loaded backbone (LlamaModel, ...).
 
     Raises KeyError for a module that the family does not have.
     """
@@ -70,3 +70,8 @@ def fused_rows(geometry: Geometry, fused: Fused, kept: Counts | None = None) -> 
         return {module: heads[:, place].reshape(-1) for place, module in enumerate(fused.parts)}
     ends = np.cumsum(list(sizes.values()))
     return dict(zip(sizes, np.split(order, ends[:-1]), strict=True))
+
+
+def blocks_path(geometry: Geometry) -> str:
+    """Return the dotted path of the list of transformer blocks inside the backbone."""
+    return module_path(geometry, 0, "q").partition(".0.")[0]

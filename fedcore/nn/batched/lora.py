@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcore.core.model.module_paths import module_path
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
@@ -51,7 +50,7 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
     originals: list[tuple[nn.Module, str, nn.Module]] = []
     for key, layer in list(adapted(classifier)):
         _, index, module = key.split(".")
-        parent, _, name = module_path(classifier.geometry, int(index), module).rpartition(".")
+        parent, _, name = classifier.path(int(index), module).rpartition(".")
         holder = classifier.backbone.get_submodule(parent)
         layers[key] = StackedLora(
             whole(classifier.base_linear(int(index), module), "stack adapters on"), scale_of(layer)

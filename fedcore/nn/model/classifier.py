@@ -59,9 +59,21 @@ class Classifier:
             return nn.Identity()
         return self.model.get_submodule("classifier" if self.geometry.family == "bert" else "score")
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are left, in dense coordinates; block i of the backbone is that of `layers[i]`."""
+        return self.keep_set.layers
+
+    def path(self, layer: int, module: str) -> str:
+        """Return the dotted path of a module of a layer (dense coordinates) inside the backbone as it is now.
+
+        Raises ValueError for a layer that is removed.
+        """
+        return module_path(self.geometry, self.layers.index(layer), module)
+
     def linear(self, layer: int, module: str) -> nn.Module:
         """Return a prunable linear layer: an nn.Linear, or the peft LoRA layer around it."""
-        return self.backbone.get_submodule(module_path(self.geometry, layer, module))
+        return self.backbone.get_submodule(self.path(layer, module))
 
     def base_linear(self, layer: int, module: str) -> nn.Linear:
         """Return the nn.Linear itself, also where a LoRA layer is around it."""

@@ -27,7 +27,7 @@ _SHARED = (
     "bos_token_id",
     "eos_token_id",
 )
-_BY_LAYER = ("layer_types", "no_rope_layers")
+BY_LAYER = ("layer_types", "no_rope_layers")
 
 # What else decides which tokenizer transformers takes.
 _TOKENIZER = ("tokenizer_class", "model_name")
@@ -53,7 +53,7 @@ def model_config(config: Mapping[str, Any]) -> Any:
 
 def with_one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config of the same model with its first layer alone."""
-    by_layer = {key: config[key][:1] for key in _BY_LAYER if config.get(key)}
+    by_layer = {key: config[key][:1] for key in BY_LAYER if config.get(key)}
     family = FAMILIES.get(str(config.get("model_type")))
     return {**config, family.name("num_hidden_layers") if family else "num_hidden_layers": 1, **by_layer}
 

@@ -1,9 +1,9 @@
 """Write a classifier as a folder that plain transformers loads, adapters merged, pruned shapes kept.
 
-Causal types become a plain config of their own family, with heads of zeros where it does not take the count that is
-left. BERT types, whose config cannot say "fewer heads", travel with `modeling_fedcore.py` and load with
-`trust_remote_code=True`. Weights are merged and saved in float32, whatever the dtype of the base: rounding a merged
-weight to bfloat16 would lose most of a small update.
+Causal types become a plain config of their own family, shorter where layers are removed, with heads of zeros where it
+does not take the count that is left. BERT types, whose config cannot say "fewer heads", travel with
+`modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged and saved in float32, whatever the
+dtype of the base: rounding a merged weight to bfloat16 would lose most of a small update.
 
 Beside model and tokenizer lie `keep_set.json` (what was kept, in coordinates of the dense model) and
 `probe.safetensors` (inputs and the logits this run gave for them), so that anybody can check a copy.
@@ -26,7 +26,7 @@ from fedcore.core.errors import ModelError
 from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import has_label_rows
-from fedcore.core.model.module_paths import layout_of, module_path
+from fedcore.core.model.module_paths import layout_of
 from fedcore.nn.model import modeling_fedcore
 from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
 from fedcore.nn.model.classifier import Classifier
@@ -93,7 +93,7 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
 
     Its answers are in the unit of the targets.
     """
-    for layer, module in itertools.product(range(classifier.geometry.layers), classifier.geometry.modules):
+    for layer, module in itertools.product(classifier.layers, classifier.geometry.modules):
         whole(classifier.base_linear(layer, module), "export")
     tied = _tied(classifier.model)
     state = {
@@ -102,9 +102,9 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
         if ".lora_" not in name and name not in tied
     }
     prefix = layout_of(classifier.geometry).backbone
-    for layer in range(classifier.geometry.layers):
+    for layer in classifier.layers:
         for module in classifier.geometry.modules:
-            name = f"{prefix}.{module_path(classifier.geometry, layer, module)}.weight"
+            name = f"{prefix}.{classifier.path(layer, module)}.weight"
             for delta in _deltas(classifier.linear(layer, module)):
                 state[name] = state[name] + delta
     for name in _output_names(classifier):
@@ -181,8 +181,8 @@ def _write_tokenizer(tokenizer: Any, folder: Path, *, longest: int) -> None:
 def _bert_config(classifier: Classifier) -> Any:
     kept = classifier.keep_set.counts
     config: Any = copy.deepcopy(classifier.model.config)
-    config.kept_heads = [kept.heads] * classifier.geometry.layers
-    config.ffn_sizes = [kept.channels] * classifier.geometry.layers
+    config.kept_heads = [kept.heads] * len(classifier.layers)
+    config.ffn_sizes = [kept.channels] * len(classifier.layers)
     module = MODELING_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
@@ -227,10 +227,10 @@ def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: in
     """Append all-zero heads, which add exactly nothing, until every layer has `units` head units."""
     geometry = classifier.geometry
     missing = units - classifier.keep_set.counts.heads
-    for layer in range(geometry.layers if missing else 0):
+    for layer in classifier.layers if missing else ():
         for module in ("q", "k", "v", "o"):
             cut = geometry.cut(module)
-            path = f"{layout_of(geometry).backbone}.{module_path(geometry, layer, module)}"
+            path = f"{layout_of(geometry).backbone}.{classifier.path(layer, module)}"
             for name in (f"{path}.weight", f"{path}.bias"):
                 if cut is None or name not in state or (cut.side == "in" and name.endswith("bias")):
                     continue

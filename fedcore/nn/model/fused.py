@@ -53,7 +53,7 @@ def part(backbone: nn.Module, geometry: Geometry) -> None:
 def fuse(state: dict[str, torch.Tensor], geometry: Geometry, kept: Counts) -> None:
     """Turn the tensors of a model with `kept` groups a layer, in place, into those that transformers has for it."""
     layout = layout_of(geometry)
-    for layer in range(geometry.layers):
+    for layer in range(geometry.layers - kept.removed_layers):
         for fused in layout.fused:
             path = f"{layout.backbone}.{fused.path.format(layer)}"
             rows = fused_rows(geometry, fused, kept)

@@ -9,6 +9,7 @@ of 16 weights that is none of 64. So a weight is packed as one row, filled up to
 """
 
 import importlib
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from torch import nn
 
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
-from fedcore.core.model.module_paths import module_path
 from fedcore.core.model.quantization import BLOCK, FORMS, NONE, PACKED
 from fedcore.nn.model.classifier import Classifier
 
@@ -151,11 +151,9 @@ def dense_weight(layer: nn.Module) -> torch.Tensor:
 
 
 def _prunable(classifier: Classifier) -> Iterator[tuple[str, nn.Linear]]:
-    geometry = classifier.geometry
-    for layer in range(geometry.layers):
-        for module in geometry.modules:
-            linear: Any = classifier.linear(layer, module)
-            yield module_path(geometry, layer, module), linear
+    for layer, module in itertools.product(classifier.layers, classifier.geometry.modules):
+        linear: Any = classifier.linear(layer, module)
+        yield classifier.path(layer, module), linear
 
 
 def _int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

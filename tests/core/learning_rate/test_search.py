@@ -19,6 +19,7 @@ from fedcore.core.learning_rate.search import (
     ladder,
     rate_effects,
     rate_line,
+    rate_scale,
     run_rate,
 )
 
@@ -128,3 +129,9 @@ def test_people_read_what_the_trials_found() -> None:
     assert rate_line(0.00243, 6) == "learning rate 0.0024, by the trials of 6 devices"
     assert rate_line(None, 6).endswith("the next round tries others")
     assert "no device answered" in rate_line(0.002, 0)
+
+
+def test_rates_shrink_with_depth_and_width_from_the_usual_model_on() -> None:
+    assert rate_scale(36, 384) == 1.0 and rate_scale(12, 32) == 1.0
+    assert rate_scale(210, 576) == pytest.approx(0.14, abs=0.005)  # SmolLM2-135M: about 7e-4 at most
+    assert rate_scale(224, 4096) == pytest.approx(0.05, abs=0.002)  # a Llama of 7 B: about 2.5e-4

@@ -7,6 +7,7 @@ from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.outcome import DeviceReport, Outcome, Status, TrainingMetrics
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.learning_rate.search import MOST_TRIALS, ladder, run_rate
+from fedcore.core.model.adapter import AdapterSpec
 from fedcore.strategies.policy.rate_finder import MOST_DEVICES, make_rate_finder
 from fedcore.strategies.policy.state import RateState
 from fedcore.strategies.table import make_strategy
@@ -17,8 +18,11 @@ def profiles(count: int) -> list[DeviceProfile]:
     return [DeviceProfile(name=f"d{index:02}", device_class="nx", num_examples=400) for index in range(count)]
 
 
-def finder(*overrides: str):
-    made = make_rate_finder(parse_config("", ["run.rounds=10", *overrides]))
+SPEC = AdapterSpec(geometry=GEOMETRY, rank=4, targets=GEOMETRY.modules, head=())
+
+
+def finder(*overrides: str, spec: AdapterSpec = SPEC):
+    made = make_rate_finder(parse_config("", ["run.rounds=10", *overrides]), spec)
     assert made is not None
     return made
 
@@ -44,7 +48,7 @@ def outcome(device: str, losses: tuple[float, ...], status: Status = Status.ACCE
 
 
 def test_a_set_rate_needs_no_search(config, roster) -> None:
-    assert make_rate_finder(parse_config("", ["training.learning_rate=1e-3"])) is None
+    assert make_rate_finder(parse_config("", ["training.learning_rate=1e-3"]), SPEC) is None
     strategy = make_strategy(config, GEOMETRY, HEAD)
     state, plan = strategy.plan(strategy.start(), roster, 1)
     assert "rate" not in state
@@ -99,6 +103,22 @@ def test_a_large_cohort_sends_some_devices_alone() -> None:
     assert len(state.trials) == MOST_DEVICES
     assert state.trials == finder().opened(RateState(), profiles(80), [20] * 80, 1).trials
     assert set(state.trials) != set(finder("run.seed=1").opened(RateState(), profiles(80), [20] * 80, 1).trials)
+
+
+def test_a_deep_model_tries_and_takes_smaller_rates() -> None:
+    deep = replace(SPEC, geometry=replace(GEOMETRY, layers=360 // len(SPEC.targets), hidden=384))
+    usual, small = finder(), finder(spec=deep)
+    assert usual.scale == 1.0 and small.scale == pytest.approx(0.1)
+    before = [search.opened(RateState(), profiles(6), [20] * 6, 1) for search in (usual, small)]
+    rates = [sorted({rate for trial in state.trials.values() for rate in trial.rates}) for state in before]
+    assert rates[1] == pytest.approx([rate / 10 for rate in rates[0]])
+    found = [
+        search.learned(state, list(answers(state, best)), 1)[0].rate
+        for search, state, best in zip((usual, small), before, (1e-3, 1e-4), strict=True)
+    ]
+    assert found[1] == pytest.approx(found[0] / 10)
+    careful = [search.rate(RateState(), profiles(6)) for search in (usual, small)]
+    assert careful[1] == pytest.approx(careful[0] / 10)
 
 
 def test_devices_that_take_more_steps_go_first() -> None:
