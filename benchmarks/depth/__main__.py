@@ -40,11 +40,11 @@ def main() -> None:
 
 def _bench(args: argparse.Namespace) -> Bench:
     if args.model == "minilm":
-        setup = load_setup(test_count=48 if args.quick else 600, dtype="float32")
+        setup = load_setup(test_count=48 if args.quick else args.test_rows or 600, dtype="float32")
         return Classifying.of(setup, seed=args.seed, warm_up=10 if args.quick else 60)
     from benchmarks.depth.writing import Writing  # loads what the classifier does not need
 
-    return Writing.of(seed=args.seed, test_count=8 if args.quick else args.test_rows)
+    return Writing.of(seed=args.seed, test_count=8 if args.quick else args.test_rows or 96)
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     made.add_argument("--sparsities", nargs="+", type=float, default=SPARSITIES, help="(%(default)s)")
     made.add_argument("--recoveries", nargs="+", choices=names, default=names, help="(all)")
     made.add_argument("--steps", type=int, default=50, help="of a recovery (%(default)s)")
-    made.add_argument("--test-rows", type=int, default=96, help="of 64 tokens, for smollm2 (%(default)s)")
+    made.add_argument("--test-rows", type=int, help="held-back rows (600; for smollm2 96 of 64 tokens)")
     made.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     return made.parse_args()
 

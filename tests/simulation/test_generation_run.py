@@ -153,6 +153,24 @@ def test_every_form_of_rows_is_found_by_its_columns(tmp_path: Path, form: str) -
     assert (final["exact_match"] is None) == (form == "text")
 
 
+def test_rows_may_be_dealt_by_a_column(tmp_path: Path) -> None:
+    text = written(tmp_path)
+    rows = [
+        {"prompt": asked, "response": told, "lang": ("en", "de")[row % 2]}
+        for row, (asked, told) in enumerate(dialogues())
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    setup = read_setup(parse_config(text, ["data.partition=by:lang"]))
+    assert setup.training is not None
+    shares = [{setup.training.groups[row] for row in device.rows} for device in setup.fleet.devices.values()]
+    assert sorted(shares, key=str) == [{"de"}, {"en"}]
+
+
+def test_the_example_is_a_run_of_this_task() -> None:
+    config = parse_config((Path(__file__).parents[2] / "examples" / "chat.toml").read_text(encoding="utf-8"))
+    assert config.task.kind == "generation" and len(list(config.devices())) == 4
+
+
 def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
     text = written(tmp_path)
     lines = [json.dumps({"q": asked, "a": told}) for asked, told in dialogues(20)]

@@ -1,0 +1,1 @@
+"""The loss of models that write: memory and exactness."""
