@@ -146,8 +146,11 @@ async def _join_as_device(
     await asyncio.to_thread(import_libraries)
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
+    from fedcore.nn.model.quantized import check_quantizable
 
     arrival = await _ready(options, arrival)
+    form = arrival.description.form_of(profile.device_class)
+    await asyncio.to_thread(check_quantizable, form, arrival.device)
     profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
     join = await _join(
         options.name,

@@ -17,6 +17,8 @@ from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import NONE
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
@@ -27,6 +29,7 @@ from fedcore.nn.encoding.table import ENCODERS
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter
+from fedcore.nn.model.quantized import quantize
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
@@ -107,6 +110,7 @@ class Trainer:
     say: Callable[[str], object] = lambda _: None  # told what is cut of the rows
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
+    _form: str = NONE  # in which its base is
     _encoded: EncodedRows | None = None
 
     def prepare(self) -> None:
@@ -189,20 +193,32 @@ class Trainer:
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:
         keep_set, classifier, shift = received.keep_set, self._load(), shift_id(assignment)
+        form = assignment.training.quantize
         keep_set.validate(classifier.geometry)
-        if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
+        fits = keep_set.is_subset_of(classifier.keep_set) and shift == self._shift
+        if not fits or self._must_quantize(form, keep_set, classifier):
             # Rolled back: masks are reversible, the base model lies whole on disk.
-            self._classifier, self._shift = None, ""
+            del classifier  # two models at once may be too many
+            self._classifier, self._shift, self._form = None, "", NONE
             classifier = self._load()
             add_shift(classifier, received.tensors)
             self._shift = shift
         if keep_set != classifier.keep_set:
             shrink(classifier, keep_set)
+        if form != self._form:
+            quantize(classifier, form)
+            self._form = form
         if next(adapted(classifier), None) is None:
             attach(
                 classifier, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets
             )
         return classifier
+
+    def _must_quantize(self, form: str, keep_set: KeepSet, classifier: Classifier) -> bool:
+        """Whether the base must be quantised anew: rows of packed weights cannot be taken, nor adapters packed."""
+        if form == self._form:
+            return form != NONE and keep_set != classifier.keep_set
+        return self._form != NONE or next(adapted(classifier), None) is not None
 
 
 def shift_id(assignment: WireAssignment) -> str:

@@ -50,6 +50,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         parents=value.parents,
         shard=None if value.shard is None else _shard_to_pb(value.shard),
         task=value.task,
+        quantize=dict(value.quantize),
         task_options=value.task_options,
     )
 
@@ -69,6 +70,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         parents=tuple(message.parents),
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
         task=message.task,
+        quantize=tuple(sorted(message.quantize.items())),
         task_options=dict(message.task_options),
     )
 

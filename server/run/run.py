@@ -155,6 +155,7 @@ class Run:
             dtype=self.config.model.dtype,
             task=task_of(self.config).spec,
             task_options=options_of(self.config.task).words(),
+            quantize=self.config.forms,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

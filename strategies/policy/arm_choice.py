@@ -134,6 +134,7 @@ class Chooser:
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
         schedule, geometry = schedule_of(self.config, profile.device_class), self.cost.spec.geometry
         scale = self.state.memory_scale.get(profile.device_class, 1.0)
+        cost = self.cost.of(profile.device_class)
         bounds = Bounds(
             low=max(geometry.sparsity(committed), schedule.floor(self.round)),
             high=schedule.cap(self.round),
@@ -143,7 +144,7 @@ class Chooser:
         )
 
         def fits(sparsity: float, rank: int) -> bool:
-            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank, self.part) * scale
+            needed = cost.memory_mb(self._keep_counts(sparsity), rank, self.part) * scale
             return profile.memory_mb == 0 or needed <= profile.memory_mb
 
         return feasible_space(bounds, fits)

@@ -1,7 +1,7 @@
 """The cost model of one run: memory and seconds of a device's round, by counts and rank."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from fedcore.core.cost.teacher import teacher_flops
 from fedcore.core.cost.training_step import FLOAT_BYTES, StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; for a real fleet, it matters only for times relative to links
@@ -59,6 +60,9 @@ class RoundCost:
     kept_rows: bool = False  # whether devices download only the rows that they keep
     distills: bool = False  # whether devices with a cut model run the dense model on every batch
     class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # of classes that have a codec of their own
+    quantize: str = NONE  # the form in which devices hold the base
+    class_quantize: Mapping[str, str] = field(default_factory=dict)  # of classes that have one of their own
+    _of_forms: dict[str, "RoundCost"] = field(default_factory=dict, init=False, repr=False)
     _estimates: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -74,7 +78,20 @@ class RoundCost:
             max_length=self.max_length,
             dtype_bytes=self.dtype_bytes,
             part=part,
+            quantize=self.quantize,
         )
+
+    def of(self, device_class: str) -> "RoundCost":
+        """Return the costs of devices of a class, whose base may be quantised in another form."""
+        return self.in_form(self.class_quantize.get(device_class, self.quantize))
+
+    def in_form(self, form: str) -> "RoundCost":
+        """Return the costs of devices that hold the base in this form."""
+        if form == self.quantize:
+            return self
+        if form not in self._of_forms:
+            self._of_forms[form] = replace(self, quantize=form, class_quantize={})
+        return self._of_forms[form]
 
     def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
@@ -140,6 +157,8 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         flops_per_s=config.simulation.gflops * 1e9,
         kept_rows=config.training.handout == "kept",
         distills=config.training.distill > 0,
+        quantize=config.model.quantize,
+        class_quantize={kind.name: kind.quantize for kind in config.classes if kind.quantize is not None},
         class_value_bytes={kind.name: value_bytes(kind.codec) for kind in config.classes if kind.codec is not None},
     )
 

@@ -28,7 +28,8 @@ class CohortCosts:
     def fits(self, choice: Choice, part: TrainedPart) -> bool:
         """Whether the device's memory suffices for a step, by the estimate and its class's measurements."""
         limit, scale = choice.profile.memory_mb, self.memory_scale.get(choice.profile.device_class, 1.0)
-        return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, part) * scale <= limit
+        cost = self.cost.of(choice.profile.device_class)
+        return limit == 0 or cost.memory_mb(choice.counts, choice.arm.rank, part) * scale <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

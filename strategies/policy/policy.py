@@ -73,7 +73,7 @@ class Policy:
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
         target, rank = self.config.target_sparsity(profile.device_class), self.config.strategy.ranks[0]
-        needed = self.memory_mb(target, rank)
+        needed = self.memory_mb(target, rank, profile.device_class)
         if profile.memory_mb and needed > profile.memory_mb:
             raise JoinRefused(
                 f"device {profile.name} of class {profile.device_class}: training needs {needed:.0f} MiB at sparsity "
@@ -81,9 +81,9 @@ class Policy:
                 f"target_sparsity, or lower training.batch_size or model.max_length"
             )
 
-    def memory_mb(self, sparsity: float, rank: int) -> float:
-        """Return the modelled memory of a training step at an arm, MiB, where the least part of the adapter trains."""
-        return self.cost.memory_mb(self.first_counts(sparsity), rank, self.part.least)
+    def memory_mb(self, sparsity: float, rank: int, device_class: str) -> float:
+        """Return the modelled memory of a class's step at an arm, MiB, where the least part of the adapter trains."""
+        return self.cost.of(device_class).memory_mb(self.first_counts(sparsity), rank, self.part.least)
 
     def first_counts(self, sparsity: float) -> Counts:
         """Return the counts that realise a sparsity before any device has scored."""

@@ -37,17 +37,17 @@ def training_specs(
     fall after `trial_rounds`, the closed rounds of the search. `memory_scale` is measured / estimated peak memory by
     class. Optimiser moments may be kept over rounds only where factors keep their coordinates.
     """
-    by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
+    by_key: dict[tuple[str, str, TrainedPart], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
         profile = choice.profile
-        key = codec_of(config, profile), part
+        key = codec_of(config, profile), config.quantize(profile.device_class), part
         spec = by_key.get(key)
         if spec is None:
             share = round_share(
                 max(1, choice.round - trial_rounds), config.run.rounds - trial_rounds, config.training.final_lr_share
             )
-            spec = by_key[key] = _dense_spec(config, *key, rate=rate * share, keeps_coordinates=keeps_coordinates)
+            spec = by_key[key] = _dense_spec(config, key, rate=rate * share, keeps_coordinates=keeps_coordinates)
         distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
         trial = trials.get(profile.name)
         alike = distillation is None and trial is None
@@ -55,7 +55,10 @@ def training_specs(
     return specs
 
 
-def _dense_spec(config: Config, codec: str, part: TrainedPart, *, rate: float, keeps_coordinates: bool) -> TrainingSpec:
+def _dense_spec(
+    config: Config, key: tuple[str, str, TrainedPart], *, rate: float, keeps_coordinates: bool
+) -> TrainingSpec:
+    codec, form, part = key
     training = config.training
     return TrainingSpec(
         batch_size=training.batch_size,
@@ -66,6 +69,7 @@ def _dense_spec(config: Config, codec: str, part: TrainedPart, *, rate: float, k
         keep_optimizer=training.keep_optimizer and keeps_coordinates,
         codec=codec,
         trains=part,
+        quantize=form,
         balanced=training.label_skew == "balance",
         score_layers=LAYERS in config.strategy.remove,
     )
@@ -85,7 +89,11 @@ def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scal
     if mix == 0:
         return None
     limit = choice.profile.memory_mb
-    if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:
+    if (
+        limit
+        and teacher_memory_mb(cost.of(choice.profile.device_class).step(choice.counts, choice.arm.rank)) * memory_scale
+        > limit
+    ):
         return None
     return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)
 

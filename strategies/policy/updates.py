@@ -44,7 +44,7 @@ def learn_memory(
         if not 0 < peak_mb < math.inf:
             continue
         device = planned[outcome.device]
-        ratio = peak_mb / cost.memory_mb(device.counts, outcome.arm.rank, device.part)
+        ratio = peak_mb / cost.of(outcome.device_class).memory_mb(device.counts, outcome.arm.rank, device.part)
         largest[outcome.device_class] = max(ratio, largest.get(outcome.device_class, 0.0))
     least, most = SCALE_BOUNDS
     bounded = {device_class: min(most, max(least, ratio)) for device_class, ratio in largest.items()}

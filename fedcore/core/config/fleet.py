@@ -108,6 +108,9 @@ class ClassConfig:
         float | None, within(0, 1, "[)"), "the class's own; left out, `strategy.target_sparsity`"
     ] = None
     codec: Annotated[str | None, "the class's own; left out, `training.codec`"] = None
+    quantize: Annotated[
+        str | None, one_of("none", "int8", "nf4"), "the class's own form of the base; left out, `model.quantize`"
+    ] = None
     # The keys below are for simulations only:
     availability: Annotated[
         str,

@@ -10,7 +10,9 @@ devices' measurements.
 from dataclasses import dataclass, replace
 
 from fedcore.core.errors import ConfigError
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.model.quantization import NONE, weight_bytes
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 
 MIB = 2**20
@@ -35,6 +37,7 @@ class StepShape:
     max_length: int
     dtype_bytes: int = FLOAT_BYTES  # of a frozen weight: 4 float32, 2 bfloat16
     part: TrainedPart = EVERYTHING
+    quantize: str = NONE  # the form of the prunable layers' weights: fedcore.core.model.quantization
 
     @property
     def dense(self) -> "StepShape":
@@ -61,7 +64,7 @@ class StepShape:
         geometry = self.geometry
         head = num_labels * (geometry.hidden + 1)
         terms = (
-            base_parameters(geometry, self.kept) * self.dtype_bytes,
+            self.frozen_bytes(),
             (self.adapter_values() + self.trained_values() * ADAM_COPIES) * FLOAT_BYTES,
             head * FLOAT_BYTES * (1 + ADAM_COPIES),
             self.tokens * geometry.hidden * self.dtype_bytes,  # embedding output, the first residual stream
@@ -101,6 +104,15 @@ class StepShape:
     def _shape(self, module: str) -> tuple[int, int]:
         """Return (out, in) of a module with the kept groups."""
         return self.geometry.shape(module, self.kept)
+
+    def frozen_bytes(self) -> float:
+        """Return the bytes of the frozen model; of packed weights, the largest is unpacked while it is used."""
+        shapes = [self._shape(module) for module in self.geometry.modules]
+        layers = self.geometry.layers - self.kept.removed_layers
+        linear = layers * sum(out * into for out, into in shapes)
+        packed = layers * sum(weight_bytes(self.quantize, shape, self.dtype_bytes) for shape in shapes)
+        unpacked = 0 if self.quantize == NONE else max(out * into for out, into in shapes)
+        return (base_parameters(self.geometry, self.kept) - linear + unpacked) * self.dtype_bytes + packed
 
     def _layer_activations(self) -> float:
         """Return the bytes that one layer's forward pass keeps for its backward pass."""
@@ -144,12 +156,12 @@ class StepShape:
 
 def base_parameters(geometry: Geometry, kept: Counts) -> int:
     """Return the number of frozen parameters: embeddings, layers with `kept` groups, norms; no task head."""
-    hidden, bert = geometry.hidden, geometry.family == "bert"
+    hidden, family = geometry.hidden, family_of(geometry.model_type)
     embeddings = (geometry.vocab + geometry.positions + geometry.token_types) * hidden
-    norm = 2 * hidden if bert else hidden  # weight and bias, or weight alone
+    norm = hidden if family.shape == "llama" else 2 * hidden  # weight alone, or weight and bias
     kv = 2 * geometry.shape("k")[0] * (hidden + int(geometry.qkv_bias)) if geometry.kv_per_unit == 0 else 0
     uncut = hidden * (int(geometry.o_bias) + int(geometry.ffn_bias))  # biases of o and down stay whole
-    per_layer = 2 * norm + kv + uncut
+    per_layer = family.norms * norm + (2 * geometry.head_dim if family.head_norms else 0) + kv + uncut
     left = geometry.layers - kept.removed_layers
     return embeddings + norm + left * per_layer + geometry.kept_params(kept)
 

@@ -7,7 +7,7 @@ summands as tensors of the output's size.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
+from fedcore.nn.model.quantized import whole
 
 
 class StackedLora(nn.Module):
@@ -51,8 +52,10 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
         _, index, module = key.split(".")
         parent, _, name = classifier.path(int(index), module).rpartition(".")
         holder = classifier.backbone.get_submodule(parent)
-        layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
-        originals.append((holder, name, layer))
+        layers[key] = StackedLora(
+            whole(classifier.base_linear(int(index), module), "stack adapters on"), scale_of(layer)
+        )
+        originals.append((holder, name, cast(nn.Module, layer)))
     try:
         for (holder, name, _), stand_in in zip(originals, layers.values(), strict=True):
             setattr(holder, name, stand_in)

@@ -9,7 +9,7 @@ from torch import nn
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import HeadSpec
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.module_paths import layout_of, module_path
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 
@@ -39,7 +39,7 @@ class Classifier:
     @property
     def backbone(self) -> nn.Module:
         """The transformer without its head (BertModel, RobertaModel, LlamaModel, ...)."""
-        return self.model.get_submodule("backbone" if self.geometry.family == "bert" else "model")
+        return self.model.get_submodule(layout_of(self.geometry).backbone)
 
     @property
     def device(self) -> torch.device:

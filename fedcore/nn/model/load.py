@@ -17,6 +17,7 @@ from transformers import AutoModel
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
 from fedcore.core.model.adapter import INITIAL_HEAD_STD
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
@@ -24,6 +25,7 @@ from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
+from fedcore.nn.model.fused import part
 from fedcore.nn.model.model_folder import (
     load_tokenizer,
     quiet,
@@ -43,7 +45,7 @@ _ONE_LOAD = threading.Lock()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-_LAYERS = ("encoder.layer.", "layers.")
+_LAYERS = ("encoder.layer.", "layers.", "h.")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 
 
@@ -73,13 +75,16 @@ def load_classifier(
     files = weight_files(folder)
     spec = resolve_head(config, head, task.outputs(labels), tensor_shapes(files))
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
-    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=attention, **pooler)
+    kernels = family_of(geometry.model_type).kernels
+    kernel = attention if attention in kernels else kernels[0]
+    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=kernel, **pooler)
     _check_complete(folder, report, whole=not trial)
+    part(backbone, geometry)
     keys = task.config_keys(labels)
     if geometry.family == "bert":
         model = _bert_model(backbone, spec, keys)
     else:
-        model = _llama_model(backbone, spec, folder, task, keys, files)
+        model = _causal_model(backbone, spec, folder, task, keys, files)
     classifier = Classifier(
         model=model,
         geometry=geometry,
@@ -162,7 +167,7 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, keys: Mapping[str, Any]) ->
     return framed
 
 
-def _llama_model(
+def _causal_model(
     backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any], files: Sequence[Path]
 ) -> nn.Module:
     config: Any = backbone.config
@@ -172,7 +177,7 @@ def _llama_model(
     with torch.device("meta"):
         auto_class: Any = getattr(transformers, task.model_class)
         model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
-    model.model = backbone
+    setattr(model, family_of(config.model_type).layout.backbone, backbone)
     model.config = config
     if spec.kind == "none":
         put_output_layer(model, files)

@@ -27,6 +27,7 @@ from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.partition import Indices
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.nn.batched.schedule import schedule
@@ -34,6 +35,7 @@ from fedcore.nn.batched.train import VirtualTask, train_batched
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.lora import attach, load_adapter
+from fedcore.nn.model.quantized import round_weights
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
@@ -42,7 +44,7 @@ from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Teacher, answers
 from fedcore.nn.training.train import TrainResult
 from fedcore.protos.values import WireAssignment
-from fedcore.simulation.workload.step_estimate import ModelKind, estimated
+from fedcore.simulation.workload.step_estimate import Cut, ModelKind, estimated
 
 MOST_VARIANTS = 4  # pruned models kept beside the base model
 
@@ -193,7 +195,7 @@ class VirtualTrainer:
         if order.dense is None:
             return None
         assignment = order.tasks[0].assignment
-        dense = self._variant(KeepSet.full(self._loaded().geometry), assignment)
+        dense = self._variant(KeepSet.full(self._loaded().geometry), assignment, form=NONE)
         load_adapter(dense, order.dense)
         return partial(answers, dense, batch_size=assignment.training.batch_size)
 
@@ -202,7 +204,7 @@ class VirtualTrainer:
         assignment, base = order.tasks[0].assignment, self._loaded()
         rank, size, trains = assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
         if (rank, trains) not in self._memory:
-            dense = self._cut(KeepSet.full(base.geometry), assignment)
+            dense = self._cut(KeepSet.full(base.geometry), assignment, NONE)
             self._memory[rank, trains] = measure_step_memory(
                 dense, assignment.training, rows=size, width=self.source.max_length
             )
@@ -212,24 +214,30 @@ class VirtualTrainer:
             dtype_bytes=DTYPES[self.source.dtype].itemsize,
             num_labels=base.outputs,
         )
-        return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
+        cut = Cut(counts=order.keep_set.counts, quantize=assignment.training.quantize)
+        return estimated(self._memory[rank, trains], kind, cut=cut, rank=rank, trains=trains)
 
-    def _variant(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
-        """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached."""
-        key = keep_set.blob_id
+    def _variant(self, keep_set: KeepSet, assignment: WireAssignment, form: str | None = None) -> Classifier:
+        """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached.
+
+        `form` is that of its weights, by default the assignment's.
+        """
+        form = assignment.training.quantize if form is None else form
+        key = f"{keep_set.blob_id} {form}"
         if key not in self._variants:
-            self._variants[key] = self._cut(keep_set, assignment)
+            self._variants[key] = self._cut(keep_set, assignment, form)
             while len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)
         return self._variants[key]
 
-    def _cut(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
+    def _cut(self, keep_set: KeepSet, assignment: WireAssignment, form: str) -> Classifier:
         base = self._loaded()
         shared = {id(tensor): tensor for tensor in (*base.model.parameters(), *base.model.buffers())}
         variant = copy.deepcopy(base, shared)  # a cut makes new parameters; all others are shared with the base
         if keep_set != variant.keep_set:
             shrink(variant, keep_set)
+        round_weights(variant, form)  # a real device packs them; passes of many devices need them as floats
         attach(variant, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets)
         return variant
 
