@@ -17,6 +17,7 @@ from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
@@ -55,6 +56,7 @@ class ModelSource:
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
     device: str = CPU  # where the model lies, as PyTorch calls it
+    precision: str = FLOAT32  # in which it computes; float32 too where models are measured and exported
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""
@@ -63,7 +65,13 @@ class ModelSource:
     def load(self) -> Classifier:
         """Return the base model with its task head, on its device."""
         return load_classifier(
-            self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task, device=self.device
+            self.folder,
+            labels=self.labels,
+            head=self.head,
+            dtype=self.dtype,
+            task=self.task,
+            device=self.device,
+            precision=self.precision,
         )
 
 

@@ -5,14 +5,19 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.core.data.figures import Metrics
+from fedcore.nn.accelerator.precision import autocast
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
 
 
 def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
-    """Return float32 logits (batch, classes); `batch` may hold labels, which the model does not see."""
+    """Return float32 logits (batch, classes), computed in the classifier's precision.
+
+    `batch` may hold labels, which the model does not see.
+    """
     inputs = {name: tensor.to(classifier.device) for name, tensor in batch.items() if name != "labels"}
-    logits: torch.Tensor = classifier.model(**inputs).logits
+    with autocast(classifier.precision, classifier.device):
+        logits: torch.Tensor = classifier.model(**inputs).logits
     return logits.float()
 
 

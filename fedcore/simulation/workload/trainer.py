@@ -27,6 +27,7 @@ from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.errors import FedcoreError
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.precision import FLOAT16
 from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.nn.batched.schedule import schedule
 from fedcore.nn.batched.train import VirtualTask, train_batched
@@ -99,7 +100,8 @@ class VirtualTrainer:
             torch.set_num_threads(self.threads)
         self._settle_base(order)
         classifier = self._variant(order.keep_set, order.tasks[0].assignment)
-        return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
+        together = _together(order) and classifier.precision != FLOAT16  # whose factor of the loss is a device's own
+        return self._batched(classifier, order) if together else self._one_by_one(classifier, order)
 
     def release(self) -> None:
         """Let go of every model; the next order loads them anew."""
