@@ -84,6 +84,7 @@ class RunDescription:
     parents: tuple[str, ...] = ()
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
     task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
+    precision: str = ""  # in which devices compute, see fedcore.core.precision; empty: "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,7 @@ class AssignmentFailure:
 
     round: int
     message: str
+    out_of_memory: bool = False  # it needs more memory than the device has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,14 @@ from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.accelerators import CPU
 from fedcore.core.data.label_prior import LabelPlan, label_plan
-from fedcore.core.errors import FedcoreError
+from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
+from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
@@ -127,8 +128,25 @@ class Trainer:
     ) -> TrainingOutcome:
         """Carry out `assignment` from the adapter received for it.
 
-        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
+        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges, and OutOfMemory where the
+        work needs more memory than there is: then the model is let go, and the next assignment loads it anew.
         """
+        device = self.source.device
+        try:
+            with guarded(device, f"round {assignment.round}: {_described(assignment)}"):
+                return self._run(assignment, received, state, on_step)
+        except OutOfMemory:
+            self._classifier, self._shift = None, ""
+            release(device)
+            raise
+
+    def _run(
+        self,
+        assignment: WireAssignment,
+        received: Received,
+        state: TrainingState,
+        on_step: Callable[[int], None],
+    ) -> TrainingOutcome:
         clock = synchronised(self.clock, self.source.device)
         work_clock = self.cpu_clock if self.source.device == CPU else clock
         begin, work = clock(), work_clock()
@@ -202,6 +220,11 @@ class Trainer:
                 classifier, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets
             )
         return classifier
+
+
+def _described(assignment: WireAssignment) -> str:
+    arm = assignment.arm
+    return f"training at sparsity {arm.sparsity:.2f} and rank {arm.rank}"
 
 
 def shift_id(assignment: WireAssignment) -> str:

@@ -50,6 +50,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         parents=value.parents,
         shard=None if value.shard is None else _shard_to_pb(value.shard),
         task=value.task,
+        precision=value.precision,
     )
 
 
@@ -68,6 +69,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         parents=tuple(message.parents),
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
         task=message.task,
+        precision=message.precision,
     )
 
 
@@ -197,7 +199,9 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
             gflops=value.trial.gflops,
             downlink_mbps=value.trial.downlink_mbps,
             uplink_mbps=value.trial.uplink_mbps,
+            memory_scale=value.trial.memory_scale,
         ),
+        precision=value.precision,
     )
 
 
@@ -217,5 +221,7 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
             gflops=message.trial.gflops,
             downlink_mbps=message.trial.downlink_mbps,
             uplink_mbps=message.trial.uplink_mbps,
+            memory_scale=message.trial.memory_scale,
         ),
+        precision=message.precision,
     )

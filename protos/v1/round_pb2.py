@@ -25,35 +25,35 @@ _sym_db = _symbol_database.Default()
 from fedcore.protos.v1 import blob_pb2 as fedcore_dot_protos_dot_v1_dot_blob__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x63ore/protos/v1/round.proto\x12\nfedcore.v1\x1a\x1c\x66\x65\x64\x63ore/protos/v1/blob.proto\"\xd8\x02\n\x0cTrainingSpec\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x03 \x01(\x01\x12\x12\n\nlora_scale\x18\x04 \x01(\x01\x12\x12\n\nimportance\x18\x05 \x01(\t\x12\x16\n\x0ekeep_optimizer\x18\x06 \x01(\x08\x12\r\n\x05\x63odec\x18\x07 \x01(\t\x12\x33\n\x0ftrained_factors\x18\x08 \x01(\x0e\x32\x1a.fedcore.v1.TrainedFactors\x12\x1b\n\x13\x66irst_trained_layer\x18\t \x01(\r\x12.\n\x0c\x64istillation\x18\n \x01(\x0b\x32\x18.fedcore.v1.Distillation\x12\x10\n\x08\x62\x61lanced\x18\x0b \x01(\x08\x12$\n\x05trial\x18\x0c \x01(\x0b\x32\x15.fedcore.v1.RateTrial\")\n\tRateTrial\x12\r\n\x05rates\x18\x01 \x03(\x01\x12\r\n\x05steps\x18\x02 \x01(\r\"@\n\x0c\x44istillation\x12\x0e\n\x06weight\x18\x01 \x01(\x01\x12\x13\n\x0btemperature\x18\x02 \x01(\x01\x12\x0b\n\x03mix\x18\x03 \x01(\x01\"\xfb\x03\n\nAssignment\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08sparsity\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12%\n\x08keep_set\x18\x04 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12(\n\x0brank_blocks\x18\x05 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12!\n\x04head\x18\x06 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x13\n\x0blocal_steps\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x04\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x12\n\ndeadline_s\x18\n \x01(\x01\x12\r\n\x05score\x18\x0b \x01(\x08\x12*\n\x08training\x18\x0c \x01(\x0b\x32\x18.fedcore.v1.TrainingSpec\x12\x18\n\x10max_upload_bytes\x18\r \x01(\x04\x12\x14\n\x0clabel_counts\x18\x0f \x03(\x04\x12\r\n\x05\x62\x61sis\x18\x0e \x01(\t\x12\x15\n\rcounted_round\x18\x10 \x01(\x04\x12)\n\nbase_shift\x18\x11 \x01(\x0b\x32\x15.fedcore.v1.BaseShift\x12\"\n\x05rings\x18\x12 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06inside\x18\x13 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\"f\n\nPhaseTimes\x12\x12\n\ndownload_s\x18\x01 \x01(\x01\x12\x0f\n\x07prune_s\x18\x02 \x01(\x01\x12\x0f\n\x07train_s\x18\x03 \x01(\x01\x12\x10\n\x08\x65ncode_s\x18\x04 \x01(\x01\x12\x10\n\x08upload_s\x18\x05 \x01(\x01\"\x9a\x02\n\x0c\x44\x65viceReport\x12\x13\n\x0bloss_before\x18\x01 \x01(\x01\x12\x12\n\nloss_after\x18\x02 \x01(\x01\x12\x12\n\ntrain_loss\x18\x03 \x01(\x01\x12&\n\x06phases\x18\x04 \x01(\x0b\x32\x16.fedcore.v1.PhaseTimes\x12\x16\n\x0epeak_memory_mb\x18\x05 \x01(\x01\x12\x1a\n\x12\x61\x64\x61pter_importance\x18\x06 \x01(\x01\x12\x14\n\x0cnum_examples\x18\x07 \x01(\x04\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x12\n\nbytes_down\x18\t \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\n \x01(\x04\x12\x10\n\x08repushed\x18\x0b \x01(\x08\x12\x14\n\x0ctrial_losses\x18\x0c \x03(\x01\"\xa7\x01\n\x10UpdateSubmission\x12\r\n\x05round\x18\x01 \x01(\x04\x12#\n\x06update\x18\x02 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06scores\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x10\n\x08keep_set\x18\x04 \x01(\t\x12(\n\x06report\x18\x05 \x01(\x0b\x32\x18.fedcore.v1.DeviceReport\"3\n\x11\x41ssignmentFailure\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07message\x18\x02 \x01(\t\"U\n\rUpdateVerdict\x12\r\n\x05round\x18\x01 \x01(\x04\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.fedcore.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x1c\n\x0bRoundClosed\x12\r\n\x05round\x18\x01 \x01(\x04*_\n\x0eTrainedFactors\x12\x1f\n\x1bTRAINED_FACTORS_UNSPECIFIED\x10\x00\x12\x15\n\x11TRAINED_FACTORS_A\x10\x01\x12\x15\n\x11TRAINED_FACTORS_B\x10\x02*\x8a\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x10\n\x0cVERDICT_LATE\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x12\x13\n\x0fVERDICT_OVERLAP\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x63ore/protos/v1/round.proto\x12\nfedcore.v1\x1a\x1c\x66\x65\x64\x63ore/protos/v1/blob.proto\"\xef\x02\n\x0cTrainingSpec\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x03 \x01(\x01\x12\x12\n\nlora_scale\x18\x04 \x01(\x01\x12\x12\n\nimportance\x18\x05 \x01(\t\x12\x16\n\x0ekeep_optimizer\x18\x06 \x01(\x08\x12\r\n\x05\x63odec\x18\x07 \x01(\t\x12\x33\n\x0ftrained_factors\x18\x08 \x01(\x0e\x32\x1a.fedcore.v1.TrainedFactors\x12\x1b\n\x13\x66irst_trained_layer\x18\t \x01(\r\x12.\n\x0c\x64istillation\x18\n \x01(\x0b\x32\x18.fedcore.v1.Distillation\x12\x10\n\x08\x62\x61lanced\x18\x0b \x01(\x08\x12$\n\x05trial\x18\x0c \x01(\x0b\x32\x15.fedcore.v1.RateTrial\x12\x15\n\rcheckpointing\x18\r \x01(\x08\")\n\tRateTrial\x12\r\n\x05rates\x18\x01 \x03(\x01\x12\r\n\x05steps\x18\x02 \x01(\r\"@\n\x0c\x44istillation\x12\x0e\n\x06weight\x18\x01 \x01(\x01\x12\x13\n\x0btemperature\x18\x02 \x01(\x01\x12\x0b\n\x03mix\x18\x03 \x01(\x01\"\xfb\x03\n\nAssignment\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08sparsity\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12%\n\x08keep_set\x18\x04 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12(\n\x0brank_blocks\x18\x05 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12!\n\x04head\x18\x06 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x13\n\x0blocal_steps\x18\x07 \x01(\r\x12\x0e\n\x06weight\x18\x08 \x01(\x04\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x12\n\ndeadline_s\x18\n \x01(\x01\x12\r\n\x05score\x18\x0b \x01(\x08\x12*\n\x08training\x18\x0c \x01(\x0b\x32\x18.fedcore.v1.TrainingSpec\x12\x18\n\x10max_upload_bytes\x18\r \x01(\x04\x12\x14\n\x0clabel_counts\x18\x0f \x03(\x04\x12\r\n\x05\x62\x61sis\x18\x0e \x01(\t\x12\x15\n\rcounted_round\x18\x10 \x01(\x04\x12)\n\nbase_shift\x18\x11 \x01(\x0b\x32\x15.fedcore.v1.BaseShift\x12\"\n\x05rings\x18\x12 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06inside\x18\x13 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\"f\n\nPhaseTimes\x12\x12\n\ndownload_s\x18\x01 \x01(\x01\x12\x0f\n\x07prune_s\x18\x02 \x01(\x01\x12\x0f\n\x07train_s\x18\x03 \x01(\x01\x12\x10\n\x08\x65ncode_s\x18\x04 \x01(\x01\x12\x10\n\x08upload_s\x18\x05 \x01(\x01\"\x9a\x02\n\x0c\x44\x65viceReport\x12\x13\n\x0bloss_before\x18\x01 \x01(\x01\x12\x12\n\nloss_after\x18\x02 \x01(\x01\x12\x12\n\ntrain_loss\x18\x03 \x01(\x01\x12&\n\x06phases\x18\x04 \x01(\x0b\x32\x16.fedcore.v1.PhaseTimes\x12\x16\n\x0epeak_memory_mb\x18\x05 \x01(\x01\x12\x1a\n\x12\x61\x64\x61pter_importance\x18\x06 \x01(\x01\x12\x14\n\x0cnum_examples\x18\x07 \x01(\x04\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x12\n\nbytes_down\x18\t \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\n \x01(\x04\x12\x10\n\x08repushed\x18\x0b \x01(\x08\x12\x14\n\x0ctrial_losses\x18\x0c \x03(\x01\"\xa7\x01\n\x10UpdateSubmission\x12\r\n\x05round\x18\x01 \x01(\x04\x12#\n\x06update\x18\x02 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12#\n\x06scores\x18\x03 \x01(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x10\n\x08keep_set\x18\x04 \x01(\t\x12(\n\x06report\x18\x05 \x01(\x0b\x32\x18.fedcore.v1.DeviceReport\"J\n\x11\x41ssignmentFailure\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x15\n\rout_of_memory\x18\x03 \x01(\x08\"U\n\rUpdateVerdict\x12\r\n\x05round\x18\x01 \x01(\x04\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.fedcore.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x1c\n\x0bRoundClosed\x12\r\n\x05round\x18\x01 \x01(\x04*_\n\x0eTrainedFactors\x12\x1f\n\x1bTRAINED_FACTORS_UNSPECIFIED\x10\x00\x12\x15\n\x11TRAINED_FACTORS_A\x10\x01\x12\x15\n\x11TRAINED_FACTORS_B\x10\x02*\x8a\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x10\n\x0cVERDICT_LATE\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x12\x13\n\x0fVERDICT_OVERLAP\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedcore.protos.v1.round_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAINEDFACTORS']._serialized_start=1770
-  _globals['_TRAINEDFACTORS']._serialized_end=1865
-  _globals['_VERDICT']._serialized_start=1868
-  _globals['_VERDICT']._serialized_end=2006
+  _globals['_TRAINEDFACTORS']._serialized_start=1816
+  _globals['_TRAINEDFACTORS']._serialized_end=1911
+  _globals['_VERDICT']._serialized_start=1914
+  _globals['_VERDICT']._serialized_end=2052
   _globals['_TRAININGSPEC']._serialized_start=76
-  _globals['_TRAININGSPEC']._serialized_end=420
-  _globals['_RATETRIAL']._serialized_start=422
-  _globals['_RATETRIAL']._serialized_end=463
-  _globals['_DISTILLATION']._serialized_start=465
-  _globals['_DISTILLATION']._serialized_end=529
-  _globals['_ASSIGNMENT']._serialized_start=532
-  _globals['_ASSIGNMENT']._serialized_end=1039
-  _globals['_PHASETIMES']._serialized_start=1041
-  _globals['_PHASETIMES']._serialized_end=1143
-  _globals['_DEVICEREPORT']._serialized_start=1146
-  _globals['_DEVICEREPORT']._serialized_end=1428
-  _globals['_UPDATESUBMISSION']._serialized_start=1431
-  _globals['_UPDATESUBMISSION']._serialized_end=1598
-  _globals['_ASSIGNMENTFAILURE']._serialized_start=1600
-  _globals['_ASSIGNMENTFAILURE']._serialized_end=1651
-  _globals['_UPDATEVERDICT']._serialized_start=1653
-  _globals['_UPDATEVERDICT']._serialized_end=1738
-  _globals['_ROUNDCLOSED']._serialized_start=1740
-  _globals['_ROUNDCLOSED']._serialized_end=1768
+  _globals['_TRAININGSPEC']._serialized_end=443
+  _globals['_RATETRIAL']._serialized_start=445
+  _globals['_RATETRIAL']._serialized_end=486
+  _globals['_DISTILLATION']._serialized_start=488
+  _globals['_DISTILLATION']._serialized_end=552
+  _globals['_ASSIGNMENT']._serialized_start=555
+  _globals['_ASSIGNMENT']._serialized_end=1062
+  _globals['_PHASETIMES']._serialized_start=1064
+  _globals['_PHASETIMES']._serialized_end=1166
+  _globals['_DEVICEREPORT']._serialized_start=1169
+  _globals['_DEVICEREPORT']._serialized_end=1451
+  _globals['_UPDATESUBMISSION']._serialized_start=1454
+  _globals['_UPDATESUBMISSION']._serialized_end=1621
+  _globals['_ASSIGNMENTFAILURE']._serialized_start=1623
+  _globals['_ASSIGNMENTFAILURE']._serialized_end=1697
+  _globals['_UPDATEVERDICT']._serialized_start=1699
+  _globals['_UPDATEVERDICT']._serialized_end=1784
+  _globals['_ROUNDCLOSED']._serialized_start=1786
+  _globals['_ROUNDCLOSED']._serialized_end=1814
 # @@protoc_insertion_point(module_scope)

@@ -33,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced", "trial")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced", "trial", "checkpointing")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class TrainingSpec(_message.Message):
     DISTILLATION_FIELD_NUMBER: _ClassVar[int]
     BALANCED_FIELD_NUMBER: _ClassVar[int]
     TRIAL_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -58,7 +59,8 @@ class TrainingSpec(_message.Message):
     distillation: Distillation
     balanced: bool
     trial: RateTrial
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ..., trial: _Optional[_Union[RateTrial, _Mapping]] = ...) -> None: ...
+    checkpointing: bool
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ..., trial: _Optional[_Union[RateTrial, _Mapping]] = ..., checkpointing: _Optional[bool] = ...) -> None: ...
 
 class RateTrial(_message.Message):
     __slots__ = ("rates", "steps")
@@ -177,12 +179,14 @@ class UpdateSubmission(_message.Message):
     def __init__(self, round: _Optional[int] = ..., update: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., scores: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., keep_set: _Optional[str] = ..., report: _Optional[_Union[DeviceReport, _Mapping]] = ...) -> None: ...
 
 class AssignmentFailure(_message.Message):
-    __slots__ = ("round", "message")
+    __slots__ = ("round", "message", "out_of_memory")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_MEMORY_FIELD_NUMBER: _ClassVar[int]
     round: int
     message: str
-    def __init__(self, round: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    out_of_memory: bool
+    def __init__(self, round: _Optional[int] = ..., message: _Optional[str] = ..., out_of_memory: _Optional[bool] = ...) -> None: ...
 
 class UpdateVerdict(_message.Message):
     __slots__ = ("round", "verdict", "message")

@@ -153,6 +153,7 @@ class Run:
             head=self.config.model.head,
             dtype=self.config.model.dtype,
             task=self.config.task.kind,
+            precision=self.config.training.precision,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

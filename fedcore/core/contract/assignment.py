@@ -41,6 +41,7 @@ class TrainingSpec:
     distillation: Distillation | None = None  # from the dense model, on a device with a cut model
     balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
     trial: RateTrial | None = None  # of learning rates, before the local steps
+    checkpointing: bool = False  # compute activations anew in the backward pass, see fedcore.nn.model.checkpointing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

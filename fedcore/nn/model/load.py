@@ -77,7 +77,7 @@ def load_classifier(
     files = weight_files(folder)
     spec = resolve_head(config, head, task.outputs(labels), tensor_shapes(files))
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
-    backbone, report = _load_backbone(folder, config, dtype=_HELD.get(precision, dtype), attention=attention, **pooler)
+    backbone, report = _load_backbone(folder, config, dtype=held_dtype(dtype, precision), attention=attention, **pooler)
     _check_complete(folder, report, whole=not trial)
     build = _bert_model if geometry.family == "bert" else _llama_model
     classifier = Classifier(
@@ -98,6 +98,11 @@ def load_classifier(
         parameter.requires_grad_(True)
     classifier.model.eval().to(device)
     return classifier
+
+
+def held_dtype(dtype: str, precision: str) -> str:
+    """Return the dtype in which a base of `dtype` is loaded for a precision; float16 is for its linear layers alone."""
+    return _HELD.get(precision, dtype)
 
 
 def _halve(classifier: Classifier) -> None:

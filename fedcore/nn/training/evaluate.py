@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.core.data.figures import Metrics
+from fedcore.core.errors import OutOfMemory
+from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.accelerator.precision import autocast
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
@@ -22,7 +24,23 @@ def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
 
 
 def predict(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> NDArray[np.float32]:
-    """Return logits (rows, classes), in the order of `rows`, without dropout."""
+    """Return logits (rows, classes), in the order of `rows`, without dropout.
+
+    Batches are halved where memory runs out; raises OutOfMemory where one row is too much.
+    """
+    device = str(classifier.device)
+    while True:
+        try:
+            with guarded(device, "measuring"):
+                return _predicted(classifier, rows, batch_size)
+        except OutOfMemory:
+            if batch_size == 1:
+                raise
+        release(device)
+        batch_size = max(1, batch_size // 2)
+
+
+def _predicted(classifier: Classifier, rows: EncodedRows, batch_size: int) -> NDArray[np.float32]:
     training = classifier.model.training
     classifier.model.eval()
     parts, order = [], []

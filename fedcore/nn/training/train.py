@@ -23,11 +23,12 @@ from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.precision import FLOAT16, FLOAT32
 from fedcore.core.seeds import generator
+from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.training.evaluate import forward_logits
-from fedcore.nn.training.memory import LiveTensorMeter
+from fedcore.nn.training.memory import step_meter
 from fedcore.nn.training.moments import Moment, Moments
 from fedcore.nn.training.objective import Objective, blended, objective_of
 from fedcore.nn.training.optimizer import make_optimizer, moments, restore
@@ -81,7 +82,7 @@ def train(
     a loss is not finite, and ValueError for a distillation without a teacher.
     """
     aids = aids or TrainingAids()
-    with training_only(classifier, spec.trains) as parameters:
+    with training_only(classifier, spec.trains) as parameters, checkpointed(classifier, spec.checkpointing):
         return _trained(classifier, rows, parameters, spec=spec, steps=steps, seed=seed, aids=aids)
 
 
@@ -150,7 +151,7 @@ class _Loop:
 
     def step(self, step: int, batch: Batch, targets: "TeacherTargets | None", *, measured: bool) -> None:
         """Take one optimiser step; `measured`: record its peak memory."""
-        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
+        meter = step_meter(self.classifier.device, self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
             loss = training_step(
                 self.classifier,

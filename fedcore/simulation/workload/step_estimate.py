@@ -7,7 +7,7 @@ the measured figure of the dense model is scaled by the cost model's ratio of cu
 
 from dataclasses import dataclass
 
-from fedcore.core.cost.training_step import StepShape
+from fedcore.core.cost.training_step import PLAIN, StepMode, StepShape
 from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.nn.training.step_memory import StepMemory
@@ -23,6 +23,7 @@ class ModelKind:
     targets: tuple[str, ...]
     dtype_bytes: int
     num_labels: int
+    mode: StepMode = PLAIN
 
 
 def estimated(
@@ -51,6 +52,7 @@ def _modelled(kind: ModelKind, counts: Counts, rank: int, trains: TrainedPart) -
             max_length=1,
             dtype_bytes=kind.dtype_bytes,
             part=trains,
+            mode=kind.mode,
         )
         return step.memory_mb(kind.num_labels)
 
