@@ -119,7 +119,7 @@ def measure(case: Case, repeats: int) -> list[Row]:
 def row(case: Case, sparsity: float, variants: dict[float, Variant], latency: dict[str, float]) -> Row:
     """Return the figures of one variant and their ratios to the unpruned one."""
     mine, dense = variants[sparsity], variants[0.0]
-    heads, channels = mine.classifier.keep_set.counts
+    heads, channels, _ = mine.classifier.keep_set.counts
     step_s, dense_step_s = statistics.median(mine.step_s), statistics.median(dense.step_s)
     return {
         "model": case.name,
@@ -141,7 +141,7 @@ def make_variant(folder: Path, sparsity: float, batch: Batch) -> Variant:
     """Load, cut evenly, attach the adapter; measure memory on the second step, which also warms up."""
     classifier = load_classifier(folder, labels=("no", "yes"))
     geometry = classifier.geometry
-    heads, channels = keep_counts(geometry, sparsity)
+    heads, channels, _ = keep_counts(geometry, sparsity)
     keep = KeepSet(heads=(tuple(range(heads)),) * geometry.layers, channels=(tuple(range(channels)),) * geometry.layers)
     shrink(classifier, keep)
     attach(classifier, rank=RANK, scale=SCALE, targets=geometry.modules)

@@ -23,11 +23,13 @@ class DataOptions:
     text: tuple[str, ...]
     label: str
     test_fraction: float
+    by: str = ""  # a column that rows are dealt by, and read with; empty: none
     shard: tuple[int, int] | None = None
     ask_shard: bool = False
     partition: str = "dirichlet"
     alpha: float = 1.0
     seed: int = 0
+    task: str = ""  # a name of fedcore.core.tasks.table, which says how rows are read; empty: rows with a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Messages on the wire as plain frozen values. protos/v1/*.proto explain every field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -85,6 +85,7 @@ class RunDescription:
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
     task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
     precision: str = ""  # in which devices compute, see fedcore.core.precision; empty: "auto"
+    task_options: Mapping[str, str] = field(default_factory=dict)  # fedcore.core.tasks.options in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

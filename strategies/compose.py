@@ -11,6 +11,7 @@ from fedcore.core.contract.protocols import Strategy
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.pruning.kinds import LAYERS
 from fedcore.core.server_optimizer.table import aggregator_lr, make_server_optimizer
 from fedcore.strategies.composition.method import Method
 from fedcore.strategies.methods import fedspine
@@ -49,6 +50,7 @@ def make_policy(
             f'{aggregator.name!r} is made of more than means: take "factor-mean" or "layer-mean", or "sgd"'
         )
     _check_factors(config, aggregator.kind)
+    _check_remove(config, aggregator.kind)
     spec = AdapterSpec(
         geometry=geometry,
         rank=aggregator.server_rank(strategy.ranks[-1]),
@@ -80,6 +82,16 @@ def _check_warmup(config: Config) -> None:
         raise ConfigError(
             "strategy.warmup_rounds must be at least 1: importance needs a round before the first cut, and "
             f"target_sparsity of {pruned[0]} is above 0"
+        )
+
+
+def _check_remove(config: Config, kind: str) -> None:
+    """Raise ConfigError where whole layers may go and updates are multiplied out: those rules need every layer."""
+    remove, aggregator = config.strategy.remove, config.strategy.aggregator
+    if LAYERS in remove and kind != "reducing":
+        raise ConfigError(
+            f"strategy.remove = {list(remove)}: aggregator {aggregator!r} multiplies the factors of every layer, and a "
+            'device has none of a removed one: take "factor-mean" or "layer-mean", or leave layers out of remove'
         )
 
 

@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -36,19 +37,31 @@ KINDS = {
 }
 
 
-def tiny_model(folder: Path, kind: str, *, num_labels: int = 0, seed: int = 0) -> Path:
+def tiny_model(
+    folder: Path,
+    kind: str,
+    *,
+    num_labels: int = 0,
+    seed: int = 0,
+    layers: int = 2,
+    writes: bool = False,
+    tied: bool = True,
+) -> Path:
     """Write a random model of `kind` (a key of KINDS) and a tokenizer into `folder`, and return it.
 
-    A backbone, or with `num_labels` a finished sequence classifier. Weights are larger than a real initialisation,
-    biases random, so that every head and channel matters.
+    A backbone, with `num_labels` a finished sequence classifier, or a causal language model that `writes`. Weights are
+    larger than a real initialisation, biases random, so that every head and channel matters.
     """
-    values = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCAB} | KINDS[kind]
+    values = {"hidden_size": 32, "num_hidden_layers": layers, "vocab_size": VOCAB} | KINDS[kind]
     if num_labels:
         values |= {"num_labels": num_labels}
+    if writes:
+        values |= {"tie_word_embeddings": tied}
     config = AutoConfig.for_model(**values)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = (AutoModelForSequenceClassification if num_labels else AutoModel).from_config(config)
+        made = AutoModelForCausalLM if writes else AutoModelForSequenceClassification if num_labels else AutoModel
+        model = made.from_config(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "norm" not in name.lower():

@@ -11,6 +11,8 @@ run takes every core that it may use, and two that share them take three times a
 import argparse
 
 from benchmarks.anyset.cells import LINES, NAMES, SKEWS, cells
+from benchmarks.anyset.figure import draw
+from benchmarks.anyset.paired import print_comparisons
 from benchmarks.anyset.run import run_cell, stored
 from benchmarks.anyset.table import print_table
 from fedcore.server.process.collector import collect_seldom
@@ -25,10 +27,12 @@ def main() -> None:
     parser.add_argument("--lines", nargs="+", choices=LINES, default=["fedspine", "fedit", "uniform"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="+", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--report", action="store_true", help="only print what is stored")
+    parser.add_argument("--report", action="store_true", help="print and draw what is stored, run nothing")
     args = parser.parse_args()
     if args.report:
         print_table(stored().values())
+        print_comparisons(stored().values())
+        print(draw(stored().values()))
         return
     silence_telemetry()
     collect_seldom()

@@ -13,24 +13,27 @@ Labels become strings as those of a typed file do: 0, 0.0 and False are all "0".
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcore.client.data.rows import Rows, rows_of
+from fedcore.client.data.rows import Rows, columns_of, rows_of
 from fedcore.client.data.table import Cells, Row, Table, check_columns
 from fedcore.core.errors import DataError
 
-SHAPES = "a list of dicts, a dict of columns, (texts, labels), a datasets.Dataset or a pandas frame"
+NAMED = "a list of dicts, a dict of columns, a datasets.Dataset or a pandas frame"
+SHAPES = NAMED.replace("columns,", "columns, (texts, labels),")
 
 
-def rows_in_memory(table: Any, *, text: Sequence[str], label: str, source: str) -> Rows:
+def rows_in_memory(table: Any, *, text: Sequence[str], label: str, source: str, by: str = "") -> Rows:
     """Return the rows of a table in memory: its `text` columns (one, or two for pair tasks) and its `label` column.
 
-    `source` names the table in messages, such as "train". Raises DataError, naming the column and the row (from 1), for
-    a shape, a column or a cell that cannot be used.
+    `by` is one more column to read, where it is not empty. `source` names the table in messages, such as "train".
+    Raises DataError, naming the column and the row (from 1), for a shape, a column or a cell that cannot be used.
     """
-    rows = [Row(tuple(map(_plain, row))) for row in _cells(table, (*text, label), source)]
+    if by not in ("", label, *text) and _is_pair(table):
+        raise DataError(f"{source}: (texts, labels) has no column {by!r}, which data.partition names; expected {NAMED}")
+    rows = [Row(tuple(map(_plain, row))) for row in _cells(table, columns_of(text, label, by), source)]
     if not rows:
         raise DataError(f"{source}: no row; expected at least one")
     table = Table(source=source, typed=True, rows=iter(rows))
-    return rows_of([table], text=text, label=label, source=source)
+    return rows_of([table], text=text, label=label, by=by, source=source)
 
 
 def _cells(table: Any, columns: Sequence[str], source: str) -> Iterable[Cells]:

@@ -93,5 +93,6 @@ def _numbers(counts: Counter[str], column: str) -> Iterator[str]:
     if values != [values[0] + place for place in range(len(values))]:
         yield (
             f"the {len(counts)} labels of column {column!r} are numbers from {values[0]:g} to {values[-1]:g} and each "
-            "is a class of its own, without an order; for a rating, write a column of a few words, such as low and high"
+            'is a class of its own, without an order; for a rating, set task.kind = "regression", or write a column of '
+            "a few words, such as low and high"
         )

@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fedcore.client.data.label_doubts import target_doubts
 from fedcore.client.data.ratings import rating
 from fedcore.client.data.rows import Rows, check_labels, label_list, targets_of, told_labels
 from fedcore.client.data.shards import test_rows, training_rows
 from fedcore.client.options import DataOptions
 from fedcore.core.config.tables import Config
-from fedcore.core.data.partition import BY_LABEL
+from fedcore.core.data.partition import BY_LABEL, column_of
 from fedcore.core.errors import ConfigError, DataError
 from fedcore.core.tasks.table import task_of
-from fedcore.core.tasks.task import Task
+from fedcore.core.tasks.task import Range, Task
 
 
 def data_options(config: Config) -> DataOptions:
@@ -25,21 +27,23 @@ def data_options(config: Config) -> DataOptions:
         text=data.text_columns,
         label=data.label,
         test_fraction=data.test_fraction,
+        by=column_of(data.partition),
         partition=data.partition,
         alpha=data.alpha,
+        task=config.task.kind,
     )
 
 
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
-    """Return the config with its labels written out, and all training and held-back rows.
+    """Return the config with its labels, or the range of its targets, written out, and all training and held-back rows.
 
-    Under a task without labels the config stays as it is. Raises DataError where rows carry labels outside [data]
-    labels, all carry the same one, or, without a list, the labels are measured numbers or the test file has labels that
-    nothing could be trained for; without labels, ConfigError for keys that ask for them, DataError for bad targets.
+    Raises DataError where rows carry labels outside [data] labels, all carry the same one, or, without a list, the
+    labels are measured numbers or the test file has labels that nothing could be trained for; without labels,
+    ConfigError for keys that ask for them, DataError for bad targets.
     """
     options, task = data_options(config), task_of(config)
     if not task.labelled:
-        return config, *_unlabelled_rows(config, task)
+        return _unlabelled_rows(config, task)
     training, test = (read(options).under(config.data.labels) for read in (training_rows, test_rows))
     if config.data.test and not config.data.labels:
         _check_spelling(training, test)
@@ -59,19 +63,34 @@ def row_warnings(config: Config, training: Rows, test: Rows) -> tuple[str, ...]:
     return target_doubts(task_of(config), (*training.labels, *test.labels), config.data.label)
 
 
-def _unlabelled_rows(config: Config, task: Task) -> tuple[Rows, Rows]:
+def _unlabelled_rows(config: Config, task: Task) -> tuple[Config, Rows, Rows]:
     if config.data.labels:
         raise ConfigError(f"data.labels: rows of task {task.name} have no labels; leave the key out")
     if config.data.partition in BY_LABEL:
         raise ConfigError(
             f"data.partition {config.data.partition!r} deals rows by label, and rows of task {task.name} have none; "
-            'take "iid" or "length"'
+            'take "iid", "length", "by:COLUMN" or "dirichlet:COLUMN"'
         )
     options = data_options(config)
     training, test = training_rows(options), test_rows(options)
-    for rows in (training, test):
-        targets_of(rows, (), task)
-    return training, test
+    targets_of(test, (), task)
+    return _with_range(config, task, training), training, test
+
+
+def _with_range(config: Config, task: Task, training: Rows) -> Config:
+    """Return the config with the range of its training targets, where the task has one and the config leaves it out."""
+    targets = targets_of(training, (), task).astype(np.float64)
+    if task.over is None:
+        return config
+    if targets.min() == targets.max():
+        raise DataError(
+            f"{training.source}: every row to train on has the target {training.labels[0]}; there is nothing to learn: "
+            "is data.label right?"
+        )
+    if task.range is not None:
+        return config
+    found = Range.of(targets)
+    return replace(config, task=replace(config.task, low=found.low, high=found.high))
 
 
 def _check_spelling(training: Rows, test: Rows) -> None:

@@ -26,8 +26,8 @@ def rating(labels: Iterable[str], column: str) -> str | None:
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
     return (
         f"label column {column!r} has {len(counts):,} different numbers in {len(values):,} rows, from {values[0]:g} to "
-        f"{values[-1]:g}: that is a rating, not {len(counts):,} labels. fedcore learns classes; regression is not "
-        f"supported yet. Write a column of words, such as {PARTS[0]} up to {low:g}, {PARTS[1]} up to {high:g} and "
+        f'{values[-1]:g}: that is a rating, not {len(counts):,} labels. Set task.kind = "regression" to learn the '
+        f"number itself; or write a column of words, such as {PARTS[0]} up to {low:g}, {PARTS[1]} up to {high:g} and "
         f"{PARTS[2]} above (a third of the rows each), and name it in data.label; or list the numbers in data.labels "
         "if they are classes"
     )

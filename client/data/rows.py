@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedcore.client.data.row_faults import RowFaults
 from fedcore.client.data.table import Cells, ClassNumber, SourceFile, Table
 from fedcore.client.data.table_file import file_table
 from fedcore.core.data.device_rows import counted
+from fedcore.core.data.dialogue import row_of
 from fedcore.core.errors import DataError
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Targets, Task
@@ -35,6 +37,8 @@ class Rows:
     labels: tuple[str, ...]
     source: str = ""  # the file or hub id they came from, for messages
     class_numbers: tuple[tuple[str, int], ...] = ()  # of labels that the data name: (name, number stored for it)
+    groups: tuple[str, ...] = ()  # values of the column that rows are dealt by, where one was read
+    places: tuple[int, ...] = field(default=(), compare=False, repr=False)  # lines of the file; without lines, -row
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -46,11 +50,12 @@ class Rows:
     def select(self, indices: Iterable[int] | NDArray[np.int64]) -> "Rows":
         """Return the rows at `indices`, in that order."""
         chosen = [int(index) for index in indices]
-        return Rows(
+        return replace(
+            self,
             texts=tuple(self.texts[index] for index in chosen),
             labels=tuple(self.labels[index] for index in chosen),
-            source=self.source,
-            class_numbers=self.class_numbers,
+            groups=tuple(self.groups[index] for index in chosen) if self.groups else (),
+            places=tuple(self.places[index] for index in chosen) if self.places else (),
         )
 
     def under(self, agreed: Sequence[str]) -> "Rows":
@@ -64,45 +69,118 @@ class Rows:
         return replace(self, labels=tuple(numbers.get(label, label) for label in self.labels), class_numbers=())
 
 
-def read_rows(path: str | Path, *, text: Sequence[str], label: str, cache: Path | None = None) -> Rows:
-    """Read the `text` columns (one, or two for pair tasks) and the `label` column.
+def read_rows(
+    path: str | Path,
+    *,
+    text: Sequence[str],
+    label: str,
+    by: str = "",
+    cache: Path | None = None,
+    written: bool = False,
+) -> Rows:
+    """Read the `text` columns (one, or two for pair tasks), the `label` column, and the column `by`, if it has a name.
 
     `path` is a local CSV, TSV, JSON, JSONL, Parquet or Arrow file, or else a local folder or hub id, whose files the
     `datasets` library finds (see `hub_tables`) and caches under `cache`. Labels become strings: 0, 0.0 and False are
     all "0", and so is what CSV and TSV, which know no types, spell 0.0; a word such as "false" stays one there. Where
-    the data name their classes, a class number becomes its name.
+    the data name their classes, a class number becomes its name. `written` rows are those of a model that writes
+    (fedcore.core.data.dialogue): one text column, and answers in `label`, or without that column where it is "".
     Raises DataError naming the file and the column, and every row that cannot be read, by its line where there are any.
     """
     if len(text) not in (1, 2):
         raise DataError(f"expected one text column, or two for pair tasks, got {len(text)}")
     source = str(path)
-    return rows_of(_tables(source, (*text, label), cache), text=text, label=label, source=source)
+    tables = _tables(source, columns_of(text, label, by), cache)
+    return rows_of(tables, text=text, label=label, by=by, source=source, written=written)
 
 
-def rows_of(tables: Iterable[Table], *, text: Sequence[str], label: str, source: str) -> Rows:
-    """Return the rows of all tables; their cells are those of the `text` columns and, last, that of `label`.
+def columns_of(text: Sequence[str], label: str, by: str) -> tuple[str, ...]:
+    """Return the columns to read, as `rows_of` takes their cells: `by` is last, unless it is read already."""
+    read = (*text, label) if label else tuple(text)
+    return (*read, by) if by and by not in read else read
+
+
+def has_columns(path: str | Path, columns: Sequence[str], cache: Path | None = None) -> bool:
+    """Whether the data in `path` have these columns, as far as their first row tells."""
+    try:
+        return any(not row.fault for table in _tables(str(path), columns, cache) for row in islice(table.rows, 1))
+    except DataError:
+        return False
+
+
+def rows_of(
+    tables: Iterable[Table], *, text: Sequence[str], label: str, source: str, by: str = "", written: bool = False
+) -> Rows:
+    """Return the rows of all tables; their cells are those of `columns_of`.
 
     `source` names all of them in messages. Raises DataError as `read_rows`; one error tells the faults of all rows.
     """
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
+    groups, places = list[str](), list[int]()
+    columns = columns_of(text, label, by)
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
+    if written:
+        return _written_rows(tables, text[0], label, by, source)
     for table in tables:
         for number, row in enumerate(table.rows, start=1):
-            found = [row.fault] if row.fault else _faults(row.cells, text, label)
+            found = [row.fault] if row.fault else _faults(row.cells, columns, len(text))
             for fault in found:
                 faults.add(table.source, fault, line=row.line, row=number)
             if found:
                 continue
-            texts.append(row.cells[:-1])
-            labels.append(_label(row.cells[-1], typed=table.typed))
-            if isinstance(row.cells[-1], ClassNumber):
-                numbers.add((labels[-1], row.cells[-1].number))
+            places.append(row.line or -number)
+            target = row.cells[len(text)]
+            texts.append(row.cells[: len(text)])
+            labels.append(_label(target, typed=table.typed))
+            if by:
+                groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
+            if isinstance(target, ClassNumber):
+                numbers.add((labels[-1], target.number))
     faults.check()
     if not labels:
         raise DataError(f"{source}: no data row; expected at least one below the header")
-    return Rows(texts=tuple(texts), labels=tuple(labels), source=source, class_numbers=tuple(sorted(numbers)))
+    return Rows(
+        texts=tuple(texts),
+        labels=tuple(labels),
+        source=source,
+        class_numbers=tuple(sorted(numbers)),
+        groups=tuple(groups),
+        places=tuple(places),
+    )
+
+
+def _written_rows(tables: Iterable[Table], text: str, label: str, by: str, source: str) -> Rows:
+    """Return the rows of a model that writes."""
+    read: list[tuple[str, str]] = []
+    groups, places, columns = list[str](), list[int](), columns_of((text,), label, by)
+    faults = RowFaults()
+    for table in tables:
+        for number, row in enumerate(table.rows, start=1):
+            try:
+                if row.fault:
+                    raise ValueError(row.fault)
+                prompt, target = row_of(row.cells[0], row.cells[1] if label else None)
+                if broken := _broken("text", prompt + target):
+                    raise ValueError(broken)
+            except ValueError as fault:
+                faults.add(table.source, str(fault), line=row.line, row=number)
+                continue
+            read.append((prompt, target))
+            places.append(row.line or -number)
+            if by:
+                groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
+    faults.check()
+    if not read:
+        raise DataError(f"{source}: no data row; expected at least one below the header")
+    return Rows(
+        texts=tuple((prompt,) for prompt, _ in read),
+        labels=tuple(target for _, target in read),
+        source=source,
+        groups=tuple(groups),
+        places=tuple(places),
+    )
 
 
 def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:
@@ -128,17 +206,33 @@ def label_ids(rows: Rows, labels: Sequence[str]) -> NDArray[np.int64]:
 def targets_of(rows: Rows, labels: Sequence[str], task: Task) -> Targets:
     """Return the targets of the rows under a task and the agreed `labels`, (rows,).
 
-    Raises DataError for rows without one: naming every label that is not in the list, and how many rows have it.
+    Raises DataError for rows without one: naming every label that is not in the list, and how many rows have it; or,
+    under a task without labels, every text that is no target, and its rows.
     """
     if task.labelled:
         rows = rows.under(labels)
         check_labels(rows, labels, remedy="drop these rows or add the labels to [data] labels")
+    _check_targets(rows, task)
     return task.targets(rows.labels, labels)
 
 
 def own_labels(rows: Rows, task: Task) -> tuple[str, ...]:
-    """Return the labels of `rows`, as `label_list`, that a member tells when it joins; none under a task without."""
+    """Return the labels of `rows`, as `label_list`, that a member tells when it joins; none under a task without.
+
+    Raises DataError for rows without a target, which the member could not train on or measure.
+    """
+    _check_targets(rows, task)
     return label_list(rows) if task.labelled else ()
+
+
+def _check_targets(rows: Rows, task: Task) -> None:
+    if task.fault is None:
+        return
+    faults, places = RowFaults(), rows.places or range(-1, -len(rows) - 1, -1)
+    for label, place in zip(rows.labels, places, strict=True):
+        if wrong := task.fault(label):
+            faults.add(rows.source or "data", wrong, line=max(0, place), row=-place)
+    faults.check()
 
 
 def check_labels(rows: Rows, agreed: Sequence[str], *, remedy: str) -> None:
@@ -183,10 +277,15 @@ def split_by_hash(rows: Rows, fraction: float) -> tuple[Rows, Rows]:
     return train, test
 
 
-def _faults(cells: Cells, text: Sequence[str], label: str) -> list[str]:
-    """Return all that is wrong with a row: its texts first, its label last."""
-    found = [_text_fault(column, cell) for column, cell in zip(text, cells[:-1], strict=True)]
-    return [fault for fault in (*found, _label_fault(label, cells[-1])) if fault]
+def _faults(cells: Cells, columns: Sequence[str], texts: int) -> list[str]:
+    """Return all that is wrong with a row: its texts first, its label and the value that it is dealt by last."""
+    named = list(zip(columns, cells, strict=True))
+    found = [_text_fault(column, cell) for column, cell in named[:texts]]
+    found += [
+        _label_fault(column, cell, "label column" if place == 0 else "column")
+        for place, (column, cell) in enumerate(named[texts:])
+    ]
+    return [fault for fault in found if fault]
 
 
 def _text_fault(column: str, cell: Any) -> str:
@@ -197,13 +296,13 @@ def _text_fault(column: str, cell: Any) -> str:
     return _broken(column, cell)
 
 
-def _label_fault(column: str, cell: Any) -> str:
+def _label_fault(column: str, cell: Any, what: str) -> str:
     name = cell.name if isinstance(cell, ClassNumber) else cell
     missing = name is None or (isinstance(name, float) and name != name)  # Parquet writers store NaN for no number
     if not missing and not isinstance(name, str | int | float):
-        return f"label column {column!r} holds {type(name).__name__}, expected text or a number"
+        return f"{what} {column!r} holds {type(name).__name__}, expected text or a number"
     if missing or not str(name).strip():
-        return f"label column {column!r} is empty; fill it or drop the row"
+        return f"{what} {column!r} is empty; fill it or drop the row"
     return _broken(column, str(name))
 
 

@@ -1,33 +1,51 @@
 """The rows of one device, and of the evaluator, out of a run's data."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from fedcore.client.data.rows import Rows, read_rows, split_by_hash
+from fedcore.client.data.rows import Rows, has_columns, read_rows, split_by_hash
 from fedcore.client.options import DataOptions
-from fedcore.core.config.tables import Config
+from fedcore.core.config.tables import Config, DataConfig
 from fedcore.core.data.device_rows import DeviceRows, FleetRows
-from fedcore.core.data.partition import partition_keys, partition_seed, shard, shards_of
+from fedcore.core.data.partition import (
+    Indices,
+    Label,
+    column_of,
+    partition_keys,
+    partition_seed,
+    shard,
+    shards_of,
+)
 from fedcore.core.errors import DataError, JoinRefused
-from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.table import task_named, task_of
 from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
 
+_UNNAMED = (DataConfig().text_columns, DataConfig().label)  # what [data] and `join` say where nobody names columns
+
 
 def device_rows(options: DataOptions) -> Rows:
     """Training rows of one device; raises DataError where none is left for it."""
-    rows = training_rows(options)
     if options.shard is None:
-        return rows
+        return training_rows(options)
     index, count = options.shard
     wanted = Shard(index=index, count=count, partition=options.partition, alpha=options.alpha, seed=options.seed)
-    return cut(rows, wanted)
+    return cut(training_rows(replace(options, by=column_of(wanted.partition))), wanted)
+
+
+def given_rows(options: DataOptions, rows: Rows, given: Shard) -> Rows:
+    """Return the shard that a coordinator gave, of a device's `rows`; read again where it is dealt by a column."""
+    column = column_of(given.partition)
+    return cut(training_rows(replace(options, by=column)) if column else rows, given)
 
 
 def cut(rows: Rows, wanted: Shard) -> Rows:
     """Return one shard of all training rows; raises DataError where there are too few."""
     chosen = shard(
-        partition_keys(wanted.partition, rows.texts, rows.labels),
+        partition_keys(wanted.partition, rows.texts, rows.labels, groups=rows.groups),
         wanted.index - 1,
         shards=wanted.count,
         partition=wanted.partition,
@@ -37,33 +55,59 @@ def cut(rows: Rows, wanted: Shard) -> Rows:
     return rows.select(chosen)
 
 
+def run_keys(config: Config, training: Rows) -> Sequence[Label]:
+    """Return what a run's partition looks at, one value a row; raises DataError for a column that tells nothing."""
+    return partition_keys(config.data.partition, training.texts, training.labels, groups=training.groups)
+
+
+def dealt(config: Config, keys: Sequence[Label], devices: int) -> tuple[Indices, ...]:
+    """Return the rows that every device of a fleet is dealt by `run_keys`; raises DataError where there are too few."""
+    data = config.data
+    shards = data.shards or devices
+    if shards < devices:
+        raise DataError(f"data.shards is {shards}, fewer than the {devices} devices; raise it or use 0")
+    if len(keys) < shards:
+        raise DataError(
+            f"{data.train}: {len(keys)} training rows are too few for {shards} shards of a row or more; take fewer "
+            "devices, more rows, or let devices share rows: simulation.rows_per_device"
+        )
+    seed = partition_seed(config.run.seed)
+    return shards_of(keys, shards=shards, partition=data.partition, alpha=data.alpha, seed=seed)[:devices]
+
+
 def dealt_rows(config: Config, training: Rows, held_back: Rows) -> FleetRows:
     """Return which rows `fedcore fleet` deals to every device; raises DataError where there are too few."""
-    devices, data, task = list(config.devices()), config.data, task_of(config)
-    shards = shards_of(
-        partition_keys(data.partition, training.texts, training.labels),
-        shards=data.shards or len(devices),
-        partition=data.partition,
-        alpha=data.alpha,
-        seed=partition_seed(config.run.seed),
+    devices = list(config.devices())
+    shards = dealt(config, run_keys(config, training), len(devices))
+    named = [(name, kind.name, rows) for (name, kind), rows in zip(devices, shards, strict=True)]
+    return fleet_rows(config, training, held_back, named)
+
+
+def fleet_rows(
+    config: Config, training: Rows, held_back: Rows, devices: Iterable[tuple[str, str, Indices]]
+) -> FleetRows:
+    """Return the rows of a run: of `devices` (name, class, rows), all training rows, and the number held back."""
+    task = task_of(config)
+    whole = _device_rows(task, "", "", training)
+    return FleetRows(
+        devices=tuple(_device_rows(task, name, kind, training.select(rows)) for name, kind, rows in devices),
+        labels=whole.labels,
+        held_back=len(held_back),
+        unlabelled=whole.unlabelled,
+        column=column_of(config.data.partition),
+        values=whole.values,
     )
-    dealt = tuple(
-        _device_rows(task, name, kind.name, [training.labels[row] for row in rows])
-        for (name, kind), rows in zip(devices, shards, strict=False)  # there may be more shards than devices
+
+
+def _device_rows(task: Task, name: str, device_class: str, rows: Rows) -> DeviceRows:
+    counts = dict(task.counts(rows.labels))
+    return DeviceRows(
+        device=name,
+        device_class=device_class,
+        labels=counts,
+        unlabelled=0 if counts else len(rows),
+        values=Counter(rows.groups),
     )
-    return fleet_rows(config, training, held_back, dealt)
-
-
-def fleet_rows(config: Config, training: Rows, held_back: Rows, devices: Sequence[DeviceRows]) -> FleetRows:
-    """Return the rows of a run: those of its devices, all training rows by label, and the number held back."""
-    counts = dict(task_of(config).counts(training.labels))
-    unlabelled = 0 if counts else len(training)
-    return FleetRows(devices=tuple(devices), labels=counts, held_back=len(held_back), unlabelled=unlabelled)
-
-
-def _device_rows(task: Task, name: str, device_class: str, column: Sequence[str]) -> DeviceRows:
-    counts = dict(task.counts(column))
-    return DeviceRows(device=name, device_class=device_class, labels=counts, unlabelled=0 if counts else len(column))
 
 
 def shard_given(given: Shard | None) -> Shard:
@@ -74,6 +118,12 @@ def shard_given(given: Shard | None) -> Shard:
             "update it, or give --shard I/N"
         )
     return given
+
+
+def check_rows_fit(task: Task, options: DataOptions) -> None:
+    """Raise JoinRefused where rows were read for another kind of task than the run's."""
+    if task.forms != task_named(options.task).forms:
+        raise JoinRefused(f"the run's task is {task.name}; join with --task {task.name}, so that its rows are found")
 
 
 def training_rows(options: DataOptions) -> Rows:
@@ -89,6 +139,7 @@ def training_rows(options: DataOptions) -> Rows:
 
 def test_rows(options: DataOptions) -> Rows:
     """Held-back rows; raises DataError where there are none."""
+    options = replace(options, by="")  # these are dealt to nobody
     if options.test is not None:
         return _read(options.test, options)
     rows = _read(options.train, options)
@@ -111,4 +162,27 @@ def _repeated(rows: Rows, options: DataOptions) -> str:
 
 
 def _read(spec: str, options: DataOptions) -> Rows:
-    return read_rows(resolve(spec, "data"), text=options.text, label=options.label)
+    path, task = resolve(spec, "data"), task_named(options.task)
+    if not task.forms:
+        return read_rows(path, text=options.text, label=options.label, by=options.by)
+    text, label = written_columns(path, task, options)
+    return read_rows(path, text=(text,), label=label, by=options.by, written=True)
+
+
+def written_columns(path: str | Path, task: Task, options: DataOptions) -> tuple[str, str]:
+    """Return the columns of text and answers under a task that writes: those named, else the first that are there.
+
+    Raises DataError where none is named and the data have none of the usual ones, and for two text columns.
+    """
+    if len(options.text) != 1:
+        raise DataError(f"rows of task {task.name} have one text column, data.text names {len(options.text)}")
+    if (options.text, options.label) != _UNNAMED:
+        return options.text[0], options.label
+    for text, label in task.forms:
+        if has_columns(path, (text, label) if label else (text,)):
+            return text, label
+    usual = ", ".join(" and ".join(filter(None, form)) for form in task.forms)
+    raise DataError(
+        f"{path}: no columns of task {task.name} found; expected one of: {usual}; or name yours in data.text and "
+        'data.label (data.label = "" where no column holds answers)'
+    )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from fedcore.client.data.label_doubts import target_doubts
 from fedcore.client.data.rows import Rows, own_labels
-from fedcore.client.data.shards import cut, device_rows, shard_given, test_rows, training_rows
+from fedcore.client.data.shards import (
+    check_rows_fit,
+    device_rows,
+    given_rows,
+    shard_given,
+    test_rows,
+    training_rows,
+)
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
@@ -19,6 +26,7 @@ from fedcore.core.accelerators import AUTO, CPU
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
 from fedcore.core.precision import FLOAT32
+from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
 from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
@@ -64,6 +72,7 @@ class _Arrival:
             max_length=self.description.max_length,
             targets=welcome.targets,
             task=self.task,
+            options=TaskOptions.read(self.description.task_options),
             device=self.device,
             precision=self.precision,
         )
@@ -85,12 +94,13 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     try:
         description, model = await arrive(link, options, newcomer)
         task = task_named(description.task)
+        check_rows_fit(task, options.data)
         for doubt in target_doubts(task, rows.labels, options.data.label, part=True):
             options.say(f"warning: {doubt}")
         if options.data.ask_shard:
             shard = shard_given(description.shard)
             options.say(f"its rows are shard {shard.index} of {shard.count}")
-            rows = await asyncio.to_thread(cut, rows, shard)
+            rows = await asyncio.to_thread(given_rows, options.data, rows, shard)
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows, task.counts(rows.labels))
         arrival = _Arrival(link=link, description=description, model=model)
@@ -124,6 +134,7 @@ async def run_evaluator(options: ClientOptions) -> str:
     link = _link(options, 0.0, 0.0)
     try:
         description, model = await arrive(link, options)
+        check_rows_fit(task_named(description.task), options.data)
         test = test.under(description.labels)
         arrival = _Arrival(link=link, description=description, model=model)
         return await _join_as_evaluator(options, test, train, arrival)
@@ -159,7 +170,7 @@ async def _join_as_device(
     )
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown))
+        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown), say=options.say)
 
     agent = Agent(
         name=options.name,

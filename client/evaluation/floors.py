@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedcore.client.data.rows import Rows, label_ids
+from fedcore.client.data.rows import Rows, label_ids, targets_of
 from fedcore.client.evaluation.bag_of_words import Ids, predict_by_words
 from fedcore.core.data.floors import Floor, Floors, floor_of, majority_floor
 from fedcore.core.seeds import generator
+from fedcore.core.tasks.task import Task
 
 MAX_ROWS = 5_000  # to learn from, and to try on: some seconds on one core
 MAX_LOGITS = 250_000  # rows times labels, where there are many labels; 1,000 rows at least
@@ -43,6 +44,21 @@ def find_floors(test: Rows, train: Rows, labels: Sequence[str], majority: str = 
     rows, tfidf = _across(test, truth, len(labels)) if across else _from(own, test, truth, labels)
     return Floors(
         majority_label=answer, majority=floor, tfidf=tfidf, tfidf_rows=rows, cross_validated=across and rows > 0
+    )
+
+
+def constant_floors(test: Rows, train: Rows, task: Task) -> Floors | None:
+    """Return the floor of one answer for every row of `test`, the best for `train`, or for `test` where that is empty.
+
+    None for a task without such an answer.
+    """
+    if task.constant is None:
+        return None
+    truth = targets_of(test, (), task)
+    constant = task.constant(targets_of(train, (), task) if len(train) else truth)
+    measured = task.measure(np.tile(constant.outputs, (len(truth), 1)), truth)
+    return Floors(
+        majority_label=constant.name, majority=Floor(figures=task.complete(measured).figures, rows=len(truth))
     )
 
 

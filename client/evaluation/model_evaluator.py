@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows
-from fedcore.client.evaluation.floors import find_floors, with_majority
+from fedcore.client.evaluation.floors import constant_floors, find_floors, with_majority
+from fedcore.client.evaluation.written_answers import answer_figures, samples_of
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.data.figures import Metrics
@@ -22,12 +23,13 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.seeds import derive_seed
 from fedcore.core.tasks.task import Targets, Task
+from fedcore.nn.encoding.answering import answers_to, asked
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.export import export_classifier
 from fedcore.nn.model.lora import attach, load_adapter, merge
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.batches import EncodedRows, collate
+from fedcore.nn.training.batches import Batch, EncodedRows, collate
 from fedcore.nn.training.evaluate import evaluate, predict
 from fedcore.nn.training.latency import interleaved_latency
 from fedcore.nn.training.moments import Moments
@@ -38,6 +40,7 @@ EVALUATION_BATCH = 32
 LATENCY_ROWS = 16
 LATENCY_REPEATS = 15
 PROBE_ROWS = 8
+PROBE_CHATS, PROBE_TOKENS = 2, 12  # 4 MiB of logits with 49,152 words
 REFERENCE_PARTS = 10  # stretches of one learning rate
 
 Adapter = Mapping[str, NDArray[np.float32]]  # as downloaded: with the base shift, where there is one
@@ -78,15 +81,16 @@ class ModelEvaluator:
         classifier = with_adapter(self.source, adapter, lambda dense: keep_set or KeepSet.full(dense), scale)
         if not rows:  # the end of a run: no device of this machine trains any more
             use_all_cores()
-        return evaluate(classifier, self._test_subset(rows), EVALUATION_BATCH)
+        return self._measured(classifier, self._test_subset(rows))
 
     def floors(self, majority: str) -> Floors | None:
         """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority.
 
-        None under a task without labels, which has no answer that most rows share.
+        Under a task without labels, the floor of one answer for every row, the best for what the evaluator knows; None
+        where there is no such answer.
         """
         if not self.task.labelled:
-            return None
+            return constant_floors(self.test, self.train, self.task)
         if self._floors is None:
             self._floors = find_floors(self.test, self.train, self.source.labels, majority)
         return with_majority(self._floors, self.test, self.source.labels, majority)
@@ -108,13 +112,12 @@ class ModelEvaluator:
         dense = merged_model(self.source, adapter, KeepSet.full, scale)
         pruned = merged_model(self.source, adapter, lambda _: keep_set, scale)
         rows = self._test_subset(0)
-        probe = collate(rows, np.arange(min(PROBE_ROWS, len(rows))))
-        probe.pop("labels")
-        report = export_classifier(pruned, out, self.source.folder, probe)
+        template = self.source.options.template
+        report = export_classifier(pruned, out, self.source.folder, _probe(rows), template=template)
         batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
         latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
         return ExportOutcome(
-            metrics=evaluate(pruned, rows, EVALUATION_BATCH),
+            metrics=self._measured(pruned, rows),
             files=(),
             parameters=report.parameters,
             dense_parameters=dense.count_parameters(),
@@ -141,7 +144,22 @@ class ModelEvaluator:
                 spec, seed = _reference_spec(task, part), derive_seed(task.seed, "reference", part)
                 aids = TrainingAids(moments=moments)
                 moments = train(classifier, rows, spec=spec, steps=steps, seed=seed, aids=aids).moments
-        return evaluate(classifier, self._test_subset(0), EVALUATION_BATCH)
+        return self._measured(classifier, self._test_subset(0))
+
+    def _measured(self, classifier: Classifier, rows: EncodedRows) -> Metrics:
+        """Return the figures of a model on `rows`; of one that writes, also those of its answers to a few of them."""
+        metrics, options = evaluate(classifier, rows, EVALUATION_BATCH), self.source.options
+        chosen = asked(rows, options.generated_rows)
+        if not len(chosen):
+            return metrics
+        answers = answers_to(classifier, rows, chosen, tokens=options.answer_tokens)
+        questions = [rows.questions[row] for row in chosen]
+        references = [question.references for question in questions]
+        return replace(
+            metrics,
+            figures={**metrics.figures, **answer_figures(answers, references, metric=options.metric)},
+            samples=samples_of([question.prompt for question in questions], answers, references),
+        )
 
     def _test_subset(self, rows: int) -> EncodedRows:
         """Return `rows` test rows spread evenly from the first to the last; all for 0."""
@@ -151,6 +169,15 @@ class ModelEvaluator:
             return self._test_rows
         indices = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
         return self._test_rows.select(indices)
+
+
+def _probe(rows: EncodedRows) -> Batch:
+    """Return inputs of a few rows; few tokens where the model answers with all its words after every one of them."""
+    probe = collate(rows, np.arange(min(PROBE_ROWS, len(rows))))
+    del probe["labels"]
+    if not rows.token_targets:
+        return probe
+    return {name: value[:PROBE_CHATS, :PROBE_TOKENS].contiguous() for name, value in probe.items()}
 
 
 def _reference_spec(task: ReferenceTask, part: int) -> TrainingSpec:

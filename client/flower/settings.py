@@ -57,6 +57,7 @@ def node_settings(context: Context) -> NodeSettings:
             partition=config.data.partition,
             alpha=config.data.alpha,
             seed=config.run.seed,
+            task=config.task.kind,
         ),
         state=Path(str(node["state"])) if "state" in node else None,
         device=str(node.get("device", AUTO)),

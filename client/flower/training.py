@@ -17,6 +17,7 @@ from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.accelerators import AUTO
 from fedcore.core.errors import BlobCorrupt
+from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
 from fedcore.nn.accelerator.precision import precision_for
 from fedcore.nn.accelerator.present import device_for
@@ -90,6 +91,7 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         max_length=description.max_length,
         targets=welcome.targets,
         task=task_named(description.task),
+        options=TaskOptions.read(description.task_options),
         device=device,
         precision=precision_for(description.precision or AUTO, device),
     )

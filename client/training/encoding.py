@@ -11,7 +11,7 @@ from fedcore.client.training.residuals import Residuals
 from fedcore.core.codec.chain import decode, encode, encode_chunks
 from fedcore.core.codec.feedback import Coordinates, Residual, carried, compensated, left_over, waiting
 from fedcore.core.codec.grammar import parse_chain
-from fedcore.core.contract.outcome import GroupScores
+from fedcore.core.contract.outcome import INFLUENCES, GroupScores
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import WireAssignment
@@ -43,6 +43,8 @@ def encoded_update(
 
 def encoded_scores(scores: GroupScores) -> Iterable[bytes | memoryview]:
     """Return the bytes of group importances in pieces."""
-    tensors = {f"layers.{layer}.heads": value for layer, value in enumerate(scores.heads)}
-    tensors |= {f"layers.{layer}.channels": value for layer, value in enumerate(scores.channels)}
+    tensors = {f"layers.{layer}.heads": value for layer, value in enumerate(scores.heads) if len(value)}
+    tensors |= {f"layers.{layer}.channels": value for layer, value in enumerate(scores.channels) if len(value)}
+    if scores.layers is not None:
+        tensors[INFLUENCES] = scores.layers
     return encode_chunks(tensors, "identity")

@@ -19,16 +19,19 @@ from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.accelerator.memory import guarded, release
+from fedcore.nn.criteria.influence import WithInfluences
 from fedcore.nn.criteria.table import Beginning, make_scorer
+from fedcore.nn.encoding.table import ENCODERS
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
-from fedcore.nn.training.batches import EncodedRows, encode_for
+from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.moments import Holding, Moments, follow
 from fedcore.nn.training.pace import Pace
 from fedcore.nn.training.rate_trial import trial_losses
@@ -56,12 +59,15 @@ class ModelSource:
     max_length: int
     targets: tuple[str, ...]
     task: Task = CLASSIFICATION
+    options: TaskOptions = DEFAULTS
     device: str = CPU  # where the model lies, as PyTorch calls it
     precision: str = FLOAT32  # in which it computes; float32 too where models are measured and exported
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""
-        return encode_for(self.folder, rows.texts, targets_of(rows, self.labels, self.task), self.max_length)
+        targets = targets_of(rows, self.labels, self.task)
+        encoder = ENCODERS[self.task.encoder]
+        return encoder(self.folder, rows.texts, rows.labels, targets, self.max_length, self.options)
 
     def load(self) -> Classifier:
         """Return the base model with its task head, on its device."""
@@ -107,6 +113,7 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several; read on the CPU alone
     cancel: threading.Event = field(default_factory=threading.Event)
+    say: Callable[[str], object] = lambda _: None  # told what is cut of the rows
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
     _encoded: EncodedRows | None = None
@@ -202,6 +209,8 @@ class Trainer:
     def _encode_rows(self) -> EncodedRows:
         if self._encoded is None:
             self._encoded = self.source.encode(self.rows)
+            for note in self._encoded.notes:
+                self.say(f"warning: {note}")
         return self._encoded
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:
@@ -331,4 +340,5 @@ def _scorer(assignment: WireAssignment, state: TrainingState, classifier: Classi
     if not assignment.score:
         return None
     begin = Beginning(geometry=classifier.geometry, seed=assignment.seed, state=state.groups)
-    return make_scorer(assignment.training.importance, begin)
+    scorer = make_scorer(assignment.training.importance, begin)
+    return WithInfluences(scorer) if assignment.training.score_layers else scorer

@@ -15,6 +15,7 @@ from typing import Any
 from fedcore.client.data.in_memory import rows_in_memory
 from fedcore.client.data.rows import Rows
 from fedcore.core.config.tables import Config, DataConfig
+from fedcore.core.data.partition import column_of
 from fedcore.core.errors import DataError
 from fedcore.storage.atomic import write_atomic
 from fedcore.storage.models.fetch import rooted
@@ -73,7 +74,8 @@ def _source(data: DataConfig, given: Any, name: str, configured: str) -> Rows | 
         return configured
     if isinstance(given, str | PathLike):
         return rooted(fspath(given))
-    return rows_in_memory(given, text=data.text_columns, label=data.label, source=name)
+    by = column_of(data.partition) if name == "train" else ""
+    return rows_in_memory(given, text=data.text_columns, label=data.label, by=by, source=name)
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -81,6 +83,9 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _json_lines(data: DataConfig, rows: Rows) -> Iterator[bytes]:
-    for texts, label in zip(rows.texts, rows.labels, strict=True):
+    column = column_of(data.partition)
+    for place, (texts, label) in enumerate(zip(rows.texts, rows.labels, strict=True)):
         row = dict(zip((*data.text_columns, data.label), (*texts, label), strict=True))
+        if rows.groups:
+            row = {column: rows.groups[place], **row}
         yield json.dumps(row, ensure_ascii=False).encode() + b"\n"

@@ -8,7 +8,6 @@ from fedcore.core.config.tables import ClassConfig
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.cost.training_step import transfer_seconds
-from fedcore.core.pruning.counts import keep_counts
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.policy import Policy
 from fedcore.strategies.policy.state import PolicyState
@@ -132,7 +131,7 @@ def _space(policy: Policy, state: PolicyState, kind: ClassConfig, number: int) -
 
 def _arm_cost(policy: Policy, kind: ClassConfig, rows: Rows, space: ArmSpace) -> ArmCost:
     profile, cost, rank = _profile(kind), policy.cost, space.ranks[-1]
-    counts = keep_counts(policy.spec.geometry, space.sparsity_low)
+    counts = policy.first_counts(space.sparsity_low)
     step = cost.estimate(counts, rank, policy.part.least)
     down = step.down_values * cost.download_value_bytes
     up = step.up_values * cost.class_value_bytes.get(kind.name, cost.upload_value_bytes)

@@ -28,8 +28,16 @@ def _rows(rows: FleetRows) -> Json:
         "training": rows.rows,
         "held_back": rows.held_back,
         "labels": dict(rows.labels),
+        "column": rows.column,
+        "values": dict(rows.values),
         "devices": [
-            {"device": each.device, "class": each.device_class, "rows": each.rows, "labels": dict(each.labels)}
+            {
+                "device": each.device,
+                "class": each.device_class,
+                "rows": each.rows,
+                "labels": dict(each.labels),
+                "values": dict(each.values),
+            }
             for each in rows.devices
         ],
         "few": [each.device for each in rows.few],

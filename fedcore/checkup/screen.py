@@ -1,6 +1,6 @@
 """The facts of a run for the terminal: tables that fit 100 columns, readable without colour."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,6 +13,7 @@ from fedcore.local_fleet.report import figure_table
 
 WIDTH = 100  # characters that the tables take at most
 MOST_DEVICES = 16  # devices that are listed; of more, those with the most and the fewest rows
+MOST_VALUES = 5  # of the column that rows are dealt by, that are told of a device
 MOST_RANKS = 6  # ranks that have a column; of more, some are left out in between
 TOO_MUCH = "*"  # beside memory that a class does not have
 
@@ -51,18 +52,34 @@ def _title(facts: RunFacts) -> str:
 def _rows(rows: FleetRows) -> list[RenderableType]:
     table = figure_table("device", ("rows", "of all"))
     table.add_column("labels", overflow="fold")
+    if rows.column:
+        table.add_column(rows.column, overflow="fold")
     ordered = sorted(rows.devices, key=lambda device: -device.rows)
     hidden = len(ordered) - MOST_DEVICES
     for place, device in enumerate(ordered):
         if hidden > 0 and place == MOST_DEVICES // 2:
-            table.add_row(f"... {hidden:,} more", "", "", "")
+            table.add_row(f"... {hidden:,} more")
         if hidden <= 0 or not MOST_DEVICES // 2 <= place < MOST_DEVICES // 2 + hidden:
             table.add_row(
-                device.device, f"{device.rows:,}", percent(device.rows, rows.rows), Text(label_shares(device.labels))
+                device.device,
+                f"{device.rows:,}",
+                percent(device.rows, rows.rows),
+                Text(label_shares(device.labels)),
+                *_values(rows, device.values),
             )
-    table.add_row("all training rows", f"{rows.rows:,}", "", Text(label_shares(rows.labels, shown=5)))
-    table.add_row("held back", f"{rows.held_back or 0:,}", "", "")
+    whole = (Text(label_shares(rows.labels, shown=5)), *_values(rows, rows.values))
+    table.add_row("all training rows", f"{rows.rows:,}", "", *whole)
+    table.add_row("held back", f"{rows.held_back or 0:,}")
     return [table]
+
+
+def _values(rows: FleetRows, values: Mapping[str, int]) -> list[Text]:
+    """Return the cell of the column that rows are dealt by, with the rows of every value, if there is such a column."""
+    if not rows.column:
+        return []
+    ordered = sorted(values, key=lambda value: (-values[value], value))
+    more = f" and {len(ordered) - MOST_VALUES} more" if len(ordered) > MOST_VALUES else ""
+    return [Text(", ".join(f"{value} {values[value]:,}" for value in ordered[:MOST_VALUES]) + more)]
 
 
 def _needs(classes: Sequence[ClassCost]) -> list[RenderableType]:

@@ -7,9 +7,10 @@ from fedcore.client.device.libraries import import_libraries
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import counts_at
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
+from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import read_snapshot
 from fedcore.server.run.run_folder import RunFolder, read_settings
@@ -51,9 +52,10 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
         max_length=config.model.max_length,
         targets=snapshot.strategy.spec.targets,
         task=task_of(config),
+        options=options_of(config.task),
     )
     classifier = merged_model(source, snapshot.tensors, lambda _: keep_set, config.training.lora_scale)
-    report = export_classifier(classifier, request.out, model, None)
+    report = export_classifier(classifier, request.out, model, None, template=source.options.template)
     return {
         "sparsity": keep_set.sparsity(snapshot.strategy.spec.geometry),
         "parameters": report.parameters,
@@ -72,4 +74,5 @@ def _keep_set(strategy: Strategy, state: Json, request: ExportRequest, classes: 
     geometry = strategy.spec.geometry
     if "order" not in state:
         raise RunError(f"strategy {strategy.name} keeps no removal order; export by --class")
-    return keep_set_of(common_order(state["order"], geometry), geometry, keep_counts(geometry, request.sparsity))
+    order = common_order(state["order"], geometry)
+    return keep_set_of(order, geometry, counts_at(order, geometry, request.sparsity))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows
+from fedcore.client.data.shards import dealt_rows, run_keys
 from fedcore.client.device.model_check import check_model
 from fedcore.core.accelerators import AUTO, dealt
 from fedcore.core.config.tables import Config
@@ -58,6 +58,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
             f"{config.data.train}: {len(training)} training rows are too few for {shards} devices of one row or more; "
             "take fewer devices, or more rows"
         )
+    run_keys(labelled, training)  # a column that tells nothing is a mistake now
     strategy = check_run(labelled, model)
     check_fleet_fits(labelled, strategy)
     return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)

@@ -135,7 +135,7 @@ def _evaluated(progress: RunProgress, event: Json) -> dict[str, Any]:
 
 def _floors(event: Json, headline: Figure) -> tuple[tuple[str, float], ...]:
     words = () if event["tfidf"] is None else (("TF-IDF", event["tfidf"][headline.name]),)
-    return ((f"always {event['majority_label']!r}", event["majority"][headline.name]), *words)
+    return ((f"always {event['majority_label']!r}", event["majority"].get(headline.name)), *words)
 
 
 def _closed(progress: RunProgress, event: Json) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def report(summary: Json) -> RenderableType:
     ]
     lines = [line for title, part in parts for line in (Text(title, style="bold"), part, Text())]
     warnings = [Text(f"warning: {warning}", style="yellow") for warning in summary.get("warnings", ())]
-    return Group(*lines, Text(_closing(summary)), *warnings)
+    return Group(*lines, Text(_closing(summary)), *_samples(summary), *warnings)
 
 
 def figure_table(first: str, columns: Iterable[str]) -> Table:
@@ -69,14 +69,14 @@ def _rounds(summary: Json) -> Table:
 
 def _evaluations(summary: Json) -> RenderableType:
     """Return a row for every round after which a model was measured."""
-    task = _task(summary)
-    table = figure_table("model", ("after round", *(figure.title for figure in task.figures)))
-    untrained = summary["global"]["untrained"]
+    task, untrained = _task(summary), summary["global"]["untrained"]
+    measured = [round_ for round_ in summary["rounds"] if round_.get(task.headline.name) is not None]
+    figures = _known(task.figures, [untrained, *measured])
+    table = figure_table("model", ("after round", *(figure.title for figure in figures)))
     if untrained:
-        table.add_row("untrained", "0", *_measured(untrained, task.figures))
-    for round_ in summary["rounds"]:
-        if round_.get(task.headline.name) is not None:
-            table.add_row(_model(round_), str(round_["round"]), *_measured(round_, task.figures))
+        table.add_row("untrained", "0", *_measured(untrained, figures))
+    for round_ in measured:
+        table.add_row(_model(round_), str(round_["round"]), *_measured(round_, figures))
     return table if table.row_count else Text("none: no evaluator answered after a round")
 
 
@@ -152,6 +152,7 @@ def _sizes(classes: Json) -> Table:
 
 
 def _speeds(classes: Json, figures: Sequence[Figure]) -> Table:
+    figures = _known(figures, [exported["test"] for exported in classes.values()])
     titles = (figure.title for figure in figures)
     table = figure_table("class", (*titles, "latency ms", "of dense", "training MiB"))
     for name, exported in classes.items():
@@ -192,23 +193,45 @@ def _quality_line(task: Task, name: str, metrics: Json | None) -> str:
     return f"{name}: {task.words(metrics, 'report')} on {metrics['rows']} held-back rows"
 
 
+def _samples(summary: Json) -> list[Text]:
+    """Return what a model that writes answered: the first class's, or the global adapter's where there is none."""
+    models = {name: figures["test"] for name, figures in summary["classes"].items()}
+    models["the global adapter"] = summary["global"]["final"]
+    name, samples = next(
+        ((name, measured["samples"]) for name, measured in models.items() if measured and measured.get("samples")),
+        ("", []),
+    )
+    lines = [Text(f"answers of {name}, greedy:", style="bold")] if samples else []
+    for sample in samples:
+        lines.append(Text(f"  {sample['prompt']}\n    > {sample['answer']}  (reference: {sample['reference']})"))
+    return lines
+
+
 def _floor_lines(floors: Json, headline: Figure) -> list[str]:
     """Return the floors in one line, nothing where none was found."""
     majority, untrained, tfidf = (floors.get(name) for name in ("majority", "untrained", "tfidf"))
     parts = []
     if majority:
-        parts.append(f"always answering {majority['label']!r} {headline.text(majority[headline.name])}")
+        parts.append(f"always answering {majority['label']!r} {headline.text(majority.get(headline.name))}")
     if untrained:
         parts.append(f"untrained model {headline.text(untrained[headline.name])}")
     if tfidf:
         how = "cross-validated over held-back rows, " if tfidf["cross_validated"] else ""
-        value = headline.text(tfidf[headline.name])
+        value = headline.text(tfidf.get(headline.name))
         parts.append(f"TF-IDF with logistic regression {value} ({how}{tfidf['trained_on']} rows)")
     return [f"floors, in {headline.title}: {', '.join(parts)}"] if parts else []
 
 
 def _task(summary: Json) -> Task:
     return task_named(summary.get("run", {}).get("task", ""))
+
+
+def _known(figures: Iterable[Figure], rows: Iterable[Json | None]) -> list[Figure]:
+    """Return the figures without those that no model has to have and none has."""
+    measured = [row for row in rows if row]
+    return [
+        figure for figure in figures if not figure.optional or any(row.get(figure.name) is not None for row in measured)
+    ]
 
 
 def _measured(values: Json, figures: Iterable[Figure]) -> list[str]:

@@ -87,7 +87,7 @@ def _members(
     common = ["--certs", str(folder.certificates), "--model", config.model.path]
     data = ["--data", config.data.train, "--label", config.data.label]
     data += [part for column in config.data.text_columns for part in ("--text", column)]
-    data += ["--test-fraction", str(config.data.test_fraction)]
+    data += ["--test-fraction", str(config.data.test_fraction), "--task", config.task.kind]
     if config.data.test:
         data += ["--test", config.data.test]
     devices = list(config.devices())

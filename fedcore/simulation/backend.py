@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fedcore.client.data.rows import Rows
 from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
+from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
@@ -79,13 +80,17 @@ def _training(
         max_length=config.model.max_length,
         targets=setup.spec.targets,
         task=task_of(config),
+        options=options_of(config.task),
         device=setup.device,
     )
     rows, held_back = source.encode(training), source.encode(test)
+    for what, encoded in (("training rows", rows), ("held-back rows", held_back)):
+        for note in encoded.notes:
+            log.event("warning", message=f"{what}: {note}")
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     parallel = setup.device == CPU and cohort >= PARALLEL_FROM  # an accelerator is busy with one process
     workers = config.simulation.workers or (cores() if parallel else 1)
-    batched = config.simulation.training == "batched"
+    batched = config.simulation.training == "batched" and bool(setup.spec.head)  # no head: one device after the other
     training_source = replace(source, precision=precision_for(config.training.precision, setup.device))
     trainer = VirtualTrainer(source=training_source, rows=rows, threads=None if batched and workers == 1 else 1)
     workload = TrainingWorkload(

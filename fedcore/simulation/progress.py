@@ -64,5 +64,5 @@ def _evaluated(task: Task, fields: Mapping[str, Any]) -> str:
 
 def _floors(headline: Figure, fields: Mapping[str, Any]) -> str:
     majority, tfidf = fields["majority"], fields["tfidf"]
-    words = "" if tfidf is None else f", TF-IDF with logistic regression {headline.text(tfidf[headline.name])}"
-    return f"  floors: always {fields['majority_label']!r} {headline.text(majority[headline.name])}{words}"
+    words = "" if tfidf is None else f", TF-IDF with logistic regression {headline.text(tfidf.get(headline.name))}"
+    return f"  floors: always {fields['majority_label']!r} {headline.text(majority.get(headline.name))}{words}"

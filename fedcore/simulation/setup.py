@@ -8,13 +8,13 @@ import numpy as np
 
 from fedcore.client.data.labels import labelled_rows, row_warnings
 from fedcore.client.data.rows import Rows
+from fedcore.client.data.shards import fleet_rows, run_keys
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
-from fedcore.core.data.device_rows import DeviceRows, FleetRows
-from fedcore.core.data.partition import partition_keys
+from fedcore.core.data.device_rows import FleetRows
 from fedcore.core.errors import ConfigError
 from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
@@ -50,22 +50,8 @@ class SimulationSetup:
         """Return which rows every device has; None where nothing is trained."""
         if self.training is None or self.test is None:
             return None
-        counts = task_of(self.config).counts(self.training.labels)
-        profiles = [device.profile for device in self.fleet.devices.values()]
-        return FleetRows(
-            devices=tuple(
-                DeviceRows(
-                    device=profile.name,
-                    device_class=profile.device_class,
-                    labels=dict(profile.label_counts),
-                    unlabelled=0 if profile.label_counts else profile.num_examples,
-                )
-                for profile in profiles
-            ),
-            labels=dict(counts),
-            held_back=len(self.test),
-            unlabelled=0 if counts else len(self.training),
-        )
+        devices = [(name, device.kind.name, device.rows) for name, device in self.fleet.devices.items()]
+        return fleet_rows(self.config, self.training, self.test, devices)
 
 
 def read_setup(config: Config, say: Callable[[str], object] = lambda _: None, *, device: str = CPU) -> SimulationSetup:
@@ -104,8 +90,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None, *,
     config, training, test = labelled_rows(config)
     for doubt in row_warnings(config, training, test):
         say(f"warning: {doubt}")
-    keys = partition_keys(config.data.partition, training.texts, training.labels)
-    shards, strategy = assign_rows(config, keys, devices), check_run(config, model)
+    shards, strategy = assign_rows(config, run_keys(config, training), devices), check_run(config, model)
     fleet, refused = _joining(config, make_fleet(config, shards, training.labels, traces), strategy)
     trains_on = _trying(config, model, device)
     return SimulationSetup(

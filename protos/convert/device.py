@@ -51,6 +51,7 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         shard=None if value.shard is None else _shard_to_pb(value.shard),
         task=value.task,
         precision=value.precision,
+        task_options=value.task_options,
     )
 
 
@@ -70,6 +71,7 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
         task=message.task,
         precision=message.precision,
+        task_options=dict(message.task_options),
     )
 
 

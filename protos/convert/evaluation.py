@@ -1,6 +1,6 @@
 """The evaluator's tasks and results."""
 
-from fedcore.core.data.figures import Metrics
+from fedcore.core.data.figures import Metrics, Sample
 from fedcore.core.data.floors import Floor, Floors
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
@@ -15,6 +15,7 @@ from fedcore.protos.values import (
     ReferenceTask,
 )
 
+EARLIER_FLOOR = ("accuracy", "macro_f1")  # of these, those of a floor
 EARLIER = ("accuracy", "auc", "macro_f1", "loss")  # figures with fields of their own, which an earlier version reads
 
 
@@ -178,6 +179,10 @@ def _metrics_to_pb(value: Metrics) -> pb.Metrics:
         figures=figures,
         rows=value.rows,
         answers=value.answers,
+        samples=[
+            pb.Sample(prompt=sample.prompt, reference=sample.reference, answer=sample.answer)
+            for sample in value.samples
+        ],
         **{name: figures[name] for name in EARLIER if name in figures},
     )
 
@@ -187,6 +192,9 @@ def _metrics_from_pb(message: pb.Metrics) -> Metrics:
         figures=dict(message.figures) if message.figures else _earlier_figures(message),
         rows=message.rows,
         answers=tuple(message.answers),
+        samples=tuple(
+            Sample(prompt=sample.prompt, reference=sample.reference, answer=sample.answer) for sample in message.samples
+        ),
     )
 
 
@@ -216,8 +224,11 @@ def _floors_from_pb(message: pb.Floors) -> Floors:
 
 
 def _floor_to_pb(value: Floor) -> pb.Floor:
-    return pb.Floor(accuracy=value.accuracy, macro_f1=value.macro_f1, rows=value.rows)
+    figures = {name: figure for name, figure in value.figures.items() if figure is not None}
+    earlier = {name: figures[name] for name in EARLIER_FLOOR if name in figures}
+    return pb.Floor(**earlier, rows=value.rows, figures=figures)
 
 
 def _floor_from_pb(message: pb.Floor) -> Floor:
-    return Floor(accuracy=message.accuracy, macro_f1=message.macro_f1, rows=message.rows)
+    earlier = {name: getattr(message, name) for name in EARLIER_FLOOR}
+    return Floor(figures=dict(message.figures) or earlier, rows=message.rows)

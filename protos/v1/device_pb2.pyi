@@ -91,7 +91,14 @@ class DescribeRunRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., needs_model: _Optional[bool] = ..., wants_shard: _Optional[bool] = ..., device_uuid: _Optional[str] = ...) -> None: ...
 
 class DescribeRunResponse(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents", "shard", "task", "precision")
+    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents", "shard", "task", "precision", "task_options")
+    class TaskOptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +112,7 @@ class DescribeRunResponse(_message.Message):
     SHARD_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    TASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     run_id: str
@@ -118,7 +126,8 @@ class DescribeRunResponse(_message.Message):
     shard: Shard
     task: str
     precision: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., task: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
+    task_options: _containers.ScalarMap[str, str]
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., task: _Optional[str] = ..., precision: _Optional[str] = ..., task_options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("index", "count", "partition", "alpha", "seed")

@@ -84,7 +84,7 @@ class ReferenceTask(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., rank: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., seed: _Optional[int] = ..., start: _Optional[_Union[GlobalAdapter, _Mapping]] = ...) -> None: ...
 
 class Metrics(_message.Message):
-    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows", "answers", "figures")
+    __slots__ = ("accuracy", "auc", "macro_f1", "loss", "rows", "answers", "figures", "samples")
     class FiguresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Metrics(_message.Message):
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     accuracy: float
     auc: float
     macro_f1: float
@@ -106,17 +107,37 @@ class Metrics(_message.Message):
     rows: int
     answers: _containers.RepeatedScalarFieldContainer[int]
     figures: _containers.ScalarMap[str, float]
-    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ..., answers: _Optional[_Iterable[int]] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    samples: _containers.RepeatedCompositeFieldContainer[Sample]
+    def __init__(self, accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., macro_f1: _Optional[float] = ..., loss: _Optional[float] = ..., rows: _Optional[int] = ..., answers: _Optional[_Iterable[int]] = ..., figures: _Optional[_Mapping[str, float]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ...) -> None: ...
+
+class Sample(_message.Message):
+    __slots__ = ("prompt", "reference", "answer")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    reference: str
+    answer: str
+    def __init__(self, prompt: _Optional[str] = ..., reference: _Optional[str] = ..., answer: _Optional[str] = ...) -> None: ...
 
 class Floor(_message.Message):
-    __slots__ = ("accuracy", "macro_f1", "rows")
+    __slots__ = ("accuracy", "macro_f1", "rows", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     MACRO_F1_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     accuracy: float
     macro_f1: float
     rows: int
-    def __init__(self, accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, accuracy: _Optional[float] = ..., macro_f1: _Optional[float] = ..., rows: _Optional[int] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Floors(_message.Message):
     __slots__ = ("majority_label", "majority", "tfidf", "tfidf_rows", "cross_validated")

@@ -14,9 +14,10 @@ from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import AdapterSpec, Tensors, initial_adapter
 from fedcore.core.model.geometry import geometry_from_config
-from fedcore.core.model.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
+from fedcore.core.model.head import checkpoint_head, checkpoint_rows, has_label_rows, resolve_head, times
 from fedcore.core.seeds import generator
 from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.task import Range
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.global_file import ADAPTER, VELOCITY, map_global, read_global, write_global
 from fedcore.server.aggregate.global_model import GlobalModel
@@ -153,7 +154,14 @@ def _checkpoint_head(
         if entry is not None and tuple(entry.shape) == shape:
             value = read_tensor(entry)
             tensors[name] = value[rows] if rows and has_label_rows(name) else value
-    return tensors
+    measured = task_of(config).range
+    return tensors if measured is None else tensors | _in_units(tensors, measured, spec)
+
+
+def _in_units(head: Tensors, measured: Range, spec: AdapterSpec) -> dict[str, NDArray[np.float32]]:
+    """Return what makes the first outputs: a checkpoint's own in units, else a bias that answers the middle."""
+    biases = {name: np.full(shape, measured.centre, np.float32) for name, shape in spec.head if len(shape) == 1}
+    return {name: value for name, value in biases.items() if has_label_rows(name)} | times(head, 1 / measured.unit)
 
 
 def _committed_global(committed: LedgerState) -> tuple[int, str]:

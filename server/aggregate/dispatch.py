@@ -81,7 +81,9 @@ class Dispatcher:
 
     def _blobs(self, assignment: Assignment, packed: Sequence[BlobRef]) -> AssignmentBlobs:
         keep_set, rank = assignment.keep_set, assignment.arm.rank
-        last = bisect.bisect_left(self.rings, keep_set.counts, key=lambda ring: ring.counts)  # rings nest
+        last = bisect.bisect_left(
+            self.rings, keep_set.counts.size_key, key=lambda ring: ring.counts.size_key
+        )  # rings nest
         rings, inside = tuple(packed[: last + 1]), None
         if rings and keep_set != self.rings[last]:
             inside = put_blob(self.blobs, keep_set.to_bits(self.strategy.spec.geometry), "keep-set")

@@ -130,7 +130,7 @@ def _scores(
         assignment = assignments.get(outcome.device)
         decoded = None
         if assignment is not None and assignment.score:
-            decoded = read_scores(piece, assignment.keep_set, outcome.device)
+            decoded = read_scores(piece, assignment, outcome.device)
         scores[outcome.device] = ReceivedScores(scores=decoded, data=piece)
     return scores
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.codec.chain import decode, encoded_bytes_bound
 from fedcore.core.contract.assignment import Assignment
-from fedcore.core.contract.outcome import DeviceReport, GroupScores, TrainingMetrics
+from fedcore.core.contract.outcome import INFLUENCES, DeviceReport, GroupScores, TrainingMetrics
 from fedcore.core.contract.update import Update, verify_update
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec
@@ -23,17 +23,27 @@ from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.payload import inline_payload
 
 SCORE_CODEC = "identity"
+_NO_GROUPS = np.empty(0, dtype=np.float32)  # of a removed layer
 VerifiedUpload = tuple[Update, GroupScores | None, UpdateSubmission]
 _CACHED_BOUNDS = 64  # more than the different bounds of one round
 _METRICS = tuple(field.name for field in fields(TrainingMetrics) if field.name != "trial_losses")  # all numbers
 _metrics_of = attrgetter(*_METRICS)
 
 
-def score_shapes(keep_set: KeepSet) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the importance vectors that a device with `keep_set` uploads."""
+def score_shapes(keep_set: KeepSet, *, influences: bool = False) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the importance vectors that a device with `keep_set` uploads.
+
+    `influences`: also those of whole layers.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
-    shapes |= {f"layers.{layer}.heads": (len(kept),) for layer, kept in enumerate(keep_set.heads)}
-    return shapes | {f"layers.{layer}.channels": (len(kept),) for layer, kept in enumerate(keep_set.channels)}
+    shapes |= {f"layers.{layer}.heads": (len(keep_set.heads[layer]),) for layer in keep_set.layers}
+    shapes |= {f"layers.{layer}.channels": (len(keep_set.channels[layer]),) for layer in keep_set.layers}
+    return shapes | ({INFLUENCES: (len(keep_set.layers),)} if influences else {})
+
+
+def scores_wanted(assignment: Assignment) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the importance vectors that an assignment asks for."""
+    return score_shapes(assignment.keep_set, influences=assignment.training.score_layers)
 
 
 def upload_bound(assignment: Assignment, spec: AdapterSpec) -> int:
@@ -50,7 +60,7 @@ def _sent_shapes(assignment: Assignment, spec: AdapterSpec) -> Mapping[str, tupl
 
 def score_bound(assignment: Assignment) -> int:
     """Return the most bytes that the group importances for this assignment may have."""
-    return _bound(tuple(score_shapes(assignment.keep_set).items()), SCORE_CODEC)
+    return _bound(tuple(scores_wanted(assignment).items()), SCORE_CODEC)
 
 
 @lru_cache(_CACHED_BOUNDS)
@@ -90,7 +100,7 @@ def _verified(submission: UpdateSubmission, assignment: Assignment, terms: Round
     if assignment.score:
         if submission.scores is None:
             raise UpdateRejected(f"{subject}: group importances were asked for and are missing")
-        scores = read_scores(_payload(submission.scores, assignment, terms), assignment.keep_set, subject)
+        scores = read_scores(_payload(submission.scores, assignment, terms), assignment, subject)
     elif submission.scores is not None:
         submission = replace(submission, scores=None)  # not requested: never read, and not deleted at close
     return update, scores, submission
@@ -108,9 +118,10 @@ def check_report(report: DeviceReport, subject: str) -> None:
             raise UpdateRejected(f"{subject}: reported {name} {value}, expected a finite number of 0 or more")
 
 
-def read_scores(data: memoryview, keep_set: KeepSet, subject: str) -> GroupScores:
+def read_scores(data: memoryview, assignment: Assignment, subject: str) -> GroupScores:
     """Return a device's group importances; raises UpdateRejected or ProtocolError if they do not fit."""
-    return _scores(decode(data, shapes=score_shapes(keep_set)), keep_set, subject)
+    shapes = scores_wanted(assignment)
+    return _scores(decode(data, shapes=shapes), shapes, len(assignment.keep_set.heads), subject)
 
 
 def blob_payload(blobs: BlobStore, ref: BlobRef, limit: int) -> memoryview:
@@ -129,16 +140,18 @@ def _mapped(blobs: BlobStore, blob_id: str) -> memoryview:
     return map_file(path)
 
 
-def _scores(tensors: Mapping[str, NDArray[np.float32]], keep_set: KeepSet, subject: str) -> GroupScores:
-    shapes = score_shapes(keep_set)
+def _scores(
+    tensors: Mapping[str, NDArray[np.float32]], shapes: Mapping[str, tuple[int, ...]], layers: int, subject: str
+) -> GroupScores:
     if set(tensors) != set(shapes):
         raise UpdateRejected(f"{subject}: importances of other layers than asked for")
     for name, shape in shapes.items():
         value = tensors[name]
         if value.shape != shape or not np.isfinite(value).all() or (value < 0).any():
             raise UpdateRejected(f"{subject}: importances {name} must be {shape} finite numbers of 0 or more")
-    layers = range(len(keep_set.heads))
-    return GroupScores(
-        heads=tuple(np.array(tensors[f"layers.{layer}.heads"]) for layer in layers),
-        channels=tuple(np.array(tensors[f"layers.{layer}.channels"]) for layer in layers),
+    heads, channels = (
+        tuple(np.array(tensors.get(f"layers.{layer}.{kind}", _NO_GROUPS)) for layer in range(layers))
+        for kind in ("heads", "channels")
     )
+    influences = np.array(tensors[INFLUENCES]) if INFLUENCES in shapes else None
+    return GroupScores(heads=heads, channels=channels, layers=influences)

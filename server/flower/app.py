@@ -10,25 +10,27 @@ from flwr.serverapp import Grid, ServerApp
 from fedcore.core.config.tables import Config
 from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
+from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import RunDescription, Welcome
 from fedcore.server.flower.round_driver import FlowerDriver
 from fedcore.server.flower.settings import run_settings
 from fedcore.server.flower.strategy import FedcoreStrategy
-from fedcore.server.run.preflight import check_run
+from fedcore.server.run.preflight import check_agreed, check_run
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.model_source import model_folder
 
-Measure = Callable[[RunDescription, Welcome, Tensors, int], Metrics]
+Measure = Callable[[RunDescription, Welcome, Tensors, int, KeepSet | None], Metrics]
 
 
 def server_app(config: Config | None = None, measuring: Callable[[Context], Measure] | None = None) -> ServerApp:
     """Return the app of a run; without `config`, the app's run configuration holds the settings.
 
     There, `run-dir` names the run folder (default runs/NAME), `resume` the folder of a run to go on with. `measuring`
-    returns a function that measures the global adapter after every round, such as
-    `fedcore.client.flower.measure.held_back`, which needs torch.
+    returns a function that measures the adapter after every round, such as `fedcore.client.flower.measure.held_back`,
+    which needs torch: on the dense model until a device has trained a pruned one, then on the classes' models by turns;
+    at the end, on all of them.
     """
     app = ServerApp()
 
@@ -52,6 +54,7 @@ def open_run(config: Config | None, context: Context) -> FlowerDriver:
         return FlowerDriver.open(Run.resume(folder, model))
     model = model_folder(resolved.model.path)
     check_run(resolved, model)
+    check_agreed(resolved)
     chosen = Path(settings.run_dir) if settings.run_dir else None
     folder = RunFolder.create(resolved.run.name, base=Path("runs"), chosen=chosen)
     with folder.withdrawn_unless_begun():
@@ -60,11 +63,15 @@ def open_run(config: Config | None, context: Context) -> FlowerDriver:
 
 def _evaluation(driver: FlowerDriver, measure: Measure) -> Callable[[int, ArrayRecord], MetricRecord]:
     def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
-        tensors = {name: array.numpy() for name, array in arrays.items()}
-        rows = 0 if driver.over else driver.run.config.evaluation.rows_per_round
-        metrics = measure(driver.description, driver.welcome(), tensors, rows)
-        driver.log_metrics(metrics, rows)
-        measured = task_of(driver.run.config).complete(metrics).figures
-        return MetricRecord({name.replace("_", "-"): value for name, value in measured.items() if value is not None})
+        tensors, task = {name: array.numpy() for name, array in arrays.items()}, task_of(driver.run.config)
+        measured: dict[str, int | float | list[int] | list[float]] = {}
+        for kind in driver.evaluations():
+            metrics = measure(driver.description, driver.welcome(), tensors, kind.rows, driver.keep_set(kind))
+            driver.log_metrics(kind, metrics)
+            of_class = f"{kind.device_class}-" if kind.device_class else ""
+            for name, value in task.complete(metrics).figures.items():
+                if value is not None:
+                    measured[of_class + name.replace("_", "-")] = value
+        return MetricRecord(measured)
 
     return evaluate

@@ -13,6 +13,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
 from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import FedcoreError, JoinRefused, RunError
+from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds import commands, events
 from fedcore.core.rounds.machine import step
 from fedcore.core.rounds.shell import RoundShell, in_order, nothing, together
@@ -34,6 +35,7 @@ from fedcore.server.aggregate.assemble import make_engine
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.members.admission import check_labels, check_model, check_protocol
+from fedcore.server.rounds.evaluator_tasks import class_task, dense_task, round_task
 from fedcore.server.run.run import Run
 from fedcore.storage.blobs.name import blob_name
 
@@ -220,11 +222,22 @@ class FlowerDriver:
             self._ahead_s += self.left_s
             self.tick()
 
-    def log_metrics(self, metrics: Metrics, rows: int) -> None:
-        """Store the metrics of the current global adapter on `rows` test rows (0: all)."""
+    def evaluations(self) -> list[EvaluateTask]:
+        """Return what is measured now: the model of a round, as an evaluator would be asked; at the end, every one."""
         engine = self._ready()
-        kind = EvaluateTask(adapter=engine.model.adapter, rows=rows, lora_scale=self.run.config.training.lora_scale)
-        self.run.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics))
+        classes = self.run.classes(profile.device_class for profile in self.profiles.values())
+        if self.over:
+            return [dense_task(engine, 0, floors=False), *(class_task(engine, name, 0) for name in classes)]
+        return [round_task(engine, classes, self.run.config.evaluation.rows_per_round)]
+
+    def keep_set(self, kind: EvaluateTask) -> KeepSet | None:
+        """Return what the measured model keeps; None for the dense one."""
+        return None if kind.keep_set is None else KeepSet.from_bytes(self.run.blobs.read_bytes(kind.keep_set.id))
+
+    def log_metrics(self, kind: EvaluateTask, metrics: Metrics) -> None:
+        """Store what was measured of the current global adapter."""
+        kept = "" if kind.keep_set is None else kind.keep_set.id
+        self.run.log.evaluated(kind, EvaluatorResult(id=0, outcome=metrics, keep_set=kept))
 
     def finish(self) -> Json:
         """Write the summary and the adapter for peft, and return the summary."""

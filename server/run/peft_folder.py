@@ -61,6 +61,30 @@ _HEADS = {
     return linear(first, head["head.out_proj.weight"], head["head.out_proj.bias"])  # (rows, labels)
 """,
 }
+_WRITES = """import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{places}
+tokenizer = AutoTokenizer.from_pretrained(BASE)
+model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.{dtype})
+backbone = model.model
+{shift}model = PeftModel.from_pretrained(model, GLOBAL).eval()
+
+
+@torch.no_grad()
+def answer(prompt):
+    text = prompt
+    if tokenizer.chat_template:
+        turns = [{{"role": "user", "content": prompt}}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    batch = tokenizer(text, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
+    written = model.generate(**batch, max_new_tokens=64, do_sample=False)
+    return tokenizer.decode(written[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+print(answer("a question"))
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +111,14 @@ def write_readme(folder: Path, spec: AdapterSpec, base_model: str, card: Adapter
     shifted = (folder / "base_shift.safetensors").exists()
     code = _code(spec, base_model, card, folder, shifted=shifted)
     write_atomic(
-        folder / "README.md", _PAGE.format(run=card.run, about=_about(card), measured=measured, code=code).encode()
+        folder / "README.md",
+        _PAGE.format(
+            run=card.run,
+            about=_about(card),
+            measured=measured,
+            files=_WRITING_FILES if card.head == "none" else _FILES,
+            code=code,
+        ).encode(),
     )
 
 
@@ -101,16 +132,24 @@ Good for:
 - one more pruned model at any sparsity: `fedcore export RUN --sparsity 0.4 --out FOLDER` applies it as the run does;
 - looking at the factors themselves.
 
-Files: `adapter_config.json` and `adapter_model.safetensors` (LoRA, for `peft`), `head.safetensors` (the task head,
-which `peft` does not read), and `base_shift.safetensors` where the method adds to the base weights themselves. The
-adapter alone gives no labels: this code applies all of them.
+{files}
 
 ```python
 {code}```
 """
 
+_FILES = """\
+Files: `adapter_config.json` and `adapter_model.safetensors` (LoRA, for `peft`), `head.safetensors` (the task head,
+which `peft` does not read), and `base_shift.safetensors` where the method adds to the base weights themselves. The
+adapter alone gives no labels: this code applies all of them."""
+_WRITING_FILES = """\
+Files: `adapter_config.json` and `adapter_model.safetensors` (LoRA, for `peft`), and `base_shift.safetensors` where
+the method adds to the base weights themselves. The model's own output layer is as it was. This code applies them:"""
+
 
 def _about(card: AdapterCard) -> str:
+    if not card.pruned and card.head == "none":
+        return "The LoRA factors of the dense model, as the devices trained them together."
     if not card.pruned:
         return "The LoRA factors and the task head of the dense model, as the devices trained them together."
     return _UNDELIVERED
@@ -125,10 +164,12 @@ come from `fedcore export RUN --class CLASS --out FOLDER`; use them to answer te
 
 def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *, shifted: bool) -> str:
     geometry = spec.geometry
+    here = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\n"
+    if card.head == "none":
+        return _WRITES.format(places=here, dtype=card.dtype, shift=_SHIFT if shifted else "")
     head = card.head if card.head != "stock" else "pooler" if geometry.model_type == "bert" else "dense"
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if geometry.token_types > 1 else [])]
-    places = f"\nBASE = {base_model!r}\nGLOBAL = {str(folder.resolve())!r}\n"
-    places += f"LABELS = {list(card.labels)!r}\n" if card.labels else ""
+    places = here + (f"LABELS = {list(card.labels)!r}\n" if card.labels else "")
     places += f"NAMES = {names!r}  # of what the model is given\n"
     load = _LOAD.replace("{dtype}", card.dtype) + (_SHIFT if shifted else "")
     answer = (
@@ -138,15 +179,19 @@ def _code(spec: AdapterSpec, base_model: str, card: AdapterCard, folder: Path, *
     return _IMPORTS + places + load + _ADAPT % card.max_length + _HEADS[head] + use
 
 
-def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str) -> None:
+def write_peft_folder(
+    folder: Path, spec: AdapterSpec, tensors: Tensors, base_model: str, *, writes: bool = False
+) -> None:
     """Write adapter_config.json and adapter_model.safetensors for peft, and head.safetensors beside them.
 
-    B includes the LoRA scale already, so alpha = r. An adapter cannot express an addition to the base weights: a base
-    shift, if there is one, goes into base_shift.safetensors under the names of those weights.
+    One that `writes` is an adapter of the whole language model and has no head. B includes the LoRA scale already, so
+    alpha = r. An adapter cannot express an addition to the base weights: a base shift, if there is one, goes into
+    base_shift.safetensors under the names of those weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    base = "base_model.model.model" if writes else "base_model.model"  # peft's model of the whole, or of the backbone
     factors = {
-        f"base_model.model.{module_path(spec.geometry, layer, module)}.lora_{factor}.weight": (
+        f"{base}.{module_path(spec.geometry, layer, module)}.lora_{factor}.weight": (
             f"layers.{layer}.{module}.{factor}"
         )
         for layer, module in spec.modules()
@@ -154,7 +199,7 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
     }
     config = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
+        "task_type": "CAUSAL_LM" if writes else "FEATURE_EXTRACTION",
         "base_model_name_or_path": base_model,
         "r": spec.rank,
         "lora_alpha": spec.rank,
@@ -165,7 +210,8 @@ def write_peft_folder(folder: Path, spec: AdapterSpec, tensors: Tensors, base_mo
     }
     write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
     write_atomic(folder / "adapter_model.safetensors", _for_torch(tensors, factors, spec))
-    write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
+    if not writes:
+        write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
     shift = {
         f"{module_path(spec.geometry, layer, module)}.weight": f"layers.{layer}.{module}{SHIFT}"
         for layer, module in spec.modules()

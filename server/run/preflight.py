@@ -42,7 +42,27 @@ def check_run(config: Config, model: Path) -> Strategy:
     check_layers(model, geometry)
     outputs = task_of(config).outputs(config.data.labels or UNKNOWN_LABELS)
     head = resolve_head(description, config.model.head, outputs, shapes)
+    if config.training.distill and not head.shapes:
+        raise ConfigError(
+            f"training.distill: under task {config.task.kind} no logits are kept that could be compared with the dense "
+            "model's; leave it at 0"
+        )
     return make_strategy(config, geometry, head.shapes)
+
+
+def check_agreed(config: Config) -> None:
+    """Raise ConfigError where a coordinator, which reads no rows, is not told what its devices must agree on.
+
+    Or where it is told of labels that there are none of.
+    """
+    task = task_of(config)
+    if config.data.labels and not task.labelled:
+        raise ConfigError(f"data.labels: rows of task {task.name} have no labels; leave the key out")
+    if task.over is not None and task.range is None:
+        raise ConfigError(
+            f"task.low and task.high: the coordinator of a {task.name} reads no rows; say where most targets lie, for "
+            "example --set task.low=1 --set task.high=5"
+        )
 
 
 def _check_supported(model: Path, description: Mapping[str, Any]) -> None:

@@ -28,10 +28,11 @@ from fedcore.core.config.toml import to_toml
 from fedcore.core.contract.protocols import Json, Strategy
 from fedcore.core.errors import RunError
 from fedcore.core.model.adapter import Tensors
-from fedcore.core.model.head import resolve_head
+from fedcore.core.model.head import resolve_head, times
 from fedcore.core.rounds.machine import resume
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.state import RoundState
+from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.protos.values import BlobRef, RunDescription
 from fedcore.protos.wire import PROTOCOL
@@ -152,7 +153,8 @@ class Run:
             max_length=self.config.model.max_length,
             head=self.config.model.head,
             dtype=self.config.model.dtype,
-            task=self.config.task.kind,
+            task=task_of(self.config).spec,
+            task_options=options_of(self.config.task).words(),
             precision=self.config.training.precision,
         )
 
@@ -176,7 +178,12 @@ class Run:
             status="finished",
         )
         if tensors is not None:
-            write_peft_folder(self.folder.adapter, strategy.spec, tensors, self._base_name)
+            measured, head = task_of(self.config).range, {name: tensors[name] for name, _ in strategy.spec.head}
+            answers = {} if measured is None else times(head, measured.unit)
+            writes = not strategy.spec.head  # the model's own output layer serves
+            write_peft_folder(
+                self.folder.adapter, strategy.spec, {**tensors, **answers}, self._base_name, writes=writes
+            )
             self._write_readme(strategy, summary)
         for warning in summary["warnings"]:
             self.log.event("warning", message=warning)

@@ -101,8 +101,8 @@ class RunLog:
         self._ledger.set_meta(key, figures)
         self.event("evaluated", task=label, **figures)
         if result.floors is not None:
-            self._ledger.set_meta(FLOORS_KEY, dataclasses.asdict(result.floors))
-            self.event("floors", **dataclasses.asdict(result.floors))
+            self._ledger.set_meta(FLOORS_KEY, result.floors.flat())
+            self.event("floors", **result.floors.flat())
 
     def evaluator_came(self) -> None:
         """Store that the run has an evaluator, so that it waits for one at its end, also after a resume."""

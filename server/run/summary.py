@@ -113,7 +113,7 @@ def _class_figures(
 ) -> Json:
     geometry = strategy.spec.geometry
     keep_set = strategy.export_keep_set(state, name)
-    heads, channels = keep_set.counts
+    heads, channels, _ = keep_set.counts
     figures: dict[str, Any] = {
         "target_sparsity": resolve_settings(config).target_sparsity(name),
         "realised_sparsity": keep_set.sparsity(geometry),
@@ -121,6 +121,8 @@ def _class_figures(
         "heads_dense": geometry.query_heads,
         "channels_kept": channels,
         "channels_dense": geometry.ffn,
+        "layers_kept": len(keep_set.layers),
+        "layers_dense": geometry.layers,
         "peak_training_memory_mb": peak_mb,
     }
     for key in ("parameters", "dense_parameters", "size_bytes", "dense_size_bytes", "latency_s", "dense_latency_s"):

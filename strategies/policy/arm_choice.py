@@ -10,7 +10,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace, Bandit, Json
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
-from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.ordering import counts_at
 from fedcore.core.seeds import lazy_generator
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import RoundCost
@@ -57,7 +57,8 @@ class Choice:
 
     def event(self, part: TrainedPart) -> Json:
         """Return the log's record, with the part that trains; replay derives `arm` again from it."""
-        profile, (heads, channels) = self.member.profile, self.counts
+        profile, (heads, channels, gone) = self.member.profile, self.counts
+        kept = {"heads": heads, "channels": channels, **({"removed_layers": gone} if gone else {})}
         return {
             "event": "choice",
             "round": self.round,
@@ -67,7 +68,7 @@ class Choice:
             "space": arm_space_json(self.space),
             "within_memory": self.within_memory,
             "arm": arm_json(self.arm),
-            "realised": {**arm_json(self.realised), "heads": heads, "channels": channels},
+            "realised": {**arm_json(self.realised), **kept},
             "weight": self.member.weight,
             **part_json(part),
         }
@@ -127,7 +128,11 @@ class Chooser:
         """Return the counts that realise a sparsity on a device."""
         # By rounding, the committed counts may lie a little beyond the target: they stay, but the cut goes no further.
         target = self._keep_counts(min(sparsity, self.config.target_sparsity(offer.member.profile.device_class)))
-        return Counts(min(offer.committed.heads, target.heads), min(offer.committed.channels, target.channels))
+        return Counts(
+            min(offer.committed.heads, target.heads),
+            min(offer.committed.channels, target.channels),
+            max(offer.committed.removed_layers, target.removed_layers),
+        )
 
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
         schedule, geometry = schedule_of(self.config, profile.device_class), self.cost.spec.geometry
@@ -146,8 +151,13 @@ class Chooser:
 
     def _keep_counts(self, sparsity: float) -> Counts:
         if sparsity not in self._kept:
-            self._kept[sparsity] = keep_counts(self.cost.spec.geometry, sparsity)
+            self._kept[sparsity] = self._counts_at(sparsity)
         return self._kept[sparsity]
+
+    def _counts_at(self, sparsity: float) -> Counts:
+        # Orders of classes and devices, which may not exist yet, share the ratio of heads and channels.
+        order = self.state.orders.get("fleet", {})
+        return counts_at(order, self.cost.spec.geometry, sparsity)
 
     def _realise(self, counts: Counts, arm: Arm) -> Arm:
         key = counts, arm.rank, arm.steps

@@ -32,8 +32,8 @@ def cut_models(
     places = [(policy.order_key(choice.profile), choice.counts) for choice in choices]
     cuts: dict[str, Counts] = {key: Counts(0, 0) for key, _ in places}
     for key, kept in places if any(choice.round > warmup for choice in choices) else ():
-        heads, channels = cuts[key]
-        cuts[key] = Counts(max(heads, geometry.head_units - kept.heads), max(channels, geometry.ffn - kept.channels))
+        gone = Counts(geometry.head_units - kept.heads, geometry.ffn - kept.channels, kept.removed_layers)
+        cuts[key] = Counts(*map(max, cuts[key], gone))
     frozen = frozen_orders(orders, cuts, geometry, policy.prior)
     keep_sets = keep_sets_of(frozen, places, geometry)
     return frozen, [keep_sets[place] for place in places]
@@ -54,6 +54,7 @@ def assign(
         config,
         rate=policy.first_rate(state, choices),
         trials={} if state.rate is None else state.rate.trials,
+        trial_rounds=0 if state.rate is None else state.rate.rounds,
         choices=choices,
         parts=parts,
         memory=policy.memory(state),

@@ -8,7 +8,7 @@ D = TypeVar("D")
 
 
 class DeviceTable(Mapping[str, T], Generic[T]):
-    """A named tuple of numbers for each device; never changes.
+    """A named tuple of numbers for each device; never changes. A method `cells` of it says how rows are written.
 
     A registry may hold a million devices, of which a round reads a thousand. A state is read and written once a turn.
     Turning every row into a tuple and back would take longer than the turn, so rows stay lists until they are read, and
@@ -43,7 +43,8 @@ class DeviceTable(Mapping[str, T], Generic[T]):
 
     def updated(self, rows: Mapping[str, T]) -> "DeviceTable[T]":
         """Return the table with these rows, sorted by device."""
-        after = {**self._rows, **{device: list(row) for device, row in rows.items()}}
+        cells = getattr(self._kind, "cells", list)
+        after = {**self._rows, **{device: cells(row) for device, row in rows.items()}}
         if not rows.keys() <= self._rows.keys():
             after = {device: after[device] for device in sorted(after)}  # sorting pairs would take twice as long
         return DeviceTable(self._kind, after)

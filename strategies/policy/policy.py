@@ -18,10 +18,12 @@ from fedcore.core.cost.training_step import StepMode
 from fedcore.core.errors import JoinRefused
 from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.criteria import CRITERIA
-from fedcore.core.pruning.ordering import keep_set
+from fedcore.core.pruning.kinds import by_benefit
+from fedcore.core.pruning.ordering import counts_at, initial_order, keep_set
 from fedcore.core.pruning.scope import class_order, first_orders, order_key
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import RoundCost
@@ -64,7 +66,8 @@ class Policy:
 
     def start(self) -> Json:
         """Return the state before the first round."""
-        orders = first_orders(self.config.strategy.order, self.spec.geometry, self.prior)
+        strategy = self.config.strategy
+        orders = first_orders(strategy.order, self.spec.geometry, self.prior, strategy.remove)
         return PolicyState(
             orders=orders,
             pace=self.pacer.start() if self.pacer else None,
@@ -75,8 +78,7 @@ class Policy:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
         target, rank = self.config.target_sparsity(profile.device_class), self.config.strategy.ranks[0]
         memory = self.memory()
-        counts = keep_counts(self.spec.geometry, target)
-        modelled = memory.modelled_mb(profile, counts, rank, self.part.least)
+        modelled = memory.modelled_mb(profile, self.first_counts(target), rank, self.part.least)
         if not memory.allows(profile, modelled):
             needed = memory.needed_mb(profile, modelled)
             raise JoinRefused(
@@ -99,7 +101,7 @@ class Policy:
 
     def least_mb(self, device_class: str, precision: str) -> float:
         """Return the modelled memory of the smallest work that a device can be given, MiB."""
-        counts = keep_counts(self.spec.geometry, self.config.target_sparsity(device_class))
+        counts = self.first_counts(self.config.target_sparsity(device_class))
         ranks = self.class_ranks.get(device_class, self.config.strategy.ranks)
         mode = StepMode(precision, self.memory().checkpointing is not False)
         return self.cost.memory_mb(counts, ranks[0], self.part.least, mode)
@@ -114,7 +116,14 @@ class Policy:
     def memory_mb(self, sparsity: float, rank: int) -> float:
         """Return the modelled memory of a training step at an arm, MiB, where the least part of the adapter trains."""
         mode = StepMode(checkpointed=self.memory().checkpointing is not False)
-        return self.cost.memory_mb(keep_counts(self.spec.geometry, sparsity), rank, self.part.least, mode)
+        return self.cost.memory_mb(self.first_counts(sparsity), rank, self.part.least, mode)
+
+    def first_counts(self, sparsity: float) -> Counts:
+        """Return the counts that realise a sparsity before any device has scored."""
+        geometry, remove = self.spec.geometry, self.config.strategy.remove
+        if not by_benefit(remove):
+            return keep_counts(geometry, sparsity)
+        return counts_at(initial_order(geometry, self.prior, remove), geometry, sparsity)
 
     def plan(self, state: Json, roster: Sequence[DeviceProfile], round_index: int) -> tuple[Json, RoundPlan]:
         """Return the state with the round open, and an assignment for every device of a cohort."""
@@ -137,9 +146,8 @@ class Policy:
         Devices with their own orders have no common keep-set; the class's is by the mean of their scores.
         """
         geometry, orders = self.spec.geometry, PolicyState.from_json(state).orders
-        counts = keep_counts(geometry, self.config.target_sparsity(device_class))
         order = class_order(orders, self.config.strategy.order, device_class, geometry, self.prior)
-        return keep_set(order, geometry, counts)
+        return keep_set(order, geometry, counts_at(order, geometry, self.config.target_sparsity(device_class)))
 
     def chooser(self, state: PolicyState, round_index: int) -> Chooser:
         """Return the chooser, which bounds and selects the arms of one round."""
@@ -183,12 +191,12 @@ class Policy:
             return None
         return self.pacer.learn(state.pace, opened, outcomes, self.modelled_seconds(opened))
 
-    def with_trials(self, state: PolicyState, choices: Sequence[Choice], round_index: int) -> PolicyState:
-        """Return the state with the round's trials of learning rates, if there are any."""
+    def with_trials(self, state: PolicyState, choices: Sequence[Choice], steps: Sequence[int]) -> PolicyState:
+        """Return the state with the round's trials of learning rates, if there are any; `steps` are the local ones."""
         if self.rates is None or state.rate is None:
             return state
         profiles = [choice.profile for choice in choices]
-        return replace(state, rate=self.rates.opened(state.rate, profiles, round_index))
+        return replace(state, rate=self.rates.opened(state.rate, profiles, steps, choices[0].round))
 
     def first_rate(self, state: PolicyState, choices: Sequence[Choice]) -> float:
         """Return the learning rate of the first round: the configuration's, or the one that trials found or assume."""

@@ -1,9 +1,11 @@
 """The learning rate of a run: set in the configuration, or found by trials in the first round that counts.
 
-A trial costs as many steps as a device would have trained, so the first round takes no longer; its few steps are the
-price of the trial (fedcore.core.learning_rate.search has the method).
+A trial takes its time from the device's steps, so the first round takes no longer. Half of a small cohort has trials,
+those that take the most steps first, as fast devices do that would wait for slower ones; the others train at a usual
+rate. So a run loses half a round's steps at most (fedcore.core.learning_rate.search has the method).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -17,6 +19,7 @@ from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.learning_rate.search import (
     MOST_TRIALS,
     UNKNOWN,
+    UNTRIED,
     Changes,
     best_rate,
     changes_of,
@@ -29,7 +32,7 @@ from fedcore.strategies.policy.state import RateState
 
 TRIAL_STEPS = 2  # at each rate
 LEAST_MIXED = 0.1  # share of rows outside the most frequent label that a device with a trial has
-MOST_DEVICES = 12  # of a round with trials; more would hardly change the means
+LEAST_DEVICES, MOST_DEVICES = 3, 12  # with trials in a round; more would hardly change the means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,23 +44,30 @@ class RateFinder:
     steps_of: Callable[[int], int]  # local steps of a round by a device's training rows
 
     def rate(self, state: RateState, profiles: Sequence[DeviceProfile]) -> float:
-        """Return the first round's rate: the one found, or a careful one until then."""
+        """Return the first round's rate: the one found, or a usual one until then; a careful one where none tries."""
         if state.rate is not None:
             return state.rate
-        return run_rate(UNKNOWN, self._run_steps(profiles))
+        return run_rate(UNTRIED if state.trials else UNKNOWN, self._run_steps(profiles))
 
-    def opened(self, state: RateState, profiles: Sequence[DeviceProfile], round_index: int) -> RateState:
-        """Return the state with a round's trials, of at most MOST_DEVICES; none once the rate is found.
+    def opened(
+        self, state: RateState, profiles: Sequence[DeviceProfile], steps: Sequence[int], round_index: int
+    ) -> RateState:
+        """Return the state with a round's trials: half of the devices, LEAST_DEVICES to MOST_DEVICES of them.
 
-        One-sided devices have no trial; where all are, the careful rate serves.
+        `steps` are the local steps of the devices; those that take more have their trials first.
+
+        None has a trial once the rate is found. One-sided devices have none either; where all are, the careful rate
+        serves.
         """
         if state.rate is not None:
             return state
-        names = [profile.name for profile in profiles if not _one_sided(profile)]
-        indices = generator(self.seed, "rate-trial", round_index).permutation(len(names))[:MOST_DEVICES]
+        mixed = [(own, profile.name) for own, profile in zip(steps, profiles, strict=True) if not _one_sided(profile)]
+        drawn = [mixed[index] for index in generator(self.seed, "rate-trial", round_index).permutation(len(mixed))]
+        drawn.sort(key=lambda device: -device[0])
+        chosen = drawn[: min(MOST_DEVICES, max(LEAST_DEVICES, math.ceil(len(profiles) / 2)))]
         trials = {
-            names[index]: device_trial(place, len(indices), steps=TRIAL_STEPS, shift=state.shift)
-            for place, index in enumerate(indices)
+            name: device_trial(place, len(chosen), steps=TRIAL_STEPS, shift=state.shift)
+            for place, (_, name) in enumerate(chosen)
         }
         return replace(state, trials=trials, run_steps=self._run_steps(profiles))
 

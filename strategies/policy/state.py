@@ -4,7 +4,7 @@
 
     {"order":        {scope key: removal order} (fedcore.core.pruning.scope),
      "bandits":      {class, or device where posteriors are not shared: bandit state},
-     "committed":    {device: [head units, channels] of the last accepted update},
+     "committed":    {device: [head units, channels, and removed layers if any] of the last accepted update},
      "memory_scale": {class: measured / estimated peak memory},
      "memory_ceilings": {device: modelled MiB that it may be given at most}, missing where none ran out,
      "counted":      rounds that have moved the adapter: all but void ones,
@@ -104,7 +104,7 @@ class PlannedDevice(NamedTuple):
     def to_json(self) -> Json:
         """Return the JSON form."""
         record: Json = {
-            "counts": list(self.counts),
+            "counts": self.counts.cells(),
             "weight": self.weight,
             "bandit_key": self.bandit_key,
             "order": self.order_key,

@@ -14,6 +14,7 @@ from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.cost.teacher import teacher_memory_mb
 from fedcore.core.learning_rate.schedule import round_share
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.pruning.kinds import LAYERS
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.feasible import Memory
 
@@ -25,13 +26,15 @@ def training_specs(
     parts: Sequence[TrainedPart],
     rate: float,
     trials: Mapping[str, RateTrial],
+    trial_rounds: int,
     memory: Memory,
     keeps_coordinates: bool,
 ) -> list[TrainingSpec]:
     """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
 
-    `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device. Optimiser moments
-    may be kept over rounds only where factors keep their coordinates.
+    `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device. The rate begins to
+    fall after `trial_rounds`, the closed rounds of the search. Optimiser moments may be kept over rounds only where
+    factors keep their coordinates.
     """
     by_key: dict[tuple[str, TrainedPart, bool], TrainingSpec] = {}
     specs = []
@@ -41,7 +44,10 @@ def training_specs(
         key = codec_of(config, profile), part, mode.checkpointed
         spec = by_key.get(key)
         if spec is None:
-            spec = by_key[key] = _dense_spec(config, choice.round, *key, rate=rate, keeps_coordinates=keeps_coordinates)
+            share = round_share(
+                max(1, choice.round - trial_rounds), config.run.rounds - trial_rounds, config.training.final_lr_share
+            )
+            spec = by_key[key] = _dense_spec(config, *key, rate=rate * share, keeps_coordinates=keeps_coordinates)
         distillation = distillation_of(config, memory, choice)
         trial = trials.get(profile.name)
         alike = distillation is None and trial is None
@@ -50,19 +56,12 @@ def training_specs(
 
 
 def _dense_spec(
-    config: Config,
-    round_index: int,
-    codec: str,
-    part: TrainedPart,
-    checkpointing: bool,
-    *,
-    rate: float,
-    keeps_coordinates: bool,
+    config: Config, codec: str, part: TrainedPart, checkpointing: bool, *, rate: float, keeps_coordinates: bool
 ) -> TrainingSpec:
-    training, rounds = config.training, config.run.rounds
+    training = config.training
     return TrainingSpec(
         batch_size=training.batch_size,
-        learning_rate=rate * round_share(round_index, rounds, training.final_lr_share),
+        learning_rate=rate,
         weight_decay=training.weight_decay,
         lora_scale=training.lora_scale,
         importance=training.importance,
@@ -71,6 +70,7 @@ def _dense_spec(
         trains=part,
         balanced=training.label_skew == "balance",
         checkpointing=checkpointing,
+        score_layers=LAYERS in config.strategy.remove,
     )
 
 

@@ -72,7 +72,8 @@ def learn_ceilings(
     """Return the modelled MiB that a device may be given at most, for every device that ran out of memory.
 
     A device that ran out is never given as much again: its ceiling falls half the way to the smallest work there is,
-    so that a few failures find what it can do. With the smallest work, it falls to 0: nothing is left to give.
+    so that a few failures find what it can do. With the smallest work, which is given where nothing fits, it falls to
+    0: nothing is left to give.
     """
     learned = dict(ceilings)
     for outcome in outcomes:
@@ -82,7 +83,7 @@ def learn_ceilings(
         least = costs.least_mb(outcome.device_class, device.mode.precision)
         needed = costs.cost.memory_mb(device.counts, outcome.arm.rank, device.part, device.mode)
         above = (needed - least) / 2
-        if needed <= least:
+        if needed <= least or needed > ceilings.get(outcome.device, math.inf):
             learned[outcome.device] = 0.0
         else:
             learned[outcome.device] = least if above < STEP_SHARE * least else least + above

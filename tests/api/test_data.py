@@ -55,3 +55,12 @@ def test_rows_are_readable_until_the_block_ends_and_a_fault_names_the_argument()
     with pytest.raises(DataError) as error, data.readable(CONFIG) as config:
         raise DataError(f"{config.data.test}: row 2: no label")
     assert str(error.value) == "test: row 2: no label"
+
+
+def test_the_column_that_rows_are_dealt_by_is_kept(tmp_path: Path) -> None:
+    config = replace(CONFIG, data=replace(CONFIG.data, partition="by:lang"))
+    train = {"text": ["a", "b"], "label": ["x", "y"], "lang": ["en", "de"], "other": [1, 2]}
+    data = run_data(config, train=train, test=(["c"], ["x"]))
+    data.write(config, tmp_path)
+    assert (tmp_path / "train.jsonl").read_text().splitlines()[1] == '{"lang": "de", "text": "b", "label": "y"}'
+    assert (tmp_path / "test.jsonl").read_text() == '{"text": "c", "label": "x"}\n'

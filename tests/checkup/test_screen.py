@@ -2,13 +2,16 @@
 
 import dataclasses
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from fedcore.checkup.facts_json import facts_json
 from fedcore.checkup.run_facts import RunFacts
 from fedcore.checkup.screen import MOST_DEVICES, WIDTH, duration, print_facts, spread
+from fedcore.core.data.device_rows import opening_lines
 from tests.checkup.checked_runs import facts_of
 
 
@@ -104,3 +107,23 @@ def test_many_ranks_and_long_names_fit(tmp_path: Path, monkeypatch: pytest.Monke
     text = shown(dataclasses.replace(facts, classes=(*facts.classes, long)))
     assert "rank 1  rank 4  rank 7  rank 10  rank 13  rank 16" in text
     assert all(f"{figure:,}" in text for figure in (long.joins_mb, long.starts_mb, long.all_mb))
+
+
+def test_the_values_of_a_column_that_rows_are_dealt_by_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = facts_of(tmp_path, monkeypatch)
+    assert facts.rows is not None
+    devices = tuple(
+        replace(device, values={"en": 1200 + place, "de": 7}) for place, device in enumerate(facts.rows.devices)
+    )
+    rows = replace(facts.rows, devices=devices, column="lang", values={"en": 3600, "de": 21})
+    text = shown(replace(facts, rows=rows))
+    assert "lang" in text and "en 1,200, de 7" in text and "en 3,600, de 21" in text
+    assert facts_json(replace(facts, rows=rows))["rows"]["devices"][0]["values"] == {"en": 1200, "de": 7}
+    assert opening_lines(rows)[2] == "dealt by column 'lang': 2 values: en >99%, de <1%"
+
+
+def test_a_column_that_tells_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(tmp_path, monkeypatch, "data.partition=by:text")
+    assert not facts.can_begin and "column 'text' has another value in every row" in facts.problems[0]

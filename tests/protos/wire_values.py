@@ -144,7 +144,12 @@ METRICS = st.builds(
     rows=U64,
     answers=st.lists(U64, max_size=3).map(tuple),
 )
-FLOOR = st.builds(Floor, accuracy=FLOATS, macro_f1=FLOATS, rows=U64)
+FLOOR = st.builds(
+    Floor,
+    figures=st.fixed_dictionaries({"accuracy": FLOATS, "macro_f1": FLOATS})
+    | st.dictionaries(st.sampled_from(("spearman", "rmse")), FLOATS, min_size=1),
+    rows=U64,
+)
 FLOORS = st.builds(
     Floors,
     majority_label=TEXT,

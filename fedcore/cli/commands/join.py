@@ -15,6 +15,7 @@ from fedcore.cli.console.settings import (
 )
 from fedcore.cli.console.steady_output import keep_going_without_output
 from fedcore.cli.identity.enrolling import EnrolAtOption, TokenFileOption, TokenOption, enrol_first, given_token
+from fedcore.core.config.tables import PARTITION
 from fedcore.core.contract.profile import check_name, check_network
 from fedcore.core.errors import ConfigError
 from fedcore.storage.places import home_folder
@@ -23,6 +24,14 @@ RUN = "The run"
 DATA = "Private data"
 EMULATION = "Limits, to emulate a lesser device"
 AUTO = "auto"
+
+
+def _partition(value: str) -> str:
+    try:
+        PARTITION.check("--partition", value)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
 
 
 def join(
@@ -100,7 +109,17 @@ def join(
         list[str] | None,
         typer.Option("--text", help="Text column; give it twice for pair tasks; default text.", rich_help_panel=DATA),
     ] = None,
-    label: Annotated[str, typer.Option("--label", help="Label column.", rich_help_panel=DATA)] = "label",
+    label: Annotated[
+        str, typer.Option("--label", help="Column of labels, or of answers; '' for none.", rich_help_panel=DATA)
+    ] = "label",
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts.",
+            rich_help_panel=DATA,
+        ),
+    ] = "classification",
     test: Annotated[
         str | None, typer.Option("--test", help="Held-back rows; default: a part of --data.", rich_help_panel=DATA)
     ] = None,
@@ -122,8 +141,13 @@ def join(
         ),
     ] = None,
     partition: Annotated[
-        Literal["dirichlet", "one-label", "length", "iid"],
-        typer.Option("--partition", help="How the rows are cut into parts.", rich_help_panel=DATA),
+        str,
+        typer.Option(
+            "--partition",
+            help="How the rows are cut into parts: dirichlet, one-label, length, iid, by:COLUMN or dirichlet:COLUMN.",
+            callback=_partition,
+            rich_help_panel=DATA,
+        ),
     ] = "dirichlet",
     alpha: Annotated[
         float,
@@ -203,6 +227,7 @@ def join(
             partition=partition,
             alpha=alpha,
             seed=seed,
+            task=task,
         ),
         state=state,
         reconnect_s=reconnect_s,

@@ -182,13 +182,14 @@ def _check_enrolment(enrol: str, certs: Path | None) -> None:
 
 
 def _new(settings: "Config", config: Path | None, run_dir: Path | None) -> "Run":
-    from fedcore.server.run.preflight import check_run
+    from fedcore.server.run.preflight import check_agreed, check_run
     from fedcore.server.run.run import Run
     from fedcore.server.run.run_folder import RunFolder
     from fedcore.storage.models.model_source import model_folder
 
     model = model_folder(settings.model.path)
     check_run(settings, model)
+    check_agreed(settings)
     say_overruled(settings)
     if run_dir is not None and config is not None and config.resolve().parent == run_dir.resolve():
         folder = RunFolder(run_dir)  # a fleet has made the folder already and passes the configuration in it

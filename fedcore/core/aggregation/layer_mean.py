@@ -3,8 +3,9 @@
     A_l' = A_l + eta * sum_k w_k E_k(dA_l,k) / sum_{k trains l} w_k          B likewise
 
 Where every device trains every layer, this is `factor_mean`, bit for bit. The head, and what a device does not hold of
-a layer that it trains, are treated as in `factor_mean`. A layer that no device trained keeps its bits. The sums are the
-integers of `factor_mean`, and each layer has its weight beside them: any order, tree or retry gives the same bits.
+a layer that it trains, are treated as in `factor_mean`. A device without a layer does not train it. A layer that no
+device trained keeps its bits. The sums are the integers of `factor_mean`, and each layer has its weight beside them:
+any order, tree or retry gives the same bits.
 
 Source: Liu et al., "Adaptive parameter-efficient federated fine-tuning on heterogeneous devices", 2024,
 arXiv 2412.20004.
@@ -25,7 +26,6 @@ from fedcore.core.contract.update import Update
 from fedcore.core.contract.update_stack import UpdateStack
 from fedcore.core.errors import ProtocolError, UpdateRejected
 from fedcore.core.model.adapter import AdapterSpec, Tensors
-from fedcore.core.model.trained_part import TrainedPart
 
 _WEIGHT_BYTES = 24  # of one layer's weight in the manifest, at most
 
@@ -70,12 +70,12 @@ class LayerMean:
     def fold(self, partial: LayerPartial, update: Update) -> LayerPartial:
         """Add one verified update; `partial` is consumed. Raises UpdateRejected as `FactorMean.fold` does."""
         factors = self._sums.fold(partial.factors, update)
-        return LayerPartial(factors=factors, weights=_with(partial.weights, update.trains, update.weight))
+        return LayerPartial(factors=factors, weights=_with(partial.weights, update, update.weight))
 
     def fold_stack(self, partial: LayerPartial, stack: UpdateStack) -> LayerPartial:
         """Add all of a verified stack, as folding its updates one by one would; `partial` is consumed."""
         factors = self._sums.fold_stack(partial.factors, stack)
-        return LayerPartial(factors=factors, weights=_with(partial.weights, stack.trains, sum(stack.weights)))
+        return LayerPartial(factors=factors, weights=_with(partial.weights, stack, sum(stack.weights)))
 
     def merge(self, left: LayerPartial, right: LayerPartial) -> LayerPartial:
         """Add `right` into `left`, consuming both; raises UpdateRejected naming shared keys."""
@@ -111,8 +111,9 @@ class LayerMean:
         return self._sums.packed_bytes_bound(spec, devices) + _WEIGHT_BYTES * spec.geometry.layers
 
 
-def _with(weights: tuple[int, ...], trains: TrainedPart, weight: int) -> tuple[int, ...]:
-    return tuple(total + weight if trains.layer(layer) else total for layer, total in enumerate(weights))
+def _with(weights: tuple[int, ...], update: Update | UpdateStack, weight: int) -> tuple[int, ...]:
+    trained = {layer for layer in update.keep_set.layers if update.trains.layer(layer)}
+    return tuple(total + weight if layer in trained else total for layer, total in enumerate(weights))
 
 
 def _weight(name: str, weights: tuple[int, ...], whole: int) -> int:
@@ -120,11 +121,11 @@ def _weight(name: str, weights: tuple[int, ...], whole: int) -> int:
 
 
 def _layer_weights(manifest: Manifest, layers: int, whole: int) -> tuple[int, ...]:
-    """Return a manifest's weights; they never fall, since a device that trains a layer trains all later ones."""
+    """Return a manifest's weights, each at most that of all devices."""
     rows = manifest.get("layers")
     if not isinstance(rows, list) or len(rows) != layers:
         raise ProtocolError(f"partial's manifest: expected the weights of {layers} layers, got {str(rows)[:80]}")
     weights = tuple(count(row, "a layer's weight") for row in rows)
-    if list(weights) != sorted(weights) or weights[-1] > whole:
-        raise UpdateRejected(f"partial: expected layers' weights that rise to at most {whole}, got {weights}")
+    if max(weights) > whole:
+        raise UpdateRejected(f"partial: expected layers' weights of at most {whole}, got {weights}")
     return weights

@@ -43,6 +43,11 @@ def at_least(low: float) -> Rule:
     return _number(lambda value: value >= low and math.isfinite(value), f"at least {low:g}", schema={"minimum": low})
 
 
+def finite() -> Rule:
+    """Return the rule of finite numbers."""
+    return _number(math.isfinite, "finite", schema={})
+
+
 def above(low: float) -> Rule:
     """Return the rule of finite numbers in (low, infinity)."""
     schema = {"exclusiveMinimum": low}
@@ -70,6 +75,19 @@ def one_of(*choices: str) -> Rule:
             raise ConfigError(f"{where}: expected one of {', '.join(choices)}; got {value!r}")
 
     return Rule(check=check, words=", ".join(f"`{choice}`" for choice in choices), schema={"enum": list(choices)})
+
+
+def one_of_or(*choices: str, columns: Sequence[str]) -> Rule:
+    """Return the rule of text that is one of `choices`, or the name of a column after one of `columns` and a colon."""
+    words = [*(f"`{choice}`" for choice in choices), *(f"`{kind}:COLUMN`" for kind in columns)]
+
+    def check(where: str, value: str) -> None:
+        kind, _, column = value.partition(":")
+        if value not in choices and not (kind in columns and column):
+            raise ConfigError(f"{where}: expected one of {', '.join(words).replace('`', '')}; got {value!r}")
+
+    pattern = f"^({'|'.join(columns)}):."
+    return Rule(check=check, words=", ".join(words), schema={"anyOf": [{"enum": list(choices)}, {"pattern": pattern}]})
 
 
 def offered(names: Sequence[str]) -> Rule:

@@ -7,6 +7,7 @@ from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.list_rules import ascending, each, filled, four_weights
 from fedcore.core.config.rules import above, at_least, offered, one_of, whole_number, within
 from fedcore.core.errors import ConfigError
+from fedcore.core.pruning.kinds import KINDS, WIDTH, by_benefit
 
 # Names that other tables hold and check: `fedcore.strategies.table`, `fedcore.core.bandit.table`,
 # `fedcore.core.aggregation.table` and `fedcore.core.server_optimizer.table`. Editors offer them; a test compares them.
@@ -31,6 +32,14 @@ class StrategyConfig:
     target_sparsity: Annotated[
         float, within(0, 1, "[)"), "share of attention heads and FFN channels to be cut; a class may set its own"
     ] = 0.5
+    remove: Annotated[
+        tuple[str, ...],
+        filled("kind"),
+        each(one_of(*KINDS)),
+        "what is cut. `heads` and `channels` make every layer narrower, in one fixed ratio where both are given and "
+        "nothing else is; `layers` removes whole transformer blocks. Any other choice than those two is cut by "
+        'measured harm for each parameter, and needs `order = "fleet"` and an aggregator of means',
+    ] = WIDTH
     ranks: Annotated[
         tuple[int, ...],
         filled("rank"),
@@ -137,3 +146,8 @@ class StrategyConfig:
         check_keys(self, "strategy.")
         if self.context and self.pace == "off":
             raise ConfigError("strategy.context needs learned speeds: set strategy.pace to filter or lagrange")
+        if by_benefit(self.remove) and self.order != "fleet":
+            raise ConfigError(
+                f"strategy.remove = {list(self.remove)} follows one removal order of the whole fleet, and "
+                f'strategy.order is {self.order!r}: set it to "fleet", or remove to ["heads", "channels"]'
+            )

@@ -13,7 +13,17 @@ from typing import Annotated, Any
 from fedcore.core.config.fleet import ClassConfig, FleetConfig, SimulationConfig
 from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.list_rules import different_labels, one_or_two
-from fedcore.core.config.rules import above, offered, one_of, valid_address, valid_name, whole_number, within
+from fedcore.core.config.rules import (
+    above,
+    finite,
+    offered,
+    one_of,
+    one_of_or,
+    valid_address,
+    valid_name,
+    whole_number,
+    within,
+)
 from fedcore.core.config.strategy import StrategyConfig
 from fedcore.core.config.training import TrainingConfig
 from fedcore.core.errors import ConfigError
@@ -34,6 +44,8 @@ __all__ = [
     "TrainingConfig",
 ]
 
+# of fedcore.core.data.partition, which needs numpy
+PARTITION = one_of_or("dirichlet", "one-label", "length", "iid", columns=("by", "dirichlet"))
 SEED_LIMIT = 2**63  # seeds travel as unsigned 64-bit numbers and fit a signed one everywhere
 
 
@@ -59,12 +71,42 @@ class TaskConfig:
 
     kind: Annotated[
         str,
-        offered(("classification",)),  # the names of fedcore.core.tasks.table, which checks it; a test compares them
-        "task: `classification`, where a text or a pair of texts has one of the labels",
+        # the names of fedcore.core.tasks.table, which checks it; a test compares them
+        offered(("classification", "generation", "regression")),
+        "task: `classification`, where a text or a pair of texts has one of the labels; `regression`, where it has "
+        "one number, in the label column; or `generation`, where a causal language model writes answers",
     ] = "classification"
+    low: Annotated[
+        float | None,
+        finite(),
+        "`regression`: where most targets lie, from here on; it limits nothing, and gives all members one unit. "
+        "`auto`: two standard deviations below the mean of the rows, where the run reads them (`fleet`, `simulate`); "
+        "`serve` reads none and needs both numbers",
+    ] = None
+    high: Annotated[float | None, finite(), "`regression`: where most targets lie, up to here; `auto` as `low`"] = None
+    template: Annotated[
+        str,
+        "form of prompts and chats under `generation`: `auto` (the tokenizer's own chat template, or plain text where "
+        "it has none), `none` (plain text), `chatml`, or the path of a Jinja file that every process has",
+    ] = "auto"
+    generated_rows: Annotated[
+        int,
+        whole_number(0),
+        Unit("rows"),
+        "held-back rows that the model answers at every measurement, for exact match, chrF, ROUGE-L and samples",
+    ] = 16
+    answer_tokens: Annotated[int, whole_number(1), Unit("tokens"), "longest answer that the model is let write"] = 48
+    metric: Annotated[
+        str,
+        "a figure of your own under `generation`: `module:function`, called with the answers and lists of references",
+    ] = ""
 
     def __post_init__(self) -> None:
         check_keys(self, "task.")
+        if (self.low is None) != (self.high is None):
+            raise ConfigError("task.low and task.high: expected both, or neither")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ConfigError(f"task.low must be below task.high, got {self.low:g} and {self.high:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +153,12 @@ class DataConfig:
     ] = 0.2
     partition: Annotated[
         str,
-        one_of("dirichlet", "one-label", "length", "iid"),  # fedcore.core.data.partition.PARTITIONS, which needs numpy
+        PARTITION,
         "how rows are dealt out. `dirichlet`: by label with Dirichlet shares; `one-label`: rows of one label on every "
         "device, as far as there are devices enough; `length`: with such shares of the "
         "shortest to the longest quarter of the texts, so that texts differ from device to device and labels hardly "
-        "do; or `iid`",
+        "do; or `iid`. `by:COLUMN`, such as `by:language`: rows with the same value in a column of the data on one "
+        "device, as far as there are devices enough; `dirichlet:COLUMN`: by its values with Dirichlet shares",
     ] = "dirichlet"
     alpha: Annotated[float, above(0), "Dirichlet concentration; smaller is more skewed"] = 1.0
     shards: Annotated[int, whole_number(0), "parts the rows are cut into; 0: one per device"] = 0

@@ -42,6 +42,7 @@ class TrainingSpec:
     balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
     trial: RateTrial | None = None  # of learning rates, before the local steps
     checkpointing: bool = False  # compute activations anew in the backward pass, see fedcore.nn.model.checkpointing
+    score_layers: bool = False  # where importances are asked for: send each block's influence on the state too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import Arm
 
+INFLUENCES = "influences"  # name of the vector of layers' influences among group importances
 PHASES = ("download", "prune", "train", "encode", "upload")
 
 
@@ -51,11 +52,14 @@ class DeviceReport:
 class GroupScores:
     """Importance of every *kept* group, per layer, each layer's vector normalised to L2 norm 1.
 
-    `heads[i]` has one float32 per kept head unit of layer i, `channels[i]` one per kept channel.
+    `heads[i]` has one float32 per kept head unit of layer i, `channels[i]` one per kept channel; both are empty for a
+    layer that is removed. `layers` has the influence of every kept layer, 1 - cos(input, output) of its block, as it
+    was measured; None where it was not asked for.
     """
 
     heads: tuple[NDArray[np.float32], ...]
     channels: tuple[NDArray[np.float32], ...]
+    layers: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class StepShape:
     """
 
     geometry: Geometry
-    kept: Counts  # in every layer
+    kept: Counts  # in every layer, and how many layers are gone
     rank: int
     targets: tuple[str, ...]
     batch_size: int
@@ -68,7 +68,12 @@ class StepShape:
     @property
     def trained_layers(self) -> int:
         """Number of layers with adapters that train: the backward pass ends at the first of them."""
-        return max(0, self.geometry.layers - self.part.first_layer)
+        return max(0, self.layers - self.part.first_layer)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers that are left."""
+        return self.geometry.layers - self.kept.removed_layers
 
     def memory_mb(self, num_labels: int) -> float:
         """Return the estimated peak of live tensor memory, MiB, with a task head of `num_labels` rows."""
@@ -94,7 +99,7 @@ class StepShape:
         if flops_per_s <= 0 or slowdown < 1.0:
             raise ConfigError(f"cost model: expected flops_per_s > 0 and slowdown >= 1, got {flops_per_s}, {slowdown}")
         forward = self.forward_flops()
-        backward = forward * self.trained_layers / self.geometry.layers  # of inputs
+        backward = forward * self.trained_layers / self.layers  # of inputs
         if self.mode.checkpointed:
             forward += backward
         gradients = 2.0 * self.tokens * self.trained_values()  # of factors: as many as those factors' own products
@@ -106,7 +111,7 @@ class StepShape:
 
     def adapter_values(self) -> int:
         """Return the number of values of all LoRA factors."""
-        return self.geometry.layers * sum(self.rank * sum(self._shape(module)) for module in self.targets)
+        return self.layers * sum(self.rank * sum(self._shape(module)) for module in self.targets)
 
     def trained_values(self) -> int:
         """Return the number of values of the LoRA factors that train, which an update holds beside the head's."""
@@ -180,7 +185,7 @@ class StepShape:
         """Return the operations of the frozen layers: linear layers, scores, and products of scores and values."""
         weights = sum(out * into for out, into in (self._shape(module) for module in self.geometry.modules))
         attention = 2 * self.max_length * self._shape("q")[0]
-        return 2.0 * self.tokens * self.geometry.layers * (weights + attention)
+        return 2.0 * self.tokens * self.layers * (weights + attention)
 
 
 def base_parameters(geometry: Geometry, kept: Counts) -> int:
@@ -191,7 +196,8 @@ def base_parameters(geometry: Geometry, kept: Counts) -> int:
     kv = 2 * geometry.shape("k")[0] * (hidden + int(geometry.qkv_bias)) if geometry.kv_per_unit == 0 else 0
     uncut = hidden * (int(geometry.o_bias) + int(geometry.ffn_bias))  # biases of o and down stay whole
     per_layer = 2 * norm + kv + uncut
-    return embeddings + norm + geometry.layers * per_layer + geometry.kept_params(kept)
+    left = geometry.layers - kept.removed_layers
+    return embeddings + norm + left * per_layer + geometry.kept_params(kept)
 
 
 def base_step_flops(geometry: Geometry, *, batch_size: int, max_length: int) -> float:

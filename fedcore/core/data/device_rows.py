@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FEW = 3  # rows: a device with as many or fewer hardly learns, and its probe measures nothing
 SHOWN_LABELS = 3
@@ -18,6 +18,7 @@ class DeviceRows:
     device_class: str
     labels: Mapping[str, int]
     unlabelled: int = 0  # rows, under a task without labels
+    values: Mapping[str, int] = field(default_factory=dict)  # rows by value of the column that they are dealt by
 
     @property
     def rows(self) -> int:
@@ -36,6 +37,8 @@ class FleetRows:
     labels: Mapping[str, int]
     held_back: int | None
     unlabelled: int = 0  # training rows, under a task without labels
+    column: str = ""  # that rows are dealt by, as data.partition says; empty: by none
+    values: Mapping[str, int] = field(default_factory=dict)  # training rows by value of that column
 
     @property
     def rows(self) -> int:
@@ -77,6 +80,8 @@ def opening_lines(fleet: FleetRows) -> tuple[str, ...]:
     lines = [f"rows: {fleet.rows:,} to train on{held_back}; {label_shares(fleet.labels)}"]
     if fleet.devices:
         lines.append(_devices_line(fleet))
+    if fleet.column:
+        lines.append(f"dealt by column {fleet.column!r}: {value_shares(fleet.values, SHOWN_DEVICES)}")
     return (*lines, *row_doubts(fleet))
 
 
@@ -100,6 +105,11 @@ def label_shares(labels: Mapping[str, int], shown: int = SHOWN_LABELS) -> str:
     if not labels:
         return "no labels"
     return f"{counted(len(labels), 'label')}: {shares(labels, shown)}"
+
+
+def value_shares(values: Mapping[str, int], shown: int = SHOWN_LABELS) -> str:
+    """Return "2 values: en 88%, de 12%", the most frequent first; empty without any."""
+    return f"{counted(len(values), 'value')}: {shares(values, shown)}" if values else ""
 
 
 def shares(labels: Mapping[str, int], shown: int = SHOWN_LABELS) -> str:

@@ -4,14 +4,14 @@ A floor is the headline figure of something that needs no fleet: one answer for 
 alone (`fedcore.client.evaluation.bag_of_words`). The module is pure; where the figures come from is up to the caller.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.core.data.figures import SHARE, Figure
+from fedcore.core.data.figures import SHARE, Figure, Values
 from fedcore.core.data.metrics import accuracy, macro_f1
 from fedcore.core.errors import DataError
 
@@ -23,10 +23,9 @@ PRUNED_LOSS = 0.02  # from which the cut is named as a cause: of a share, else t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What one guesser gets right on `rows` held-back rows; accuracy and macro-F1 in [0, 1]."""
+    """What one guesser gets right on `rows` held-back rows: figures of the task by name."""
 
-    accuracy: float
-    macro_f1: float
+    figures: Values
     rows: int
 
 
@@ -34,11 +33,21 @@ class Floor:
 class Floors:
     """Floors of one set of held-back rows. `tfidf` is None where there were too few rows to learn from."""
 
-    majority_label: str
-    majority: Floor  # of answering `majority_label` for every row
+    majority_label: str  # or the number, under a task without labels
+    majority: Floor  # of answering it for every row
     tfidf: Floor | None = None
     tfidf_rows: int = 0  # that TF-IDF learned from; of a cross-validation, in one part of it
     cross_validated: bool = False  # over the held-back rows themselves
+
+    def flat(self) -> dict[str, Any]:
+        """Return the floors as ledger, events and summary hold them: the figures of each in one table with its rows."""
+        return {
+            "majority_label": self.majority_label,
+            "majority": {**self.majority.figures, "rows": self.majority.rows},
+            "tfidf": None if self.tfidf is None else {**self.tfidf.figures, "rows": self.tfidf.rows},
+            "tfidf_rows": self.tfidf_rows,
+            "cross_validated": self.cross_validated,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,9 @@ class Result:
 
 def floor_of(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> Floor:
     """Return the floor of predictions (rows,) against labels (rows,); raises DataError for no row."""
-    return Floor(accuracy=accuracy(predicted, labels), macro_f1=macro_f1(predicted, labels), rows=len(labels))
+    return Floor(
+        figures={"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}, rows=len(labels)
+    )
 
 
 def majority_floor(labels: NDArray[np.int64], answer: int) -> Floor:
@@ -67,11 +78,10 @@ def majority_floor(labels: NDArray[np.int64], answer: int) -> Floor:
 
 
 def beats(result: Result, floor: float, figure: Figure) -> bool:
-    """Whether a result is better than a floor: a share of rows, by more than the sampling error of its rows."""
+    """Whether a result is better than a floor, by more than the sampling error of its rows where one is known."""
     if result.rows < 1:
         raise DataError(f"{result.name}: figures on {result.rows} rows; expected at least 1")
-    error = math.sqrt(floor * (1 - floor) / result.rows) if figure.unit == SHARE else 0.0
-    return figure.exceeds(result.value, floor, DEVIATIONS * error)
+    return figure.exceeds(result.value, floor, DEVIATIONS * figure.error(floor, result.rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

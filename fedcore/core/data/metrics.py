@@ -53,7 +53,7 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     negatives = len(truth) - positives
     if positives == 0 or negatives == 0:
         return None
-    rank_sum = float(_mid_ranks(values)[truth == 1].sum())
+    rank_sum = float(mid_ranks(values)[truth == 1].sum())
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
@@ -88,7 +88,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(-log_softmax(values)[np.arange(len(truth)), truth].mean())
 
 
-def _mid_ranks(values: Floats) -> Floats:
+def mid_ranks(values: Floats) -> Floats:
     """Return 1-based ranks; equal values share the mean of their ranks."""
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)

@@ -4,7 +4,8 @@ The Dirichlet split by label is the usual model of label skew: Hsu, Qi, Brown 20
 Non-Identical Data Distribution for Federated Visual Classification", arXiv:1909.06335, section 3. The same split by
 length of the texts is a skew of the texts, with labels as even as a random split makes them. The split by one label a
 device is the extreme of label skew, as a hospital of one diagnosis: McMahan et al. 2017, "Communication-Efficient
-Learning of Deep Networks from Decentralized Data", arXiv:1602.05629, section 3 has two labels a device.
+Learning of Deep Networks from Decentralized Data", arXiv:1602.05629, section 3 has two labels a device. Both splits
+may look at another column instead, such as language or author: the skew that data have by nature.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from fedcore.core.seeds import derive_seed, generator
 
 PARTITIONS = ("dirichlet", "one-label", "length", "iid")
 BY_LABEL = ("dirichlet", "one-label")  # of these, those that look at the labels
+BY_COLUMN = ("by", "dirichlet")  # "by:COLUMN": a value's rows on one device; "dirichlet:COLUMN": with Dirichlet shares
 LENGTHS = 4  # groups of equal size, from the shortest texts to the longest: quarters
 
 Label = int | str
@@ -28,11 +30,24 @@ def partition_seed(run_seed: int) -> int:
     return derive_seed(run_seed, "partition")
 
 
-def partition_keys(partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label]) -> Sequence[Label]:
-    """Return the keys of the split: the labels, or under "length" the quarter of each row's length in characters.
+def column_of(partition: str) -> str:
+    """Return the column that a partition looks at: "lang" of "by:lang"; empty for one that looks at none of its own."""
+    kind, _, column = partition.partition(":")
+    return column if kind in BY_COLUMN else ""
 
-    Quarters are of all rows, by rank; equal lengths keep their order. `texts[i]` are the one or two texts of row i.
+
+def partition_keys(
+    partition: str, texts: Sequence[Sequence[str]], labels: Sequence[Label], *, groups: Sequence[str] = ()
+) -> Sequence[Label]:
+    """Return the keys of the split: labels, values of a column, or the quarter of each row's length in characters.
+
+    Quarters are of all rows, by rank; equal lengths keep their order. `texts[i]` are the one or two texts of row i,
+    `groups[i]` its value in the column of the partition, where it names one. Raises DataError for such a column with
+    one value for all rows, or with another in every row.
     """
+    if column_of(partition):
+        _check_column(partition, groups)
+        return groups
     if partition != "length":
         return labels
     order = np.argsort([sum(map(len, row)) for row in texts], kind="stable")
@@ -110,14 +125,15 @@ def shards_of(
 
     Raises DataError as the split does, and for an unknown partition.
     """
-    match partition:
+    match partition.partition(":")[0]:
         case "dirichlet" | "length":
             return dirichlet_shards(labels, shards, alpha, seed)
-        case "one-label":
+        case "one-label" | "by":
             return one_label_shards(labels, shards, seed)
         case "iid":
             return iid_shards(len(labels), shards, seed)
-    raise DataError(f"unknown partition {partition!r}; expected one of {', '.join(PARTITIONS)}")
+    expected = ", ".join((*PARTITIONS, *(f"{kind}:COLUMN" for kind in BY_COLUMN)))
+    raise DataError(f"unknown partition {partition!r}; expected one of {expected}")
 
 
 def shard(
@@ -127,6 +143,18 @@ def shard(
     if not 0 <= index < shards:
         raise DataError(f"shard {index} does not exist: expected 0 to {shards - 1} of {shards} shards")
     return shards_of(labels, shards=shards, partition=partition, alpha=alpha, seed=seed)[index]
+
+
+def _check_column(partition: str, groups: Sequence[str]) -> None:
+    column, values = column_of(partition), set(groups)
+    if len(values) < 2:
+        only = next(iter(values), "")
+        raise DataError(f'data.partition {partition!r}: every row has {only!r} in column {column!r}; take "iid"')
+    if len(values) == len(groups):
+        raise DataError(
+            f"data.partition {partition!r}: column {column!r} has another value in every row, so it tells no rows "
+            'that belong together; name another column, or take "iid"'
+        )
 
 
 def _check(rows: int, shards: int) -> None:

@@ -33,6 +33,7 @@ RATIO = 2.5
 RUNGS, WIDTH = 5, 3
 MIDDLE = 2e-3  # rate of the middle rung in the first trial
 UNKNOWN = 6e-4  # a trial's best rate where there is none: rather too small than too large
+UNTRIED = 1e-3  # the same, of devices that train beside those that try, for one round: small steps would be lost
 WORST = 1.0  # nats
 PRIOR = 0.02  # nats by which the prior prefers the middle to its neighbour
 USUAL_STEPS = 200

@@ -53,30 +53,35 @@ class AdapterSpec:
                 f"got {', '.join(unknown) or 'none'}"
             )
 
-    def modules(self) -> Iterator[tuple[int, str]]:
-        """Yield (layer, module) of every adapted linear layer, in canonical order."""
-        for layer in range(self.geometry.layers):
+    def modules(self, keep_set: KeepSet | None = None) -> Iterator[tuple[int, str]]:
+        """Yield (layer, module) of every adapted linear layer that `keep_set` (None: all) has, in canonical order."""
+        for layer in range(self.geometry.layers) if keep_set is None else keep_set.layers:
             for module in self.targets:
                 yield layer, module
 
     def shapes(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> dict[str, tuple[int, ...]]:
         """Return the shapes on a device with `rank` and `keep_set` (default: all), by canonical name.
 
-        Raises ProtocolError where the keep-set's counts differ between layers.
+        A layer that the keep-set removes has no tensors. Raises ProtocolError where counts differ between layers.
         """
-        kept = None if keep_set is None else keep_set.counts
-        return dict(_shapes(self, self.rank if rank is None else rank, kept))
+        return dict(_shapes(self, self.rank if rank is None else rank, *_held(self, keep_set)))
 
     def num_values(self, *, rank: int | None = None, keep_set: KeepSet | None = None) -> int:
         """Return the number of float values that a device with `rank` and `keep_set` uploads."""
-        kept = None if keep_set is None else keep_set.counts
-        return _num_values(self, self.rank if rank is None else rank, kept)
+        return _num_values(self, self.rank if rank is None else rank, *_held(self, keep_set))
+
+
+def _held(spec: AdapterSpec, keep_set: KeepSet | None) -> tuple[Counts, tuple[int, ...]]:
+    """Return what decides the shapes: the counts of every layer, and the layers."""
+    if keep_set is None:
+        return spec.geometry.dense, tuple(range(spec.geometry.layers))
+    return keep_set.counts, keep_set.layers
 
 
 @lru_cache(_CACHED)
-def _shapes(spec: AdapterSpec, rank: int, kept: Counts | None) -> Mapping[str, tuple[int, ...]]:
+def _shapes(spec: AdapterSpec, rank: int, kept: Counts, layers: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, module in spec.modules():
+    for layer, module in itertools.product(layers, spec.targets):
         out, into = spec.geometry.shape(module, kept)
         shapes[f"layers.{layer}.{module}.A"] = (rank, into)
         shapes[f"layers.{layer}.{module}.B"] = (out, rank)
@@ -84,8 +89,8 @@ def _shapes(spec: AdapterSpec, rank: int, kept: Counts | None) -> Mapping[str, t
 
 
 @lru_cache(_CACHED)
-def _num_values(spec: AdapterSpec, rank: int, kept: Counts | None) -> int:
-    return sum(math.prod(shape) for shape in _shapes(spec, rank, kept).values())
+def _num_values(spec: AdapterSpec, rank: int, kept: Counts, layers: tuple[int, ...]) -> int:
+    return sum(math.prod(shape) for shape in _shapes(spec, rank, kept, layers).values())
 
 
 def initial_adapter(
@@ -132,7 +137,7 @@ def restrict(
     `tensors` are in full coordinates, or in those of the keep-set `within`, a superset of `keep_set`.
     """
     part: dict[str, NDArray[np.float32]] = {name: tensors[name] for name, _ in spec.head}
-    for layer, module in spec.modules():
+    for layer, module in spec.modules(keep_set):
         key = f"layers.{layer}.{module}"
         a, b = tensors[f"{key}.A"][:rank], tensors[f"{key}.B"][:, :rank]  # (rank, in), (out, rank)
         cut = spec.geometry.cut(module)

@@ -24,10 +24,23 @@ _CACHED = 1 << 12  # sparsities: all devices of all rounds ask for those of the 
 
 
 class Counts(NamedTuple):
-    """How many groups every layer keeps (or loses); a plain pair in JSON."""
+    """How many groups every layer that is left keeps (or loses), and how many whole layers are gone.
+
+    A plain list in JSON, a pair in those of earlier versions.
+    """
 
     heads: int  # head units
     channels: int  # FFN channels
+    removed_layers: int = 0
+
+    def cells(self) -> list[int]:
+        """Return the JSON form: a pair where no layer is removed, as earlier versions wrote it."""
+        return list(self if self.removed_layers else self[:2])
+
+    @property
+    def size_key(self) -> tuple[int, int, int]:
+        """A key by which counts of nested keep-sets ascend, the smallest model first."""
+        return self.heads, self.channels, -self.removed_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +132,7 @@ class Geometry:
 
         Raises KeyError for a name that is no module.
         """
-        units, wide = self.dense if kept is None else kept
+        units, wide, _ = self.dense if kept is None else kept
         query = units * self.queries_per_unit * self.head_dim
         kv = units * self.kv_per_unit * self.head_dim if self.kv_per_unit else self.kv_heads * self.head_dim
         shapes = {
@@ -146,13 +159,19 @@ class Geometry:
         return inward * (self.hidden + int(self.ffn_bias)) + self.hidden
 
     @property
+    def layer_params(self) -> int:
+        """Parameters of all prunable groups of one dense layer."""
+        return self.head_units * self.head_unit_params + self.ffn * self.channel_params
+
+    @property
     def prunable_params(self) -> int:
         """Parameters of all prunable groups of the dense model: the denominator of sparsity."""
-        return self.layers * (self.head_units * self.head_unit_params + self.ffn * self.channel_params)
+        return self.layers * self.layer_params
 
     def kept_params(self, kept: Counts) -> int:
-        """Parameters of the prunable groups with `kept` groups in every layer."""
-        return self.layers * (kept.heads * self.head_unit_params + kept.channels * self.channel_params)
+        """Parameters of the prunable groups with `kept` groups in every layer that is left."""
+        left = self.layers - kept.removed_layers
+        return left * (kept.heads * self.head_unit_params + kept.channels * self.channel_params)
 
     def sparsity(self, kept: Counts) -> float:
         """Return 1 - kept / dense parameters of the prunable groups, in [0, 1)."""

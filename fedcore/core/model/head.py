@@ -3,6 +3,7 @@
     mean   BERT type: masked mean over tokens -> L2-normalised x 10 -> linear   head.weight (C, hidden), head.bias (C,)
     last   Llama type: transformers' own classifier on the last token, no bias  head.weight (C, hidden)
     stock  BERT type: the classifier a checkpoint already has                   every tensor under `classifier.`
+    none   Llama type: the model's own output layer, frozen, no part of the adapter
 
 The module is pure, so that a coordinator without torch and a device with torch agree on names and shapes. Mean pooling
 clearly beat the stock [CLS] head on short texts (.964 against .849 accuracy on Reuters R8), hence the default.
@@ -12,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import BERT_TYPES, Geometry, geometry_from_config
 
-HeadKind = Literal["mean", "last", "stock"]
+HeadKind = Literal["mean", "last", "stock", "none"]
 
+Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _STOCK_PREFIX = "classifier."
@@ -35,12 +40,15 @@ def resolve_head(config: Mapping[str, Any], kind: str, outputs: int, checkpoint_
     """Return the head of a base model.
 
     `config` is its `config.json`, `kind` one of auto, mean, last and stock, `outputs` the width that its task asks for,
+    0 where it takes the model's own output layer,
     `checkpoint_shapes` maps tensor names of its checkpoint to shapes. "auto" is the checkpoint's own classifier where
     it has as many outputs, else mean (BERT type) or last (Llama type). Raises ModelError, with the remedy, where `kind`
     does not fit the model.
     """
     geometry = geometry_from_config(config)
     bert = geometry.family == "bert"
+    if outputs == 0:
+        return _none(geometry, kind)
     match kind:
         case "auto" if bert:
             return _own(geometry, config, outputs, checkpoint_shapes) or _mean(geometry, outputs)
@@ -62,7 +70,7 @@ def checkpoint_head(kind: HeadKind, name: str) -> str | None:
     A checkpoint may lack this tensor or have it for other labels: use it only if its shape is the head's.
     """
     suffix = name.removeprefix("head.")
-    return {"mean": None, "last": f"score.{suffix}", "stock": f"{_STOCK_PREFIX}{suffix}"}[kind]
+    return {"mean": None, "last": f"score.{suffix}", "stock": f"{_STOCK_PREFIX}{suffix}", "none": None}[kind]
 
 
 def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[int, ...]:
@@ -86,6 +94,22 @@ def checkpoint_rows(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[i
 def has_label_rows(name: str) -> bool:
     """Whether the first axis of a head tensor ("head....") is the labels."""
     return name in ("head.weight", "head.bias", "head.out_proj.weight", "head.out_proj.bias")
+
+
+def times(head: Mapping[str, Array], factor: float) -> dict[str, Array]:
+    """Return the tensors of a head ("head....") that make its outputs, multiplied: so are its outputs then."""
+    return {name: value * np.float32(factor) for name, value in head.items() if has_label_rows(name)}
+
+
+def _none(geometry: Geometry, kind: str) -> HeadSpec:
+    if geometry.family == "bert":
+        raise ModelError(
+            f"a model of type {geometry.model_type!r} reads and does not write; take a causal language model, such as "
+            'fetch:smollm2, or task.kind = "classification"'
+        )
+    if kind != "auto":
+        raise ModelError(f"head {kind!r}: a model that writes has its own output layer; leave model.head at auto")
+    return HeadSpec(kind="none", shapes=())
 
 
 def _mean(geometry: Geometry, outputs: int) -> HeadSpec:

@@ -1,4 +1,7 @@
-"""The head units and FFN channels of every layer that a device keeps."""
+"""The head units and FFN channels of every layer that a device keeps.
+
+A layer that keeps none of either is removed as a whole: its block is no part of the device's model.
+"""
 
 import hashlib
 import json
@@ -16,7 +19,7 @@ _SHAPE_BYTES = 12  # of a packed keep-set: layers, head units, channels
 
 @dataclass(frozen=True, kw_only=True)
 class KeepSet:
-    """Kept groups per layer, as sorted tuples of indices into the dense model.
+    """Kept groups per layer, as sorted tuples of indices into the dense model; both are empty for a removed layer.
 
     Raises ProtocolError where `heads` and `channels` have different numbers of layers; `validate` checks the rest.
     """
@@ -38,11 +41,18 @@ class KeepSet:
 
     @cached_property
     def counts(self) -> Counts:
-        """The counts that every layer keeps; raises ProtocolError where layers differ."""
+        """The counts that every layer that is left keeps; raises ProtocolError where these differ, or none is left."""
         shapes = {(len(heads), len(channels)) for heads, channels in zip(self.heads, self.channels, strict=True)}
+        shapes.discard((0, 0))
         if len(shapes) != 1:
             raise ProtocolError(f"keep-set is not uniform over layers: (heads, channels) are {sorted(shapes)}")
-        return Counts(*next(iter(shapes)))
+        return Counts(*next(iter(shapes)), removed_layers=len(self.heads) - len(self.layers))
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are left, ascending, in dense coordinates."""
+        rows = enumerate(zip(self.heads, self.channels, strict=True))
+        return tuple(layer for layer, (heads, channels) in rows if heads or channels)
 
     def sparsity(self, geometry: Geometry) -> float:
         """Realised sparsity: 1 - kept / dense parameters of the prunable groups, in [0, 1); raises like `counts`."""
@@ -56,7 +66,10 @@ class KeepSet:
         )
 
     def indices(self, geometry: Geometry, layer: int, module: str) -> NDArray[np.int64] | None:
-        """Return kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut."""
+        """Return kept rows or columns (by `geometry.cut(module).side`) in dense coordinates; None if never cut.
+
+        A removed layer has none.
+        """
         cut = geometry.cut(module)
         if cut is None:
             return None
@@ -79,7 +92,8 @@ class KeepSet:
             ("head unit", self.heads, geometry.head_units),
             ("channel", self.channels, geometry.ffn),
         ):
-            for layer, kept in enumerate(rows):
+            for layer in self.layers:
+                kept = rows[layer]
                 if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= limit:
                     raise ProtocolError(
                         f"keep-set layer {layer}: expected sorted {kind} indices in [0, {limit}), at least one"

@@ -24,7 +24,7 @@ _PATHS = {
 
 
 def module_path(geometry: Geometry, layer: int, module: str) -> str:
-    """Return the dotted path of a canonical module inside the backbone (BertModel, LlamaModel, ...).
+    """Return the dotted path of a canonical module in block `layer` of the backbone (BertModel, LlamaModel, ...).
 
     Raises KeyError for a module that the family does not have.
     """
@@ -34,3 +34,8 @@ def module_path(geometry: Geometry, layer: int, module: str) -> str:
 def attention_path(geometry: Geometry, layer: int) -> str:
     """Return the dotted path of the attention block that holds head counts as attributes."""
     return module_path(geometry, layer, "q").rpartition(".")[0]
+
+
+def blocks_path(geometry: Geometry) -> str:
+    """Return the dotted path of the list of transformer blocks inside the backbone."""
+    return module_path(geometry, 0, "q").partition(".0.")[0]

@@ -2,8 +2,9 @@
 
 Theory. K_0 < K_1 < ... < K_n are the keep-sets of a round, each inside the next. Ring 0 holds the groups of K_0, and
 ring i the groups of K_i that K_(i-1) lacks: rows of B, or columns of A, of every factor that pruning cuts. Factors that
-are never cut are whole in ring 0. A ring omits a factor of which it has no group. A device with keep-set K_i fetches
-rings 0 to i: together they hold the groups of K_i and no other, so it downloads no row that it drops.
+are never cut are whole in the first ring that has their layer: ring 0, unless K_0 lacks the whole layer. A ring omits a
+factor of which it has no group. A device with keep-set K_i fetches rings 0 to i: together they hold the groups of K_i
+and no other, so it downloads no row that it drops.
 
     K_0 = {1}   K_1 = {1, 4}   K_2 = {0, 1, 4}       rings: 0 has group 1, 1 has group 4, 2 has group 0
 
@@ -36,7 +37,7 @@ def nested(keep_sets: Iterable[KeepSet], most: int = MOST) -> tuple[KeepSet, ...
     of_devices = list(keep_sets)
     by_name = {keep_set.blob_id: keep_set for keep_set in of_devices}
     devices = Counter(keep_set.blob_id for keep_set in of_devices)
-    ordered = sorted(by_name.values(), key=lambda keep_set: keep_set.counts)
+    ordered = sorted(by_name.values(), key=lambda keep_set: keep_set.counts.size_key)
     if not all(inner.is_subset_of(outer) for inner, outer in itertools.pairwise(ordered)):
         return ()
     if len(ordered) <= most:
@@ -51,12 +52,13 @@ def nested(keep_sets: Iterable[KeepSet], most: int = MOST) -> tuple[KeepSet, ...
 def ring(spec: AdapterSpec, tensors: Tensors, inner: KeepSet | None, outer: KeepSet) -> dict[str, NDArray[np.float32]]:
     """Return the ring of `outer` around `inner` (None: the innermost), of factors in full coordinates, all ranks."""
     factors: dict[str, NDArray[np.float32]] = {}
-    for layer, module in spec.modules():
+    for layer, module in spec.modules(outer):
         key = f"layers.{layer}.{module}"
         rows = outer.indices(spec.geometry, layer, module)
-        before = None if inner is None else inner.indices(spec.geometry, layer, module)
+        new_layer = inner is None or layer not in inner.layers
+        before = None if inner is None or new_layer else inner.indices(spec.geometry, layer, module)
         cut, whole = _cut_factor(module)
-        if inner is None:
+        if new_layer:
             factors[f"{key}.{whole}"] = tensors[f"{key}.{whole}"]
             if rows is None:  # multi-query attention's keys and values
                 factors[f"{key}.{cut}"] = tensors[f"{key}.{cut}"]

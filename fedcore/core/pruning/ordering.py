@@ -14,11 +14,18 @@ The state is
 
 with matrices as base64 text: scores are little-endian float32, frozen groups little-endian uint32, first removed first.
 The order of a layer is its frozen groups, then all others by ascending score, ties by index.
+
+Where `strategy.remove` is another choice than heads and channels, the state has three keys more:
+
+    {"remove": ["channels", "heads", "layers"], some of them,
+     "layers": influences and order of whole layers (fedcore.core.pruning.depth),
+     "moves":  the part of the path that is fixed (fedcore.core.pruning.path)}
 """
 
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +35,24 @@ from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, RunError
 from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.depth import (
+    absorb_influences,
+    freeze_layers,
+    influences,
+    initial_depth,
+    layer_order,
+    mean_depth,
+)
+from fedcore.core.pruning.kinds import WIDTH, by_benefit
+from fedcore.core.pruning.path import Harms, Path, make_path
 from fedcore.core.pruning.score_check import verify_scores
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]  # (layers, groups)
 Places = NDArray[np.int64]  # (layers, places), of group indices
+
+_CACHED_PATHS = 8  # a round asks for the path of one order again and again
 
 SCORE, GROUP = np.dtype("<f4"), np.dtype("<u4")  # types in the JSON
 
@@ -46,8 +66,10 @@ class ScoredGroups:
     weight: int
 
 
-def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
+def initial_order(geometry: Geometry, prior: GroupScores | None = None, remove: Sequence[str] = WIDTH) -> Json:
     """Return the order before any device scored: ascending by `prior` (one score per group), else by index.
+
+    `remove` has the kinds of groups that may go (fedcore.core.pruning.kinds).
 
     Raises UpdateRejected where `prior` has other shapes than the dense model.
     """
@@ -57,7 +79,17 @@ def initial_order(geometry: Geometry, prior: GroupScores | None = None) -> Json:
         "heads": _initial(geometry.layers, geometry.head_units, None if prior is None else prior.heads),
         "channels": _initial(geometry.layers, geometry.ffn, None if prior is None else prior.channels),
         "rounds": 0,
+        **(
+            {"remove": sorted(remove), "layers": initial_depth(geometry.layers), "moves": ""}
+            if by_benefit(remove)
+            else {}
+        ),
     }
+
+
+def counts_at(state: Json, geometry: Geometry, sparsity: float) -> Counts:
+    """Return the counts that realise `sparsity` along the order; raises ConfigError outside [0, 1)."""
+    return _path(state, geometry).at(sparsity) if "remove" in state else keep_counts(geometry, sparsity)
 
 
 def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], smoothing: float) -> Json:
@@ -78,6 +110,10 @@ def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], sm
         verify_scores(scored.scores, scored.keep_set)
     keep = min(smoothing, state["rounds"] / (state["rounds"] + 1))
     after: Json = {"rounds": state["rounds"] + 1}
+    if "remove" in state:
+        after |= {"remove": state["remove"], "moves": state["moves"]}
+        seen = [(m.keep_set.layers, m.scores.layers, m.weight) for m in measured if m.scores.layers is not None]
+        after["layers"] = absorb_influences(state["layers"], seen, keep)
     for kind, (scores, frozen) in _read(state, geometry).items():
         rows = []
         for layer in range(geometry.layers):
@@ -92,6 +128,9 @@ def absorb(state: Json, geometry: Geometry, measured: Sequence[ScoredGroups], sm
 def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
     """Return the state whose frozen prefixes are at least as long as `removed` groups; they never shrink."""
     after = dict(state)
+    if "remove" in state:
+        after["moves"] = max(state["moves"], _path(state, geometry).moves_to(removed), key=len)
+        after["layers"] = freeze_layers(state["layers"], removed.removed_layers)
     for kind, (scores, frozen) in _read(state, geometry).items():
         length: int = getattr(removed, kind)
         if length > frozen.shape[1]:
@@ -102,7 +141,7 @@ def freeze(state: Json, geometry: Geometry, removed: Counts) -> Json:
 def keep_set(state: Json, geometry: Geometry, counts: Counts) -> KeepSet:
     """Return the keep-set after all but `counts` of every layer's order are removed.
 
-    Raises ConfigError where a count is below 1 or above the dense model's.
+    Raises ConfigError where a count is below 1 or above the dense model's, or no layer is left.
     """
     return keep_sets(state, geometry, [counts])[counts]
 
@@ -110,18 +149,25 @@ def keep_set(state: Json, geometry: Geometry, counts: Counts) -> KeepSet:
 def keep_sets(state: Json, geometry: Geometry, all_counts: Iterable[Counts]) -> dict[Counts, KeepSet]:
     """Return the keep-set of each of `all_counts`; raises as `keep_set` does."""
     order = removal_order(state, geometry)
+    layers = layer_order(state["layers"]) if "layers" in state else tuple(range(geometry.layers))
     result: dict[Counts, KeepSet] = {}
     for counts in all_counts:
-        if not (1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn):
-            raise ConfigError(
-                f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
-                f" 1-{geometry.ffn} channels"
-            )
+        _check_counts(counts, geometry)
+        gone = frozenset(layers[: counts.removed_layers])
         result[counts] = KeepSet(
-            heads=_kept(order["heads"], geometry.head_units - counts.heads),
-            channels=_kept(order["channels"], geometry.ffn - counts.channels),
+            heads=_kept(order["heads"], geometry.head_units - counts.heads, gone),
+            channels=_kept(order["channels"], geometry.ffn - counts.channels, gone),
         )
     return result
+
+
+def _check_counts(counts: Counts, geometry: Geometry) -> None:
+    fits = 1 <= counts.heads <= geometry.head_units and 1 <= counts.channels <= geometry.ffn
+    if not (fits and 0 <= counts.removed_layers < geometry.layers):
+        raise ConfigError(
+            f"keep counts {tuple(counts)}: expected 1-{geometry.head_units} head units and"
+            f" 1-{geometry.ffn} channels, and fewer than {geometry.layers} removed layers"
+        )
 
 
 def removal_order(state: Json, geometry: Geometry) -> dict[str, Places]:
@@ -138,7 +184,8 @@ def known_scores(state: Json, geometry: Geometry) -> GroupScores:
 def frozen_counts(state: Json, geometry: Geometry) -> Counts:
     """Return the number of groups in every layer's order that never move again."""
     read = _read(state, geometry)
-    return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1])
+    gone = state["moves"].count("l") if "moves" in state else 0
+    return Counts(heads=read["heads"][1].shape[1], channels=read["channels"][1].shape[1], removed_layers=gone)
 
 
 def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
@@ -154,6 +201,11 @@ def mean_order(states: Sequence[Json], geometry: Geometry) -> Json:
     return {
         **{kind: _written(np.mean([order[kind][0] for order in read], axis=0), _nothing(geometry)) for kind in read[0]},
         "rounds": max(state["rounds"] for state in states),
+        **(
+            {"remove": states[0]["remove"], "layers": mean_depth([state["layers"] for state in states]), "moves": ""}
+            if "remove" in states[0]
+            else {}
+        ),
     }
 
 
@@ -186,8 +238,40 @@ def _order(scores: Matrix, frozen: Places) -> Places:
     return np.argsort(keys, axis=1, kind="stable")
 
 
-def _kept(order: Places, removed: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(row) for row in np.sort(order[:, removed:], axis=1).tolist())
+def _kept(order: Places, removed: int, gone: frozenset[int]) -> tuple[tuple[int, ...], ...]:
+    rows = np.sort(order[:, removed:], axis=1).tolist()
+    return tuple(() if layer in gone else tuple(row) for layer, row in enumerate(rows))
+
+
+def _path(state: Json, geometry: Geometry) -> Path:
+    """Return the order's path; computing it takes milliseconds, and whoever plans a round asks for it often."""
+    texts = tuple(state[kind][part] for kind in ("heads", "channels", "layers") for part in ("scores", "frozen"))
+    return _cached_path(geometry, texts, tuple(state["remove"]), state["moves"])
+
+
+@lru_cache(_CACHED_PATHS)
+def _cached_path(geometry: Geometry, texts: tuple[str, ...], remove: tuple[str, ...], fixed: str) -> Path:
+    names = ((kind, part) for kind in ("heads", "channels", "layers") for part in ("scores", "frozen"))
+    state: Json = {}
+    for (kind, part), text in zip(names, texts, strict=True):
+        state.setdefault(kind, {})[part] = text
+    heads, channels = (_shares(*_read(state, geometry)[kind]) for kind in ("heads", "channels"))
+    harms = Harms(
+        geometry=geometry,
+        head_shares=heads,
+        channel_shares=channels,
+        influences=influences(state["layers"]),
+        layer_order=layer_order(state["layers"]),
+        remove=remove,
+    )
+    return make_path(harms, fixed)
+
+
+def _shares(scores: Matrix, frozen: Places) -> Matrix:
+    """Return each group's share of its layer's scores, in removal order, (layers, groups)."""
+    shares = np.take_along_axis(scores, _order(scores, frozen), axis=1)
+    total = shares.sum(axis=1, keepdims=True)
+    return np.where(total > 0, shares / np.where(total > 0, total, 1.0), 1.0 / shares.shape[1])
 
 
 def _read(state: Json, geometry: Geometry) -> dict[str, tuple[Matrix, Places]]:

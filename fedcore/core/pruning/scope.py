@@ -4,12 +4,13 @@ A policy's orders are a mapping from scope key to order (`fedcore.core.pruning.o
 "class/device". Keep-sets of one order nest; keep-sets of two orders need not.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.contract.protocols import Json
 from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.pruning.kinds import WIDTH
 from fedcore.core.pruning.ordering import freeze, initial_order, keep_sets, mean_order
 
 SCOPES = ("fleet", "class", "device")
@@ -22,9 +23,11 @@ def order_key(scope: str, device_class: str, device: str) -> str:
     return {"fleet": "fleet", "class": device_class, "device": f"{device_class}/{device}"}[scope]
 
 
-def first_orders(scope: str, geometry: Geometry, prior: GroupScores | None) -> dict[str, Json]:
+def first_orders(
+    scope: str, geometry: Geometry, prior: GroupScores | None, remove: Sequence[str] = WIDTH
+) -> dict[str, Json]:
     """Return the orders before the first round; those of classes and devices are made at their first cut."""
-    return {"fleet": initial_order(geometry, prior)} if scope == "fleet" else {}
+    return {"fleet": initial_order(geometry, prior, remove)} if scope == "fleet" else {}
 
 
 def frozen_orders(

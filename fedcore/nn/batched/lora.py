@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcore.core.model.module_paths import module_path
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.nn.accelerator.precision import without_autocast
 from fedcore.nn.model.classifier import Classifier
@@ -52,7 +51,7 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
     originals: list[tuple[nn.Module, str, nn.Module]] = []
     for key, layer in list(adapted(classifier)):
         _, index, module = key.split(".")
-        parent, _, name = module_path(classifier.geometry, int(index), module).rpartition(".")
+        parent, _, name = classifier.path(int(index), module).rpartition(".")
         holder = classifier.backbone.get_submodule(parent)
         layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
         originals.append((holder, name, layer))

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.core.contract.outcome import GroupScores
-from fedcore.core.model.geometry import Cut, Geometry
+from fedcore.core.model.geometry import Cut
+from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.batched.lora import StackedLora
-from fedcore.nn.criteria.group_scores import joined, unit_norm
+from fedcore.nn.criteria.group_scores import joined, of_all_layers, unit_norm
 from fedcore.nn.criteria.lora_taylor import DECAY
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.scorer import GroupState
@@ -31,7 +32,7 @@ StackedVectors = dict[tuple[int, str], torch.Tensor]  # (layer, module) -> (devi
 def observed(classifier: Classifier, vectors: StackedVectors) -> Iterator[None]:
     """Make every backward pass over packed rows write |gradient x weight| per device and group to `vectors`."""
     handles = []
-    for layer in range(classifier.geometry.layers):
+    for layer in classifier.layers:
         for module in classifier.geometry.modules:
             cut = classifier.geometry.cut(module)
             if cut is not None:
@@ -120,9 +121,11 @@ def stacked_group_sums(
     return (torch.cat(sums, dim=1) if cut.side == "out" else columns).view(devices, -1, cut.width).sum(dim=2)
 
 
-def group_scores(vectors: StackedVectors, geometry: Geometry) -> list[GroupScores]:
+def group_scores(vectors: StackedVectors, classifier: Classifier) -> list[GroupScores]:
     """Return every device's scores, each layer's at L2 norm 1."""
-    return _per_device(*([unit_norm(vector.cpu().numpy()) for vector in kind] for kind in joined(vectors, geometry)))
+    sums = joined(vectors, classifier.geometry, classifier.layers)
+    heads, channels = ([unit_norm(vector.cpu().numpy()) for vector in kind] for kind in sums)
+    return _per_device(heads, channels, classifier.keep_set)
 
 
 class StackedAverages:
@@ -139,7 +142,8 @@ class StackedAverages:
 
         Layers before `first_layer` do not train and keep their averages.
         """
-        sums = joined(vectors, self._geometry, first_layer=first_layer)
+        layers = [layer for layer in self._keep.layers if layer >= first_layer]
+        sums = joined(vectors, self._geometry, layers)
         heads, channels = ([vector.cpu().numpy() for vector in kind] for kind in sums)
         if not heads:
             return
@@ -149,15 +153,16 @@ class StackedAverages:
             (self._heads, self._keep.heads, heads),
             (self._channels, self._keep.channels, channels),
         ):
-            for layer, new in enumerate(fresh, start=first_layer):
+            for layer, new in zip(layers, fresh, strict=True):
                 index = (chosen, layer, np.asarray(kept[layer]))
                 target[index] = DECAY * target[index] + (1 - DECAY) * new[finite]
 
     def scores(self) -> list[GroupScores]:
         """Return the averages of the kept groups of every device, each layer's at L2 norm 1."""
         return _per_device(
-            [unit_norm(self._heads[:, layer, list(kept)]) for layer, kept in enumerate(self._keep.heads)],
-            [unit_norm(self._channels[:, layer, list(kept)]) for layer, kept in enumerate(self._keep.channels)],
+            [unit_norm(self._heads[:, layer, list(self._keep.heads[layer])]) for layer in self._keep.layers],
+            [unit_norm(self._channels[:, layer, list(self._keep.channels[layer])]) for layer in self._keep.layers],
+            self._keep,
         )
 
     def states(self) -> tuple[GroupState, ...]:
@@ -166,8 +171,10 @@ class StackedAverages:
         return tuple(GroupState(heads=heads, channels=channels) for heads, channels in pairs)
 
 
-def _per_device(heads: list[NDArray[np.float32]], channels: list[NDArray[np.float32]]) -> list[GroupScores]:
+def _per_device(
+    heads: list[NDArray[np.float32]], channels: list[NDArray[np.float32]], keep_set: KeepSet
+) -> list[GroupScores]:
     return [
-        GroupScores(heads=tuple(layer[device] for layer in heads), channels=tuple(layer[device] for layer in channels))
+        of_all_layers([layer[device] for layer in heads], [layer[device] for layer in channels], keep_set)
         for device in range(len(heads[0]))
     ]

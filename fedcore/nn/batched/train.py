@@ -10,7 +10,7 @@ activations of one pass, which `max_tokens` bounds. A simulation of thousands of
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from fedcore.nn.batched.packed_rows import PackedBatch, TokenTable
 from fedcore.nn.batched.schedule import BatchSchedule, Indices, passes, schedule
 from fedcore.nn.batched.scores import StackedAverages, StackedVectors, group_scores, lora_vectors, observed
 from fedcore.nn.batched.stacked_state import Layout, StackedState
+from fedcore.nn.criteria.influence import block_influences
 from fedcore.nn.criteria.layer_inputs import calibration_failed
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.losses.table import LOSSES
@@ -115,6 +116,8 @@ def train_batched(
             scores = run.scores() if score and spec.importance in STACKED else {}
         if score and spec.importance not in STACKED:
             scores = run.scores_one_by_one(tasks, before)
+        if score and spec.score_layers:
+            scores = run.with_influences(scores, tasks, before)
     finally:
         classifier.model.train(training)
     peaks = [memory.peak_mb(rows * width) for rows, width in sizes]
@@ -129,7 +132,7 @@ def default_tokens(classifier: Classifier) -> int:
     """
     geometry = classifier.geometry
     channels = max(len(channel) for channel in classifier.keep_set.channels)
-    values = geometry.layers * (14 * geometry.hidden + (4 if geometry.gated else 2) * channels)
+    values = len(classifier.layers) * (14 * geometry.hidden + (4 if geometry.gated else 2) * channels)
     return max(1, PASS_BYTES // (4 * values))
 
 
@@ -187,11 +190,26 @@ class _Run:
             with observed(self.classifier, vectors):
                 losses = self._losses(devices, batches, self._values(devices))
                 losses.sum().backward()  # type: ignore[no-untyped-call]
-            scores |= dict(zip(devices, group_scores(vectors, self.classifier.geometry), strict=True))
+            scores |= dict(zip(devices, group_scores(vectors, self.classifier), strict=True))
             for device, loss in zip(devices, losses.tolist(), strict=True):
                 if not np.isfinite(loss):
                     self.failures[device] = calibration_failed()
         return scores
+
+    def with_influences(
+        self,
+        scores: Mapping[int, GroupScores],
+        tasks: Sequence[VirtualTask],
+        before: Mapping[str, NDArray[np.float32]],
+    ) -> dict[int, GroupScores]:
+        """Return the scores with every device's influences of whole blocks; call it as `scores_one_by_one`."""
+        own, found = read_adapter(self.classifier), {}
+        for device, groups in scores.items():
+            load_adapter(self.classifier, {**before, **self.state.tensors(device)})
+            batch = collate(tasks[device].rows, self.plans[device].calibration)
+            found[device] = replace(groups, layers=block_influences(self.classifier, batch))
+        load_adapter(self.classifier, own)
+        return found
 
     def scores_one_by_one(
         self, tasks: Sequence[VirtualTask], before: Mapping[str, NDArray[np.float32]]

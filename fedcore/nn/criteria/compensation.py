@@ -50,14 +50,14 @@ def compensate(classifier: Classifier, keep_set: KeepSet, means: Means) -> None:
     Raises ModelError, and changes nothing, where o or down of the model has no bias to add to.
     """
     geometry = classifier.geometry
-    for layer in range(geometry.layers):
+    for layer in classifier.layers:
         for module in READERS:
             if classifier.base_linear(layer, module).bias is None:
                 raise ModelError(
                     f"bias compensation: {module} of a model of type {geometry.model_type!r} has no bias, expected one"
                     " on o and down (BERT types have them, Llama with attention_bias and mlp_bias); prune without it"
                 )
-    for layer in range(geometry.layers):
+    for layer in keep_set.layers:
         for module in READERS:
             kept = positions(geometry, classifier.keep_set, keep_set, layer, module)
             if kept is None:

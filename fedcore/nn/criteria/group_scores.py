@@ -20,6 +20,7 @@ from torch import nn
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Cut, Geometry
+from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.lora import factors, scale_of
 
 BLOCK_ROWS = 64
@@ -80,35 +81,50 @@ def per_group(lines: torch.Tensor, cut: Cut) -> torch.Tensor:
     return lines.view(-1, cut.width).sum(dim=1)
 
 
-def scores_of_layers(heads: Sequence[torch.Tensor], channels: Sequence[torch.Tensor]) -> GroupScores:
-    """Return one vector per layer and kind as scores, each at L2 norm 1."""
-    return GroupScores(
-        heads=tuple(unit_norm(vector.float().cpu().numpy()) for vector in heads),
-        channels=tuple(unit_norm(vector.float().cpu().numpy()) for vector in channels),
-    )
+def scores_of_layers(heads: Sequence[torch.Tensor], channels: Sequence[torch.Tensor], keep_set: KeepSet) -> GroupScores:
+    """Return one vector per layer that is left and kind as scores of all layers, each at L2 norm 1."""
+    of_heads, of_channels = ([unit_norm(vector.float().cpu().numpy()) for vector in kind] for kind in (heads, channels))
+    return of_all_layers(of_heads, of_channels, keep_set)
 
 
-def combine(vectors: Vectors, geometry: Geometry, normalise: bool = True, first_layer: int = 0) -> GroupScores:
-    """Join the members' vectors into one per layer (from `first_layer` on) and kind: each over its L2 norm, summed.
+def combine(vectors: Vectors, geometry: Geometry, *, layers: Sequence[int], normalise: bool = True) -> GroupScores:
+    """Join the members' vectors into one per layer of `layers` and kind: each over its L2 norm, summed.
 
-    With `normalise` the sums get L2 norm 1. Raises ConfigError for a layer without any member of a kind.
+    With `normalise` the sums get L2 norm 1. All other layers have empty vectors. Raises ConfigError for a layer without
+    any member of a kind.
     """
-    heads, channels = ([vector.cpu().numpy() for vector in kind] for kind in joined(vectors, geometry, first_layer))
+    heads, channels = ([vector.cpu().numpy() for vector in kind] for kind in joined(vectors, geometry, layers))
     if normalise:
         heads, channels = ([unit_norm(vector) for vector in kind] for kind in (heads, channels))
-    return GroupScores(heads=tuple(heads), channels=tuple(channels))
+    return _padded(heads, channels, layers, geometry.layers)
 
 
-def joined(vectors: Vectors, geometry: Geometry, first_layer: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return the members' sums per layer, of heads and of channels; `vectors` may be stacked, (devices, groups).
+def of_all_layers(
+    heads: Sequence[NDArray[np.float32]], channels: Sequence[NDArray[np.float32]], keep_set: KeepSet
+) -> GroupScores:
+    """Return scores of the layers that are left as those of all layers: of the others, empty vectors."""
+    return _padded(heads, channels, keep_set.layers, len(keep_set.heads))
 
-    Layers before `first_layer`, whose adapters do not train, are left out.
+
+def _padded(
+    heads: Sequence[NDArray[np.float32]], channels: Sequence[NDArray[np.float32]], layers: Sequence[int], count: int
+) -> GroupScores:
+    none = np.empty(0, dtype=np.float32)
+    full = (dict(zip(layers, kind, strict=True)) for kind in (heads, channels))
+    of_heads, of_channels = (tuple(kind.get(layer, none) for layer in range(count)) for kind in full)
+    return GroupScores(heads=of_heads, channels=of_channels)
+
+
+def joined(
+    vectors: Vectors, geometry: Geometry, layers: Sequence[int]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the members' sums per layer of `layers`, of heads and of channels; vectors may be (devices, groups).
 
     Raises ConfigError for a layer without any member of a kind.
     """
     heads: list[torch.Tensor] = []
     channels: list[torch.Tensor] = []
-    for layer in range(first_layer, geometry.layers):
+    for layer in layers:
         for unit, target in (("head", heads), ("channel", channels)):
             members = [
                 _normed(vectors[layer, module])
@@ -125,9 +141,9 @@ def joined(vectors: Vectors, geometry: Geometry, first_layer: int = 0) -> tuple[
 
 
 def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors (..., groups) at L2 norm 1; a zero vector becomes uniform, since it ranks no group."""
+    """Return vectors (..., groups) at L2 norm 1; a zero vector becomes uniform, since it ranks no group, none stays."""
     norm = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
-    scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), vectors.shape[-1] ** -0.5)
+    scaled = np.where(norm > 0, vectors / np.where(norm > 0, norm, 1.0), max(1, vectors.shape[-1]) ** -0.5)
     return np.asarray(scaled, dtype=np.float32)
 
 

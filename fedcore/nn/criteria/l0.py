@@ -79,9 +79,10 @@ class L0Scorer:
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Return the expected openness of the kept groups; neither batch nor loss is needed."""
         gates = _gates(classifier, self.state)
-        layers = range(classifier.geometry.layers)
-        heads, channels = ([openness(gates[layer, module].detach()) for layer in layers] for module in READERS)
-        return scores_of_layers(heads, channels)
+        heads, channels = (
+            [openness(gates[layer, module].detach()) for layer in classifier.layers] for module in READERS
+        )
+        return scores_of_layers(heads, channels, classifier.keep_set)
 
     @torch.no_grad()
     def _keep(self, classifier: Classifier) -> None:
@@ -108,7 +109,7 @@ class L0Scorer:
 def _gates(classifier: Classifier, state: GroupState) -> Gates:
     """Return log-alphas of the kept groups as leaf tensors, every layer at mean openness OPENNESS."""
     gates: Gates = {}
-    for layer in range(classifier.geometry.layers):
+    for layer in classifier.layers:
         for module in READERS:
             source, kept = _place(classifier, state.heads, state.channels, module)
             log_alpha = torch.from_numpy(source[layer, list(kept[layer])])

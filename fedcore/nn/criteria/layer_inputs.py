@@ -30,7 +30,7 @@ def watch_inputs(classifier: Classifier, batch: Batch, see: See, objective: Obje
     """
     real, objective = batch["attention_mask"].bool(), objective or objective_of(classifier)
     handles = []
-    for layer in range(classifier.geometry.layers):
+    for layer in classifier.layers:
         for module in READERS:
 
             def hook(_: nn.Module, args: tuple[torch.Tensor, ...], layer: int = layer, module: str = module) -> None:
@@ -75,7 +75,7 @@ class InputScorer:
             vectors[layer, module] = self.rule(classifier.linear(layer, module), cut, inputs)
 
         watch_inputs(classifier, batch, see, objective)
-        return combine(vectors, classifier.geometry)
+        return combine(vectors, classifier.geometry, layers=classifier.layers)
 
 
 def calibration_failed() -> FedcoreError:

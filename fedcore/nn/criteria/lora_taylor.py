@@ -51,15 +51,16 @@ class LoraTaylorScorer:
         Raises ConfigError where no adapter touches the head units or none the channels.
         """
         first = first_trained_layer(classifier)
-        fresh = combine(self._vectors(classifier), classifier.geometry, normalise=False, first_layer=first)
+        layers = [layer for layer in classifier.layers if layer >= first]
+        fresh = combine(self._vectors(classifier), classifier.geometry, layers=layers, normalise=False)
         if not all(np.isfinite(vector).all() for vector in (*fresh.heads, *fresh.channels)):
             return
         heads, channels = self.state.heads.copy(), self.state.channels.copy()
         keep = classifier.keep_set
         for target, kept, vectors in ((heads, keep.heads, fresh.heads), (channels, keep.channels, fresh.channels)):
-            for layer, new in enumerate(vectors, start=first):
+            for layer in layers:
                 index = list(kept[layer])
-                target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * new
+                target[layer, index] = self.decay * target[layer, index] + (1 - self.decay) * vectors[layer]
         self.state = GroupState(heads=heads, channels=channels)
 
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:

@@ -38,8 +38,9 @@ class MagnitudeScorer:
     def scores(self, classifier: Classifier, batch: Batch, objective: Objective | None = None) -> GroupScores:
         """Return the norms; neither batch nor loss is needed."""
         return scores_of_layers(
-            [_norms(classifier, layer, "head") for layer in range(classifier.geometry.layers)],
-            [_norms(classifier, layer, "channel") for layer in range(classifier.geometry.layers)],
+            [_norms(classifier, layer, "head") for layer in classifier.layers],
+            [_norms(classifier, layer, "channel") for layer in classifier.layers],
+            classifier.keep_set,
         )
 
 

@@ -36,6 +36,7 @@ class RandomScorer:
         rng = generator(self.seed, "importance")
         kept = classifier.keep_set
         return scores_of_layers(
-            [torch.from_numpy(rng.random(len(row))) for row in kept.heads],
-            [torch.from_numpy(rng.random(len(row))) for row in kept.channels],
+            [torch.from_numpy(rng.random(len(kept.heads[layer]))) for layer in kept.layers],
+            [torch.from_numpy(rng.random(len(kept.channels[layer]))) for layer in kept.layers],
+            kept,
         )

@@ -45,7 +45,7 @@ class TaylorScorer:
         objective = objective or objective_of(classifier)
         vectors: dict[tuple[int, str], torch.Tensor] = {}
         handles = []
-        for layer in range(classifier.geometry.layers):
+        for layer in classifier.layers:
             for module in classifier.geometry.modules:
                 if classifier.geometry.cut(module) is not None:
                     hook = _GradientHook(classifier, (layer, module), vectors, self.block_rows)
@@ -61,7 +61,7 @@ class TaylorScorer:
         finally:
             for handle in handles:
                 handle.remove()
-        return combine(vectors, classifier.geometry)
+        return combine(vectors, classifier.geometry, layers=classifier.layers)
 
 
 class _GradientHook:

@@ -3,5 +3,9 @@
 from fedcore.core.open_table import OpenTable
 from fedcore.nn.losses.cross_entropy import CROSS_ENTROPY
 from fedcore.nn.losses.loss import Loss
+from fedcore.nn.losses.next_token import NEXT_TOKEN
+from fedcore.nn.losses.squared_error import SQUARED_ERROR
 
-LOSSES: OpenTable[Loss] = OpenTable("loss", {"cross-entropy": CROSS_ENTROPY})
+LOSSES: OpenTable[Loss] = OpenTable(
+    "loss", {"cross-entropy": CROSS_ENTROPY, "next-token": NEXT_TOKEN, "squared-error": SQUARED_ERROR}
+)

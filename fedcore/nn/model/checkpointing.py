@@ -20,7 +20,7 @@ def checkpointed(classifier: Classifier, on: bool = True) -> Iterator[None]:
 
     Values and gradients are the same: a frozen base in evaluation mode draws no random numbers.
     """
-    layers: list[Any] = [_layer(classifier, index) for index in range(classifier.geometry.layers if on else 0)]
+    layers: list[Any] = [_layer(classifier, index) for index in range(len(classifier.layers) if on else 0)]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
     try:

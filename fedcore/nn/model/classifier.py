@@ -48,14 +48,34 @@ class Classifier:
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
+    def word_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits (..., words) that a language model's own output layer makes of its states."""
+        logits: torch.Tensor = self.model.get_submodule("lm_head")(states)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if not cap else torch.tanh(logits / cap) * cap
+
     @property
     def head_module(self) -> nn.Module:
-        """The task head."""
+        """The task head; a module without parameters where the model's own output layer serves."""
+        if self.head.kind == "none":
+            return nn.Identity()
         return self.model.get_submodule("classifier" if self.geometry.family == "bert" else "score")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are left, in dense coordinates; block i of the backbone is that of `layers[i]`."""
+        return self.keep_set.layers
+
+    def path(self, layer: int, module: str) -> str:
+        """Return the dotted path of a module of a layer (dense coordinates) inside the backbone as it is now.
+
+        Raises ValueError for a layer that is removed.
+        """
+        return module_path(self.geometry, self.layers.index(layer), module)
 
     def linear(self, layer: int, module: str) -> nn.Module:
         """Return a prunable linear layer: an nn.Linear, or the peft LoRA layer around it."""
-        return self.backbone.get_submodule(module_path(self.geometry, layer, module))
+        return self.backbone.get_submodule(self.path(layer, module))
 
     def base_linear(self, layer: int, module: str) -> nn.Linear:
         """Return the nn.Linear itself, also where a LoRA layer is around it."""

@@ -1,8 +1,9 @@
 """Write a classifier as a folder that plain transformers loads, adapters merged, pruned shapes kept.
 
-Llama types become a plain config of their own family. BERT types, whose config cannot say "fewer heads", travel with
-`modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged and saved in float32, whatever the
-dtype of the base: rounding a merged weight to bfloat16 would lose most of a small update.
+Llama types become a plain config of their own family, shorter where layers are removed. BERT types, whose config
+cannot say "fewer heads", travel with `modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged
+and saved in float32, whatever the dtype of the base: rounding a merged weight to bfloat16 would lose most of a small
+update.
 
 Beside model and tokenizer lie `keep_set.json` (what was kept, in coordinates of the dense model) and
 `probe.safetensors` (inputs and the logits this run gave for them), so that anybody can check a copy.
@@ -22,11 +23,14 @@ from transformers import AutoConfig
 
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Geometry
-from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.head import has_label_rows
 from fedcore.nn.model import modeling_fedcore
+from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture
 from fedcore.nn.model.model_folder import load_tokenizer, quiet
+from fedcore.nn.model.output_layer import NAME as OUTPUT_LAYER
+from fedcore.nn.model.output_layer import is_tied
 
 MODELING_FILE = "modeling_fedcore.py"
 
@@ -41,11 +45,17 @@ class ExportReport:
 
 
 def export_classifier(
-    classifier: Classifier, out: Path, tokenizer_folder: Path, probe: Mapping[str, torch.Tensor] | None = None
+    classifier: Classifier,
+    out: Path,
+    tokenizer_folder: Path,
+    probe: Mapping[str, torch.Tensor] | None = None,
+    *,
+    template: str = AUTO,
 ) -> ExportReport:
     """Write `classifier` to the folder `out`, replacing what is there, and leave the classifier as it is.
 
-    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). The folder appears under its name only
+    `probe` holds model inputs (input_ids, attention_mask, ...; a few rows). A model that writes comes with the chat
+    `template` (fedcore.nn.model.chat_template) and with what ends its answers. The folder appears under its name only
     once it is complete. Raises ModelError where it cannot be written or the tokenizer cannot be read.
     """
     partial = out.with_name(f".{out.name}.partial")
@@ -54,7 +64,11 @@ def export_classifier(
         partial.mkdir(parents=True)
         state = merged_state(classifier)
         _write_model(classifier, state, partial)
-        _write_tokenizer(tokenizer_folder, partial, longest=_longest(classifier.backbone.config))
+        tokenizer = load_tokenizer(tokenizer_folder)
+        if classifier.head.kind == "none":
+            tokenizer.chat_template = chat_form(tokenizer, template).template or None
+            write_generation_config(tokenizer, tokenizer_folder, partial)
+        _write_tokenizer(tokenizer, partial, longest=_longest(classifier.backbone.config))
         (partial / "keep_set.json").write_bytes(classifier.keep_set.to_bytes())
         if probe is not None:
             _save(_answered(classifier, probe), partial / "probe.safetensors")
@@ -72,19 +86,37 @@ def export_classifier(
 
 
 def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
-    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged."""
+    """Return the model's tensors under the names of a model without adapters: float32, on the CPU, updates merged.
+
+    Its answers are in the unit of the targets.
+    """
     state = {
         name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in classifier.model.state_dict().items()
         if ".lora_" not in name
     }
+    if is_tied(classifier.model):
+        del state[f"{OUTPUT_LAYER}.weight"]
     prefix = "backbone" if classifier.geometry.family == "bert" else "model"
-    for layer in range(classifier.geometry.layers):
+    for layer in classifier.layers:
         for module in classifier.geometry.modules:
-            name = f"{prefix}.{module_path(classifier.geometry, layer, module)}.weight"
+            name = f"{prefix}.{classifier.path(layer, module)}.weight"
             for delta in _deltas(classifier.linear(layer, module)):
                 state[name] = state[name] + delta
+    for name in _output_names(classifier):
+        state[name] = state[name] * _unit(classifier)
     return state
+
+
+def _output_names(classifier: Classifier) -> list[str]:
+    """Return the names of the tensors that make the head's outputs."""
+    prefix = "classifier" if classifier.geometry.family == "bert" else "score"
+    return [name.replace("head", prefix, 1) for name in classifier.head_parameters() if has_label_rows(name)]
+
+
+def _unit(classifier: Classifier) -> float:
+    """Return what an output of 1 is in the unit of the targets, which an export answers in."""
+    return 1.0 if classifier.task.range is None else classifier.task.range.unit
 
 
 def _deltas(layer: Any) -> list[torch.Tensor]:
@@ -127,8 +159,7 @@ def _longest(config: Any) -> int:
     return int(config.max_position_embeddings) - reserved
 
 
-def _write_tokenizer(source: Path, folder: Path, *, longest: int) -> None:
-    tokenizer = load_tokenizer(source)
+def _write_tokenizer(tokenizer: Any, folder: Path, *, longest: int) -> None:
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)  # without one, tokenizers never cut a text
     # How it was loaded here is nobody's business elsewhere, and code that it names does not come along.
     for key in ("is_local", "local_files_only", "auto_map"):
@@ -140,8 +171,8 @@ def _write_tokenizer(source: Path, folder: Path, *, longest: int) -> None:
 def _bert_config(classifier: Classifier) -> Any:
     kept = classifier.keep_set.counts
     config: Any = copy.deepcopy(classifier.model.config)
-    config.kept_heads = [kept.heads] * classifier.geometry.layers
-    config.ffn_sizes = [kept.channels] * classifier.geometry.layers
+    config.kept_heads = [kept.heads] * len(classifier.layers)
+    config.ffn_sizes = [kept.channels] * len(classifier.layers)
     module = MODELING_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.FedcoreBertConfig",
@@ -181,10 +212,10 @@ def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: in
     """Append all-zero heads, which add exactly nothing, until every layer has `units` head units."""
     geometry = classifier.geometry
     missing = units - classifier.keep_set.counts.heads
-    for layer in range(geometry.layers if missing else 0):
+    for layer in classifier.layers if missing else ():
         for module in ("q", "k", "v", "o"):
             cut = geometry.cut(module)
-            path = f"model.{module_path(geometry, layer, module)}"
+            path = f"model.{classifier.path(layer, module)}"
             for name in (f"{path}.weight", f"{path}.bias"):
                 if cut is None or name not in state or (cut.side == "in" and name.endswith("bias")):
                     continue
@@ -207,7 +238,7 @@ def _answered(classifier: Classifier, probe: Mapping[str, torch.Tensor]) -> dict
             logits = model(**{name: tensor.to(device) for name, tensor in probe.items()}).logits
     finally:
         classifier.model.train(was_training)
-    answered = dict(probe) | {"logits": logits}
+    answered = dict(probe) | {"logits": logits * _unit(classifier)}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in answered.items()}
 
 

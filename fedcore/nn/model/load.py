@@ -34,6 +34,7 @@ from fedcore.nn.model.model_folder import (
     weight_files,
 )
 from fedcore.nn.model.modeling_fedcore import FedcoreBertConfig, FedcoreBertForSequenceClassification
+from fedcore.nn.model.output_layer import put_output_layer
 
 __all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
 
@@ -79,9 +80,13 @@ def load_classifier(
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
     backbone, report = _load_backbone(folder, config, dtype=held_dtype(dtype, precision), attention=attention, **pooler)
     _check_complete(folder, report, whole=not trial)
-    build = _bert_model if geometry.family == "bert" else _llama_model
+    keys = task.config_keys(labels)
+    if geometry.family == "bert":
+        model = _bert_model(backbone, spec, keys)
+    else:
+        model = _llama_model(backbone, spec, folder, task, keys, files)
     classifier = Classifier(
-        model=build(backbone, spec, folder, task, task.config_keys(labels)),
+        model=model,
         geometry=geometry,
         keep_set=KeepSet.full(geometry),
         head=spec,
@@ -169,7 +174,7 @@ def _check_complete(folder: Path, report: Mapping[str, Any], *, whole: bool) -> 
             )
 
 
-def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
+def _bert_model(backbone: nn.Module, spec: HeadSpec, keys: Mapping[str, Any]) -> nn.Module:
     original: Any = backbone.config
     described = architecture(original.to_dict())
     config = FedcoreBertConfig(backbone=described, head_kind=spec.kind, **keys)
@@ -182,19 +187,24 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, k
     return framed
 
 
-def _llama_model(backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any]) -> nn.Module:
+def _llama_model(
+    backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any], files: Sequence[Path]
+) -> nn.Module:
     config: Any = backbone.config
+    config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
     for key, value in keys.items():
         setattr(config, key, value)
-    config.use_cache = False  # a classifier never generates; a cache would hold keys and values for nothing
     with torch.device("meta"):
         auto_class: Any = getattr(transformers, task.model_class)
         model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
     model.model = backbone
     model.config = config
-    model.score = model.score.to_empty(device="cpu").float()
-    # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
-    model.score.register_forward_pre_hook(_match_dtype)
+    if spec.kind == "none":
+        put_output_layer(model, files)
+    else:
+        model.score = model.score.to_empty(device="cpu").float()
+        # the base may be bfloat16; a hook, and not a subclass, so that the layer stays a plain nn.Linear
+        model.score.register_forward_pre_hook(_match_dtype)
     # the last token is found by this id, so it must be the one that batches are padded with
     config.pad_token_id = int(load_tokenizer(folder).pad_token_id)
     framed: nn.Module = model

@@ -17,7 +17,6 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from fedcore.core.errors import ModelError
-from fedcore.core.model.module_paths import module_path
 from fedcore.core.seeds import generator
 from fedcore.nn.model.classifier import Classifier
 
@@ -37,7 +36,7 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
         raise ModelError(f"LoRA rank {rank} on {targets}: expected rank >= 1 and some of {geometry.modules}")
     if next(adapted(classifier), None) is not None:
         raise ModelError("adapters are attached already; use load_adapter or set_rank to change them")
-    paths = [module_path(geometry, layer, module) for layer in range(geometry.layers) for module in targets]
+    paths = [classifier.path(layer, module) for layer in classifier.layers for module in targets]
     alpha: Any = scale * rank  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, classifier.backbone, adapter_name=ADAPTER)
@@ -51,8 +50,8 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
 
 
 def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLinear]]:
-    """Yield ("layers.{i}.{module}", LoRA layer) of every adapted linear layer, in canonical order."""
-    for index in range(classifier.geometry.layers):
+    """Yield ("layers.{i}.{module}", LoRA layer) of every adapted linear layer, in canonical order; i is dense."""
+    for index in classifier.layers:
         for module in classifier.geometry.modules:
             layer = classifier.linear(index, module)
             if isinstance(layer, LoraLinear):
@@ -115,7 +114,7 @@ def merge(classifier: Classifier) -> None:
     classifier.model.float()
     for key, layer in layers:
         _, index, module = key.split(".")
-        path = module_path(classifier.geometry, int(index), module)
+        path = classifier.path(int(index), module)
         a, b = factors(layer)
         base = classifier.base_linear(int(index), module)
         with torch.no_grad():

@@ -65,8 +65,12 @@ class FedcoreBertConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers, none of which is ever left out."""
+        """Layers that are left."""
         return int(self.backbone.get("num_hidden_layers", 0))
+
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, layers: int) -> None:
+        self.backbone["num_hidden_layers"] = int(layers)
 
     @property
     def num_attention_heads(self) -> int:

@@ -1,8 +1,9 @@
-"""Remove attention heads and FFN channels for real: smaller dense matrices, not masks.
+"""Remove attention heads, FFN channels and whole layers for real: smaller dense matrices and fewer blocks, not masks.
 
 Every linear layer is cut on one side (`fedcore.core.model.geometry.Cut`), and so is the LoRA layer around it: rows of B
 where rows of the weight go, columns of A where columns go. The pruned model computes exactly what the dense one
-computes with the removed heads and channels masked to zero.
+computes with the removed heads and channels masked to zero, and with a removed block's output replaced by its input.
+The blocks that are left are numbered anew, in the model, its config and its cache.
 """
 
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch import nn
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.module_paths import attention_path
+from fedcore.core.model.module_paths import attention_path, blocks_path
 from fedcore.nn.model.classifier import Classifier
 
 Side = Literal["out", "in"]
@@ -35,13 +36,15 @@ def shrink(classifier: Classifier, keep_set: KeepSet) -> None:
             f"keep-set {keep_set.blob_id[:19]} holds groups that are pruned already ({current.blob_id[:19]} is in"
             " force); pruning never goes back: reload the base model to start from another set"
         )
-    for layer in range(geometry.layers):
+    for layer in keep_set.layers:
         for module in geometry.modules:
             kept = positions(geometry, current, keep_set, layer, module)
             cut = geometry.cut(module)
             if kept is not None and cut is not None:
                 _cut_layer(classifier.linear(layer, module), cut.side, torch.from_numpy(kept))
         _set_head_count(classifier, layer, len(keep_set.heads[layer]))
+    if keep_set.layers != current.layers:
+        _drop_blocks(classifier, [current.layers.index(layer) for layer in keep_set.layers])
     classifier.keep_set = keep_set
 
 
@@ -85,10 +88,34 @@ def _cut_parameter(old: torch.Tensor, axis: int, kept: torch.Tensor) -> nn.Param
 def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
     """Set the attention block's number of heads; Llama types derive it from the shapes and need only the groups."""
     geometry = classifier.geometry
-    attention: Any = classifier.backbone.get_submodule(attention_path(geometry, layer))
+    place = classifier.layers.index(layer)
+    attention: Any = classifier.backbone.get_submodule(attention_path(geometry, place))
     queries = units * geometry.queries_per_unit
     if geometry.family == "bert":
         attention.num_attention_heads = queries
         attention.all_head_size = queries * geometry.head_dim
     else:
         attention.num_key_value_groups = queries // (units * geometry.kv_per_unit or geometry.kv_heads)
+
+
+def _drop_blocks(classifier: Classifier, places: list[int]) -> None:
+    """Leave the blocks at `places` alone, in order, and say so in whatever counts or numbers them."""
+    path = blocks_path(classifier.geometry)
+    blocks: Any = classifier.backbone.get_submodule(path)
+    left = nn.ModuleList(blocks[place] for place in places)
+    parent, _, name = path.rpartition(".")
+    setattr(classifier.backbone.get_submodule(parent), name, left)
+    for number, block in enumerate(left):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):  # by which attention finds its keys and values in the cache
+                setattr(module, "layer_idx", number)  # noqa: B010
+    for config in _configs(classifier):
+        config.num_hidden_layers = len(left)
+        if getattr(config, "layer_types", None):
+            config.layer_types = [config.layer_types[place] for place in places]
+
+
+def _configs(classifier: Classifier) -> list[Any]:
+    """Return every config object of the model, each once: backbone and blocks may have their own."""
+    configs = (getattr(module, "config", None) for module in classifier.model.modules())
+    return list({id(config): config for config in configs if hasattr(config, "num_hidden_layers")}.values())

@@ -20,17 +20,35 @@ Batch = dict[str, torch.Tensor]
 WINDOW = 8  # batches that are sorted by length together
 
 
+NO_TARGET = -100  # of a token that is not learnt: transformers' word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a row of a task that writes asks: its first `tokens` ids, for people `prompt`; 0: nothing is asked."""
+
+    tokens: int = 0
+    prompt: str = ""
+    references: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedRows:
     """Tokenised rows. `token_ids[i]` has at least one id; `segment_ids` is empty for a model without segments.
 
-    `labels` are the targets of the task, whatever it is: the word of transformers.
+    `labels` are the targets of the task, whatever it is: the word of transformers. Where every token has a target they
+    are zeros, and `token_targets[i]` has as many as `token_ids[i]`, NO_TARGET for what is not learnt. `stops`: the ids
+    that end an answer. `notes`: what was cut, for people.
     """
 
     token_ids: tuple[tuple[int, ...], ...]
     segment_ids: tuple[tuple[int, ...], ...]
     labels: Targets  # (rows,)
     pad_id: int
+    token_targets: tuple[tuple[int, ...], ...] = ()
+    questions: tuple[Question, ...] = ()
+    stops: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.labels):
@@ -53,6 +71,9 @@ class EncodedRows:
             segment_ids=tuple(self.segment_ids[i] for i in indices) if self.segment_ids else (),
             labels=self.labels[indices],
             pad_id=self.pad_id,
+            token_targets=tuple(self.token_targets[i] for i in indices) if self.token_targets else (),
+            questions=tuple(self.questions[i] for i in indices) if self.questions else (),
+            stops=self.stops,
         )
 
 
@@ -105,13 +126,15 @@ def encode_for(
 def collate(rows: EncodedRows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
     """Return input_ids, attention_mask, labels (and token_type_ids) of the rows at `indices`.
 
-    Each is int64, (batch, longest row), labels (batch,) of the type of the rows' targets.
+    Each is int64, (batch, longest row), labels (batch,) of the type of the rows' targets, or a target a token.
     """
     chosen = [rows.token_ids[i] for i in indices]
     batch = {
         "input_ids": _padded(chosen, rows.pad_id),
         "attention_mask": _padded([(1,) * len(ids) for ids in chosen], 0),
-        "labels": torch.from_numpy(rows.labels[np.asarray(indices, dtype=np.int64)]),
+        "labels": _padded([rows.token_targets[i] for i in indices], NO_TARGET)
+        if rows.token_targets
+        else torch.from_numpy(rows.labels[np.asarray(indices, dtype=np.int64)]),
     }
     if rows.segment_ids:
         batch["token_type_ids"] = _padded([rows.segment_ids[i] for i in indices], 0)

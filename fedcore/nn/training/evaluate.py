@@ -8,19 +8,18 @@ from fedcore.core.data.figures import Metrics
 from fedcore.core.errors import OutOfMemory
 from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.accelerator.precision import autocast
+from fedcore.nn.losses.table import LOSSES
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, length_sorted_batches
 
 
 def forward_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
-    """Return float32 logits (batch, classes), computed in the classifier's precision.
+    """Return the outputs of the task's loss, float32 (batch, width), computed in the classifier's precision.
 
-    `batch` may hold labels, which the model does not see.
+    For a classifier they are its logits.
     """
-    inputs = {name: tensor.to(classifier.device) for name, tensor in batch.items() if name != "labels"}
     with autocast(classifier.precision, classifier.device):
-        logits: torch.Tensor = classifier.model(**inputs).logits
-    return logits.float()
+        return LOSSES[classifier.task.loss].outputs(classifier, batch)
 
 
 def predict(classifier: Classifier, rows: EncodedRows, batch_size: int = 64) -> NDArray[np.float32]:

@@ -45,9 +45,13 @@ def follow(moments: Moments, geometry: Geometry, *, before: Holding, after: Hold
     step count per tensor, and a fresh component under an old count would be taken for one with a long history of
     zero gradients: its first steps would be up to three times too long. So a tensor that gained something is
     rewound: its count becomes 1 and its old moments are rescaled to the same bias-corrected values, which then
-    weigh as much as one step. A tensor that only lost components keeps its count.
+    weigh as much as one step. A tensor that only lost components keeps its count. Those of removed layers are dropped.
     """
-    return {name: _follow_one(name, moment, geometry, before, after) for name, moment in moments.items()}
+    return {
+        name: _follow_one(name, moment, geometry, before, after)
+        for name, moment in moments.items()
+        if not name.startswith("layers.") or int(name.split(".")[1]) in after.keep_set.layers
+    }
 
 
 def _follow_one(name: str, moment: Moment, geometry: Geometry, before: Holding, after: Holding) -> Moment:

@@ -7,11 +7,11 @@ from fedcore.core.codec.grammar import PARTS
 from fedcore.core.config.tables import ClassConfig, Config
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Strategy
+from fedcore.core.data.partition import Indices
 from fedcore.core.errors import JoinRefused
 from fedcore.core.seeds import uniform
 from fedcore.core.tasks.table import task_of
 from fedcore.simulation.fleet.availability import Span, Traces, online_spans
-from fedcore.simulation.fleet.rows import Indices
 from fedcore.simulation.fleet.self_measurement import draw_self_measurement
 
 UNLIMITED_MBPS = 1e5  # the measured speed of a link without limit

@@ -18,7 +18,7 @@ from fedcore.core.codec.chain import decode, encode
 from fedcore.core.codec.grammar import parse_chain
 from fedcore.core.contract.assignment import Assignment
 from fedcore.protos.values import BlobRef
-from fedcore.server.aggregate.uploads import SCORE_CODEC, score_shapes
+from fedcore.server.aggregate.uploads import SCORE_CODEC, scores_wanted
 from fedcore.simulation.workload.workload import Group, Part, Stacked
 from fedcore.strategies.policy.cost import RoundCost, value_bytes
 
@@ -132,7 +132,7 @@ def _score_bytes(assignment: Assignment) -> int:
     """Return the bytes of the group scores beside an update; 0 where the assignment wants none."""
     if not assignment.score:
         return 0
-    return _plain_size(tuple(sorted(score_shapes(assignment.keep_set).items())), SCORE_CODEC)
+    return _plain_size(tuple(sorted(scores_wanted(assignment).items())), SCORE_CODEC)
 
 
 def _fetched(ref: BlobRef, present: frozenset[str]) -> int:

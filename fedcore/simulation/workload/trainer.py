@@ -25,6 +25,7 @@ from fedcore.client.training.trainer import (
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.cost.training_step import StepMode
+from fedcore.core.data.partition import Indices
 from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
@@ -44,7 +45,6 @@ from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Teacher, answers
 from fedcore.nn.training.train import TrainResult
 from fedcore.protos.values import WireAssignment
-from fedcore.simulation.fleet.rows import Indices
 from fedcore.simulation.workload.step_estimate import ModelKind, estimated
 from fedcore.simulation.workload.workload import Failure
 

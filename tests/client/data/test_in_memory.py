@@ -131,3 +131,11 @@ def test_missing_values_of_pandas_are_empty_cells() -> None:
     frame = pandas.DataFrame({"text": pandas.array(["a", pandas.NA], dtype="string"), "label": [1, 2]})
     with pytest.raises(DataError, match=r"^train: row 2: column 'text' is empty"):
         rows(frame)
+
+
+def test_a_column_that_rows_are_dealt_by_is_read_too() -> None:
+    columns = {"text": ["a", "b"], "label": [1, 2], "lang": ["en", 7]}
+    rows = rows_in_memory(columns, text=("text",), label="label", by="lang", source="train")
+    assert rows.groups == ("en", "7")
+    with pytest.raises(DataError, match=r"train: \(texts, labels\) has no column 'lang', which data.partition names"):
+        rows_in_memory((["a", "b"], [1, 2]), text=("text",), label="label", by="lang", source="train")

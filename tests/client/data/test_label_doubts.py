@@ -77,7 +77,7 @@ def test_numbers_that_look_measured_are_doubtful() -> None:
     (doubt,) = label_doubts([str(number / 2) for number in range(2, 12)] * 9, "stars")
     assert doubt == (
         "the 10 labels of column 'stars' are numbers from 1 to 5.5 and each is a class of its own, without an order; "
-        "for a rating, write a column of a few words, such as low and high"
+        'for a rating, set task.kind = "regression", or write a column of a few words, such as low and high'
     )
     assert label_doubts([str(number) for number in range(12)] * 9, "stars") == (), "numbered classes"
     assert label_doubts([str(number) for number in range(1, 6)] * 9, "stars") == (), "a few stars"

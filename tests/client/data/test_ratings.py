@@ -10,7 +10,7 @@ from fedcore.client.data.ratings import rating
 def test_eighty_numbers_in_eighty_rows_are_a_rating() -> None:
     assert rating([str(number) for number in range(80)], "stars") == (
         "label column 'stars' has 80 different numbers in 80 rows, from 0 to 79: that is a rating, not 80 labels. "
-        "fedcore learns classes; regression is not supported yet. Write a column of words, such as low up to 26, "
+        'Set task.kind = "regression" to learn the number itself; or write a column of words, such as low up to 26, '
         "middle up to 53 and high above (a third of the rows each), and name it in data.label; or list the numbers in "
         "data.labels if they are classes"
     )

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import device_rows, test_rows, training_rows
+from fedcore.client.data.shards import dealt_rows, device_rows, given_rows, test_rows, training_rows
 from fedcore.client.options import DataOptions
+from fedcore.core.config.toml import parse_config
+from fedcore.core.data.partition import partition_seed
 from fedcore.core.errors import DataError
+from fedcore.protos.values import Shard
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # a function of ours, not a test
 
@@ -88,3 +92,51 @@ def test_a_text_column_of_a_few_values_is_doubted_where_nothing_is_held_back(tmp
         f"{path}: no row is held back; column 'text' has 2 different texts in 80 rows: is it the text column? Else "
         "name a [data] test file or a larger test_fraction"
     )
+
+
+SPOKEN = ("en", "en", "en", "de", "de", "fr")
+
+
+def spoken(path: Path, rows: int = 120) -> Path:
+    lines = [f"text number {i},{'ab'[i % 2]},{SPOKEN[i % 6]}" for i in range(rows)]
+    path.write_text("\n".join(["text,label,lang", *lines]))
+    return path
+
+
+def test_rows_are_dealt_by_a_column_and_devices_take_what_the_run_deals(tmp_path: Path) -> None:
+    file = spoken(tmp_path / "rows.csv")
+    config = parse_config(
+        f"[run]\nseed = 3\n[data]\ntrain = '{file}'\npartition = 'by:lang'\n[[fleet.class]]\nname = 'nx'\ncount = 4"
+    )
+    config, training, test = labelled_rows(config)
+    assert set(training.groups) == {"en", "de", "fr"} and test.groups == ()
+    fleet = dealt_rows(config, training, test)
+    assert fleet.column == "lang" and sum(fleet.values.values()) == len(training)
+    assert [len(device.values) for device in fleet.devices] == [1, 1, 1, 1]
+    chosen = options(file, partition="by:lang", seed=partition_seed(3))
+    for index, device in enumerate(fleet.devices, start=1):
+        rows = device_rows(replace(chosen, shard=(index, 4)))
+        assert Counter(rows.groups) == device.values
+        given = Shard(index=index, count=4, partition="by:lang", alpha=1.0, seed=partition_seed(3))
+        assert given_rows(chosen, training_rows(chosen), given) == rows, "read without the column before the join"
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    chosen = options(spoken(tmp_path / "rows.csv"), partition="by:language", shard=(1, 2))
+    with pytest.raises(DataError, match=r"no column 'language'; did you mean 'lang'\? columns: text, label, lang"):
+        device_rows(chosen)
+    assert len(device_rows(replace(chosen, shard=None))) > 0, "rows of one's own are dealt by nothing"
+
+
+def test_an_empty_value_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label,lang\na,x,en\nb,y,\nc,x,de\n")
+    with pytest.raises(DataError, match="line 3: column 'lang' is empty; fill it or drop the row"):
+        device_rows(options(file, partition="by:lang", shard=(1, 2)))
+
+
+def test_rows_may_be_dealt_by_the_label_column_or_a_text(tmp_path: Path) -> None:
+    file = spoken(tmp_path / "rows.csv")
+    assert set(device_rows(options(file, partition="by:label", shard=(1, 2))).labels) in ({"a"}, {"b"})
+    with pytest.raises(DataError, match="column 'text' has another value in every row"):
+        device_rows(options(file, partition="by:text", shard=(1, 2)))

@@ -39,7 +39,7 @@ from tests.fake_device import FakeDevice, open_link
 from tests.tiny_run import PATIENCE_S, serving, write_model
 
 Adapter = Mapping[str, NDArray[np.float32]]
-FLOOR = Floor(accuracy=0.5, macro_f1=0.25, rows=8)
+FLOOR = Floor(figures={"accuracy": 0.5, "macro_f1": 0.25}, rows=8)
 METRICS = Metrics(figures={"accuracy": 0.75, "auc": None, "macro_f1": 0.7, "loss": 0.5}, rows=8)
 
 

@@ -18,22 +18,22 @@ def rows_of(count: int, *, first: int = 0, yes_of_ten: int = 3) -> Rows:
 
 def test_words_are_learned_from_training_rows() -> None:
     floors = find_floors(rows_of(40), rows_of(100, first=1000), LABELS)
-    assert floors.majority_label == "no" and floors.majority.accuracy == 0.7 and floors.majority.rows == 40
-    assert floors.tfidf is not None and floors.tfidf.accuracy == 1.0 and floors.tfidf.rows == 40
+    assert floors.majority_label == "no" and floors.majority.figures["accuracy"] == 0.7 and floors.majority.rows == 40
+    assert floors.tfidf is not None and floors.tfidf.figures["accuracy"] == 1.0 and floors.tfidf.rows == 40
     assert floors.tfidf_rows == 100 and not floors.cross_validated
 
 
 def test_without_training_rows_words_are_cross_validated() -> None:
     floors = find_floors(rows_of(50), Rows(texts=(), labels=()), LABELS)
     assert floors.cross_validated and floors.tfidf_rows == 40
-    assert floors.tfidf is not None and floors.tfidf.accuracy == 1.0 and floors.tfidf.rows == 50
+    assert floors.tfidf is not None and floors.tfidf.figures["accuracy"] == 1.0 and floors.tfidf.rows == 50
 
 
 def test_a_file_given_twice_teaches_nothing() -> None:
     """Without the rule, texts learned by heart would be a floor of 1."""
     held_back = Rows(texts=tuple((f"word{number}",) for number in range(60)), labels=("yes", "no") * 30)
     floors = find_floors(held_back, held_back, LABELS)
-    assert floors.cross_validated and floors.tfidf is not None and floors.tfidf.accuracy <= 0.6
+    assert floors.cross_validated and floors.tfidf is not None and floors.tfidf.figures["accuracy"] <= 0.6
 
 
 def test_too_few_rows_give_no_floor_of_words() -> None:
@@ -52,7 +52,7 @@ def test_the_majority_is_the_fleets_else_of_the_training_rows_else_of_the_held_b
     train = Rows(texts=(), labels=()) if own is None else rows_of(60, first=1000, yes_of_ten=own)
     floors = find_floors(rows_of(40), train, LABELS, majority)
     assert floors.majority_label == label
-    assert floors.majority.accuracy == (0.3 if label == "yes" else 0.7)
+    assert floors.majority.figures["accuracy"] == (0.3 if label == "yes" else 0.7)
 
 
 def test_a_held_back_label_that_was_not_agreed_is_refused() -> None:
@@ -65,7 +65,7 @@ def test_a_majority_that_is_known_later_changes_that_floor_alone() -> None:
     floors = find_floors(test, rows_of(100, first=1000), LABELS)
     assert with_majority(floors, test, LABELS, "") == floors == with_majority(floors, test, LABELS, "unheard")
     later = with_majority(floors, test, LABELS, "yes")
-    assert (later.majority_label, later.majority.accuracy, later.tfidf) == ("yes", 0.3, floors.tfidf)
+    assert (later.majority_label, later.majority.figures["accuracy"], later.tfidf) == ("yes", 0.3, floors.tfidf)
 
 
 def test_rows_are_bounded_and_fewer_where_labels_are_many() -> None:

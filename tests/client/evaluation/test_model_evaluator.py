@@ -221,4 +221,4 @@ def test_words_are_learned_once(evaluator: ModelEvaluator, monkeypatch: pytest.M
     first = evaluator.floors("")
     monkeypatch.setattr(module, "find_floors", None)
     assert evaluator.floors("") == first and first.tfidf is None
-    assert evaluator.floors("yes").majority.accuracy == len(YES) / 9
+    assert evaluator.floors("yes").majority.figures["accuracy"] == len(YES) / 9

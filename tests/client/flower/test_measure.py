@@ -25,7 +25,7 @@ class FakeModelEvaluator:
     def __init__(self, **made_of: Any) -> None:
         self.made_of = made_of
 
-    def evaluate(self, adapter: Any, rows: int, scale: float) -> Metrics:
+    def evaluate(self, adapter: Any, rows: int, scale: float, keep_set: Any = None) -> Metrics:
         self.calls.append({**self.made_of, "adapter": adapter, "rows": rows, "scale": scale})
         return Metrics(figures={"accuracy": 0.5, "auc": None, "macro_f1": 0.5, "loss": 1.0}, rows=rows)
 

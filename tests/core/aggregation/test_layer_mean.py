@@ -84,8 +84,8 @@ def test_any_order_and_tree_gives_the_same_bits(seed, order, cut):
         (None, ProtocolError, "expected the weights of 2 layers, got None"),
         ([1], ProtocolError, "expected the weights of 2 layers"),
         ([1, -1], ProtocolError, "expected a layer's weight as a count"),
-        ([2, 1], UpdateRejected, "expected layers' weights that rise"),
-        ([0, 1 << 30], UpdateRejected, "that rise to at most"),
+        ([2, 1], UpdateRejected, "a sum its weight cannot reach"),
+        ([0, 1 << 30], UpdateRejected, "of at most"),
         ([0, 1], UpdateRejected, "holds a sum its weight cannot reach"),
     ],
 )

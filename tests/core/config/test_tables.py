@@ -37,9 +37,9 @@ RANGES: list[tuple[Callable[..., Any], str, list[Any], list[Any], str]] = [
     (
         DataConfig,
         "partition",
-        ["dirichlet", "iid"],
-        ["random"],
-        "data.partition: expected one of dirichlet, one-label, length, iid",
+        ["dirichlet", "iid", "by:lang", "dirichlet:a column", "by:a:b"],
+        ["random", "by:", "by", "iid:lang", "length:lang"],
+        "data.partition: expected one of dirichlet, one-label, length, iid, by:COLUMN, dirichlet:COLUMN; got",
     ),
     (DataConfig, "alpha", [1e-9, 1e9], [0.0, -1.0, NAN, INF], "data.alpha must be above 0"),
     (DataConfig, "test_fraction", [0.0, 0.9], [-0.1, 0.91, NAN], r"data.test_fraction must be in \[0.0, 0.9\]"),

@@ -26,9 +26,9 @@ def result(accuracy: float, **changes: object) -> Result:
 
 def test_one_answer_for_every_row_gets_its_share_right() -> None:
     labels = np.array([0, 0, 0, 1])
-    assert majority_floor(labels, 0) == Floor(accuracy=0.75, macro_f1=(6 / 7 + 0) / 2, rows=4)
-    assert majority_floor(labels, 1).accuracy == 0.25
-    assert floor_of(labels, labels) == Floor(accuracy=1.0, macro_f1=1.0, rows=4)
+    assert majority_floor(labels, 0) == Floor(figures={"accuracy": 0.75, "macro_f1": (6 / 7 + 0) / 2}, rows=4)
+    assert majority_floor(labels, 1).figures["accuracy"] == 0.25
+    assert floor_of(labels, labels) == Floor(figures={"accuracy": 1.0, "macro_f1": 1.0}, rows=4)
     with pytest.raises(DataError):
         majority_floor(np.array([], dtype=np.int64), 0)
 

@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 from fedcore.core.config.tables import DataConfig
 from fedcore.core.data.partition import (
     PARTITIONS,
+    column_of,
     dirichlet_shards,
     iid_shards,
     one_label_shards,
     partition_keys,
     shard,
+    shards_of,
 )
 from fedcore.core.errors import DataError
 
@@ -153,3 +155,42 @@ def test_one_label_shards_differ_by_seed() -> None:
     first, again, other = (one_label_shards(LABELS, 4, seed) for seed in (7, 7, 8))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+LANGUAGES = ["en"] * 60 + ["de"] * 30 + ["fr"] * 10
+
+
+def values_of(partition: str, shards: int, seed: int = 0) -> list[set[str]]:
+    texts, labels = [("a text",)] * len(LANGUAGES), ["x"] * len(LANGUAGES)
+    keys = partition_keys(partition, texts, labels, groups=LANGUAGES)
+    parts = shards_of(keys, shards=shards, partition=partition, alpha=0.3, seed=seed)
+    assert sorted(row for part in parts for row in part) == list(range(len(LANGUAGES)))
+    return [{LANGUAGES[row] for row in part} for part in parts]
+
+
+@given(shards=st.integers(1, 12), seed=st.integers(0, 3))
+def test_by_a_column_every_device_has_one_value_or_every_value_one_device(shards: int, seed: int) -> None:
+    found = values_of("by:lang", shards, seed)
+    assert all(len(values) == 1 for values in found) or sum(map(len, found)) == 3
+    assert found == values_of("by:lang", shards, seed)
+
+
+def test_a_column_may_be_spread_by_dirichlet_shares() -> None:
+    found = values_of("dirichlet:lang", 4)
+    assert any(len(values) > 1 for values in found)
+
+
+def test_the_column_is_in_the_word() -> None:
+    assert [column_of(word) for word in (*PARTITIONS, "by:a:b", "dirichlet:lang")] == ["", "", "", "", "a:b", "lang"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (["en"] * 4, "every row has 'en' in column 'lang'"),
+        (["a", "b", "c", "d"], "column 'lang' has another value in every row"),
+    ],
+)
+def test_a_column_that_tells_nothing_is_refused(groups: list[str], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        partition_keys("by:lang", [("a",)] * 4, ["x"] * 4, groups=groups)

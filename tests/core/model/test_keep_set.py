@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.core.errors import ProtocolError
-from fedcore.core.model.geometry import Geometry, geometry_from_config
+from fedcore.core.model.geometry import Counts, Geometry, geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 
 SIZES = {"num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 6, "vocab_size": 20}
@@ -38,13 +38,13 @@ def keep_sets(geometry: Geometry) -> st.SearchStrategy[KeepSet]:
 
 def test_the_full_set_removes_nothing() -> None:
     full = KeepSet.full(GQA)
-    assert full.counts == (2, 6)
+    assert full.counts == Counts(2, 6)
     assert full.sparsity(GQA) == 0.0
     full.validate(GQA)
 
 
 def test_counts_and_sparsity() -> None:
-    assert HALF.counts == (2, 3)
+    assert HALF.counts == Counts(2, 3)
     assert HALF.sparsity(BERT) == 0.5
 
 

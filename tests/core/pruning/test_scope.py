@@ -39,9 +39,9 @@ def test_only_the_fleet_has_an_order_before_anybody_is_asked(small):
 def test_cuts_freeze_their_own_order_only_and_begin_missing_ones(small):
     before = {"a": learned(small, [4, 3, 2, 1])}
     after = frozen_orders(before, {"a": Counts(1, 0), "b": Counts(2, 5)}, small, None)
-    assert {key: frozen_counts(order, small) for key, order in after.items()} == {"a": (1, 0), "b": (2, 5)}
+    assert {key: frozen_counts(order, small) for key, order in after.items()} == {"a": Counts(1, 0), "b": Counts(2, 5)}
     assert removal_order(after["a"], small)["heads"][0].tolist() == [3, 2, 1, 0]
-    assert frozen_counts(before["a"], small) == (0, 0)
+    assert frozen_counts(before["a"], small) == Counts(0, 0)
 
 
 def test_a_class_is_exported_by_its_own_order_or_by_the_mean_of_its_devices(small):

@@ -22,5 +22,6 @@ def test_an_earlier_version_names_no_task_and_means_classification() -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"task\.kind: expected one of classification; got 'poetry'"):
+    known = "classification, generation, regression"
+    with pytest.raises(ConfigError, match=rf"task\.kind: expected one of {known}; got 'poetry'"):
         task_of(replace(Config(), task=TaskConfig(kind="poetry")))

@@ -48,10 +48,10 @@ def test_a_layer_without_a_member_is_refused_unless_it_does_not_train() -> None:
     geometry = tiny_classifier("bert").geometry
     vectors = {(1, "q"): torch.ones(geometry.head_units), (1, "up"): torch.ones(geometry.ffn)}
     with pytest.raises(ConfigError, match="no adapter touches the heads of layer 0"):
-        combine(vectors, geometry)
-    scores = combine(vectors, geometry, first_layer=1)
-    assert [len(scores.heads), len(scores.channels)] == [1, 1]
-    np.testing.assert_allclose(scores.heads[0], np.full(geometry.head_units, geometry.head_units**-0.5), rtol=1e-6)
+        combine(vectors, geometry, layers=range(geometry.layers))
+    scores = combine(vectors, geometry, layers=range(1, geometry.layers))
+    assert [len(row) for row in (*scores.heads, *scores.channels)] == [0, geometry.head_units, 0, geometry.ffn]
+    np.testing.assert_allclose(scores.heads[1], np.full(geometry.head_units, geometry.head_units**-0.5), rtol=1e-6)
 
 
 def test_members_count_alike_whatever_their_size() -> None:
@@ -63,5 +63,7 @@ def test_members_count_alike_whatever_their_size() -> None:
         for m in geometry.modules
     }
     scaled = {key: value * (1000.0 if key[1] == "q" else 1.0) for key, value in vectors.items()}
-    for left, right in zip(combine(vectors, geometry).heads, combine(scaled, geometry).heads, strict=True):
+    layers = range(geometry.layers)
+    of_all, of_scaled = (combine(each, geometry, layers=layers).heads for each in (vectors, scaled))
+    for left, right in zip(of_all, of_scaled, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6)

@@ -6,10 +6,11 @@ import torch
 import torch_pruning
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.module_paths import blocks_path
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter, trainable_parameters
@@ -112,7 +113,7 @@ def test_cutting_in_steps_is_cutting_once(dense, kind: str, seed: int, steps: li
     stepwise = with_adapters(dense[kind])
     once = copy.deepcopy(stepwise)
     for step, share in enumerate(sorted(steps, reverse=True)):
-        heads, channels = stepwise.keep_set.counts
+        heads, channels, _ = stepwise.keep_set.counts
         smaller = random_keep_set(
             stepwise.keep_set,
             heads=max(1, heads * share // 10),
@@ -182,3 +183,57 @@ def test_torch_pruning_removes_the_same_ffn_channels(dense, kind: str) -> None:
     with torch.no_grad():
         states = theirs(**tiny_batch()).last_hidden_state
         torch.testing.assert_close(ours.backbone(**tiny_batch()).last_hidden_state, states, atol=1e-5, rtol=1e-5)
+
+
+def shorter(keep_set: KeepSet, *gone: int) -> KeepSet:
+    heads, channels = (
+        tuple(() if layer in gone else row for layer, row in enumerate(rows))
+        for rows in (keep_set.heads, keep_set.channels)
+    )
+    return KeepSet(heads=heads, channels=channels)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
+    kinds = ("bert", "llama-gqa", "llama-mqa", "qwen2")
+    folders = {kind: tiny_model(tmp_path_factory.mktemp(kind), kind, layers=4) for kind in kinds}
+    return {kind: load_classifier(folder, labels=LABELS) for kind, folder in folders.items()}
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama-gqa", "llama-mqa", "qwen2"])
+def test_a_model_without_layers_computes_what_one_does_that_skips_them(deep, kind: str) -> None:
+    skipping = with_adapters(deep[kind])
+    cut = copy.deepcopy(skipping)
+    keep_set = halved(cut)
+    mask(skipping, keep_set)
+    path = blocks_path(cut.geometry)
+    for layer in (0, 2):
+        block = skipping.backbone.get_submodule(f"{path}.{layer}")
+        block.forward = lambda hidden_states, *_, **__: hidden_states
+    shrink(cut, shorter(keep_set, 2))
+    shrink(cut, shorter(keep_set, 0, 2))
+    torch.testing.assert_close(logits(cut), logits(skipping), atol=1e-5, rtol=1e-5)
+    assert cut.layers == (1, 3) and len(cut.backbone.get_submodule(path)) == 2
+    assert {name.split(".")[1] for name, _ in adapted(cut)} == {"1", "3"}
+    assert cut.path(3, "q").startswith(f"{path}.1.") and cut.model.config.num_hidden_layers == 2
+    removed = cut.geometry.prunable_params - cut.geometry.kept_params(cut.keep_set.counts)
+    assert deep[kind].count_parameters() - cut.count_parameters() >= removed
+    with pytest.raises(ProtocolError, match="never goes back"):
+        shrink(cut, shorter(keep_set, 0))
+
+
+def test_a_causal_model_without_its_first_layer_generates_with_its_cache(tmp_path) -> None:
+    folder = tiny_model(tmp_path / "llama", "llama-gqa", layers=4)
+    classifier = load_classifier(folder, labels=LABELS)
+    shrink(classifier, shorter(classifier.keep_set, 0, 2))
+    config = classifier.backbone.config
+    writer = AutoModelForCausalLM.from_config(config).eval()
+    writer.model = classifier.backbone.eval()
+    ids = torch.tensor([[2, 5, 9, 7]])
+    cached, anew = (
+        writer.generate(ids, max_new_tokens=6, do_sample=False, use_cache=use_cache, pad_token_id=0)
+        for use_cache in (True, False)
+    )
+    assert torch.equal(cached, anew)
+    layers = [block.self_attn.layer_idx for block in classifier.backbone.layers]
+    assert layers == [0, 1] and config.num_hidden_layers == 2

@@ -84,7 +84,8 @@ def test_importances_have_one_value_for_every_kept_group() -> None:
     expected = {f"layers.{layer}.heads": (1,) for layer in range(layers)}
     assert score_shapes(CUT) == expected | {f"layers.{layer}.channels": (3,) for layer in range(layers)}
     data = encode(score_vectors(CUT, "ada"), "identity")
-    assert [value.shape for value in read_scores(memoryview(data), CUT, "x").channels] == [(3,)] * layers
+    read = read_scores(memoryview(data), replace(GIVEN, keep_set=CUT), "x")
+    assert [value.shape for value in read.channels] == [(3,)] * layers
 
 
 @pytest.mark.parametrize("value", [math.nan, -1.0])
@@ -94,7 +95,7 @@ def test_importances_are_finite_and_not_negative(value: float) -> None:
     vectors[name] = vectors[name].copy()
     vectors[name][0] = value
     with pytest.raises(UpdateRejected, match=f"x: importances {name} must be"):
-        read_scores(memoryview(encode(vectors, "identity")), KEPT, "x")
+        read_scores(memoryview(encode(vectors, "identity")), GIVEN, "x")
 
 
 def test_bounds_hold_for_what_fits_and_shrink_with_the_keep_set() -> None:
@@ -106,3 +107,16 @@ def test_bounds_hold_for_what_fits_and_shrink_with_the_keep_set() -> None:
         assert len(update) <= upload_bound(given, SPEC) and len(scores) <= score_bound(given)
     assert upload_bound(cut, SPEC) < upload_bound(GIVEN, SPEC) and score_bound(cut) < score_bound(GIVEN)
     assert GEOMETRY.layers == len(KEPT.heads)
+
+
+def test_influences_of_layers_come_where_they_are_asked_for_and_removed_layers_send_nothing() -> None:
+    shorter = KeepSet(heads=((), *KEPT.heads[1:]), channels=((), *KEPT.channels[1:]))
+    deep = replace(GIVEN, keep_set=shorter, training=replace(GIVEN.training, score_layers=True))
+    vectors = {name: np.ones(shape, np.float32) for name, shape in score_shapes(shorter, influences=True).items()}
+    assert "layers.0.heads" not in vectors and vectors["influences"].shape == (len(KEPT.heads) - 1,)
+    data = encode(vectors, "identity")
+    scores = read_scores(memoryview(data), deep, "x")
+    assert scores.heads[0].size == 0 == scores.channels[0].size and scores.layers is not None
+    assert scores.layers.tolist() == [1.0] * (len(KEPT.heads) - 1) and len(data) <= score_bound(deep)
+    with pytest.raises(UpdateRejected, match=r"unexpected \['layers.0.heads'\]"):
+        read_scores(memoryview(encode({**vectors, "layers.0.heads": np.ones(1, np.float32)}, "identity")), deep, "x")

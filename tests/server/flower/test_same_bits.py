@@ -13,6 +13,7 @@ from fedcore.client.device.run import run_device
 from fedcore.client.flower.app import client_app
 from fedcore.client.flower.settings import NodeSettings, node_settings
 from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits
+from fedcore.core.errors import ConfigError
 from fedcore.server.flower.app import open_run
 from fedcore.server.flower.strategy import FedcoreStrategy
 from fedcore.server.run.inspect_run import replay_run
@@ -134,6 +135,22 @@ async def test_a_flower_run_gives_the_adapter_our_coordinator_gives(
     assert final(tmp_path / "flower") == final(tmp_path / "ours")
     assert replay_run(RunFolder(tmp_path / "flower" / "run")) == 3 * NODES
     assert (tmp_path / "flower" / "kept" / "training.safetensors").is_file()
+
+
+async def test_a_regression_gives_the_same_bits_on_both(tmp_path: Path, model: Path, rows: Path) -> None:
+    numbers = tmp_path / "rows.csv"
+    numbers.write_text(rows.read_text().replace(",neg", ",-120.5").replace(",pos", ",80"))
+    kept = (name for name in OVERRIDES if not name.startswith("data.labels"))
+    overrides = (*kept, "task.kind=regression", "task.low=-200", "task.high=200", "data.labels=[]")
+    await on_our_coordinator(tmp_path / "ours", model, numbers, overrides)
+    await asyncio.to_thread(in_a_server_app, tmp_path / "flower", model, numbers, overrides)
+    assert plans(tmp_path / "flower") == plans(tmp_path / "ours") and final(tmp_path / "flower") == final(
+        tmp_path / "ours"
+    )
+    with pytest.raises(ConfigError, match="the coordinator of a regression reads no rows; say where most targets lie"):
+        await asyncio.to_thread(
+            in_a_server_app, tmp_path / "unsaid", model, numbers, (*overrides[:-3], "data.labels=[]")
+        )
 
 
 async def test_hand_outs_of_kept_rows_change_no_bit(tmp_path: Path, model: Path, rows: Path) -> None:

@@ -135,7 +135,7 @@ def test_an_evaluator_that_knows_no_keep_set_has_measured_the_dense_model(
 
 
 def test_floors_are_kept_and_told(tmp_path: Path, log: RunLog, ledger: Ledger) -> None:
-    floors = Floors(majority_label="neg", majority=Floor(accuracy=0.5, macro_f1=0.25, rows=8))
+    floors = Floors(majority_label="neg", majority=Floor(figures={"accuracy": 0.5, "macro_f1": 0.25}, rows=8))
     kind = EvaluateTask(adapter=ADAPTER, rows=5, lora_scale=2.0, floors=True)
     log.evaluated(kind, EvaluatorResult(id=1, outcome=METRICS, floors=floors))
     event = events(tmp_path)[-1]

@@ -126,7 +126,7 @@ def test_a_round_and_a_class_say_of_which_model_their_figures_are(tmp_path: Path
 def test_a_summary_warns_where_nothing_was_learned(tmp_path: Path, ledger: Ledger, log: RunLog) -> None:
     commit(ledger)
     adapter = GlobalAdapter(round=1, rank_blocks=(REF,), head=REF)
-    floors = Floors(majority_label="a", majority=Floor(accuracy=0.75, macro_f1=0.4, rows=8))
+    floors = Floors(majority_label="a", majority=Floor(figures={"accuracy": 0.75, "macro_f1": 0.4}, rows=8))
     kind = EvaluateTask(adapter=adapter, rows=0, lora_scale=2.0, floors=True)
     log.evaluated(kind, EvaluatorResult(id=1, outcome=replace(METRICS, answers=(8, 0)), floors=floors))
     summary = summary_of(ledger, tmp_path)

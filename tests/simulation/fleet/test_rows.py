@@ -37,3 +37,9 @@ def test_devices_may_draw_more_rows_than_there_are(partition: str) -> None:
     assert [rows.tolist() for rows in assign_rows(config, LABELS, 300)] == [rows.tolist() for rows in shards]
     kinds = [len({LABELS[row] for row in rows}) for rows in shards]
     assert (np.mean(kinds) < 2.0) == (partition == "dirichlet")  # label skew, or none
+
+
+def test_devices_that_draw_rows_by_a_column_have_one_value_each() -> None:
+    config = parse_config("[data]\npartition = 'by:lang'\n[simulation]\nrows_per_device = 8")
+    shards = assign_rows(config, LABELS, 9)
+    assert [len({LABELS[row] for row in rows}) for rows in shards] == [1] * 9

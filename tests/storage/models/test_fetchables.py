@@ -10,7 +10,7 @@ def test_the_table_is_sound() -> None:
         assert item.name == name
         assert len(item.package.sha256) == 64
         assert item.what == ("model" if item.recipe in ("folder", "gguf") else "data")
-        assert item.package.kind == ("sdist" if item.recipe == "vader" else "wheel")
+        assert item.package.kind == ("sdist" if item.recipe in ("vader", "nouns") else "wheel")
 
 
 def test_every_package_is_pinned_to_one_file() -> None:
@@ -24,5 +24,5 @@ def test_models_and_data_are_told_apart() -> None:
     names = {what: [item.name for item in FETCHABLES.values() if item.what == what] for what in ("model", "data")}
     assert names == {
         "model": ["minilm", "smollm2"],
-        "data": ["movies", "tweets", "amazon", "r8-train", "r8-test"],
+        "data": ["movies", "tweets", "amazon", "r8-train", "r8-test", "kind", "verbs"],
     }

@@ -38,7 +38,7 @@ def test_keep_sets_nest_over_the_fleet(game, geometry):
 
 def test_sparsity_follows_the_schedule(game, geometry):
     _, _, plans, events = game
-    dense = (geometry.head_units, geometry.ffn)
+    dense = geometry.dense
     for plan, _ in plans[:2]:
         assert all(each.keep_set.counts == dense for each in plan.assignments)
     for plan, _ in plans[-3:]:  # from the last cut on

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
+from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.counts import keep_counts
 
-DENSE = (8, 64)
+DENSE = Counts(8, 64)
 
 
 def test_everybody_is_cut_once_to_the_same_size_and_keeps_the_largest_rank(build, roster, play, geometry, fleet):

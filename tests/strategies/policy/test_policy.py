@@ -85,7 +85,7 @@ def test_choice_events_say_what_was_realised(build, roster, geometry):
     strategy = build()
     _, plan = strategy.plan(strategy.start(), roster, 6)
     for each, event in zip(plan.assignments, plan.events, strict=True):
-        heads, channels = each.keep_set.counts
+        heads, channels, _ = each.keep_set.counts
         assert event["realised"] == {
             "sparsity": each.keep_set.sparsity(geometry),
             "rank": each.arm.rank,
@@ -117,18 +117,18 @@ def test_a_device_too_small_for_the_warmup_starts_from_the_prior_order(build, ro
     state, plan = strategy.plan(strategy.start(), (roster[0], small), 1)
     dense, cut = plan.assignments
     assert dense.keep_set == KeepSet.full(geometry)
-    heads, channels = cut.keep_set.counts
+    heads, channels, _ = cut.keep_set.counts
     assert strategy.cost.memory_mb(cut.keep_set.counts, cut.arm.rank) <= limit
     assert cut.keep_set.heads[0] == tuple(range(heads))  # the last, least important by the prior, are gone
-    assert frozen_counts(state["order"]["fleet"], geometry) == (0, 0)  # nobody has scored: a provisional cut
+    assert frozen_counts(state["order"]["fleet"], geometry) == Counts(0, 0)  # nobody has scored: a provisional cut
     state, _ = strategy.close(state, fleet(failures=False).outcomes(strategy, plan, roster), 1)
     warmup, later = strategy.plan(state, (roster[0], small), 2)
     # by the scores of the device that holds every group
     assert not later.assignments[1].keep_set.is_subset_of(cut.keep_set)
     state, _ = strategy.close(warmup, fleet(failures=False).outcomes(strategy, later, roster), 2)
     state, third = strategy.plan(state, (roster[0], small), 3)
-    heads, channels = third.assignments[1].keep_set.counts
-    assert frozen_counts(state["order"]["fleet"], geometry) == (8 - heads, 64 - channels)
+    heads, channels, _ = third.assignments[1].keep_set.counts
+    assert frozen_counts(state["order"]["fleet"], geometry) == Counts(8 - heads, 64 - channels)
 
 
 def test_a_weak_device_leaves_the_exports_of_other_classes_as_they_were(build, roster, fleet):

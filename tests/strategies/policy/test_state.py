@@ -178,4 +178,5 @@ def test_a_table_reads_rows_when_asked_and_never_changes():
     assert rows == {"b": [8, 60], "a": [4, 20]}
     assert same.to_json() == {"b": [8, 60], "a": [2, 10]}
     assert table.to_json() is rows, "a turn does not copy the rows of a million devices"
-    assert repr(DeviceTable(Counts, {"a": [1, 2]})) == "DeviceTable({'a': Counts(heads=1, channels=2)})"
+    shown = "DeviceTable({'a': Counts(heads=1, channels=2, removed_layers=0)})"
+    assert repr(DeviceTable(Counts, {"a": [1, 2]})) == shown

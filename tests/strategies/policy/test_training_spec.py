@@ -27,7 +27,7 @@ def told(config, roster, play):
 def test_cut_devices_learn_more_from_their_dense_model_from_round_to_round(taught, roster, play):
     given = told(taught, roster, play)
     for each in given:
-        cut = each.keep_set.counts != (8, 64)
+        cut = each.keep_set.counts != Counts(8, 64)
         expected = Distillation(weight=0.5, temperature=2.0, mix=(each.round - 2) / 10) if cut else None
         assert each.training.distillation == expected
     assert {each.round for each in given if each.training.distillation} >= set(range(4, 13))

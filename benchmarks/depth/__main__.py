@@ -1,0 +1,64 @@
+"""Width, depth and both: python -m benchmarks.depth [--model minilm|smollm2] [--quick] [--json [FILE]]
+
+One model in one place, on one core: cut to shares of its prunable parameters by narrower layers ("width", heads and
+channels in the usual ratio), fewer layers ("depth") or by measured harm for each parameter ("both"); measured at once,
+and after a short recovery with LoRA, with the dense model as a teacher, with the cut in five steps, and with both.
+"minilm" is accuracy on movie reviews (needs `fedcore fetch minilm movies`), after a warm-up of 60 steps; "smollm2" is
+perplexity on product reviews as plain text (needs `fedcore fetch smollm2 amazon`).
+"""
+
+import argparse
+import dataclasses
+import sys
+
+import torch
+
+from benchmarks.criteria.setup import load_setup
+from benchmarks.depth.classifying import Classifying
+from benchmarks.depth.cuts import WAYS
+from benchmarks.depth.trial import Bench, points, recoveries
+from benchmarks.report import emit, parser
+from fedcore.core.errors import FedcoreError
+
+SPARSITIES = (0.2, 0.35, 0.5)
+
+
+def main() -> None:
+    """Run the benchmark and report it."""
+    args = _arguments()
+    torch.set_num_threads(1)
+    steps = 5 if args.quick else args.steps
+    how = [each for each in recoveries(steps) if each.name in args.recoveries]
+    try:
+        found = list(points(_bench(args), args.ways, args.sparsities, how, lambda text: print(text, flush=True)))
+    except FedcoreError as error:
+        sys.exit(f"error: {error}")
+    rows = [dataclasses.asdict(point) for point in found]
+    shown = [{**row, **row.pop("figures"), "counts": str(row["counts"])} for row in rows]
+    emit("depth", shown, args, notes={"model": args.model, "recovery steps": steps, "seed": args.seed})
+
+
+def _bench(args: argparse.Namespace) -> Bench:
+    if args.model == "minilm":
+        setup = load_setup(test_count=48 if args.quick else 600, dtype="float32")
+        return Classifying.of(setup, seed=args.seed, warm_up=10 if args.quick else 60)
+    from benchmarks.depth.writing import Writing  # loads what the classifier does not need
+
+    return Writing.of(seed=args.seed, test_count=8 if args.quick else args.test_rows)
+
+
+def _arguments() -> argparse.Namespace:
+    names = [each.name for each in recoveries(1)]
+    made = parser("depth", "What removing width, depth and both costs, at once and after a short recovery.")
+    made.add_argument("--model", choices=("minilm", "smollm2"), default="minilm", help="(%(default)s)")
+    made.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="(all)")
+    made.add_argument("--sparsities", nargs="+", type=float, default=SPARSITIES, help="(%(default)s)")
+    made.add_argument("--recoveries", nargs="+", choices=names, default=names, help="(all)")
+    made.add_argument("--steps", type=int, default=50, help="of a recovery (%(default)s)")
+    made.add_argument("--test-rows", type=int, default=96, help="of 64 tokens, for smollm2 (%(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    main()
