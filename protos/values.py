@@ -86,6 +86,7 @@ class RunDescription:
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
     task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
     quantize: tuple[tuple[str, str], ...] = ()  # form of the frozen base by class, sorted; "" stands for other classes
+    precision: str = ""  # in which devices compute, see fedcore.core.precision; empty: "auto"
     task_options: Mapping[str, str] = field(default_factory=dict)  # fedcore.core.tasks.options in words
 
     def form_of(self, device_class: str) -> str:
@@ -165,6 +166,7 @@ class AssignmentFailure:
 
     round: int
     message: str
+    out_of_memory: bool = False  # it needs more memory than the device has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

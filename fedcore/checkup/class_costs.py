@@ -90,7 +90,7 @@ def _class_cost(policy: Policy, kind: ClassConfig, rows: Rows) -> ClassCost:
     return ClassCost(
         name=kind.name,
         count=kind.count,
-        memory_mb=kind.memory_mb,
+        memory_mb=kind.known_memory_mb,
         target=target,
         ranks=ranks,
         needs_mb=tuple(
@@ -116,7 +116,7 @@ def _profile(kind: ClassConfig) -> DeviceProfile:
         name=f"{kind.name}-0",
         device_class=kind.name,
         num_examples=1,
-        memory_mb=kind.memory_mb,
+        memory_mb=kind.known_memory_mb,
         slowdown=kind.slowdown * max(kind.power_modes, default=1.0),
         uplink_mbps=min(kind.uplink_range_mbps, default=kind.uplink_mbps),
         downlink_mbps=min(kind.downlink_range_mbps, default=kind.downlink_mbps),

@@ -156,6 +156,7 @@ def _outcome_to_pb(value: LeafOutcome) -> pb.LeafOutcome:
         scores_bytes=value.scores_bytes,
         message=value.message,
         fold_s=value.fold_s,
+        out_of_memory=value.out_of_memory,
     )
 
 
@@ -168,6 +169,7 @@ def _outcome_from_pb(message: pb.LeafOutcome) -> LeafOutcome:
         scores_bytes=message.scores_bytes,
         message=message.message,
         fold_s=message.fold_s,
+        out_of_memory=message.out_of_memory,
     )
 
 

@@ -156,6 +156,7 @@ class Run:
             task=task_of(self.config).spec,
             task_options=options_of(self.config.task).words(),
             quantize=self.config.forms,
+            precision=self.config.training.precision,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
-from fedcore.core.cost.training_step import FLOAT_BYTES, StepShape, transfer_seconds
+from fedcore.core.cost.training_step import FLOAT_BYTES, PLAIN, StepMode, StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.quantization import NONE
@@ -63,11 +63,11 @@ class RoundCost:
     quantize: str = NONE  # the form in which devices hold the base
     class_quantize: Mapping[str, str] = field(default_factory=dict)  # of classes that have one of their own
     _of_forms: dict[str, "RoundCost"] = field(default_factory=dict, init=False, repr=False)
-    _estimates: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(
+    _estimates: dict[tuple[Counts, int, TrainedPart, StepMode], StepEstimate] = field(
         default_factory=dict, init=False, repr=False
     )
 
-    def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepShape:
+    def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN) -> StepShape:
         """Return the training step of a device."""
         return StepShape(
             geometry=self.spec.geometry,
@@ -79,6 +79,7 @@ class RoundCost:
             dtype_bytes=self.dtype_bytes,
             part=part,
             quantize=self.quantize,
+            mode=mode,
         )
 
     def of(self, device_class: str) -> "RoundCost":
@@ -93,22 +94,29 @@ class RoundCost:
             self._of_forms[form] = replace(self, quantize=form, class_quantize={})
         return self._of_forms[form]
 
-    def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> float:
+    def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return self.estimate(counts, rank, part).memory_mb
+        return self.estimate(counts, rank, part, mode).memory_mb
 
     def steps(self, profile: DeviceProfile, arm: Arm) -> int:
         """Return a device's local steps in a round: the arm's, or where it has none the device's own."""
         return arm.steps or self.steps_of(profile.num_examples)
 
     def seconds(
-        self, profile: DeviceProfile, counts: Counts, rank: int, steps: float = 0, *, part: TrainedPart = EVERYTHING
+        self,
+        profile: DeviceProfile,
+        counts: Counts,
+        rank: int,
+        steps: float = 0,
+        *,
+        part: TrainedPart = EVERYTHING,
+        mode: StepMode = PLAIN,
     ) -> float:
         """Return the modelled time of a whole round: adapter down, steps, update up; 0 steps means the device's own.
 
         The download is the whole adapter or its kept rows, whatever part trains; the upload is the trained part.
         """
-        step = self.estimate(counts, rank, part)
+        step = self.estimate(counts, rank, part, mode)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
             transfer_seconds(step.down_values * self.download_value_bytes, profile.downlink_mbps)
@@ -122,13 +130,15 @@ class RoundCost:
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
         return Demand(steps * step.seconds, step.down_values * self.download_value_bytes, step.up_values * value_bytes)
 
-    def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
+    def estimate(
+        self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN
+    ) -> StepEstimate:
         """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""
-        cached = self._estimates.get((counts, rank, part))
+        cached = self._estimates.get((counts, rank, part, mode))
         if cached is None:
             if len(self._estimates) >= _CACHED:
                 self._estimates.clear()
-            cached = self._estimates[counts, rank, part] = self._estimated(self.step(counts, rank, part))
+            cached = self._estimates[counts, rank, part, mode] = self._estimated(self.step(counts, rank, part, mode))
         return cached
 
     def _estimated(self, step: StepShape) -> StepEstimate:

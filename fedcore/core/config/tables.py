@@ -278,6 +278,13 @@ class Config:
         forms = dict(self.forms)
         return forms.get(device_class, forms[""])
 
+    def precision(self, device_class: str) -> str:
+        """Return the precision that devices of `device_class` compute in; AUTO where their accelerators say."""
+        for kind in self.classes:
+            if kind.name == device_class and kind.precision is not None:
+                return kind.precision
+        return self.training.precision
+
     def codec(self, device_class: str) -> str:
         """Return the codec of updates from devices of `device_class`."""
         for kind in self.classes:

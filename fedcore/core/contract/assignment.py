@@ -43,6 +43,7 @@ class TrainingSpec:
     balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
     quantize: str = NONE  # the form of the frozen base, of fedcore.core.model.quantization
     trial: RateTrial | None = None  # of learning rates, before the local steps
+    checkpointing: bool = False  # compute activations anew in the backward pass, see fedcore.nn.model.checkpointing
     score_layers: bool = False  # where importances are asked for: send each block's influence on the state too
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.nn.accelerator.precision import without_autocast
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
 from fedcore.nn.model.quantized import whole
@@ -37,9 +38,10 @@ class StackedLora(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (devices, slots, out) of x (devices, slots, in)."""
         base = self.base_layer
-        output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
-            x, base.weight, base.bias, self.a, self.b, self.scale
-        )
+        with without_autocast(x.device):  # the product has its own mix of dtypes
+            output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
+                x, base.weight, base.bias, self.a, self.b, self.scale
+            )
         return output
 
 
@@ -100,8 +102,8 @@ class _StackedProduct(torch.autograd.Function):
         inner = torch.bmm(x.float(), a.mT)  # (devices, slots, rank)
         ctx.save_for_backward(x, weight, a, b, inner)
         ctx.scale = scale
-        output = nn.functional.linear(x, weight, bias).float()  # (devices, slots, out)
-        return output.baddbmm_(inner, b.mT, alpha=scale).to(x.dtype)
+        output = nn.functional.linear(x.to(weight.dtype), weight, bias).float()  # (devices, slots, out)
+        return output.baddbmm_(inner, b.mT, alpha=scale).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

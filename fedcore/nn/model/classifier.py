@@ -10,6 +10,7 @@ from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import HeadSpec
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.module_paths import layout_of, module_path
+from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 
@@ -30,6 +31,7 @@ class Classifier:
     labels: tuple[str, ...]
     folder: Path  # where the base model came from
     task: Task = CLASSIFICATION
+    precision: str = FLOAT32  # of the arithmetic, see fedcore.core.precision
 
     @property
     def outputs(self) -> int:

@@ -7,7 +7,7 @@ the measured figure of the dense model is scaled by the cost model's ratio of cu
 
 from dataclasses import dataclass
 
-from fedcore.core.cost.training_step import StepShape
+from fedcore.core.cost.training_step import PLAIN, StepMode, StepShape
 from fedcore.core.model.geometry import Counts, Geometry
 from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
@@ -24,6 +24,7 @@ class ModelKind:
     targets: tuple[str, ...]
     dtype_bytes: int
     num_labels: int
+    mode: StepMode = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ def _modelled(kind: ModelKind, cut: Cut, rank: int, trains: TrainedPart) -> Step
             max_length=1,
             dtype_bytes=kind.dtype_bytes,
             part=trains,
+            mode=kind.mode,
         )
         return step.memory_mb(kind.num_labels)
 

@@ -24,12 +24,15 @@ from fedcore.client.training.trainer import (
 )
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
+from fedcore.core.cost.training_step import StepMode
 from fedcore.core.data.partition import Indices
-from fedcore.core.errors import FedcoreError
+from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.precision import FLOAT16
 from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.batched.schedule import schedule
 from fedcore.nn.batched.train import VirtualTask, train_batched
 from fedcore.nn.model.classifier import Classifier
@@ -45,6 +48,7 @@ from fedcore.nn.training.teacher import Teacher, answers
 from fedcore.nn.training.train import TrainResult
 from fedcore.protos.values import WireAssignment
 from fedcore.simulation.workload.step_estimate import Cut, ModelKind, estimated
+from fedcore.simulation.workload.workload import Failure
 
 MOST_VARIANTS = 4  # pruned models kept beside the base model
 
@@ -77,7 +81,7 @@ class Order:
 class Answer:
     """By device: metrics or the reason why it failed, group scores, the row of its increments, and its next state."""
 
-    metrics: tuple[TrainingMetrics | str, ...]
+    metrics: tuple[TrainingMetrics | Failure, ...]
     scores: tuple[GroupScores | None, ...]
     increments: Arrays  # name -> (devices, *shape)
     states: tuple[TrainingState, ...]
@@ -93,7 +97,7 @@ class VirtualTrainer:
     _base: Classifier | None = None
     _shift: str = ""  # id of the base shift in the base weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
-    _memory: dict[tuple[int, TrainedPart], StepMemory] = field(default_factory=dict)  # of the dense model
+    _memory: dict[tuple[int, TrainedPart, bool], StepMemory] = field(default_factory=dict)  # of the dense model
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""
@@ -101,7 +105,14 @@ class VirtualTrainer:
             torch.set_num_threads(self.threads)
         self._settle_base(order)
         classifier = self._variant(order.keep_set, order.tasks[0].assignment)
-        return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
+        if _together(order) and classifier.precision != FLOAT16:  # whose factor of the loss is a device's own
+            try:
+                with guarded(self.source.device, "training devices together"):
+                    return self._batched(classifier, order)
+            except OutOfMemory:  # there may be enough for one device at a time
+                pass
+            release(self.source.device)
+        return self._one_by_one(classifier, order)
 
     def release(self) -> None:
         """Let go of every model; the next order loads them anew."""
@@ -109,20 +120,27 @@ class VirtualTrainer:
         self._variants.clear()
 
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
-        metrics: list[TrainingMetrics | str] = []
+        metrics: list[TrainingMetrics | Failure] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         increments, teacher = _empty(order), self._teacher(order)
         for row, task in enumerate(order.tasks):
             load_adapter(classifier, order.before)
             try:
-                local = local_round(
-                    classifier, self.rows.select(task.rows), task.assignment, order.before, task.state, teacher=teacher
-                )
+                with guarded(self.source.device, "training"):
+                    local = local_round(
+                        classifier,
+                        self.rows.select(task.rows),
+                        task.assignment,
+                        order.before,
+                        task.state,
+                        teacher=teacher,
+                    )
             except FedcoreError as error:
-                metrics.append(str(error))
+                metrics.append(Failure.of(error))
                 scores.append(None)
                 states.append(task.state)
+                release(self.source.device)
                 continue
             metrics.append(local.result.metrics)
             scores.append(local.result.scores)
@@ -151,7 +169,7 @@ class VirtualTrainer:
             keep_moments=assignment.training.keep_optimizer,
             memory=self._step_memory(order),
         )
-        metrics: list[TrainingMetrics | str] = []
+        metrics: list[TrainingMetrics | Failure] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         for task, losses, result, groups in zip(order.tasks, trials, trained.results, trained.smoothed, strict=True):
@@ -167,7 +185,7 @@ class VirtualTrainer:
                     )
                 )
             else:
-                metrics.append(str(result))
+                metrics.append(Failure.of(result))
                 scores.append(None)
                 states.append(task.state)
         increments = dict(trained.increments)
@@ -203,19 +221,19 @@ class VirtualTrainer:
         """Return the memory of one device's step; the dense model is measured once per rank and trained part."""
         assignment, base = order.tasks[0].assignment, self._loaded()
         rank, size, trains = assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
-        if (rank, trains) not in self._memory:
+        key = rank, trains, assignment.training.checkpointing
+        if key not in self._memory:
             dense = self._cut(KeepSet.full(base.geometry), assignment, NONE)
-            self._memory[rank, trains] = measure_step_memory(
-                dense, assignment.training, rows=size, width=self.source.max_length
-            )
+            self._memory[key] = measure_step_memory(dense, assignment.training, rows=size, width=self.source.max_length)
         kind = ModelKind(
             geometry=base.geometry,
             targets=self.source.targets,
             dtype_bytes=DTYPES[self.source.dtype].itemsize,
             num_labels=base.outputs,
+            mode=StepMode(self.source.precision, assignment.training.checkpointing),
         )
         cut = Cut(counts=order.keep_set.counts, quantize=assignment.training.quantize)
-        return estimated(self._memory[rank, trains], kind, cut=cut, rank=rank, trains=trains)
+        return estimated(self._memory[key], kind, cut=cut, rank=rank, trains=trains)
 
     def _variant(self, keep_set: KeepSet, assignment: WireAssignment, form: str | None = None) -> Classifier:
         """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached.
