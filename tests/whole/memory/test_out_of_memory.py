@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from tests.whole.memory.tight_device import LEAST
 from tests.whole.stage import Stage, events, eventually, summary_of, texts
-from tests.whole.tight_device import LEAST
 
 CONFIG = """
 [run]
