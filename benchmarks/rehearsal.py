@@ -186,7 +186,7 @@ def _devices(config: Config, source: ModelSource) -> Iterator[_Device]:
             name=name,
             device_class=kind.name,
             num_examples=len(rows),
-            memory_mb=kind.memory_mb,
+            memory_mb=kind.known_memory_mb,
             label_counts=_counts(rows),
         )
         yield _Device(profile=profile, trainer=Trainer(source, rows, SlowCpu(1.0)), state=TrainingState())

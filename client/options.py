@@ -1,5 +1,6 @@
 """What a device or an evaluator is started with."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,18 +49,37 @@ class ClientOptions:
     say: Callable[[str], None]
     alive: Path | None = None  # a file to touch as long as a parent is heard
     device: str = AUTO  # which accelerator trains and measures, see fedcore.core.accelerators
+    precision: str = ""  # in which it trains, see fedcore.core.precision; empty: as the run says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLimits:
-    """What a device is, and its emulated limits; 0 is not limited."""
+    """What a device is, and its emulated limits; 0 is not limited.
+
+    `memory_sharers` above 0: the memory is what is free where it trains, shared by so many processes.
+    """
 
     device_class: str
     slowdown: float = 1.0
     memory_mb: float = 0.0
+    memory_sharers: int = 0
     uplink_mbps: float = 0.0
     downlink_mbps: float = 0.0
     network: str = ""  # network class; limits nothing
+
+
+def parse_memory(text: str) -> tuple[float, int]:
+    """Return (MiB, sharers) of "512", "auto" or "auto/3", a third of what is free; raises ConfigError on others."""
+    word, slash, count = text.partition("/")
+    if word == AUTO and (not slash or (count.isdigit() and int(count) >= 1)):
+        return 0.0, int(count or 1)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number >= 0 and math.isfinite(number)):
+        raise ConfigError(f"--memory-mb {text!r}: expected MiB of at least 0, auto, or auto/3 for a third of it")
+    return number, 0
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ STATUS: dict[type[errors.FedcoreError], grpc.StatusCode] = {
     errors.BlobCorrupt: grpc.StatusCode.DATA_LOSS,
     errors.UpdateRejected: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UpdateLate: grpc.StatusCode.ABORTED,
+    errors.OutOfMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.RunError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TransportError: grpc.StatusCode.UNAVAILABLE,
 }

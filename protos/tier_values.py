@@ -84,6 +84,7 @@ class LeafOutcome:
     scores_bytes: int = 0
     message: str = ""
     fold_s: float = 0.0
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

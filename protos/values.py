@@ -10,6 +10,7 @@ from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
 from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.core.model.quantization import NONE
 
 
 class Role(StrEnum):
@@ -84,7 +85,14 @@ class RunDescription:
     parents: tuple[str, ...] = ()
     shard: Shard | None = None  # answers `Newcomer.wants_shard`
     task: str = ""  # a name of fedcore.core.tasks.table; a coordinator of an earlier version names none
+    quantize: tuple[tuple[str, str], ...] = ()  # form of the frozen base by class, sorted; "" stands for other classes
+    precision: str = ""  # in which devices compute, see fedcore.core.precision; empty: "auto"
     task_options: Mapping[str, str] = field(default_factory=dict)  # fedcore.core.tasks.options in words
+
+    def form_of(self, device_class: str) -> str:
+        """Return the form in which devices of a class hold the base, a name of fedcore.core.model.quantization."""
+        forms = dict(self.quantize)
+        return forms.get(device_class, forms.get("", NONE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +166,7 @@ class AssignmentFailure:
 
     round: int
     message: str
+    out_of_memory: bool = False  # it needs more memory than the device has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ NAME = "fake"
 GIB = 2**30
 
 CROSSING = "aten::_copy_from"
+READING = ("aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::is_nonzero")
 RESHAPING = ("aten::view.", "aten::_unsafe_view.", "aten::_reshape_alias.")
 INDEXING = ("aten::index.", "aten::index_put", "aten::_index_put_impl_", "aten::_unsafe_index")
 FUSED = ("aten::_fused_adamw_", "aten::_fused_adam_")  # here even one number on the CPU is refused
@@ -38,6 +39,7 @@ class FakeModule:
     def __init__(self) -> None:
         self.total_bytes = 64 * GIB
         self.allocated = self.peak = self.synchronised = 0
+        self.waits = 0  # reads of values, for which a real device would have to finish all that was ordered
 
     def is_initialized(self) -> bool:
         return True
@@ -154,6 +156,7 @@ def _run(memory: _Memory, operator: Any, *args: Any, **kwargs: Any) -> Any:
     name = f"{operator._schema.name}.{operator._schema.overload_name}"
     if name.startswith(CROSSING):
         return _copied(memory, *args[:2])
+    memory.module.waits += name.startswith(READING)
     _refuse_strays(name, args, kwargs)
     shells: dict[int, torch.Tensor] = {}  # by the identity of their values
 
@@ -181,6 +184,7 @@ def _run(memory: _Memory, operator: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _copied(memory: _Memory, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Copy the first tensor into the second, whatever their devices: the order of `_copy_from`."""
+    memory.module.waits += first.device.type == NAME and second.device.type != NAME
     source, target = (memory.value(tensor) if tensor.device.type == NAME else tensor for tensor in (first, second))
     target.copy_(source)
     return second

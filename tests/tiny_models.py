@@ -1,6 +1,7 @@
 """Tiny random models with a tokenizer, in folders as `save_pretrained` writes them: hidden 32, two layers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ VOCAB = 64
 
 _BERT = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 40, "pad_token_id": 0}
 _LLAMA = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64, "head_dim": 8}
+_TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 KINDS = {
     "bert": {"model_type": "bert", **_BERT},
     "roberta": {"model_type": "roberta", **_BERT, "type_vocab_size": 1},
@@ -34,7 +36,30 @@ KINDS = {
     "llama-mqa": {"model_type": "llama", **_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
     "mistral": {"model_type": "mistral", **_LLAMA, "num_key_value_heads": 2},
     "qwen2": {"model_type": "qwen2", **_LLAMA, "num_key_value_heads": 2},
+    "qwen3": {"model_type": "qwen3", **_LLAMA, "num_key_value_heads": 2, "attention_bias": True},
+    "smollm3": {"model_type": "smollm3", **_LLAMA, "num_key_value_heads": 2, "no_rope_layers": [1, 0], **_TOKENS},
+    "gemma": {"model_type": "gemma", **_LLAMA, "num_key_value_heads": 1},
+    "gemma2": {"model_type": "gemma2", **_LLAMA, "num_key_value_heads": 2, "sliding_window": 6},
+    "gemma3": {"model_type": "gemma3_text", **_LLAMA, "num_key_value_heads": 2, "sliding_window": 6}
+    | {"layer_types": ["sliding_attention", "full_attention"]},
+    "phi3": {"model_type": "phi3", **_LLAMA, "num_key_value_heads": 2, **_TOKENS},
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_inner": 48,
+        "n_positions": 64,
+        **_TOKENS,
+    },
+    "gpt-neox": {"model_type": "gpt_neox", **_BERT, **_TOKENS},
 }
+
+
+def tiny_config(kind: str, layers: int = 2, **more: Any) -> Any:
+    """Return transformers' config of `kind` (a key of KINDS)."""
+    sizes = {} if kind == "gpt2" else {"hidden_size": 32, "num_hidden_layers": layers}
+    return AutoConfig.for_model(**sizes | {"vocab_size": VOCAB} | KINDS[kind] | more)
 
 
 def tiny_model(
@@ -52,16 +77,12 @@ def tiny_model(
     A backbone, with `num_labels` a finished sequence classifier, or a causal language model that `writes`. Weights are
     larger than a real initialisation, biases random, so that every head and channel matters.
     """
-    values = {"hidden_size": 32, "num_hidden_layers": layers, "vocab_size": VOCAB} | KINDS[kind]
-    if num_labels:
-        values |= {"num_labels": num_labels}
-    if writes:
-        values |= {"tie_word_embeddings": tied}
-    config = AutoConfig.for_model(**values)
+    auto = AutoModelForSequenceClassification if num_labels else AutoModelForCausalLM if writes else AutoModel
+    more = ({"num_labels": num_labels} if num_labels else {}) | ({"tie_word_embeddings": tied} if writes else {})
+    config = tiny_config(kind, layers, **more)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = AutoModelForCausalLM if writes else AutoModelForSequenceClassification if num_labels else AutoModel
-        model = made.from_config(config)
+        model = auto.from_config(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "norm" not in name.lower():

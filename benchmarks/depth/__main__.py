@@ -34,7 +34,7 @@ def main() -> None:
     except FedcoreError as error:
         sys.exit(f"error: {error}")
     rows = [dataclasses.asdict(point) for point in found]
-    shown = [{**row, **row.pop("figures"), "counts": str(row["counts"])} for row in rows]
+    shown = [{**row.pop("figures"), **row, "counts": str(row["counts"])} for row in rows]
     emit("depth", shown, args, notes={"model": args.model, "recovery steps": steps, "seed": args.seed})
 
 

@@ -37,7 +37,7 @@ from fedcore.strategies.composition.method import Method
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cohort import CohortMember, sample_cohort
 from fedcore.strategies.policy.cost import RoundCost
-from fedcore.strategies.policy.feasible import schedule_of
+from fedcore.strategies.policy.feasible import Memory, schedule_of
 from fedcore.strategies.policy.pacer import PROBE_STEPS, ArmFilter, Pacer
 from fedcore.strategies.policy.speed import SpeedSource, declared_speed
 from fedcore.strategies.policy.state import PacedWork, PlannedDevice, PlannedRound, PolicyState
@@ -110,7 +110,14 @@ class Game:
         ahead = {
             profile.device_class: schedule_of(self.config, profile.device_class).cuts_ahead(t) for profile in cohort
         }
-        chooser = Chooser(config=self.config, bandit=self.bandit, cost=self.cost, state=self.state, round=t)
+        chooser = Chooser(
+            memory=Memory(cost=self.cost),
+            config=self.config,
+            bandit=self.bandit,
+            cost=self.cost,
+            state=self.state,
+            round=t,
+        )
         members = [
             CohortMember(profile=profile, weight=profile.num_examples, score=ahead[profile.device_class])
             for profile in cohort

@@ -15,7 +15,7 @@ from fedcore.client.device.update_maker import LocalUpdate, UpdateMaker
 from fedcore.client.device.uploads import Uploads
 from fedcore.client.training.trainer import Cancelled, Trainer
 from fedcore.client.training.training_state import TrainingState, load_training_state, save_training_state
-from fedcore.core.errors import FedcoreError, TransportError, UpdateLate
+from fedcore.core.errors import FedcoreError, OutOfMemory, TransportError, UpdateLate
 from fedcore.core.rounds.device import commands, events
 from fedcore.core.rounds.device.machine import step
 from fedcore.core.rounds.device.state import AssignmentId, DeviceState
@@ -178,9 +178,11 @@ class Agent:
             return events.DeliveryRefused(key=key, message=str(error))
         except Cancelled:
             return events.JobStopped(key=key)
+        except OutOfMemory as error:
+            return events.WorkFailed(key=key, message=str(error), out_of_memory=True)
         except FedcoreError as error:
             return events.WorkFailed(key=key, message=str(error))
-        except Exception as error:  # out of memory, a driver's fault: this round is lost, the device is not
+        except Exception as error:  # a full disk, a driver's fault: this round is lost, the device is not
             if self._welcome is not None:  # the model may have been left half pruned
                 self._trainer = self.make_trainer(self._welcome)
             return events.WorkFailed(key=key, message=f"{type(error).__name__}: {error}")
@@ -268,7 +270,9 @@ class Agent:
             self.say(f"the spooled update cannot be deleted: {error}")
 
     def _report_failure(self, command: commands.ReportFailure) -> None:
-        failure = AssignmentFailure(round=command.round, message=command.message[:MAX_REPORT])
+        failure = AssignmentFailure(
+            round=command.round, message=command.message[:MAX_REPORT], out_of_memory=command.out_of_memory
+        )
         send = asyncio.create_task(self._report(failure))
         self._sends.add(send)
         send.add_done_callback(self._sends.discard)

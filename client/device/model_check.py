@@ -10,24 +10,36 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.errors import FedcoreError, ModelError
+from fedcore.core.model.quantization import NONE
 
 DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
 
 
-def check_model(folder: Path, *, labels: Sequence[str], head: str, dtype: str, task: str = "") -> tuple[str, ...]:
+def check_model(
+    folder: Path,
+    *,
+    labels: Sequence[str],
+    head: str,
+    dtype: str,
+    task: str = "",
+    forms: Sequence[tuple[str, str]] = (),
+) -> tuple[str, ...]:
     """Return the accelerators of this machine, such as ("cuda:0", "cuda:1"), once the model was loaded for a trial.
 
-    Raises ModelError, with the remedy, where a device of this machine could not load tokenizer and model. Needs the
-    client extra. As `fedcore.nn.training.trial_load.check_loadable`, in another process.
+    `forms` are the forms of the base that are wanted, each with its device. Raises ModelError, with the remedy, where a
+    device of this machine could not load tokenizer and model, or not in such a form. Needs the client extra. As
+    `fedcore.nn.training.trial_load.check_loadable`, in another process.
     """
-    asked = json.dumps({"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype, "task": task})
+    asked: dict[str, Any] = {"folder": str(folder), "labels": list(labels), "head": head, "dtype": dtype, "task": task}
+    asked |= {"forms": list(forms)}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fedcore.client.device.model_check"],
-            input=asked,
+            input=json.dumps(asked),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -53,10 +65,14 @@ def _main() -> None:
     found: tuple[str, ...] = ()
     try:
         import_libraries()
-        from fedcore.nn.accelerator.present import accelerators
+        from fedcore.nn.accelerator.present import accelerators, device_for
+        from fedcore.nn.model.quantized import check_quantizable
         from fedcore.nn.training.trial_load import check_loadable
 
+        forms = asked.pop("forms")
         check_loadable(folder, **asked)
+        for form, device in forms:
+            check_quantizable(form, device_for(device) if form != NONE else "cpu")
         found = accelerators()
     except FedcoreError as problem:
         error = str(problem)

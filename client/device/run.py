@@ -22,9 +22,10 @@ from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
-from fedcore.core.accelerators import CPU
+from fedcore.core.accelerators import AUTO, CPU
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement, check_name
+from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
 from fedcore.core.tasks.task import Task
@@ -52,6 +53,7 @@ class _Arrival:
     description: RunDescription
     model: Path
     device: str = CPU  # as PyTorch calls it
+    precision: str = FLOAT32
 
     @property
     def task(self) -> Task:
@@ -72,6 +74,7 @@ class _Arrival:
             task=self.task,
             options=TaskOptions.read(self.description.task_options),
             device=self.device,
+            precision=self.precision,
         )
 
 
@@ -101,7 +104,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows, task.counts(rows.labels))
         arrival = _Arrival(link=link, description=description, model=model)
-        return await _join_as_device(options, profile, rows, state, arrival)
+        return await _join_as_device(options, profile, rows, state, arrival, limits.memory_sharers)
     finally:
         await link.close()
 
@@ -140,15 +143,27 @@ async def run_evaluator(options: ClientOptions) -> str:
 
 
 async def _join_as_device(
-    options: ClientOptions, profile: DeviceProfile, rows: Rows, state: StateFolder, arrival: _Arrival
+    options: ClientOptions,
+    profile: DeviceProfile,
+    rows: Rows,
+    state: StateFolder,
+    arrival: _Arrival,
+    memory_sharers: int,
 ) -> str:
     # Imported here: torch takes seconds, and a wrong address or a missing row is reported without it.
     await asyncio.to_thread(import_libraries)
     from fedcore.client.device.agent import Agent
     from fedcore.client.training.trainer import Trainer
+    from fedcore.nn.model.quantized import check_quantizable
 
-    arrival = await _ready(options, arrival)
-    profile = replace(profile, trial=await _measure(arrival, profile.slowdown))
+    arrival = await _ready(options, arrival, options.precision or arrival.description.precision or AUTO)
+    form = arrival.description.form_of(profile.device_class)
+    await asyncio.to_thread(check_quantizable, form, arrival.device)
+    if memory_sharers:
+        profile = replace(profile, memory_mb=_free_memory_mb(options, arrival.device, memory_sharers))
+    trial = await _measure(arrival, profile.slowdown)
+    precision = "" if arrival.precision == FLOAT32 else arrival.precision  # as earlier versions say it
+    profile = replace(profile, trial=trial, precision=precision)
     join = await _join(
         options.name,
         arrival,
@@ -172,18 +187,33 @@ async def _join_as_device(
     return await _stay(options, arrival.link, state, join, agent)
 
 
-async def _ready(options: ClientOptions, arrival: _Arrival) -> _Arrival:
-    """Return the arrival with the accelerator that this process takes, and say which one.
+def _free_memory_mb(options: ClientOptions, device: str, sharers: int) -> float:
+    """Return the MiB that training may take of what is free on the device, and say them."""
+    from fedcore.nn.accelerator.memory import MIB, training_memory_mb
+
+    budget_mb, memory = training_memory_mb(device, sharers)
+    share = f", shared by {sharers}" if sharers > 1 else ""
+    options.say(
+        f"memory for training: {budget_mb:.0f} MiB, of {memory.free / MIB:.0f} free of {memory.total / MIB:.0f} MiB "
+        f"on {device}{share}"
+    )
+    return budget_mb
+
+
+async def _ready(options: ClientOptions, arrival: _Arrival, precision: str = FLOAT32) -> _Arrival:
+    """Return the arrival with the accelerator that this process takes and its precision, and say which ones.
 
     Raises ConfigError where it is not there and ModelError where the model cannot be loaded: before the join, because
     such a device would fail in every round.
     """
+    from fedcore.nn.accelerator.precision import precision_for
     from fedcore.nn.accelerator.present import device_for
     from fedcore.nn.training.trial_load import check_loadable
 
     device = await asyncio.to_thread(device_for, options.device)
-    if device != CPU:
-        options.say(f"runs on {device}")
+    precision = precision_for(precision, device)
+    if device != CPU or precision != FLOAT32:
+        options.say(f"runs on {device}, in {precision}")
     description = arrival.description
     await asyncio.to_thread(
         check_loadable,
@@ -193,21 +223,37 @@ async def _ready(options: ClientOptions, arrival: _Arrival) -> _Arrival:
         dtype=description.dtype,
         task=description.task,
     )
-    return replace(arrival, device=device)
+    return replace(arrival, device=device, precision=precision)
 
 
 async def _measure(arrival: _Arrival, slowdown: float) -> SelfMeasurement:
-    """Measure this device, so that its first round need not find out how fast it is.
+    """Measure this device, so that its first round need not find out how fast it is, and what its memory holds.
 
     The downlink is known where the base model came over it.
     """
     from fedcore.nn.training.self_measurement import training_gflops
+    from fedcore.nn.training.trial_load import LoadTrial, memory_scale
 
-    dtype, max_length = arrival.description.dtype, arrival.description.max_length
+    description = arrival.description
     gflops = await asyncio.to_thread(
-        training_gflops, arrival.model, dtype=dtype, max_length=max_length, device=arrival.device
+        training_gflops,
+        arrival.model,
+        dtype=description.dtype,
+        max_length=description.max_length,
+        device=arrival.device,
+        precision=arrival.precision,
     )
-    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=arrival.link.downlink_mbps)
+    trial = LoadTrial(
+        folder=arrival.model,
+        labels=description.labels,
+        head=description.head,
+        dtype=description.dtype,
+        task=description.task,
+        device=arrival.device,
+        precision=arrival.precision,
+    )
+    scale = await asyncio.to_thread(memory_scale, trial, description.max_length)
+    return SelfMeasurement(gflops=gflops / slowdown, downlink_mbps=arrival.link.downlink_mbps, memory_scale=scale)
 
 
 async def _join_as_evaluator(options: ClientOptions, test: Rows, train: Rows, arrival: _Arrival) -> str:

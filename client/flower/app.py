@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 from fedcore.client.flower.device import join_of
 from fedcore.client.flower.settings import NodeSettings, node_settings
 from fedcore.client.flower.state import NodeState, node_folder
-from fedcore.core.errors import FedcoreError, ProtocolError
+from fedcore.core.errors import FedcoreError, OutOfMemory, ProtocolError
 from fedcore.protos.convert.device import description_from_bytes
 from fedcore.protos.convert.stream import request_to_bytes, response_from_bytes
 from fedcore.protos.records import BLOBS, JOIN, MESSAGES, RECORD, RUN
@@ -41,7 +41,12 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
             with node_folder(context, settings.state) as folder:
                 submission, payloads = train_assignment(assignment, arrays, source, settings, NodeState(folder))
         except FedcoreError as error:
-            return _reply(message, AssignmentFailure(round=assignment.round, message=str(error)[:MAX_REPORT]))
+            failure = AssignmentFailure(
+                round=assignment.round,
+                message=str(error)[:MAX_REPORT],
+                out_of_memory=isinstance(error, OutOfMemory),
+            )
+            return _reply(message, failure)
         return _reply(message, submission, payloads)
 
     return app

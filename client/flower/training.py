@@ -15,9 +15,11 @@ from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
+from fedcore.core.accelerators import AUTO
 from fedcore.core.errors import BlobCorrupt
 from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
+from fedcore.nn.accelerator.precision import precision_for
 from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import CONTAINER, encoding
 from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
@@ -80,6 +82,7 @@ def train_assignment(
 
 def model_source_of(welcome: Welcome, description: RunDescription, settings: NodeSettings) -> ModelSource:
     """Return which model the run trains, and how it is read."""
+    device = device_for(settings.device)
     return ModelSource(
         folder=model_folder(settings.model),
         labels=welcome.labels,
@@ -89,7 +92,8 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         targets=welcome.targets,
         task=task_named(description.task),
         options=TaskOptions.read(description.task_options),
-        device=device_for(settings.device),
+        device=device,
+        precision=precision_for(description.precision or AUTO, device),
     )
 
 

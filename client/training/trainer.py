@@ -14,19 +14,24 @@ from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.accelerators import CPU
 from fedcore.core.data.label_prior import LabelPlan, label_plan
-from fedcore.core.errors import FedcoreError
+from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
 from fedcore.core.model.geometry import Geometry
+from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import NONE
+from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
+from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.criteria.influence import WithInfluences
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.encoding.table import ENCODERS
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import adapted, attach, load_adapter, read_adapter
+from fedcore.nn.model.quantized import quantize
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
@@ -59,6 +64,7 @@ class ModelSource:
     task: Task = CLASSIFICATION
     options: TaskOptions = DEFAULTS
     device: str = CPU  # where the model lies, as PyTorch calls it
+    precision: str = FLOAT32  # in which it computes; float32 too where models are measured and exported
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""
@@ -69,7 +75,13 @@ class ModelSource:
     def load(self) -> Classifier:
         """Return the base model with its task head, on its device."""
         return load_classifier(
-            self.folder, labels=self.labels, head=self.head, dtype=self.dtype, task=self.task, device=self.device
+            self.folder,
+            labels=self.labels,
+            head=self.head,
+            dtype=self.dtype,
+            task=self.task,
+            device=self.device,
+            precision=self.precision,
         )
 
 
@@ -107,6 +119,7 @@ class Trainer:
     say: Callable[[str], object] = lambda _: None  # told what is cut of the rows
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
+    _form: str = NONE  # in which its base is
     _encoded: EncodedRows | None = None
 
     def prepare(self) -> None:
@@ -126,8 +139,25 @@ class Trainer:
     ) -> TrainingOutcome:
         """Carry out `assignment` from the adapter received for it.
 
-        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges.
+        Raises Cancelled soon after `cancel` was set, FedcoreError where training diverges, and OutOfMemory where the
+        work needs more memory than there is: then the model is let go, and the next assignment loads it anew.
         """
+        device = self.source.device
+        try:
+            with guarded(device, f"round {assignment.round}: {_described(assignment)}"):
+                return self._run(assignment, received, state, on_step)
+        except OutOfMemory:
+            self._classifier, self._shift = None, ""
+            release(device)
+            raise
+
+    def _run(
+        self,
+        assignment: WireAssignment,
+        received: Received,
+        state: TrainingState,
+        on_step: Callable[[int], None],
+    ) -> TrainingOutcome:
         clock = synchronised(self.clock, self.source.device)
         work_clock = self.cpu_clock if self.source.device == CPU else clock
         begin, work = clock(), work_clock()
@@ -189,20 +219,37 @@ class Trainer:
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:
         keep_set, classifier, shift = received.keep_set, self._load(), shift_id(assignment)
+        form = assignment.training.quantize
         keep_set.validate(classifier.geometry)
-        if not keep_set.is_subset_of(classifier.keep_set) or shift != self._shift:
+        fits = keep_set.is_subset_of(classifier.keep_set) and shift == self._shift
+        if not fits or self._must_quantize(form, keep_set, classifier):
             # Rolled back: masks are reversible, the base model lies whole on disk.
-            self._classifier, self._shift = None, ""
+            del classifier  # two models at once may be too many
+            self._classifier, self._shift, self._form = None, "", NONE
             classifier = self._load()
             add_shift(classifier, received.tensors)
             self._shift = shift
         if keep_set != classifier.keep_set:
             shrink(classifier, keep_set)
+        if form != self._form:
+            quantize(classifier, form)
+            self._form = form
         if next(adapted(classifier), None) is None:
             attach(
                 classifier, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets
             )
         return classifier
+
+    def _must_quantize(self, form: str, keep_set: KeepSet, classifier: Classifier) -> bool:
+        """Whether the base must be quantised anew: rows of packed weights cannot be taken, nor adapters packed."""
+        if form == self._form:
+            return form != NONE and keep_set != classifier.keep_set
+        return self._form != NONE or next(adapted(classifier), None) is not None
+
+
+def _described(assignment: WireAssignment) -> str:
+    arm = assignment.arm
+    return f"training at sparsity {arm.sparsity:.2f} and rank {arm.rank}"
 
 
 def shift_id(assignment: WireAssignment) -> str:

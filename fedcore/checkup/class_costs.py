@@ -90,15 +90,15 @@ def _class_cost(policy: Policy, kind: ClassConfig, rows: Rows) -> ClassCost:
     return ClassCost(
         name=kind.name,
         count=kind.count,
-        memory_mb=kind.memory_mb,
+        memory_mb=kind.known_memory_mb,
         target=target,
         ranks=ranks,
         needs_mb=tuple(
-            (sparsity, tuple(policy.memory_mb(sparsity, rank) for rank in ranks)) for sparsity in sparsities
+            (sparsity, tuple(policy.memory_mb(sparsity, rank, kind.name) for rank in ranks)) for sparsity in sparsities
         ),
-        joins_mb=math.ceil(policy.memory_mb(target, ranks[0])),  # as Policy.admit
-        starts_mb=math.ceil(policy.memory_mb(0.0, ranks[0])),
-        all_mb=math.ceil(policy.memory_mb(0.0, ranks[-1])),
+        joins_mb=math.ceil(policy.memory_mb(target, ranks[0], kind.name)),  # as Policy.admit
+        starts_mb=math.ceil(policy.memory_mb(0.0, ranks[0], kind.name)),
+        all_mb=math.ceil(policy.memory_mb(0.0, ranks[-1], kind.name)),
         joins=_joins(policy, kind),
         first=_arm_cost(policy, kind, rows, _space(policy, state, kind, 1)),
         last=_arm_cost(policy, kind, rows, _space(policy, state, kind, policy.config.run.rounds)),
@@ -106,7 +106,7 @@ def _class_cost(policy: Policy, kind: ClassConfig, rows: Rows) -> ClassCost:
 
 
 def _joins(policy: Policy, kind: ClassConfig) -> bool:
-    needed = policy.memory_mb(policy.config.target_sparsity(kind.name), policy.config.strategy.ranks[0])
+    needed = policy.memory_mb(policy.config.target_sparsity(kind.name), policy.config.strategy.ranks[0], kind.name)
     return not kind.memory_mb or needed <= kind.memory_mb
 
 
@@ -116,7 +116,7 @@ def _profile(kind: ClassConfig) -> DeviceProfile:
         name=f"{kind.name}-0",
         device_class=kind.name,
         num_examples=1,
-        memory_mb=kind.memory_mb,
+        memory_mb=kind.known_memory_mb,
         slowdown=kind.slowdown * max(kind.power_modes, default=1.0),
         uplink_mbps=min(kind.uplink_range_mbps, default=kind.uplink_mbps),
         downlink_mbps=min(kind.downlink_range_mbps, default=kind.downlink_mbps),

@@ -10,6 +10,7 @@ FedcoreError
 │   └── BlobCorrupt      bytes do not hash to their name: fetch or send them again
 ├── UpdateRejected       an update does not fit its assignment: it was not counted
 │   └── UpdateLate       the round had closed: drop the update and take the next assignment
+├── OutOfMemory          work needs more memory than the device has: give it less, or another device
 ├── RunError             a run folder is missing, in use, or paused: the message says how to go on
 └── TransportError       the other side cannot be reached within the deadline: check address and network
 """
@@ -53,6 +54,10 @@ class UpdateRejected(FedcoreError):
 
 class UpdateLate(UpdateRejected):
     """The update arrived after its round had closed; it was not counted."""
+
+
+class OutOfMemory(FedcoreError):
+    """Training or measuring needs more memory than the device has."""
 
 
 class RunError(FedcoreError):

@@ -76,6 +76,7 @@ def try_model(config: Config) -> tuple[str, ...]:
         head=config.model.head,
         dtype=config.model.dtype,
         task=config.task.kind,
+        forms=sorted({(config.quantize(kind.name), kind.device) for kind in config.classes}),
     )
     member_devices(config, accelerators)
     return accelerators

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fedcore.core.config.fleet import ClassConfig
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.data.partition import partition_seed
@@ -112,9 +113,11 @@ def _members(
     )
     for index, (name, device_class) in enumerate(devices, start=1):
         place = ["--device", places[index - 1]]
-        limits = ["--slowdown", device_class.slowdown, "--memory-mb", device_class.memory_mb]
+        limits: list[object] = ["--slowdown", device_class.slowdown]
+        limits += ["--memory-mb", _memory_words(device_class, places[index - 1], places)]
         limits += ["--uplink-mbps", device_class.uplink_mbps, "--downlink-mbps", device_class.downlink_mbps]
         limits += ["--network", device_class.network] if device_class.network else []
+        limits += ["--precision", device_class.precision] if device_class.precision else []
         part = ["--shard", f"{index}/{shards}", "--partition", config.data.partition]
         part += ["--alpha", str(config.data.alpha), "--seed", str(partition_seed(config.run.seed))]
         yield (
@@ -128,3 +131,8 @@ def _members(
                 *map(str, limits),
             ],
         )
+
+
+def _memory_words(kind: ClassConfig, place: str, places: Sequence[str]) -> str:
+    """Return a device's limit as `join` takes it; "auto" is an equal share of what is free where it trains."""
+    return f"auto/{places.count(place)}" if kind.memory_mb is None else str(kind.memory_mb)

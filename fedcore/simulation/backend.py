@@ -3,7 +3,7 @@
 A setup with rows trains the real model; any other follows a loss curve and needs no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows
@@ -64,6 +64,7 @@ def _training(
     # Imported here: torch takes seconds to load, and a simulation that trains nothing does not need it.
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
+    from fedcore.nn.accelerator.precision import precision_for
     from fedcore.simulation.rounds.evaluation import RunEvaluation
     from fedcore.simulation.workload.device_states import DeviceFeedback, DeviceStates
     from fedcore.simulation.workload.pool import TrainerPool, cores
@@ -90,7 +91,8 @@ def _training(
     parallel = setup.device == CPU and cohort >= PARALLEL_FROM  # an accelerator is busy with one process
     workers = config.simulation.workers or (cores() if parallel else 1)
     batched = config.simulation.training == "batched" and bool(setup.spec.head)  # no head: one device after the other
-    trainer = VirtualTrainer(source=source, rows=rows, threads=None if batched and workers == 1 else 1)
+    training_source = replace(source, precision=precision_for(config.training.precision, setup.device))
+    trainer = VirtualTrainer(source=training_source, rows=rows, threads=None if batched and workers == 1 else 1)
     workload = TrainingWorkload(
         spec=setup.spec,
         fleet=setup.fleet,

@@ -124,12 +124,15 @@ def _trying(config: Config, model: Path, device: str) -> str:
     # Imported here: a simulation that trains nothing needs no torch, which takes seconds to load.
     import_libraries()
     from fedcore.nn.accelerator.present import device_for
+    from fedcore.nn.model.quantized import check_quantizable
     from fedcore.nn.training.trial_load import check_loadable
 
     found = device_for(device)
     check_loadable(
         model, labels=config.data.labels, head=config.model.head, dtype=config.model.dtype, task=config.task.kind
     )
+    for form in sorted({config.quantize(kind.name) for kind in config.classes}):
+        check_quantizable(form, found)
     return found
 
 

@@ -50,6 +50,8 @@ def description_to_pb(value: RunDescription) -> pb.DescribeRunResponse:
         parents=value.parents,
         shard=None if value.shard is None else _shard_to_pb(value.shard),
         task=value.task,
+        quantize=dict(value.quantize),
+        precision=value.precision,
         task_options=value.task_options,
     )
 
@@ -69,6 +71,8 @@ def description_from_pb(message: pb.DescribeRunResponse) -> RunDescription:
         parents=tuple(message.parents),
         shard=_shard_from_pb(message.shard) if message.HasField("shard") else None,
         task=message.task,
+        quantize=tuple(sorted(message.quantize.items())),
+        precision=message.precision,
         task_options=dict(message.task_options),
     )
 
@@ -199,7 +203,9 @@ def _profile_to_pb(value: DeviceProfile) -> pb.DeviceProfile:
             gflops=value.trial.gflops,
             downlink_mbps=value.trial.downlink_mbps,
             uplink_mbps=value.trial.uplink_mbps,
+            memory_scale=value.trial.memory_scale,
         ),
+        precision=value.precision,
     )
 
 
@@ -219,5 +225,7 @@ def _profile_from_pb(message: pb.DeviceProfile) -> DeviceProfile:
             gflops=message.trial.gflops,
             downlink_mbps=message.trial.downlink_mbps,
             uplink_mbps=message.trial.uplink_mbps,
+            memory_scale=message.trial.memory_scale,
         ),
+        precision=message.precision,
     )

@@ -10,6 +10,7 @@ from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import PHASES, DeviceReport, TrainingMetrics
 from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.errors import ProtocolError
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.protos.convert.blob import ref_from_pb, ref_to_pb, shift_from_pb, shift_to_pb
 from fedcore.protos.v1 import round_pb2 as pb
@@ -59,6 +60,8 @@ def assignment_to_pb(value: WireAssignment) -> pb.Assignment:
             distillation=_distillation_to_pb(training.distillation),
             balanced=training.balanced,
             trial=_trial_to_pb(training.trial),
+            quantize="" if training.quantize == NONE else training.quantize,
+            checkpointing=training.checkpointing,
             score_layers=training.score_layers,
         ),
         max_upload_bytes=value.max_upload_bytes,
@@ -100,6 +103,8 @@ def assignment_from_pb(message: pb.Assignment) -> WireAssignment:
             distillation=_distillation(training),
             balanced=training.balanced,
             trial=_trial(training),
+            quantize=training.quantize or NONE,
+            checkpointing=training.checkpointing,
             score_layers=training.score_layers,
         ),
         max_upload_bytes=message.max_upload_bytes,

@@ -49,7 +49,9 @@ def request(value: AnyUpward) -> fleet_pb2.ConnectRequest:
         case UpdateSubmission():
             return fleet_pb2.ConnectRequest(update=round.submission_to_pb(value))
         case AssignmentFailure():
-            failure = round_pb2.AssignmentFailure(round=value.round, message=value.message)
+            failure = round_pb2.AssignmentFailure(
+                round=value.round, message=value.message, out_of_memory=value.out_of_memory
+            )
             return fleet_pb2.ConnectRequest(failure=failure)
         case EvaluatorResult():
             return fleet_pb2.ConnectRequest(result=evaluation.result_to_pb(value))
@@ -75,7 +77,8 @@ def request_value(message: fleet_pb2.ConnectRequest) -> AnyUpward:
         case "update":
             return round.submission_from_pb(message.update)
         case "failure":
-            return AssignmentFailure(round=message.failure.round, message=message.failure.message)
+            failure = message.failure
+            return AssignmentFailure(round=failure.round, message=failure.message, out_of_memory=failure.out_of_memory)
         case "result":
             return evaluation.result_from_pb(message.result)
         case "leaf":

@@ -1,9 +1,10 @@
 """Messages between an edge and the tier above it: devices below the edge, shares of a round, partials."""
 
-from typing import Literal, cast
+from typing import cast
 
 from fedcore.core.errors import FedcoreError, ProtocolError
 from fedcore.core.model.adapter import AdapterSpec
+from fedcore.core.model.families import Shape
 from fedcore.core.model.geometry import Geometry
 from fedcore.protos.convert import device as device_wire
 from fedcore.protos.convert import round as round_wire
@@ -25,7 +26,7 @@ from fedcore.protos.values import Role
 
 _COUNTS = ("layers", "hidden", "query_heads", "kv_heads", "head_dim", "ffn", "vocab", "positions", "token_types")
 _FLAGS = ("qkv_bias", "o_bias", "ffn_bias")
-_FAMILIES = ("bert", "llama")
+_FAMILIES = ("bert", "llama", "gpt")
 
 
 def leaf_request_to_pb(value: LeafJoin | LeafLeft) -> pb.LeafRequest:
@@ -155,6 +156,7 @@ def _outcome_to_pb(value: LeafOutcome) -> pb.LeafOutcome:
         scores_bytes=value.scores_bytes,
         message=value.message,
         fold_s=value.fold_s,
+        out_of_memory=value.out_of_memory,
     )
 
 
@@ -167,6 +169,7 @@ def _outcome_from_pb(message: pb.LeafOutcome) -> LeafOutcome:
         scores_bytes=message.scores_bytes,
         message=message.message,
         fold_s=message.fold_s,
+        out_of_memory=message.out_of_memory,
     )
 
 
@@ -188,7 +191,7 @@ def _spec_from_pb(message: pb.TierSpec) -> TierSpec:
         raise ProtocolError(f"unknown model family {geometry.family!r}; update the edge")
     counts = {name: getattr(geometry, name) for name in _COUNTS}
     flags = {name: getattr(geometry, name) for name in _FLAGS}
-    family = cast(Literal["bert", "llama"], geometry.family)
+    family = cast(Shape, geometry.family)
     try:
         adapter = AdapterSpec(
             geometry=Geometry(family=family, model_type=geometry.model_type, **counts, **flags),

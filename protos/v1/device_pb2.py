@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fedcore.protos.v1 import blob_pb2 as fedcore_dot_protos_dot_v1_dot_blob__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x65\x64\x63ore/protos/v1/device.proto\x12\nfedcore.v1\x1a\x1c\x66\x65\x64\x63ore/protos/v1/blob.proto\"\xd3\x02\n\rDeviceProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_class\x18\x02 \x01(\t\x12\x14\n\x0cnum_examples\x18\x03 \x01(\x04\x12\x11\n\tmemory_mb\x18\x04 \x01(\x01\x12\x10\n\x08slowdown\x18\x05 \x01(\x01\x12\x13\n\x0buplink_mbps\x18\x06 \x01(\x01\x12@\n\x0clabel_counts\x18\x08 \x03(\x0b\x32*.fedcore.v1.DeviceProfile.LabelCountsEntry\x12\x15\n\rdownlink_mbps\x18\x07 \x01(\x01\x12\x0f\n\x07network\x18\t \x01(\t\x12\x0e\n\x06\x63odecs\x18\n \x03(\t\x12 \n\x05trial\x18\x0b \x01(\x0b\x32\x11.fedcore.v1.Trial\x1a\x32\n\x10LabelCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"C\n\x05Trial\x12\x0e\n\x06gflops\x18\x01 \x01(\x01\x12\x15\n\rdownlink_mbps\x18\x02 \x01(\x01\x12\x13\n\x0buplink_mbps\x18\x03 \x01(\x01\"A\n\x0b\x46ingerprint\x12\x0f\n\x07tensors\x18\x01 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\t\x12\x11\n\ttokenizer\x18\x03 \x01(\t\"w\n\x12\x44\x65scribeRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_class\x18\x02 \x01(\t\x12\x13\n\x0bneeds_model\x18\x03 \x01(\x08\x12\x13\n\x0bwants_shard\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\"\xa7\x03\n\x13\x44\x65scribeRunResponse\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12,\n\x0b\x66ingerprint\x18\x05 \x01(\x0b\x32\x17.fedcore.v1.Fingerprint\x12(\n\x0bmodel_files\x18\x06 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\x0c\n\x04head\x18\x08 \x01(\t\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x0f\n\x07parents\x18\n \x03(\t\x12 \n\x05shard\x18\x0b \x01(\x0b\x32\x11.fedcore.v1.Shard\x12\x0c\n\x04task\x18\x0c \x01(\t\x12\x46\n\x0ctask_options\x18\x10 \x03(\x0b\x32\x30.fedcore.v1.DescribeRunResponse.TaskOptionsEntry\x1a\x32\n\x10TaskOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\r\n\x05\x61lpha\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\xb9\x02\n\x0bJoinRequest\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x1e\n\x04role\x18\x03 \x01(\x0e\x32\x10.fedcore.v1.Role\x12\x13\n\x0b\x64\x65vice_uuid\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12*\n\x07profile\x18\x06 \x01(\x0b\x32\x19.fedcore.v1.DeviceProfile\x12,\n\x0b\x66ingerprint\x18\x07 \x01(\x0b\x32\x17.fedcore.v1.Fingerprint\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x0e\n\x06labels\x18\t \x03(\t\x12\x10\n\x08keep_set\x18\n \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x0b \x01(\t\x12\x19\n\x11takes_revocations\x18\x0c \x01(\x08\"z\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\x12\x10\n\x08keep_set\x18\x04 \x01(\t\x12\x0f\n\x07targets\x18\x05 \x03(\t\x12\x15\n\ranswers_beats\x18\x06 \x01(\x08\"\x0b\n\tHeartbeat\"6\n\x08Progress\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x01(\r*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_DEVICE\x10\x01\x12\x12\n\x0eROLE_EVALUATOR\x10\x02\x12\r\n\tROLE_EDGE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x65\x64\x63ore/protos/v1/device.proto\x12\nfedcore.v1\x1a\x1c\x66\x65\x64\x63ore/protos/v1/blob.proto\"\xe6\x02\n\rDeviceProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_class\x18\x02 \x01(\t\x12\x14\n\x0cnum_examples\x18\x03 \x01(\x04\x12\x11\n\tmemory_mb\x18\x04 \x01(\x01\x12\x10\n\x08slowdown\x18\x05 \x01(\x01\x12\x13\n\x0buplink_mbps\x18\x06 \x01(\x01\x12@\n\x0clabel_counts\x18\x08 \x03(\x0b\x32*.fedcore.v1.DeviceProfile.LabelCountsEntry\x12\x15\n\rdownlink_mbps\x18\x07 \x01(\x01\x12\x0f\n\x07network\x18\t \x01(\t\x12\x0e\n\x06\x63odecs\x18\n \x03(\t\x12 \n\x05trial\x18\x0b \x01(\x0b\x32\x11.fedcore.v1.Trial\x12\x11\n\tprecision\x18\x0c \x01(\t\x1a\x32\n\x10LabelCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"Y\n\x05Trial\x12\x0e\n\x06gflops\x18\x01 \x01(\x01\x12\x15\n\rdownlink_mbps\x18\x02 \x01(\x01\x12\x13\n\x0buplink_mbps\x18\x03 \x01(\x01\x12\x14\n\x0cmemory_scale\x18\x04 \x01(\x01\"A\n\x0b\x46ingerprint\x12\x0f\n\x07tensors\x18\x01 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\t\x12\x11\n\ttokenizer\x18\x03 \x01(\t\"w\n\x12\x44\x65scribeRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_class\x18\x02 \x01(\t\x12\x13\n\x0bneeds_model\x18\x03 \x01(\x08\x12\x13\n\x0bwants_shard\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65vice_uuid\x18\x05 \x01(\t\"\xac\x04\n\x13\x44\x65scribeRunResponse\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12,\n\x0b\x66ingerprint\x18\x05 \x01(\x0b\x32\x17.fedcore.v1.Fingerprint\x12(\n\x0bmodel_files\x18\x06 \x03(\x0b\x32\x13.fedcore.v1.BlobRef\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\x0c\n\x04head\x18\x08 \x01(\t\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x0f\n\x07parents\x18\n \x03(\t\x12 \n\x05shard\x18\x0b \x01(\x0b\x32\x11.fedcore.v1.Shard\x12\x0c\n\x04task\x18\x0c \x01(\t\x12\x11\n\tprecision\x18\r \x01(\t\x12?\n\x08quantize\x18\x0e \x03(\x0b\x32-.fedcore.v1.DescribeRunResponse.QuantizeEntry\x12\x46\n\x0ctask_options\x18\x10 \x03(\x0b\x32\x30.fedcore.v1.DescribeRunResponse.TaskOptionsEntry\x1a/\n\rQuantizeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10TaskOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\r\n\x05\x61lpha\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\xb9\x02\n\x0bJoinRequest\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x1e\n\x04role\x18\x03 \x01(\x0e\x32\x10.fedcore.v1.Role\x12\x13\n\x0b\x64\x65vice_uuid\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12*\n\x07profile\x18\x06 \x01(\x0b\x32\x19.fedcore.v1.DeviceProfile\x12,\n\x0b\x66ingerprint\x18\x07 \x01(\x0b\x32\x17.fedcore.v1.Fingerprint\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x0e\n\x06labels\x18\t \x03(\t\x12\x10\n\x08keep_set\x18\n \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x0b \x01(\t\x12\x19\n\x11takes_revocations\x18\x0c \x01(\x08\"z\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\x12\x10\n\x08keep_set\x18\x04 \x01(\t\x12\x0f\n\x07targets\x18\x05 \x03(\t\x12\x15\n\ranswers_beats\x18\x06 \x01(\x08\"\x0b\n\tHeartbeat\"6\n\x08Progress\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x01(\r*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_DEVICE\x10\x01\x12\x12\n\x0eROLE_EVALUATOR\x10\x02\x12\r\n\tROLE_EDGE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,32 +34,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._loaded_options = None
   _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_DESCRIBERUNRESPONSE_QUANTIZEENTRY']._loaded_options = None
+  _globals['_DESCRIBERUNRESPONSE_QUANTIZEENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._loaded_options = None
   _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1697
-  _globals['_ROLE']._serialized_end=1777
+  _globals['_ROLE']._serialized_start=1871
+  _globals['_ROLE']._serialized_end=1951
   _globals['_DEVICEPROFILE']._serialized_start=77
-  _globals['_DEVICEPROFILE']._serialized_end=416
-  _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._serialized_start=366
-  _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._serialized_end=416
-  _globals['_TRIAL']._serialized_start=418
-  _globals['_TRIAL']._serialized_end=485
-  _globals['_FINGERPRINT']._serialized_start=487
-  _globals['_FINGERPRINT']._serialized_end=552
-  _globals['_DESCRIBERUNREQUEST']._serialized_start=554
-  _globals['_DESCRIBERUNREQUEST']._serialized_end=673
-  _globals['_DESCRIBERUNRESPONSE']._serialized_start=676
-  _globals['_DESCRIBERUNRESPONSE']._serialized_end=1099
-  _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._serialized_start=1049
-  _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._serialized_end=1099
-  _globals['_SHARD']._serialized_start=1101
-  _globals['_SHARD']._serialized_end=1186
-  _globals['_JOINREQUEST']._serialized_start=1189
-  _globals['_JOINREQUEST']._serialized_end=1502
-  _globals['_JOINRESPONSE']._serialized_start=1504
-  _globals['_JOINRESPONSE']._serialized_end=1626
-  _globals['_HEARTBEAT']._serialized_start=1628
-  _globals['_HEARTBEAT']._serialized_end=1639
-  _globals['_PROGRESS']._serialized_start=1641
-  _globals['_PROGRESS']._serialized_end=1695
+  _globals['_DEVICEPROFILE']._serialized_end=435
+  _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._serialized_start=385
+  _globals['_DEVICEPROFILE_LABELCOUNTSENTRY']._serialized_end=435
+  _globals['_TRIAL']._serialized_start=437
+  _globals['_TRIAL']._serialized_end=526
+  _globals['_FINGERPRINT']._serialized_start=528
+  _globals['_FINGERPRINT']._serialized_end=593
+  _globals['_DESCRIBERUNREQUEST']._serialized_start=595
+  _globals['_DESCRIBERUNREQUEST']._serialized_end=714
+  _globals['_DESCRIBERUNRESPONSE']._serialized_start=717
+  _globals['_DESCRIBERUNRESPONSE']._serialized_end=1273
+  _globals['_DESCRIBERUNRESPONSE_QUANTIZEENTRY']._serialized_start=1174
+  _globals['_DESCRIBERUNRESPONSE_QUANTIZEENTRY']._serialized_end=1221
+  _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._serialized_start=1223
+  _globals['_DESCRIBERUNRESPONSE_TASKOPTIONSENTRY']._serialized_end=1273
+  _globals['_SHARD']._serialized_start=1275
+  _globals['_SHARD']._serialized_end=1360
+  _globals['_JOINREQUEST']._serialized_start=1363
+  _globals['_JOINREQUEST']._serialized_end=1676
+  _globals['_JOINRESPONSE']._serialized_start=1678
+  _globals['_JOINRESPONSE']._serialized_end=1800
+  _globals['_HEARTBEAT']._serialized_start=1802
+  _globals['_HEARTBEAT']._serialized_end=1813
+  _globals['_PROGRESS']._serialized_start=1815
+  _globals['_PROGRESS']._serialized_end=1869
 # @@protoc_insertion_point(module_scope)

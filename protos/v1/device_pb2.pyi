@@ -20,7 +20,7 @@ ROLE_EVALUATOR: Role
 ROLE_EDGE: Role
 
 class DeviceProfile(_message.Message):
-    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "codecs", "trial")
+    __slots__ = ("name", "device_class", "num_examples", "memory_mb", "slowdown", "uplink_mbps", "label_counts", "downlink_mbps", "network", "codecs", "trial", "precision")
     class LabelCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class DeviceProfile(_message.Message):
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     CODECS_FIELD_NUMBER: _ClassVar[int]
     TRIAL_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_class: str
     num_examples: int
@@ -50,17 +51,20 @@ class DeviceProfile(_message.Message):
     network: str
     codecs: _containers.RepeatedScalarFieldContainer[str]
     trial: Trial
-    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., codecs: _Optional[_Iterable[str]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ...) -> None: ...
+    precision: str
+    def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., num_examples: _Optional[int] = ..., memory_mb: _Optional[float] = ..., slowdown: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., label_counts: _Optional[_Mapping[str, int]] = ..., downlink_mbps: _Optional[float] = ..., network: _Optional[str] = ..., codecs: _Optional[_Iterable[str]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class Trial(_message.Message):
-    __slots__ = ("gflops", "downlink_mbps", "uplink_mbps")
+    __slots__ = ("gflops", "downlink_mbps", "uplink_mbps", "memory_scale")
     GFLOPS_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
     UPLINK_MBPS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_SCALE_FIELD_NUMBER: _ClassVar[int]
     gflops: float
     downlink_mbps: float
     uplink_mbps: float
-    def __init__(self, gflops: _Optional[float] = ..., downlink_mbps: _Optional[float] = ..., uplink_mbps: _Optional[float] = ...) -> None: ...
+    memory_scale: float
+    def __init__(self, gflops: _Optional[float] = ..., downlink_mbps: _Optional[float] = ..., uplink_mbps: _Optional[float] = ..., memory_scale: _Optional[float] = ...) -> None: ...
 
 class Fingerprint(_message.Message):
     __slots__ = ("tensors", "config", "tokenizer")
@@ -87,7 +91,14 @@ class DescribeRunRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., device_class: _Optional[str] = ..., needs_model: _Optional[bool] = ..., wants_shard: _Optional[bool] = ..., device_uuid: _Optional[str] = ...) -> None: ...
 
 class DescribeRunResponse(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents", "shard", "task", "task_options")
+    __slots__ = ("protocol_min", "protocol_max", "run_id", "labels", "fingerprint", "model_files", "max_length", "head", "dtype", "parents", "shard", "task", "precision", "quantize", "task_options")
+    class QuantizeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class TaskOptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +118,8 @@ class DescribeRunResponse(_message.Message):
     PARENTS_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_FIELD_NUMBER: _ClassVar[int]
     TASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
@@ -120,8 +133,10 @@ class DescribeRunResponse(_message.Message):
     parents: _containers.RepeatedScalarFieldContainer[str]
     shard: Shard
     task: str
+    precision: str
+    quantize: _containers.ScalarMap[str, str]
     task_options: _containers.ScalarMap[str, str]
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., task: _Optional[str] = ..., task_options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., run_id: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., model_files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., max_length: _Optional[int] = ..., head: _Optional[str] = ..., dtype: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., task: _Optional[str] = ..., precision: _Optional[str] = ..., quantize: _Optional[_Mapping[str, str]] = ..., task_options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("index", "count", "partition", "alpha", "seed")

@@ -33,7 +33,7 @@ VERDICT_UNKNOWN: Verdict
 VERDICT_OVERLAP: Verdict
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced", "trial", "score_layers")
+    __slots__ = ("batch_size", "learning_rate", "weight_decay", "lora_scale", "importance", "keep_optimizer", "codec", "trained_factors", "first_trained_layer", "distillation", "balanced", "trial", "score_layers", "checkpointing", "quantize")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class TrainingSpec(_message.Message):
     BALANCED_FIELD_NUMBER: _ClassVar[int]
     TRIAL_FIELD_NUMBER: _ClassVar[int]
     SCORE_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -60,7 +62,9 @@ class TrainingSpec(_message.Message):
     balanced: bool
     trial: RateTrial
     score_layers: bool
-    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ..., trial: _Optional[_Union[RateTrial, _Mapping]] = ..., score_layers: _Optional[bool] = ...) -> None: ...
+    checkpointing: bool
+    quantize: str
+    def __init__(self, batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., lora_scale: _Optional[float] = ..., importance: _Optional[str] = ..., keep_optimizer: _Optional[bool] = ..., codec: _Optional[str] = ..., trained_factors: _Optional[_Union[TrainedFactors, str]] = ..., first_trained_layer: _Optional[int] = ..., distillation: _Optional[_Union[Distillation, _Mapping]] = ..., balanced: _Optional[bool] = ..., trial: _Optional[_Union[RateTrial, _Mapping]] = ..., score_layers: _Optional[bool] = ..., checkpointing: _Optional[bool] = ..., quantize: _Optional[str] = ...) -> None: ...
 
 class RateTrial(_message.Message):
     __slots__ = ("rates", "steps")
@@ -179,12 +183,14 @@ class UpdateSubmission(_message.Message):
     def __init__(self, round: _Optional[int] = ..., update: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., scores: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., keep_set: _Optional[str] = ..., report: _Optional[_Union[DeviceReport, _Mapping]] = ...) -> None: ...
 
 class AssignmentFailure(_message.Message):
-    __slots__ = ("round", "message")
+    __slots__ = ("round", "message", "out_of_memory")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_MEMORY_FIELD_NUMBER: _ClassVar[int]
     round: int
     message: str
-    def __init__(self, round: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    out_of_memory: bool
+    def __init__(self, round: _Optional[int] = ..., message: _Optional[str] = ..., out_of_memory: _Optional[bool] = ...) -> None: ...
 
 class UpdateVerdict(_message.Message):
     __slots__ = ("round", "verdict", "message")

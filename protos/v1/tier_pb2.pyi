@@ -146,7 +146,7 @@ class PartialSubmission(_message.Message):
     def __init__(self, round: _Optional[int] = ..., number: _Optional[int] = ..., partial: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., scores: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., leaves: _Optional[_Iterable[_Union[LeafOutcome, _Mapping]]] = ...) -> None: ...
 
 class LeafOutcome(_message.Message):
-    __slots__ = ("device", "counted", "time_s", "report", "scores_bytes", "message", "fold_s")
+    __slots__ = ("device", "counted", "time_s", "report", "scores_bytes", "message", "fold_s", "out_of_memory")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     COUNTED_FIELD_NUMBER: _ClassVar[int]
     TIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class LeafOutcome(_message.Message):
     SCORES_BYTES_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FOLD_S_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_MEMORY_FIELD_NUMBER: _ClassVar[int]
     device: str
     counted: bool
     time_s: float
@@ -161,7 +162,8 @@ class LeafOutcome(_message.Message):
     scores_bytes: int
     message: str
     fold_s: float
-    def __init__(self, device: _Optional[str] = ..., counted: _Optional[bool] = ..., time_s: _Optional[float] = ..., report: _Optional[_Union[_round_pb2.DeviceReport, _Mapping]] = ..., scores_bytes: _Optional[int] = ..., message: _Optional[str] = ..., fold_s: _Optional[float] = ...) -> None: ...
+    out_of_memory: bool
+    def __init__(self, device: _Optional[str] = ..., counted: _Optional[bool] = ..., time_s: _Optional[float] = ..., report: _Optional[_Union[_round_pb2.DeviceReport, _Mapping]] = ..., scores_bytes: _Optional[int] = ..., message: _Optional[str] = ..., fold_s: _Optional[float] = ..., out_of_memory: _Optional[bool] = ...) -> None: ...
 
 class PartialVerdict(_message.Message):
     __slots__ = ("round", "number", "verdict", "devices", "message")

@@ -251,7 +251,7 @@ class Edge:
             case UpdateSubmission():
                 self.tasks.spawn(self._rounds.take_update(session, message))
             case AssignmentFailure():
-                self._rounds.failed(session.name, message.round, message.message)
+                self._rounds.failed(session.name, message)
 
     def _check_leases(self) -> None:
         for session in self._leases.expired(self._clock(), self._lease_s):

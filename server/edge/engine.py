@@ -12,7 +12,7 @@ from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.convert.assignment import from_wire
 from fedcore.protos.tier_values import LeafOutcome, PartialSubmission, RoundShare
-from fedcore.protos.values import BlobRef, WireAssignment
+from fedcore.protos.values import AssignmentFailure, BlobRef, WireAssignment
 from fedcore.protos.wire import INLINE_BYTES
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.aggregate.round_terms import RoundTerms
@@ -56,7 +56,9 @@ class EdgeEngine:
         if self.sum is not None:
             action(self.sum, *arguments, **named)
 
-    def pack(self, order: Send, times_s: Mapping[str, float], faults: Mapping[str, str]) -> PartialSubmission:
+    def pack(
+        self, order: Send, times_s: Mapping[str, float], faults: Mapping[str, AssignmentFailure]
+    ) -> PartialSubmission:
         """Return the submission that `order` asks for, store its large blobs, and begin a new sum.
 
         `times_s`: seconds from push to verified update, for devices on streams of this edge. `faults`: why a device
@@ -72,8 +74,7 @@ class EdgeEngine:
         for device in order.devices:
             outcomes[device] = counted.get(device) or self._outcome(current, device, times_s[device])
         for device in order.failed:
-            fault = LeafOutcome(device=device, counted=False, time_s=0.0, message=faults.get(device, ""))
-            outcomes.setdefault(device, failed.get(device, fault))
+            outcomes.setdefault(device, failed.get(device) or _failed(device, faults.get(device)))
         sorted_outcomes = tuple(outcomes[device] for device in sorted(outcomes))
         partial = current.unfold()
         scores = b"".join(self._scores(current, order, sorted_outcomes))
@@ -179,3 +180,11 @@ class EdgeEngine:
                 return BlobRef(id=blob_id, size=self.blobs.size(blob_id), name=name)
         data = b"".join(pieces)
         return BlobRef(id=blob_name(data), size=size, name=name, inline=data)
+
+
+def _failed(device: str, failure: AssignmentFailure | None) -> LeafOutcome:
+    if failure is None:
+        return LeafOutcome(device=device, counted=False, time_s=0.0)
+    return LeafOutcome(
+        device=device, counted=False, time_s=0.0, message=failure.message, out_of_memory=failure.out_of_memory
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from fedcore.core.errors import FedcoreError, TransportError, UpdateRejected
 from fedcore.core.rounds.shell import RoundShell, in_order, together
@@ -10,7 +11,15 @@ from fedcore.core.rounds.tier import commands, events
 from fedcore.core.rounds.tier.machine import step
 from fedcore.core.rounds.tier.state import Decision, PartialId, TierState
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare
-from fedcore.protos.values import Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
+from fedcore.protos.values import (
+    AssignmentFailure,
+    Role,
+    RoundClosed,
+    UpdateSubmission,
+    UpdateVerdict,
+    Verdict,
+    WireAssignment,
+)
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
@@ -263,17 +272,18 @@ class EdgeRounds:
             text = str(error) if isinstance(error, FedcoreError) else f"the update cannot be read: {error!r}"
             session.send(UpdateVerdict(round=number, verdict=Verdict.REJECTED, message=text))
             self._notes.event("rejected", device=device, round=number)
-            self.failed(device, number, text)
+            self.failed(device, AssignmentFailure(round=number, message=text))
             return
         if number == self.machine.round:
             self._submissions.note_update(device, self._clock())
         self._notes.event("accepted", device=device, round=number)
         self.feed(events.UpdateArrived(device=device, round=number, now_s=self._clock()))
 
-    def failed(self, device: str, number: int, message: str) -> None:
+    def failed(self, device: str, failure: AssignmentFailure) -> None:
         """Note that a device does not count in the round, and why."""
+        number = failure.round
         if number == self.machine.round:
-            self._submissions.note_fault(device, message[:MAX_MESSAGE])
+            self._submissions.note_fault(device, replace(failure, message=failure.message[:MAX_MESSAGE]))
         self.feed(events.AssignmentFailed(device=device, round=number, now_s=self._clock()))
 
     async def take_partial(self, child: str, submission: PartialSubmission) -> None:
@@ -294,7 +304,8 @@ class EdgeRounds:
                 session.send(refusal)
             for outcome in submission.leaves:
                 if self._speaks_for(child, outcome.device):
-                    self.failed(outcome.device, submission.round, f"through {child}: {text}")
+                    failure = AssignmentFailure(round=submission.round, message=f"through {child}: {text}")
+                    self.failed(outcome.device, failure)
             return
         self.feed(
             events.PartialArrived(

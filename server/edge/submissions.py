@@ -8,7 +8,7 @@ from functools import partial
 from fedcore.core.errors import FedcoreError, TransportError, UpdateLate
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.protos.tier_values import PartialSubmission
-from fedcore.protos.values import BlobRef, UploadHeader
+from fedcore.protos.values import AssignmentFailure, BlobRef, UploadHeader
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
 from fedcore.server.edge.uplink import EdgeUplink
@@ -47,7 +47,7 @@ class EdgeSubmissions:
     _open: dict[int, _Submission] = field(default_factory=dict)
     _push_times_s: dict[str, float] = field(default_factory=dict)
     _times_s: dict[str, float] = field(default_factory=dict)
-    _faults: dict[str, str] = field(default_factory=dict)
+    _faults: dict[str, AssignmentFailure] = field(default_factory=dict)
 
     def note_push(self, device: str, now_s: float) -> None:
         """Note that an assignment was sent; a device's time counts from its first push."""
@@ -57,9 +57,9 @@ class EdgeSubmissions:
         """Note that a device's update was verified."""
         self._times_s.setdefault(device, max(0.0, now_s - self._push_times_s.get(device, now_s)))
 
-    def note_fault(self, device: str, message: str) -> None:
+    def note_fault(self, device: str, failure: AssignmentFailure) -> None:
         """Note why a device does not count in the round."""
-        self._faults[device] = message
+        self._faults[device] = failure
 
     def begin(self, order: Send) -> None:
         """Pack the sum, before the worker folds anything else, and send it up."""

@@ -199,8 +199,13 @@ class FlowerDriver:
 
     def failed(self, device: str, failure: AssignmentFailure) -> None:
         """Note that a device could not carry out its assignment."""
-        self.run.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
-        self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.now_s))
+        why = {"out_of_memory": True} if failure.out_of_memory else {}
+        self.run.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT], **why)
+        self.feed(
+            events.UpdateRefused(
+                device=device, round=failure.round, now_s=self.now_s, out_of_memory=failure.out_of_memory
+            )
+        )
 
     def reject(self, device: str, number: int, reason: str) -> None:
         """Note that a device's update for round `number` does not fit."""

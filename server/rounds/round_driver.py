@@ -179,8 +179,13 @@ class RoundDriver:
 
     def failed(self, device: str, failure: AssignmentFailure) -> None:
         """Note that a device could not carry out its assignment."""
-        self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT])
-        self.feed(events.UpdateRefused(device=device, round=failure.round, now_s=self.clock()))
+        why = {"out_of_memory": True} if failure.out_of_memory else {}
+        self.log.event("failed", device=device, round=failure.round, message=failure.message[:MAX_REPORT], **why)
+        self.feed(
+            events.UpdateRefused(
+                device=device, round=failure.round, now_s=self.clock(), out_of_memory=failure.out_of_memory
+            )
+        )
 
     def _rejected(self, device: str, number: int, text: str) -> None:
         self.log.event("rejected", device=device, round=number, message=text)
@@ -251,7 +256,10 @@ class RoundDriver:
         """Feed the failures in a partial, once it counts: a refused partial comes again with them."""
         for outcome in submission.leaves:
             if not outcome.counted and self._speaks_for(edge, outcome.device):
-                self.failed(outcome.device, AssignmentFailure(round=submission.round, message=outcome.message))
+                failure = AssignmentFailure(
+                    round=submission.round, message=outcome.message, out_of_memory=outcome.out_of_memory
+                )
+                self.failed(outcome.device, failure)
 
     def _speaks_for(self, edge: Session, device: str) -> bool:
         """Whether an edge may report a device's failure: not if the device has another parent by now."""

@@ -4,15 +4,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedcore.core.codec.container import Outline, opening
 from fedcore.core.data.figures import Figure
 from fedcore.core.model.adapter import AdapterSpec, Tensors
-from fedcore.core.model.base_shift import SHIFT, shift_of, shift_shapes
+from fedcore.core.model.base_shift import SHIFT, shift_of
+from fedcore.core.model.fused_adapter import Matrix, fused_factors, fused_shift
 from fedcore.core.model.head import HeadKind
-from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.module_paths import layout_of, stored_in
 from fedcore.storage.atomic import Buffer, write_atomic
 
 MEAN_HEAD_SCALE = 10  # of the mean head's input, as in fedcore.nn.model.modeling_fedcore
@@ -189,15 +191,8 @@ def write_peft_folder(
     base_shift.safetensors under the names of those weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    base = "base_model.model.model" if writes else "base_model.model"  # peft's model of the whole, or of the backbone
-    factors = {
-        f"{base}.{module_path(spec.geometry, layer, module)}.lora_{factor}.weight": (
-            f"layers.{layer}.{module}.{factor}"
-        )
-        for layer, module in spec.modules()
-        for factor in ("A", "B")
-    }
-    config = {
+    fused = fused_factors(spec, tensors)
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM" if writes else "FEATURE_EXTRACTION",
         "base_model_name_or_path": base_model,
@@ -206,24 +201,52 @@ def write_peft_folder(
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
-        "target_modules": sorted({module_path(spec.geometry, layer, module) for layer, module in spec.modules()}),
+        "target_modules": sorted({stored_in(spec.geometry, layer, module).path for layer, module in spec.modules()}),
     }
+    if fused:
+        ranks = {path: len(a) for path, (a, _) in fused.items()}
+        config |= {"rank_pattern": ranks, "alpha_pattern": ranks}
+    if layout_of(spec.geometry).transposed:
+        config["fan_in_fan_out"] = True
     write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
-    write_atomic(folder / "adapter_model.safetensors", _for_torch(tensors, factors, spec))
+    base = f"base_model.model.{layout_of(spec.geometry).backbone}" if writes else "base_model.model"
+    write_atomic(folder / "adapter_model.safetensors", _for_torch(_factors(spec, tensors, fused, base)))
     if not writes:
-        write_atomic(folder / "head.safetensors", _for_torch(tensors, {name: name for name, _ in spec.head}, spec))
-    shift = {
-        f"{module_path(spec.geometry, layer, module)}.weight": f"layers.{layer}.{module}{SHIFT}"
-        for layer, module in spec.modules()
-    }
+        write_atomic(folder / "head.safetensors", _for_torch({name: tensors[name] for name, _ in spec.head}))
     if shift_of(tensors):
-        write_atomic(folder / "base_shift.safetensors", _for_torch(tensors, shift, spec))
+        write_atomic(folder / "base_shift.safetensors", _for_torch(_shift(spec, tensors)))
 
 
-def _for_torch(tensors: Tensors, names: Mapping[str, str], spec: AdapterSpec) -> Iterator[Buffer]:
-    """Yield a safetensors file as torch's tools expect it, tensor by tensor; `names` maps names in the file to ours."""
-    shapes = spec.shapes() | shift_shapes(spec)
-    outlines = {new: Outline(tag="F32", shape=shapes[name]) for new, name in sorted(names.items())}
+def _factors(
+    spec: AdapterSpec, tensors: Tensors, fused: Mapping[str, tuple[Matrix, Matrix]], base: str
+) -> dict[str, Matrix]:
+    """Return the factors under peft's names; `base` is what peft calls the backbone."""
+    pairs = {
+        place.path: (tensors[f"layers.{layer}.{module}.A"], tensors[f"layers.{layer}.{module}.B"])
+        for layer, module in spec.modules()
+        if (place := stored_in(spec.geometry, layer, module)).rows is None
+    }
+    return {
+        f"{base}.{path}.lora_{factor}.weight": tensor
+        for path, pair in (pairs | dict(fused)).items()
+        for factor, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def _shift(spec: AdapterSpec, tensors: Tensors) -> dict[str, Matrix]:
+    """Return what is added to the weights, under their names in the checkpoint."""
+    places = {
+        f"layers.{layer}.{module}{SHIFT}": stored_in(spec.geometry, layer, module) for layer, module in spec.modules()
+    }
+    shifts = {place.path: tensors[name] for name, place in places.items() if place.rows is None}
+    shifts |= fused_shift(spec, tensors)
+    transposed = layout_of(spec.geometry).transposed
+    return {f"{path}.weight": shift.T if transposed else shift for path, shift in shifts.items()}
+
+
+def _for_torch(tensors: Mapping[str, Matrix]) -> Iterator[Buffer]:
+    """Yield a safetensors file as torch's tools expect it, tensor by tensor."""
+    outlines = {name: Outline(tag="F32", shape=tensors[name].shape) for name in sorted(tensors)}
     yield opening(outlines, {"format": "pt"})
-    for new in outlines:
-        yield np.ascontiguousarray(tensors[names[new]], dtype="<f4").reshape(-1).view(np.uint8).data
+    for name in outlines:
+        yield np.ascontiguousarray(tensors[name], dtype="<f4").reshape(-1).view(np.uint8).data

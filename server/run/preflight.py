@@ -115,7 +115,9 @@ def has_finished(folder: RunFolder) -> bool:
 def _refusal(table: ClassConfig, strategy: Strategy) -> FedcoreError | None:
     try:
         strategy.admit(
-            DeviceProfile(name=f"{table.name}-0", device_class=table.name, num_examples=1, memory_mb=table.memory_mb)
+            DeviceProfile(
+                name=f"{table.name}-0", device_class=table.name, num_examples=1, memory_mb=table.known_memory_mb
+            )
         )
     except JoinRefused as error:
         return error

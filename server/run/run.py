@@ -155,6 +155,8 @@ class Run:
             dtype=self.config.model.dtype,
             task=task_of(self.config).spec,
             task_options=options_of(self.config.task).words(),
+            quantize=self.config.forms,
+            precision=self.config.training.precision,
         )
 
     def classes(self, here: Iterable[str] = ()) -> list[str]:

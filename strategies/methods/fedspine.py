@@ -32,14 +32,22 @@ from fedcore.strategies.policy.cohort import draw_cohort, weighted
 from fedcore.strategies.policy.part_choice import CohortCosts
 from fedcore.strategies.policy.policy import Algorithm, Policy
 from fedcore.strategies.policy.state import PlannedRound, PolicyState
-from fedcore.strategies.policy.updates import learn_arms, learn_committed, learn_memory, learn_orders, reward_event
+from fedcore.strategies.policy.updates import (
+    ceiling_events,
+    learn_arms,
+    learn_ceilings,
+    learn_committed,
+    learn_memory,
+    learn_orders,
+    reward_event,
+)
 
 
 def plan(
     policy: Policy, state: PolicyState, roster: Sequence[DeviceProfile], round_index: int
 ) -> tuple[PolicyState, RoundPlan]:
     """Return the state with the round open, and the assignment of every device of a cohort."""
-    cohort = draw_cohort(policy.config, roster, round_index)
+    cohort = draw_cohort(policy.config, policy.able(state, roster), round_index)
 
     # 1. Bound every device's arms (sparsity, rank, local steps): at least what it has committed, between the floor and
     #    the cap of its class's schedule, within its memory and, where a pace is kept, the round's time budget.
@@ -61,7 +69,7 @@ def plan(
             counted=state.counted_before(round_index),
             choices=choices,
             cost=policy.cost,
-            memory_scale=state.memory_scale,
+            memory=policy.memory(state),
         )
     )
     tried = policy.with_trials(state, choices, steps)
@@ -98,15 +106,17 @@ def close(
         bandits=learn_arms(state.bandits, policy.bandit, opened.devices, ordered, rewards),
         committed=learn_committed(state.committed, opened.devices, ordered),
         memory_scale=learn_memory(state.memory_scale, opened.devices, ordered, policy.cost),
+        memory_ceilings=learn_ceilings(state.memory_ceilings, opened.devices, ordered, policy),
         counted=state.counted_before(round_index) + (not void),
         pace=policy.learn_pace(state, opened, ordered),
         rate=rate,
     )
+    ceilings = ceiling_events(state.memory_ceilings, after.memory_ceilings, round_index)
     events = [
         reward_event(outcome, opened.devices[outcome.device], rewards.get(outcome.device), parts.get(outcome.device))
         for outcome in ordered
     ]
-    return after, RoundReport(rewards=rewards, events=(*events, *refused, *trials))
+    return after, RoundReport(rewards=rewards, events=(*events, *refused, *trials, *ceilings))
 
 
 def settings(config: Config) -> Config:

@@ -14,10 +14,11 @@ from fedcore.core.pruning.ordering import counts_at
 from fedcore.core.seeds import lazy_generator
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import RoundCost
-from fedcore.strategies.policy.feasible import Bounds, feasible_space, schedule_of
+from fedcore.strategies.policy.feasible import Bounds, Memory, feasible_space, schedule_of
 from fedcore.strategies.policy.state import PolicyState, part_json
 
-_SpaceKey = tuple[str, float, Counts]  # class, memory limit, committed counts
+# class; memory limit, calibration, ceiling, precision; committed counts
+_SpaceKey = tuple[str, float, float, float | None, str, Counts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class Chooser:
     bandit: Bandit
     cost: RoundCost
     state: PolicyState  # before the round
+    memory: Memory
     round: int
     class_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of classes with only some ranks
     part: TrainedPart = EVERYTHING  # part of the adapter that memory must suffice to train
@@ -95,7 +97,8 @@ class Chooser:
         """Return the arms that a device may get."""
         profile = member.profile
         committed = self.state.committed.get(profile.name) or self.cost.spec.geometry.dense
-        key = profile.device_class, profile.memory_mb, committed
+        limits = profile.memory_mb, profile.trial.memory_scale, self.memory.ceilings.get(profile.name)
+        key = profile.device_class, *limits, profile.precision, committed
         feasible = self._spaces.get(key)
         if feasible is None:
             feasible = self._spaces[key] = self._feasible(profile, committed)
@@ -133,7 +136,6 @@ class Chooser:
 
     def _feasible(self, profile: DeviceProfile, committed: Counts) -> tuple[ArmSpace, bool]:
         schedule, geometry = schedule_of(self.config, profile.device_class), self.cost.spec.geometry
-        scale = self.state.memory_scale.get(profile.device_class, 1.0)
         bounds = Bounds(
             low=max(geometry.sparsity(committed), schedule.floor(self.round)),
             high=schedule.cap(self.round),
@@ -143,8 +145,7 @@ class Chooser:
         )
 
         def fits(sparsity: float, rank: int) -> bool:
-            needed = self.cost.memory_mb(self._keep_counts(sparsity), rank, self.part) * scale
-            return profile.memory_mb == 0 or needed <= profile.memory_mb
+            return self.memory.fits(profile, self._keep_counts(sparsity), rank, self.part)
 
         return feasible_space(bounds, fits)
 

@@ -7,6 +7,7 @@ from fedcore.core.config.auto import warmup_rounds
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.protocols import Json
 from fedcore.core.contract.rate_trial import RateTrial
+from fedcore.core.cost.training_step import StepMode
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.trained_part import TrainedPart
@@ -51,13 +52,12 @@ def assign(
     config = policy.config
     specs = training_specs(
         config,
-        policy.cost,
         rate=policy.first_rate(state, choices),
         trials={} if state.rate is None else state.rate.trials,
         trial_rounds=0 if state.rate is None else state.rate.rounds,
         choices=choices,
         parts=parts,
-        memory_scale=state.memory_scale,
+        memory=policy.memory(state),
         keeps_coordinates=policy.aggregator.kind == "reducing",
     )
     return tuple(
@@ -84,14 +84,16 @@ def planned_devices(
     devices: dict[str, PlannedDevice] = {}
     for choice, part, assignment in zip(choices, parts, assignments, strict=True):
         profile, steps = choice.profile, assignment.cost_steps
+        mode = StepMode(profile.precision, assignment.training.checkpointing)
         devices[profile.name] = PlannedDevice(
             choice.counts,
             choice.member.weight,
             choice.bandit_key,
             policy.order_key(profile),
-            policy.cost.seconds(profile, choice.counts, choice.arm.rank, steps, part=part),
+            policy.cost.seconds(profile, choice.counts, choice.arm.rank, steps, part=part, mode=mode),
             part,
             None if policy.pacer is None else policy.pacer.work(choice, steps),
+            mode,
         )
     return devices
 

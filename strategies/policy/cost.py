@@ -1,7 +1,7 @@
 """The cost model of one run: memory and seconds of a device's round, by counts and rank."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.cost.teacher import teacher_flops
-from fedcore.core.cost.training_step import FLOAT_BYTES, StepShape, transfer_seconds
+from fedcore.core.cost.training_step import FLOAT_BYTES, PLAIN, StepMode, StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
 REFERENCE_FLOPS_PER_S = 6e10  # one AVX512 core, float32; for a real fleet, it matters only for times relative to links
@@ -59,11 +60,14 @@ class RoundCost:
     kept_rows: bool = False  # whether devices download only the rows that they keep
     distills: bool = False  # whether devices with a cut model run the dense model on every batch
     class_value_bytes: Mapping[str, float] = field(default_factory=dict)  # of classes that have a codec of their own
-    _estimates: dict[tuple[Counts, int, TrainedPart], StepEstimate] = field(
+    quantize: str = NONE  # the form in which devices hold the base
+    class_quantize: Mapping[str, str] = field(default_factory=dict)  # of classes that have one of their own
+    _of_forms: dict[str, "RoundCost"] = field(default_factory=dict, init=False, repr=False)
+    _estimates: dict[tuple[Counts, int, TrainedPart, StepMode], StepEstimate] = field(
         default_factory=dict, init=False, repr=False
     )
 
-    def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepShape:
+    def step(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN) -> StepShape:
         """Return the training step of a device."""
         return StepShape(
             geometry=self.spec.geometry,
@@ -74,24 +78,45 @@ class RoundCost:
             max_length=self.max_length,
             dtype_bytes=self.dtype_bytes,
             part=part,
+            quantize=self.quantize,
+            mode=mode,
         )
 
-    def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> float:
+    def of(self, device_class: str) -> "RoundCost":
+        """Return the costs of devices of a class, whose base may be quantised in another form."""
+        return self.in_form(self.class_quantize.get(device_class, self.quantize))
+
+    def in_form(self, form: str) -> "RoundCost":
+        """Return the costs of devices that hold the base in this form."""
+        if form == self.quantize:
+            return self
+        if form not in self._of_forms:
+            self._of_forms[form] = replace(self, quantize=form, class_quantize={})
+        return self._of_forms[form]
+
+    def memory_mb(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN) -> float:
         """Return the estimated peak of live tensor memory in a training step, MiB."""
-        return self.estimate(counts, rank, part).memory_mb
+        return self.estimate(counts, rank, part, mode).memory_mb
 
     def steps(self, profile: DeviceProfile, arm: Arm) -> int:
         """Return a device's local steps in a round: the arm's, or where it has none the device's own."""
         return arm.steps or self.steps_of(profile.num_examples)
 
     def seconds(
-        self, profile: DeviceProfile, counts: Counts, rank: int, steps: float = 0, *, part: TrainedPart = EVERYTHING
+        self,
+        profile: DeviceProfile,
+        counts: Counts,
+        rank: int,
+        steps: float = 0,
+        *,
+        part: TrainedPart = EVERYTHING,
+        mode: StepMode = PLAIN,
     ) -> float:
         """Return the modelled time of a whole round: adapter down, steps, update up; 0 steps means the device's own.
 
         The download is the whole adapter or its kept rows, whatever part trains; the upload is the trained part.
         """
-        step = self.estimate(counts, rank, part)
+        step = self.estimate(counts, rank, part, mode)
         value_bytes = self.class_value_bytes.get(profile.device_class, self.upload_value_bytes)
         return (
             transfer_seconds(step.down_values * self.download_value_bytes, profile.downlink_mbps)
@@ -105,13 +130,15 @@ class RoundCost:
         value_bytes = self.class_value_bytes.get(device_class, self.upload_value_bytes)
         return Demand(steps * step.seconds, step.down_values * self.download_value_bytes, step.up_values * value_bytes)
 
-    def estimate(self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING) -> StepEstimate:
+    def estimate(
+        self, counts: Counts, rank: int, part: TrainedPart = EVERYTHING, mode: StepMode = PLAIN
+    ) -> StepEstimate:
         """Return the figures of a step, cached; hashing its `StepShape` would take longer than this look-up."""
-        cached = self._estimates.get((counts, rank, part))
+        cached = self._estimates.get((counts, rank, part, mode))
         if cached is None:
             if len(self._estimates) >= _CACHED:
                 self._estimates.clear()
-            cached = self._estimates[counts, rank, part] = self._estimated(self.step(counts, rank, part))
+            cached = self._estimates[counts, rank, part, mode] = self._estimated(self.step(counts, rank, part, mode))
         return cached
 
     def _estimated(self, step: StepShape) -> StepEstimate:
@@ -140,6 +167,8 @@ def round_cost(config: Config, spec: AdapterSpec) -> RoundCost:
         flops_per_s=config.simulation.gflops * 1e9,
         kept_rows=config.training.handout == "kept",
         distills=config.training.distill > 0,
+        quantize=config.model.quantize,
+        class_quantize={kind.name: kind.quantize for kind in config.classes if kind.quantize is not None},
         class_value_bytes={kind.name: value_bytes(kind.codec) for kind in config.classes if kind.codec is not None},
     )
 

@@ -1,12 +1,18 @@
 """The feasible arms of a device: between the least and the largest allowed sparsity, within its memory."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fedcore.core.config.auto import recovery_rounds, warmup_rounds
 from fedcore.core.config.tables import Config
+from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import NO_STEPS, ArmSpace
+from fedcore.core.cost.training_step import StepMode
+from fedcore.core.model.geometry import Counts
+from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.schedule import Schedule
+from fedcore.strategies.policy.cost import RoundCost
 
 RESOLUTION = 1e-3  # of sparsity, in the search for the least one that fits
 
@@ -22,6 +28,49 @@ class Bounds:
     target: float
     ranks: tuple[int, ...]  # ascending
     steps: tuple[int, ...] = NO_STEPS  # ascending; memory does not depend on them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Whether work fits into a device's memory: by the cost model, and by what was measured.
+
+    `scales` are measured / modelled peaks by class. `ceilings` are for devices that ran out of memory: the modelled
+    MiB that each may be given at most. `checkpointing` is `training.gradient_checkpointing`; None: where work would not
+    fit otherwise.
+    """
+
+    cost: RoundCost
+    scales: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    checkpointing: bool | None = False
+
+    def needed_mb(self, profile: DeviceProfile, modelled_mb: float) -> float:
+        """Return the memory that work takes on a device, by the model and what its class and itself measured."""
+        measured = max(self.scales.get(profile.device_class, 0.0), profile.trial.memory_scale)
+        return modelled_mb * (measured or 1.0)
+
+    def allows(self, profile: DeviceProfile, modelled_mb: float) -> bool:
+        """Whether a device may be given work of so many modelled MiB."""
+        within = profile.memory_mb == 0 or self.needed_mb(profile, modelled_mb) <= profile.memory_mb
+        return within and modelled_mb <= self.ceilings.get(profile.name, math.inf)
+
+    def modelled_mb(self, profile: DeviceProfile, counts: Counts, rank: int, part: TrainedPart) -> float:
+        """Return the modelled memory of a training step as the device would take it."""
+        mode = self.mode(profile, counts, rank, part)
+        return self.cost.of(profile.device_class).memory_mb(counts, rank, part, mode)
+
+    def fits(self, profile: DeviceProfile, counts: Counts, rank: int, part: TrainedPart) -> bool:
+        """Whether a device has the memory for a training step."""
+        return self.allows(profile, self.modelled_mb(profile, counts, rank, part))
+
+    def mode(self, profile: DeviceProfile, counts: Counts, rank: int, part: TrainedPart) -> StepMode:
+        """Return how a device computes a training step: in its precision, and with checkpoints where it must."""
+        plain = StepMode(profile.precision)
+        checkpointed = self.checkpointing
+        if checkpointed is None:
+            modelled = self.cost.of(profile.device_class).memory_mb(counts, rank, part, plain)
+            checkpointed = not self.allows(profile, modelled)
+        return StepMode(profile.precision, checkpointed)
 
 
 def schedule_of(config: Config, device_class: str) -> Schedule:

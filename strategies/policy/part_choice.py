@@ -7,11 +7,12 @@ from fedcore.core.config.tables import Config
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.arm_choice import Choice
 from fedcore.strategies.policy.cost import RoundCost
+from fedcore.strategies.policy.feasible import Memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortCosts:
-    """A round's choices, and the time and memory that devices would need; `memory_scale` is by class.
+    """A round's choices, and the time and memory that devices would need.
 
     `counted` is the number of earlier rounds that moved the adapter, without void rounds.
     """
@@ -19,7 +20,7 @@ class CohortCosts:
     counted: int
     choices: Sequence[Choice]
     cost: RoundCost
-    memory_scale: Mapping[str, float]
+    memory: Memory
 
     def seconds(self, choice: Choice, part: TrainedPart) -> float:
         """Return the modelled time of the device's round."""
@@ -27,8 +28,7 @@ class CohortCosts:
 
     def fits(self, choice: Choice, part: TrainedPart) -> bool:
         """Whether the device's memory suffices for a step, by the estimate and its class's measurements."""
-        limit, scale = choice.profile.memory_mb, self.memory_scale.get(choice.profile.device_class, 1.0)
-        return limit == 0 or self.cost.memory_mb(choice.counts, choice.arm.rank, part) * scale <= limit
+        return self.memory.fits(choice.profile, choice.counts, choice.arm.rank, part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

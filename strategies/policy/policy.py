@@ -5,6 +5,7 @@ gets only typed states. Every method of this package uses FedSpine's algorithm (
 with other parts.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,17 +14,20 @@ from fedcore.core.config.tables import Config
 from fedcore.core.contract.outcome import GroupScores, Outcome
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Aggregator, Bandit, Json, RoundPlan, RoundReport, ServerOptimizer
+from fedcore.core.cost.training_step import StepMode
 from fedcore.core.errors import JoinRefused
 from fedcore.core.learning_rate.search import UNKNOWN
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.counts import keep_counts
+from fedcore.core.pruning.criteria import CRITERIA
 from fedcore.core.pruning.kinds import by_benefit
 from fedcore.core.pruning.ordering import counts_at, initial_order, keep_set
 from fedcore.core.pruning.scope import class_order, first_orders, order_key
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cost import RoundCost
+from fedcore.strategies.policy.feasible import Memory
 from fedcore.strategies.policy.pacer import Paced, Pacer
 from fedcore.strategies.policy.part_choice import WHOLE, PartChoice
 from fedcore.strategies.policy.rate_finder import RateFinder
@@ -73,17 +77,46 @@ class Policy:
     def admit(self, profile: DeviceProfile) -> None:
         """Raise JoinRefused where the class's target sparsity at the smallest rank exceeds the device's memory."""
         target, rank = self.config.target_sparsity(profile.device_class), self.config.strategy.ranks[0]
-        needed = self.memory_mb(target, rank)
-        if profile.memory_mb and needed > profile.memory_mb:
+        memory = self.memory()
+        modelled = memory.modelled_mb(profile, self.first_counts(target), rank, self.part.least)
+        if not memory.allows(profile, modelled):
+            needed = memory.needed_mb(profile, modelled)
             raise JoinRefused(
                 f"device {profile.name} of class {profile.device_class}: training needs {needed:.0f} MiB at sparsity "
                 f"{target:g} and rank {rank}, the device allows {profile.memory_mb:.0f} MiB; raise memory_mb or "
                 f"target_sparsity, or lower training.batch_size or model.max_length"
             )
 
-    def memory_mb(self, sparsity: float, rank: int) -> float:
-        """Return the modelled memory of a training step at an arm, MiB, where the least part of the adapter trains."""
-        return self.cost.memory_mb(self.first_counts(sparsity), rank, self.part.least)
+    def memory(self, state: PolicyState | None = None) -> Memory:
+        """Return what fits into the devices' memory, by the model and by what the rounds up to `state` showed."""
+        training = self.config.training
+        # a criterion with gates draws them anew in every forward pass, so none may be computed twice
+        twice = False if CRITERIA[training.importance].own_steps else training.gradient_checkpointing
+        return Memory(
+            cost=self.cost,
+            scales={} if state is None else state.memory_scale,
+            ceilings={} if state is None else state.memory_ceilings,
+            checkpointing=twice,
+        )
+
+    def least_mb(self, device_class: str, precision: str) -> float:
+        """Return the modelled memory of the smallest work that a device can be given, MiB."""
+        counts = self.first_counts(self.config.target_sparsity(device_class))
+        ranks = self.class_ranks.get(device_class, self.config.strategy.ranks)
+        mode = StepMode(precision, self.memory().checkpointing is not False)
+        return self.cost.of(device_class).memory_mb(counts, ranks[0], self.part.least, mode)
+
+    def able(self, state: PolicyState, roster: Sequence[DeviceProfile]) -> list[DeviceProfile]:
+        """Return the devices of a roster less those that ran out of memory with the smallest work there is."""
+        if not state.memory_ceilings:
+            return list(roster)
+        ceilings = state.memory_ceilings
+        return [profile for profile in roster if ceilings.get(profile.name, math.inf) > 0.0]
+
+    def memory_mb(self, sparsity: float, rank: int, device_class: str) -> float:
+        """Return the modelled memory of a class's step at an arm, MiB, where the least part of the adapter trains."""
+        mode = StepMode(checkpointed=self.memory().checkpointing is not False)
+        return self.cost.of(device_class).memory_mb(self.first_counts(sparsity), rank, self.part.least, mode)
 
     def first_counts(self, sparsity: float) -> Counts:
         """Return the counts that realise a sparsity before any device has scored."""
@@ -123,6 +156,7 @@ class Policy:
             bandit=self.bandit,
             cost=self.cost,
             state=state,
+            memory=self.memory(state),
             round=round_index,
             class_ranks=self.class_ranks,
             part=self.part.least,

@@ -6,6 +6,7 @@
      "bandits":      {class, or device where posteriors are not shared: bandit state},
      "committed":    {device: [head units, channels, and removed layers if any] of the last accepted update},
      "memory_scale": {class: measured / estimated peak memory},
+     "memory_ceilings": {device: modelled MiB that it may be given at most}, missing where none ran out,
      "counted":      rounds that have moved the adapter: all but void ones,
      "pace":         {"speeds": {"devices": {device: [compute, down, up, other]}, "classes": {class: the same},
                                  "trials": [compute, down, up]},
@@ -14,6 +15,7 @@
                       "trials": {device: {"rates", "steps"}}}, missing where the configuration sets the rate,
      "open":         {"round": r, "budget_s": s,
                       "devices": {device: {"counts", "weight", "bandit_key", "order", "model_s",
+                                           "mode" where it is not plain,
                                            "trains" where not everything does,
                                            with a pace "demand" and "tried", and where they matter "told", "context"}}}}
 
@@ -29,6 +31,7 @@ from typing import NamedTuple
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.contract.rate_trial import RateTrial
+from fedcore.core.cost.training_step import PLAIN, StepMode
 from fedcore.core.errors import RunError
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
@@ -77,6 +80,7 @@ class PlannedDevice(NamedTuple):
     model_s: float  # modelled seconds of its round
     part: TrainedPart = EVERYTHING  # of the adapter
     pace: PacedWork | None = None  # None where nothing keeps a pace
+    mode: StepMode = PLAIN
 
     @property
     def context(self) -> tuple[float, ...]:
@@ -94,6 +98,7 @@ class PlannedDevice(NamedTuple):
             record["model_s"],
             part_from_json(record),
             PacedWork.from_json(record) if "demand" in record else None,
+            StepMode(*record["mode"]) if "mode" in record else PLAIN,
         )
 
     def to_json(self) -> Json:
@@ -105,6 +110,8 @@ class PlannedDevice(NamedTuple):
             "order": self.order_key,
             "model_s": self.model_s,
         }
+        if self.mode != PLAIN:
+            record["mode"] = list(self.mode)
         if not self.part.everything:
             record.update(part_json(self.part))
         if self.pace is not None:
@@ -192,6 +199,7 @@ class PolicyState:
     bandits: Mapping[str, Json] = field(default_factory=dict)  # states by bandit key
     committed: DeviceTable[Counts] = field(default_factory=lambda: DeviceTable(Counts))
     memory_scale: Mapping[str, float] = field(default_factory=dict)  # measured / estimated peak, by class
+    memory_ceilings: Mapping[str, float] = field(default_factory=dict)  # of devices that ran out, modelled MiB
     counted: int | None = 0  # rounds that have moved the adapter; None: an earlier version did not count them
     pace: PaceState | None = None  # None where nothing keeps a pace
     rate: RateState | None = None  # None where the configuration sets the rate
@@ -222,6 +230,7 @@ class PolicyState:
                 bandits=value["bandits"],
                 committed=DeviceTable(Counts, value["committed"]),
                 memory_scale=value["memory_scale"],
+                memory_ceilings=value.get("memory_ceilings", {}),
                 counted=value.get("counted"),
                 pace=None if pace is None else PaceState.from_json(pace),
                 rate=None if rate is None else RateState.from_json(rate),
@@ -240,6 +249,7 @@ class PolicyState:
             "bandits": dict(self.bandits),
             "committed": self.committed.to_json(),
             "memory_scale": dict(self.memory_scale),
+            **({"memory_ceilings": dict(self.memory_ceilings)} if self.memory_ceilings else {}),
             **({} if self.counted is None else {"counted": self.counted}),
             "pace": None if self.pace is None else self.pace.to_json(),
             **({} if self.rate is None else {"rate": self.rate.to_json()}),

@@ -16,46 +16,49 @@ from fedcore.core.learning_rate.schedule import round_share
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.kinds import LAYERS
 from fedcore.strategies.policy.arm_choice import Choice
-from fedcore.strategies.policy.cost import RoundCost
+from fedcore.strategies.policy.feasible import Memory
 
 
 def training_specs(
     config: Config,
-    cost: RoundCost,
     *,
     choices: Sequence[Choice],
     parts: Sequence[TrainedPart],
     rate: float,
     trials: Mapping[str, RateTrial],
     trial_rounds: int,
-    memory_scale: Mapping[str, float],
+    memory: Memory,
     keeps_coordinates: bool,
 ) -> list[TrainingSpec]:
     """Return how each device trains, in the order of `choices`; dense devices that train alike share one value.
 
     `parts` are the trained parts, `rate` is the first round's learning rate, `trials` are by device. The rate begins to
-    fall after `trial_rounds`, the closed rounds of the search. `memory_scale` is measured / estimated peak memory by
-    class. Optimiser moments may be kept over rounds only where factors keep their coordinates.
+    fall after `trial_rounds`, the closed rounds of the search. Optimiser moments may be kept over rounds only where
+    factors keep their coordinates.
     """
-    by_key: dict[tuple[str, TrainedPart], TrainingSpec] = {}
+    by_key: dict[tuple[str, str, TrainedPart, bool], TrainingSpec] = {}
     specs = []
     for choice, part in zip(choices, parts, strict=True):
         profile = choice.profile
-        key = codec_of(config, profile), part
+        mode = memory.mode(profile, choice.counts, choice.arm.rank, part)
+        key = codec_of(config, profile), config.quantize(profile.device_class), part, mode.checkpointed
         spec = by_key.get(key)
         if spec is None:
             share = round_share(
                 max(1, choice.round - trial_rounds), config.run.rounds - trial_rounds, config.training.final_lr_share
             )
-            spec = by_key[key] = _dense_spec(config, *key, rate=rate * share, keeps_coordinates=keeps_coordinates)
-        distillation = distillation_of(config, cost, choice, memory_scale.get(profile.device_class, 1.0))
+            spec = by_key[key] = _dense_spec(config, key, rate=rate * share, keeps_coordinates=keeps_coordinates)
+        distillation = distillation_of(config, memory, choice)
         trial = trials.get(profile.name)
         alike = distillation is None and trial is None
         specs.append(spec if alike else replace(spec, distillation=distillation, trial=trial))
     return specs
 
 
-def _dense_spec(config: Config, codec: str, part: TrainedPart, *, rate: float, keeps_coordinates: bool) -> TrainingSpec:
+def _dense_spec(
+    config: Config, key: tuple[str, str, TrainedPart, bool], *, rate: float, keeps_coordinates: bool
+) -> TrainingSpec:
+    codec, form, part, checkpointing = key
     training = config.training
     return TrainingSpec(
         batch_size=training.batch_size,
@@ -66,26 +69,27 @@ def _dense_spec(config: Config, codec: str, part: TrainedPart, *, rate: float, k
         keep_optimizer=training.keep_optimizer and keeps_coordinates,
         codec=codec,
         trains=part,
+        quantize=form,
         balanced=training.label_skew == "balance",
+        checkpointing=checkpointing,
         score_layers=LAYERS in config.strategy.remove,
     )
 
 
-def distillation_of(config: Config, cost: RoundCost, choice: Choice, memory_scale: float) -> Distillation | None:
+def distillation_of(config: Config, memory: Memory, choice: Choice) -> Distillation | None:
     """Return a device's distillation; None where it is off, the model is not cut, or memory is too small.
 
     A device with the dense model needs no teacher. A teacher takes the memory of the dense model's weights, beside the
-    cut model's, and of a forward pass. A device trains without a teacher where this memory, times `memory_scale`,
-    exceeds its `memory_mb`.
+    cut model's, and of a forward pass. A device trains without a teacher where it has not this memory.
     """
-    training = config.training
+    training, cost = config.training, memory.cost
     if training.distill == 0 or choice.counts == cost.spec.geometry.dense:
         return None
     mix = mix_of(choice.round, warmup_rounds=warmup_rounds(config), rounds=config.run.rounds)
     if mix == 0:
         return None
-    limit = choice.profile.memory_mb
-    if limit and teacher_memory_mb(cost.step(choice.counts, choice.arm.rank)) * memory_scale > limit:
+    step = cost.of(choice.profile.device_class).step(choice.counts, choice.arm.rank)
+    if not memory.allows(choice.profile, teacher_memory_mb(step)):
         return None
     return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)
 

@@ -6,6 +6,7 @@ each device, `outcomes` are in the order of devices' names.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from fedcore.core.bandit.replay import arm_json
 from fedcore.core.bandit.reward import RewardParts
@@ -20,6 +21,7 @@ from fedcore.strategies.policy.cost import RoundCost
 from fedcore.strategies.policy.device_table import DeviceTable
 from fedcore.strategies.policy.state import PlannedDevice
 
+STEP_SHARE = 0.01  # of the smallest work's memory: a ceiling that moves by less is at its end
 SCALE_BOUNDS = (0.5, 4.0)  # how far a measured peak may move the memory estimate
 ORDER_SMOOTHING = 0.7  # weight of earlier rounds' scores in a removal order
 
@@ -44,11 +46,60 @@ def learn_memory(
         if not 0 < peak_mb < math.inf:
             continue
         device = planned[outcome.device]
-        ratio = peak_mb / cost.memory_mb(device.counts, outcome.arm.rank, device.part)
+        modelled = cost.of(outcome.device_class).memory_mb(device.counts, outcome.arm.rank, device.part, device.mode)
+        ratio = peak_mb / modelled
         largest[outcome.device_class] = max(ratio, largest.get(outcome.device_class, 0.0))
     least, most = SCALE_BOUNDS
     bounded = {device_class: min(most, max(least, ratio)) for device_class, ratio in largest.items()}
     return {**scales, **{name: max(scale, scales.get(name, scale)) for name, scale in bounded.items()}}
+
+
+class LearnedCosts(Protocol):
+    """What `learn_ceilings` needs of a policy."""
+
+    @property
+    def cost(self) -> RoundCost:
+        """The cost model."""
+        ...
+
+    def least_mb(self, device_class: str, precision: str) -> float:
+        """Return the modelled memory of the smallest work of a class's devices, MiB."""
+        ...
+
+
+def learn_ceilings(
+    ceilings: Mapping[str, float], planned: Planned, outcomes: Sequence[Outcome], costs: LearnedCosts
+) -> dict[str, float]:
+    """Return the modelled MiB that a device may be given at most, for every device that ran out of memory.
+
+    A device that ran out is never given as much again: its ceiling falls half the way to the smallest work there is,
+    so that a few failures find what it can do. With the smallest work, which is given where nothing fits, it falls to
+    0: nothing is left to give.
+    """
+    learned = dict(ceilings)
+    for outcome in outcomes:
+        if outcome.status is not Status.OUT_OF_MEMORY:
+            continue
+        device = planned[outcome.device]
+        least = costs.least_mb(outcome.device_class, device.mode.precision)
+        needed = costs.cost.of(outcome.device_class).memory_mb(
+            device.counts, outcome.arm.rank, device.part, device.mode
+        )
+        above = (needed - least) / 2
+        if needed <= least or needed > ceilings.get(outcome.device, math.inf):
+            learned[outcome.device] = 0.0
+        else:
+            learned[outcome.device] = least if above < STEP_SHARE * least else least + above
+    return learned
+
+
+def ceiling_events(before: Mapping[str, float], after: Mapping[str, float], round_index: int) -> list[Json]:
+    """Return the log's record of every ceiling that a round moved; 0: the device takes part no more."""
+    moved = [(device, ceiling) for device, ceiling in after.items() if before.get(device) != ceiling]
+    return [
+        {"event": "memory_ceiling", "round": round_index, "device": device, "ceiling_mb": ceiling}
+        for device, ceiling in sorted(moved)
+    ]
 
 
 def learn_orders(

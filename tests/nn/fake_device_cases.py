@@ -33,7 +33,7 @@ from tests.fake_accelerator import NAME, install
 from tests.tiny_classifiers import SPEC, learnable_rows, tiny_classifier
 from tests.tiny_models import random_keep_set
 
-install()
+MODULE = install()
 
 DEVICES = ("cpu", NAME)
 KINDS = ("bert", "llama-gqa")
@@ -71,6 +71,19 @@ def figures(classifier: Classifier, result: TrainResult) -> list[Any]:
     moments = [part for moment in result.moments.values() for part in (moment.first, moment.second, moment.step)]
     scores = [] if result.scores is None else [*result.scores.heads, *result.scores.channels]
     return [*read_adapter(classifier).values(), *moments, *left, *scores]
+
+
+@pytest.mark.parametrize("one_sided", [0.0, 0.5])
+def test_a_step_reads_its_figures_at_once(one_sided: float) -> None:
+    """There are dozens of factors; transformers reads the padding mask once or twice a forward pass."""
+    classifier, _ = make_classifier("llama-gqa", NAME)
+    waits = []
+    for steps in (1, 5):
+        begin = MODULE.waits
+        aids = TrainingAids(labels=LabelPlan(one_sided=one_sided), on_step=lambda step, loss: None)
+        train(classifier, ROWS, spec=SPEC, steps=steps, seed=0, aids=aids)
+        waits.append(MODULE.waits - begin)
+    assert 4 <= waits[1] - waits[0] <= 4 * 3
 
 
 @pytest.mark.parametrize("criterion", sorted(SCORERS))

@@ -123,6 +123,7 @@ TRAININGS = st.builds(
     importance=TEXT,
     keep_optimizer=st.booleans(),
     codec=TEXT,
+    quantize=st.sampled_from(["none", "int8", "nf4"]),
     trains=st.builds(TrainedPart, factors=st.sampled_from(Factors), first_layer=U32),
     distillation=st.none()
     | st.builds(
@@ -254,6 +255,7 @@ DESCRIPTIONS = st.builds(
     parents=TEXTS,
     shard=st.none() | SHARDS,
     task=TEXT,
+    quantize=st.dictionaries(TEXT, TEXT, max_size=2).map(lambda forms: tuple(sorted(forms.items()))),
 )
 SUBMISSIONS = st.builds(
     UpdateSubmission, round=U64, update=REFS, scores=st.none() | REFS, keep_set=TEXT, report=REPORTS

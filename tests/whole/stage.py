@@ -18,6 +18,7 @@ from fedcore.server.run.journal import read_events
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 PATIENCE_S = 90.0  # no test waits longer for anything; a busy machine imports torch slowly
+PROGRAM = ("-m", "fedcore.cli.main")
 NEUTRAL = ("film", "plot", "actor", "the", "a", "was", "and", "story")
 TELLING = {"neg": ("bad", "dull", "not"), "pos": ("good", "great", "very"), "so": ("very", "not", "story")}
 
@@ -66,12 +67,12 @@ class Stage:
             command(words), cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=timeout
         )
 
-    def start(self, name: str, *words: object) -> Started:
-        """Start `fedcore WORDS`; its output goes to NAME.out."""
+    def start(self, name: str, *words: object, program: Sequence[str] = PROGRAM) -> Started:
+        """Start `fedcore WORDS`, or another program with these words; its output goes to NAME.out."""
         log = self.root / f"{name}.out"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(words),
+                command(words, program),
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -94,9 +95,9 @@ class Stage:
                     os.kill(pid, signal.SIGKILL)
 
 
-def command(words: Sequence[object]) -> list[str]:
+def command(words: Sequence[object], program: Sequence[str] = PROGRAM) -> list[str]:
     """The command line of `fedcore WORDS`."""
-    return [sys.executable, "-m", "fedcore.cli.main", *map(str, words)]
+    return [sys.executable, *program, *map(str, words)]
 
 
 def children(parent: int) -> list[int]:

@@ -1,6 +1,6 @@
 """A grouped-query Llama on a pair task with three labels: Parquet in, delta-stack, LoRA's own gradients as importance.
 
-One class of the fleet cannot hold the model and is refused; the run goes on without it.
+One class of the fleet cannot hold the model and is refused; the run goes on without it. One holds it in 4 bits.
 """
 
 import json
@@ -52,6 +52,9 @@ memory_mb = 0.1
 name = "phone"
 count = 2
 slowdown = 5
+[[fleet.class]]
+name = "packed"
+quantize = "nf4"
 """
 
 
@@ -101,8 +104,8 @@ def test_the_class_that_cannot_hold_the_model_is_refused_with_figures_and_the_ru
     assert "training needs" in refusal and "MiB at sparsity 0.6 and rank 2, the device allows" in refusal
     assert "raise memory_mb" in refusal
     assert finished.said.count("training needs") == 1
-    assert [each["accepted"] for each in finished.summary["rounds"]] == [2, 2]
-    assert {each["device"] for each in events(finished.run, "choice")} == {"phone-0", "phone-1"}
+    assert [each["accepted"] for each in finished.summary["rounds"]] == [3, 3]
+    assert {each["device"] for each in events(finished.run, "choice")} == {"packed-0", "phone-0", "phone-1"}
 
 
 def test_the_summary_names_the_aggregator_and_legal_cuts(finished: Finished) -> None:
@@ -117,7 +120,7 @@ def told_by_stranger(finished: Finished, llama: Path) -> Json:
     dense = finished.stage.root / "dense"
     done = CliRunner().invoke(app, ["export", str(finished.run), "--sparsity", "0", "--out", str(dense)])
     assert done.exit_code == 0, done.output
-    folders = [finished.run / "exports" / "phone", dense]
+    folders = [finished.run / "exports" / "phone", finished.run / "exports" / "packed", dense]
     return ask_stranger(finished.stage, exports=folders, base=llama, adapter=finished.run / "global", trust=False)
 
 
@@ -135,6 +138,12 @@ def test_it_loads_without_trust_and_gives_the_logits_of_the_run(finished: Finish
     assert told["labels"] == ["0", "1", "2"]
     assert told["parameters"] == finished.summary["classes"]["phone"]["parameters"]
     assert told["parameters"] < told_by_stranger["dense"]["parameters"]
+
+
+def test_a_quantised_class_is_delivered_on_the_unquantised_base(finished: Finished, told_by_stranger: Json) -> None:
+    assert told_by_stranger["packed"]["error"] <= 1e-4
+    assert told_by_stranger["packed"]["parameters"] == told_by_stranger["phone"]["parameters"]
+    assert (finished.run / "config.toml").read_text().count('quantize = "nf4"') == 1
 
 
 def test_the_global_adapter_loads_with_peft(told_by_stranger: Json) -> None:

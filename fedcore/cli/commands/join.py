@@ -83,6 +83,10 @@ def join(
         ),
     ] = None,
     device: DeviceOption = AUTO,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option("--precision", help="In which it trains; default: as the run says.", rich_help_panel=RUN),
+    ] = None,
     reconnect_s: Annotated[
         float,
         typer.Option(
@@ -155,8 +159,14 @@ def join(
         typer.Option("--slowdown", help="Emulate a device that is so many times slower.", rich_help_panel=EMULATION),
     ] = 1.0,
     memory_mb: Annotated[
-        float, typer.Option("--memory-mb", help="Training memory, MiB; 0 is no limit.", rich_help_panel=EMULATION)
-    ] = 0.0,
+        str,
+        typer.Option(
+            "--memory-mb",
+            metavar="MIB|auto",
+            help="Training memory, MiB; 0 is no limit; auto: what is free where it trains, auto/3 a third of that.",
+            rich_help_panel=EMULATION,
+        ),
+    ] = "0",
     uplink_mbps: Annotated[
         float, typer.Option("--uplink-mbps", help="Uplink, Mbit/s; 0 is no limit.", rich_help_panel=EMULATION)
     ] = 0.0,
@@ -182,11 +192,12 @@ def join(
     require_client("fedcore join")
     from fedcore.client.device.replica import claim_replica
     from fedcore.client.device.run import run_device, run_evaluator
-    from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits, parse_shard
+    from fedcore.client.options import ClientOptions, DataOptions, DeviceLimits, parse_memory, parse_shard
     from fedcore.storage.folder_lock import FolderLock
     from fedcore.storage.models.model_source import model_folder
     from fedcore.storage.process.interrupt import run_to_end
 
+    budget_mb, sharers = parse_memory(memory_mb)
     keep_going_without_output()
     if state is None:
         state = home_folder("give --state DIR") / ".fedcore" / ("" if name == AUTO else name)
@@ -223,11 +234,13 @@ def join(
         say=lambda message: typer.echo(f"{name}: {message}"),
         alive=alive,
         device=device,
+        precision=precision or "",
     )
     limits = DeviceLimits(
         device_class=device_class,
         slowdown=slowdown,
-        memory_mb=memory_mb,
+        memory_mb=budget_mb,
+        memory_sharers=sharers,
         uplink_mbps=uplink_mbps,
         downlink_mbps=downlink_mbps,
         network=network,

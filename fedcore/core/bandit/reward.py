@@ -27,6 +27,9 @@ class RewardParts(NamedTuple):
     lateness: float  # min(1, (time - limit) / limit), 0 for a device that keeps the limit; see `reward_parts`
 
 
+UNOBSERVED = (Status.LOST, Status.OUT_OF_MEMORY)
+
+
 def rewards_of(
     outcomes: Sequence[Outcome], parts: Mapping[str, RewardParts], weights: Sequence[float]
 ) -> dict[str, float]:
@@ -34,11 +37,12 @@ def rewards_of(
 
     A device with an accepted update earns the weighted sum of its `parts` (see the module). A device that missed the
     deadline, or sent an update that was rejected, earns 0. A lost device is left out: its arm did not cause the loss.
+    So is one that ran out of memory: it is not offered the arm again, and others may have the memory.
     Raises ConfigError unless there are four `weights` of 0 or more.
     """
     if len(weights) != 4 or min(weights) < 0:
         raise ConfigError(f"reward weights: expected four of 0 or more, got {list(weights)}")
-    rewards = {outcome.device: NO_REWARD for outcome in outcomes if outcome.status is not Status.LOST}
+    rewards = {outcome.device: NO_REWARD for outcome in outcomes if outcome.status not in UNOBSERVED}
     loss, progress, importance, lateness = weights
     for device, part in parts.items():
         gained = loss * part.loss_rank + progress * part.progress + importance * part.importance_rank

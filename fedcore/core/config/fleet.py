@@ -8,6 +8,7 @@ from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.list_rules import each, growing_tiers, speed_range
 from fedcore.core.config.rules import above, at_least, device_name, one_of, valid_name, whole_number, within
 from fedcore.core.contract.profile import check_name
+from fedcore.core.precision import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,11 @@ class ClassConfig:
         "emulated: a device sleeps (slowdown - 1) x its own CPU time, on an accelerator x the time of its work",
     ] = 1.0
     memory_mb: Annotated[
-        float,
+        float | None,
         at_least(0),
         Unit("MiB"),
-        "limit on live tensors in a training step; decides which arms are feasible, and which devices may join",
+        "limit on live tensors in a training step; decides which arms are feasible, and which devices may join; "
+        "`auto`, `fleet` alone: what is free where the device trains, shared with the others there",
     ] = 0.0
     uplink_mbps: Annotated[float, at_least(0), Unit("Mbit/s"), "speed of uploads, in megabits per second"] = 0.0
     downlink_mbps: Annotated[float, at_least(0), Unit("Mbit/s"), "speed of downloads, in megabits per second"] = 0.0
@@ -98,6 +100,9 @@ class ClassConfig:
         "where devices train, `fleet` alone: `auto`, `cpu`, `cuda`, `mps`, `xpu`, or one by number, such as `cuda:1`; "
         "without a number, the accelerators of this machine are dealt to the devices in turn",
     ] = AUTO
+    precision: Annotated[
+        str | None, one_of(AUTO, *PRECISIONS), "the class's own, `fleet` alone; left out, `training.precision`"
+    ] = None
     network: Annotated[
         str,
         valid_name(optional=True),
@@ -108,6 +113,9 @@ class ClassConfig:
         float | None, within(0, 1, "[)"), "the class's own; left out, `strategy.target_sparsity`"
     ] = None
     codec: Annotated[str | None, "the class's own; left out, `training.codec`"] = None
+    quantize: Annotated[
+        str | None, one_of("none", "int8", "nf4"), "the class's own form of the base; left out, `model.quantize`"
+    ] = None
     # The keys below are for simulations only:
     availability: Annotated[
         str,
@@ -148,6 +156,11 @@ class ClassConfig:
         float, within(0.0, 1.0), "share of assignments during which a device vanishes for the time of a lease"
     ] = 0.0
     failure: Annotated[float, within(0.0, 1.0), "share of assignments that a device fails"] = 0.0
+
+    @property
+    def known_memory_mb(self) -> float:
+        """The limit as far as it is known before a device has looked; 0 is none."""
+        return self.memory_mb or 0.0
 
     def __post_init__(self) -> None:
         check_name(self.name, "fleet.class name")

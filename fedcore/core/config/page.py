@@ -47,7 +47,7 @@ def _default(key: Key) -> str:
     """Return the default as TOML, "needed" where there is none, no text where the meaning covers a missing value."""
     if key.needed:
         return "needed"
-    if automatic(key.kind):
+    if automatic(key.kind) and key.default is None:
         return f'`"{AUTO}"`'
     return "" if key.default is None else f"`{literal(key.default)}`"
 

@@ -127,6 +127,13 @@ class ModelConfig:
         "`last` (Llama types); `stock`: the checkpoint's own",
     ] = "auto"
     dtype: Annotated[str, one_of("float32", "bfloat16"), "type of the frozen base weights"] = "float32"
+    quantize: Annotated[
+        str,
+        one_of("none", "int8", "nf4"),  # fedcore.core.model.quantization.FORMS
+        "form in which devices hold the frozen weights of the layers that pruning cuts: cut first, then quantised. "
+        "`int8` and `nf4` (4 bits) save memory, not time; `nf4` takes the extra `quantize`; exports are of the "
+        "unquantised base",
+    ] = "none"
 
     def __post_init__(self) -> None:
         check_keys(self, "model.")
@@ -259,6 +266,24 @@ class Config:
             if kind.name == device_class and kind.target_sparsity is not None:
                 return kind.target_sparsity
         return self.strategy.target_sparsity
+
+    @property
+    def forms(self) -> tuple[tuple[str, str], ...]:
+        """The form in which each class's devices hold the base, sorted by class; "" stands for every other class."""
+        of_classes = {kind.name: kind.quantize for kind in self.classes if kind.quantize is not None}
+        return tuple(sorted(({"": self.model.quantize} | of_classes).items()))
+
+    def quantize(self, device_class: str) -> str:
+        """Return the form in which devices of `device_class` hold the base."""
+        forms = dict(self.forms)
+        return forms.get(device_class, forms[""])
+
+    def precision(self, device_class: str) -> str:
+        """Return the precision that devices of `device_class` compute in; AUTO where their accelerators say."""
+        for kind in self.classes:
+            if kind.name == device_class and kind.precision is not None:
+                return kind.precision
+        return self.training.precision
 
     def codec(self, device_class: str) -> str:
         """Return the codec of updates from devices of `device_class`."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fedcore.core.config.keys import keys_of
-from fedcore.core.config.kinds import coerce
+from fedcore.core.config.kinds import AUTO, coerce
 from fedcore.core.config.tables import TABLES, ClassConfig, Config, FleetConfig
 from fedcore.core.errors import ConfigError
 
@@ -59,8 +59,13 @@ def to_toml(config: Config) -> str:
 
 
 def _items(table: Any) -> list[str]:
-    values = ((name, getattr(table, name)) for name in keys_of(type(table)))
-    return [f"{name} = {literal(value)}" for name, value in values if value is not None]
+    values = ((key, getattr(table, name)) for name, key in keys_of(type(table)).items())
+    # None is left out where a missing key means it, and "auto" where a missing key means something else
+    return [
+        f"{key.name} = {literal(AUTO if value is None else value)}"
+        for key, value in values
+        if value is not None or key.default is not None
+    ]
 
 
 def literal(value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fedcore.core.config.keys import Unit, check_keys
 from fedcore.core.config.rules import above, at_least, one_of, whole_number, within
+from fedcore.core.precision import AUTO, PRECISIONS
 from fedcore.core.pruning.criteria import CRITERIA
 
 
@@ -31,6 +32,17 @@ class TrainingConfig:
         within(0, 1, "(]"),
         "share of the learning rate that is left in the last round; half a cosine lies between; 1: constant",
     ] = 0.1
+    precision: Annotated[
+        str,
+        one_of(AUTO, *PRECISIONS),
+        "in which devices compute; factors, head and optimiser are float32 always. `auto`: float32 on the CPU, 16 bits "
+        "on an accelerator: bfloat16 where it has that, else float16; a class may have its own",
+    ] = AUTO
+    gradient_checkpointing: Annotated[
+        bool | None,
+        "whether a step computes each layer's activations again in its backward pass, which takes a third more time "
+        "and far less memory; `auto`: only where an arm would not fit into a device's memory otherwise",
+    ] = False
     weight_decay: Annotated[float, at_least(0), "weight decay of AdamW"] = 0.0
     lora_scale: Annotated[float, above(0), "alpha / rank, the same for every rank"] = 2.0
     targets: Annotated[

@@ -6,6 +6,7 @@ from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.rate_trial import RateTrial
 from fedcore.core.errors import ConfigError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 
 
@@ -40,7 +41,9 @@ class TrainingSpec:
     trains: TrainedPart = EVERYTHING  # the part that is not frozen, and is sent
     distillation: Distillation | None = None  # from the dense model, on a device with a cut model
     balanced: bool = False  # draw labels in the fleet's shares, if the device knows them: fedcore.core.data.label_prior
+    quantize: str = NONE  # the form of the frozen base, of fedcore.core.model.quantization
     trial: RateTrial | None = None  # of learning rates, before the local steps
+    checkpointing: bool = False  # compute activations anew in the backward pass, see fedcore.nn.model.checkpointing
     score_layers: bool = False  # where importances are asked for: send each block's influence on the state too
 
 

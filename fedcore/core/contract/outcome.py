@@ -20,6 +20,7 @@ class Status(StrEnum):
     MISSED_DEADLINE = "missed_deadline"  # reward 0, observed
     LOST = "lost"  # lease expired or the device left: not observed
     REJECTED = "rejected"  # the update did not fit: reward 0, observed
+    OUT_OF_MEMORY = "out_of_memory"  # more than the device has: not observed, and not offered again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,14 +23,15 @@ def check_network(network: str, what: str = "network class") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfMeasurement:
-    """A device's measurement of its own speeds before it joins; 0 is not measured. Raises ConfigError below 0."""
+    """A device's measurement of itself before it joins; 0 is not measured. Raises ConfigError below 0."""
 
     gflops: float = 0.0  # 1e9 operations per second in training; emulated slowdown included
     downlink_mbps: float = 0.0  # megabits per second
     uplink_mbps: float = 0.0
+    memory_scale: float = 0.0  # measured / modelled memory of a training step
 
     def __post_init__(self) -> None:
-        for key in ("gflops", "downlink_mbps", "uplink_mbps"):
+        for key in ("gflops", "downlink_mbps", "uplink_mbps", "memory_scale"):
             value = getattr(self, key)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"trial of a device: {key} must be a number of at least 0, got {value}")
@@ -55,6 +56,7 @@ class DeviceProfile:
     network: str = ""  # kind of its network, such as "5g" or "wifi"; empty is unknown
     codecs: tuple[str, ...] = ()  # codec parts it can encode; empty: those of the first version
     trial: SelfMeasurement = SelfMeasurement()
+    precision: str = ""  # in which it computes, see fedcore.core.precision; empty: float32
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -13,11 +13,11 @@ def teacher_memory_mb(step: StepShape) -> float:
     of one layer of the dense model for a batch. Nothing is kept for a backward pass.
     """
     geometry = step.geometry
-    frozen = sum(base_parameters(geometry, model.kept) for model in (step, step.dense))
+    frozen = step.frozen_bytes() + base_parameters(geometry, geometry.dense) * step.dtype_bytes  # no packed teacher
     factors = [model.adapter_values() for model in (step, step.dense)]
     query, wide = geometry.shape("q")[0], (2 if geometry.gated else 1) * geometry.ffn
     working = step.tokens * (STREAMS * geometry.hidden + max(4 * query, 2 * wide)) * FLOAT_BYTES
-    return (frozen * step.dtype_bytes + ((1 + MOMENTS) * factors[0] + factors[1]) * FLOAT_BYTES + working) / MIB
+    return (frozen + ((1 + MOMENTS) * factors[0] + factors[1]) * FLOAT_BYTES + working) / MIB
 
 
 def teacher_flops(step: StepShape) -> float:

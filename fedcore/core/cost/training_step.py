@@ -8,15 +8,35 @@ devices' measurements.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fedcore.core.errors import ConfigError
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.model.quantization import NONE, weight_bytes
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
+from fedcore.core.precision import BFLOAT16, FLOAT16
 
 MIB = 2**20
 FLOAT_BYTES = 4  # factors, head, their gradients and moments are float32 whatever the base
 ADAM_COPIES = 3  # gradient, first and second moment of a trained value
+HALF_BYTES = 2
 BACKWARD_TEMPORARIES = 2  # gradients of wide intermediates alive at once while one layer's backward runs
+
+
+class StepMode(NamedTuple):
+    """How a device computes a step: its precision ("" as float32), and whether it computes activations twice."""
+
+    precision: str = ""
+    checkpointed: bool = False
+
+    @property
+    def half(self) -> bool:
+        """Whether products are computed in 16 bits."""
+        return self.precision in (BFLOAT16, FLOAT16)
+
+
+PLAIN = StepMode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +55,8 @@ class StepShape:
     max_length: int
     dtype_bytes: int = FLOAT_BYTES  # of a frozen weight: 4 float32, 2 bfloat16
     part: TrainedPart = EVERYTHING
+    quantize: str = NONE  # the form of the prunable layers' weights: fedcore.core.model.quantization
+    mode: StepMode = PLAIN
 
     @property
     def dense(self) -> "StepShape":
@@ -61,11 +83,11 @@ class StepShape:
         geometry = self.geometry
         head = num_labels * (geometry.hidden + 1)
         terms = (
-            base_parameters(geometry, self.kept) * self.dtype_bytes,
+            self.frozen_bytes() + self._copied_bytes(),
             (self.adapter_values() + self.trained_values() * ADAM_COPIES) * FLOAT_BYTES,
             head * FLOAT_BYTES * (1 + ADAM_COPIES),
-            self.tokens * geometry.hidden * self.dtype_bytes,  # embedding output, the first residual stream
-            self.trained_layers * self._layer_activations(),
+            self.tokens * geometry.hidden * self._stream_bytes,  # embedding output, the first residual stream
+            self._activations(),
             self._backward_temporaries(),
         )
         return sum(terms) / MIB
@@ -81,6 +103,8 @@ class StepShape:
             raise ConfigError(f"cost model: expected flops_per_s > 0 and slowdown >= 1, got {flops_per_s}, {slowdown}")
         forward = self.forward_flops()
         backward = forward * self.trained_layers / self.layers  # of inputs
+        if self.mode.checkpointed:
+            forward += backward
         gradients = 2.0 * self.tokens * self.trained_values()  # of factors: as many as those factors' own products
         return (forward + backward + gradients) / flops_per_s * slowdown
 
@@ -98,29 +122,63 @@ class StepShape:
         shapes = [self._shape(module) for module in self.targets]
         return self.trained_layers * self.rank * sum(shape[axis] for shape in shapes for axis in axes)
 
+    @property
+    def _stream_bytes(self) -> int:
+        """Bytes of a value between layers: the base's own, float32 under float16, whose range sums may exceed."""
+        return {BFLOAT16: HALF_BYTES, FLOAT16: FLOAT_BYTES}.get(self.mode.precision, self.dtype_bytes)
+
+    @property
+    def _product_bytes(self) -> int:
+        """Bytes of a result of a linear layer."""
+        return HALF_BYTES if self.mode.half else self.dtype_bytes
+
+    def _copied_bytes(self) -> float:
+        """Return the bytes of the copies of factors in 16 bits that a forward pass makes."""
+        return self.adapter_values() * HALF_BYTES if self.mode.half else 0
+
+    def _activations(self) -> float:
+        """Return the bytes that all layers keep for the backward pass; checkpointed, each its input, and one all."""
+        layer = self._layer_activations()
+        if not self.mode.checkpointed or not self.trained_layers:
+            return self.trained_layers * layer
+        return layer + (self.trained_layers - 1) * self.tokens * self.geometry.hidden * self._stream_bytes
+
     def _shape(self, module: str) -> tuple[int, int]:
         """Return (out, in) of a module with the kept groups."""
         return self.geometry.shape(module, self.kept)
+
+    def frozen_bytes(self) -> float:
+        """Return the bytes of the frozen model; of packed weights, the largest is unpacked while it is used."""
+        cut = self.geometry.kept_params(self.kept)
+        others = (base_parameters(self.geometry, self.kept) - cut) * self._stream_bytes
+        if self.quantize == NONE:
+            return cut * self._product_bytes + others
+        shapes = [self._shape(module) for module in self.geometry.modules]
+        linear = self.layers * sum(out * into for out, into in shapes)
+        packed = self.layers * sum(weight_bytes(self.quantize, shape, self.dtype_bytes) for shape in shapes)
+        unpacked = max(out * into for out, into in shapes)
+        return packed + (cut - linear + unpacked) * self._product_bytes + others
 
     def _layer_activations(self) -> float:
         """Return the bytes that one layer's forward pass keeps for its backward pass."""
         hidden, query = self.geometry.hidden, self._shape("q")[0]
         values = 4 * query if self.geometry.gated else 2 * query + 2 * self._shape("k")[0]  # repeated k, v; output
-        values += 2 * hidden  # inputs of the two norms, the residual streams
         values += (3 if self.geometry.gated else 1) * self.kept.channels  # gate, its activation and up; or up alone
-        return self.tokens * (values * self.dtype_bytes + self._adapter_inputs())
+        streams = 2 * hidden  # inputs of the two norms, the residual streams
+        return self.tokens * (values * self._product_bytes + streams * self._stream_bytes + self._adapter_inputs())
 
     def _adapter_inputs(self) -> float:
-        """Return the bytes a token of one layer's adapters, float32: inputs for A's gradient, inner products for B's.
+        """Return the bytes a token of one layer's adapters: inputs for A's gradient, inner products for B's.
 
         A float32 base shares an input among the adapters that read it, and with the kernel that made it; on a
-        bfloat16 base every adapter keeps its own float32 copy.
+        bfloat16 base every adapter keeps its own float32 copy, and where products are in 16 bits, one of these.
         """
-        inner = 0 if self.part.factors is Factors.A else len(self.targets) * self.rank * FLOAT_BYTES
+        size = HALF_BYTES if self.mode.half else FLOAT_BYTES
+        inner = 0 if self.part.factors is Factors.A else len(self.targets) * self.rank * size
         if self.part.factors is Factors.B:
             return inner
-        if self.dtype_bytes != FLOAT_BYTES:
-            return inner + FLOAT_BYTES * sum(self._shape(module)[1] for module in self.targets)
+        if self.dtype_bytes != FLOAT_BYTES or self.mode.half:
+            return inner + size * sum(self._shape(module)[1] for module in self.targets)
         inputs = 0
         if {"q", "k", "v"} & set(self.targets):
             inputs += self.geometry.hidden
@@ -144,12 +202,12 @@ class StepShape:
 
 def base_parameters(geometry: Geometry, kept: Counts) -> int:
     """Return the number of frozen parameters: embeddings, layers with `kept` groups, norms; no task head."""
-    hidden, bert = geometry.hidden, geometry.family == "bert"
+    hidden, family = geometry.hidden, family_of(geometry.model_type)
     embeddings = (geometry.vocab + geometry.positions + geometry.token_types) * hidden
-    norm = 2 * hidden if bert else hidden  # weight and bias, or weight alone
+    norm = hidden if family.shape == "llama" else 2 * hidden  # weight alone, or weight and bias
     kv = 2 * geometry.shape("k")[0] * (hidden + int(geometry.qkv_bias)) if geometry.kv_per_unit == 0 else 0
     uncut = hidden * (int(geometry.o_bias) + int(geometry.ffn_bias))  # biases of o and down stay whole
-    per_layer = 2 * norm + kv + uncut
+    per_layer = family.norms * norm + (2 * geometry.head_dim if family.head_norms else 0) + kv + uncut
     left = geometry.layers - kept.removed_layers
     return embeddings + norm + left * per_layer + geometry.kept_params(kept)
 

@@ -11,12 +11,11 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from fedcore.core.errors import ModelError
+from fedcore.core.model.families import FAMILIES, Family, Shape, family_of
 
 Unit = Literal["head", "channel"]
 Side = Literal["out", "in"]
 
-BERT_TYPES = ("bert", "roberta", "xlm-roberta")
-LLAMA_TYPES = ("llama", "mistral", "qwen2")
 ATTENTION_MODULES = ("q", "k", "v", "o")
 READERS = ("o", "down")  # read the outputs of heads and channels: cut on their inputs, all others on their outputs
 
@@ -56,7 +55,7 @@ class Cut:
 class Geometry:
     """Dense shapes of one base model. Sizes are counts >= 1; raises ModelError where they are not, or do not divide."""
 
-    family: Literal["bert", "llama"]
+    family: Shape
     model_type: str
     layers: int
     hidden: int
@@ -82,7 +81,7 @@ class Geometry:
 
     @property
     def gated(self) -> bool:
-        """Whether the FFN has a gate projection (Llama type)."""
+        """Whether the FFN has a gate projection (Llama shape)."""
         return self.family == "llama"
 
     @property
@@ -192,32 +191,9 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     if "model_type" not in config:
         raise ModelError(_without_type(config))
     model_type = str(config["model_type"])
-    if model_type not in (*BERT_TYPES, *LLAMA_TYPES):
-        known = ", ".join((*BERT_TYPES, *LLAMA_TYPES))
-        raise ModelError(f"cannot prune a model of type {model_type!r}; expected one of: {known}")
+    family = family_of(model_type)
     try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        bert = model_type in BERT_TYPES
-        # Only Llama's code reads the two bias switches; its relatives ignore them.
-        attention_bias = model_type == "llama" and bool(config.get("attention_bias", False))
-        mlp_bias = model_type == "llama" and bool(config.get("mlp_bias", False))
-        return Geometry(
-            family="bert" if bert else "llama",
-            model_type=model_type,
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            query_heads=heads,
-            kv_heads=heads if bert else int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            ffn=int(config["intermediate_size"]),
-            vocab=int(config["vocab_size"]),
-            positions=int(config["max_position_embeddings"]) if bert else 0,
-            token_types=int(config.get("type_vocab_size", 0)) if bert else 0,
-            qkv_bias=bert or model_type == "qwen2" or attention_bias,
-            o_bias=bert or attention_bias,
-            ffn_bias=bert or mlp_bias,
-        )
+        return _geometry(model_type, family, config)
     except KeyError as missing:
         raise ModelError(
             f"model config of type {model_type!r} has no key {missing}; is config.json complete?"
@@ -226,13 +202,38 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
         raise ModelError(f"model config of type {model_type!r} has a size that cannot be: {cause}") from None
 
 
+def _geometry(model_type: str, family: Family, config: Mapping[str, Any]) -> Geometry:
+    """Raises KeyError, TypeError, ValueError or ZeroDivisionError for what is missing or no size."""
+    heads, hidden = (int(config[family.name(key)]) for key in ("num_attention_heads", "hidden_size"))
+    bert = family.shape == "bert"
+    given = dict(family.defaults) | {key: config[key] for key in ("head_dim", "num_key_value_heads") if key in config}
+    inner = config[family.name("intermediate_size")] if model_type != "gpt2" else config.get("n_inner") or 4 * hidden
+    qkv_bias, o_bias, ffn_bias = family.biases(config)
+    return Geometry(
+        family=family.shape,
+        model_type=model_type,
+        layers=int(config[family.name("num_hidden_layers")]),
+        hidden=hidden,
+        query_heads=heads,
+        kv_heads=int(given.get("num_key_value_heads") or heads) if family.shape == "llama" else heads,
+        head_dim=int(given.get("head_dim") or hidden // heads),
+        ffn=int(inner),
+        vocab=int(config["vocab_size"]),
+        positions=int(config[family.name("max_position_embeddings")]) if family.positions else 0,
+        token_types=int(config.get("type_vocab_size", 0)) if bert else 0,
+        qkv_bias=qkv_bias,
+        o_bias=o_bias,
+        ffn_bias=ffn_bias,
+    )
+
+
 def _without_type(config: Mapping[str, Any]) -> str:
     """What to do about a config of before transformers 3.1, which names its type by its architectures alone."""
     listed = config.get("architectures")
     names = ", ".join(map(str, listed)) if isinstance(listed, list) else ""
-    known = (*BERT_TYPES, *LLAMA_TYPES)
     # A class such as XLMRobertaModel begins with its type's name, without the hyphen.
-    guess = max((each for each in known if names.lower().startswith(each.replace("-", ""))), key=len, default=None)
+    begins = (each for each in FAMILIES if names.lower().startswith(each.replace("-", "").replace("_", "")))
+    guess = max(begins, key=len, default=None)
     said = f", but architectures of {names}" if names else ""
-    value = f'"{guess}"' if guess else f"one of {', '.join(known)}"
+    value = f'"{guess}"' if guess else f"one of {', '.join(FAMILIES)}"
     return f'config.json has no model_type{said}: add "model_type": {value}, or save the model anew with transformers'

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ModelError
-from fedcore.core.model.geometry import BERT_TYPES, Geometry, geometry_from_config
+from fedcore.core.model.geometry import Geometry, geometry_from_config
 
 HeadKind = Literal["mean", "last", "stock", "none"]
 
@@ -142,7 +142,7 @@ def _stock(geometry: Geometry, outputs: int, shapes: Shapes) -> HeadSpec:
 
 def _stock_shapes(geometry: Geometry, outputs: int) -> dict[str, tuple[int, ...]]:
     wide = geometry.hidden
-    if geometry.model_type == BERT_TYPES[0]:
+    if geometry.model_type == "bert":
         return {"weight": (outputs, wide), "bias": (outputs,)}
     return {
         "dense.weight": (wide, wide),

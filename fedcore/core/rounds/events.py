@@ -52,11 +52,12 @@ class UpdateArrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateRefused:
-    """An upload did not fit its assignment; the device's part in this round is over."""
+    """An upload did not fit its assignment, or the device failed; its part in this round is over."""
 
     device: str
     round: int
     now_s: float
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,8 @@ def _update_refused(state: RoundState, event: events.UpdateRefused) -> Step:
     member = state.members.get(event.device)
     if event.round != state.round or member is None or member.status not in (None, MemberStatus.LOST):
         return state, ()
-    return _with_member(state, event.device, replace(member, status=MemberStatus.REJECTED)), ()
+    status = MemberStatus.OUT_OF_MEMORY if event.out_of_memory else MemberStatus.REJECTED
+    return _with_member(state, event.device, replace(member, status=status)), ()
 
 
 def _planned(state: RoundState, event: events.Planned) -> Step:

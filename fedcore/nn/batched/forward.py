@@ -12,17 +12,23 @@ from torch import nn
 from torch.func import functional_call, vmap
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from fedcore.nn.accelerator.precision import autocast
 from fedcore.nn.batched.packed_rows import PackedBatch
 from fedcore.nn.losses.loss import Loss
 from fedcore.nn.model.classifier import Classifier
 
 
 def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return every device's logits of its rows, (devices, most rows, labels), float32.
+    """Return every device's logits of its rows, (devices, most rows, labels), float32, in the classifier's precision.
 
     The factors are those that the stacked layers hold; `head` has the parameters of the heads by canonical name, with
     the devices as first axis.
     """
+    with autocast(classifier.precision, classifier.device):
+        return _logits(classifier, batch, head).float()
+
+
+def _logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str, torch.Tensor]) -> torch.Tensor:
     pooled = _pooled(classifier, batch)  # (rows, hidden)
     parameters = {name.removeprefix("head."): value for name, value in head.items()}
     pooled = pooled.to(next(iter(parameters.values())).dtype)[batch.pick]  # (devices, most rows, hidden)
@@ -30,7 +36,7 @@ def batched_logits(classifier: Classifier, batch: PackedBatch, head: Mapping[str
     def head_logits(weights: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> Any:
         return functional_call(classifier.head_module, dict(weights), (inputs,))
 
-    logits: torch.Tensor = vmap(head_logits)(parameters, pooled).float()  # (devices, most rows, labels)
+    logits: torch.Tensor = vmap(head_logits)(parameters, pooled)  # (devices, most rows, labels)
     return logits
 
 

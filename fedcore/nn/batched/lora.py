@@ -7,7 +7,7 @@ summands as tensors of the output's size.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.nn.accelerator.precision import without_autocast
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import adapted, scale_of
+from fedcore.nn.model.quantized import whole
 
 
 class StackedLora(nn.Module):
@@ -36,9 +38,10 @@ class StackedLora(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (devices, slots, out) of x (devices, slots, in)."""
         base = self.base_layer
-        output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
-            x, base.weight, base.bias, self.a, self.b, self.scale
-        )
+        with without_autocast(x.device):  # the product has its own mix of dtypes
+            output: torch.Tensor = _StackedProduct.apply(  # type: ignore[no-untyped-call]
+                x, base.weight, base.bias, self.a, self.b, self.scale
+            )
         return output
 
 
@@ -51,8 +54,10 @@ def stacked(classifier: Classifier) -> Iterator[dict[str, StackedLora]]:
         _, index, module = key.split(".")
         parent, _, name = classifier.path(int(index), module).rpartition(".")
         holder = classifier.backbone.get_submodule(parent)
-        layers[key] = StackedLora(classifier.base_linear(int(index), module), scale_of(layer))
-        originals.append((holder, name, layer))
+        layers[key] = StackedLora(
+            whole(classifier.base_linear(int(index), module), "stack adapters on"), scale_of(layer)
+        )
+        originals.append((holder, name, cast(nn.Module, layer)))
     try:
         for (holder, name, _), stand_in in zip(originals, layers.values(), strict=True):
             setattr(holder, name, stand_in)
@@ -97,8 +102,8 @@ class _StackedProduct(torch.autograd.Function):
         inner = torch.bmm(x.float(), a.mT)  # (devices, slots, rank)
         ctx.save_for_backward(x, weight, a, b, inner)
         ctx.scale = scale
-        output = nn.functional.linear(x, weight, bias).float()  # (devices, slots, out)
-        return output.baddbmm_(inner, b.mT, alpha=scale).to(x.dtype)
+        output = nn.functional.linear(x.to(weight.dtype), weight, bias).float()  # (devices, slots, out)
+        return output.baddbmm_(inner, b.mT, alpha=scale).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

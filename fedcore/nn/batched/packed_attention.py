@@ -31,6 +31,7 @@ def attend(
     packing: Packing,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return (devices, slots, heads, head size) of queries, keys and values (devices, heads, slots, head size).
@@ -43,25 +44,46 @@ def attend(
     ]
     keys, values = (row.repeat_interleave(shared, dim=1) if shared > 1 else row for row in rows[1:])
     causal = bool(module.is_causal)
-    mask = _mask(packing, causal=causal, window=sliding_window)
+    mask = _mask(packing, causal=causal, window=sliding_window, always=softcap is not None)
     inputs = (rows[0], keys, values)
     if query.dtype is torch.bfloat16 and query.device.type == "cpu" and packing.width <= WIDENED_TOKENS:
         inputs = (rows[0].float(), keys.float(), values.float())
-    output = torch.nn.functional.scaled_dot_product_attention(
-        *inputs, attn_mask=mask, is_causal=causal and mask is None, scale=scaling
-    )  # (rows, heads, width, head size)
+    if softcap is None:
+        output = torch.nn.functional.scaled_dot_product_attention(
+            *inputs, attn_mask=mask, is_causal=causal and mask is None, scale=scaling
+        )  # (rows, heads, width, head size)
+    else:
+        output = _capped(*inputs, mask, scale=scaling, softcap=softcap)
     return packing.to_slots(output.to(query.dtype).transpose(1, 2)), None
 
 
-def _mask(packing: Packing, *, causal: bool, window: int | None) -> torch.Tensor | None:
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    scale: float | None,
+    softcap: float,
+) -> torch.Tensor:
+    """Return what attention gives, (rows, heads, width, head size), with scores kept within `softcap` (Gemma 2)."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = softcap * torch.tanh(query @ key.mT * scale / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.float().softmax(dim=-1).to(value.dtype) @ value
+
+
+def _mask(packing: Packing, *, causal: bool, window: int | None, always: bool = False) -> torch.Tensor | None:
     """Return the mask of visible tokens, or None where causality alone is enough or nothing is hidden.
 
-    Padding is on the right, so causality hides it from every true token.
+    With `always`, causality is in the mask too. Padding is on the right, so causality hides it from every true token.
     """
     if not causal:
         return packing.mask[:, None, None, :] if len(packing.free_places) else None  # (rows, 1, 1, width)
-    if window is None or packing.width <= window:
+    if not always and (window is None or packing.width <= window):
         return None
+    window = packing.width if window is None else window
     place = torch.arange(packing.width, device=packing.mask.device)
     behind = place[:, None] - place
     return (behind >= 0) & (behind < window)  # (width, width)

@@ -1,6 +1,7 @@
 """From weights and their gradients or inputs to one importance vector per layer and kind.
 
-No buffer of a weight matrix's size exists: effective weights W + s B A are formed for a block of rows at a time.
+No buffer of a weight matrix's size exists: effective weights W + s B A are formed for a block of rows at a time. The
+exception is a quantised layer, of which the whole weight is unpacked, one layer after the other.
 
 Member matrices of a group (q, k, v, o; gate, up, down) give one vector each; each is divided by its L2 norm, then
 they are summed, and a layer's sum is scaled to L2 norm 1. Where a cut leaves k and v whole (multi-query
@@ -14,7 +15,7 @@ from typing import Protocol, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from fedcore.core.contract.outcome import GroupScores
@@ -22,6 +23,7 @@ from fedcore.core.errors import ConfigError
 from fedcore.core.model.geometry import Cut, Geometry
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.nn.model.lora import factors, scale_of
+from fedcore.nn.model.quantized import dense_weight
 
 BLOCK_ROWS = 64
 
@@ -42,19 +44,13 @@ class BlockGradient(Protocol):
 @torch.no_grad()
 def effective_weight(layer: nn.Module, rows: slice = ALL, columns: slice = ALL) -> torch.Tensor:
     """Return a part of the weight with its adapter, W + s B A, in float32."""
-    effective = _weight(layer)[rows, columns].float()  # (rows, columns)
-    if isinstance(layer, LoraLinear):
-        a, b = factors(layer)
-        effective = torch.addmm(effective, b[rows], a[:, columns], alpha=scale_of(layer))
-    return effective
+    return _effective(layer, dense_weight(_base(layer)), rows, columns)
 
 
 @torch.no_grad()
 def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: int) -> torch.Tensor:
     """Return |gradient x effective weight| summed per group, (groups,)."""
-    products = (
-        gradient(rows).mul_(effective_weight(layer, rows)).abs_() for rows in _blocks(rows_of(layer), block_rows)
-    )
+    products = (gradient(rows).mul_(block).abs_() for rows, block in _blocks(layer, block_rows))
     if cut.side == "out":
         return per_group(torch.cat([product.sum(dim=1) for product in products]), cut)
     return per_group(functools.reduce(torch.add, (product.sum(dim=0) for product in products)), cut)
@@ -62,18 +58,17 @@ def group_sums(layer: nn.Module, cut: Cut, gradient: BlockGradient, block_rows: 
 
 def row_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
     """Return `of` the effective weights, summed over the inputs: (out,)."""
-    return torch.cat([of(effective_weight(layer, rows)).sum(dim=1) for rows in _blocks(rows_of(layer), block_rows)])
+    return torch.cat([of(block).sum(dim=1) for _, block in _blocks(layer, block_rows)])
 
 
 def column_sums(layer: nn.Module, of: Elementwise, block_rows: int = BLOCK_ROWS) -> torch.Tensor:
     """Return `of` the effective weights, summed over the outputs: (in,)."""
-    parts = (of(effective_weight(layer, rows)).sum(dim=0) for rows in _blocks(rows_of(layer), block_rows))
-    return functools.reduce(torch.add, parts)
+    return functools.reduce(torch.add, (of(block).sum(dim=0) for _, block in _blocks(layer, block_rows)))
 
 
 def rows_of(layer: nn.Module) -> int:
     """Return the number of outputs of a layer as it is cut now."""
-    return _weight(layer).shape[0]
+    return cast(int, _base(layer).out_features)
 
 
 def per_group(lines: torch.Tensor, cut: Cut) -> torch.Tensor:
@@ -147,13 +142,25 @@ def unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(scaled, dtype=np.float32)
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
-    base = layer.get_base_layer() if isinstance(layer, LoraLinear) else layer
-    return cast(torch.Tensor, base.weight)
+def _base(layer: nn.Module) -> nn.Module:
+    return layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
 
 
-def _blocks(rows: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, rows, size))
+def _blocks(layer: nn.Module, size: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield a block of rows after the other, with its effective weights; a packed weight is unpacked once."""
+    weight = dense_weight(_base(layer))
+    for start in range(0, len(weight), size):
+        rows = slice(start, start + size)
+        yield rows, _effective(layer, weight, rows, ALL)
+
+
+@torch.no_grad()
+def _effective(layer: nn.Module, weight: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
+    effective = weight[rows, columns].float()  # (rows, columns)
+    if isinstance(layer, LoraLayer):
+        a, b = factors(layer)
+        effective = torch.addmm(effective, b[rows], a[:, columns], alpha=scale_of(layer))
+    return effective
 
 
 def _normed(vectors: torch.Tensor) -> torch.Tensor:

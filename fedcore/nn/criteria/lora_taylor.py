@@ -7,10 +7,12 @@ with decay 0.9. How the member matrices of a group count together: `fedcore.nn.c
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import numpy as np
 import torch
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+from torch import nn
 
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.model.geometry import Cut
@@ -82,7 +84,7 @@ class LoraTaylorScorer:
             vectors[int(index), module] = self._vector(layer, cut)
         return vectors
 
-    def _vector(self, layer: LoraLinear, cut: Cut) -> torch.Tensor:
+    def _vector(self, layer: LoraLayer, cut: Cut) -> torch.Tensor:
         a, b = (factor.detach() for factor in factors(layer))
         da, db = (factor.grad for factor in factors(layer))
         ahead = a - da if self.second_order and da is not None else a
@@ -92,4 +94,4 @@ class LoraTaylorScorer:
             terms = [left[rows] @ right for left, right in pairs]  # (rows, in) each
             return sum(terms[1:], start=terms[0])
 
-        return group_sums(layer, cut, gradient, self.block_rows)
+        return group_sums(cast(nn.Module, layer), cut, gradient, self.block_rows)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fedcore.core.contract.outcome import GroupScores
+from fedcore.nn.accelerator.loss_scale import LossScale
 from fedcore.nn.criteria.group_scores import BLOCK_ROWS, combine, group_sums
 from fedcore.nn.criteria.layer_inputs import calibration_failed
 from fedcore.nn.model.classifier import Classifier
@@ -55,7 +56,8 @@ class TaylorScorer:
                 loss = objective(logits, batch["labels"].to(logits.device))
                 if not torch.isfinite(loss):
                     raise calibration_failed()
-                loss.backward()  # type: ignore[no-untyped-call]
+                # scores are normalised, so any factor of the loss will do
+                LossScale(classifier.precision).scaled(loss).backward()  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
                 handle.remove()

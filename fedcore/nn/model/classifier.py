@@ -9,7 +9,8 @@ from torch import nn
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import HeadSpec
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.module_paths import layout_of, module_path
+from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 
@@ -30,6 +31,7 @@ class Classifier:
     labels: tuple[str, ...]
     folder: Path  # where the base model came from
     task: Task = CLASSIFICATION
+    precision: str = FLOAT32  # of the arithmetic, see fedcore.core.precision
 
     @property
     def outputs(self) -> int:
@@ -39,7 +41,7 @@ class Classifier:
     @property
     def backbone(self) -> nn.Module:
         """The transformer without its head (BertModel, RobertaModel, LlamaModel, ...)."""
-        return self.model.get_submodule("backbone" if self.geometry.family == "bert" else "model")
+        return self.model.get_submodule(layout_of(self.geometry).backbone)
 
     @property
     def device(self) -> torch.device:

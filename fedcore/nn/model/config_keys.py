@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from fedcore.core.model.geometry import BERT_TYPES
+from fedcore.core.model.families import FAMILIES, family_of
 
 _SHARED = (
     "model_type",
@@ -27,35 +27,7 @@ _SHARED = (
     "bos_token_id",
     "eos_token_id",
 )
-_OWN: dict[str, tuple[str, ...]] = {
-    "bert": (
-        "type_vocab_size",
-        "layer_norm_eps",
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "classifier_dropout",
-        "is_decoder",
-        "add_cross_attention",
-    ),
-    "llama": (
-        "num_key_value_heads",
-        "head_dim",
-        "rms_norm_eps",
-        "attention_bias",
-        "attention_dropout",
-        "mlp_bias",
-        "pretraining_tp",
-        "rope_parameters",
-        "rope_scaling",  # this and the next are how transformers wrote rotary settings before its version 5
-        "rope_theta",
-        "partial_rotary_factor",
-        "sliding_window",
-        "use_sliding_window",
-        "max_window_layers",
-        "layer_types",
-    ),
-}
-
+BY_LAYER = ("layer_types", "no_rope_layers")
 
 # What else decides which tokenizer transformers takes.
 _TOKENIZER = ("tokenizer_class", "model_name")
@@ -64,10 +36,11 @@ _TOKENIZER = ("tokenizer_class", "model_name")
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a config, as `config.json` or `to_dict()` has them, that say what the model's layers are.
 
-    Its `model_type` is one that can be pruned (`fedcore.core.model.geometry`).
+    Its `model_type` is one that can be pruned (`fedcore.core.model.families`).
     """
-    family = "bert" if config["model_type"] in BERT_TYPES else "llama"
-    return {key: config[key] for key in (*_SHARED, *_OWN[family]) if key in config}
+    family = family_of(config["model_type"])
+    shared = (key for key in _SHARED if key not in family.names)
+    return {key: config[key] for key in (*shared, *family.keys) if key in config}
 
 
 def model_config(config: Mapping[str, Any]) -> Any:
@@ -80,8 +53,9 @@ def model_config(config: Mapping[str, Any]) -> Any:
 
 def with_one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config of the same model with its first layer alone."""
-    types = {"layer_types": config["layer_types"][:1]} if config.get("layer_types") else {}
-    return {**config, "num_hidden_layers": 1, **types}
+    by_layer = {key: config[key][:1] for key in BY_LAYER if config.get(key)}
+    family = FAMILIES.get(str(config.get("model_type")))
+    return {**config, family.name("num_hidden_layers") if family else "num_hidden_layers": 1, **by_layer}
 
 
 def tokenizer_config(config: Mapping[str, Any], folder: str) -> Any:

@@ -1,15 +1,16 @@
 """Write a classifier as a folder that plain transformers loads, adapters merged, pruned shapes kept.
 
-Llama types become a plain config of their own family, shorter where layers are removed. BERT types, whose config
-cannot say "fewer heads", travel with `modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged
-and saved in float32, whatever the dtype of the base: rounding a merged weight to bfloat16 would lose most of a small
-update.
+Causal types become a plain config of their own family, shorter where layers are removed, with heads of zeros where it
+does not take the count that is left. BERT types, whose config cannot say "fewer heads", travel with
+`modeling_fedcore.py` and load with `trust_remote_code=True`. Weights are merged and saved in float32, whatever the
+dtype of the base: rounding a merged weight to bfloat16 would lose most of a small update.
 
 Beside model and tokenizer lie `keep_set.json` (what was kept, in coordinates of the dense model) and
 `probe.safetensors` (inputs and the logits this run gave for them), so that anybody can check a copy.
 """
 
 import copy
+import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +23,17 @@ from torch import nn
 from transformers import AutoConfig
 
 from fedcore.core.errors import ModelError
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.head import has_label_rows
+from fedcore.core.model.module_paths import layout_of
 from fedcore.nn.model import modeling_fedcore
 from fedcore.nn.model.chat_template import AUTO, chat_form, write_generation_config
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture
+from fedcore.nn.model.fused import fuse
 from fedcore.nn.model.model_folder import load_tokenizer, quiet
-from fedcore.nn.model.output_layer import NAME as OUTPUT_LAYER
-from fedcore.nn.model.output_layer import is_tied
+from fedcore.nn.model.quantized import whole
 
 MODELING_FILE = "modeling_fedcore.py"
 
@@ -90,14 +93,15 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
 
     Its answers are in the unit of the targets.
     """
+    for layer, module in itertools.product(classifier.layers, classifier.geometry.modules):
+        whole(classifier.base_linear(layer, module), "export")
+    tied = _tied(classifier.model)
     state = {
         name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in classifier.model.state_dict().items()
-        if ".lora_" not in name
+        if ".lora_" not in name and name not in tied
     }
-    if is_tied(classifier.model):
-        del state[f"{OUTPUT_LAYER}.weight"]
-    prefix = "backbone" if classifier.geometry.family == "bert" else "model"
+    prefix = layout_of(classifier.geometry).backbone
     for layer in classifier.layers:
         for module in classifier.geometry.modules:
             name = f"{prefix}.{classifier.path(layer, module)}.weight"
@@ -106,6 +110,11 @@ def merged_state(classifier: Classifier) -> dict[str, torch.Tensor]:
     for name in _output_names(classifier):
         state[name] = state[name] * _unit(classifier)
     return state
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Return further names of parameters that have one already: a config with `tie_word_embeddings` says as much."""
+    return {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
 
 
 def _output_names(classifier: Classifier) -> list[str]:
@@ -137,8 +146,9 @@ def _write_model(classifier: Classifier, state: dict[str, torch.Tensor], folder:
         (folder / MODELING_FILE).write_bytes(source)
     else:
         units = _loadable_units(classifier.geometry, classifier.keep_set.counts.heads)
-        config = _llama_config(classifier, units)
+        config = _plain_config(classifier, units)
         _pad_heads(classifier, state, units)
+        fuse(state, classifier.geometry, classifier.keep_set.counts._replace(heads=units))
     config.architectures = [type(classifier.model).__name__]
     config.dtype = torch.float32
     config.save_pretrained(folder)
@@ -182,15 +192,19 @@ def _bert_config(classifier: Classifier) -> Any:
     return config
 
 
-def _llama_config(classifier: Classifier, units: int) -> Any:
+def _plain_config(classifier: Classifier, units: int) -> Any:
     geometry = classifier.geometry
     original: Any = classifier.model.config
+    family = family_of(geometry.model_type)
     values = architecture(original.to_dict()) | {
-        "num_attention_heads": units * geometry.queries_per_unit,
-        "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
-        "head_dim": geometry.head_dim,
-        "intermediate_size": classifier.keep_set.counts.channels,
+        family.name("num_attention_heads"): units * geometry.queries_per_unit,
+        family.name("intermediate_size"): classifier.keep_set.counts.channels,
     }
+    if family.heads != "all":
+        values |= {
+            "num_key_value_heads": units * geometry.kv_per_unit or geometry.kv_heads,
+            "head_dim": geometry.head_dim,
+        }
     keys = classifier.task.config_keys(classifier.labels)
     of_this_run = {key: getattr(original, key) for key in (*keys, "use_cache")}
     return AutoConfig.for_model(**values, **of_this_run)
@@ -199,11 +213,12 @@ def _llama_config(classifier: Classifier, units: int) -> Any:
 def _loadable_units(geometry: Geometry, kept: int) -> int:
     """Return the smallest number of head units >= `kept` that the family's config accepts.
 
-    LlamaConfig refuses a head count that does not divide the hidden size, although head_dim is given apart; the
-    dense count always fits.
+    Some refuse a head count that does not divide the hidden size, although head_dim is given apart; some know
+    head_dim by the head count alone. The dense count always fits.
     """
-    units = kept
-    while geometry.model_type == "llama" and geometry.hidden % (units * geometry.queries_per_unit):
+    heads = family_of(geometry.model_type).heads
+    units = geometry.head_units if heads == "all" else kept
+    while heads == "dividing" and geometry.hidden % (units * geometry.queries_per_unit):
         units += 1
     return min(units, geometry.head_units)
 
@@ -215,7 +230,7 @@ def _pad_heads(classifier: Classifier, state: dict[str, torch.Tensor], units: in
     for layer in classifier.layers if missing else ():
         for module in ("q", "k", "v", "o"):
             cut = geometry.cut(module)
-            path = f"model.{classifier.path(layer, module)}"
+            path = f"{layout_of(geometry).backbone}.{classifier.path(layer, module)}"
             for name in (f"{path}.weight", f"{path}.bias"):
                 if cut is None or name not in state or (cut.side == "in" and name.endswith("bias")):
                     continue

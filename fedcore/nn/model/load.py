@@ -17,13 +17,16 @@ from transformers import AutoModel
 from fedcore.core.boundary import is_fault, reason
 from fedcore.core.errors import ModelError
 from fedcore.core.model.adapter import INITIAL_HEAD_STD
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import HeadSpec, checkpoint_head, checkpoint_rows, has_label_rows, resolve_head
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.precision import BFLOAT16, FLOAT16, FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.task import Task
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.config_keys import architecture, model_config, with_one_layer
+from fedcore.nn.model.fused import part
 from fedcore.nn.model.model_folder import (
     load_tokenizer,
     quiet,
@@ -42,8 +45,9 @@ __all__ = ["DTYPES", "load_classifier", "load_tokenizer"]
 _ONE_LOAD = threading.Lock()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_HELD = {BFLOAT16: "bfloat16", FLOAT16: "float32"}  # dtype of the base by precision, in place of the run's
 
-_LAYERS = ("encoder.layer.", "layers.")
+_LAYERS = ("encoder.layer.", "layers.", "h.")
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 
 
@@ -57,13 +61,16 @@ def load_classifier(
     trial: bool = False,
     task: Task = CLASSIFICATION,
     device: str = "cpu",
+    precision: str = FLOAT32,
 ) -> Classifier:
     """Return the base model in `folder` with the head of `task` for `labels`, in evaluation mode.
 
     `head` is as in `fedcore.core.model.head`; `dtype` is that of the frozen base ("float32" or "bfloat16"), the head is
     float32 always; `attention` is an attention implementation of transformers. A head that the checkpoint has is taken
     over; a new one is small and random, the same on every call. A `trial` loads the first layer alone. The model is
-    put on `device`. Raises ModelError, with the remedy, for a folder, config or checkpoint that cannot be used.
+    put on `device` and computes in `precision` (fedcore.core.precision): under bfloat16 the whole base is held in it,
+    under float16 the linear layers, for the sums of the layers' outputs may exceed its range. Raises ModelError, with
+    the remedy, for a folder, config or checkpoint that cannot be used.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
@@ -73,13 +80,16 @@ def load_classifier(
     files = weight_files(folder)
     spec = resolve_head(config, head, task.outputs(labels), tensor_shapes(files))
     pooler = {"add_pooling_layer": _needs_pooler(geometry, spec)} if geometry.family == "bert" else {}
-    backbone, report = _load_backbone(folder, config, dtype=dtype, attention=attention, **pooler)
+    kernels = family_of(geometry.model_type).kernels
+    kernel = attention if attention in kernels else kernels[0]
+    backbone, report = _load_backbone(folder, config, dtype=held_dtype(dtype, precision), attention=kernel, **pooler)
     _check_complete(folder, report, whole=not trial)
+    part(backbone, geometry)
     keys = task.config_keys(labels)
     if geometry.family == "bert":
         model = _bert_model(backbone, spec, keys)
     else:
-        model = _llama_model(backbone, spec, folder, task, keys, files)
+        model = _causal_model(backbone, spec, folder, task, keys, files)
     classifier = Classifier(
         model=model,
         geometry=geometry,
@@ -88,13 +98,33 @@ def load_classifier(
         labels=tuple(labels),
         folder=folder,
         task=task,
+        precision=precision,
     )
+    if precision == FLOAT16:
+        _halve(classifier)
     _start_head(classifier, files, checkpoint_rows(config, labels))
     classifier.model.requires_grad_(False)
     for parameter in classifier.head_parameters().values():
         parameter.requires_grad_(True)
     classifier.model.eval().to(device)
     return classifier
+
+
+def held_dtype(dtype: str, precision: str) -> str:
+    """Return the dtype in which a base of `dtype` is loaded for a precision; float16 is for its linear layers alone."""
+    return _HELD.get(precision, dtype)
+
+
+def _halve(classifier: Classifier) -> None:
+    """Hold the prunable linear layers in float16; raises ModelError where a weight exceeds its range."""
+    for layer in range(classifier.geometry.layers):
+        for module in classifier.geometry.modules:
+            linear = classifier.base_linear(layer, module).half()
+            if not all(bool(torch.isfinite(value).all()) for value in linear.parameters()):
+                raise ModelError(
+                    f"{classifier.folder}: a weight of layer {layer}, {module}, exceeds float16's range of 65504; set "
+                    'training.precision = "float32", or "bfloat16" where there is'
+                )
 
 
 def _needs_pooler(geometry: Geometry, spec: HeadSpec) -> bool:
@@ -162,7 +192,7 @@ def _bert_model(backbone: nn.Module, spec: HeadSpec, keys: Mapping[str, Any]) ->
     return framed
 
 
-def _llama_model(
+def _causal_model(
     backbone: nn.Module, spec: HeadSpec, folder: Path, task: Task, keys: Mapping[str, Any], files: Sequence[Path]
 ) -> nn.Module:
     config: Any = backbone.config
@@ -172,7 +202,7 @@ def _llama_model(
     with torch.device("meta"):
         auto_class: Any = getattr(transformers, task.model_class)
         model = auto_class.from_config(config, attn_implementation=config._attn_implementation)
-    model.model = backbone
+    setattr(model, family_of(config.model_type).layout.backbone, backbone)
     model.config = config
     if spec.kind == "none":
         put_output_layer(model, files)

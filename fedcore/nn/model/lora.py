@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from fedcore.core.errors import ModelError
 from fedcore.core.seeds import generator
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.quantized import whole
 
 ADAPTER = "default"  # peft's name of the only adapter
 IDLE = 1e-7  # share of the largest singular value under which a component carries nothing
@@ -40,6 +41,8 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
     alpha: Any = scale * rank  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, classifier.backbone, adapter_name=ADAPTER)
+    if next(adapted(classifier), None) is None:
+        raise ModelError(f"peft put no adapter on any of {paths[:3]}; install the versions of constraints.txt")
     for key, layer in adapted(classifier):
         layer.scaling[ADAPTER] = scale  # exactly, whatever alpha / rank rounds to
         a, b = factors(layer)
@@ -49,22 +52,22 @@ def attach(classifier: Classifier, *, rank: int, scale: float, targets: tuple[st
         parameter.requires_grad_(True)  # peft freezes all of the backbone, a stock pooler included
 
 
-def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLinear]]:
+def adapted(classifier: Classifier) -> Iterator[tuple[str, LoraLayer]]:
     """Yield ("layers.{i}.{module}", LoRA layer) of every adapted linear layer, in canonical order; i is dense."""
     for index in classifier.layers:
         for module in classifier.geometry.modules:
             layer = classifier.linear(index, module)
-            if isinstance(layer, LoraLinear):
+            if isinstance(layer, LoraLayer):
                 yield f"layers.{index}.{module}", layer
 
 
-def factors(layer: LoraLinear) -> tuple[nn.Parameter, nn.Parameter]:
+def factors(layer: LoraLayer) -> tuple[nn.Parameter, nn.Parameter]:
     """Return A (rank, in) and B (out, rank) of one LoRA layer; the scale is not in B."""
     a, b = _linears(layer)
     return cast(nn.Parameter, a.weight), cast(nn.Parameter, b.weight)
 
 
-def scale_of(layer: LoraLinear) -> float:
+def scale_of(layer: LoraLayer) -> float:
     """Return the LoRA scale s = alpha / r of one LoRA layer."""
     return float(layer.scaling[ADAPTER])
 
@@ -111,6 +114,8 @@ def merge(classifier: Classifier) -> None:
     layers = list(adapted(classifier))
     if not layers:
         return
+    for _, layer in layers:
+        whole(layer.get_base_layer(), "merge an adapter into")
     classifier.model.float()
     for key, layer in layers:
         _, index, module = key.split(".")
@@ -125,7 +130,7 @@ def merge(classifier: Classifier) -> None:
         del classifier.backbone.peft_config
 
 
-def _put(key: str, layer: LoraLinear, a: torch.Tensor, b: torch.Tensor) -> None:
+def _put(key: str, layer: LoraLayer, a: torch.Tensor, b: torch.Tensor) -> None:
     """Set both factors; parameters are replaced only where a shape changes."""
     rank = a.shape[0]
     old_a, old_b = factors(layer)
@@ -143,7 +148,7 @@ def _put(key: str, layer: LoraLinear, a: torch.Tensor, b: torch.Tensor) -> None:
     layer.r[ADAPTER], layer.lora_alpha[ADAPTER] = rank, scale_of(layer) * rank
 
 
-def _linears(layer: LoraLinear) -> tuple[nn.Linear, nn.Linear]:
+def _linears(layer: LoraLayer) -> tuple[nn.Linear, nn.Linear]:
     return cast(nn.Linear, layer.lora_A[ADAPTER]), cast(nn.Linear, layer.lora_B[ADAPTER])
 
 

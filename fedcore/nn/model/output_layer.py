@@ -11,6 +11,7 @@ from fedcore.core.errors import ModelError
 from fedcore.nn.model.model_folder import read_tensors
 
 NAME = "lm_head"
+_STORED = (f"{NAME}.weight", "embed_out.weight")  # the second: of GPT-NeoX, before transformers 5
 
 
 def put_output_layer(model: Any, files: Sequence[Path]) -> None:
@@ -18,12 +19,12 @@ def put_output_layer(model: Any, files: Sequence[Path]) -> None:
 
     Raises ModelError where the model's embeddings are not tied and its checkpoint has no output layer.
     """
-    embeddings = model.model.get_input_embeddings().weight
+    embeddings = model.get_input_embeddings().weight
     layer = getattr(model, NAME)
     if getattr(model.config, "tie_word_embeddings", False):
         layer.weight = embeddings
     else:
-        found = read_tensors(files, {f"{NAME}.weight"}).get(f"{NAME}.weight")
+        found = next(iter(read_tensors(files, set(_STORED)).values()), None)
         if found is None or found.shape != embeddings.shape:
             raise ModelError(
                 f"{files[0].parent}: the checkpoint has no {NAME}.weight of shape {tuple(embeddings.shape)}, and "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedcore.core.errors import ModelError
 from fedcore.core.model.base_shift import SHIFT
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.quantized import whole
 
 
 def add_shift(classifier: Classifier, tensors: Mapping[str, NDArray[np.float32]]) -> None:
@@ -20,7 +21,7 @@ def add_shift(classifier: Classifier, tensors: Mapping[str, NDArray[np.float32]]
         if not name.endswith(SHIFT):
             continue
         _, layer, module, _ = name.split(".")
-        weight = classifier.base_linear(int(layer), module).weight
+        weight = whole(classifier.base_linear(int(layer), module), "add a base shift to").weight
         if weight.shape != tensors[name].shape:
             raise ModelError(f"{name} has shape {tensors[name].shape}, the model's weight {tuple(weight.shape)}")
         with torch.no_grad():

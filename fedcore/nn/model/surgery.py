@@ -16,8 +16,10 @@ from torch import nn
 from fedcore.core.errors import ProtocolError
 from fedcore.core.model.geometry import Geometry
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.model.module_paths import attention_path, blocks_path
+from fedcore.core.model.module_paths import attention_path, blocks_path, layout_of
 from fedcore.nn.model.classifier import Classifier
+from fedcore.nn.model.config_keys import BY_LAYER
+from fedcore.nn.model.quantized import whole
 
 Side = Literal["out", "in"]
 
@@ -71,6 +73,7 @@ def _cut_layer(layer: Any, side: Side, kept: torch.Tensor) -> None:
 
 
 def _cut_linear(linear: nn.Linear, side: Side, kept: torch.Tensor) -> None:
+    whole(linear, "cut")
     axis = 0 if side == "out" else 1
     linear.weight = _cut_parameter(linear.weight, axis, kept)
     if side == "out" and linear.bias is not None:
@@ -86,16 +89,25 @@ def _cut_parameter(old: torch.Tensor, axis: int, kept: torch.Tensor) -> nn.Param
 
 
 def _set_head_count(classifier: Classifier, layer: int, units: int) -> None:
-    """Set the attention block's number of heads; Llama types derive it from the shapes and need only the groups."""
+    """Set what an attention block knows of its heads; most derive their number from the shapes."""
     geometry = classifier.geometry
     place = classifier.layers.index(layer)
     attention: Any = classifier.backbone.get_submodule(attention_path(geometry, place))
     queries = units * geometry.queries_per_unit
-    if geometry.family == "bert":
-        attention.num_attention_heads = queries
-        attention.all_head_size = queries * geometry.head_dim
-    else:
-        attention.num_key_value_groups = queries // (units * geometry.kv_per_unit or geometry.kv_heads)
+    keys = units * geometry.kv_per_unit or geometry.kv_heads
+    values = {
+        "num_attention_heads": queries,
+        "all_head_size": queries * geometry.head_dim,
+        "num_key_value_groups": queries // keys,
+        "num_key_value_heads": keys,
+        "num_heads": queries,
+        "split_size": queries * geometry.head_dim,
+    }
+    for name, value in values.items():
+        if hasattr(attention, name):
+            setattr(attention, name, value)
+    if layout_of(geometry).fused and geometry.gated:  # Phi-3 asks its config where the keys begin
+        attention.config.head_dim, attention.config.num_attention_heads = geometry.head_dim, queries
 
 
 def _drop_blocks(classifier: Classifier, places: list[int]) -> None:
@@ -111,8 +123,9 @@ def _drop_blocks(classifier: Classifier, places: list[int]) -> None:
                 setattr(module, "layer_idx", number)  # noqa: B010
     for config in _configs(classifier):
         config.num_hidden_layers = len(left)
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[place] for place in places]
+        for key in BY_LAYER:
+            if getattr(config, key, None):
+                setattr(config, key, [getattr(config, key)[place] for place in places])
 
 
 def _configs(classifier: Classifier) -> list[Any]:

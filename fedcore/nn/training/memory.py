@@ -14,6 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fedcore.nn.accelerator.memory import counts_peaks, peak_bytes, restart_peak
+
 MIB = 2**20
 
 
@@ -77,6 +79,45 @@ class LiveTensorMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _forget(self, key: int) -> None:
         self.live_bytes -= self._sizes.pop(key, 0)
         self._deaths.pop(key, None)
+
+
+class AllocatorMeter:
+    """As LiveTensorMeter, by the peak that an accelerator's allocator counts; costs nothing.
+
+    What other models of the process hold is left out.
+    """
+
+    def __init__(
+        self, device: torch.device, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        self.peak_bytes = 0
+        self._device, self._model, self._optimizer = device, model, optimizer
+        self._standing = self._before = 0
+
+    @property
+    def peak_mb(self) -> float:
+        """Peak memory, MiB."""
+        return self.peak_bytes / MIB
+
+    def __enter__(self) -> "AllocatorMeter":
+        """Begin to count."""
+        storages = {tensor.untyped_storage()._cdata: tensor for tensor in _standing(self._model, self._optimizer)}
+        self._standing = sum(tensor.nbytes for tensor in storages.values())
+        self._before = restart_peak(self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop counting; the figures stay."""
+        self.peak_bytes = self._standing + peak_bytes(self._device) - self._before
+
+
+def step_meter(
+    device: torch.device, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> "LiveTensorMeter | AllocatorMeter":
+    """Return the meter for a training step on a device."""
+    if counts_peaks(device):
+        return AllocatorMeter(device, model, optimizer)
+    return LiveTensorMeter(model, optimizer)
 
 
 def _standing(model: torch.nn.Module | None, optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:

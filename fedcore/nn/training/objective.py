@@ -21,16 +21,22 @@ import torch
 
 from fedcore.core.contract.distillation import Distillation
 from fedcore.core.data.label_prior import LabelPlan
+from fedcore.core.precision import FLOAT32
+from fedcore.nn.accelerator.loss_scale import LossScale
 from fedcore.nn.losses.loss import Loss
 from fedcore.nn.losses.table import LOSSES
 from fedcore.nn.model.classifier import Classifier
 
 
 class Objective:
-    """The mean of a loss, under a device's label plan: its shift (labels,) is added to the outputs."""
+    """The mean of a loss, under a device's label plan: its shift (labels,) is added to the outputs.
 
-    def __init__(self, loss: Loss, labels: LabelPlan | None = None) -> None:
+    `scale` is the factor of the loss in the backward pass, which training in float16 searches for.
+    """
+
+    def __init__(self, loss: Loss, labels: LabelPlan | None = None, scale: LossScale | None = None) -> None:
         plan = labels or LabelPlan()
+        self.scale = scale or LossScale(FLOAT32)
         self._loss, self._one_sided = loss, plan.one_sided
         self._shift = None if plan.shift is None else torch.from_numpy(plan.shift)
 
@@ -43,17 +49,18 @@ class Objective:
         """Return how far the outputs are from a teacher's, both (rows, width): a scalar."""
         return self._loss.divergence(outputs, teacher, how).mean()
 
-    def step_scale(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
-        """Return the factor of the step's learning rate, in [0, 1]."""
-        if self._one_sided == 0.0:
-            return 1.0
-        errors = row_errors(logits, labels)
-        return step_scale(float(errors.mean()), logits.shape[-1], self._one_sided)
+    def error(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+        """Return the batch's mean 1 - p(label), a scalar; None where it does not matter."""
+        return None if self._one_sided == 0.0 else row_errors(logits, labels).mean()
+
+    def step_scale(self, error: float, labels: int) -> float:
+        """Return the factor of the step's learning rate, in [0, 1], from `error` among so many labels."""
+        return 1.0 if self._one_sided == 0.0 else step_scale(error, labels, self._one_sided)
 
 
 def objective_of(classifier: Classifier, labels: LabelPlan | None = None) -> Objective:
     """Return the objective of a classifier's task under a device's label plan, or without one."""
-    return Objective(LOSSES[classifier.task.loss], labels)
+    return Objective(LOSSES[classifier.task.loss], labels, LossScale(classifier.precision))
 
 
 def row_errors(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.rate_trial import DIVERGED, PROBE_BATCHES, RateTrial
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.seeds import generator
+from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
 from fedcore.nn.model.lora import load_adapter
@@ -47,7 +48,7 @@ def trial_losses(
     with paced(pace):
         losses = [_loss(classifier, probes, objective)]
     for rate in trial.rates:
-        with training_only(classifier, spec.trains) as parameters:
+        with training_only(classifier, spec.trains) as parameters, checkpointed(classifier, spec.checkpointing):
             optimizer = make_optimizer(parameters, learning_rate=rate, weight_decay=spec.weight_decay)
             try:
                 for batch in batches:

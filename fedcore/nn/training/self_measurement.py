@@ -16,9 +16,11 @@ from transformers import AutoModel
 from fedcore.core.accelerators import CPU
 from fedcore.core.cost.training_step import base_step_flops
 from fedcore.core.model.geometry import geometry_from_config
+from fedcore.core.precision import FLOAT32
 from fedcore.nn.accelerator.clock import synchronised
+from fedcore.nn.accelerator.precision import autocast
 from fedcore.nn.model.config_keys import model_config, with_one_layer
-from fedcore.nn.model.load import DTYPES
+from fedcore.nn.model.load import DTYPES, held_dtype
 from fedcore.nn.model.model_folder import quiet, read_config
 
 TOKENS = 512  # of a pass, about
@@ -33,24 +35,26 @@ def training_gflops(
     dtype: str,
     max_length: int,
     device: str = CPU,
+    precision: str = FLOAT32,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Return the GFLOP/s of the fastest of a few passes of about TOKENS tokens in rows of `max_length`, > 0.
 
-    `folder` holds the model's config.json; `dtype` is that of the frozen base, `device`
-    where it trains. Raises ModelError for a config that
-    cannot be read.
+    `folder` holds the model's config.json; `dtype` is that of the frozen base, `device` where it trains and `precision`
+    in which. Raises ModelError for a config that cannot be read.
     """
     geometry = geometry_from_config(read_config(folder))
-    layer = _one_layer(folder, DTYPES[dtype]).to(device)
+    held = DTYPES[held_dtype(dtype, precision)]
+    layer = _one_layer(folder, held).to(device)
     rows = max(1, TOKENS // max_length)
-    states = torch.randn(rows, max_length, geometry.hidden, dtype=DTYPES[dtype], device=device, requires_grad=True)
+    states = torch.randn(rows, max_length, geometry.hidden, dtype=held, device=device, requires_grad=True)
     flops = base_step_flops(geometry, batch_size=rows, max_length=max_length) / geometry.layers
     seconds: list[float] = []
     read = synchronised(clock, device)
     while not seconds or (len(seconds) < PASSES and sum(seconds) < ENOUGH_S):
         begin = read()
-        _pass(layer, states)
+        with autocast(precision, states.device):
+            _pass(layer, states)
         seconds.append(read() - begin)
     return flops / max(min(seconds), 1e-9) / 1e9
 

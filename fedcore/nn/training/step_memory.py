@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from fedcore.core.contract.assignment import TrainingSpec
+from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
-from fedcore.nn.training.memory import LiveTensorMeter
+from fedcore.nn.training.memory import step_meter
 from fedcore.nn.training.optimizer import make_optimizer
 from fedcore.nn.training.train import training_step
 
@@ -33,7 +34,7 @@ class StepMemory:
 def measure_step_memory(classifier: Classifier, spec: TrainingSpec, *, rows: int, width: int) -> StepMemory:
     """Take a step on one row and one on `rows` (two or more) of `width` tokens; the classifier stays as it is."""
     sizes = (1, max(2, rows))
-    with training_only(classifier, spec.trains) as parameters:
+    with training_only(classifier, spec.trains) as parameters, checkpointed(classifier, spec.checkpointing):
         peaks = [_peak_mb(classifier, parameters, spec, rows=size, width=width) for size in sizes]
     slope = (peaks[1] - peaks[0]) / ((sizes[1] - sizes[0]) * width)
     return StepMemory(standing_mb=peaks[0] - slope * width, token_mb=slope)
@@ -48,7 +49,7 @@ def _peak_mb(
     ids = torch.zeros(rows, width, dtype=torch.int64)
     target_type = torch.from_numpy(np.empty(0, dtype=classifier.task.target_type)).dtype
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0].to(target_type)}
-    with LiveTensorMeter(classifier.model, optimizer) as meter:
+    with step_meter(classifier.device, classifier.model, optimizer) as meter:
         training_step(classifier, optimizer, batch)
     with torch.no_grad():
         for parameter, value in zip(parameters.values(), kept, strict=True):

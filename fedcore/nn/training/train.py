@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
+from fedcore.core.precision import FLOAT16, FLOAT32
 from fedcore.core.seeds import generator
+from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
 from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
 from fedcore.nn.training.evaluate import forward_logits
-from fedcore.nn.training.memory import LiveTensorMeter
+from fedcore.nn.training.memory import step_meter
 from fedcore.nn.training.moments import Moment, Moments
 from fedcore.nn.training.objective import Objective, blended, objective_of
 from fedcore.nn.training.optimizer import make_optimizer, moments, restore
@@ -79,7 +82,7 @@ def train(
     a loss is not finite, and ValueError for a distillation without a teacher.
     """
     aids = aids or TrainingAids()
-    with training_only(classifier, spec.trains) as parameters:
+    with training_only(classifier, spec.trains) as parameters, checkpointed(classifier, spec.checkpointing):
         return _trained(classifier, rows, parameters, spec=spec, steps=steps, seed=seed, aids=aids)
 
 
@@ -120,7 +123,7 @@ def _trained(
             loss_after=after,
             train_loss=_mean(loop.losses),
             peak_memory_mb=loop.peak_memory_mb,
-            adapter_importance=_mean(loop.importances),
+            adapter_importance=loop.importance(),
         ),
         moments=moments(optimizer, parameters),
         scores=scores,
@@ -142,12 +145,13 @@ class _Loop:
         self.objective = objective
         self.adapter = [parameter for name, parameter in parameters.items() if name.startswith("layers.")]
         self.losses: list[float] = []
-        self.importances: list[float] = []
+        self.values = 0  # of the factors that have gradients
+        self._sensitivities: list[torch.Tensor] = []  # of a step each; read at the end, for reading waits
         self.peak_memory_mb = 0.0
 
     def step(self, step: int, batch: Batch, targets: "TeacherTargets | None", *, measured: bool) -> None:
         """Take one optimiser step; `measured`: record its peak memory."""
-        meter = LiveTensorMeter(self.classifier.model, self.optimizer) if measured else None
+        meter = step_meter(self.classifier.device, self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
             loss = training_step(
                 self.classifier,
@@ -164,8 +168,17 @@ class _Loop:
         if self.aids.on_step is not None:
             self.aids.on_step(step, loss)
 
+    def importance(self) -> float:
+        """Return the mean |value x gradient| over all values of the factors and all steps; 0 without any."""
+        if not self._sensitivities:
+            return 0.0
+        return _mean([sum(sums) / self.values for sums in torch.stack(self._sensitivities).tolist()])
+
     def _observe(self) -> None:
-        self.importances.append(_sensitivity(self.adapter))
+        sums = _sensitivities(self.adapter)
+        if sums is not None:
+            self.values = sum(factor.numel() for factor in self.adapter if factor.grad is not None)
+            self._sensitivities.append(sums)
         if self.aids.scorer is not None:
             self.aids.scorer.observe(self.classifier)
 
@@ -192,27 +205,54 @@ def training_step(
 
     `objective` (None: the task's) is minimised, blended with a teacher's under `targets`. `after_backward` runs while
     the gradients exist, before they are clipped. Raises FedcoreError naming `step` where the loss or the gradient norm
-    is not finite; parameters and optimiser state are unchanged then.
+    is not finite; parameters and optimiser state are unchanged then. In float16 a step whose gradients are infinite is
+    left out.
     """
     objective = objective or objective_of(classifier)
-    logits = forward_logits(classifier, batch)
-    own = loss = objective(logits, batch["labels"].to(logits.device))
-    if targets is not None:
-        teacher = torch.from_numpy(targets.logits).to(logits.device)
-        loss = blended(own, objective.divergence(logits, teacher, targets.how), targets.how)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise diverged(step, f"the loss is {value}")
-    loss.backward()  # type: ignore[no-untyped-call]
-    if after_backward is not None:
-        after_backward()
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM))
-    if not math.isfinite(norm):
-        raise diverged(step, f"the gradient norm is {norm}")
-    scaled_step(optimizer, objective.step_scale(logits, batch["labels"].to(logits.device)))
-    optimizer.zero_grad(set_to_none=True)
-    return value if targets is None else float(own.detach())
+    try:
+        logits = forward_logits(classifier, batch)
+        own = loss = objective(logits, batch["labels"].to(logits.device))
+        if targets is not None:
+            teacher = torch.from_numpy(targets.logits).to(logits.device)
+            loss = blended(own, objective.divergence(logits, teacher, targets.how), targets.how)
+        objective.scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
+        objective.scale.unscale(trainable)
+        error = objective.error(logits, batch["labels"].to(logits.device))
+        figures = read_figures(loss, own, nn.utils.clip_grad_norm_(trainable, math.inf), error)
+        if _sound(figures, step, classifier, objective):
+            if after_backward is not None:
+                after_backward()
+            nn.utils.clip_grad_norm_(trainable, MAX_GRADIENT_NORM)
+            scaled_step(optimizer, objective.step_scale(figures.error, logits.shape[-1]))
+        return figures.own
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+
+
+class StepFigures(NamedTuple):
+    """A step's numbers: the loss that is minimised, the task's own, the gradients' norm, and the batch's error."""
+
+    loss: float
+    own: float
+    norm: float
+    error: float = 1.0  # see Objective.error
+
+
+def read_figures(*figures: torch.Tensor | None) -> StepFigures:
+    """Return scalars in the order of StepFigures as numbers: an accelerator is waited for once, for all of them."""
+    present = [figure.detach() for figure in figures if figure is not None]
+    return StepFigures(*torch.stack(present).tolist())
+
+
+def _sound(figures: StepFigures, step: int, classifier: Classifier, objective: Objective) -> bool:
+    """Return whether the optimiser takes the step; raises FedcoreError where training cannot go on."""
+    if not math.isfinite(figures.loss):
+        raise diverged(step, f"the loss is {figures.loss}", classifier.precision)
+    finite = math.isfinite(figures.norm)
+    if not objective.scale.settle(finite=finite):
+        raise diverged(step, f"the gradient norm is {figures.norm}", classifier.precision)
+    return finite
 
 
 def scaled_step(optimizer: torch.optim.Optimizer, scale: float) -> None:
@@ -244,12 +284,14 @@ def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> in
     return 1 + tokens.index(max(tokens)) if tokens else 0
 
 
-def diverged(step: int, what: str) -> TrainingDiverged:
+def diverged(step: int, what: str, precision: str = FLOAT32) -> TrainingDiverged:
     """Return the error of a step whose loss or gradient is not finite."""
-    return TrainingDiverged(
-        f"training step {step}: {what}, expected a finite number; lower training.learning_rate or"
-        " training.lora_scale, and look for damaged weights if it happens at step 1"
-    )
+    remedy = "lower training.learning_rate or training.lora_scale, and look for damaged weights if it happens at step 1"
+    if precision == FLOAT16:
+        remedy = (
+            f'float16 ends at 65504: set training.precision = "float32" (or "bfloat16", if there is); else {remedy}'
+        )
+    return TrainingDiverged(f"training step {step}: {what}, expected a finite number; {remedy}")
 
 
 def _probe_loss(classifier: Classifier, probe: Batch, objective: Objective) -> float:
@@ -258,14 +300,10 @@ def _probe_loss(classifier: Classifier, probe: Batch, objective: Objective) -> f
         return float(objective(logits, probe["labels"].to(logits.device)))
 
 
-def _sensitivity(factors: list[nn.Parameter]) -> float:
-    """Return the mean |value x gradient| over all values of the factors; 0 without any."""
-    total = count = 0.0
-    for factor in factors:
-        if factor.grad is not None:
-            total += float((factor.detach() * factor.grad).abs_().sum())
-            count += factor.numel()
-    return total / count if count else 0.0
+def _sensitivities(factors: list[nn.Parameter]) -> torch.Tensor | None:
+    """Return the sum of |value x gradient| of every factor with a gradient, on its device; None without any."""
+    sums = [(factor.detach() * factor.grad).abs_().sum() for factor in factors if factor.grad is not None]
+    return torch.stack(sums) if sums else None
 
 
 def _mean(values: list[float]) -> float:

@@ -50,7 +50,7 @@ def make_fleet(
             name=name,
             device_class=kind.name,
             num_examples=len(rows),
-            memory_mb=kind.memory_mb,
+            memory_mb=kind.known_memory_mb,
             slowdown=kind.slowdown * (kind.power_modes[number % len(kind.power_modes)] if kind.power_modes else 1.0),
             uplink_mbps=_speed(kind.uplink_range_mbps, kind.uplink_mbps, name, config.run.seed),
             downlink_mbps=_speed(kind.downlink_range_mbps, kind.downlink_mbps, name, config.run.seed),

@@ -17,7 +17,7 @@ from fedcore.simulation.fleet.duration import TrainCost, download_seconds, uploa
 from fedcore.simulation.fleet.faults import FaultDraw, draw_faults
 from fedcore.simulation.fleet.fleet import VirtualFleet
 from fedcore.simulation.workload.traffic import Sent, Traffic
-from fedcore.simulation.workload.workload import Group, GroupResult, Part, Workload, in_groups
+from fedcore.simulation.workload.workload import Failure, Group, GroupResult, Part, Workload, in_groups
 
 
 class Ending(StrEnum):
@@ -36,6 +36,7 @@ class Ended:
     at_s: float
     ending: Ending
     message: str = ""
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +137,14 @@ class DispatchPlanner:
         sent = self.traffic.up(group, result.increments)
         arrivals: list[_Arrival] = []
         for row, (plan, metrics) in enumerate(zip(plans, result.metrics, strict=True)):
-            if isinstance(metrics, str):
-                yield Ended(device=plan.part.device, at_s=plan.trained_at_s, ending=Ending.FAILED, message=metrics)
+            if isinstance(metrics, Failure):
+                yield Ended(
+                    device=plan.part.device,
+                    at_s=plan.trained_at_s,
+                    ending=Ending.FAILED,
+                    message=metrics.message,
+                    out_of_memory=metrics.out_of_memory,
+                )
                 continue
             upload_s = upload_seconds(sent.sizes[row], self.fleet.devices[plan.part.device].profile, plan.faults)
             at_s = plan.trained_at_s + upload_s

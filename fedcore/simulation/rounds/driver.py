@@ -218,8 +218,11 @@ class Driver:
             case Ending.VANISHED if number == self.machine.round:
                 self._vanish(name, epoch)
             case Ending.FAILED if self._presence[name].epoch == epoch and self._presence[name].here:
-                self.log.event("failed", device=name, round=number, message=ended.message)
-                self._feed(events.UpdateRefused(device=name, round=number, now_s=now_s))
+                why = {"out_of_memory": True} if ended.out_of_memory else {}
+                self.log.event("failed", device=name, round=number, message=ended.message, **why)
+                self._feed(
+                    events.UpdateRefused(device=name, round=number, now_s=now_s, out_of_memory=ended.out_of_memory)
+                )
             case _:
                 pass  # the device had gone by then, or the round had closed
 

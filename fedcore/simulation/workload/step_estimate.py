@@ -7,8 +7,9 @@ the measured figure of the dense model is scaled by the cost model's ratio of cu
 
 from dataclasses import dataclass
 
-from fedcore.core.cost.training_step import StepShape
+from fedcore.core.cost.training_step import PLAIN, StepMode, StepShape
 from fedcore.core.model.geometry import Counts, Geometry
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.nn.training.step_memory import StepMemory
 
@@ -23,34 +24,45 @@ class ModelKind:
     targets: tuple[str, ...]
     dtype_bytes: int
     num_labels: int
+    mode: StepMode = PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What is left of a model in every layer, and in which form."""
+
+    counts: Counts
+    quantize: str = NONE
 
 
 def estimated(
-    measured: StepMemory, kind: ModelKind, *, counts: Counts, rank: int, trains: TrainedPart = EVERYTHING
+    measured: StepMemory, kind: ModelKind, *, cut: Cut, rank: int, trains: TrainedPart = EVERYTHING
 ) -> StepMemory:
-    """Return the memory of a step with `counts` kept head units and channels, at `rank`.
+    """Return the memory of a step of a model cut so, at `rank`.
 
     `measured` is that of the dense model at the same rank, with the same trained part of the adapter.
     """
-    dense = _modelled(kind, kind.geometry.dense, rank, trains)
-    cut = _modelled(kind, counts, rank, trains)
+    dense = _modelled(kind, Cut(counts=kind.geometry.dense), rank, trains)
+    left = _modelled(kind, cut, rank, trains)
     return StepMemory(
-        standing_mb=measured.standing_mb * cut.standing_mb / dense.standing_mb,
-        token_mb=measured.token_mb * cut.token_mb / dense.token_mb,
+        standing_mb=measured.standing_mb * left.standing_mb / dense.standing_mb,
+        token_mb=measured.token_mb * left.token_mb / dense.token_mb,
     )
 
 
-def _modelled(kind: ModelKind, counts: Counts, rank: int, trains: TrainedPart) -> StepMemory:
+def _modelled(kind: ModelKind, cut: Cut, rank: int, trains: TrainedPart) -> StepMemory:
     def at(tokens: int) -> float:
         step = StepShape(
             geometry=kind.geometry,
-            kept=counts,
+            kept=cut.counts,
+            quantize=cut.quantize,
             rank=rank,
             targets=kind.targets,
             batch_size=tokens,
             max_length=1,
             dtype_bytes=kind.dtype_bytes,
             part=trains,
+            mode=kind.mode,
         )
         return step.memory_mb(kind.num_labels)
 

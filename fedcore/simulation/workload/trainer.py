@@ -24,16 +24,21 @@ from fedcore.client.training.trainer import (
 )
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
+from fedcore.core.cost.training_step import StepMode
 from fedcore.core.data.partition import Indices
-from fedcore.core.errors import FedcoreError
+from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import NONE
 from fedcore.core.model.trained_part import TrainedPart
+from fedcore.core.precision import FLOAT16
 from fedcore.core.pruning.criteria import CRITERIA
+from fedcore.nn.accelerator.memory import guarded, release
 from fedcore.nn.batched.schedule import schedule
 from fedcore.nn.batched.train import VirtualTask, train_batched
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import DTYPES
 from fedcore.nn.model.lora import attach, load_adapter
+from fedcore.nn.model.quantized import round_weights
 from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
@@ -42,7 +47,8 @@ from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
 from fedcore.nn.training.teacher import Teacher, answers
 from fedcore.nn.training.train import TrainResult
 from fedcore.protos.values import WireAssignment
-from fedcore.simulation.workload.step_estimate import ModelKind, estimated
+from fedcore.simulation.workload.step_estimate import Cut, ModelKind, estimated
+from fedcore.simulation.workload.workload import Failure
 
 MOST_VARIANTS = 4  # pruned models kept beside the base model
 
@@ -75,7 +81,7 @@ class Order:
 class Answer:
     """By device: metrics or the reason why it failed, group scores, the row of its increments, and its next state."""
 
-    metrics: tuple[TrainingMetrics | str, ...]
+    metrics: tuple[TrainingMetrics | Failure, ...]
     scores: tuple[GroupScores | None, ...]
     increments: Arrays  # name -> (devices, *shape)
     states: tuple[TrainingState, ...]
@@ -91,7 +97,7 @@ class VirtualTrainer:
     _base: Classifier | None = None
     _shift: str = ""  # id of the base shift in the base weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
-    _memory: dict[tuple[int, TrainedPart], StepMemory] = field(default_factory=dict)  # of the dense model
+    _memory: dict[tuple[int, TrainedPart, bool], StepMemory] = field(default_factory=dict)  # of the dense model
 
     def run(self, order: Order) -> Answer:
         """Train every device of `order`."""
@@ -99,7 +105,14 @@ class VirtualTrainer:
             torch.set_num_threads(self.threads)
         self._settle_base(order)
         classifier = self._variant(order.keep_set, order.tasks[0].assignment)
-        return self._batched(classifier, order) if _together(order) else self._one_by_one(classifier, order)
+        if _together(order) and classifier.precision != FLOAT16:  # whose factor of the loss is a device's own
+            try:
+                with guarded(self.source.device, "training devices together"):
+                    return self._batched(classifier, order)
+            except OutOfMemory:  # there may be enough for one device at a time
+                pass
+            release(self.source.device)
+        return self._one_by_one(classifier, order)
 
     def release(self) -> None:
         """Let go of every model; the next order loads them anew."""
@@ -107,20 +120,27 @@ class VirtualTrainer:
         self._variants.clear()
 
     def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
-        metrics: list[TrainingMetrics | str] = []
+        metrics: list[TrainingMetrics | Failure] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         increments, teacher = _empty(order), self._teacher(order)
         for row, task in enumerate(order.tasks):
             load_adapter(classifier, order.before)
             try:
-                local = local_round(
-                    classifier, self.rows.select(task.rows), task.assignment, order.before, task.state, teacher=teacher
-                )
+                with guarded(self.source.device, "training"):
+                    local = local_round(
+                        classifier,
+                        self.rows.select(task.rows),
+                        task.assignment,
+                        order.before,
+                        task.state,
+                        teacher=teacher,
+                    )
             except FedcoreError as error:
-                metrics.append(str(error))
+                metrics.append(Failure.of(error))
                 scores.append(None)
                 states.append(task.state)
+                release(self.source.device)
                 continue
             metrics.append(local.result.metrics)
             scores.append(local.result.scores)
@@ -149,7 +169,7 @@ class VirtualTrainer:
             keep_moments=assignment.training.keep_optimizer,
             memory=self._step_memory(order),
         )
-        metrics: list[TrainingMetrics | str] = []
+        metrics: list[TrainingMetrics | Failure] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
         for task, losses, result, groups in zip(order.tasks, trials, trained.results, trained.smoothed, strict=True):
@@ -165,7 +185,7 @@ class VirtualTrainer:
                     )
                 )
             else:
-                metrics.append(str(result))
+                metrics.append(Failure.of(result))
                 scores.append(None)
                 states.append(task.state)
         increments = dict(trained.increments)
@@ -193,7 +213,7 @@ class VirtualTrainer:
         if order.dense is None:
             return None
         assignment = order.tasks[0].assignment
-        dense = self._variant(KeepSet.full(self._loaded().geometry), assignment)
+        dense = self._variant(KeepSet.full(self._loaded().geometry), assignment, form=NONE)
         load_adapter(dense, order.dense)
         return partial(answers, dense, batch_size=assignment.training.batch_size)
 
@@ -201,35 +221,41 @@ class VirtualTrainer:
         """Return the memory of one device's step; the dense model is measured once per rank and trained part."""
         assignment, base = order.tasks[0].assignment, self._loaded()
         rank, size, trains = assignment.arm.rank, assignment.training.batch_size, assignment.training.trains
-        if (rank, trains) not in self._memory:
-            dense = self._cut(KeepSet.full(base.geometry), assignment)
-            self._memory[rank, trains] = measure_step_memory(
-                dense, assignment.training, rows=size, width=self.source.max_length
-            )
+        key = rank, trains, assignment.training.checkpointing
+        if key not in self._memory:
+            dense = self._cut(KeepSet.full(base.geometry), assignment, NONE)
+            self._memory[key] = measure_step_memory(dense, assignment.training, rows=size, width=self.source.max_length)
         kind = ModelKind(
             geometry=base.geometry,
             targets=self.source.targets,
             dtype_bytes=DTYPES[self.source.dtype].itemsize,
             num_labels=base.outputs,
+            mode=StepMode(self.source.precision, assignment.training.checkpointing),
         )
-        return estimated(self._memory[rank, trains], kind, counts=order.keep_set.counts, rank=rank, trains=trains)
+        cut = Cut(counts=order.keep_set.counts, quantize=assignment.training.quantize)
+        return estimated(self._memory[key], kind, cut=cut, rank=rank, trains=trains)
 
-    def _variant(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
-        """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached."""
-        key = keep_set.blob_id
+    def _variant(self, keep_set: KeepSet, assignment: WireAssignment, form: str | None = None) -> Classifier:
+        """Return the model cut to a keep-set, with adapters; the last MOST_VARIANTS stay cached.
+
+        `form` is that of its weights, by default the assignment's.
+        """
+        form = assignment.training.quantize if form is None else form
+        key = f"{keep_set.blob_id} {form}"
         if key not in self._variants:
-            self._variants[key] = self._cut(keep_set, assignment)
+            self._variants[key] = self._cut(keep_set, assignment, form)
             while len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)
         return self._variants[key]
 
-    def _cut(self, keep_set: KeepSet, assignment: WireAssignment) -> Classifier:
+    def _cut(self, keep_set: KeepSet, assignment: WireAssignment, form: str) -> Classifier:
         base = self._loaded()
         shared = {id(tensor): tensor for tensor in (*base.model.parameters(), *base.model.buffers())}
         variant = copy.deepcopy(base, shared)  # a cut makes new parameters; all others are shared with the base
         if keep_set != variant.keep_set:
             shrink(variant, keep_set)
+        round_weights(variant, form)  # a real device packs them; passes of many devices need them as floats
         attach(variant, rank=assignment.arm.rank, scale=assignment.training.lora_scale, targets=self.source.targets)
         return variant
 

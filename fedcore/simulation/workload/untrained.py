@@ -62,6 +62,8 @@ class CurveWorkload:
         sparsity = geometry.sparsity(counts)
         share, effort = assignment.arm.rank / self.largest_rank, assignment.local_steps / self.usual_steps
         deviate = _NORMAL.inv_cdf(uniform(self.seed, "loss", assignment.round, part.device))
+        cost = self.cost.in_form(assignment.training.quantize)
+        memory_mb = cost.memory_mb(counts, assignment.arm.rank, assignment.training.trains)
         before = self.curve.level(self.progress, sparsity)
         after = max(0.0, before - self.curve.drop(self.progress, sparsity, share, deviate, effort=effort))
         self._steps[part.device] = effective(assignment.local_steps, share)
@@ -69,6 +71,6 @@ class CurveWorkload:
             loss_before=before,
             loss_after=after,
             train_loss=(before + after) / 2,
-            peak_memory_mb=self.cost.memory_mb(counts, assignment.arm.rank, assignment.training.trains),
+            peak_memory_mb=memory_mb,
             adapter_importance=max(0.0, before - after) * share,
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import Assignment
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
+from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.rounds.result import RoundResult
 from fedcore.protos.values import WireAssignment
@@ -41,6 +42,19 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a device's training failed."""
+
+    message: str
+    out_of_memory: bool = False
+
+    @staticmethod
+    def of(error: FedcoreError) -> "Failure":
+        """Return the failure that an error is."""
+        return Failure(message=str(error), out_of_memory=isinstance(error, OutOfMemory))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupResult:
     """The result of a group's training: by device, its metrics or the reason why it failed.
 
@@ -49,7 +63,7 @@ class GroupResult:
     It is None where nothing is trained at all.
     """
 
-    metrics: tuple[TrainingMetrics | str, ...]
+    metrics: tuple[TrainingMetrics | Failure, ...]
     increments: Stacked | None
     scores: tuple[GroupScores | None, ...] = ()
 

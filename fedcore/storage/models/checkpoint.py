@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.core.errors import ModelError
+from fedcore.core.model.families import FAMILIES
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.storage.models.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
 
 # Prefixes of the backbone inside a model that has a head on top of it.
-_PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.")
-_BACKBONE = ("embeddings.", "encoder.layer.", "embed_tokens.", "layers.", "norm.")
-_BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias")
+_PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.", "transformer.", "gpt_neox.")
+_GPT = ("h.", "wte.", "wpe.", "ln_f.", "embed_in.", "final_layer_norm.")
+_BACKBONE = ("embeddings.", "encoder.layer.", "embed_tokens.", "layers.", "norm.", *_GPT)
+_BUFFERS = (".position_ids", ".token_type_ids", ".inv_freq", ".masked_bias", ".attn.bias", ".attention.bias")
 
 # Config keys that decide what a backbone computes. `_canonical_config` reads rotary settings separately: transformers
 # has changed their spelling over time.
@@ -113,7 +115,7 @@ def backbone_name(name: str) -> str | None:
     stripped = name
     while prefix := next((candidate for candidate in _PREFIXES if stripped.startswith(candidate)), None):
         stripped = stripped.removeprefix(prefix)
-    if not stripped.startswith(_BACKBONE) or stripped.rpartition(".")[2] in _BUFFERS:
+    if not stripped.startswith(_BACKBONE) or f".{stripped}".endswith(_BUFFERS):
         return None
     return stripped
 
@@ -131,7 +133,7 @@ def _tensors_digest(folder: Path) -> str:
         if name is not None and named.setdefault(name, entry) is not entry:
             raise ModelError(f"{folder}: {entry.name!r} and {named[name].name!r} are the same backbone tensor")
     if not named:
-        raise ModelError(f"{folder}: no backbone tensor found; expected a BERT-, RoBERTa- or Llama-type checkpoint")
+        raise ModelError(f"{folder}: no backbone tensor found; expected one of a type among {', '.join(FAMILIES)}")
     hashes = {file: _entry_hashes(file, list(named.values())) for file in {entry.file for entry in named.values()}}
     return _digest(
         [
@@ -153,7 +155,9 @@ def _entry_hashes(file: Path, entries: list[TensorEntry]) -> dict[str, str]:
 
 
 def _canonical_config(config: dict[str, Any]) -> dict[str, Any]:
-    set_keys = {key: config[key] for key in _CONFIG_KEYS if config.get(key) is not None and config[key] is not False}
+    family = FAMILIES.get(str(config.get("model_type")))
+    keys = (*_CONFIG_KEYS, *(family.identity if family else ()))
+    set_keys = {key: config[key] for key in keys if config.get(key) is not None and config[key] is not False}
     rotary = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     rotary.setdefault("rope_theta", config.get("rope_theta"))
     rotary["rope_type"] = rotary.pop("type", None) or rotary.get("rope_type") or "default"

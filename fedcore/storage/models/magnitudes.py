@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedcore.core.contract.outcome import GroupScores
 from fedcore.core.errors import ModelError
 from fedcore.core.model.geometry import Geometry, Unit
-from fedcore.core.model.module_paths import module_path
+from fedcore.core.model.module_paths import Stored, stored_in
 from fedcore.storage.models.checkpoint import backbone_name
 from fedcore.storage.models.tensor_file import TensorEntry, check_readable, read_tensor, tensor_index
 
@@ -36,8 +36,8 @@ def check_layers(folder: Path, geometry: Geometry) -> None:
     try:
         for layer in range(geometry.layers):
             for module in geometry.modules:
-                path = module_path(geometry, layer, module)
-                check_readable(_entry(entries, f"{path}.weight", geometry.shape(module)))
+                place = stored_in(geometry, layer, module)
+                check_readable(_entry(entries, f"{place.path}.weight", _shape(place)))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
 
@@ -61,11 +61,12 @@ def _layer_scores(entries: dict[str, TensorEntry], geometry: Geometry, layer: in
         cut = geometry.cut(module)
         if cut is None or cut.unit != unit:
             continue
-        path = module_path(geometry, layer, module)
-        weight = _tensor(entries, f"{path}.weight", geometry.shape(module))
+        place = stored_in(geometry, layer, module)
+        weight = _weight(entries, place)
         squares += _per_unit(weight if cut.side == "out" else weight.T, len(squares))
-        if cut.side == "out" and f"{path}.bias" in entries:
-            squares += _per_unit(_tensor(entries, f"{path}.bias", (len(weight),)), len(squares))
+        if cut.side == "out" and f"{place.path}.bias" in entries:
+            bias = _tensor(entries, f"{place.path}.bias", place.shape[:1])
+            squares += _per_unit(bias if place.rows is None else bias[place.rows], len(squares))
     if not np.isfinite(squares).all():
         raise ModelError(f"weights of layer {layer} hold NaN or infinite values; get an undamaged copy of the model")
     norm = float(np.sqrt(squares.sum()))
@@ -77,6 +78,18 @@ def _per_unit(values: NDArray[np.float32], units: int) -> NDArray[np.float64]:
     runs = values.reshape(units, -1).astype(np.float64)
     sums: NDArray[np.float64] = np.square(runs).sum(axis=1)
     return sums
+
+
+def _weight(entries: dict[str, TensorEntry], place: Stored) -> NDArray[np.float32]:
+    """Return the weight of one module, (out, in)."""
+    whole = _tensor(entries, f"{place.path}.weight", _shape(place))
+    weight = whole.T if place.transposed else whole
+    return weight if place.rows is None else weight[place.rows]
+
+
+def _shape(place: Stored) -> tuple[int, int]:
+    out, into = place.shape
+    return (into, out) if place.transposed else (out, into)
 
 
 def _tensor(entries: dict[str, TensorEntry], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

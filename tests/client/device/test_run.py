@@ -21,6 +21,7 @@ from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.errors import ConfigError, DataError, JoinRefused, TransportError
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.nn.accelerator.host_memory import FreeMemory
 from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Shard, Welcome
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.models.checkpoint import fingerprint
@@ -139,7 +140,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "Link", FakeLink)
     monkeypatch.setattr(module, "ParentConnection", FakeConnection)
     monkeypatch.setattr(module, "arrive", arrive)
-    monkeypatch.setattr(self_measurement, "training_gflops", lambda folder, *, dtype, max_length, device: 30.0)
+    monkeypatch.setattr(self_measurement, "training_gflops", lambda folder, **named: 30.0)
     monkeypatch.setattr("fedcore.nn.training.trial_load.check_loadable", lambda *arguments, **options: None)
     return world
 
@@ -178,21 +179,37 @@ async def test_a_device_joins_with_what_it_is_and_measured(world: World) -> None
 
 
 async def test_a_device_takes_its_accelerator_and_measures_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[str] = []
+    measured: list[tuple[str, str]] = []
 
-    def training_gflops(folder: Path, *, dtype: str, max_length: int, device: str) -> float:
-        measured.append(device)
+    def training_gflops(folder: Path, *, dtype: str, max_length: int, device: str, precision: str) -> float:
+        measured.append((device, precision))
         return 30.0
 
     monkeypatch.setattr(self_measurement, "training_gflops", training_gflops)
     monkeypatch.setattr("fedcore.nn.accelerator.present.accelerators", lambda: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr("fedcore.nn.accelerator.precision._has_bfloat16", lambda device: False)
+    monkeypatch.setattr("fedcore.nn.training.trial_load.memory_scale", lambda trial, max_length: 1.25)
     await run_device(replace(world.options, device="cuda:1"), LIMITS)
-    assert world.member.worker.make_trainer(WELCOME).source.device == "cuda:1"
-    assert measured == ["cuda:1"] and world.said == ["runs on cuda:1"]
+    source, (join, *_) = world.member.worker.make_trainer(WELCOME).source, world.member.joins
+    assert (source.device, source.precision, join.profile.precision) == ("cuda:1", "float16", "float16")
+    assert join.profile.trial.memory_scale == 1.25
+    assert measured == [("cuda:1", "float16")] and world.said == ["runs on cuda:1, in float16"]
     FakeConnection.made.clear()
     FakeLink.made.clear()
     await run_evaluator(world.options)
-    assert world.member.worker.make_model_evaluator(WELCOME).source.device == "cuda:0", "auto takes the first"
+    source = world.member.worker.make_model_evaluator(WELCOME).source
+    assert (source.device, source.precision) == ("cuda:0", "float32"), "auto takes the first, and measures exactly"
+
+
+async def test_memory_is_what_is_free_if_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = FreeMemory(free=2000 << 20, total=4000 << 20)
+    monkeypatch.setattr("fedcore.nn.accelerator.memory.free_memory", lambda device: memory)
+    await run_device(replace(world.options, precision="bfloat16"), replace(LIMITS, memory_mb=0.0, memory_sharers=2))
+    assert world.member.joins[0].profile.memory_mb == pytest.approx(850.0)
+    assert world.said[:2] == [
+        "runs on cpu, in bfloat16",
+        "memory for training: 850 MiB, of 2000 free of 4000 MiB on cpu, shared by 2",
+    ]
 
 
 async def test_an_accelerator_that_is_not_there_ends_the_device_before_it_joins(

@@ -28,9 +28,11 @@ from fedcore.core.errors import DataError
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.base_shift import shift_shapes
 from fedcore.core.model.keep_set import KeepSet
+from fedcore.core.model.quantization import PACKED
 from fedcore.core.model.trained_part import Factors, TrainedPart
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach, read_adapter
+from fedcore.nn.model.quantized import is_packed
 from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.moments import Holding, Moment
 from fedcore.nn.training.train import train
@@ -305,3 +307,39 @@ def test_the_model_folder_is_read_once(source: ModelSource, tmp_path: Path) -> N
     (folder / "model.safetensors").unlink()
     trainer.prepare()
     assert trainer._encoded is not None and len(trainer._encoded) == 8
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_quantised_base_is_loaded_anew_for_another_keep_set(
+    bench: Bench, full: KeepSet, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Path] = []
+    plain = module.load_classifier
+
+    def counted(folder: Path, **how: Any) -> Any:
+        loads.append(folder)
+        return plain(folder, **how)
+
+    monkeypatch.setattr(module, "load_classifier", counted)
+    asked = assignment(score=True)
+    packed = replace(asked, training=replace(asked.training, quantize=form))
+    smaller = random_keep_set(full, heads=2, channels=24)
+    for keep_set, expected in ((full, 1), (full, 1), (smaller, 2), (smaller, 2), (full, 3)):
+        outcome = bench.run(packed, keep_set)
+        assert len(loads) == expected
+        assert bench.trainer._classifier is not None and is_packed(bench.trainer._classifier.base_linear(0, "q"))
+        assert outcome.result.scores is not None and outcome.state.holding == Holding(keep_set=keep_set, rank=2)
+    bench.run(asked, full)
+    assert len(loads) == 4 and not is_packed(bench.trainer._classifier.base_linear(0, "q"))
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_rounding_moves_the_increment_a_little(bench: Bench, full: KeepSet, form: str) -> None:
+    asked = assignment()
+    plain = bench.run(asked, full).increment
+    packed = bench.run(replace(asked, training=replace(asked.training, quantize=form)), full).increment
+    for name, value in plain.items():
+        assert packed[name].shape == value.shape
+    close = sum(float(np.sum(packed[name] * plain[name])) for name in plain)
+    norms = [sum(float(np.sum(value**2)) for value in each.values()) ** 0.5 for each in (plain, packed)]
+    assert 0.5 < close / (norms[0] * norms[1]) < 1.0 - 1e-7

@@ -23,7 +23,7 @@ OUTCOME = Outcome(
 
 
 def test_a_status_is_written_by_its_word():
-    assert [str(status) for status in Status] == ["accepted", "missed_deadline", "lost", "rejected"]
+    assert [str(status) for status in Status] == ["accepted", "missed_deadline", "lost", "rejected", "out_of_memory"]
 
 
 def test_phases_are_named_in_the_order_of_a_round():

@@ -164,3 +164,11 @@ def test_transfer_seconds_are_bits_over_megabits():
     assert transfer_seconds(10**9, 0.0) == 0.0
     with pytest.raises(ConfigError, match="transfer"):
         transfer_seconds(-1, 8.0)
+
+
+def test_packed_weights_take_less_memory_and_the_rest_stays() -> None:
+    linear = MINILM.layers * sum(out * into for out, into in map(MINILM.shape, MINILM.modules))
+    widest = 384 * 1536  # is unpacked while it is used
+    dense, eight, four = (memory(quantize=form) * MIB for form in ("none", "int8", "nf4"))
+    assert dense - eight == pytest.approx(linear * 3 - widest * 4, rel=0.01)
+    assert dense - four == pytest.approx(linear * (4 - 0.516) - widest * 4, rel=0.01)

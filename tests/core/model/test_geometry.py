@@ -95,7 +95,7 @@ def test_sizes_a_config_leaves_out_have_defaults() -> None:
     assert geometry_from_config(GQA | {"head_dim": None}).head_dim == 2
 
 
-@pytest.mark.parametrize("model_type", ["t5", "gpt2", None])
+@pytest.mark.parametrize("model_type", ["t5", "opt", None])
 def test_a_family_that_cannot_be_pruned_is_named(model_type: str | None) -> None:
     with pytest.raises(ModelError, match=rf"type '{model_type}'; expected one of: bert, roberta, .*llama, mistral"):
         geometry_from_config(BERT | {"model_type": model_type})
@@ -106,7 +106,8 @@ def test_a_family_that_cannot_be_pruned_is_named(model_type: str | None) -> None
     [
         (["BertForMaskedLM"], r', but architectures of BertForMaskedLM: add "model_type": "bert", or'),
         (["XLMRobertaModel", "Other"], r', but .*: add "model_type": "xlm-roberta", or'),
-        (["GPT2LMHeadModel"], r', but .*: add "model_type": one of bert, roberta, xlm-roberta, llama'),
+        (["OPTForCausalLM"], r', but .*: add "model_type": one of bert, roberta, xlm-roberta, llama'),
+        (["GPTNeoXForCausalLM"], r', but .*: add "model_type": "gpt_neox", or'),
         (None, r': add "model_type": one of bert, roberta'),
         ("BertModel", r': add "model_type": one of bert, roberta'),
         ([], r': add "model_type": one of bert, roberta'),

@@ -4,16 +4,16 @@ from transformers import AutoConfig, AutoModel
 
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.module_paths import attention_path, module_path
-from tests.tiny_models import KINDS
+from fedcore.nn.model.fused import part
+from tests.tiny_models import KINDS, tiny_config
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_path_leads_to_the_layer_the_geometry_describes(kind: str) -> None:
-    values = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64} | KINDS[kind]
-    config = AutoConfig.for_model(**values)
-    with torch.device("meta"):
-        model = AutoModel.from_config(config)
+    config = tiny_config(kind)
+    model = AutoModel.from_config(config)
     geometry = geometry_from_config(config.to_dict())
+    part(model, geometry)
     biased = dict.fromkeys("qkv", geometry.qkv_bias) | {"o": geometry.o_bias}
     for layer in range(geometry.layers):
         for module in geometry.modules:
@@ -22,7 +22,7 @@ def test_every_path_leads_to_the_layer_the_geometry_describes(kind: str) -> None
             assert tuple(found.weight.shape) == geometry.shape(module)
             assert (found.bias is not None) == biased.get(module, geometry.ffn_bias)
         attention = model.get_submodule(attention_path(geometry, layer))
-        assert module_path(geometry, layer, "q").startswith(attention_path(geometry, layer))
+        assert module_path(geometry, layer, "q").startswith(f"{attention_path(geometry, layer)}.")
         assert attention is not model
 
 

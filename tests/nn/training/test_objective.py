@@ -12,6 +12,12 @@ from fedcore.nn.training.objective import Objective, blended, step_scale
 PLAIN = Objective(CROSS_ENTROPY)
 
 
+def scale_of(objective: Objective, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    error = objective.error(logits, labels)
+    assert error is not None
+    return objective.step_scale(float(error), logits.shape[-1])
+
+
 def test_without_a_shift_it_is_cross_entropy() -> None:
     logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1, 0])
     assert PLAIN(logits, labels) == torch.nn.functional.cross_entropy(logits, labels)
@@ -38,10 +44,10 @@ def test_steps_of_a_device_of_one_label_shrink_as_it_learns_the_label() -> None:
     labels = torch.zeros(4, dtype=torch.long)
     objective = Objective(CROSS_ENTROPY, LabelPlan(one_sided=1.0))
     unlearned, learned = torch.tensor([[-1.0, 1.0]]).expand(4, 2), torch.tensor([[3.0, -3.0]]).expand(4, 2)
-    assert objective.step_scale(unlearned, labels) == 1.0
-    assert objective.step_scale(torch.zeros(4, 2), labels) == 1.0
-    assert objective.step_scale(learned, labels) == pytest.approx((1 - 1 / (1 + math.exp(-6))) / 0.5, rel=1e-4)
-    assert PLAIN.step_scale(learned, labels) == 1.0
+    assert scale_of(objective, unlearned, labels) == 1.0
+    assert scale_of(objective, torch.zeros(4, 2), labels) == 1.0
+    assert scale_of(objective, learned, labels) == pytest.approx((1 - 1 / (1 + math.exp(-6))) / 0.5, rel=1e-4)
+    assert PLAIN.error(learned, labels) is None and PLAIN.step_scale(0.1, 2) == 1.0
 
 
 def test_the_scale_of_a_step() -> None:

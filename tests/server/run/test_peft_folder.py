@@ -18,6 +18,7 @@ from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.module_paths import module_path
 from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.nn.model.fused import part
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.modeling_fedcore import MEAN_HEAD_SCALE as APPLIED_SCALE
 from fedcore.server.run.peft_folder import MEAN_HEAD_SCALE, AdapterCard, write_peft_folder, write_readme
@@ -28,7 +29,7 @@ from tests.tiny_run import MODEL, drawn_adapter, spec_of
 GEOMETRY = geometry_from_config(MODEL)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "llama-gqa", "llama-mqa", "qwen2"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama-gqa", "llama-mqa", "qwen2", "phi3", "gpt2", "gpt-neox"])
 def test_peft_loads_the_folder_and_computes_the_merged_function(kind: str, tmp_path: Path) -> None:
     model_folder = tiny_model(tmp_path / "model", kind)
     geometry = geometry_from_config(read_config(model_folder))
@@ -43,6 +44,7 @@ def test_peft_loads_the_folder_and_computes_the_merged_function(kind: str, tmp_p
     batch = tiny_batch()
     with torch.no_grad():
         plain = AutoModel.from_pretrained(model_folder).eval()
+        part(plain, geometry)
         base = plain(**batch).last_hidden_state
         loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(model_folder), tmp_path / "global").eval()
         adapted = loaded(**batch).last_hidden_state
@@ -140,3 +142,18 @@ def test_the_page_says_what_the_adapter_is_not(tmp_path: Path) -> None:
     write_readme(folder, spec, "base", card_of(pruned=False))
     page = (folder / "README.md").read_text()
     assert "not what the run delivers" not in page and "Accuracy on held-back rows" not in page
+
+
+@pytest.mark.parametrize("kind", ["phi3", "gpt2", "gpt-neox"])
+def test_a_shift_of_fused_layers_is_under_their_names(kind: str, tmp_path: Path) -> None:
+    model_folder = tiny_model(tmp_path / "model", kind)
+    geometry = geometry_from_config(read_config(model_folder))
+    spec = AdapterSpec(geometry=geometry, rank=2, targets=geometry.modules, head=())
+    tensors = drawn_adapter(spec)
+    shift = {name: np.full(shape, 0.1, np.float32) for name, shape in shift_shapes(spec).items()}
+    write_peft_folder(tmp_path / "shifted", spec, tensors | shift, "base")
+    held = load_file(tmp_path / "shifted" / "base_shift.safetensors")
+    plain = AutoModel.from_pretrained(model_folder)
+    for name, value in held.items():
+        assert value.shape == tuple(plain.get_parameter(name).shape)
+        assert np.all(value == np.float32(0.1))

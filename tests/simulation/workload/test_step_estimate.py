@@ -9,7 +9,7 @@ from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.step_memory import StepMemory, measure_step_memory
-from fedcore.simulation.workload.step_estimate import ModelKind, estimated
+from fedcore.simulation.workload.step_estimate import Cut, ModelKind, estimated
 from tests.tiny_models import tiny_model
 
 SPEC = TrainingSpec(
@@ -42,8 +42,8 @@ def test_a_cut_model_is_estimated_from_the_dense_one(family: str, tmp_path: Path
     geometry = load_classifier(folder, labels=("a", "b")).geometry
     dense, kind = measured(folder, geometry.head_units, geometry.ffn)
     cut, _ = measured(folder, geometry.head_units - 1, geometry.ffn // 2)
-    estimate = estimated(dense, kind, counts=Counts(geometry.head_units - 1, geometry.ffn // 2), rank=4)
+    estimate = estimated(dense, kind, cut=Cut(counts=Counts(geometry.head_units - 1, geometry.ffn // 2)), rank=4)
     assert estimate.peak_mb(128) == pytest.approx(cut.peak_mb(128), rel=0.08)
     assert estimate.peak_mb(128) < dense.peak_mb(128)
-    same = estimated(dense, kind, counts=geometry.dense, rank=4)
+    same = estimated(dense, kind, cut=Cut(counts=geometry.dense), rank=4)
     assert same.peak_mb(128) == pytest.approx(dense.peak_mb(128))

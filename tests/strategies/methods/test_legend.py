@@ -7,6 +7,7 @@ import pytest
 from fedcore.core.errors import JoinRefused
 from fedcore.core.model.trained_part import EVERYTHING, TrainedPart
 from fedcore.strategies.methods.legend import depths
+from fedcore.strategies.policy.feasible import Memory
 from fedcore.strategies.policy.part_choice import CohortCosts
 from fedcore.strategies.table import make_strategy
 from tests.strategies.conftest import HEAD
@@ -50,11 +51,11 @@ def test_a_depth_by_hand(deep, roster):
         def fits(self, choice, trains):
             return choice != "small" or trains.first_layer >= 9
 
-    cohort = Timed(counted=0, choices=("fast", "slow"), cost=deep.cost, memory_scale={})
+    cohort = Timed(counted=0, choices=("fast", "slow"), cost=deep.cost, memory=Memory(cost=deep.cost))
     assert depths(cohort) == [EVERYTHING, TrainedPart(first_layer=6)]
-    small = Timed(counted=0, choices=("fast", "small"), cost=deep.cost, memory_scale={})
+    small = Timed(counted=0, choices=("fast", "small"), cost=deep.cost, memory=Memory(cost=deep.cost))
     assert depths(small) == [EVERYTHING, TrainedPart(first_layer=9)]
-    assert depths(Timed(counted=0, choices=(), cost=deep.cost, memory_scale={})) == []
+    assert depths(Timed(counted=0, choices=(), cost=deep.cost, memory=Memory(cost=deep.cost))) == []
 
 
 @pytest.mark.parametrize("devices", [1, 6, 10, 30])
@@ -66,7 +67,7 @@ def test_equal_devices_train_everything_however_their_mean_is_rounded(deep, devi
         def fits(self, choice, trains):
             return True
 
-    cohort = Timed(counted=0, choices=("alike",) * devices, cost=deep.cost, memory_scale={})
+    cohort = Timed(counted=0, choices=("alike",) * devices, cost=deep.cost, memory=Memory(cost=deep.cost))
     assert depths(cohort) == [EVERYTHING] * devices
 
 

@@ -3,7 +3,6 @@ from hypothesis import strategies as st
 
 from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.counts import keep_counts
-from fedcore.strategies.policy.arm_choice import Chooser
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.device_table import DeviceTable
 from fedcore.strategies.policy.feasible import schedule_of
@@ -16,7 +15,7 @@ def test_whatever_is_committed_is_kept_from_growing_and_from_overshooting(build,
     strategy = build()
     profile = roster[device]
     state = PolicyState(orders={}, committed=DeviceTable(Counts, {profile.name: [heads, channels]}))
-    chooser = Chooser(config=strategy.config, bandit=strategy.bandit, cost=strategy.cost, state=state, round=t)
+    chooser = strategy.chooser(state, t)
     choice = chooser.choose(chooser.offer(CohortMember(profile=profile, weight=1, score=False)))
     geometry, target = strategy.spec.geometry, strategy.config.target_sparsity(profile.device_class)
     least = keep_counts(geometry, target)

@@ -8,6 +8,7 @@ from fedcore.core.config.tables import TrainingConfig
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.trained_part import EVERYTHING, Factors, TrainedPart
 from fedcore.strategies.policy.cohort import CohortMember
+from fedcore.strategies.policy.feasible import Memory
 from fedcore.strategies.policy.part_choice import ALTERNATING, PARTS, CohortCosts, partly_new, same
 from fedcore.strategies.policy.state import PolicyState
 
@@ -25,7 +26,9 @@ def cohort(build, roster):
             CohortMember(profile=replace(each, memory_mb=memory_mb), weight=1, score=False) for each in roster[:3]
         ]
         choices = [chooser.choose(chooser.offer(member)) for member in members]
-        return CohortCosts(counted=counted, choices=choices, cost=strategy.cost, memory_scale=HEAVY)
+        return CohortCosts(
+            counted=counted, choices=choices, cost=strategy.cost, memory=Memory(cost=strategy.cost, scales=HEAVY)
+        )
 
     return make
 

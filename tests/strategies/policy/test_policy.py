@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fedcore.core.bandit.replay import replay
 from fedcore.core.contract.outcome import GroupScores, Status
+from fedcore.core.contract.profile import SelfMeasurement
 from fedcore.core.errors import JoinRefused, RunError
 from fedcore.core.model.geometry import Counts
 from fedcore.core.model.keep_set import KeepSet
@@ -253,3 +254,56 @@ def test_a_cohort_is_weighted_as_its_strategy_says(build, roster, settings, expe
     weights = {each.device: each.weight for each in plan.assignments}
     profiles = [each for each in skewed if each.name in weights]
     assert list(weights.values()) == list(cohort_weights(expected, profiles, skewed))
+
+
+def smallest(strategy, profile):
+    return memory(strategy, strategy.config.target_sparsity(profile.device_class), strategy.config.strategy.ranks[0])
+
+
+def test_a_device_that_ran_out_of_memory_gets_less_until_it_fits_or_nothing(build, roster, fleet):
+    strategy = build()
+    state, needed, profile = strategy.start(), [], roster[0]
+    for number in range(1, 12):
+        state, plan = strategy.plan(state, (profile, roster[3]), number)
+        mine = [assignment for assignment in plan.assignments if assignment.device == profile.name]
+        if not mine:
+            break
+        needed.append(strategy.cost.memory_mb(mine[0].keep_set.counts, mine[0].arm.rank))
+        outcomes = [
+            replace(each, status=Status.OUT_OF_MEMORY, report=None, scores=None)
+            if each.device == profile.name
+            else each
+            for each in fleet(failures=False).outcomes(strategy, plan, roster)
+        ]
+        state, report = strategy.close(state, outcomes, number)
+        (event,) = [event for event in report.events if event["event"] == "memory_ceiling"]
+        assert event["device"] == profile.name and event["ceiling_mb"] < needed[-1]
+        assert profile.name not in report.rewards, "the arm is not punished for one device"
+    assert 2 <= len(needed) < 10 and needed == sorted(needed, reverse=True) and len(set(needed)) == len(needed)
+    assert needed[-1] == pytest.approx(smallest(strategy, profile), rel=0.05)
+    assert [each.device for each in plan.assignments] == [roster[3].name], "nothing is left to give"
+
+
+def test_checkpoints_are_taken_only_where_an_arm_would_not_fit_otherwise(build, roster):
+    strategy = build()
+    limited = replace(roster[0], memory_mb=0.9 * memory(strategy, 0.0, strategy.config.strategy.ranks[0]))
+
+    def first(value):
+        changed = replace(strategy.config, training=replace(strategy.config.training, gradient_checkpointing=value))
+        policy = replace(strategy, config=changed)
+        return policy.plan(policy.start(), (limited, roster[3]), 1)[1].assignments
+
+    plain, auto, always = first(False), first(None), first(True)
+    assert [each.training.checkpointing for each in plain] == [False, False] and plain[0].arm.sparsity > 0
+    assert [each.training.checkpointing for each in auto] == [True, False] and auto[0].arm.sparsity == 0
+    assert [each.training.checkpointing for each in always] == [True, True]
+    gated = replace(strategy.config.training, gradient_checkpointing=True, importance="l0")
+    assert replace(strategy, config=replace(strategy.config, training=gated)).memory().checkpointing is False
+
+
+def test_what_a_device_measured_of_its_memory_counts(build, roster):
+    strategy = build()
+    profile = replace(roster[0], memory_mb=1.2 * smallest(strategy, roster[0]))
+    strategy.admit(profile)
+    with pytest.raises(JoinRefused):
+        strategy.admit(replace(profile, trial=SelfMeasurement(memory_scale=1.3)))

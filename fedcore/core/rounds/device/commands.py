@@ -58,6 +58,7 @@ class ReportFailure:
 
     round: int
     message: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

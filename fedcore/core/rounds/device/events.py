@@ -47,6 +47,7 @@ class WorkFailed:
 
     key: str
     message: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

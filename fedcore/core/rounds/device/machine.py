@@ -160,7 +160,7 @@ def _go_on(state: DeviceState, job: Job, event: Ending) -> Step:
         case WorkFinished():
             return _deliver(state, replace(job, stage=Stage.DELIVERING))
         case WorkFailed():
-            failure = ReportFailure(round=assignment.round, message=event.message)
+            failure = ReportFailure(round=assignment.round, message=event.message, out_of_memory=event.out_of_memory)
             return idle, (Say(text=f"round {assignment.round} failed: {event.message}"), failure)
         case TransferBroke():
             words = Say(text=f"round {assignment.round}: {event.message}; {_KEPT}")

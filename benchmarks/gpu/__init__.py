@@ -1,0 +1,1 @@
+"""An accelerator at work: steps by precision, memory, a fleet."""
