@@ -12,10 +12,11 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup links demo test test-all docs e2e images wheelhouse check-arm64 clean
+.PHONY: help setup links demo demo-write test test-all docs e2e images wheelhouse check-arm64 clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
+	@echo "make demo-write   the same with a model that writes: four devices teach SmolLM2 what kind of thing a noun is"
 	@echo "make test    set up, run all checks and tests"
 	@echo "make test-all   the same, and whole-process tests of rare faults"
 	@echo "make docs    build the documentation site in docs/_build/html"
@@ -35,6 +36,10 @@ links:
 			"git with core.symlinks=false); clone it with: git clone -c core.symlinks=true" >&2; \
 		exit 1; \
 	done
+
+demo-write: setup
+	$(BIN)/fedcore fetch smollm2 kind
+	$(BIN)/fedcore fleet examples/write.toml
 
 demo: setup
 	$(BIN)/fedcore fetch minilm movies

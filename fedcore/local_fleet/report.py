@@ -190,20 +190,25 @@ def _quality_line(task: Task, name: str, metrics: Json | None) -> str:
     """Return one model's figures in a line; empty without any."""
     if not metrics:
         return ""
-    return f"{name}: {task.words(metrics, 'report')} on {metrics['rows']} held-back rows"
+    return f"{name}: {task.words(metrics, 'report', 'lines')} on {metrics['rows']} held-back rows"
 
 
 def _samples(summary: Json) -> list[Text]:
-    """Return what a model that writes answered: the first class's, or the global adapter's where there is none."""
-    models = {name: figures["test"] for name, figures in summary["classes"].items()}
-    models["the global adapter"] = summary["global"]["final"]
-    name, samples = next(
-        ((name, measured["samples"]) for name, measured in models.items() if measured and measured.get("samples")),
-        ("", []),
-    )
-    lines = [Text(f"answers of {name}, greedy:", style="bold")] if samples else []
-    for sample in samples:
-        lines.append(Text(f"  {sample['prompt']}\n    > {sample['answer']}  (reference: {sample['reference']})"))
+    """Return what the models that write answered to the same prompts, side by side: untrained, dense, every class's."""
+    models = {"untrained": summary["global"]["untrained"], "dense": summary["global"]["final"]}
+    models |= {name: figures["test"] for name, figures in summary["classes"].items()}
+    answers = {name: measured["samples"] for name, measured in models.items() if measured and measured.get("samples")}
+    if not answers:
+        return []
+    width = max(map(len, (*answers, "reference")))
+    lines = [Text("the same prompts, answered greedily:", style="bold")]
+    for place, sample in enumerate(next(iter(answers.values()))):
+        told = {"reference": sample["reference"]} | {
+            name: samples[place]["answer"] for name, samples in answers.items() if place < len(samples)
+        }
+        lines.append(
+            Text("\n".join([f"  {sample['prompt']}", *(f"    {name:{width}}  {told[name]}" for name in told)]))
+        )
     return lines
 
 

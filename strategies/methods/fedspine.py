@@ -72,7 +72,7 @@ def plan(
             memory=policy.memory(state),
         )
     )
-    tried = policy.with_trials(state, choices, steps)
+    tried = policy.with_trials(state, choices, steps, round_index)
     assignments = assign(policy, tried, choices=choices, steps=steps, keep_sets=keep_sets, parts=parts)
     devices = planned_devices(policy, choices, parts, assignments)
     opened = PlannedRound(round=round_index, budget_s=paced.budget_s, devices=devices)

@@ -191,12 +191,14 @@ class Policy:
             return None
         return self.pacer.learn(state.pace, opened, outcomes, self.modelled_seconds(opened))
 
-    def with_trials(self, state: PolicyState, choices: Sequence[Choice], steps: Sequence[int]) -> PolicyState:
+    def with_trials(
+        self, state: PolicyState, choices: Sequence[Choice], steps: Sequence[int], round_index: int
+    ) -> PolicyState:
         """Return the state with the round's trials of learning rates, if there are any; `steps` are the local ones."""
         if self.rates is None or state.rate is None:
             return state
         profiles = [choice.profile for choice in choices]
-        return replace(state, rate=self.rates.opened(state.rate, profiles, steps, choices[0].round))
+        return replace(state, rate=self.rates.opened(state.rate, profiles, steps, round_index))
 
     def first_rate(self, state: PolicyState, choices: Sequence[Choice]) -> float:
         """Return the learning rate of the first round: the configuration's, or the one that trials found or assume."""

@@ -70,8 +70,8 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model, one of a family that cannot be pruned, a configuration, and the same rows in every format."""
     root = tmp_path_factory.mktemp("materials")
     write_model(root / "model")
-    (root / "gpt2").mkdir()
-    (root / "gpt2" / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2}))
+    (root / "t5").mkdir()
+    (root / "t5" / "config.json").write_text(json.dumps({"model_type": "t5", "n_layer": 2}))
     (root / "cfg.toml").write_text(CONFIG)
     with (root / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *ROWS])

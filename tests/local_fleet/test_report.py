@@ -202,3 +202,25 @@ def test_a_large_fleet_is_sent_to_the_file() -> None:
 
 def test_a_run_without_rounds_has_a_report_too() -> None:
     assert lines_of(summary_of([], {}))[-1].startswith("48 optimiser steps in 0 rounds")
+
+
+def test_models_that_write_answer_side_by_side() -> None:
+    def told(answer: str) -> dict[str, Any]:
+        return metrics(0.5) | {"samples": [{"prompt": "a cat:", "reference": "animal", "answer": answer}]}
+
+    written = summary_of(
+        [round_of(1)],
+        {"agx": class_of() | {"test": told("pet")}},
+        untrained=told("A cat is"),
+        final=told("animal"),
+        reference=None,
+    )
+    lines = lines_of(written)
+    start = lines.index("the same prompts, answered greedily:")
+    assert lines[start + 1 : start + 6] == [
+        "  a cat:",
+        "    reference  animal",
+        "    untrained  A cat is",
+        "    dense      animal",
+        "    agx        pet",
+    ]

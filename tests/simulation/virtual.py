@@ -23,7 +23,7 @@ from fedcore.simulation.rounds.dispatch import DispatchPlanner
 from fedcore.simulation.rounds.driver import FOREVER_S, Driver
 from fedcore.simulation.workload.device_states import DeviceFeedback
 from fedcore.simulation.workload.traffic import RealTraffic
-from fedcore.simulation.workload.workload import Group, GroupResult
+from fedcore.simulation.workload.workload import Failure, Group, GroupResult
 from tests.tiny_run import tiny_config, write_model
 
 ROWS = 5  # of every device
@@ -45,7 +45,9 @@ class NamedWorkload:
         shapes = spec_shapes(group)
         values = [1e-5 * (1 + zlib.crc32(f"{part.device}/{group.round}".encode()) % 97) for part in group.parts]
         return GroupResult(
-            metrics=tuple("no memory" if part.device in self.failing else metrics() for part in group.parts),
+            metrics=tuple(
+                Failure(message="no memory") if part.device in self.failing else metrics() for part in group.parts
+            ),
             increments={
                 name: np.stack([np.full(shape, value, dtype=np.float32) for value in values])
                 for name, shape in shapes.items()

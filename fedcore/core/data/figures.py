@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Shown = Literal["always", "report", "tables"]
+Shown = Literal["always", "report", "tables", "lines"]
 Values = Mapping[str, float | None]  # by name; None, or no entry: not measured, or not defined on these rows
 
 # Units with a known sampling error:
@@ -17,8 +17,8 @@ CORRELATION = "correlation"  # of answers with targets over the rows
 class Figure:
     """One figure of merit. `name` is its key in files and on the wire, `title` its name for people.
 
-    `shown` says where: in every line about a model, in a report's closing lines and tables, or in tables of figures
-    alone.
+    `shown` says where beside tables of figures: in every line about a model, in a report's closing lines and tables, in
+    its lines alone, or nowhere.
     """
 
     name: str

@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 from fedcore.core.accelerators import CPU
 from fedcore.core.cost.training_step import base_step_flops
+from fedcore.core.model.families import family_of
 from fedcore.core.model.geometry import geometry_from_config
 from fedcore.core.precision import FLOAT32
 from fedcore.nn.accelerator.clock import synchronised
@@ -63,7 +64,8 @@ def _one_layer(folder: Path, dtype: torch.dtype) -> Any:
     with quiet():
         config = model_config(with_one_layer(read_config(folder)))
         config.vocab_size, config.pad_token_id = _WORDS, 0
-        model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+        kernel = family_of(config.model_type).kernels[0]
+        model = AutoModel.from_config(config, dtype=dtype, attn_implementation=kernel)  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
     return model.eval()
 

@@ -11,7 +11,16 @@ import pytest
 from fedcore.core.errors import TransportError, UpdateRejected
 from fedcore.core.rounds.tier.state import PartialId, Stage
 from fedcore.protos.tier_values import Holding, LeafLeft, PartialSubmission, PartialVerdict, RoundShare, TierUpward
-from fedcore.protos.values import BlobRef, Role, RoundClosed, UpdateSubmission, UpdateVerdict, Verdict, WireAssignment
+from fedcore.protos.values import (
+    AssignmentFailure,
+    BlobRef,
+    Role,
+    RoundClosed,
+    UpdateSubmission,
+    UpdateVerdict,
+    Verdict,
+    WireAssignment,
+)
 from fedcore.server.edge.cache import EdgeCache
 from fedcore.server.edge.engine import EdgeEngine
 from fedcore.server.edge.notes import EdgeNotes
@@ -415,14 +424,15 @@ async def test_an_update_that_does_not_fit_costs_its_device_the_round(fault: Exc
     driven.around.fault = None
     await driven.rounds.take_update(driven.sessions["b"], update())
     what, devices, failed, _, faults = driven.around.done[-1]
-    assert (what, devices, failed) == ("pack", ("b",), ("a",)) and faults["a"].startswith(words)
+    assert (what, devices, failed) == ("pack", ("b",), ("a",)) and faults["a"].message.startswith(words)
 
 
 async def test_only_the_beginning_of_a_failure_travels_up_and_none_of_another_round() -> None:
     driven = await opened()
-    driven.rounds.failed("a", 1, "x" * (MAX_MESSAGE + 1))
-    driven.rounds.failed("b", 7, "of a round that is not open")
-    assert driven.rounds._submissions._faults == {"a": "x" * MAX_MESSAGE}
+    driven.rounds.failed("a", AssignmentFailure(round=1, message="x" * (MAX_MESSAGE + 1), out_of_memory=True))
+    driven.rounds.failed("b", AssignmentFailure(round=7, message="of a round that is not open"))
+    kept = AssignmentFailure(round=1, message="x" * MAX_MESSAGE, out_of_memory=True)
+    assert driven.rounds._submissions._faults == {"a": kept}
     assert driven.rounds.machine.devices["b"].stage is Stage.PENDING
 
 
@@ -440,7 +450,7 @@ async def test_a_partial_that_does_not_fit_is_refused_and_fails_its_devices() ->
     await driven.rounds.take_partial("child", partial())
     (verdict,) = driven.child_heard()
     assert verdict == PartialVerdict(round=1, number=1, verdict=Verdict.REJECTED, message="a wrong sum")
-    assert driven.rounds._submissions._faults == {"x": "through child: a wrong sum"}
+    assert driven.rounds._submissions._faults == {"x": AssignmentFailure(round=1, message="through child: a wrong sum")}
 
 
 async def test_a_partial_of_a_round_to_come_waits_for_its_share_and_not_too_many_do() -> None:
