@@ -140,7 +140,7 @@ def test_batched_devices_learn_from_their_dense_model_as_one_by_one(text: str, t
     }
     one, other = adapter(tmp_path / "batched"), adapter(tmp_path / "one-by-one")
     for name, value in one.items():
-        np.testing.assert_allclose(value, other[name], atol=1e-5)
+        np.testing.assert_allclose(value, other[name], atol=2e-5)  # AdamW's first steps have the rate's size: 4e-3
     plain = run(text, tmp_path / "plain", "simulation.training=one-by-one", "training.codec=identity")
     alone = adapter(tmp_path / "plain")
     assert any(np.abs(value - alone[name]).max() > 1e-4 for name, value in one.items())

@@ -49,13 +49,14 @@ def test_averages_move_for_finite_devices_and_kept_groups_only() -> None:
 
 
 def test_group_scores_are_split_by_device() -> None:
-    geometry = tiny_classifier("bert").geometry
+    classifier = tiny_classifier("bert")
+    geometry = classifier.geometry
     units = {"q": geometry.head_units, "up": geometry.ffn}
     vectors = {
         (layer, module): torch.stack([torch.eye(count)[0], torch.eye(count)[1]])
         for layer in range(geometry.layers)
         for module, count in units.items()
     }
-    for device, found in enumerate(group_scores(vectors, geometry)):
+    for device, found in enumerate(group_scores(vectors, classifier)):
         for vector in (*found.heads, *found.channels):
             assert vector[device] == 1.0 and vector.sum() == 1.0

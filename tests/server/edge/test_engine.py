@@ -15,6 +15,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.rounds.tier.commands import Send
 from fedcore.core.rounds.tier.state import PartialId
 from fedcore.protos.tier_values import TierSpec
+from fedcore.protos.values import AssignmentFailure
 from fedcore.server.aggregate.adapter_blobs import store_adapter
 from fedcore.server.aggregate.partials import verify_partial
 from fedcore.server.aggregate.round_sum import RoundSum
@@ -42,7 +43,7 @@ def holding(place: Path, *devices: str) -> EdgeEngine:
 
 def test_what_is_packed_passes_the_root(tmp_path: Path) -> None:
     submission = holding(tmp_path / "edge", "ada", "bob").pack(
-        order("ada", "bob", failed=("cyd",)), TIMES, {"cyd": "?"}
+        order("ada", "bob", failed=("cyd",)), TIMES, {"cyd": AssignmentFailure(round=1, message="?")}
     )
     assert [leaf.device for leaf in submission.leaves] == ["ada", "bob", "cyd"]
     assert submission.counted == ("ada", "bob") and submission.leaves[2] == failure("cyd", "?")
@@ -76,7 +77,9 @@ def test_importances_of_a_part_are_those_that_came_in_it(tmp_path: Path) -> None
 
 
 def test_failures_alone_carry_no_partial(tmp_path: Path) -> None:
-    submission = engine_of(tmp_path, WORKS).pack(order(failed=("ada",)), {}, {"ada": "out of memory"})
+    submission = engine_of(tmp_path, WORKS).pack(
+        order(failed=("ada",)), {}, {"ada": AssignmentFailure(round=1, message="out of memory")}
+    )
     assert submission.partial is None and submission.scores is None
     assert submission.leaves == (failure("ada"),)
 

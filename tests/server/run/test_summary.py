@@ -87,6 +87,7 @@ def test_the_summary_has_stable_keys_and_none_where_nobody_measured(tmp_path: Pa
     measured = {"parameters", "dense_parameters", "size_bytes", "dense_size_bytes", "latency_s", "dense_latency_s"}
     measured |= {"latency_ratio", "test"}
     known = {"target_sparsity", "realised_sparsity", "heads_kept", "heads_dense", "channels_kept", "channels_dense"}
+    known |= {"layers_kept", "layers_dense"}
     assert tiny.keys() == measured | known | {"peak_training_memory_mb"}
     assert all(tiny[key] is None for key in measured) and all(tiny[key] is not None for key in known)
     assert tiny["peak_training_memory_mb"] == 1.0
