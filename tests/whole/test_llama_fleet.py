@@ -44,7 +44,7 @@ batch_size = 8
 importance = "lora-taylor"
 codec = "fp16"
 [coordinator]
-min_devices = 2
+min_devices = 3
 [[fleet.class]]
 name = "watch"
 memory_mb = 0.1
