@@ -50,6 +50,7 @@ class ClientOptions:
     alive: Path | None = None  # a file to touch as long as a parent is heard
     device: str = AUTO  # which accelerator trains and measures, see fedcore.core.accelerators
     precision: str = ""  # in which it trains, see fedcore.core.precision; empty: as the run says
+    metric: str = ""  # "module:function" that an evaluator lets the run call: it is code, and the run's owner names it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

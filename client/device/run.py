@@ -54,6 +54,7 @@ class _Arrival:
     model: Path
     device: str = CPU  # as PyTorch calls it
     precision: str = FLOAT32
+    metric: str = ""  # that the run may call here
 
     @property
     def task(self) -> Task:
@@ -72,7 +73,7 @@ class _Arrival:
             max_length=self.description.max_length,
             targets=welcome.targets,
             task=self.task,
-            options=TaskOptions.read(self.description.task_options),
+            options=TaskOptions.read(self.description.task_options).with_metric(self.metric),
             device=self.device,
             precision=self.precision,
         )
@@ -136,10 +137,19 @@ async def run_evaluator(options: ClientOptions) -> str:
         description, model = await arrive(link, options)
         check_rows_fit(task_named(description.task), options.data)
         test = test.under(description.labels)
-        arrival = _Arrival(link=link, description=description, model=model)
+        asked = TaskOptions.read(description.task_options).metric
+        if asked != options.metric:
+            options.say(f"warning: {_refused_metric(asked, options.metric)}")
+        arrival = _Arrival(link=link, description=description, model=model, metric=options.metric)
         return await _join_as_evaluator(options, test, train, arrival)
     finally:
         await link.close()
+
+
+def _refused_metric(asked: str, allowed: str) -> str:
+    if not asked:
+        return f"--metric {allowed}: the run asks for no metric of your own; set task.metric"
+    return f"the run's metric {asked!r} is not called here: it is code; to allow it, join with --metric {asked}"
 
 
 async def _join_as_device(

@@ -108,6 +108,7 @@ def _members(
             str(state / EVALUATOR),
             "--device",
             measuring_place,
+            *(("--metric", config.task.metric) if config.task.metric else ()),
             *data,
         ],
     )

@@ -87,6 +87,12 @@ def join(
         Literal["auto", "float32", "bfloat16", "float16"] | None,
         typer.Option("--precision", help="In which it trains; default: as the run says.", rich_help_panel=RUN),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric", help="Let the run call this module:function on an evaluator (task.metric).", rich_help_panel=RUN
+        ),
+    ] = "",
     reconnect_s: Annotated[
         float,
         typer.Option(
@@ -235,6 +241,7 @@ def join(
         alive=alive,
         device=device,
         precision=precision or "",
+        metric=metric,
     )
     limits = DeviceLimits(
         device_class=device_class,

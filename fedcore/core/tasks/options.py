@@ -1,7 +1,7 @@
 """What a run says of its task beside its name, and every process of the run has to know."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from fedcore.core.config.tables import TaskConfig
 
@@ -28,6 +28,10 @@ class TaskOptions:
             answer_tokens=int(words.get("answer_tokens", DEFAULTS.answer_tokens)),
             metric=words.get("metric", DEFAULTS.metric),
         )
+
+    def with_metric(self, allowed: str) -> "TaskOptions":
+        """Return the settings without a metric other than the one that this process allows."""
+        return self if self.metric == allowed else replace(self, metric="")
 
 
 DEFAULTS = TaskOptions()

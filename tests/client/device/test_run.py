@@ -303,6 +303,15 @@ async def test_an_evaluator_joins_without_a_profile_and_measures_on_test_rows(wo
     assert len(models.test) == 8 and len(models.train) == 8 and models.source.targets == WELCOME.targets
 
 
+@pytest.mark.parametrize(("allowed", "called"), [("", ""), ("other:score", ""), ("own:score", "own:score")])
+async def test_an_evaluator_calls_no_code_that_it_did_not_allow(world: World, allowed: str, called: str) -> None:
+    world.description = replace(world.description, task_options={"metric": "own:score"})
+    await run_evaluator(replace(world.options, metric=allowed))
+    models = world.member.worker.make_model_evaluator(WELCOME)
+    assert models.source.options.metric == called
+    assert any("join with --metric own:score" in line for line in world.said) == (not called)
+
+
 async def test_an_evaluators_name_is_checked_first(world: World) -> None:
     with pytest.raises(ConfigError, match="evaluator name 'E V'"):
         await run_evaluator(replace(world.options, name="E V"))
