@@ -14,6 +14,7 @@ import grpc
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import FedcoreError, RunError
+from fedcore.core.tasks.table import task_of
 from fedcore.protos.service import add_FleetServicer_to_server
 from fedcore.protos.values import EvaluatorResult, ExportOutcome, ExportTask, TaskKind
 from fedcore.protos.wire import CHANNEL_OPTIONS
@@ -78,7 +79,7 @@ async def serve(run: Run, options: ServeOptions) -> Json:
                 await _listen(server, run, options)
                 async with _enrolment(options):
                     run.log.event(
-                        "started", next_round=run.start.next_round, pid=os.getpid(), task=run.config.task.kind
+                        "started", next_round=run.start.next_round, pid=os.getpid(), task=task_of(run.config).name
                     )
                     summary = await _to_the_end(coordinator, run, options)
                 parting = STOPS

@@ -9,12 +9,13 @@ import numpy as np
 from fedcore.client.data.label_doubts import target_doubts
 from fedcore.client.data.ratings import rating
 from fedcore.client.data.rows import Rows, check_labels, label_list, targets_of, told_labels
-from fedcore.client.data.shards import test_rows, training_rows
+from fedcore.client.data.shards import task_of_columns, test_rows, training_rows
 from fedcore.client.options import DataOptions
 from fedcore.core.config.tables import Config
 from fedcore.core.data.partition import BY_LABEL, column_of
 from fedcore.core.errors import ConfigError, DataError
-from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.table import AUTO, task_of
 from fedcore.core.tasks.task import Range, Task
 
 
@@ -35,12 +36,13 @@ def data_options(config: Config) -> DataOptions:
 
 
 def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
-    """Return the config with its labels, or the range of its targets, written out, and all training and held-back rows.
+    """Return the config with its task, labels or range of targets written out, and all training and held-back rows.
 
     Raises DataError where rows carry labels outside [data] labels, all carry the same one, or, without a list, the
     labels are measured numbers or the test file has labels that nothing could be trained for; without labels,
     ConfigError for keys that ask for them, DataError for bad targets.
     """
+    config = with_task(config)
     options, task = data_options(config), task_of(config)
     if not task.labelled:
         return _unlabelled_rows(config, task)
@@ -56,6 +58,26 @@ def labelled_rows(config: Config) -> tuple[Config, Rows, Rows]:
     if len(agreed) < 2:
         raise DataError(f"{config.data.train} has only the label {found[0]!r}; a classifier needs at least two")
     return replace(config, data=replace(config.data, labels=agreed)), training, test
+
+
+def with_task(config: Config) -> Config:
+    """Return the config with the task that its rows are for, where it leaves that open.
+
+    Columns of prompts and answers, or of chats, are for a model that writes, unless there are a text and a label.
+    """
+    if config.task.kind != AUTO:
+        return config
+    options = data_options(config)
+    found = CLASSIFICATION.name if config.data.labels or not options.train else task_of_columns(options)
+    return replace(config, task=replace(config.task, kind=found))
+
+
+def task_lines(asked: Config, found: Config) -> tuple[str, ...]:
+    """Return what is said of a task that the rows decided; nothing of the usual one."""
+    kind = found.task.kind
+    if kind in (asked.task.kind, CLASSIFICATION.name):
+        return ()
+    return (f"task: {kind}, by the columns of the rows; task.kind names another",)
 
 
 def row_warnings(config: Config, training: Rows, test: Rows) -> tuple[str, ...]:

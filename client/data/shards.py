@@ -19,7 +19,8 @@ from fedcore.core.data.partition import (
     shards_of,
 )
 from fedcore.core.errors import DataError, JoinRefused
-from fedcore.core.tasks.table import task_named, task_of
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.table import TASKS, task_named, task_of
 from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
@@ -167,6 +168,20 @@ def _read(spec: str, options: DataOptions) -> Rows:
         return read_rows(path, text=options.text, label=options.label, by=options.by)
     text, label = written_columns(path, task, options)
     return read_rows(path, text=(text,), label=label, by=options.by, written=True)
+
+
+def task_of_columns(options: DataOptions) -> str:
+    """Return the name of the task that data are for, by their columns, where nobody named any.
+
+    Raises ConfigError or DataError where the data are not found.
+    """
+    path = resolve(options.train, "data")
+    if (options.text, options.label) == _UNNAMED and not has_columns(path, (*options.text, options.label)):
+        for task in TASKS.values():
+            forms = (tuple(filter(None, form)) for form in task.forms)
+            if any(has_columns(path, form) for form in forms if form != options.text):  # a text alone may be anything
+                return task.name
+    return CLASSIFICATION.name
 
 
 def written_columns(path: str | Path, task: Task, options: DataOptions) -> tuple[str, str]:

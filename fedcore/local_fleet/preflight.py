@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fedcore.client.data.labels import labelled_rows, row_warnings
+from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import dealt_rows, run_keys
 from fedcore.client.device.model_check import check_model
@@ -51,6 +51,8 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
     model = model_folder(config.model.path)
     check_run(config, model)
     labelled, training, test = labelled_rows(config)
+    for line in task_lines(config, labelled):
+        say(line)
     for doubt in row_warnings(config, training, test):
         say(f"warning: {doubt}")
     if len(training) < shards:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import RunError
+from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import make_engine, untrained_adapter
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.process.allocator import trim
@@ -69,7 +70,7 @@ def _simulated(
     log = run.open_log(wall=clock, observers=observers, eager=False)
     engine = make_engine(run, setup.config.data.labels, strategy=setup.strategy, clock=clock)
     backend = make_backend(setup, engine, run.folder, log)  # refuses what the model cannot read, before the run begins
-    log.event("started", next_round=run.start.next_round, simulated=True, task=run.config.task.kind)
+    log.event("started", next_round=run.start.next_round, simulated=True, task=task_of(run.config).name)
     for device_class, why in setup.refused.items():
         log.event("refused", device=device_class, message=why)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcore.client.data.labels import labelled_rows, row_warnings
+from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import fleet_rows, run_keys
 from fedcore.client.device.libraries import import_libraries
@@ -87,7 +87,9 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None, *,
             refused=refused,
             curve=curve,
         )
-    config, training, test = labelled_rows(config)
+    asked, (config, training, test) = config, labelled_rows(config)
+    for line in task_lines(asked, config):
+        say(line)
     for doubt in row_warnings(config, training, test):
         say(f"warning: {doubt}")
     shards, strategy = assign_rows(config, run_keys(config, training), devices), check_run(config, model)

@@ -72,10 +72,12 @@ class TaskConfig:
     kind: Annotated[
         str,
         # the names of fedcore.core.tasks.table, which checks it; a test compares them
-        offered(("classification", "generation", "regression")),
+        offered(("auto", "classification", "generation", "regression")),
         "task: `classification`, where a text or a pair of texts has one of the labels; `regression`, where it has "
-        "one number, in the label column; or `generation`, where a causal language model writes answers",
-    ] = "classification"
+        "one number, in the label column; or `generation`, where a causal language model writes answers. `auto`: "
+        "`generation` where the rows have columns of prompts and answers or of chats, and no text and label; else "
+        "`classification`; `serve` reads no rows and takes the latter",
+    ] = "auto"
     low: Annotated[
         float | None,
         finite(),

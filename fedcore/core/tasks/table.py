@@ -11,12 +11,15 @@ from fedcore.core.tasks.task import Range, Task
 TASKS: OpenTable[Task] = OpenTable("task", {task.name: task for task in (CLASSIFICATION, GENERATION, REGRESSION)})
 
 
+AUTO = "auto"  # of `task.kind`: whoever reads the rows finds the task; it is classification until then
+
+
 def task_named(name: str) -> Task:
     """Return the task `name`, or that of a `Task.spec`; an earlier version, which knew one task alone, names none.
 
     Raises ConfigError for an unknown one.
     """
-    if not name:
+    if name in ("", AUTO):
         return CLASSIFICATION
     kind, *ends = name.split(":")
     if kind not in TASKS:

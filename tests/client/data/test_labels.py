@@ -1,9 +1,11 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedcore.client.data.labels import data_options, labelled_rows
-from fedcore.core.config.tables import ClassConfig, Config, DataConfig
+from fedcore.client.data.labels import data_options, labelled_rows, task_lines, with_task
+from fedcore.core.config.tables import ClassConfig, Config, DataConfig, TaskConfig
 from fedcore.core.errors import DataError
 
 
@@ -96,3 +98,27 @@ def test_measured_numbers_are_no_labels_unless_they_are_listed(tmp_path: Path) -
         labelled_rows(config_of(tmp_path, numbers, ["0.5"]))
     found, _, _ = labelled_rows(config_of(tmp_path, numbers, ["0.5"], labels=tuple(numbers)))
     assert len(found.data.labels) == 40
+
+
+@pytest.mark.parametrize(
+    ("row", "named", "found"),
+    [
+        ({"prompt": "2 + 2", "response": "4"}, {}, "generation"),
+        ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}, {}, "generation"),
+        ({"prompt": "2 + 2", "response": "4", "text": "x", "label": "a"}, {}, "classification"),
+        ({"text": "x", "label": "a"}, {}, "classification"),
+        ({"text": "x"}, {}, "classification"),
+        ({"prompt": "2 + 2", "response": "4"}, {"text": "prompt", "label": "response"}, "classification"),
+        ({"prompt": "2 + 2", "response": "4"}, {"labels": ("a", "b")}, "classification"),
+    ],
+)
+def test_the_columns_tell_the_task_where_nobody_names_it(
+    tmp_path: Path, row: dict[str, object], named: dict[str, object], found: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    config = Config(data=DataConfig(train=str(tmp_path / "rows.jsonl"), **named))  # type: ignore[arg-type]
+    told = with_task(config)
+    assert told.task.kind == found
+    assert bool(task_lines(config, told)) == (found == "generation")
+    chosen = replace(config, task=TaskConfig(kind="regression"))
+    assert with_task(chosen) == chosen and task_lines(chosen, chosen) == ()
