@@ -29,11 +29,15 @@ class _Words:
 def answer_figures(answers: Sequence[str], references: References, *, metric: str = "") -> dict[str, float]:
     """Return exact match, chrF, ROUGE-L, and the user's own figure under a `metric` ("module:function").
 
-    chrF and ROUGE-L are left out where their libraries, of the client extra, are not installed.
+    chrF and ROUGE-L are left out where their libraries, of the extras client and rouge, are not installed.
 
     Raises ConfigError where the metric cannot be found, DataError where it fails.
     """
-    figures = {"exact_match": exact_match(answers, references), **_by_libraries(answers, references)}
+    figures = {
+        "exact_match": exact_match(answers, references),
+        **_chrf(answers, references),
+        **_rouge(answers, references),
+    }
     return figures if not metric else {**figures, "own": _own(metric, answers, references)}
 
 
@@ -55,21 +59,27 @@ def samples_of(prompts: Sequence[str], answers: Sequence[str], references: Refer
     )
 
 
-def _by_libraries(answers: Sequence[str], references: References) -> dict[str, float]:
-    # Imported here: they take a second, and runs of other tasks do not need them.
+def _chrf(answers: Sequence[str], references: References) -> dict[str, float]:
     try:
-        from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics.chrf import CHRF
+        from sacrebleu.metrics.chrf import CHRF  # imported here: it takes a second, and other tasks do not need it
     except ImportError:  # of an environment older than these figures: the others are worth having
         return {}
     most = max(map(len, references))
     streams = [[told[min(place, len(told) - 1)] for told in references] for place in range(most)]
+    return {"chrf": float(CHRF().corpus_score(list(answers), streams).score)}
+
+
+def _rouge(answers: Sequence[str], references: References) -> dict[str, float]:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:  # without the extra `rouge`
+        return {}
     scorer = RougeScorer(["rougeL"], tokenizer=_Words())
     rouge = [
         scorer.score_multi(list(told), answer)["rougeL"].fmeasure
         for answer, told in zip(answers, references, strict=True)
     ]
-    return {"chrf": float(CHRF().corpus_score(list(answers), streams).score), "rouge_l": sum(rouge) / len(rouge)}
+    return {"rouge_l": sum(rouge) / len(rouge)}
 
 
 def _own(metric: str, answers: Sequence[str], references: References) -> float:
