@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 
 from benchmarks.anyset.paired import COMPARISONS, Key, differences, interval
 from benchmarks.anyset.run import Result
-from benchmarks.drawing import BLUE, GREY, ORANGE, RED, save
+from benchmarks.drawing import BLUE, GREEN, GREY, ORANGE, RED, save
 
 FILE = Path(__file__).parents[1] / "figures" / "anyset.png"
-COLOURS = {"iid": BLUE, "0.5": ORANGE, "0.1": RED}
+COLOURS = {"iid": BLUE, "1.0": GREEN, "0.5": ORANGE, "0.1": RED}
 WIDEST = 12.0  # points; what lies beyond is drawn at the edge
 
 
