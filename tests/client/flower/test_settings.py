@@ -36,7 +36,7 @@ def test_a_partition_is_a_node_with_its_part_of_the_apps_rows() -> None:
             partition="dirichlet",
             alpha=1.0,
             seed=5,
-            task="classification",
+            task="auto",
         ),
         state=None,
     )
