@@ -1,0 +1,1 @@
+"""What a quantised base costs and saves in a training step of a real model."""
