@@ -121,19 +121,22 @@ def rows_of(
     columns = columns_of(text, label, by)
     numbers: set[tuple[str, int]] = set()
     faults = RowFaults()
-    if written:
-        return _written_rows(tables, text[0], label, by, source)
     for table in tables:
         for number, row in enumerate(table.rows, start=1):
-            found = [row.fault] if row.fault else _faults(row.cells, columns, len(text))
+            cells, found = row.cells, [row.fault] if row.fault else []
+            if not found:
+                if written:
+                    cells, found = _written_cells(row.cells, answered=bool(label))
+                else:
+                    found = _faults(cells, columns, len(text))
             for fault in found:
                 faults.add(table.source, fault, line=row.line, row=number)
             if found:
                 continue
             places.append(row.line or -number)
-            target = row.cells[len(text)]
-            texts.append(row.cells[: len(text)])
-            labels.append(_label(target, typed=table.typed))
+            target = cells[len(text)]
+            texts.append(cells[: len(text)])
+            labels.append(target if written else _label(target, typed=table.typed))
             if by:
                 groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
             if isinstance(target, ClassNumber):
@@ -151,36 +154,14 @@ def rows_of(
     )
 
 
-def _written_rows(tables: Iterable[Table], text: str, label: str, by: str, source: str) -> Rows:
-    """Return the rows of a model that writes."""
-    read: list[tuple[str, str]] = []
-    groups, places, columns = list[str](), list[int](), columns_of((text,), label, by)
-    faults = RowFaults()
-    for table in tables:
-        for number, row in enumerate(table.rows, start=1):
-            try:
-                if row.fault:
-                    raise ValueError(row.fault)
-                prompt, target = row_of(row.cells[0], row.cells[1] if label else None)
-                if broken := _broken("text", prompt + target):
-                    raise ValueError(broken)
-            except ValueError as fault:
-                faults.add(table.source, str(fault), line=row.line, row=number)
-                continue
-            read.append((prompt, target))
-            places.append(row.line or -number)
-            if by:
-                groups.append(_label(row.cells[columns.index(by)], typed=table.typed))
-    faults.check()
-    if not read:
-        raise DataError(f"{source}: no data row; expected at least one below the header")
-    return Rows(
-        texts=tuple((prompt,) for prompt, _ in read),
-        labels=tuple(target for _, target in read),
-        source=source,
-        groups=tuple(groups),
-        places=tuple(places),
-    )
+def _written_cells(cells: Cells, *, answered: bool) -> tuple[Cells, list[str]]:
+    """Return text and target of a row of a model that writes, and what is wrong with it."""
+    try:
+        text, target = row_of(cells[0], cells[1] if answered else None)
+    except ValueError as fault:
+        return (), [str(fault)]
+    broken = _broken("text", text + target)
+    return (text, target), [broken] if broken else []
 
 
 def _tables(spec: str, columns: Sequence[str], cache: Path | None) -> Iterable[Table]:
