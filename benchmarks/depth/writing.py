@@ -23,7 +23,7 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.seeds import generator
 from fedcore.nn.criteria.taylor import TaylorScorer
 from fedcore.nn.losses.cross_entropy import divergences
-from fedcore.nn.losses.loss import Loss
+from fedcore.nn.losses.loss import Lesson, Loss
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_tokenizer
 from fedcore.nn.model.lora import attach, trainable_parameters
@@ -32,7 +32,7 @@ from fedcore.nn.training.batches import Batch
 from fedcore.nn.training.evaluate import forward_logits
 from fedcore.nn.training.objective import Objective
 from fedcore.nn.training.optimizer import make_optimizer
-from fedcore.nn.training.train import TeacherTargets, training_step
+from fedcore.nn.training.train import training_step
 from fedcore.storage.models.model_source import model_folder
 
 RANK, BATCH, TOKENS, RATE, CALIBRATION = 8, 4, 64, 1e-3, 4
@@ -113,11 +113,11 @@ class Writing:
         optimizer = make_optimizer(trainable_parameters(classifier), learning_rate=RATE, weight_decay=0.0)
         for step in range(1, steps + 1):
             batch = _batch(self.train[rng.choice(len(self.train), BATCH, replace=False)])
-            targets = None
+            lesson = None
             if how is not None:
                 with torch.no_grad():
-                    targets = TeacherTargets(logits=forward_logits(self.dense, batch).numpy(), how=how)
-            training_step(classifier, optimizer, batch, step=step, objective=objective, targets=targets)
+                    lesson = Lesson(answers=forward_logits(self.dense, batch), how=how)
+            training_step(classifier, optimizer, batch, step=step, objective=objective, lesson=lesson)
 
     def figures(self, classifier: Classifier) -> dict[str, float]:
         """Return the perplexity on held-back rows."""

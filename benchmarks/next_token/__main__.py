@@ -62,7 +62,7 @@ def _run(
 
 
 def _chunked(states: torch.Tensor, targets: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:
-    return next_token_losses(states, targets, layer, words=WORDS)[0]
+    return next_token_losses(states, targets, layer, words=WORDS)[0][0]
 
 
 def _plain(states: torch.Tensor, targets: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedcore.core.config.tables import ClassConfig
+from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.cost.training_step import transfer_seconds
@@ -37,6 +38,7 @@ class ClassCost:
     joins_mb: int  # least memory_mb that the run admits: the smallest rank at the target
     starts_mb: int  # least memory_mb without a forced cut: the smallest rank, uncut, in the first round
     all_mb: int  # least memory_mb at which every arm fits in every round
+    teacher_mb: int | None  # least memory_mb with a teacher at the target; None without training.distill
     joins: bool
     first: ArmCost  # of round 1
     last: ArmCost  # of the last round
@@ -99,10 +101,25 @@ def _class_cost(policy: Policy, kind: ClassConfig, rows: Rows) -> ClassCost:
         joins_mb=math.ceil(policy.memory_mb(target, ranks[0], kind.name)),  # as Policy.admit
         starts_mb=math.ceil(policy.memory_mb(0.0, ranks[0], kind.name)),
         all_mb=math.ceil(policy.memory_mb(0.0, ranks[-1], kind.name)),
+        teacher_mb=_teacher_mb(policy, kind, rows),
         joins=_joins(policy, kind),
         first=_arm_cost(policy, kind, rows, _space(policy, state, kind, 1)),
         last=_arm_cost(policy, kind, rows, _space(policy, state, kind, policy.config.run.rounds)),
     )
+
+
+def _teacher_mb(policy: Policy, kind: ClassConfig, rows: Rows) -> int | None:
+    target = policy.config.target_sparsity(kind.name)
+    counts = policy.first_counts(target)
+    if policy.config.training.distill == 0 or counts == policy.spec.geometry.dense:
+        return None
+    profile = replace(_profile(kind), num_examples=rows.get(kind.name, UNKNOWN_ROWS))
+    arm = Arm(
+        sparsity=target,
+        rank=policy.config.strategy.ranks[0],
+        steps=max(policy.config.strategy.local_steps_choices, default=0),
+    )
+    return math.ceil(policy.cost.teacher_mb(profile, counts, arm))
 
 
 def _joins(policy: Policy, kind: ClassConfig) -> bool:

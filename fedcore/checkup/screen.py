@@ -117,10 +117,14 @@ def _limit(kind: ClassCost) -> str:
 
 
 def _limits(classes: Iterable[ClassCost]) -> Table:
-    table = figure_table("class", ("memory_mb", "joins from", "uncut at first", "every arm"))
+    classes = list(classes)
+    taught = any(kind.teacher_mb is not None for kind in classes)
+    columns = ("memory_mb", "joins from", "uncut at first", "every arm", *(("a teacher",) if taught else ()))
+    table = figure_table("class", columns)
     table.add_column("so its devices", overflow="fold")
     for kind in classes:
-        figures = (f"{figure:,}" for figure in (kind.joins_mb, kind.starts_mb, kind.all_mb))
+        least = (kind.joins_mb, kind.starts_mb, kind.all_mb, *((kind.teacher_mb,) if taught else ()))
+        figures = ("-" if figure is None else f"{figure:,}" for figure in least)
         table.add_row(kind.name, _limit(kind), *figures, _consequence(kind))
     return table
 

@@ -11,7 +11,7 @@ from fedcore.core.config.auto import local_steps
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.profile import DeviceProfile
-from fedcore.core.cost.teacher import teacher_flops
+from fedcore.core.cost.teacher import teacher_flops, teacher_memory_mb
 from fedcore.core.cost.training_step import FLOAT_BYTES, PLAIN, StepMode, StepShape, transfer_seconds
 from fedcore.core.model.adapter import AdapterSpec
 from fedcore.core.model.geometry import Counts
@@ -101,6 +101,15 @@ class RoundCost:
     def steps(self, profile: DeviceProfile, arm: Arm) -> int:
         """Return a device's local steps in a round: the arm's, or where it has none the device's own."""
         return arm.steps or self.steps_of(profile.num_examples)
+
+    def teacher_mb(self, profile: DeviceProfile, counts: Counts, arm: Arm) -> float:
+        """Return the live tensor memory while a device's dense teacher answers, MiB.
+
+        A task without a head keeps the teacher's states of every row that trains in the round.
+        """
+        rows = min(profile.num_examples, self.steps(profile, arm) * self.batch_size)
+        step = self.of(profile.device_class).step(counts, arm.rank)
+        return teacher_memory_mb(step, kept_rows=0 if self.spec.head else rows)
 
     def seconds(
         self,

@@ -11,7 +11,6 @@ from fedcore.core.contract.distillation import Distillation, mix_of
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.contract.protocols import Json
 from fedcore.core.contract.rate_trial import RateTrial
-from fedcore.core.cost.teacher import teacher_memory_mb
 from fedcore.core.learning_rate.schedule import round_share
 from fedcore.core.model.trained_part import TrainedPart
 from fedcore.core.pruning.kinds import LAYERS
@@ -88,8 +87,7 @@ def distillation_of(config: Config, memory: Memory, choice: Choice) -> Distillat
     mix = mix_of(choice.round, warmup_rounds=warmup_rounds(config), rounds=config.run.rounds)
     if mix == 0:
         return None
-    step = cost.of(choice.profile.device_class).step(choice.counts, choice.arm.rank)
-    if not memory.allows(choice.profile, teacher_memory_mb(step)):
+    if not memory.allows(choice.profile, cost.teacher_mb(choice.profile, choice.counts, choice.arm)):
         return None
     return Distillation(weight=training.distill, temperature=training.distill_temperature, mix=mix)
 

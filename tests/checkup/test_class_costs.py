@@ -139,3 +139,11 @@ def test_local_steps_follow_from_the_rows_of_the_largest_device() -> None:
     policy = policy_of("training.local_steps=auto")
     [small, _], [large, _], [unknown, _] = (costs(policy, agx=16), costs(policy, agx=10**6), costs(policy))
     assert small.first.seconds < large.first.seconds == unknown.first.seconds
+
+
+def test_a_teacher_needs_the_dense_model_too() -> None:
+    assert {kind.teacher_mb for kind in costs(policy_of())} == {None}
+    for kind in costs(policy_of("training.distill=0.5"), agx=100, tx2=100):
+        assert kind.teacher_mb is not None and kind.teacher_mb > 0
+    uncut = policy_of("training.distill=0.5", "strategy.target_sparsity=0")
+    assert {kind.teacher_mb for kind in costs(uncut)} == {None}

@@ -16,6 +16,7 @@ from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, DataError, ModelError
 from fedcore.local_fleet.report import print_report
+from fedcore.nn.training.teacher import AnswerStates
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
@@ -113,15 +114,21 @@ def test_a_run_trains_prunes_measures_and_exports_a_model_that_writes(tmp_path: 
 
 def exported(folder: Path) -> None:
     """Reopen an export with plain transformers: the probe's logits, and an answer that ends."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-    assert model.config.model_type == "llama" and model.generation_config.eos_token_id == 3
+    model = writes(folder)
     probe = load_file(folder / "probe.safetensors")
     logits = probe.pop("logits")
     with torch.no_grad():
         torch.testing.assert_close(model(**probe).logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def writes(folder: Path) -> Any:
+    """Let plain transformers write with an exported model, and return it."""
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert model.config.model_type == "llama" and model.generation_config.eos_token_id == 3
     tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = tokenizer("the film was good\n", return_tensors="pt")
     assert model.generate(**asked, max_new_tokens=5, do_sample=False).shape[1] > asked["input_ids"].shape[1]
+    return model
 
 
 def adapted(folder: Path) -> None:
@@ -181,11 +188,28 @@ def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
         read_setup(parse_config(text))
 
 
+def test_a_cut_device_learns_from_its_dense_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counting(rows: AnswerStates, indices: Any) -> torch.Tensor:
+        asked.append(len(indices))
+        return torch.cat([rows.rows[index] for index in indices])
+
+    monkeypatch.setattr(AnswerStates, "__getitem__", counting)
+    text, adapters = written(tmp_path), []
+    for name, share in (("alone", "0"), ("taught", "0.8")):
+        overrides = (f"training.distill={share}", "training.handout=whole", "simulation.exports=false")
+        summary = run(text, tmp_path / name, *overrides)
+        assert summary["global"]["final"]["perplexity"] < summary["global"]["untrained"]["perplexity"]
+        adapters.append(load_file(next((tmp_path / name / "global").glob("*.safetensors"))))
+    assert len(asked) == 2 * 8, "both devices, in the round with a cut; nobody in the one before, and none without it"
+    assert any(not torch.equal(value, adapters[1][name]) for name, value in adapters[0].items())
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
         ("data.partition=dirichlet", ConfigError, "deals rows by label, and rows of task generation have none"),
-        ("training.distill=0.5", ConfigError, "no logits are kept"),
         ("model.head=last", ModelError, "a model that writes has its own output layer"),
         ("data.text=prompt", DataError, "no column 'label'"),
     ],

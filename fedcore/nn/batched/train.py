@@ -361,7 +361,7 @@ class _Run:
 
 def _stacked_answers(tasks: Sequence[VirtualTask]) -> torch.Tensor:
     """Return the teacher's answers for all tasks, (rows of all devices, labels), in the row order of the table."""
-    answers = [task.teacher for task in tasks if task.teacher is not None]
+    answers = [task.teacher for task in tasks if isinstance(task.teacher, np.ndarray)]
     if len(answers) != len(tasks):
         raise ValueError("the spec asks for distillation; give every task its teacher's answers")
     return torch.from_numpy(np.concatenate(answers))

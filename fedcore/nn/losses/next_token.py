@@ -6,70 +6,100 @@ large as the states. Logits at all positions would be the largest tensor of a st
 1.6 GB a copy). The output layer is frozen; it gets no gradient.
 
 Outputs are three numbers a row: the sum of -log p over its answered tokens (nats), their number, and how many of them
-are the model's first choice.
+are the model's first choice. With a teacher they are four: the last is the sum of the divergences of its answered
+tokens. The teacher's states are given for the answered positions; a chunk of them becomes logits beside the chunk of
+the student's, through the same output layer, which neither a cut nor an adapter changes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from fedcore.core.contract.distillation import Distillation
-from fedcore.nn.losses.loss import Loss
+from fedcore.nn.losses.cross_entropy import divergences
+from fedcore.nn.losses.loss import Batch, Lesson, Loss
 from fedcore.nn.model.classifier import Classifier
 
-CHUNK_BYTES = 1 << 25  # of one chunk's logits in float32; about four times as much lives at once
+CHUNK_BYTES = 1 << 25  # of one chunk's logits in float32, of both models; about four times as much lives at once
 NO_TARGET = -100
 
 Project = Callable[[torch.Tensor], torch.Tensor]  # states (n, hidden) -> float32 logits (n, words)
 
 
-def _outputs(classifier: Classifier, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _outputs(classifier: Classifier, batch: Batch, lesson: Lesson | None = None) -> torch.Tensor:
     device = classifier.device
-    states = classifier.backbone(
-        input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), use_cache=False
-    ).last_hidden_state  # (rows, tokens, hidden)
     targets = batch["labels"].to(device)[:, 1:]  # a position answers with the token after it
     answered = targets != NO_TARGET
     row = answered.nonzero()[:, 0]  # (answered,)
     losses, right = next_token_losses(
-        states[:, :-1][answered], targets[answered], classifier.word_logits, words=classifier.geometry.vocab
+        _states(classifier, batch),
+        targets[answered],
+        classifier.word_logits,
+        words=classifier.geometry.vocab,
+        lesson=lesson,
     )
-    sums = torch.zeros(len(targets), dtype=torch.float32, device=device).index_add(0, row, losses)
-    counts = torch.stack([answered.sum(dim=1).float(), torch.zeros_like(sums).index_add(0, row, right)], dim=1)
-    return torch.cat([sums[:, None], counts], dim=1)
+    zeros = torch.zeros(len(losses), len(targets), dtype=torch.float32, device=device)
+    sums = zeros.index_add(1, row, losses)  # (losses, rows)
+    counts = [answered.sum(dim=1).float(), torch.zeros_like(zeros[0]).index_add(0, row, right)]
+    return torch.stack([sums[0], *counts, *sums[1:]], dim=1)
+
+
+def _states(classifier: Classifier, batch: Batch) -> torch.Tensor:
+    """Return the hidden states of all answered positions, row by row, (answered, hidden)."""
+    device = classifier.device
+    states: torch.Tensor = classifier.backbone(
+        input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), use_cache=False
+    ).last_hidden_state  # (rows, tokens, hidden)
+    return states[:, :-1][batch["labels"].to(device)[:, 1:] != NO_TARGET]
 
 
 def next_token_losses(
-    states: torch.Tensor, targets: torch.Tensor, project: Project, *, words: int
+    states: torch.Tensor, targets: torch.Tensor, project: Project, *, words: int, lesson: Lesson | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return -log p of every target (n,) after `states` (n, hidden), and 1.0 where it is the first choice, else 0.0.
 
-    `project` gives the logits of `words` words; gradients reach the states alone.
+    The former are (1, n); with a `lesson`, whose answers are the teacher's states (n, hidden), they are (2, n), and the
+    second line has the divergences from the teacher. `project` gives the logits of `words` words; gradients reach the
+    states alone.
     """
     learns = states.requires_grad and torch.is_grad_enabled()
-    losses = torch.empty(len(states), dtype=torch.float32, device=states.device)
-    right = torch.empty_like(losses)
-    gradients = torch.empty_like(states, requires_grad=False) if learns else None
-    chunk = max(1, CHUNK_BYTES // (4 * words))
+    kinds = 1 if lesson is None else 2
+    losses = torch.empty(kinds, len(states), dtype=torch.float32, device=states.device)
+    right = torch.empty_like(losses[0])
+    gradients = states.new_empty(kinds, *states.shape) if learns else None
+    chunk = max(1, CHUNK_BYTES // (4 * words * kinds))
     for start in range(0, len(states), chunk):
         here = slice(start, start + chunk)
         with torch.set_grad_enabled(learns):
             part = states[here].detach().requires_grad_(learns)
             logits = project(part).float()  # (chunk, words)
-            loss = functional.cross_entropy(logits, targets[here], reduction="none")
-        if gradients is not None:
-            (gradients[here],) = torch.autograd.grad(loss.sum(), part)
-        losses[here] = loss.detach()
+            found = _losses_of(logits, targets[here], project, lesson, here)
         right[here] = (logits.detach().argmax(dim=-1) == targets[here]).float()
+        for kind, loss in enumerate(found):
+            if gradients is not None:
+                (gradients[kind, here],) = torch.autograd.grad(loss.sum(), part, retain_graph=kind + 1 < kinds)
+            losses[kind, here] = loss.detach()
     if gradients is not None:
         losses = _Linked.apply(states, losses, gradients)  # type: ignore[no-untyped-call]
     return losses, right
 
 
+def _losses_of(
+    logits: torch.Tensor, targets: torch.Tensor, project: Project, lesson: Lesson | None, here: slice
+) -> list[torch.Tensor]:
+    """Return the cross-entropy of a chunk's positions, (chunk,), and with a lesson their divergence."""
+    losses = [functional.cross_entropy(logits, targets, reduction="none")]
+    if lesson is not None:
+        with torch.no_grad():
+            teacher = project(lesson.answers[here].to(logits.device)).float()
+        losses.append(divergences(logits, teacher, lesson.how))
+    return losses
+
+
 class _Linked(torch.autograd.Function):
-    """The losses as a function of their states, with the gradient of every one of them that is known already."""
+    """The losses (kinds, n) of states (n, hidden), with the gradients of every one of them that are known already."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, losses: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
@@ -79,7 +109,7 @@ class _Linked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradients,) = ctx.saved_tensors
-        return gradients * upstream[0][:, None].to(gradients.dtype), None, None
+        return (gradients * upstream[0][..., None].to(gradients.dtype)).sum(dim=0), None, None
 
 
 def _mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -92,7 +122,9 @@ def _each(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _divergence(outputs: torch.Tensor, teacher: torch.Tensor, how: Distillation) -> torch.Tensor:
-    raise NotImplementedError("a model that writes keeps no logits to compare with a teacher's")
+    """Return every row's divergence, weighed by its tokens: the mean over rows is that over all answered tokens."""
+    total = outputs[..., 1].sum().clamp(min=1.0)
+    return outputs[..., 3] * (outputs[..., 3].numel() / total)
 
 
-NEXT_TOKEN = Loss(mean=_mean, each=_each, divergence=_divergence, outputs=_outputs)
+NEXT_TOKEN = Loss(mean=_mean, each=_each, divergence=_divergence, outputs=_outputs, states=_states)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcore.core.contract.assignment import TrainingSpec
-from fedcore.core.contract.distillation import Distillation
 from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.precision import FLOAT16, FLOAT32
 from fedcore.core.seeds import generator
+from fedcore.nn.losses.loss import Lesson
 from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
@@ -105,13 +105,13 @@ def _trained(
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with paced(aids.pace):
-        targets = _teacher_targets(spec, aids.teacher, rows, chosen)
+        lessons = _lessons(spec, aids.teacher, rows, chosen)
         before = _probe_loss(classifier, probe, objective)
     largest = _largest(chosen, rows.lengths)
     with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
-        for step, (indices, target) in enumerate(zip(chosen, targets, strict=True), start=1):
+        for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
             with paced(aids.pace):
-                loop.step(step, collate(rows, indices), target, measured=step == largest)
+                loop.step(step, collate(rows, indices), lesson, measured=step == largest)
     scores = None
     with paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
@@ -149,7 +149,7 @@ class _Loop:
         self._sensitivities: list[torch.Tensor] = []  # of a step each; read at the end, for reading waits
         self.peak_memory_mb = 0.0
 
-    def step(self, step: int, batch: Batch, targets: "TeacherTargets | None", *, measured: bool) -> None:
+    def step(self, step: int, batch: Batch, lesson: Lesson | None, *, measured: bool) -> None:
         """Take one optimiser step; `measured`: record its peak memory."""
         meter = step_meter(self.classifier.device, self.classifier.model, self.optimizer) if measured else None
         with meter if meter is not None else nullcontext():
@@ -159,7 +159,7 @@ class _Loop:
                 batch,
                 step=step,
                 objective=self.objective,
-                targets=targets,
+                lesson=lesson,
                 after_backward=self._observe,
             )
         if meter is not None:
@@ -183,14 +183,6 @@ class _Loop:
             self.aids.scorer.observe(self.classifier)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherTargets:
-    """The teacher's outputs for one batch."""
-
-    logits: NDArray[np.float32]  # (rows, labels)
-    how: Distillation
-
-
 def training_step(
     classifier: Classifier,
     optimizer: torch.optim.Optimizer,
@@ -198,12 +190,12 @@ def training_step(
     *,
     step: int = 1,
     objective: Objective | None = None,
-    targets: TeacherTargets | None = None,
+    lesson: Lesson | None = None,
     after_backward: Callable[[], None] | None = None,
 ) -> float:
     """Take one optimiser step on `batch` and return its loss; gradients are dropped afterwards.
 
-    `objective` (None: the task's) is minimised, blended with a teacher's under `targets`. `after_backward` runs while
+    `objective` (None: the task's) is minimised, blended with a teacher's under `lesson`. `after_backward` runs while
     the gradients exist, before they are clipped. Raises FedcoreError naming `step` where the loss or the gradient norm
     is not finite; parameters and optimiser state are unchanged then. In float16 a step whose gradients are infinite is
     left out.
@@ -211,11 +203,11 @@ def training_step(
     objective = objective or objective_of(classifier)
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
-        logits = forward_logits(classifier, batch)
+        logits = forward_logits(classifier, batch, lesson)
         own = loss = objective(logits, batch["labels"].to(logits.device))
-        if targets is not None:
-            teacher = torch.from_numpy(targets.logits).to(logits.device)
-            loss = blended(own, objective.divergence(logits, teacher, targets.how), targets.how)
+        if lesson is not None:
+            teacher = lesson.answers.to(logits.device)
+            loss = blended(own, objective.divergence(logits, teacher, lesson.how), lesson.how)
         objective.scale.scaled(loss).backward()  # type: ignore[no-untyped-call]
         objective.scale.unscale(trainable)
         error = objective.error(logits, batch["labels"].to(logits.device))
@@ -265,17 +257,17 @@ def scaled_step(optimizer: torch.optim.Optimizer, scale: float) -> None:
         group["lr"] = rate
 
 
-def _teacher_targets(
+def _lessons(
     spec: TrainingSpec, teacher: Teacher | None, rows: EncodedRows, chosen: Sequence[NDArray[np.int64]]
-) -> list[TeacherTargets | None]:
-    """Return the teacher's targets of every `chosen` batch; the teacher answers for all rows at once."""
+) -> list[Lesson | None]:
+    """Return the teacher's answers to every `chosen` batch; it is asked about all rows at once."""
     how = spec.distillation
     if how is None or not chosen:
         return [None] * len(chosen)
     if teacher is None:
         raise ValueError("the spec asks for distillation; give the teacher")
     answers = teacher(rows, np.unique(np.concatenate(chosen)))
-    return [TeacherTargets(logits=answers[indices], how=how) for indices in chosen]
+    return [Lesson(answers=torch.as_tensor(answers[indices]), how=how) for indices in chosen]
 
 
 def _largest(batches: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> int:

@@ -32,3 +32,5 @@ def test_a_teacher_costs_a_dense_forward_pass_and_both_models_weights() -> None:
     working = 32 * (3 * 32 + 4 * 32)
     expected = FLOAT_BYTES * (held + 3 * cut_factors + dense_factors + working) / MIB
     assert teacher_memory_mb(cut) == pytest.approx(expected)
+    states = 3 * cut.max_length * cut.geometry.hidden * cut.dtype_bytes
+    assert teacher_memory_mb(cut, kept_rows=3) == pytest.approx(expected + states / 2**20)

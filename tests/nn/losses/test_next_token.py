@@ -7,13 +7,18 @@ import torch
 from torch.nn import functional
 
 import fedcore.nn.losses.next_token as module
+from fedcore.core.contract.distillation import Distillation
 from fedcore.core.tasks.generation import GENERATION
+from fedcore.nn.losses.cross_entropy import divergences
+from fedcore.nn.losses.loss import Lesson
 from fedcore.nn.losses.next_token import NEXT_TOKEN, next_token_losses
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.lora import attach, trainable_parameters
+from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.memory import MIB, LiveTensorMeter
-from tests.tiny_models import VOCAB, tiny_batch, tiny_model
+from fedcore.nn.training.objective import blended
+from tests.tiny_models import VOCAB, random_keep_set, tiny_batch, tiny_model
 
 ANSWERED = 3  # first answered position of every row
 
@@ -47,7 +52,7 @@ def test_loss_and_gradients_are_those_of_whole_logits(
 ) -> None:
     model, batch = writer(tmp_path, kind, tied=tied), labelled()
     monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCAB * 5)  # five positions a chunk
-    outputs = NEXT_TOKEN.outputs(model, batch)
+    outputs = NEXT_TOKEN.outputs(model, batch, None)
     loss = NEXT_TOKEN.mean(outputs, torch.zeros(4))
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     whole = model.model(**inputs, labels=batch["labels"])  # transformers' own
@@ -65,16 +70,18 @@ def test_loss_and_gradients_are_those_of_whole_logits(
 def test_a_row_has_its_own_mean(tmp_path: Path) -> None:
     model, batch = writer(tmp_path), labelled()
     with torch.no_grad():
-        together = NEXT_TOKEN.each(NEXT_TOKEN.outputs(model, batch), torch.zeros(4))
+        together = NEXT_TOKEN.each(NEXT_TOKEN.outputs(model, batch, None), torch.zeros(4))
         for row in range(4):
             alone = {name: value[row : row + 1] for name, value in batch.items()}
-            torch.testing.assert_close(NEXT_TOKEN.mean(NEXT_TOKEN.outputs(model, alone), torch.zeros(1)), together[row])
+            torch.testing.assert_close(
+                NEXT_TOKEN.mean(NEXT_TOKEN.outputs(model, alone, None), torch.zeros(1)), together[row]
+            )
 
 
 def test_rows_that_answer_nothing_cost_nothing(tmp_path: Path) -> None:
     model, batch = writer(tmp_path), labelled()
     batch["labels"] = torch.full_like(batch["labels"], -100)
-    assert NEXT_TOKEN.mean(NEXT_TOKEN.outputs(model, batch), torch.zeros(4)).item() == 0.0
+    assert NEXT_TOKEN.mean(NEXT_TOKEN.outputs(model, batch, None), torch.zeros(4)).item() == 0.0
 
 
 def test_logits_are_never_held_whole() -> None:
@@ -84,7 +91,7 @@ def test_logits_are_never_held_whole() -> None:
     targets = torch.randint(words, (positions,))
     with pytest.MonkeyPatch.context() as patch, LiveTensorMeter(layer) as meter:
         patch.setattr(module, "CHUNK_BYTES", MIB)
-        losses, _ = next_token_losses(states, targets, layer, words=words)
+        (losses,), _ = next_token_losses(states, targets, layer, words=words)
         losses.sum().backward()
     assert meter.peak_mb < 8 < positions * words * 4 / MIB == 32
     plain = functional.cross_entropy(layer(states.detach().requires_grad_()), targets, reduction="none")
@@ -95,8 +102,53 @@ def test_gradients_follow_the_weights_of_the_losses() -> None:
     layer = torch.nn.Linear(4, 7, bias=False).requires_grad_(False)
     states, targets = torch.randn(5, 4, requires_grad=True), torch.randint(7, (5,))
     weights = torch.rand(5)
-    losses, _ = next_token_losses(states, targets, layer, words=7)
+    (losses,), _ = next_token_losses(states, targets, layer, words=7)
     (mine,) = torch.autograd.grad((losses * weights).sum(), states)
     plain = functional.cross_entropy(layer(states), targets, reduction="none")
     (expected,) = torch.autograd.grad((plain * weights).sum(), states)
     torch.testing.assert_close(mine, expected)
+
+
+HOW = Distillation(weight=0.7, temperature=2.0, mix=0.6)
+
+
+def cut(model: Classifier) -> Classifier:
+    """Cut a model to half of its groups, so that it differs from its teacher."""
+    shrink(model, random_keep_set(model.keep_set, heads=1, channels=24))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_teacher_is_compared_as_with_whole_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    student, dense, batch = cut(writer(tmp_path / "a", kind)), writer(tmp_path / "a", kind), labelled()
+    monkeypatch.setattr(module, "CHUNK_BYTES", 2 * 4 * VOCAB * 3)  # three positions of both models a chunk
+    assert NEXT_TOKEN.states is not None
+    with torch.no_grad():
+        lesson = Lesson(answers=NEXT_TOKEN.states(dense, batch), how=HOW)
+    outputs = NEXT_TOKEN.outputs(student, batch, lesson)
+    own, apart = NEXT_TOKEN.mean(outputs, torch.zeros(4)), NEXT_TOKEN.divergence(outputs, lesson.answers, HOW).mean()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    answered = batch["labels"][:, 1:] != -100
+    logits = student.model(**inputs).logits[:, :-1][answered]
+    with torch.no_grad():
+        teacher = dense.model(**inputs).logits[:, :-1][answered]
+    plain = functional.cross_entropy(logits, batch["labels"][:, 1:][answered])
+    far = divergences(logits, teacher, HOW).mean()
+    assert far.item() > 1e-3
+    torch.testing.assert_close(own, plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(apart, far, rtol=1e-5, atol=1e-6)
+    expected = gradients(student, blended(plain, far, HOW))
+    for name, value in gradients(student, blended(own, apart, HOW)).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_teachers_logits_are_never_held_whole_either() -> None:
+    words, positions, hidden = 8192, 1024, 16
+    layer = torch.nn.Linear(hidden, words, bias=False).requires_grad_(False)
+    states = torch.randn(positions, hidden, requires_grad=True)
+    targets, lesson = torch.randint(words, (positions,)), Lesson(answers=torch.randn(positions, hidden), how=HOW)
+    with pytest.MonkeyPatch.context() as patch, LiveTensorMeter(layer) as meter:
+        patch.setattr(module, "CHUNK_BYTES", MIB)
+        losses, _ = next_token_losses(states, targets, layer, words=words, lesson=lesson)
+        losses.sum().backward()
+    assert meter.peak_mb < 8 < positions * words * 4 / MIB == 32
