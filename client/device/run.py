@@ -21,6 +21,7 @@ from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
+from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.accelerators import AUTO, CPU
@@ -144,6 +145,8 @@ async def run_evaluator(options: ClientOptions) -> str:
         asked = TaskOptions.read(description.task_options).metric
         if asked != options.metric:
             options.say(f"warning: {_refused_metric(asked, options.metric)}")
+        for line in left_out(task_named(description.task), TaskOptions.read(description.task_options)):
+            options.say(f"warning: {line}")
         arrival = _Arrival(link=link, description=description, model=model, metric=options.metric)
         return await _join_as_evaluator(options, test, train, arrival)
     finally:
