@@ -10,6 +10,7 @@ from benchmarks.fleet80.plan import Plan
 from benchmarks.report import machine
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import initial_order, keep_set
+from fedcore.core.tasks.table import task_of
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.latency import interleaved_latency
@@ -23,11 +24,12 @@ FIRST_TOKEN = 5  # any token does: time does not depend on which
 
 def measure_latency(plan: Plan) -> Path:
     """Measure the dense model and every cut, taking turns in one process, and store the medians."""
-    model = plan.case_config().model
+    config = plan.case_config()
+    model, task = config.model, task_of(config)
     folder = model_folder(model.path)
     models = {}
     for sparsity in (0.0, *SPARSITIES):
-        classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype)
+        classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype, task=task)
         geometry = classifier.geometry
         kept = keep_set(initial_order(geometry), geometry, keep_counts(geometry, sparsity))
         if sparsity:

@@ -31,9 +31,7 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     folder = RunFolder(runs / case.track.name / case.name)
     setup = read_setup(case.config)
     run = _run(folder, setup)
-    examiner = Examiner(
-        config=setup.config, model=setup.model, rows_per_round=case.track.rows_per_round, cuts=case.track.cuts, say=say
-    )
+    examiner = Examiner(config=setup.config, model=setup.model, track=case.track, say=say)
     collect_seldom()
     simulate(setup, run, after_round=examiner)
     final = {} if case.tuning else examiner.final()

@@ -50,11 +50,21 @@ Adapter = Mapping[str, NDArray[np.float32]]  # as downloaded: with the base shif
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """A model's predictions on held-back rows."""
+    """A model's predictions on held-back rows, and what a model that writes answered to some of them."""
 
-    logits: NDArray[np.float32]  # (rows, classes)
+    logits: NDArray[np.float32]  # (rows, classes), or what the task has for outputs
     labels: Targets  # (rows,)
     parameters: int  # of the model with its head
+    written: "Written | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Questions, a model's answers to them and the right ones."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +119,7 @@ class ModelEvaluator:
             logits=predict(classifier, subset, EVALUATION_BATCH),
             labels=np.asarray(subset.labels),
             parameters=classifier.count_parameters(),
+            written=self._written(classifier, subset),
         )
 
     def export(
@@ -161,17 +172,27 @@ class ModelEvaluator:
 
     def _measured(self, classifier: Classifier, rows: EncodedRows) -> Metrics:
         """Return the figures of a model on `rows`; of one that writes, also those of its answers to a few of them."""
-        metrics, options = evaluate(classifier, rows, EVALUATION_BATCH), self.source.options
-        chosen = asked(rows, options.generated_rows)
-        if not len(chosen):
+        metrics, written = evaluate(classifier, rows, EVALUATION_BATCH), self._written(classifier, rows)
+        if written is None:
             return metrics
-        answers = answers_to(classifier, rows, chosen, tokens=options.answer_tokens)
-        questions = [rows.questions[row] for row in chosen]
-        references = [question.references for question in questions]
+        figures = answer_figures(written.answers, written.references, metric=self.source.options.metric)
         return replace(
             metrics,
-            figures={**metrics.figures, **answer_figures(answers, references, metric=options.metric)},
-            samples=samples_of([question.prompt for question in questions], answers, references),
+            figures={**metrics.figures, **figures},
+            samples=samples_of(written.prompts, written.answers, written.references),
+        )
+
+    def _written(self, classifier: Classifier, rows: EncodedRows) -> Written | None:
+        """Return the answers to up to `generated_rows` of `rows`; None where none of them asks anything."""
+        options = self.source.options
+        chosen = asked(rows, options.generated_rows)
+        if not len(chosen):
+            return None
+        questions = [rows.questions[row] for row in chosen]
+        return Written(
+            prompts=tuple(question.prompt for question in questions),
+            answers=tuple(answers_to(classifier, rows, chosen, tokens=options.answer_tokens)),
+            references=tuple(tuple(question.references) for question in questions),
         )
 
     def _with_thresholds(self, classifier: Classifier) -> tuple[float, ...]:
