@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.outcome import DeviceReport
@@ -11,9 +10,10 @@ from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.quantization import NONE
+from fedcore.core.text_enum import TextEnum
 
 
-class Role(StrEnum):
+class Role(TextEnum):
     """The role of a process that joins."""
 
     DEVICE = "device"
@@ -21,7 +21,7 @@ class Role(StrEnum):
     EDGE = "edge"
 
 
-class Verdict(StrEnum):
+class Verdict(TextEnum):
     """The outcome of an update or a partial."""
 
     ACCEPTED = "accepted"

@@ -1,7 +1,7 @@
 """Inference time of the model cut to each sparsity, measured once per track: it does not depend on who trained it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ def measure_latency(plan: Plan) -> Path:
     path = plan.results / plan.track.name / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     heading = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "repeats": REPEATS,
         "batch": ROWS,

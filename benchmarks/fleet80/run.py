@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _heading(case: Case, seconds: float) -> dict[str, Any]:
         "learning_rate": case.rate,
         "tuning": case.tuning,
         "hash": case.hash,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "machine": machine(),
         "config": changed(case.config),
