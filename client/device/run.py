@@ -15,6 +15,7 @@ from fedcore.client.data.shards import (
     shard_given,
     test_rows,
     training_rows,
+    with_task_found,
 )
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
@@ -81,7 +82,9 @@ class _Arrival:
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
-    rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
+    # Before the network is used: the rows may not be readable.
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
+    rows = await asyncio.to_thread(device_rows, options.data)
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -130,6 +133,7 @@ def _profile(
 async def run_evaluator(options: ClientOptions) -> str:
     """Take part in a run as its evaluator until it is over; return the coordinator's reason for the end."""
     check_name(options.name, "evaluator name")
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
     test = await asyncio.to_thread(test_rows, options.data)
     train = await asyncio.to_thread(training_rows, options.data)
     link = _link(options, 0.0, 0.0)
