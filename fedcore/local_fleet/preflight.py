@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows, run_keys
+from fedcore.client.data.shards import dealt_rows, replayed_texts, run_keys
 from fedcore.client.device.model_check import check_model
 from fedcore.core.accelerators import AUTO, dealt
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.device_rows import FleetRows
 from fedcore.core.errors import ConfigError, DataError
+from fedcore.core.tasks.table import task_of
 from fedcore.local_fleet.client_extra import require_client
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.storage.models.model_source import model_folder
@@ -61,6 +62,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
             "take fewer devices, or more rows"
         )
     run_keys(labelled, training)  # a column that tells nothing is a mistake now
+    replayed_texts(labelled.data.replay, task_of(labelled))
     strategy = check_run(labelled, model)
     check_fleet_fits(labelled, strategy)
     return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)
