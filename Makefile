@@ -12,7 +12,7 @@ PYTHON ?=
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup links demo demo-write test test-all docs e2e images wheelhouse check-arm64 clean
+.PHONY: help setup links demo demo-write test test-all docs e2e matrix images wheelhouse check-arm64 clean
 
 help:
 	@echo "make demo    set up, fetch the demo model and data, run a fleet of pruned devices (about 5 minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make setup   only make .venv"
 	@echo "make images  build the Docker images of coordinator and device"
 	@echo "make e2e     build them and run the fleet of docker-compose.yml for real (needs a Docker engine; some minutes)"
+	@echo "make matrix  run the device's tests under other Pythons and library versions (gigabytes, without TORCH_INDEX)"
 	@echo "make wheelhouse   download the images' wheels, for builds without a network (WHEEL_MACHINE=aarch64 for arm64)"
 	@echo "make check-arm64  look for a linux/arm64 wheel of everything the images install"
 	@echo "make clean   remove .venv and caches (runs/ stays)"
@@ -64,6 +65,9 @@ docs: setup
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e -m e2e
+
+matrix: setup
+	$(BIN)/python -m tests.matrix $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 DOCKER ?= docker
 IMAGE_ARGUMENTS = $(foreach name,BASE TORCH_INDEX PIP_INDEX_URL PIP_NO_INDEX,$(if $($(name)),--build-arg $(name)=$($(name))))

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def emit(
 def _write(path: Path, name: str, rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
     content = {
         "benchmark": name,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": _command(name),
         "machine": machine(),
         "notes": dict(notes),

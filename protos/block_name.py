@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
 
 from fedcore.core.errors import ProtocolError
 
@@ -21,7 +20,7 @@ class BlockName:
         return f"{self.low}-{self.high}" + ("" if self.ring is None else f"/{self.ring}")
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "BlockName":
         """Parse a name; raises ProtocolError where `text` is no rank block's name."""
         match = _FORM.fullmatch(text)
         if match is None:

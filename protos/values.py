@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from fedcore.core.contract.assignment import Arm, TrainingSpec
 from fedcore.core.contract.outcome import DeviceReport
@@ -11,9 +10,10 @@ from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.core.model.quantization import NONE
+from fedcore.core.text_enum import TextEnum
 
 
-class Role(StrEnum):
+class Role(TextEnum):
     """The role of a process that joins."""
 
     DEVICE = "device"
@@ -21,7 +21,7 @@ class Role(StrEnum):
     EDGE = "edge"
 
 
-class Verdict(StrEnum):
+class Verdict(TextEnum):
     """The outcome of an update or a partial."""
 
     ACCEPTED = "accepted"
@@ -214,7 +214,8 @@ class GlobalAdapter:
 class EvaluateTask:
     """Measure the global adapter on a model pruned to `keep_set`, or on the dense one; `rows` 0: on all test rows.
 
-    `floors`: also find the floors of all test rows; `majority`: label of most training rows in the fleet, "" unknown.
+    `floors`: also find the floors of all test rows; `majority`: label of most training rows in the fleet, "" unknown;
+    `offsets`: with label offsets, as an export has them (fedcore.core.data.label_offsets).
     """
 
     adapter: GlobalAdapter
@@ -225,16 +226,18 @@ class EvaluateTask:
     sparsity: float = 0.0  # of `keep_set`, in [0, 1)
     floors: bool = False
     majority: str = ""
+    offsets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportTask:
-    """Make and measure the pruned and merged model of a device class."""
+    """Make and measure the pruned and merged model of a device class, with label `offsets` if it needs them."""
 
     device_class: str
     adapter: GlobalAdapter
     keep_set: BlobRef
     lora_scale: float
+    offsets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +256,10 @@ class ReferenceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOutcome:
-    """The size, quality and speed of an export; `files` is empty until the files are described or sent."""
+    """The size, quality and speed of an export; `files` is empty until the files are described or sent.
+
+    `label_offsets` are what was added to the outputs, one a label; empty where nothing was.
+    """
 
     metrics: Metrics
     parameters: int
@@ -262,6 +268,7 @@ class ExportOutcome:
     dense_latency_s: float
     dense_size_bytes: int
     files: tuple[BlobRef, ...] = ()
+    label_offsets: tuple[float, ...] = ()
 
 
 TaskKind = EvaluateTask | ExportTask | ReferenceTask

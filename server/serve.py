@@ -152,7 +152,7 @@ async def _evaluate_and_export(coordinator: Coordinator, run: Run, options: Serv
         raise RunError("the run ended before anybody joined; nothing was trained")
     coordinator.evaluate_all()
     for device_class in run.classes(coordinator.classes):
-        coordinator.evaluators.add(export_task(engine, device_class))
+        coordinator.evaluators.add(export_task(engine, device_class, coordinator.fleet_labels))
     if options.reference:
         coordinator.evaluators.add(reference_task(engine, run))
     if not await coordinator.evaluators.drained(run.config.evaluation.deadline_s, time.monotonic):

@@ -14,7 +14,7 @@ from flwr.serverapp import ServerApp
 from fedcore.client.flower.join import AppDeviceOptions, join_app
 from fedcore.server.flower.serve import AppOptions, serve_app
 from fedcore.server.run.journal import read_events
-from tests.tiny_run import PATIENCE_S
+from tests.tiny_run import PATIENCE_S, timeout
 
 
 @dataclass
@@ -53,7 +53,7 @@ class ServedApp:
 
     async def until(self, kind: str, count: int = 1) -> list[Mapping[str, Any]]:
         """Wait for `count` events of a kind."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while len(found := self.events(kind)) < count:
                 assert not self.task.done(), self.task.exception()
                 await asyncio.sleep(0.01)

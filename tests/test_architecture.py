@@ -136,7 +136,7 @@ def test_the_folders_at_the_root_are_linked_into_the_package(folder: str) -> Non
 def test_test_folders_mirror_the_package() -> None:
     """A folder of tests is a folder of the package, or one of those that test more than one module."""
     packages = {PurePosixPath(*name.split(".")[1:]) for name, path in modules().items() if path.name == "__init__.py"}
-    of_wholes = {"benchmarks", "docker", "docs", "e2e", "examples", "packaging", "whole"}
+    of_wholes = {"benchmarks", "docker", "docs", "e2e", "examples", "matrix", "packaging", "whole"}
     folders = {path.parent.relative_to(ROOT / "tests") for path in python_files("tests")}
     strays = {
         folder.as_posix()

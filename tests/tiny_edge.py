@@ -10,7 +10,7 @@ from pathlib import Path
 from fedcore.server.edge.options import EdgeOptions
 from fedcore.server.edge.process import ENDPOINT, serve_edge
 from fedcore.storage.pki.certificates import TlsMaterial
-from tests.tiny_run import PATIENCE_S
+from tests.tiny_run import PATIENCE_S, timeout
 
 
 @dataclass
@@ -54,7 +54,7 @@ async def edging(
     edge = Edged(name=name, task=asyncio.create_task(serve_edge(options)), said=said)
     endpoint = place / name / ENDPOINT
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while not endpoint.is_file():
                 if edge.task.done():
                     edge.task.result()

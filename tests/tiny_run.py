@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,11 @@ from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.serve import ServeOptions, serve
 from fedcore.storage.pki.certificates import TlsMaterial
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout as timeout
+else:
+    from async_timeout import timeout as timeout
 
 PHASE_S = 2.0**-10  # of every phase a fake device reports: little enough to fit into any round
 PATIENCE_S = 20.0  # no await of a test takes longer
@@ -146,7 +152,7 @@ def device_report(**changes: float) -> DeviceReport:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what another task brings about."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -160,6 +166,12 @@ class Served:
     task: "asyncio.Task[Json]"
     address: str = ""
     said: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Cancel the task, once: a second cancellation would end its tidying up."""
+        if not self.stopped:
+            self.stopped = self.task.cancel()
 
     def events(self, kind: str = "") -> list[Json]:
         """Events so far, of one kind or all."""
@@ -171,7 +183,7 @@ class Served:
 
     async def until(self, kind: str, count: int = 1) -> list[Json]:
         """Wait for `count` events of a kind."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while len(found := self.events(kind)) < count:
                 if self.task.done():
                     self.task.result()
@@ -265,8 +277,7 @@ async def serving(
         served.address = json.loads(served.folder.endpoint.read_text())["address"]
         yield served
     finally:
-        if not served.task.cancelling():
-            served.task.cancel()
+        served.stop()
         ended, _ = await asyncio.wait([served.task], timeout=PATIENCE_S)
         assert ended, "the coordinator does not stop"
         fault = None if served.task.cancelled() else served.task.exception()

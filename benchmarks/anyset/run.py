@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         "seed": cell.seed,
         "overrides": list(cell.overrides),
         "settings": list(cell.settings),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begin_s, 1),
         "cpu_s": round(time.process_time() - cpu_s, 1),
         "machine": machine(),

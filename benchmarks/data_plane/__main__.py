@@ -9,7 +9,7 @@ import argparse
 import os
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.data_plane import flower, limits, ours
@@ -36,7 +36,7 @@ NOTES = {
 def main() -> None:
     """Measure what the flags select and report; a case that fails becomes a row with its error."""
     arguments = _parser().parse_args()
-    run = datetime.now(UTC).isoformat(timespec="seconds")
+    run = datetime.now(timezone.utc).isoformat(timespec="seconds")
     fresh: list[Row] = []
     for number, measurement in enumerate(plan := planned(_choice(arguments)), start=1):
         print(f"[{number}/{len(plan)}] {measurement.section} {measurement.case.label()}", flush=True)

@@ -93,8 +93,7 @@ async def serve(spec: Mapping[str, Any]) -> None:
         port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     write_atomic(Path(spec["endpoint"]), f"127.0.0.1:{port}".encode())
-    async with asyncio.timeout(PATIENCE_S):
-        await raw.over.wait()
+    await asyncio.wait_for(raw.over.wait(), PATIENCE_S)
     write_atomic(Path(spec["result"]), json.dumps(raw.met_s).encode())
     await server.stop(1.0)
 

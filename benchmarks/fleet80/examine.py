@@ -1,23 +1,22 @@
 """Measurements during a simulation: the delivered model after every round, and every model on all rows at the end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.fleet80.bits import packed
+from benchmarks.fleet80.cases.tracks import Track
 from benchmarks.fleet80.delivery import Share, current_sparsity, delivered, prunes
+from benchmarks.fleet80.measured import measured
 from fedcore.client.evaluation.model_evaluator import Predictions
 from fedcore.core.config.tables import Config
-from fedcore.core.data.metrics import measure
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.simulation.rounds.evaluation import RunEvaluation
 
 DENSE_EVERY = 5  # rounds: the dense model of a pruning strategy is reported too, but decides nothing
 DIGITS = 6
-FIGURES = ("accuracy", "auc", "loss")
+ROW_DIGITS = 3  # of a row's loss
 NOTE = "fleet80/round-{}"
 
 Figures = dict[str, float | None]
@@ -29,8 +28,7 @@ class Examiner:
 
     config: Config  # resolved
     model: Path
-    rows_per_round: int
-    cuts: Sequence[float]
+    track: Track
     say: Callable[[str], None]
     _last: RunEvaluation | None = None
 
@@ -39,17 +37,17 @@ class Examiner:
         self._last, engine = evaluation, evaluation.engine
         number = engine.model.adapter.round
         shares = self._shares(number)
-        figures: dict[str, Any] = {"delivered": self._weighted(shares, self.rows_per_round)}
+        figures: dict[str, Any] = {"delivered": self._weighted(shares, self.track.rows_per_round)}
         whole = all(share.keep_set == self._dense for share in shares)
         if whole:
             figures["dense"] = figures["delivered"]
         elif number % DENSE_EVERY == 0:
-            figures["dense"] = self._weighted([self._dense_share], self.rows_per_round)
+            figures["dense"] = self._weighted([self._dense_share], self.track.rows_per_round)
         engine.ledger.note(NOTE.format(number), figures)
         delivered_figures = figures["delivered"]
         self.say(
             f"round {number}/{self.config.run.rounds}: {engine.clock():.0f} virtual s, "
-            f"accuracy {delivered_figures['accuracy']:.3f}, loss {delivered_figures['loss']:.3f} "
+            f"{self._headline(delivered_figures)}, loss {delivered_figures['loss']:.3f} "
             f"at sparsity {delivered_figures['sparsity']:.2f}"
         )
 
@@ -60,10 +58,10 @@ class Examiner:
         models = {"dense": (self._dense, 0.0)}
         for share in self._shares(self.config.run.rounds):
             models["+".join(share.classes)] = share.keep_set, share.share
-        measured = {keep_set.blob_id for keep_set, _ in models.values()}
-        for cut in self.cuts:
+        known = {keep_set.blob_id for keep_set, _ in models.values()}
+        for cut in self.track.cuts:
             most = max(self._cut(cut), key=lambda share: share.share)
-            if most.keep_set.blob_id not in measured:
+            if most.keep_set.blob_id not in known:
                 models[f"cut-{cut:g}"] = most.keep_set, 0.0
         return {name: self._model(keep_set) | {"share": share} for name, (keep_set, share) in models.items()}
 
@@ -95,17 +93,24 @@ class Examiner:
         weighted = [
             (share.share, self._figures(self._answers(share.keep_set, rows), share.keep_set)) for share in shares
         ]
-        return {key: _mean([(share, figures[key]) for share, figures in weighted]) for key in (*FIGURES, "sparsity")}
+        names = (*self.track.figures, "sparsity")
+        return {key: _mean([(share, figures[key]) for share, figures in weighted]) for key in names}
 
     def _model(self, keep_set: KeepSet) -> dict[str, Any]:
         answers = self._answers(keep_set, 0)
-        right = answers.logits.argmax(axis=1) == answers.labels
+        found = measured(self._evaluation.evaluator.task, answers)
+        losses = {"losses": [round(loss, ROW_DIGITS) for loss in found.losses]} if found.losses else {}
         return {
             **self._figures(answers, keep_set),
             "parameters": answers.parameters,
-            "rows": len(right),
-            "right": packed(np.asarray(right, dtype=np.bool_)),
+            "rows": len(found.right),
+            "right": packed(found.right),
+            **losses,
         }
+
+    def _headline(self, figures: Figures) -> str:
+        known = [(goal, value) for goal in self.track.goals if (value := figures[goal.figure]) is not None]
+        return ", ".join(f"{goal.title} {goal.text(value)}{' %' if goal.share else ''}" for goal, value in known)
 
     def _answers(self, keep_set: KeepSet, rows: int) -> Predictions:
         evaluation = self._evaluation
@@ -113,8 +118,8 @@ class Examiner:
         return evaluation.evaluator.predict(dict(evaluation.engine.model.tensors), keep_set, rows, scale)
 
     def _figures(self, answers: Predictions, keep_set: KeepSet) -> Figures:
-        metrics = measure(answers.logits, answers.labels)
-        figures: Mapping[str, float | None] = {name: metrics.figures[name] for name in FIGURES}
+        known = measured(self._evaluation.evaluator.task, answers).figures
+        figures = {name: known.get(name) for name in self.track.figures}
         sparsity = keep_set.sparsity(self._evaluation.engine.strategy.spec.geometry)
         return {
             name: None if value is None else round(value, DIGITS)

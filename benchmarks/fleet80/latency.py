@@ -1,7 +1,7 @@
 """Inference time of the model cut to each sparsity, measured once per track: it does not depend on who trained it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from benchmarks.fleet80.plan import Plan
 from benchmarks.report import machine
 from fedcore.core.pruning.counts import keep_counts
 from fedcore.core.pruning.ordering import initial_order, keep_set
+from fedcore.core.tasks.table import task_of
 from fedcore.nn.model.load import load_classifier
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.latency import interleaved_latency
@@ -23,11 +24,12 @@ FIRST_TOKEN = 5  # any token does: time does not depend on which
 
 def measure_latency(plan: Plan) -> Path:
     """Measure the dense model and every cut, taking turns in one process, and store the medians."""
-    model = plan.case_config().model
+    config = plan.case_config()
+    model, task = config.model, task_of(config)
     folder = model_folder(model.path)
     models = {}
     for sparsity in (0.0, *SPARSITIES):
-        classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype)
+        classifier = load_classifier(folder, labels=("a", "b"), head=model.head, dtype=model.dtype, task=task)
         geometry = classifier.geometry
         kept = keep_set(initial_order(geometry), geometry, keep_counts(geometry, sparsity))
         if sparsity:
@@ -42,7 +44,7 @@ def measure_latency(plan: Plan) -> Path:
     path = plan.results / plan.track.name / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     heading = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "repeats": REPEATS,
         "batch": ROWS,

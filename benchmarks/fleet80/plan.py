@@ -61,7 +61,7 @@ class Plan:
 
     def run_missing(self) -> None:
         """Run everything that is missing, each variant's search before its runs; unknown variants are reported."""
-        for variant in VARIANTS.values():
+        for variant in self._variants():
             why = self.unknown(variant)
             if why:
                 self.say(f"{variant.name}: left out: {why}")
@@ -72,7 +72,7 @@ class Plan:
 
     def tell(self) -> None:
         """Say of every variant what is done and what is missing."""
-        for variant in VARIANTS.values():
+        for variant in self._variants():
             why = self.unknown(variant)
             if why:
                 self.say(f"{variant.name:24} not in this version: {why}")
@@ -92,6 +92,9 @@ class Plan:
     @property
     def _middle_rate(self) -> float:
         return self.track.rates[len(self.track.rates) // 2]
+
+    def _variants(self) -> Iterator[Variant]:
+        yield from (VARIANTS[name] for name in self.track.variants or VARIANTS)
 
     def _seeds(self, variant: Variant) -> Iterator[tuple[int, bool]]:
         for seed in variant.seeds:

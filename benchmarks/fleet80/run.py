@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,7 @@ def run_case(case: Case, say: Say, *, base: Path = FOLDER, runs: Path = RUNS) ->
     folder = RunFolder(runs / case.track.name / case.name)
     setup = read_setup(case.config)
     run = _run(folder, setup)
-    examiner = Examiner(
-        config=setup.config, model=setup.model, rows_per_round=case.track.rows_per_round, cuts=case.track.cuts, say=say
-    )
+    examiner = Examiner(config=setup.config, model=setup.model, track=case.track, say=say)
     collect_seldom()
     simulate(setup, run, after_round=examiner)
     final = {} if case.tuning else examiner.final()
@@ -81,7 +79,7 @@ def _heading(case: Case, seconds: float) -> dict[str, Any]:
         "learning_rate": case.rate,
         "tuning": case.tuning,
         "hash": case.hash,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "machine": machine(),
         "config": changed(case.config),

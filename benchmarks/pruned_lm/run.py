@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         "seed": cell.seed,
         "overrides": list(cell.overrides),
         "settings": list(cell.settings),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begin_s, 1),
         "cpu_s": round(time.process_time() - cpu_s, 1),
         "machine": machine(),

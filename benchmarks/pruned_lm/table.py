@@ -35,7 +35,8 @@ def by_cell(results: Iterable[Result]) -> dict[Key, list[Result]]:
     found: dict[Key, list[Result]] = defaultdict(list)
     for result in results:
         cut = result["sparsity"], result["criterion"], result["way"]
-        found[*cut, result["recovery"], result["budget"], tuple(result["overrides"])].append(result)
+        key: Key = (*cut, result["recovery"], result["budget"], tuple(result["overrides"]))
+        found[key].append(result)
     return {key: found[key] for key in sorted(found, key=lambda key: (key[4], key[3], key[2], key[1], key[0], key[5]))}
 
 

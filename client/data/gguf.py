@@ -1,5 +1,6 @@
 """Turn a quantised GGUF file into a plain float32 model folder that `transformers` loads in a blink."""
 
+import importlib.metadata
 from pathlib import Path
 
 from fedcore.core.boundary import Boundary
@@ -16,10 +17,12 @@ def convert_gguf(file: Path, folder: Path) -> None:
     """
     silence_telemetry()
     try:
-        import gguf  # noqa: F401  (transformers imports it on its own, with a much longer complaint)
+        import gguf  # transformers imports it on its own, with a much longer complaint
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ImportError as cause:
         raise ModelError(f"reading {file.name} needs {cause.name}: pip install gguf 'fedcore[client]'") from None
+    if not hasattr(gguf, "__version__"):  # where transformers looks if Python 3.10 cannot tell whose package it is
+        setattr(gguf, "__version__", importlib.metadata.version("gguf"))  # noqa: B010
     with Boundary(ModelError, f"{file.name} cannot be read as GGUF"):
         quantised = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)

@@ -15,6 +15,7 @@ from typing import Any
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.errors import FedcoreError, ModelError
 from fedcore.core.model.quantization import NONE
+from fedcore.storage.process.environment import module_command
 
 DEADLINE_S = 600.0  # of a machine whose disk and cores are busy
 
@@ -38,7 +39,7 @@ def check_model(
     asked |= {"forms": list(forms)}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "fedcore.client.device.model_check"],
+            module_command("fedcore.client.device.model_check"),
             input=json.dumps(asked),
             capture_output=True,
             encoding="utf-8",

@@ -69,7 +69,7 @@ class BagOfWords:
             warnings.simplefilter("ignore", UserWarning)  # compressed rows are new in torch, it says once a process
             return torch.sparse_csr_tensor(
                 torch.tensor(begins),
-                torch.from_numpy(np.concatenate(columns)),
+                torch.from_numpy(np.concatenate(columns)).clone(memory_format=torch.contiguous_format),
                 torch.from_numpy(np.concatenate(values)),
                 size=(len(texts), len(self.positions)),
                 check_invariants=True,

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -126,7 +127,8 @@ class Evaluator:
         models = self._require_model_evaluator()
         adapter = await self._download(task.adapter)
         keep_set = None if task.keep_set is None else await self._keep_set(task.keep_set)
-        metrics = await self._in_worker(models.evaluate, adapter, task.rows, task.lora_scale, keep_set)
+        measure = partial(models.evaluate, offsets=task.offsets)
+        metrics = await self._in_worker(measure, adapter, task.rows, task.lora_scale, keep_set)
         model = f", {task.device_class} at sparsity {task.sparsity:.0%}" if keep_set else ""
         headline = models.task.headline.of(metrics.figures)
         self.say(f"round {task.adapter.round}{model}: {headline} on {metrics.rows} rows")
@@ -156,7 +158,8 @@ class Evaluator:
         keep_set = await self._keep_set(task.keep_set)
         with tempfile.TemporaryDirectory(prefix="fedcore-export-") as folder:
             out = Path(folder) / task.device_class
-            made = await self._in_worker(models.export, adapter, keep_set, task.lora_scale, out)
+            make = partial(models.export, offsets=task.offsets)
+            made = await self._in_worker(make, adapter, keep_set, task.lora_scale, out)
             files = tuple([await self._send(path, path.relative_to(out).as_posix()) for path in _files(out)])
         headline = models.task.headline.of(made.metrics.figures)
         self.say(f"exported {task.device_class}: {headline}, {made.parameters} parameters")

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from fedcore.client.data.rows import Rows
 from fedcore.client.evaluation.floors import constant_floors, find_floors, with_majority
+from fedcore.client.evaluation.thresholds import set_thresholds
 from fedcore.client.evaluation.written_answers import answer_figures, samples_of
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.data.figures import Metrics
 from fedcore.core.data.floors import Floors
+from fedcore.core.data.label_offsets import rows_apart
 from fedcore.core.errors import DataError
 from fedcore.core.learning_rate.schedule import half_cosine
 from fedcore.core.model.adapter import AdapterSpec, restrict
@@ -38,7 +40,7 @@ from fedcore.protos.values import ExportOutcome, ReferenceTask
 
 EVALUATION_BATCH = 32
 LATENCY_ROWS = 16
-LATENCY_REPEATS = 15
+LATENCY_REPEATS, LATENCY_S = 15, 10.0  # repeats at most, and seconds of measured passes after which none begins
 PROBE_ROWS = 8
 PROBE_CHATS, PROBE_TOKENS = 2, 12  # 4 MiB of logits with 49,152 words
 REFERENCE_PARTS = 10  # stretches of one learning rate
@@ -48,11 +50,21 @@ Adapter = Mapping[str, NDArray[np.float32]]  # as downloaded: with the base shif
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """A model's predictions on held-back rows."""
+    """A model's predictions on held-back rows, and what a model that writes answered to some of them."""
 
-    logits: NDArray[np.float32]  # (rows, classes)
+    logits: NDArray[np.float32]  # (rows, classes), or what the task has for outputs
     labels: Targets  # (rows,)
     parameters: int  # of the model with its head
+    written: "Written | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Questions, a model's answers to them and the right ones."""
+
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,15 +85,18 @@ class ModelEvaluator:
         """The run's task."""
         return self.source.task
 
-    def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
+    def evaluate(
+        self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None, *, offsets: bool = False
+    ) -> Metrics:
         """Measure the adapter on the model pruned to `keep_set` (None: the dense one).
 
-        It is measured on `rows` test rows spread evenly over all (0: all).
+        It is measured on `rows` test rows spread evenly over all (0: all), with label `offsets` as `export` finds them.
         """
         classifier = with_adapter(self.source, adapter, lambda dense: keep_set or KeepSet.full(dense), scale)
         if not rows:  # the end of a run: no device of this machine trains any more
             use_all_cores()
-        return self._measured(classifier, self._test_subset(rows))
+        offsets = bool(offsets and self._with_thresholds(classifier))
+        return self._measured(classifier, self._test_subset(rows, less_apart=offsets))
 
     def floors(self, majority: str) -> Floors | None:
         """Return the floors of all test rows; see `find_floors`. Words are learned once, whatever the majority.
@@ -104,18 +119,26 @@ class ModelEvaluator:
             logits=predict(classifier, subset, EVALUATION_BATCH),
             labels=np.asarray(subset.labels),
             parameters=classifier.count_parameters(),
+            written=self._written(classifier, subset),
         )
 
-    def export(self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
-        """Merge the adapter into a model pruned to `keep_set`, write it to `out`, measure it; `files` stays empty."""
+    def export(
+        self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path, *, offsets: bool = False
+    ) -> ExportOutcome:
+        """Merge the adapter into a model pruned to `keep_set`, write it to `out`, measure it; `files` stays empty.
+
+        With `offsets`, some test rows set the thresholds between labels first, and figures are of the others
+        (fedcore.core.data.label_offsets).
+        """
         use_all_cores()
         dense = merged_model(self.source, adapter, KeepSet.full, scale)
         pruned = merged_model(self.source, adapter, lambda _: keep_set, scale)
-        rows = self._test_subset(0)
+        found = self._with_thresholds(pruned) if offsets else ()
+        rows = self._test_subset(0, less_apart=bool(found))
         template = self.source.options.template
         report = export_classifier(pruned, out, self.source.folder, _probe(rows), template=template)
         batch = collate(rows, np.arange(min(LATENCY_ROWS, len(rows))))
-        latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS)
+        latency = interleaved_latency({"pruned": pruned, "dense": dense}, batch, LATENCY_REPEATS, most_s=LATENCY_S)
         return ExportOutcome(
             metrics=self._measured(pruned, rows),
             files=(),
@@ -124,6 +147,7 @@ class ModelEvaluator:
             latency_s=latency["pruned"],
             dense_latency_s=latency["dense"],
             dense_size_bytes=sum(parameter.numel() * 4 for parameter in dense.model.parameters()),
+            label_offsets=found,
         )
 
     def reference(self, adapter: Adapter, task: ReferenceTask) -> Metrics:
@@ -148,27 +172,52 @@ class ModelEvaluator:
 
     def _measured(self, classifier: Classifier, rows: EncodedRows) -> Metrics:
         """Return the figures of a model on `rows`; of one that writes, also those of its answers to a few of them."""
-        metrics, options = evaluate(classifier, rows, EVALUATION_BATCH), self.source.options
-        chosen = asked(rows, options.generated_rows)
-        if not len(chosen):
+        metrics, written = evaluate(classifier, rows, EVALUATION_BATCH), self._written(classifier, rows)
+        if written is None:
             return metrics
-        answers = answers_to(classifier, rows, chosen, tokens=options.answer_tokens)
-        questions = [rows.questions[row] for row in chosen]
-        references = [question.references for question in questions]
+        figures = answer_figures(written.answers, written.references, metric=self.source.options.metric)
         return replace(
             metrics,
-            figures={**metrics.figures, **answer_figures(answers, references, metric=options.metric)},
-            samples=samples_of([question.prompt for question in questions], answers, references),
+            figures={**metrics.figures, **figures},
+            samples=samples_of(written.prompts, written.answers, written.references),
         )
 
-    def _test_subset(self, rows: int) -> EncodedRows:
-        """Return `rows` test rows spread evenly from the first to the last; all for 0."""
+    def _written(self, classifier: Classifier, rows: EncodedRows) -> Written | None:
+        """Return the answers to up to `generated_rows` of `rows`; None where none of them asks anything."""
+        options = self.source.options
+        chosen = asked(rows, options.generated_rows)
+        if not len(chosen):
+            return None
+        questions = [rows.questions[row] for row in chosen]
+        return Written(
+            prompts=tuple(question.prompt for question in questions),
+            answers=tuple(answers_to(classifier, rows, chosen, tokens=options.answer_tokens)),
+            references=tuple(tuple(question.references) for question in questions),
+        )
+
+    def _with_thresholds(self, classifier: Classifier) -> tuple[float, ...]:
+        """Set a classifier's thresholds by the rows that are set aside; return what was added, () for nothing."""
+        if not self.task.labelled:
+            return ()
+        rows = self._test_subset(0)
+        (apart,) = np.nonzero(rows_apart(np.asarray(rows.labels)))
+        if len(np.unique(np.asarray(rows.labels)[apart])) < 2:
+            return ()  # too few rows
+        return set_thresholds(classifier, rows.select(apart), EVALUATION_BATCH)
+
+    def _test_subset(self, rows: int, *, less_apart: bool = False) -> EncodedRows:
+        """Return `rows` test rows spread evenly from the first to the last; all for 0.
+
+        `less_apart`: without those that set thresholds.
+        """
         if self._test_rows is None:
             self._test_rows = self.source.encode(self.test)
-        if rows <= 0 or rows >= len(self._test_rows):
-            return self._test_rows
-        indices = np.linspace(0, len(self._test_rows) - 1, rows).round().astype(np.int64)
-        return self._test_rows.select(indices)
+        every = self._test_rows
+        if less_apart:
+            every = every.select(np.nonzero(~rows_apart(np.asarray(every.labels)))[0])
+        if rows <= 0 or rows >= len(every):
+            return every
+        return every.select(np.linspace(0, len(every) - 1, rows).round().astype(np.int64))
 
 
 def _probe(rows: EncodedRows) -> Batch:

@@ -43,11 +43,16 @@ def answer_figures(answers: Sequence[str], references: References, *, metric: st
 
 def exact_match(answers: Sequence[str], references: References) -> float:
     """Return the share of answers that are one of their references."""
-    right = [
+    right = exact_matches(answers, references)
+    return sum(right) / len(right)
+
+
+def exact_matches(answers: Sequence[str], references: References) -> list[bool]:
+    """Return of every answer whether it is one of its references."""
+    return [
         _plain(answer) in {_plain(reference) for reference in told}
         for answer, told in zip(answers, references, strict=True)
     ]
-    return sum(right) / len(right)
 
 
 def samples_of(prompts: Sequence[str], answers: Sequence[str], references: References) -> tuple[Sample, ...]:

@@ -24,7 +24,7 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
     @app.query(JOIN.partition(".")[2])
     def join(message: Message, context: Context) -> Message:
         description = _description(message)
-        return _reply(message, join_of(settings_of(context), description))
+        return _reply(message, join_of(settings_of(context).under(description.task), description))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -37,7 +37,9 @@ def client_app(settings_of: Callable[[Context], NodeSettings] = node_settings) -
         settings = settings_of(context)
         arrays = message.content.array_records.get(BLOBS, ArrayRecord())
         try:
-            source = model_source_of(welcome, _description(message), settings)
+            description = _description(message)
+            settings = settings.under(description.task)
+            source = model_source_of(welcome, description, settings)
             with node_folder(context, settings.state) as folder:
                 submission, payloads = train_assignment(assignment, arrays, source, settings, NodeState(folder))
         except FedcoreError as error:

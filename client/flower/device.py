@@ -12,8 +12,10 @@ from fedcore.client.data.shards import device_rows
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
+from fedcore.core.accelerators import CPU
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.precision import AUTO, FLOAT32
 from fedcore.core.tasks.table import task_named
 from fedcore.protos.values import Join, Role, RunDescription
 from fedcore.protos.wire import PROTOCOL
@@ -30,6 +32,7 @@ def join_of(settings: NodeSettings, description: RunDescription) -> Join:
     """Return what a device says of itself."""
     rows = rows_of(settings.data).under(description.labels)
     limits, task = settings.limits, task_named(description.task)
+    _, precision = device_and_precision(settings, description)
     return Join(
         protocol_min=PROTOCOL,
         protocol_max=PROTOCOL,
@@ -45,11 +48,27 @@ def join_of(settings: NodeSettings, description: RunDescription) -> Join:
             slowdown=limits.slowdown,
             label_counts=task.counts(rows.labels),
             codecs=PARTS,
+            precision="" if precision == FLOAT32 else precision,  # as earlier versions say it
         ),
         fingerprint=fingerprint(model_folder(settings.model)),
         max_length=description.max_length,
         labels=own_labels(rows, task),
     )
+
+
+def device_and_precision(settings: NodeSettings, description: RunDescription) -> tuple[str, str]:
+    """Return where a node trains, as PyTorch calls it, and in which precision: its own, else that of the run.
+
+    Raises ConfigError where either is not there.
+    """
+    wanted = settings.precision or description.precision or AUTO
+    if settings.device == CPU and wanted in (AUTO, FLOAT32):
+        return CPU, FLOAT32
+    from fedcore.nn.accelerator.precision import precision_for  # torch takes seconds
+    from fedcore.nn.accelerator.present import device_for
+
+    device = device_for(settings.device)
+    return device, precision_for(wanted, device)
 
 
 @lru_cache(SHARDS)

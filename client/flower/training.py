@@ -8,19 +8,16 @@ from pathlib import Path
 
 from flwr.app import Array, ArrayRecord
 
-from fedcore.client.flower.device import rows_of, warm_trainer
+from fedcore.client.flower.device import device_and_precision, rows_of, warm_trainer
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.flower.state import NodeState
 from fedcore.client.training.base_shift_cache import BaseShiftCache
 from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.trainer import ModelSource
-from fedcore.core.accelerators import AUTO
 from fedcore.core.errors import BlobCorrupt
 from fedcore.core.tasks.options import TaskOptions
 from fedcore.core.tasks.table import task_named
-from fedcore.nn.accelerator.precision import precision_for
-from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import CONTAINER, encoding
 from fedcore.protos.values import BlobRef, RunDescription, UpdateSubmission, Welcome, WireAssignment
 from fedcore.storage.blobs.name import blob_name
@@ -82,7 +79,7 @@ def train_assignment(
 
 def model_source_of(welcome: Welcome, description: RunDescription, settings: NodeSettings) -> ModelSource:
     """Return which model the run trains, and how it is read."""
-    device = device_for(settings.device)
+    device, precision = device_and_precision(settings, description)
     return ModelSource(
         folder=model_folder(settings.model),
         labels=welcome.labels,
@@ -93,7 +90,7 @@ def model_source_of(welcome: Welcome, description: RunDescription, settings: Nod
         task=task_named(description.task),
         options=TaskOptions.read(description.task_options),
         device=device,
-        precision=precision_for(description.precision or AUTO, device),
+        precision=precision,
     )
 
 

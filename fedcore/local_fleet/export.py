@@ -13,7 +13,9 @@ from fedcore.core.pruning.scope import common_order
 from fedcore.core.tasks.options import options_of
 from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import read_snapshot
+from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder, read_settings
+from fedcore.server.run.run_log import export_key
 from fedcore.storage.models.model_source import model_folder
 
 
@@ -41,6 +43,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     # Import torch only now: it takes seconds, and the errors above should appear at once.
     import_libraries()
     from fedcore.client.evaluation.model_evaluator import merged_model
+    from fedcore.client.evaluation.thresholds import add_offsets
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier
 
@@ -55,6 +58,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
         options=options_of(config.task),
     )
     classifier = merged_model(source, snapshot.tensors, lambda _: keep_set, config.training.lora_scale)
+    add_offsets(classifier, _label_offsets(folder, request.device_class))
     report = export_classifier(classifier, request.out, model, None, template=source.options.template)
     return {
         "sparsity": keep_set.sparsity(snapshot.strategy.spec.geometry),
@@ -76,3 +80,15 @@ def _keep_set(strategy: Strategy, state: Json, request: ExportRequest, classes: 
         raise RunError(f"strategy {strategy.name} keeps no removal order; export by --class")
     order = common_order(state["order"], geometry)
     return keep_set_of(order, geometry, counts_at(order, geometry, request.sparsity))
+
+
+def _label_offsets(folder: RunFolder, device_class: str | None) -> tuple[float, ...]:
+    """Return the label offsets of a class's export at the end of the run; () where it has none."""
+    if device_class is None:
+        return ()
+    ledger = Ledger.open(folder.ledger, read_only=True)
+    try:
+        figures = ledger.get_meta(export_key(device_class)) or {}
+    finally:
+        ledger.close()
+    return tuple(figures.get("label_offsets", ()))

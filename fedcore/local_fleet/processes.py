@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcore.local_fleet.complaints import ERROR
+from fedcore.storage.process.environment import module_command
 from fedcore.storage.process.orphan import PARENT_VARIABLE
 
 POLL_S = 0.1
@@ -65,7 +65,7 @@ class Processes:
         with log.open("ab") as output:
             begin = output.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fedcore.cli.main", *arguments],
+                [*module_command("fedcore.cli.main"), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -9,7 +9,15 @@ from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import make_engine, untrained_adapter
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.process.allocator import trim
-from fedcore.server.rounds.evaluator_tasks import class_task, dense_task, export_task, reference_task, round_task
+from fedcore.server.rounds.evaluator_tasks import (
+    FleetLabels,
+    class_task,
+    dense_task,
+    export_task,
+    fleet_labels,
+    reference_task,
+    round_task,
+)
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_log import Observer
 from fedcore.simulation.backend import SimulationBackend, make_backend
@@ -91,14 +99,14 @@ def _drive(
     clock: VirtualClock,
     after_round: AfterRound | None,
 ) -> None:
-    config = setup.config
+    config, known = setup.config, _fleet_labels(setup, engine)
 
     def measure() -> None:
         if backend.evaluation is not None and after_round is not None:
             after_round(backend.evaluation)
         elif backend.evaluation is not None and config.evaluation.rows_per_round:
             classes = {table.name for table in config.classes}
-            backend.evaluation.evaluate(round_task(engine, [*classes], config.evaluation.rows_per_round))
+            backend.evaluation.evaluate(round_task(engine, [*classes], config.evaluation.rows_per_round, known))
 
     resumed, external = engine.model.adapter.round > 0, after_round is not None
     if (
@@ -129,12 +137,13 @@ def _measure_end(
     setup: SimulationSetup, run: Run, engine: Engine, evaluation: "RunEvaluation", *, reference: bool
 ) -> None:
     """Measure the dense model, and every class's, exported or not; then train the reference."""
-    evaluation.evaluate(dense_task(engine, 0, floors=True))
+    known = _fleet_labels(setup, engine)
+    evaluation.evaluate(dense_task(engine, 0, floors=True, majority=known.majority))
     for name in run.classes():
         if setup.config.simulation.exports:
-            evaluation.export(export_task(engine, name))
+            evaluation.export(export_task(engine, name, known))
         else:
-            evaluation.evaluate(class_task(engine, name, 0))
+            evaluation.evaluate(class_task(engine, name, 0, known))
     if reference:
         untrained = untrained_adapter(run.config, run.model, engine.labels, engine.strategy.spec)
         evaluation.reference(reference_task(engine, run), untrained)
@@ -153,3 +162,8 @@ def _finish(
     if backend.evaluation is not None and measuring:
         _measure_end(setup, run, engine, backend.evaluation, reference=reference)
     return run.finish(engine.strategy, engine.state, None if backend.evaluation is None else engine.model.tensors)
+
+
+def _fleet_labels(setup: SimulationSetup, engine: Engine) -> FleetLabels:
+    profiles = (device.profile for device in setup.fleet.devices.values())
+    return fleet_labels(profiles, engine.labels, setup.config.training.label_skew)

@@ -1,6 +1,7 @@
 """A client's connection to its parent: one channel, one stream, resumable transfers of blobs in both directions."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -178,15 +179,15 @@ class Link:
         return await self._within(call)
 
     async def _within(self, step: Awaitable[T]) -> T:
-        target = self.target  # the link may switch to another target during the wait
+        target, channel = self.target, self._channel  # the link may switch to another target during the wait
         try:
             return await asyncio.wait_for(step, self.settings.silence_s)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise unreached(f"{target}: no answer for {self.settings.silence_s:g} s", target) from None
         except grpc.aio.AioRpcError as fault:
             raise fault_error(fault, target) from None
         except asyncio.CancelledError:
-            if _asked_to_stop():
+            if _asked_to_stop(ended=self._channel is not channel):
                 raise
             raise _given_up(target) from None
 
@@ -214,6 +215,8 @@ class Stream:
         self._link = link
         self._target = link.target
         self._call = call
+        self._channel = link._channel
+        self._ended = False
         self._write_lock = (
             asyncio.Lock()
         )  # heartbeats and results come from different tasks, and gRPC allows one write at a time
@@ -222,10 +225,11 @@ class Stream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._call.cancel()
+        self.give_up()
 
     def give_up(self) -> None:
         """End the stream from this side: a pending `receive` raises TransportError."""
+        self._ended = True
         self._call.cancel()
 
     async def send(self, value: AnyUpward) -> None:
@@ -246,7 +250,7 @@ class Stream:
         except grpc.aio.AioRpcError as fault:
             raise fault_error(fault, self._target) from None
         except asyncio.CancelledError:
-            if _asked_to_stop():
+            if _asked_to_stop(ended=self._ended or self._link._channel is not self._channel):
                 raise
             raise _given_up(self._target) from None
         self._link._heard()
@@ -271,10 +275,16 @@ def _at(header: UploadHeader, offset: int) -> UploadHeader:
     )
 
 
-def _asked_to_stop() -> bool:
-    """Return whether a CancelledError is meant for this task; else it comes from a call that ended with its channel."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _asked_to_stop(*, ended: bool) -> bool:
+    """Return whether a CancelledError is meant for this task; else it comes from a call that ended with its channel.
+
+    `ended`: this side has left the channel or the call. Python 3.10 does not count a task's cancellations: there, a
+    cancellation that comes at the same moment as such an end is taken for the end.
+    """
+    if sys.version_info >= (3, 11):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return not ended
 
 
 def _given_up(target: str) -> TransportError:

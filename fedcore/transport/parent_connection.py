@@ -95,10 +95,8 @@ class ParentConnection:
 
     async def _welcomed(self, join: Join, stream: Stream, limit_s: float) -> AnyDownward | None:
         try:
-            async with asyncio.timeout(limit_s):
-                await stream.send(join)
-                return await stream.receive()
-        except TimeoutError:
+            return await asyncio.wait_for(_answer(join, stream), limit_s)
+        except asyncio.TimeoutError:
             raise TransportError(f"{self.link.target}: no answer to the join for {limit_s:g} s") from None
 
     async def _serve(self, stream: Stream, attempt: "_Attempt") -> str | None:
@@ -154,6 +152,11 @@ class _Search:
     def given_up(self, reconnect_s: float) -> bool:
         """Return whether the search ends here; never before every target had an attempt."""
         return self.pause_s > 0 and _now_s() - self.since_s + self.pause_s > reconnect_s
+
+
+async def _answer(join: Join, stream: Stream) -> AnyDownward | None:
+    await stream.send(join)
+    return await stream.receive()
 
 
 async def _beat(stream: Stream, interval_s: float) -> None:

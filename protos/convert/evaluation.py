@@ -32,6 +32,7 @@ def task_to_pb(value: EvaluatorTask) -> pb.EvaluatorTask:
                 sparsity=task.sparsity,
                 floors=task.floors,
                 majority=task.majority,
+                offsets=task.offsets,
             )
             return pb.EvaluatorTask(id=value.id, evaluate=evaluate)
         case ExportTask() as task:
@@ -40,6 +41,7 @@ def task_to_pb(value: EvaluatorTask) -> pb.EvaluatorTask:
                 adapter=_adapter_to_pb(task.adapter),
                 keep_set=ref_to_pb(task.keep_set),
                 lora_scale=task.lora_scale,
+                offsets=task.offsets,
             )
             return pb.EvaluatorTask(id=value.id, export=export)
         case ReferenceTask() as task:
@@ -72,6 +74,7 @@ def task_from_pb(message: pb.EvaluatorTask) -> EvaluatorTask:
                     sparsity=task.sparsity,
                     floors=task.floors,
                     majority=task.majority,
+                    offsets=task.offsets,
                 ),
             )
         case "export":
@@ -83,6 +86,7 @@ def task_from_pb(message: pb.EvaluatorTask) -> EvaluatorTask:
                     adapter=_adapter_from_pb(export.adapter),
                     keep_set=ref_from_pb(export.keep_set),
                     lora_scale=export.lora_scale,
+                    offsets=export.offsets,
                 ),
             )
         case "reference":
@@ -123,6 +127,7 @@ def result_to_pb(value: EvaluatorResult) -> pb.EvaluatorResult:
                 latency_s=outcome.latency_s,
                 dense_latency_s=outcome.dense_latency_s,
                 dense_size_bytes=outcome.dense_size_bytes,
+                label_offsets=outcome.label_offsets,
             )
             return pb.EvaluatorResult(id=value.id, error=value.error, export=report)
         case None:
@@ -145,6 +150,7 @@ def result_from_pb(message: pb.EvaluatorResult) -> EvaluatorResult:
                 latency_s=report.latency_s,
                 dense_latency_s=report.dense_latency_s,
                 dense_size_bytes=report.dense_size_bytes,
+                label_offsets=tuple(report.label_offsets),
             )
     return EvaluatorResult(
         id=message.id,

@@ -32,7 +32,7 @@ class EvaluatorTask(_message.Message):
     def __init__(self, id: _Optional[int] = ..., evaluate: _Optional[_Union[EvaluateTask, _Mapping]] = ..., export: _Optional[_Union[ExportTask, _Mapping]] = ..., reference: _Optional[_Union[ReferenceTask, _Mapping]] = ...) -> None: ...
 
 class EvaluateTask(_message.Message):
-    __slots__ = ("adapter", "rows", "lora_scale", "keep_set", "device_class", "floors", "majority", "sparsity")
+    __slots__ = ("adapter", "rows", "lora_scale", "keep_set", "device_class", "floors", "majority", "sparsity", "offsets")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class EvaluateTask(_message.Message):
     FLOORS_FIELD_NUMBER: _ClassVar[int]
     MAJORITY_FIELD_NUMBER: _ClassVar[int]
     SPARSITY_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_FIELD_NUMBER: _ClassVar[int]
     adapter: GlobalAdapter
     rows: int
     lora_scale: float
@@ -49,19 +50,22 @@ class EvaluateTask(_message.Message):
     floors: bool
     majority: str
     sparsity: float
-    def __init__(self, adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., rows: _Optional[int] = ..., lora_scale: _Optional[float] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., device_class: _Optional[str] = ..., floors: _Optional[bool] = ..., majority: _Optional[str] = ..., sparsity: _Optional[float] = ...) -> None: ...
+    offsets: bool
+    def __init__(self, adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., rows: _Optional[int] = ..., lora_scale: _Optional[float] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., device_class: _Optional[str] = ..., floors: _Optional[bool] = ..., majority: _Optional[str] = ..., sparsity: _Optional[float] = ..., offsets: _Optional[bool] = ...) -> None: ...
 
 class ExportTask(_message.Message):
-    __slots__ = ("device_class", "adapter", "keep_set", "lora_scale")
+    __slots__ = ("device_class", "adapter", "keep_set", "lora_scale", "offsets")
     DEVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     KEEP_SET_FIELD_NUMBER: _ClassVar[int]
     LORA_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_FIELD_NUMBER: _ClassVar[int]
     device_class: str
     adapter: GlobalAdapter
     keep_set: _blob_pb2.BlobRef
     lora_scale: float
-    def __init__(self, device_class: _Optional[str] = ..., adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., lora_scale: _Optional[float] = ...) -> None: ...
+    offsets: bool
+    def __init__(self, device_class: _Optional[str] = ..., adapter: _Optional[_Union[GlobalAdapter, _Mapping]] = ..., keep_set: _Optional[_Union[_blob_pb2.BlobRef, _Mapping]] = ..., lora_scale: _Optional[float] = ..., offsets: _Optional[bool] = ...) -> None: ...
 
 class ReferenceTask(_message.Message):
     __slots__ = ("steps", "rank", "batch_size", "learning_rate", "weight_decay", "lora_scale", "seed", "start")
@@ -154,7 +158,7 @@ class Floors(_message.Message):
     def __init__(self, majority_label: _Optional[str] = ..., majority: _Optional[_Union[Floor, _Mapping]] = ..., tfidf: _Optional[_Union[Floor, _Mapping]] = ..., tfidf_rows: _Optional[int] = ..., cross_validated: _Optional[bool] = ...) -> None: ...
 
 class ExportReport(_message.Message):
-    __slots__ = ("metrics", "files", "parameters", "dense_parameters", "latency_s", "dense_latency_s", "dense_size_bytes")
+    __slots__ = ("metrics", "files", "parameters", "dense_parameters", "latency_s", "dense_latency_s", "dense_size_bytes", "label_offsets")
     METRICS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +166,7 @@ class ExportReport(_message.Message):
     LATENCY_S_FIELD_NUMBER: _ClassVar[int]
     DENSE_LATENCY_S_FIELD_NUMBER: _ClassVar[int]
     DENSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_OFFSETS_FIELD_NUMBER: _ClassVar[int]
     metrics: Metrics
     files: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobRef]
     parameters: int
@@ -169,7 +174,8 @@ class ExportReport(_message.Message):
     latency_s: float
     dense_latency_s: float
     dense_size_bytes: int
-    def __init__(self, metrics: _Optional[_Union[Metrics, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., parameters: _Optional[int] = ..., dense_parameters: _Optional[int] = ..., latency_s: _Optional[float] = ..., dense_latency_s: _Optional[float] = ..., dense_size_bytes: _Optional[int] = ...) -> None: ...
+    label_offsets: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, metrics: _Optional[_Union[Metrics, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_blob_pb2.BlobRef, _Mapping]]] = ..., parameters: _Optional[int] = ..., dense_parameters: _Optional[int] = ..., latency_s: _Optional[float] = ..., dense_latency_s: _Optional[float] = ..., dense_size_bytes: _Optional[int] = ..., label_offsets: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class EvaluatorResult(_message.Message):
     __slots__ = ("id", "error", "metrics", "export", "keep_set", "floors")

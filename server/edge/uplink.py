@@ -56,7 +56,7 @@ class EdgeUplink:
         """Return once the stream is open; raises TransportError after MOMENT_S seconds."""
         try:
             await asyncio.wait_for(self._connected.wait(), MOMENT_S)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise TransportError("this edge has lost the tier above; join again, or elsewhere") from None
 
     async def ask(self, join: Join) -> Welcome:
@@ -69,7 +69,7 @@ class EdgeUplink:
         self.send(LeafJoin(join=join))
         try:
             return await asyncio.wait_for(answer, self.answer_s)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise TransportError(f"no answer to the join of {join.name} for {self.answer_s:g} s") from None
         finally:
             if self._answers.get(join.name) is answer:

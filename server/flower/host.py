@@ -86,9 +86,8 @@ class AppHost:
             if over or left_s <= 0:
                 return over
             try:
-                async with asyncio.timeout(left_s):
-                    await self.queue.changed.wait()
-            except TimeoutError:
+                await asyncio.wait_for(self.queue.changed.wait(), left_s)
+            except asyncio.TimeoutError:
                 continue  # one last look
 
     async def watch(self) -> None:

@@ -2,17 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from fedcore.core.errors import FedcoreError
+from fedcore.core.text_enum import TextEnum
 from fedcore.protos.tier_values import AnyUpward
 from fedcore.protos.values import Join, Newcomer, RunDescription, Welcome
 from fedcore.server.members.sessions import AnySession, Session
 from fedcore.storage.pki.revocation import RevocationList
 
 
-class Cause(StrEnum):
+class Cause(TextEnum):
     """Why a session ended."""
 
     LEFT = "left"  # its stream closed, its lease ran out, or the edge above it left

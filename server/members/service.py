@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,11 @@ from fedcore.server.members.sessions import Session
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.blobs.writer import BlobWriter
 from fedcore.storage.pki.certificates import Identity, read_identity
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
 
 T = TypeVar("T")
 
@@ -179,9 +185,9 @@ class FleetService(FleetServicer):
 
     async def _bounded(self, step: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._silence_s):
+            async with timeout(self._silence_s):
                 return await step
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise TransportError(f"nothing moved for {self._silence_s:g} s; connect again") from None
 
     def _identity(self, context: Any) -> Identity | None:

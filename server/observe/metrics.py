@@ -7,7 +7,6 @@ run, as Prometheus expects. Safe from any thread: the loop and the worker feed i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from fedcore.core.contract.outcome import Status
 from fedcore.core.contract.phases import Timing
 from fedcore.core.contract.protocols import Json
+from fedcore.core.text_enum import TextEnum
 from fedcore.server.observe.memory import read_memory
 from fedcore.server.run.records import TIMED
 
@@ -28,7 +28,7 @@ ROLES = ("device", "evaluator", "edge")
 UPDATE_EVENTS = ("accepted", "late", "rejected", "duplicate", "failed")
 
 
-class DeviceState(StrEnum):
+class DeviceState(TextEnum):
     """State of a device that has joined; exactly one at a time."""
 
     IDLE = "idle"  # connected, nothing to do

@@ -34,7 +34,7 @@ from fedcore.server.members.revocation_watch import RevocationWatch
 from fedcore.server.members.sessions import AnySession, Session
 from fedcore.server.process.tasks import Tasks
 from fedcore.server.rounds.evaluator_queue import EvaluatorQueue
-from fedcore.server.rounds.evaluator_tasks import dense_task, majority_label, round_task
+from fedcore.server.rounds.evaluator_tasks import UNKNOWN, dense_task, fleet_labels, round_task
 from fedcore.server.rounds.round_driver import MAX_REPORT, RoundDriver
 from fedcore.server.run.run_log import RunLog
 from fedcore.server.run.shards import Shards
@@ -67,7 +67,7 @@ class Coordinator:
         self._shards = shards
         self._rows_per_round = rows_per_round
         self._classes = set(classes)
-        self._majority = ""  # label of most training rows among the devices that have joined
+        self.fleet_labels = UNKNOWN  # of the devices that have joined; kept for the end, when they have gone
         self._keep_result = keep_result
         self._clock = clock
         self._tasks = Tasks()
@@ -278,16 +278,16 @@ class Coordinator:
 
     def evaluate_all(self) -> None:
         """Queue an evaluation of the current global adapter on the dense model and all test rows, with their floors."""
-        self.evaluators.add(dense_task(self._ready(), 0, floors=True, majority=self._majority))
+        self.evaluators.add(dense_task(self._ready(), 0, floors=True, majority=self.fleet_labels.majority))
 
     async def _evaluate_round(self) -> None:
         engine = self._ready()
         profiles = self.membership.sessions.profiles
-        # Kept for the end, when the devices have gone.
-        self._majority = majority_label(profiles.values(), engine.labels) or self._majority
+        found = fleet_labels(profiles.values(), engine.labels, engine.config.training.label_skew)
+        self.fleet_labels = found if found.majority else self.fleet_labels
         if self._rows_per_round:
             classes, rows = [*self._classes | self.classes], self._rows_per_round
-            self.evaluators.add(await self._tasks.in_worker(round_task, engine, classes, rows, self._majority))
+            self.evaluators.add(await self._tasks.in_worker(round_task, engine, classes, rows, self.fleet_labels))
 
     def _evaluated(self, kind: TaskKind, result: EvaluatorResult) -> None:
         self._tasks.spawn(self._tasks.in_worker(self._keep_result, kind, result))

@@ -65,7 +65,7 @@ class EvaluatorQueue:
                 return False
             try:
                 await asyncio.wait_for(self.idle.wait(), min(left_s, 1.0))
-            except TimeoutError:
+            except asyncio.TimeoutError:
                 continue
         return True
 

@@ -7,8 +7,10 @@ it ended now. An evaluation costs no more than that of the dense model, which is
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.data.label_offsets import lacks_labels
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import BlobRef, EvaluateTask, ExportTask, ReferenceTask
 from fedcore.server.aggregate.adapter_blobs import store_adapter
@@ -19,14 +21,35 @@ from fedcore.server.run.summary import total_steps
 from fedcore.transport.payload import put_blob
 
 
-def round_task(engine: Engine, classes: Sequence[str], rows: int, majority: str = "") -> EvaluateTask:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetLabels:
+    """What an evaluator must know of the labels on the fleet's devices; by default nothing is known."""
+
+    majority: str = ""  # label of most training rows; "" where devices keep their counts to themselves
+    lacking: bool = False  # whether devices lack labels: class models get label offsets
+
+
+UNKNOWN = FleetLabels()
+
+
+def fleet_labels(profiles: Iterable[DeviceProfile], labels: Sequence[str], label_skew: str) -> FleetLabels:
+    """Return it for these devices and agreed `labels`; `label_skew` is training.label_skew."""
+    counts = [dict(profile.label_counts) for profile in profiles]
+    rows: Counter[str] = Counter()
+    for device in counts:
+        rows.update(device)
+    most = max(labels, key=lambda label: rows[label], default="")
+    return FleetLabels(majority=most if rows[most] else "", lacking=label_skew != "ignore" and lacks_labels(counts))
+
+
+def round_task(engine: Engine, classes: Sequence[str], rows: int, known: FleetLabels = UNKNOWN) -> EvaluateTask:
     """Return the evaluation after a round on `rows` rows: of the dense model, or of the class whose turn it is.
 
-    The first one, of the untrained adapter, asks for the floors too. `majority` as in EvaluateTask.
+    The first one, of the untrained adapter, asks for the floors too.
     """
     if engine.has_pruned and classes:
-        return class_task(engine, sorted(classes)[engine.counted % len(classes)], rows)
-    return dense_task(engine, rows, floors=engine.model.adapter.round == 0, majority=majority)
+        return class_task(engine, sorted(classes)[engine.counted % len(classes)], rows, known)
+    return dense_task(engine, rows, floors=engine.model.adapter.round == 0, majority=known.majority)
 
 
 def dense_task(engine: Engine, rows: int, *, floors: bool, majority: str = "") -> EvaluateTask:
@@ -40,7 +63,7 @@ def dense_task(engine: Engine, rows: int, *, floors: bool, majority: str = "") -
     )
 
 
-def class_task(engine: Engine, device_class: str, rows: int) -> EvaluateTask:
+def class_task(engine: Engine, device_class: str, rows: int, known: FleetLabels = UNKNOWN) -> EvaluateTask:
     """Return an evaluation, on `rows` rows (0: all), of the model that a device class would get now."""
     keep_set, ref = _stored_keep_set(engine, device_class)
     engine.measured_keep_sets.add(ref.id)
@@ -51,10 +74,11 @@ def class_task(engine: Engine, device_class: str, rows: int) -> EvaluateTask:
         keep_set=ref,
         device_class=device_class,
         sparsity=keep_set.sparsity(engine.strategy.spec.geometry),
+        offsets=known.lacking,
     )
 
 
-def export_task(engine: Engine, device_class: str) -> ExportTask:
+def export_task(engine: Engine, device_class: str, known: FleetLabels = UNKNOWN) -> ExportTask:
     """Return the export of a device class."""
     _, ref = _stored_keep_set(engine, device_class)
     return ExportTask(
@@ -62,6 +86,7 @@ def export_task(engine: Engine, device_class: str) -> ExportTask:
         adapter=engine.model.adapter,
         keep_set=ref,
         lora_scale=engine.config.training.lora_scale,
+        offsets=known.lacking,
     )
 
 
@@ -85,12 +110,3 @@ def reference_task(engine: Engine, run: Run) -> ReferenceTask:
         lora_scale=training.lora_scale,
         seed=config.run.seed,
     )
-
-
-def majority_label(profiles: Iterable[DeviceProfile], labels: Sequence[str]) -> str:
-    """Return the label of most training rows of these devices; "" where they keep their counts to themselves."""
-    rows: Counter[str] = Counter()
-    for profile in profiles:
-        rows.update(dict(profile.label_counts))
-    most = max(labels, key=lambda label: rows[label], default="")
-    return most if rows[most] else ""

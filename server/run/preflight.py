@@ -14,6 +14,7 @@ from fedcore.core.errors import ConfigError, FedcoreError, JoinRefused, ModelErr
 from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import resolve_head
 from fedcore.core.model.support import unsupported
+from fedcore.core.pruning.kinds import LAYERS
 from fedcore.core.tasks.table import AUTO, task_of
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
@@ -39,11 +40,20 @@ def check_run(config: Config, model: Path) -> Strategy:
     geometry = geometry_from_config(description)
     _check_length(geometry, description, config.model.max_length)
     _check_supported(model, description)
+    _check_whole_layers(config, description)
     shapes = {name: entry.shape for name, entry in tensor_index(model).items()}
     check_layers(model, geometry)
     outputs = task_of(config).outputs(config.data.labels or UNKNOWN_LABELS)
     head = resolve_head(description, config.model.head, outputs, shapes)
     return make_strategy(config, geometry, head.shapes)
+
+
+def _check_whole_layers(config: Config, description: Mapping[str, Any]) -> None:
+    if LAYERS in config.strategy.remove and description.get("scale_attn_by_inverse_layer_idx"):
+        raise ConfigError(
+            f"strategy.remove = {list(config.strategy.remove)}: this model divides attention scores by the number of "
+            'their layer (scale_attn_by_inverse_layer_idx), and a shorter one counts anew; leave "layers" out'
+        )
 
 
 def check_agreed(config: Config) -> None:

@@ -4,14 +4,13 @@ import contextlib
 import itertools
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcore.core.boundary import Boundary
 from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import parse_config
+from fedcore.core.config.toml import parse_config, read_toml
 from fedcore.core.errors import RunError
 
 BEFORE = {("strategy", "spare_time"): "wait"}  # of runs that began before the key existed, where the default is another
@@ -191,6 +190,6 @@ def stored_config(text: str) -> Config:
 
     Raises as `parse_config`.
     """
-    config, written = parse_config(text), tomllib.loads(text)
+    config, written = parse_config(text), read_toml(text)
     absent = [f"{table}.{key}={value}" for (table, key), value in BEFORE.items() if key not in written.get(table, {})]
     return parse_config(text, absent) if absent else config

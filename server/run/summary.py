@@ -127,5 +127,6 @@ def _class_figures(
     }
     for key in ("parameters", "dense_parameters", "size_bytes", "dense_size_bytes", "latency_s", "dense_latency_s"):
         figures[key] = export[key] if export else None
+    figures["label_offsets"] = list(export["label_offsets"]) if export and export.get("label_offsets") else None
     figures["latency_ratio"] = export["latency_s"] / export["dense_latency_s"] if export else None
     return figures

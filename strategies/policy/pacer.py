@@ -24,7 +24,6 @@ No device is left out of a cohort because it is slow: the fleet would lose the s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +38,7 @@ from fedcore.core.contract.protocols import ArmSpace
 from fedcore.core.errors import RunError
 from fedcore.core.model.geometry import Counts
 from fedcore.core.pruning.criteria import CRITERIA, Criterion
+from fedcore.core.text_enum import TextEnum
 from fedcore.strategies.policy.arm_choice import Choice, Chooser, Offer
 from fedcore.strategies.policy.cohort import CohortMember
 from fedcore.strategies.policy.cost import Demand, RoundCost
@@ -63,7 +63,7 @@ ASCENT = 0.5  # step of the dual ascent
 LARGEST_MULTIPLIER = 1.0
 
 
-class ArmFilter(StrEnum):
+class ArmFilter(TextEnum):
     """The arms of a device's space that are offered under a round's budget."""
 
     NONE = "none"  # all: lateness costs reward instead

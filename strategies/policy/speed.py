@@ -10,13 +10,13 @@ Every factor is at least 0; a slower device has larger ones.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 from fedcore.core.contract.outcome import Outcome, Status
 from fedcore.core.contract.profile import DeviceProfile, SelfMeasurement
 from fedcore.core.contract.protocols import Json
 from fedcore.core.cost.training_step import transfer_seconds
+from fedcore.core.text_enum import TextEnum
 from fedcore.strategies.policy.cost import Demand
 from fedcore.strategies.policy.device_table import DeviceTable
 
@@ -30,7 +30,7 @@ SLOWER_WEIGHT, FASTER_WEIGHT = 0.5, 0.1
 SELF_WEIGHT = 0.2  # of the newest first round in the factors of self-measurements, a geometric mean
 
 
-class SpeedSource(StrEnum):
+class SpeedSource(TextEnum):
     """The source of a device's speeds."""
 
     MEASURED = "measured"  # learned from the clocks of closed rounds; before the first, the device's self-measurement

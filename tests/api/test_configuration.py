@@ -1,4 +1,3 @@
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedcore.api.configuration import load_config, toml_literal
 from fedcore.core.config.tables import Config
-from fedcore.core.config.toml import parse_config
+from fedcore.core.config.toml import parse_config, read_toml
 from fedcore.core.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.toml"
@@ -101,4 +100,4 @@ LEAVES = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(al
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)))
 def test_a_literal_reads_back_as_the_value(value: Any) -> None:
-    assert tomllib.loads(f"value = {toml_literal(value, 'value')}")["value"] == value
+    assert read_toml(f"value = {toml_literal(value, 'value')}")["value"] == value

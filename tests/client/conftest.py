@@ -29,7 +29,7 @@ from fedcore.protos.values import BlobRef, UploadHeader, Upward, Welcome, WireAs
 from fedcore.storage.blobs.name import blob_name
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.transport.download import Received
-from tests.tiny_run import MODEL, PATIENCE_S, small_update, spec_of
+from tests.tiny_run import MODEL, PATIENCE_S, small_update, spec_of, timeout
 
 GEOMETRY = geometry_from_config(MODEL)
 WELCOME = Welcome(session="s1", labels=("a", "b"), lease_s=3.0, keep_set="", targets=GEOMETRY.modules)
@@ -208,7 +208,7 @@ class Bench:
 
     async def settled(self) -> None:
         """Wait for the job under way, and for what it reports."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while self.agent.machine.job is not None or self.agent._sends:  # noqa: ASYNC110, as short as it gets
                 await asyncio.sleep(0.001)
 

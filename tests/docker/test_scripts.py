@@ -23,7 +23,7 @@ def test_requirements_are_the_project_s() -> None:
     light, device = (script("requirements").requirements(text, extras) for extras in ([], ["client"]))
     assert device[: len(light)] == light
     assert any(each.startswith("grpcio") for each in light) and not any(each.startswith("torch") for each in light)
-    assert [each for each in device[len(light) :] if each.startswith("torch")] == ["torch>=2.13"]
+    assert [each for each in device[len(light) :] if each.startswith("torch")] == ["torch>=2.5"]
     with pytest.raises(KeyError):
         script("requirements").requirements(text, ["nothing"])
 

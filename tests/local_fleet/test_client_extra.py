@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from fedcore.core.config.toml import read_toml
 from fedcore.core.errors import ConfigError
 from fedcore.local_fleet.client_extra import CLIENT_MODULES, missing_client_modules, require_client
 
@@ -19,9 +20,8 @@ def test_what_is_missing_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_modules_are_those_of_the_extra() -> None:
-    import tomllib
     from pathlib import Path
 
-    project = tomllib.loads((Path(__file__).parent.parent.parent / "pyproject.toml").read_text())["project"]
+    project = read_toml((Path(__file__).parent.parent.parent / "pyproject.toml").read_text())["project"]
     extra = {each.split(">")[0] for each in project["optional-dependencies"]["client"]}
     assert set(CLIENT_MODULES) <= extra

@@ -114,15 +114,21 @@ def test_a_run_trains_prunes_measures_and_exports_a_model_that_writes(tmp_path: 
 
 def exported(folder: Path) -> None:
     """Reopen an export with plain transformers: the probe's logits, and an answer that ends."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-    assert model.config.model_type == "llama" and model.generation_config.eos_token_id == 3
+    model = writes(folder)
     probe = load_file(folder / "probe.safetensors")
     logits = probe.pop("logits")
     with torch.no_grad():
         torch.testing.assert_close(model(**probe).logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def writes(folder: Path) -> Any:
+    """Let plain transformers write with an exported model, and return it."""
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert model.config.model_type == "llama" and model.generation_config.eos_token_id == 3
     tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = tokenizer("the film was good\n", return_tensors="pt")
     assert model.generate(**asked, max_new_tokens=5, do_sample=False).shape[1] > asked["input_ids"].shape[1]
+    return model
 
 
 def adapted(folder: Path) -> None:

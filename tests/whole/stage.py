@@ -67,12 +67,14 @@ class Stage:
             command(words), cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=timeout
         )
 
-    def start(self, name: str, *words: object, program: Sequence[str] = PROGRAM) -> Started:
+    def start(
+        self, name: str, *words: object, program: Sequence[str] = PROGRAM, python: str = sys.executable
+    ) -> Started:
         """Start `fedcore WORDS`, or another program with these words; its output goes to NAME.out."""
         log = self.root / f"{name}.out"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(words, program),
+                [python, *command(words, program)[1:]],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -74,7 +74,8 @@ def make_case(
 
     `overrides` come last: smaller runs for a look.
     """
-    config = parse_config(track.text(), [*_settings(variant, seed, rate), *variant.overrides, *overrides])
+    settings = [*_settings(variant, seed, rate), *variant.overrides, *track.schedule, *overrides]
+    config = parse_config(track.text(), settings)
     if tuning:
         config = _shortened(config)
     make_bandit(config.strategy)  # as `fedcore.server.run.preflight.check_run`, which needs the model

@@ -1,12 +1,13 @@
-"""When a run reaches a target accuracy, and where its time went until then."""
+"""When a run reaches a target, and where its time went until then."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.fleet80.cases.goals import Goal
 from benchmarks.fleet80.rounds import PARTS
 
-WINDOW = 3  # rounds whose mean accuracy has to reach the target: one lucky round reaches nothing
+WINDOW = 3  # rounds whose mean has to reach the target: one lucky round reaches nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,21 +20,19 @@ class Crossing:
     parts: Mapping[str, float]  # seconds by PARTS; they sum to `seconds`
 
 
-def smoothed(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
-    """Return (round, mean accuracy of the last WINDOW measured rounds) from the first round that has so many."""
+def smoothed(rounds: Sequence[Mapping[str, Any]], goal: Goal) -> list[tuple[Mapping[str, Any], float]]:
+    """Return (round, mean of the figure over the last WINDOW measured rounds) from the first that has so many."""
     measured = [record for record in rounds if record["delivered"] is not None]
-    accuracies = [record["delivered"]["accuracy"] for record in measured]
+    values = [record["delivered"][goal.figure] for record in measured]
     return [
-        (record, sum(accuracies[end - WINDOW : end]) / WINDOW)
-        for end, record in enumerate(measured, start=1)
-        if end >= WINDOW
+        (record, goal.mean(values[end - WINDOW : end])) for end, record in enumerate(measured, start=1) if end >= WINDOW
     ]
 
 
-def crossing(rounds: Sequence[Mapping[str, Any]], target: float) -> Crossing | None:
+def crossing(rounds: Sequence[Mapping[str, Any]], goal: Goal, target: float) -> Crossing | None:
     """Return when the running mean first reaches `target`, None where it never does."""
-    for reached, accuracy in smoothed(rounds):
-        if accuracy >= target:
+    for reached, value in smoothed(rounds, goal):
+        if goal.reached(value, target):
             until = [record for record in rounds if record["round"] <= reached["round"]]
             return Crossing(
                 round=reached["round"],

@@ -38,6 +38,10 @@ class Entry:
         """Return (seeds, rows): the share of the fleet whose delivered model has a row right."""
         return np.stack([_delivered_scores(self.results[seed]["final"]) for seed in seeds])
 
+    def losses(self, seeds: Sequence[int]) -> Scores:
+        """Return (seeds, rows): the loss of the delivered models of a fleet that writes."""
+        return np.stack([_delivered_losses(self.results[seed]["final"]) for seed in seeds])
+
 
 def entries(plan: Plan) -> tuple[list[Entry], int]:
     """Return what is stored of the plan, in its order, and how many stored results belong to other configurations."""
@@ -75,3 +79,10 @@ def _delivered_scores(final: Mapping[str, Any]) -> Scores:
         if model["share"]:
             scores = scores + model["share"] * unpacked(model["right"], rows)
     return scores
+
+
+def _delivered_losses(final: Mapping[str, Any]) -> Scores:
+    losses: Scores = np.zeros(next(iter(final.values()))["rows"])
+    for model in final.values():
+        losses = losses + model["share"] * np.array(model["losses"])
+    return losses

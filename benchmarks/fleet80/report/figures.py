@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.drawing import BLACK, BLUE, GREEN, GREY, OLIVE, ORANGE, PINK, RED, SKY, plain_log
+from benchmarks.fleet80.cases.goals import Goal
 from benchmarks.fleet80.cases.tracks import Track
 from benchmarks.fleet80.report.crossing import WINDOW, crossing, smoothed
 from benchmarks.fleet80.report.entries import Entry
@@ -46,10 +47,10 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     strategies = [entry for entry in entries if entry.group == "strategies"]
     drawings: Mapping[str, Callable[[], bool]] = {
-        "accuracy": lambda: _accuracy(track, strategies),
+        track.goals[0].figure: lambda: _progress(track.goals[0], strategies),
         "waiting": lambda: _waiting(strategies),
         "arms": lambda: _arms([entry for entry in strategies if entry.name in ARMS]),
-        "speedup": lambda: _speedup(track, strategies),
+        "speedup": lambda: _speedup(track.goals[0], strategies),
     }
     written = []
     for name, draw in drawings.items():
@@ -61,14 +62,19 @@ def draw_all(track: Track, entries: Sequence[Entry], folder: Path) -> list[Path]
     return written
 
 
-def _accuracy(track: Track, entries: Sequence[Entry]) -> bool:
-    """Accuracy over virtual time, the running mean that decides when a target is reached."""
-    lines = {entry.name: _mean_line([_accuracy_points(run) for run in entry.runs]) for entry in entries}
-    for axes in _lines("virtual time (s)", f"accuracy of the delivered model (%), mean of {WINDOW} rounds", lines):
+def _progress(goal: Goal, entries: Sequence[Entry]) -> bool:
+    """The goal's figure over virtual time, the running mean that decides when a target is reached."""
+    lines = {entry.name: _mean_line([_goal_points(run, goal) for run in entry.runs]) for entry in entries}
+    unit = " (%)" if goal.share else ""
+    label = f"{goal.title} of the delivered model{unit}, mean of {WINDOW} rounds"
+    for axes in _lines("virtual time (s)", label, lines):
         axes.set_xscale("log")
         plain_log(axes.xaxis)
-        for target in track.targets:
-            axes.axhline(100 * target, color="#D0D0D0", linewidth=0.7, linestyle=":", zorder=0)
+        if goal.falls:
+            axes.set_yscale("log")
+            plain_log(axes.yaxis)
+        for target in goal.targets:
+            axes.axhline(goal.shown(target), color="#D0D0D0", linewidth=0.7, linestyle=":", zorder=0)
     return any(lines.values())
 
 
@@ -105,21 +111,22 @@ def _arms(entries: Sequence[Entry]) -> bool:
     return True
 
 
-def _speedup(track: Track, entries: Sequence[Entry]) -> bool:
-    """Bars: how often faster than FedIT to the highest target that it reaches itself."""
+def _speedup(goal: Goal, entries: Sequence[Entry]) -> bool:
+    """Bars: how often faster than FedIT to the hardest target that it reaches itself."""
     reference = next((entry for entry in entries if entry.name == REFERENCE), None)
     if reference is None:
         return False
-    known = [target for target in track.targets if any(crossing(run["rounds"], target) for run in reference.runs)]
+    known = [target for target in goal.targets if any(crossing(run["rounds"], goal, target) for run in reference.runs)]
     if not known:
         return False
-    target = max(known)
+    target = known[-1]
     times = {
-        entry.name: {seed: crossing(run["rounds"], target) for seed, run in entry.results.items()} for entry in entries
+        entry.name: {seed: crossing(run["rounds"], goal, target) for seed, run in entry.results.items()}
+        for entry in entries
     }
     bars = {name: fmean(found) for name, crossings in times.items() if (found := speedups(crossings, times[REFERENCE]))}
     ordered = sorted(bars, key=bars.__getitem__)
-    axes = _axes(f"times faster than {REFERENCE} to {100 * target:.0f} % (virtual time)", "")
+    axes = _axes(f"times faster than {REFERENCE} to {goal.target_text(target)} (virtual time)", "")
     shown = axes.barh(ordered, [bars[name] for name in ordered], color=[COLOURS.get(name, MINOR) for name in ordered])
     axes.bar_label(shown, fmt=" %.2f")
     axes.axvline(1.0, color=BLACK, linewidth=0.8)
@@ -173,8 +180,8 @@ def _known_mean(values: Sequence[float]) -> float:
     return fmean(known) if known else math.nan
 
 
-def _accuracy_points(run: Mapping[str, Any]) -> list[Point]:
-    return [(record["closed_s"], 100 * accuracy) for record, accuracy in smoothed(run["rounds"])]
+def _goal_points(run: Mapping[str, Any], goal: Goal) -> list[Point]:
+    return [(record["closed_s"], goal.shown(value)) for record, value in smoothed(run["rounds"], goal)]
 
 
 def _waiting_points(run: Mapping[str, Any]) -> list[Point]:

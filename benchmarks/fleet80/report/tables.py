@@ -1,10 +1,12 @@
 """Stored results as Markdown tables."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.fleet80.report.bootstrap import paired_difference
+from benchmarks.fleet80.cases.goals import Goal
+from benchmarks.fleet80.report.bootstrap import Scores, paired_difference
 from benchmarks.fleet80.report.crossing import Crossing, crossing
 from benchmarks.fleet80.report.entries import Entry, delivered
 from benchmarks.fleet80.rounds import PARTS
@@ -14,6 +16,8 @@ OURS, REFERENCE = "fedspine", "fedit"
 # by the track's schedule
 LINES = (OURS, "fedspine-steps", "fedspine-kept", "fedspine-long", "fedspine-gradual")
 NONE = "-"
+
+Column = Callable[[Entry], str]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -30,49 +34,30 @@ def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {form(stdev(values))}"
 
 
-def final_table(entries: Sequence[Entry]) -> str:
+def final_table(entries: Sequence[Entry], goals: Sequence[Goal]) -> str:
     """Return what every variant ends with."""
     reference = next((entry for entry in entries if entry.name == REFERENCE), None)
     memory = None if reference is None else fmean(map(_memory, reference.runs))
-    head = [
-        "variant",
-        "seeds",
-        "rounds",
-        "virtual s",
-        "rate",
-        "accuracy %",
-        "AUC",
-        "dense %",
-        "sparsity",
-        "parameters M",
-        "memory MiB",
-        "x",
-    ]
-    rows = []
-    for entry in entries:
-        finals = [result["final"] for result in entry.runs]
-        rows.append(
-            [
-                entry.name,
-                str(len(finals)),
-                str(len(entry.runs[0]["rounds"])),
-                spread([result["rounds"][-1]["closed_s"] for result in entry.runs], _whole),
-                f"{entry.runs[0]['learning_rate']:g}",
-                spread([delivered(final, "accuracy") for final in finals], _percent),
-                spread([delivered(final, "auc") for final in finals if _has_auc(final)], _three),
-                spread([final["dense"]["accuracy"] for final in finals], _percent),
-                spread([delivered(final, "sparsity") for final in finals], _two),
-                spread([delivered(final, "parameters") / 1e6 for final in finals], _two),
-                spread([_memory(result) for result in entry.runs], _whole),
-                NONE if memory is None else _two(fmean(map(_memory, entry.runs)) / memory),
-            ]
-        )
-    return table(head, rows)
+    columns: dict[str, Column] = {
+        "variant": lambda entry: entry.name,
+        "seeds": lambda entry: str(len(entry.runs)),
+        "rounds": lambda entry: str(len(entry.runs[0]["rounds"])),
+        "virtual s": lambda entry: spread([result["rounds"][-1]["closed_s"] for result in entry.runs], _whole),
+        "rate": lambda entry: f"{entry.runs[0]['learning_rate']:g}",
+        **{goal.head: partial(_ends, goal=goal) for goal in goals},
+        **({"AUC": _auc} if any(_has_auc(final) for entry in entries for final in _finals(entry)) else {}),
+        **{f"dense {goal.head}" if len(goals) > 1 else "dense %": partial(_ends_dense, goal=goal) for goal in goals},
+        "sparsity": lambda entry: spread([delivered(final, "sparsity") for final in _finals(entry)], _two),
+        "parameters M": lambda entry: spread([delivered(final, "parameters") / 1e6 for final in _finals(entry)], _two),
+        "memory MiB": lambda entry: spread([_memory(result) for result in entry.runs], _whole),
+        "x": lambda entry: NONE if memory is None else _two(fmean(map(_memory, entry.runs)) / memory),
+    }
+    return table(list(columns), [[column(entry) for column in columns.values()] for entry in entries])
 
 
-def target_table(entries: Sequence[Entry], target: float) -> str:
+def target_table(entries: Sequence[Entry], goal: Goal, target: float) -> str:
     """Return virtual time, rounds and bytes to a target, and how often faster than FedIT on the same seeds."""
-    times = {entry.name: _crossings(entry, target) for entry in entries}
+    times = {entry.name: _crossings(entry, goal, target) for entry in entries}
     rows = []
     for entry in entries:
         reached = [arrival for arrival in times[entry.name].values() if arrival is not None]
@@ -100,9 +85,9 @@ def speedups(ours: dict[int, Crossing | None], reference: dict[int, Crossing | N
     ]
 
 
-def split_table(entries: Sequence[Entry], target: float) -> str:
+def split_table(entries: Sequence[Entry], goal: Goal, target: float) -> str:
     """Return where the time that a variant saves over FedIT comes from, in per cent of FedIT's time to the target."""
-    times = {entry.name: _crossings(entry, target) for entry in entries}
+    times = {entry.name: _crossings(entry, goal, target) for entry in entries}
     rows = []
     for name, mine in times.items():
         pairs = [
@@ -118,22 +103,31 @@ def split_table(entries: Sequence[Entry], target: float) -> str:
 
 
 def difference_table(entries: Sequence[Entry], of: str = OURS) -> str:
-    """Return the accuracy of the variant `of` less every other's, on the same rows and seeds."""
+    """Return the share of rows that the variant `of` has right less every other's, on the same rows and seeds."""
+    return _differences(entries, of, "points", lambda entry, seeds: 100 * entry.scores(seeds))
+
+
+def loss_table(entries: Sequence[Entry], of: str = OURS) -> str:
+    """Return the loss per token of the variant `of` less every other's, on the same rows and seeds."""
+    return _differences(entries, of, "nats a token", lambda entry, seeds: entry.losses(seeds))
+
+
+def _differences(entries: Sequence[Entry], of: str, unit: str, scores: Callable[[Entry, Sequence[int]], Scores]) -> str:
     ours = next((entry for entry in entries if entry.name == of), None)
     rows = []
     for entry in entries:
         seeds = sorted(set(entry.results) & set(ours.results)) if ours is not None else []
         if ours is None or entry is ours or not seeds:
             continue
-        found = paired_difference(ours.scores(seeds), entry.scores(seeds))
-        interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
+        found = paired_difference(scores(ours, seeds), scores(entry, seeds))
+        interval = f"{found.low:+.2f} to {found.high:+.2f}"
         claim = "claimed" if found.claimed else "not told apart"
         prunes = "yes" if entry.prunes else "no"
-        rows.append([entry.name, prunes, str(len(seeds)), f"{100 * found.mean:+.2f}", interval, claim])
-    return table([f"{of} minus", "prunes", "seeds", "points", "95 % interval", "difference"], rows)
+        rows.append([entry.name, prunes, str(len(seeds)), f"{found.mean:+.2f}", interval, claim])
+    return table([f"{of} minus", "prunes", "seeds", unit, "95 % interval", "difference"], rows)
 
 
-def model_table(entries: Sequence[Entry]) -> str:
+def model_table(entries: Sequence[Entry], goals: Sequence[Goal]) -> str:
     """Return every measured model of the variants that prune: exported classes and cuts of one removal order."""
     rows = []
     for entry in entries:
@@ -144,16 +138,32 @@ def model_table(entries: Sequence[Entry]) -> str:
                     entry.name,
                     name,
                     spread([model["sparsity"] for model in models], _two),
-                    spread([model["accuracy"] for model in models], _percent),
+                    *(spread([model[goal.figure] for model in models], goal.text) for goal in goals),
                     spread([model["loss"] for model in models], _three),
                     spread([model["parameters"] / 1e6 for model in models], _two),
                 ]
             )
-    return table(["variant", "model", "sparsity", "accuracy %", "loss", "parameters M"], rows)
+    return table(["variant", "model", "sparsity", *(goal.head for goal in goals), "loss", "parameters M"], rows)
 
 
-def _crossings(entry: Entry, target: float) -> dict[int, Crossing | None]:
-    return {seed: crossing(result["rounds"], target) for seed, result in entry.results.items()}
+def _finals(entry: Entry) -> list[dict[str, Any]]:
+    return [result["final"] for result in entry.runs]
+
+
+def _ends(entry: Entry, *, goal: Goal) -> str:
+    return spread([delivered(final, goal.figure) for final in _finals(entry)], goal.text)
+
+
+def _ends_dense(entry: Entry, *, goal: Goal) -> str:
+    return spread([final["dense"][goal.figure] for final in _finals(entry)], goal.text)
+
+
+def _auc(entry: Entry) -> str:
+    return spread([delivered(final, "auc") for final in _finals(entry) if _has_auc(final)], _three)
+
+
+def _crossings(entry: Entry, goal: Goal, target: float) -> dict[int, Crossing | None]:
+    return {seed: crossing(result["rounds"], goal, target) for seed, result in entry.results.items()}
 
 
 def _mean_part(reached: Sequence[Crossing], part: str) -> float:
@@ -166,7 +176,7 @@ def _memory(result: dict[str, Any]) -> float:
 
 
 def _has_auc(final: dict[str, Any]) -> bool:
-    return all(model["auc"] is not None for model in final.values())
+    return all(model.get("auc") is not None for model in final.values())
 
 
 def _percent(value: float) -> str:

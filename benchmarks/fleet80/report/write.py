@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fleet80.cases.goals import Goal
 from benchmarks.fleet80.latency import FILE as LATENCY
 from benchmarks.fleet80.plan import Plan
 from benchmarks.fleet80.report.crossing import WINDOW, crossing
@@ -16,6 +17,7 @@ from benchmarks.fleet80.report.tables import (
     REFERENCE,
     difference_table,
     final_table,
+    loss_table,
     model_table,
     split_table,
     table,
@@ -38,7 +40,7 @@ def write_report(plan: Plan) -> list[Path]:
 def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
     strategies = [entry for entry in found if entry.group == "strategies"]
     questions = [entry for entry in found if entry.group != "strategies"]
-    first = found[0].runs[0]
+    first, goals = found[0].runs[0], plan.track.goals
     yield f"# Fleet of 80, {plan.track.name} track"
     yield (
         f"Written by `python -m benchmarks.fleet80 --track {plan.track.name} --report` from "
@@ -47,51 +49,57 @@ def _sections(plan: Plan, found: Sequence[Entry], stale: int) -> Iterator[str]:
         f"{next(iter(first['final'].values()))['rows']} held-back rows. Definitions: docs/benchmarks/fleet80.md. "
         "± is the standard deviation over seeds; without it there was one seed."
     )
-    yield "## What every strategy ends with\n\n" + final_table(strategies)
+    yield "## What every strategy ends with\n\n" + final_table(strategies, goals)
     yield (
-        "`accuracy`: the delivered model on all held-back rows; `memory`: mean peak of live tensors in a training step "
-        f"of the last round's devices, and as a multiple of {REFERENCE}'s."
+        f"`{goals[0].title}`: the delivered model on all held-back rows; `memory`: mean peak of live tensors in a "
+        f"training step of the last round's devices, and as a multiple of {REFERENCE}'s."
     )
     ours = [name for name in LINES if any(entry.name == name for entry in strategies)]
-    yield "## Accuracy against FedSpine's"
+    writes = any("losses" in model for model in first["final"].values())
+    yield f"## {'Exact match and loss' if writes else 'Accuracy'} against FedSpine's"
     for name in ours:
         yield difference_table(strategies, of=name)
+        if writes:
+            yield loss_table(strategies, of=name)
     yield (
         "Paired bootstrap over the same test rows and seeds, 10,000 resamples. A difference is claimed where the "
         "interval excludes 0. With one seed the interval tells nothing of other seeds."
     )
-    for target in plan.track.targets:
-        yield f"## Virtual time to {100 * target:.0f} %\n\n" + target_table(strategies, target)
-    highest = _highest_common(plan.track.targets, strategies)
-    if highest is not None:
+    for goal in goals:
+        for target in goal.targets:
+            yield f"## Virtual time to {goal.target_text(target)}\n\n" + target_table(strategies, goal, target)
+    goal = goals[0]
+    hardest = _hardest_common(goal, strategies)
+    if hardest is not None:
         yield (
-            f"## Where the time saved to {100 * highest:.0f} % comes from\n\n"
-            + split_table(strategies, highest)
+            f"## Where the time saved to {goal.target_text(hardest)} comes from\n\n"
+            + split_table(strategies, goal, hardest)
             + f"\n\nPer cent of {REFERENCE}'s virtual time to the target, seeds on which both reach it."
         )
-    yield f"Time to a target: the running mean of {WINDOW} rounds of the delivered model's accuracy reaches it."
-    yield "## Models by sparsity\n\n" + model_table(found)
+    yield f"Time to a target: the running mean of {WINDOW} rounds of the delivered model's {goal.title} reaches it."
+    yield "## Models by sparsity\n\n" + model_table(found, goals)
     if questions:
         asked = [*(entry for entry in strategies if entry.name == OURS), *questions]
-        yield "## Questions\n\n" + final_table(asked)
-        yield "### Their accuracy against FedSpine's\n\n" + difference_table(asked)
-        if highest is not None:
-            yield f"### Their virtual time to {100 * highest:.0f} %\n\n" + target_table(
-                [*(entry for entry in strategies if entry.name == REFERENCE), *asked], highest
+        yield "## Questions\n\n" + final_table(asked, goals)
+        yield f"### Their {goal.title} against FedSpine's\n\n" + difference_table(asked)
+        if hardest is not None:
+            yield f"### Their virtual time to {goal.target_text(hardest)}\n\n" + target_table(
+                [*(entry for entry in strategies if entry.name == REFERENCE), *asked], goal, hardest
             )
     measured = plan.results / plan.track.name / LATENCY
     if measured.is_file():
         yield "## Inference\n\n" + _latency_table(json.loads(measured.read_text(encoding="utf-8")))
 
 
-def _highest_common(targets: Sequence[float], strategies: Sequence[Entry]) -> float | None:
-    """The highest target that a line of FedSpine's and the reference both reach on a seed."""
+def _hardest_common(goal: Goal, strategies: Sequence[Entry]) -> float | None:
+    """The hardest target that a line of FedSpine's and the reference both reach on a seed."""
 
     def reached(names: Sequence[str], target: float) -> bool:
         runs = [run for entry in strategies if entry.name in names for run in entry.runs]
-        return any(crossing(run["rounds"], target) for run in runs)
+        return any(crossing(run["rounds"], goal, target) for run in runs)
 
-    return max((target for target in targets if reached(LINES, target) and reached((REFERENCE,), target)), default=None)
+    common = [target for target in goal.targets if reached(LINES, target) and reached((REFERENCE,), target)]
+    return common[-1] if common else None
 
 
 def _latency_table(stored: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def _list(folder: Path) -> None:
         certificates, tokens = record.certificates(), record.open_tokens(now_s)
 
     def day(time_s: float) -> str:
-        return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{datetime.datetime.fromtimestamp(time_s, datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
 
     for issued in certificates:
         state = f"until {day(issued.not_after_s)}" if issued.revoked_s is None else f"revoked {day(issued.revoked_s)}"

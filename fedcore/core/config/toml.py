@@ -7,7 +7,7 @@
 import difflib
 import json
 import re
-import tomllib
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +15,11 @@ from fedcore.core.config.keys import keys_of
 from fedcore.core.config.kinds import AUTO, coerce
 from fedcore.core.config.tables import TABLES, ClassConfig, Config, FleetConfig
 from fedcore.core.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -29,10 +34,7 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
     `fleet.class.NAME.key`. Raises ConfigError, naming the key and the remedy, for text that is not TOML and for keys,
     types and ranges that do not fit.
     """
-    try:
-        raw: dict[str, Any] = tomllib.loads(text)
-    except ValueError as cause:  # TOMLDecodeError, and numbers of thousands of digits
-        raise ConfigError(f"not valid TOML: {cause}") from None
+    raw = read_toml(text)
     for override in overrides:
         _apply(raw, override)
     _check_known("", raw, TABLES)
@@ -46,6 +48,14 @@ def parse_config(text: str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError("fleet.class: expected [[fleet.class]] with double brackets")
     classes = tuple(_build(ClassConfig, _table("fleet.class", row), "fleet.class.") for row in rows)
     return Config(**tables, classes=classes)
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Return the tables and values of TOML `text`; raises ConfigError for text that is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except ValueError as cause:  # TOMLDecodeError, and numbers of thousands of digits
+        raise ConfigError(f"not valid TOML: {cause}") from None
 
 
 def to_toml(config: Config) -> str:

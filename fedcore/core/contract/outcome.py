@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.contract.assignment import Arm
+from fedcore.core.text_enum import TextEnum
 
 INFLUENCES = "influences"  # name of the vector of layers' influences among group importances
 PHASES = ("download", "prune", "train", "encode", "upload")
 
 
-class Status(StrEnum):
+class Status(TextEnum):
     """How an assignment ended."""
 
     ACCEPTED = "accepted"

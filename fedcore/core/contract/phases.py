@@ -9,13 +9,14 @@ reported.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+
+from fedcore.core.text_enum import TextEnum
 
 RATE_TOLERANCE = 0.01  # of time_s: twenty times as much as NTP may slew a clock (500 ppm)
 GRAIN_S = 0.01  # coarse clocks and rounding
 
 
-class Timing(StrEnum):
+class Timing(TextEnum):
     """Whether a device's phases explain its time."""
 
     OK = "ok"  # they fit into it

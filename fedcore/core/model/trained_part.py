@@ -6,18 +6,18 @@ receiver of an update knows the frozen tensors from the assignment, and counts t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.errors import ConfigError
+from fedcore.core.text_enum import TextEnum
 
 V = TypeVar("V")
 
 
-class Factors(StrEnum):
+class Factors(TextEnum):
     """The factors of a LoRA layer that train."""
 
     BOTH = "both"

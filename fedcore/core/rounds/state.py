@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from fedcore.core.rounds.overlay import Overlay
 from fedcore.core.rounds.policy import RoundPolicy
 from fedcore.core.rounds.result import MemberStatus, RoundResult
+from fedcore.core.text_enum import TextEnum
 
 
-class Phase(StrEnum):
+class Phase(TextEnum):
     """The phase of a run."""
 
     WAITING = "waiting"  # for devices

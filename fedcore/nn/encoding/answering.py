@@ -16,10 +16,13 @@ BATCH = 16
 
 def asked(rows: EncodedRows, count: int) -> NDArray[np.int64]:
     """Return the indices of up to `count` rows that ask something, spread evenly over all that do."""
-    those = np.array([row for row, question in enumerate(rows.questions) if question.tokens], dtype=np.int64)
+    those: NDArray[np.int64] = np.array(
+        [row for row, question in enumerate(rows.questions) if question.tokens], dtype=np.int64
+    )
     if not len(those) or count < 1:
         return those[:0]
-    return those[np.unique(np.linspace(0, len(those) - 1, min(count, len(those))).round().astype(np.int64))]
+    places: NDArray[np.int64] = np.linspace(0, len(those) - 1, min(count, len(those))).round().astype(np.int64)
+    return those[np.unique(places)]
 
 
 def answers_to(classifier: Classifier, rows: EncodedRows, chosen: NDArray[np.int64], *, tokens: int) -> list[str]:

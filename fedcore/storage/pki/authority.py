@@ -67,4 +67,4 @@ def issue(
 
 def utc_now() -> datetime.datetime:
     """Return the current time in UTC, with its time zone as X.509 code expects it."""
-    return datetime.datetime.now(datetime.UTC)
+    return datetime.datetime.now(datetime.timezone.utc)

@@ -64,7 +64,7 @@ def load_material(
         raise CertificateError(
             f"{folder / name}.pem is for {identity}, expected kind {' or '.join(kinds)}; issue one with `fedcore certs`"
         )
-    now = now or datetime.datetime.now(datetime.UTC)
+    now = now or datetime.datetime.now(datetime.timezone.utc)
     _check_validity(folder / "ca.pem", ca, now)
     _check_validity(folder / f"{name}.pem", leaf, now)
     if leaf.public_key() != load_key(folder / f"{name}.key").public_key():

@@ -143,7 +143,7 @@ def _belongs_in_list(certificate: IssuedCertificate, now: datetime.datetime) -> 
 
 def _entries(certificates: Iterable[IssuedCertificate]) -> Iterable[x509.RevokedCertificate]:
     for certificate in certificates:
-        since = datetime.datetime.fromtimestamp(certificate.revoked_s or 0.0, datetime.UTC)
+        since = datetime.datetime.fromtimestamp(certificate.revoked_s or 0.0, datetime.timezone.utc)
         yield x509.RevokedCertificateBuilder().serial_number(certificate.serial).revocation_date(since).build()
 
 

@@ -50,6 +50,14 @@ def mend_environment(environment: MutableMapping[str, str] = os.environ) -> None
         _do_without_home(environment)
 
 
+def module_command(name: str) -> list[str]:
+    """Return the command that runs a module by this interpreter, without the working folder on its path.
+
+    Python 3.10 cannot leave the working folder out: there, a file such as random.py in it would be imported.
+    """
+    return [sys.executable, *(("-P",) if sys.version_info >= (3, 11) else ()), "-m", name]
+
+
 def forgive_warnings(asked: Sequence[str] = sys.warnoptions) -> None:
     """Let a library's warning be none but a warning where PYTHONWARNINGS or -W makes errors of them.
 

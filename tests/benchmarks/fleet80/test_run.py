@@ -1,6 +1,7 @@
 """A whole case on a tiny model: measured, stored, taken up again where it was broken off."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from benchmarks.fleet80.cases.case import Case, make_case
 from benchmarks.fleet80.cases.tracks import TRACKS
 from benchmarks.fleet80.cases.variants import VARIANTS
 from benchmarks.fleet80.examine import Examiner
+from benchmarks.fleet80.plan import Plan
+from benchmarks.fleet80.report.write import write_report
 from benchmarks.fleet80.run import run_case
 from benchmarks.fleet80.stored import Result, load
 from fedcore.simulation.rounds.evaluation import RunEvaluation
+from tests.simulation.test_generation_run import dialogues
 from tests.tiny_models import tiny_model
 from tests.whole.stage import texts
 
@@ -93,6 +97,32 @@ def test_strategies_meet_the_same_fleet_rows_and_cohorts(ground: Ground) -> None
     dense = results[0]["final"]["dense"]
     assert results[0]["final"] == {"dense": dense}
     assert dense["share"] == 1.0
+
+
+def test_models_that_write_are_measured_by_row_and_reported(ground: Ground) -> None:
+    track = TRACKS["write"]
+    rows = ground.root / "rows.jsonl"
+    languages = ("French", "Spanish")
+    lines = [
+        {"prompt": asked, "response": told, "language": languages[place % 2]}
+        for place, (asked, told) in enumerate(dialogues(240))
+    ]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model = tiny_model(ground.root / "llama", "llama", writes=True)
+    small = (*SMALL, f"model.path={model}", f"data.train={rows}", "model.dtype=float32", "data.test_fraction=0.1")
+    plan = Plan(track=track, overrides=small, say=lambda _: None).below(ground.root)
+    results = [plan.run(VARIANTS[name], 0) for name in ("fedspine", "fedit")]
+    for result in results:
+        for model_result in result["final"].values():
+            right = unpacked(model_result["right"], model_result["rows"]).mean()
+            assert right == pytest.approx(model_result["exact_match"], abs=1e-6)
+            assert np.mean(model_result["losses"]) == pytest.approx(model_result["loss"], abs=1e-3)
+        assert all(record["delivered"]["perplexity"] > 1 for record in result["rounds"])
+    page, *pictures = write_report(plan)
+    text = page.read_text()
+    assert "## Virtual time to perplexity 100" in text and "## Virtual time to 5 % exact match" in text
+    assert "| fedspine minus | prunes | seeds | nats a token |" in text
+    assert "fleet80-write-perplexity.png" in {path.name for path in pictures}
 
 
 class Stopped(Exception):

@@ -10,7 +10,7 @@ import pytest
 
 import fedcore.client.device.alive as module
 from fedcore.client.device.alive import run_with_alive_file
-from tests.tiny_run import PATIENCE_S
+from tests.tiny_run import PATIENCE_S, timeout
 
 
 def link(heard_s: float) -> Any:
@@ -18,7 +18,7 @@ def link(heard_s: float) -> Any:
 
 
 async def until_touched(file: Path) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with timeout(PATIENCE_S):
         while True:
             if file.is_file() and file.stat().st_mtime:
                 return

@@ -53,7 +53,9 @@ class FakeModelEvaluator:
     calls: list[Any] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def evaluate(self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None) -> Metrics:
+    def evaluate(
+        self, adapter: Adapter, rows: int, scale: float, keep_set: KeepSet | None = None, *, offsets: bool = False
+    ) -> Metrics:
         """Measure nothing."""
         self._call(rows if keep_set is None else (rows, keep_set))
         return METRICS
@@ -69,7 +71,9 @@ class FakeModelEvaluator:
         self._call(task)
         return METRICS
 
-    def export(self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path) -> ExportOutcome:
+    def export(
+        self, adapter: Adapter, keep_set: KeepSet, scale: float, out: Path, *, offsets: bool = False
+    ) -> ExportOutcome:
         """Write an export whose tokenizer is the base model's, byte by byte."""
         self._call(keep_set)
         out.mkdir(parents=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 import fedcore.client.evaluation.model_evaluator as module
 from fedcore.client.data.rows import Rows
@@ -222,3 +223,29 @@ def test_words_are_learned_once(evaluator: ModelEvaluator, monkeypatch: pytest.M
     monkeypatch.setattr(module, "find_floors", None)
     assert evaluator.floors("") == first and first.tfidf is None
     assert evaluator.floors("yes").majority.figures["accuracy"] == len(YES) / 9
+
+
+def test_some_rows_set_the_thresholds_and_the_others_are_measured(
+    source: ModelSource, adapter: Adapter, tmp_path: Path, cores: list[str]
+) -> None:
+    many = Rows(texts=TEST.texts * 16, labels=TEST.labels * 16)
+    evaluator = ModelEvaluator(source=source, test=many, train=TRAIN)
+    drifted = dict(adapter) | {"head.bias": adapter["head.bias"] + np.array([50.0, 0.0], dtype=np.float32)}
+    keep_set = half(load_classifier(source.folder, labels=LABELS).geometry)
+
+    as_is = evaluator.export(drifted, keep_set, SCALE, tmp_path / "as-is")
+    made = evaluator.export(drifted, keep_set, SCALE, tmp_path / "set", offsets=True)
+
+    assert as_is.label_offsets == () and as_is.metrics.rows == 144 and as_is.metrics.answers == (144, 0)
+    assert made.metrics.rows == 144 - (80 // 8 + 64 // 8)
+    assert min(made.metrics.answers) > 0
+    assert made.label_offsets == pytest.approx((-25.0, 25.0), abs=3)
+    weights = [load_file(tmp_path / name / "model.safetensors")["classifier.bias"] for name in ("as-is", "set")]
+    np.testing.assert_allclose(weights[1] - weights[0], made.label_offsets, atol=1e-4)
+    live = evaluator.evaluate(drifted, 20, SCALE, keep_set, offsets=True)
+    assert live.rows == 20 and min(live.answers) > 0
+
+
+def test_too_few_rows_set_no_thresholds(evaluator: ModelEvaluator, adapter: Adapter) -> None:
+    few = ModelEvaluator(source=evaluator.source, test=Rows(texts=TEST.texts[:6], labels=TEST.labels[:6]), train=TRAIN)
+    assert few.evaluate(adapter, 0, SCALE, offsets=True) == few.evaluate(adapter, 0, SCALE)

@@ -14,6 +14,7 @@ from fedcore.client.options import DataOptions, DeviceLimits
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.codec.grammar import PARTS
 from fedcore.core.contract.profile import DeviceProfile
+from fedcore.core.errors import ConfigError
 from fedcore.protos.values import Join, Role
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.models.checkpoint import fingerprint
@@ -64,6 +65,22 @@ def test_a_node_joins_as_a_device_does(settings: NodeSettings) -> None:
         max_length=HERE.max_length,
         labels=("a", "b"),
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "of_run", "said"),
+    [("", "", ""), ("", "bfloat16", "bfloat16"), ("float32", "bfloat16", ""), ("bfloat16", "float32", "bfloat16")],
+)
+def test_a_node_says_the_precision_that_it_trains_in(settings: NodeSettings, own: str, of_run: str, said: str) -> None:
+    chosen, run = replace(settings, device="cpu", precision=own), replace(HERE, precision=of_run)
+    profile = join_of(chosen, run).profile
+    assert profile is not None and profile.precision == said
+    assert module.device_and_precision(chosen, run) == ("cpu", said or "float32")
+
+
+def test_a_precision_that_there_is_not_is_told(settings: NodeSettings) -> None:
+    with pytest.raises(ConfigError, match=r"training\.precision: expected auto or one of"):
+        join_of(replace(settings, precision="int3"), HERE)
 
 
 def test_rows_are_read_once_in_a_process(settings: NodeSettings) -> None:

@@ -42,6 +42,17 @@ def test_a_partition_is_a_node_with_its_part_of_the_apps_rows() -> None:
     )
 
 
+def test_rows_are_read_for_the_runs_task_and_with_the_column_that_deals_them() -> None:
+    node = {"partition-id": 0, "num-partitions": 2, "precision": "bfloat16"}
+    shared = SHARED | {"data.partition": "by:lang", "task.kind": "generation"}
+    settings = node_settings(context_of(node, shared))
+    assert (settings.data.by, settings.data.task, settings.precision) == ("lang", "generation", "bfloat16")
+    assert settings.under("regression:1.0:5.0").data.task == "regression"
+    assert settings.under("").data.task == "classification"
+    own = node_settings(context_of({"name": "cam", "data": "own.csv"}, shared))
+    assert own.data.by == "" and own.precision == "", "its own rows are dealt to nobody"
+
+
 def test_a_nodes_own_configuration_comes_first() -> None:
     node = {
         "name": "cam-1",

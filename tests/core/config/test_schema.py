@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fedcore.core.config.keys import keys_of
 from fedcore.core.config.kinds import automatic
 from fedcore.core.config.schema import config_schema, schema_text
 from fedcore.core.config.tables import TABLES, ClassConfig, Config
-from fedcore.core.config.toml import parse_config, to_toml
+from fedcore.core.config.toml import parse_config, read_toml, to_toml
 from fedcore.core.errors import ConfigError
 from tests.core.config.test_toml import CONFIGS, MISTAKES
 
@@ -72,13 +71,13 @@ def test_the_examples_name_it_and_meet_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     directive, _, named = text.partition("\n")[0].partition(" ")
     assert directive == "#:schema" and (path.parent / named).resolve() == EXAMPLES.parent / "docs/fedcore.schema.json"
-    CHECK.validate(tomllib.loads(text))
+    CHECK.validate(read_toml(text))
 
 
 @given(CONFIGS)
 @settings(max_examples=40)
 def test_every_configuration_that_fedcore_writes_meets_it(config: Config) -> None:
-    CHECK.validate(tomllib.loads(to_toml(config)))
+    CHECK.validate(read_toml(to_toml(config)))
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES)
@@ -86,7 +85,7 @@ def test_an_editor_marks_the_mistakes_that_fedcore_names(text: str, message: str
     with pytest.raises(ConfigError):
         parse_config(text)
     if not message.startswith(UNSAID):
-        assert not CHECK.is_valid(tomllib.loads(text))
+        assert not CHECK.is_valid(read_toml(text))
 
 
 def test_own_names_of_strategies_and_bandits_meet_it() -> None:

@@ -55,6 +55,20 @@ def test_latency_takes_turns_and_gives_medians() -> None:
     assert calls == ["dense", "other"] * (WARM_UP + 3)
 
 
+def test_latency_of_large_models_takes_few_repeats() -> None:
+    models = {"one": tiny_classifier("bert")}
+    ticks = iter([0.0, 1.0] * 20)
+    assert interleaved_latency(models, collate(learnable_rows(2), [0, 1]), 15, most_s=4.5, clock=lambda: next(ticks))
+    assert len([*ticks]) == 40 - WARM_UP - 2 * 5, "the fifth repeat brings the passes above 4.5 s"
+
+
+def test_latency_takes_three_repeats_however_long() -> None:
+    models = {"one": tiny_classifier("bert")}
+    ticks = iter([0.0, 9.0] * 20)
+    interleaved_latency(models, collate(learnable_rows(2), [0, 1]), 15, most_s=1.0, clock=lambda: next(ticks))
+    assert len([*ticks]) == 40 - WARM_UP - 2 * 3
+
+
 def test_latency_without_repeats_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least one repeat"):
         interleaved_latency({}, {}, 0)

@@ -12,7 +12,7 @@ from fedcore.protos.values import Welcome
 from fedcore.server.edge.uplink import EdgeUplink
 from fedcore.transport.link import Stream
 from tests.server.members.test_admission import JOIN
-from tests.tiny_run import PATIENCE_S
+from tests.tiny_run import PATIENCE_S, timeout
 
 WELCOME = Welcome(session="s1", labels=("a", "b"), lease_s=1.0, keep_set="", targets=())
 ADA = replace(JOIN, name="ada")
@@ -33,7 +33,7 @@ class Line:
         self._more.set()
 
     async def until(self, count: int) -> list[Any]:
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while len(self.sent) < count:
                 self._more.clear()
                 await self._more.wait()

@@ -13,7 +13,7 @@ from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.pki.certificates import TlsMaterial
 from fedcore.transport.link import Link, Stream
 from tests.fake_device import open_link
-from tests.tiny_run import PATIENCE_S
+from tests.tiny_run import PATIENCE_S, timeout
 
 
 def edge_join(
@@ -47,7 +47,7 @@ class FakeEdge:
 
     async def receive(self, *kinds: type) -> Any:
         """Return the next message of one of these kinds; others go to `heard`."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while not isinstance(message := await self.stream.receive(), kinds):
                 self.heard.append(message)
         return message

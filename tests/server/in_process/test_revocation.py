@@ -28,7 +28,7 @@ from tests.server.conftest import TinyModel
 from tests.server.in_process.fake_edge import fake_edge
 from tests.server.members.test_enrolment import enrolling_at
 from tests.tiny_edge import Edged, edging
-from tests.tiny_run import PATIENCE_S, Served, begin, serving, tiny_config
+from tests.tiny_run import PATIENCE_S, Served, begin, serving, timeout, tiny_config
 
 Together = Callable[..., Any]
 LEASE_S = 2.4
@@ -78,7 +78,7 @@ class Held:
             self._go_on[name].set()
 
     async def until_working(self, *names: str) -> None:
-        async with asyncio.timeout(PATIENCE_S), self._more:
+        async with timeout(PATIENCE_S), self._more:
             await self._more.wait_for(lambda: self.working >= set(names))
 
 

@@ -60,7 +60,7 @@ class Lists(RevocationWatch):
 
     def revoke(self, *serials: int) -> None:
         """Revoke certificates; in force from the next look on."""
-        since = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+        since = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
         revoked = {**self.current.revoked, **dict.fromkeys(serials, since)}
         self.next = RevocationList(number=self.current.number + 1, revoked=revoked, der=b"crl")
 

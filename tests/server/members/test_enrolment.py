@@ -29,7 +29,7 @@ from fedcore.transport.enrolment import enrol
 from tests.fault_proxy import FaultProxy, Way
 from tests.server.authority import enrolled_material, make_authority, token_for
 from tests.server.conftest import TinyModel
-from tests.tiny_run import PATIENCE_S, Served, serving
+from tests.tiny_run import PATIENCE_S, Served, serving, timeout
 
 Together = Callable[..., Any]
 
@@ -62,7 +62,7 @@ class Desk:
 
 async def enrolling_at(served: Served) -> str:
     """Where a coordinator enrols; it says so a moment after it has begun to listen."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with timeout(PATIENCE_S):
         while True:
             for words in served.said:
                 if words.startswith("enrolling on "):
@@ -261,7 +261,7 @@ async def test_an_authority_made_anew_refuses_old_tokens(desk: Desk, tmp_path: P
 async def test_a_closed_channel_ends_quietly(desk: Desk) -> None:
     """A caller that hangs up in the middle of a refusal's pause does no harm."""
     token = token_for(desk.certs, "device", "cam-1")
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REFUSAL_S / 2):
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with timeout(REFUSAL_S / 2):
             await desk.ask(token, secret=bytes(32))
     assert await desk.ask(token)

@@ -116,4 +116,4 @@ def test_sessions_are_told_apart_by_their_certificate(certs: Path) -> None:
     watch.refresh()
     here = [Session(JOIN, identity=identity(certs, name)) for name in ("cam-1", "cam-2")] + [Session(JOIN)]
     ((found, fault),) = watch.revoked(here)
-    assert found is here[0] and f"{datetime.datetime.now(datetime.UTC):%Y-%m}" in str(fault)
+    assert found is here[0] and f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m}" in str(fault)

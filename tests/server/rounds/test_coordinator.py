@@ -226,7 +226,7 @@ async def test_devices_hear_why_the_run_ends(served: Served, tiny: TinyModel, tm
     async with device.link.connect() as stream:
         await stream.send(await device.join())
         heard.append(await asyncio.wait_for(stream.receive(), PATIENCE_S))
-        served.task.cancel()
+        served.stop()
         heard.append(await asyncio.wait_for(stream.receive(), PATIENCE_S))
     await device.link.close()
     assert isinstance(heard[0], Welcome) and heard[1] == Goodbye(reason="the coordinator stops")

@@ -8,7 +8,14 @@ import pytest
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.model.keep_set import KeepSet
 from fedcore.protos.values import EvaluateTask
-from fedcore.server.rounds.evaluator_tasks import class_task, dense_task, export_task, majority_label, round_task
+from fedcore.server.rounds.evaluator_tasks import (
+    FleetLabels,
+    class_task,
+    dense_task,
+    export_task,
+    fleet_labels,
+    round_task,
+)
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.transport.payload import payload
 from tests.server.aggregate.test_engine import PRUNING, Played, open_engine
@@ -28,7 +35,7 @@ def keep_set(played: Played, task: EvaluateTask) -> KeepSet:
 
 
 def test_turns_begin_with_the_first_counted_update_of_a_pruned_device(played: Played, tiny: TinyModel) -> None:
-    first = round_task(played.engine, CLASSES, 5, "a")
+    first = round_task(played.engine, CLASSES, 5, FleetLabels(majority="a"))
     assert (first.keep_set, first.floors, first.majority, first.rows) == (None, True, "a", 5)
     works = played.begin()
     tasks = []
@@ -105,6 +112,19 @@ def test_the_majority_is_of_all_devices_that_tell() -> None:
     quiet = DeviceProfile(name="c", device_class="tiny", num_examples=9)
     first = replace(quiet, name="a", label_counts=(("neg", 5), ("odd", 90), ("pos", 1)))
     second = replace(quiet, name="b", label_counts=(("pos", 6),))
-    assert majority_label([quiet, first, second], ("neg", "pos")) == "pos"
-    assert majority_label([first], ("neg", "pos")) == "neg"
-    assert majority_label([quiet], ("neg", "pos")) == "" == majority_label([first], ())
+    assert fleet_labels([quiet, first, second], ("neg", "pos"), "balance").majority == "pos"
+    assert fleet_labels([first], ("neg", "pos"), "balance").majority == "neg"
+    assert fleet_labels([quiet], ("neg", "pos"), "balance").majority == ""
+    assert fleet_labels([first], (), "balance").majority == ""
+
+
+@pytest.mark.parametrize(("label_skew", "lacking"), [("balance", True), ("adjust", True), ("ignore", False)])
+def test_models_of_a_fleet_that_lacks_labels_get_offsets(label_skew: str, lacking: bool, played: Played) -> None:
+    one = DeviceProfile(name="a", device_class="tx2", num_examples=9, label_counts=(("neg", 9),))
+    other = DeviceProfile(name="b", device_class="agx", num_examples=9, label_counts=(("pos", 9),))
+    known = fleet_labels([one, other], ("neg", "pos"), label_skew)
+    assert known.lacking == lacking
+    assert class_task(played.engine, "tx2", 5, known).offsets == lacking
+    assert export_task(played.engine, "tx2", known).offsets == lacking
+    played.engine.log.close()
+    played.engine.ledger.close()

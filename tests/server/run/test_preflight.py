@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import fedcore.server.run.preflight as module
 from fedcore.core.config.tables import ClassConfig, Config
 from fedcore.core.config.toml import parse_config, to_toml
 from fedcore.core.errors import ConfigError, JoinRefused, ModelError, RunError
@@ -88,6 +89,14 @@ def test_a_family_that_cannot_be_pruned_is_told(tmp_path: Path) -> None:
 def fleet(model: Path, *limits_mb: float, needed: int) -> Config:
     classes = tuple(ClassConfig(name=f"c{index}", memory_mb=limit) for index, limit in enumerate(limits_mb))
     return replace(tiny_config(model, [f"coordinator.min_devices={needed}"]), classes=classes)
+
+
+def test_layers_that_count_themselves_stay(model: Path) -> None:
+    description = json.loads((model / "config.json").read_text())
+    config = tiny_config(model, ['strategy.remove=["heads", "channels", "layers"]'])
+    module._check_whole_layers(config, description)
+    with pytest.raises(ConfigError, match=r'scale_attn_by_inverse_layer_idx.*leave "layers" out'):
+        module._check_whole_layers(config, description | {"scale_attn_by_inverse_layer_idx": True})
 
 
 def test_enough_devices_must_be_able_to_join(model: Path) -> None:

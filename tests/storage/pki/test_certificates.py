@@ -15,7 +15,7 @@ from fedcore.core.errors import CertificateError
 from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import Identity, load_material, read_identity
 
-NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.timezone.utc)
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -18,7 +18,7 @@ from fedcore.storage.pki.device_key import signing_request
 from fedcore.storage.pki.revocation import MAX_CRL_BYTES, RevocationList, read_list, revoke, write_list
 from fedcore.storage.pki.tokens import make_tokens, redeem
 
-NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
 
 

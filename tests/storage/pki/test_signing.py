@@ -13,7 +13,7 @@ from fedcore.storage.pki.authority import create_authority, issue
 from fedcore.storage.pki.certificates import Kind, signed_by
 from fedcore.storage.pki.signing import common_name, general_name, new_signer, sign_leaf
 
-NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.timezone.utc)
 
 
 def _certificate(path: Path) -> x509.Certificate:

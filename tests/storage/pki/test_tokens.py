@@ -24,7 +24,7 @@ from fedcore.storage.pki.signing import new_signer, sign_leaf
 from fedcore.storage.pki.token_text import JoinToken
 from fedcore.storage.pki.tokens import MAX_CSR_BYTES, UNKNOWN, make_tokens, redeem
 
-NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
 CAM = Identity(kind="device", name="cam-1")
 

@@ -1,11 +1,13 @@
 import os
 import pwd
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
-from fedcore.storage.process.environment import CACHES, COUNTS, forgive_warnings, mend_environment
+from fedcore.storage.process.environment import CACHES, COUNTS, forgive_warnings, mend_environment, module_command
 
 
 @pytest.fixture
@@ -78,3 +80,10 @@ def test_other_wishes_about_warnings_stand() -> None:
         forgive_warnings(["ignore", "default::UserWarning"])
         with pytest.raises(UserWarning):
             warnings.warn("an error", UserWarning, stacklevel=1)
+
+
+def test_a_module_runs_by_this_interpreter(tmp_path: Path) -> None:
+    command = [*module_command("json.tool"), "--help"]
+    assert command[0] == sys.executable
+    assert ("-P" in command) is (sys.version_info >= (3, 11))
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0

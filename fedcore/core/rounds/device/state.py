@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+
+from fedcore.core.text_enum import TextEnum
 
 
-class Stage(StrEnum):
+class Stage(TextEnum):
     """How far the job is."""
 
     WORKING = "working"  # downloads, trains, encodes and spools

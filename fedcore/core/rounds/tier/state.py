@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+from fedcore.core.text_enum import TextEnum
 
 
-class Stage(StrEnum):
+class Stage(TextEnum):
     """The stage of one device of the open round."""
 
     PENDING = "pending"  # has its assignment
@@ -17,7 +18,7 @@ class Stage(StrEnum):
     FAILED = "failed"  # it could not carry out its assignment, or its update did not fit
 
 
-class Decision(StrEnum):
+class Decision(TextEnum):
     """The decision on an update or a submission."""
 
     ACCEPTED = "accepted"
