@@ -16,11 +16,13 @@ from fedcore.client.data.shards import (
     shard_given,
     test_rows,
     training_rows,
+    with_task_found,
 )
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
+from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.accelerators import AUTO, CPU
@@ -83,7 +85,9 @@ class _Arrival:
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
-    rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
+    # Before the network is used: the rows may not be readable.
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
+    rows = await asyncio.to_thread(device_rows, options.data)
     texts = await asyncio.to_thread(replayed_texts, options.data.replay, task_named(options.data.task))
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
@@ -133,6 +137,7 @@ def _profile(
 async def run_evaluator(options: ClientOptions) -> str:
     """Take part in a run as its evaluator until it is over; return the coordinator's reason for the end."""
     check_name(options.name, "evaluator name")
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
     test = await asyncio.to_thread(test_rows, options.data)
     train = await asyncio.to_thread(training_rows, options.data)
     link = _link(options, 0.0, 0.0)
@@ -143,6 +148,8 @@ async def run_evaluator(options: ClientOptions) -> str:
         asked = TaskOptions.read(description.task_options).metric
         if asked != options.metric:
             options.say(f"warning: {_refused_metric(asked, options.metric)}")
+        for line in left_out(task_named(description.task), TaskOptions.read(description.task_options)):
+            options.say(f"warning: {line}")
         arrival = _Arrival(link=link, description=description, model=model, metric=options.metric)
         return await _join_as_evaluator(options, test, train, arrival)
     finally:

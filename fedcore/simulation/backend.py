@@ -62,6 +62,7 @@ def _training(
     setup: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
 ) -> SimulationBackend:
     # Imported here: torch takes seconds to load, and a simulation that trains nothing does not need it.
+    from fedcore.client.evaluation.answer_libraries import left_out
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.accelerator.precision import precision_for
@@ -87,6 +88,8 @@ def _training(
     for what, encoded in (("training rows", rows), ("held-back rows", held_back)):
         for note in encoded.notes:
             log.event("warning", message=f"{what}: {note}")
+    for line in left_out(source.task, source.options):
+        log.event("warning", message=line)
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     parallel = setup.device == CPU and cohort >= PARALLEL_FROM  # an accelerator is busy with one process
     workers = config.simulation.workers or (cores() if parallel else 1)

@@ -122,10 +122,11 @@ def join(
         str,
         typer.Option(
             "--task",
-            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts.",
+            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts; "
+            "auto goes by their columns.",
             rich_help_panel=DATA,
         ),
-    ] = "classification",
+    ] = AUTO,
     test: Annotated[
         str | None, typer.Option("--test", help="Held-back rows; default: a part of --data.", rich_help_panel=DATA)
     ] = None,
