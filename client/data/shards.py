@@ -18,7 +18,7 @@ from fedcore.core.data.partition import (
     shard,
     shards_of,
 )
-from fedcore.core.errors import DataError, JoinRefused
+from fedcore.core.errors import ConfigError, DataError, JoinRefused
 from fedcore.core.tasks.classification import CLASSIFICATION
 from fedcore.core.tasks.table import AUTO, TASKS, task_named, task_of
 from fedcore.core.tasks.task import Task
@@ -154,6 +154,21 @@ def test_rows(options: DataOptions) -> Rows:
             "test_fraction"
         )
     return test
+
+
+def replayed_texts(spec: str, task: Task) -> Rows | None:
+    """Return the general texts that `spec` names, of its column `text`; None where it is empty.
+
+    Raises DataError where there are none, and ConfigError under a task that does not write.
+    """
+    if not spec:
+        return None
+    if not task.forms:
+        raise ConfigError(
+            f"replay {spec}: general texts are for models that write, and the task is {task.name}; leave data.replay "
+            "and --replay out"
+        )
+    return read_rows(resolve(spec, "data"), text=("text",), label="", written=True)
 
 
 def _repeated(rows: Rows, options: DataOptions) -> str:

@@ -12,6 +12,7 @@ from fedcore.client.data.shards import (
     check_rows_fit,
     device_rows,
     given_rows,
+    replayed_texts,
     shard_given,
     test_rows,
     training_rows,
@@ -57,6 +58,7 @@ class _Arrival:
     device: str = CPU  # as PyTorch calls it
     precision: str = FLOAT32
     metric: str = ""  # that the run may call here
+    texts: Rows | None = None  # general ones of this device
 
     @property
     def task(self) -> Task:
@@ -86,6 +88,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     # Before the network is used: the rows may not be readable.
     options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
     rows = await asyncio.to_thread(device_rows, options.data)
+    texts = await asyncio.to_thread(replayed_texts, options.data.replay, task_named(options.data.task))
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -108,7 +111,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
             rows = await asyncio.to_thread(given_rows, options.data, rows, shard)
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows, task.counts(rows.labels))
-        arrival = _Arrival(link=link, description=description, model=model)
+        arrival = _Arrival(link=link, description=description, model=model, texts=texts)
         return await _join_as_device(options, profile, rows, state, arrival, limits.memory_sharers)
     finally:
         await link.close()
@@ -190,7 +193,7 @@ async def _join_as_device(
     )
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown), say=options.say)
+        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown), say=options.say, texts=arrival.texts)
 
     agent = Agent(
         name=options.name,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows, run_keys
+from fedcore.client.data.shards import dealt_rows, replayed_texts, run_keys
 from fedcore.client.device.model_check import check_model
 from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.core.accelerators import AUTO, dealt
@@ -64,6 +64,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
             "take fewer devices, or more rows"
         )
     run_keys(labelled, training)  # a column that tells nothing is a mistake now
+    replayed_texts(labelled.data.replay, task_of(labelled))
     strategy = check_run(labelled, model)
     check_fleet_fits(labelled, strategy)
     return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)

@@ -95,7 +95,12 @@ def _training(
     workers = config.simulation.workers or (cores() if parallel else 1)
     batched = config.simulation.training == "batched" and bool(setup.spec.head)  # no head: one device after the other
     training_source = replace(source, precision=precision_for(config.training.precision, setup.device))
-    trainer = VirtualTrainer(source=training_source, rows=rows, threads=None if batched and workers == 1 else 1)
+    trainer = VirtualTrainer(
+        source=training_source,
+        rows=rows,
+        threads=None if batched and workers == 1 else 1,
+        texts=None if setup.texts is None else source.encode(setup.texts),
+    )
     workload = TrainingWorkload(
         spec=setup.spec,
         fleet=setup.fleet,

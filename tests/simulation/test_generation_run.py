@@ -210,17 +210,42 @@ def test_a_cut_device_learns_from_its_dense_model(tmp_path: Path, monkeypatch: p
     assert any(not torch.equal(value, adapters[1][name]) for name, value in adapters[0].items())
 
 
+def test_general_texts_are_replayed(tmp_path: Path) -> None:
+    text, adapters = written(tmp_path), []
+    (tmp_path / "texts.jsonl").write_text('{"text": "the plot was great and very dull"}\n' * 3)
+    for share in ("0", "0.5"):
+        overrides = (
+            f"data.replay={tmp_path / 'texts.jsonl'}",
+            f"data.replay_share={share}",
+            "simulation.exports=false",
+        )
+        run(text, tmp_path / f"run-{share}", *overrides)
+        adapters.append(load_file(next((tmp_path / f"run-{share}" / "global").glob("*.safetensors"))))
+    assert any(not torch.equal(value, adapters[1][name]) for name, value in adapters[0].items())
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
         ("data.partition=dirichlet", ConfigError, "deals rows by label, and rows of task generation have none"),
         ("model.head=last", ModelError, "a model that writes has its own output layer"),
+        ("data.replay=nowhere.jsonl", DataError, "nowhere.jsonl"),
+        (("data.replay=x", "training.batch_size=1"), ConfigError, "set training.batch_size = 2"),
         ("data.text=prompt", DataError, "no column 'label'"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, override: str, error: type[Exception], message: str) -> None:
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, override: str | tuple[str, ...], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
-        read_setup(parse_config(written(tmp_path), [override]))
+        read_setup(parse_config(written(tmp_path), [override] if isinstance(override, str) else override))
+
+
+def test_a_file_without_a_text_is_refused(tmp_path: Path) -> None:
+    text = written(tmp_path)
+    (tmp_path / "texts.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"texts\.jsonl"):
+        read_setup(parse_config(text, [f"data.replay={tmp_path / 'texts.jsonl'}"]))
 
 
 def test_a_model_that_only_reads_is_refused(tmp_path: Path) -> None:

@@ -161,6 +161,15 @@ def join(
         typer.Option("--alpha", help="Dirichlet concentration; small is more skewed.", rich_help_panel=DATA),
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the cut.", rich_help_panel=DATA)] = 0,
+    replay: Annotated[
+        str,
+        typer.Option(
+            "--replay",
+            metavar="FILE",
+            help="General texts, in a column text, that a model which writes trains on too, if the run replays any.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
     slowdown: Annotated[
         float,
         typer.Option("--slowdown", help="Emulate a device that is so many times slower.", rich_help_panel=EMULATION),
@@ -234,6 +243,7 @@ def join(
             partition=partition,
             alpha=alpha,
             seed=seed,
+            replay=replay,
             task=task,
         ),
         state=state,
