@@ -129,8 +129,10 @@ class Trainer:
         """Load model, tokenizer and rows ahead of the first assignment."""
         self._load()
 
-    def switch_to(self, rows: Rows, slow: SlowCpu) -> None:
+    def switch_to(self, rows: Rows, slow: SlowCpu, texts: Rows | None = None) -> None:
         """Train on another device's rows from here on, with the same model; no state of the last device stays in it."""
+        if texts is not self.texts:
+            self.texts, self._encoded_texts = texts, None
         self.rows, self.slow, self._encoded = rows, slow, None
 
     def run(
