@@ -29,6 +29,7 @@ class DataOptions:
     partition: str = "dirichlet"
     alpha: float = 1.0
     seed: int = 0
+    replay: str = ""  # general texts to train on beside the rows; empty: none
     task: str = ""  # a name of fedcore.core.tasks.table, which says how rows are read; empty: rows with a label
 
 

@@ -18,9 +18,9 @@ from fedcore.core.data.partition import (
     shard,
     shards_of,
 )
-from fedcore.core.errors import DataError, JoinRefused
+from fedcore.core.errors import ConfigError, DataError, JoinRefused
 from fedcore.core.tasks.classification import CLASSIFICATION
-from fedcore.core.tasks.table import TASKS, task_named, task_of
+from fedcore.core.tasks.table import AUTO, TASKS, task_named, task_of
 from fedcore.core.tasks.task import Task
 from fedcore.protos.values import Shard
 from fedcore.storage.models.fetch import resolve
@@ -124,7 +124,10 @@ def shard_given(given: Shard | None) -> Shard:
 def check_rows_fit(task: Task, options: DataOptions) -> None:
     """Raise JoinRefused where rows were read for another kind of task than the run's."""
     if task.forms != task_named(options.task).forms:
-        raise JoinRefused(f"the run's task is {task.name}; join with --task {task.name}, so that its rows are found")
+        raise JoinRefused(
+            f"the run's task is {task.name}; join with --task {task.name}, so that its rows are found, or, where that "
+            f"is wrong, tell the coordinator, which reads no rows: --set task.kind={task_named(options.task).name}"
+        )
 
 
 def training_rows(options: DataOptions) -> Rows:
@@ -153,6 +156,21 @@ def test_rows(options: DataOptions) -> Rows:
     return test
 
 
+def replayed_texts(spec: str, task: Task) -> Rows | None:
+    """Return the general texts that `spec` names, of its column `text`; None where it is empty.
+
+    Raises DataError where there are none, and ConfigError under a task that does not write.
+    """
+    if not spec:
+        return None
+    if not task.forms:
+        raise ConfigError(
+            f"replay {spec}: general texts are for models that write, and the task is {task.name}; leave data.replay "
+            "and --replay out"
+        )
+    return read_rows(resolve(spec, "data"), text=("text",), label="", written=True)
+
+
 def _repeated(rows: Rows, options: DataOptions) -> str:
     """Return a doubt about the text column where most rows repeat the text of another; empty where they do not."""
     different = len(set(rows.texts))
@@ -168,6 +186,11 @@ def _read(spec: str, options: DataOptions) -> Rows:
         return read_rows(path, text=options.text, label=options.label, by=options.by)
     text, label = written_columns(path, task, options)
     return read_rows(path, text=(text,), label=label, by=options.by, written=True)
+
+
+def with_task_found(options: DataOptions) -> DataOptions:
+    """Return the options with the task that the columns are for, where they name none; errors as `task_of_columns`."""
+    return options if options.task not in ("", AUTO) else replace(options, task=task_of_columns(options))
 
 
 def task_of_columns(options: DataOptions) -> str:
@@ -196,8 +219,7 @@ def written_columns(path: str | Path, task: Task, options: DataOptions) -> tuple
     for text, label in task.forms:
         if has_columns(path, (text, label) if label else (text,)):
             return text, label
-    usual = ", ".join(" and ".join(filter(None, form)) for form in task.forms)
     raise DataError(
-        f"{path}: no columns of task {task.name} found; expected one of: {usual}; or name yours in data.text and "
-        'data.label (data.label = "" where no column holds answers)'
+        f"{path}: no columns of task {task.name} found; expected one of: {task.usual_columns}; or name yours in "
+        'data.text and data.label (data.label = "" where no column holds answers)'
     )

@@ -12,14 +12,17 @@ from fedcore.client.data.shards import (
     check_rows_fit,
     device_rows,
     given_rows,
+    replayed_texts,
     shard_given,
     test_rows,
     training_rows,
+    with_task_found,
 )
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
 from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
+from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.client.options import ClientOptions, DeviceLimits
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.core.accelerators import AUTO, CPU
@@ -55,6 +58,7 @@ class _Arrival:
     device: str = CPU  # as PyTorch calls it
     precision: str = FLOAT32
     metric: str = ""  # that the run may call here
+    texts: Rows | None = None  # general ones of this device
 
     @property
     def task(self) -> Task:
@@ -81,7 +85,10 @@ class _Arrival:
 
 async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
     """Take part in a run as a device until it is over; return the coordinator's reason for the end."""
-    rows = await asyncio.to_thread(device_rows, options.data)  # before the network is used: they may not be readable
+    # Before the network is used: the rows may not be readable.
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
+    rows = await asyncio.to_thread(device_rows, options.data)
+    texts = await asyncio.to_thread(replayed_texts, options.data.replay, task_named(options.data.task))
     profile = _profile(options.name, limits, rows)
     link = _link(options, limits.uplink_mbps, limits.downlink_mbps)
     state = StateFolder.open(options.state)
@@ -104,7 +111,7 @@ async def run_device(options: ClientOptions, limits: DeviceLimits) -> str:
             rows = await asyncio.to_thread(given_rows, options.data, rows, shard)
         rows = rows.under(description.labels)
         profile = _profile(options.name, limits, rows, task.counts(rows.labels))
-        arrival = _Arrival(link=link, description=description, model=model)
+        arrival = _Arrival(link=link, description=description, model=model, texts=texts)
         return await _join_as_device(options, profile, rows, state, arrival, limits.memory_sharers)
     finally:
         await link.close()
@@ -130,6 +137,7 @@ def _profile(
 async def run_evaluator(options: ClientOptions) -> str:
     """Take part in a run as its evaluator until it is over; return the coordinator's reason for the end."""
     check_name(options.name, "evaluator name")
+    options = replace(options, data=await asyncio.to_thread(with_task_found, options.data))
     test = await asyncio.to_thread(test_rows, options.data)
     train = await asyncio.to_thread(training_rows, options.data)
     link = _link(options, 0.0, 0.0)
@@ -140,6 +148,8 @@ async def run_evaluator(options: ClientOptions) -> str:
         asked = TaskOptions.read(description.task_options).metric
         if asked != options.metric:
             options.say(f"warning: {_refused_metric(asked, options.metric)}")
+        for line in left_out(task_named(description.task), TaskOptions.read(description.task_options)):
+            options.say(f"warning: {line}")
         arrival = _Arrival(link=link, description=description, model=model, metric=options.metric)
         return await _join_as_evaluator(options, test, train, arrival)
     finally:
@@ -183,7 +193,7 @@ async def _join_as_device(
     )
 
     def make_trainer(welcome: Welcome) -> Trainer:
-        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown), say=options.say)
+        return Trainer(arrival.source(welcome), rows, SlowCpu(profile.slowdown), say=options.say, texts=arrival.texts)
 
     agent = Agent(
         name=options.name,

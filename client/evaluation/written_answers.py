@@ -29,7 +29,8 @@ class _Words:
 def answer_figures(answers: Sequence[str], references: References, *, metric: str = "") -> dict[str, float]:
     """Return exact match, chrF, ROUGE-L, and the user's own figure under a `metric` ("module:function").
 
-    chrF and ROUGE-L are left out where their libraries, of the extras client and rouge, are not installed.
+    chrF and ROUGE-L are left out where their libraries, of the extras client and rouge, are not installed;
+    `fedcore.client.evaluation.answer_libraries` says so.
 
     Raises ConfigError where the metric cannot be found, DataError where it fails.
     """

@@ -1,11 +1,14 @@
 """Measuring a run's models inside its ServerApp, on held-back rows: what an evaluator does elsewhere."""
 
 from collections.abc import Callable
+from logging import WARNING
 
 from flwr.app import Context
+from flwr.supercore import log
 
 from fedcore.client.data.rows import Rows
 from fedcore.client.data.shards import test_rows
+from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.client.evaluation.model_evaluator import ModelEvaluator
 from fedcore.client.options import DataOptions
 from fedcore.client.training.trainer import ModelSource
@@ -14,8 +17,8 @@ from fedcore.core.config.toml import parse_config
 from fedcore.core.data.figures import Metrics
 from fedcore.core.model.adapter import Tensors
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.tasks.options import TaskOptions
-from fedcore.core.tasks.table import task_named
+from fedcore.core.tasks.options import TaskOptions, options_of
+from fedcore.core.tasks.table import task_named, task_of
 from fedcore.nn.accelerator.present import device_for
 from fedcore.protos.records import overrides
 from fedcore.protos.values import RunDescription, Welcome
@@ -43,6 +46,8 @@ def held_back(context: Context) -> Measure:
         task=config.task.kind,
     )
     rows, model = test_rows(data), model_folder(config.model.path)
+    for line in left_out(task_of(config), options_of(config.task)):
+        log(WARNING, line)
 
     def measure(
         description: RunDescription, welcome: Welcome, adapter: Tensors, count: int, keep_set: KeepSet | None = None

@@ -25,6 +25,7 @@ from fedcore.core.tasks.options import DEFAULTS, TaskOptions
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.accelerator.memory import guarded, release
+from fedcore.nn.accelerator.pace import Pace
 from fedcore.nn.criteria.influence import WithInfluences
 from fedcore.nn.criteria.table import Beginning, make_scorer
 from fedcore.nn.encoding.table import ENCODERS
@@ -36,7 +37,6 @@ from fedcore.nn.model.shift import add_shift
 from fedcore.nn.model.surgery import shrink
 from fedcore.nn.training.batches import EncodedRows
 from fedcore.nn.training.moments import Holding, Moments, follow
-from fedcore.nn.training.pace import Pace
 from fedcore.nn.training.rate_trial import trial_losses
 from fedcore.nn.training.scorer import Scorer
 from fedcore.nn.training.teacher import Answers, Teacher, answers
@@ -117,10 +117,12 @@ class Trainer:
     cpu_clock: Callable[[], float] = time.process_time  # all threads: torch may use several; read on the CPU alone
     cancel: threading.Event = field(default_factory=threading.Event)
     say: Callable[[str], object] = lambda _: None  # told what is cut of the rows
+    texts: Rows | None = None  # general ones, where this device has any
     _classifier: Classifier | None = None
     _shift: str = ""  # which base shift is in its weights
     _form: str = NONE  # in which its base is
     _encoded: EncodedRows | None = None
+    _encoded_texts: EncodedRows | None = None
 
     def prepare(self) -> None:
         """Load model, tokenizer and rows ahead of the first assignment."""
@@ -175,6 +177,7 @@ class Trainer:
             on_step=lambda step, _: self._step(step, on_step),
             pace=Pace(clock=work_clock, pause=self._pause),
             teacher=lambda rows, wanted: self._teacher_answers(rows, wanted, assignment, received.tensors),
+            texts=self._encode_texts(assignment),
         )
         return TrainingOutcome(
             increment=local.increment,
@@ -216,6 +219,18 @@ class Trainer:
             for note in self._encoded.notes:
                 self.say(f"warning: {note}")
         return self._encoded
+
+    def _encode_texts(self, assignment: WireAssignment) -> EncodedRows | None:
+        if not assignment.training.replay:
+            return None
+        if self.texts is None:
+            self.say("warning: the run replays general texts, and this device has none: join with --replay FILE")
+            return None
+        if self._encoded_texts is None:
+            self._encoded_texts = self.source.encode(self.texts)
+            for note in self._encoded_texts.notes:
+                self.say(f"general texts: {note}")
+        return self._encoded_texts
 
     def _cut_model(self, assignment: WireAssignment, received: Received) -> Classifier:
         keep_set, classifier, shift = received.keep_set, self._load(), shift_id(assignment)
@@ -277,6 +292,7 @@ def local_round(
     on_step: Callable[[int, float], None] | None = None,
     pace: Pace | None = None,
     teacher: Teacher | None = None,
+    texts: EncodedRows | None = None,
 ) -> LocalRound:
     """Train a cut model in which `before` is loaded, and return the increment: a device's part of a round."""
     holding = Holding(keep_set=classifier.keep_set, rank=assignment.arm.rank)
@@ -296,6 +312,7 @@ def local_round(
             on_step=on_step,
             pace=pace,
             teacher=teacher,
+            texts=texts,
         ),
     )
     after = read_adapter(classifier)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows, run_keys
+from fedcore.client.data.shards import dealt_rows, replayed_texts, run_keys
 from fedcore.client.device.model_check import check_model
+from fedcore.client.evaluation.answer_libraries import left_out
 from fedcore.core.accelerators import AUTO, dealt
 from fedcore.core.config.tables import Config
 from fedcore.core.contract.protocols import Strategy
 from fedcore.core.data.device_rows import FleetRows
 from fedcore.core.errors import ConfigError, DataError
+from fedcore.core.tasks.options import options_of
+from fedcore.core.tasks.table import task_of
 from fedcore.local_fleet.client_extra import require_client
 from fedcore.server.run.preflight import check_fleet_fits, check_run
 from fedcore.storage.models.model_source import model_folder
@@ -53,7 +56,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
     labelled, training, test = labelled_rows(config)
     for line in task_lines(config, labelled):
         say(line)
-    for doubt in row_warnings(config, training, test):
+    for doubt in (*row_warnings(config, training, test), *left_out(task_of(labelled), options_of(labelled.task))):
         say(f"warning: {doubt}")
     if len(training) < shards:
         raise DataError(
@@ -61,6 +64,7 @@ def ready_fleet(config: Config, say: Callable[[str], object] = lambda _: None) -
             "take fewer devices, or more rows"
         )
     run_keys(labelled, training)  # a column that tells nothing is a mistake now
+    replayed_texts(labelled.data.replay, task_of(labelled))
     strategy = check_run(labelled, model)
     check_fleet_fits(labelled, strategy)
     return ReadyFleet(config=labelled, strategy=strategy, training=training, test=test)

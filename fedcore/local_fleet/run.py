@@ -127,6 +127,7 @@ def _members(
                 *("join", tree.targets(index - 1), *common),
                 *("--name", name, "--class", device_class.name, "--state", str(state / name)),
                 *data,
+                *(("--replay", config.data.replay) if config.data.replay else ()),
                 *part,
                 *place,
                 *map(str, limits),

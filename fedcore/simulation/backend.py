@@ -62,6 +62,7 @@ def _training(
     setup: SimulationSetup, engine: Engine, folder: RunFolder, log: RunLog, training: Rows, test: Rows
 ) -> SimulationBackend:
     # Imported here: torch takes seconds to load, and a simulation that trains nothing does not need it.
+    from fedcore.client.evaluation.answer_libraries import left_out
     from fedcore.client.evaluation.model_evaluator import ModelEvaluator
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.accelerator.precision import precision_for
@@ -87,12 +88,19 @@ def _training(
     for what, encoded in (("training rows", rows), ("held-back rows", held_back)):
         for note in encoded.notes:
             log.event("warning", message=f"{what}: {note}")
+    for line in left_out(source.task, source.options):
+        log.event("warning", message=line)
     cohort = min(config.strategy.cohort or len(setup.fleet.devices), len(setup.fleet.devices))
     parallel = setup.device == CPU and cohort >= PARALLEL_FROM  # an accelerator is busy with one process
     workers = config.simulation.workers or (cores() if parallel else 1)
     batched = config.simulation.training == "batched" and bool(setup.spec.head)  # no head: one device after the other
     training_source = replace(source, precision=precision_for(config.training.precision, setup.device))
-    trainer = VirtualTrainer(source=training_source, rows=rows, threads=None if batched and workers == 1 else 1)
+    trainer = VirtualTrainer(
+        source=training_source,
+        rows=rows,
+        threads=None if batched and workers == 1 else 1,
+        texts=None if setup.texts is None else source.encode(setup.texts),
+    )
     workload = TrainingWorkload(
         spec=setup.spec,
         fleet=setup.fleet,

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedcore.client.data.labels import labelled_rows, row_warnings, task_lines
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import fleet_rows, run_keys
+from fedcore.client.data.shards import fleet_rows, replayed_texts, run_keys
 from fedcore.client.device.libraries import import_libraries
 from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
@@ -43,6 +43,7 @@ class SimulationSetup:
     refused: Mapping[str, str]  # device class -> why the strategy refuses its devices
     training: Rows | None = None
     test: Rows | None = None
+    texts: Rows | None = None  # general ones, which every device trains on too
     curve: LossCurve | None = None
     device: str = CPU  # where the model trains, as PyTorch calls it
 
@@ -104,6 +105,7 @@ def read_setup(config: Config, say: Callable[[str], object] = lambda _: None, *,
         refused=refused,
         training=training,
         test=test,
+        texts=replayed_texts(config.data.replay, task_of(config)),
         device=trains_on,
     )
 

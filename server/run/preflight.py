@@ -15,7 +15,7 @@ from fedcore.core.model.geometry import Geometry, geometry_from_config
 from fedcore.core.model.head import resolve_head
 from fedcore.core.model.support import unsupported
 from fedcore.core.pruning.kinds import LAYERS
-from fedcore.core.tasks.table import task_of
+from fedcore.core.tasks.table import AUTO, task_of
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.storage.models.checkpoint import read_config
@@ -35,6 +35,7 @@ def check_run(config: Config, model: Path) -> Strategy:
     make_bandit(config.strategy)  # also if the strategy uses no bandit: an unknown name is a mistake anyway
     make_aggregator(config.strategy.aggregator)
     _check_codecs(config)
+    _check_replay(config)
     description = read_config(model)
     geometry = geometry_from_config(description)
     _check_length(geometry, description, config.model.max_length)
@@ -68,6 +69,18 @@ def check_agreed(config: Config) -> None:
             f"task.low and task.high: the coordinator of a {task.name} reads no rows; say where most targets lie, for "
             "example --set task.low=1 --set task.high=5"
         )
+
+
+def _check_replay(config: Config) -> None:
+    """Refuse general texts where nothing writes them, or where a batch has no place for them beside a row."""
+    if not config.data.replay:
+        return
+    if config.task.kind != AUTO and not task_of(config).forms:
+        raise ConfigError(
+            f"data.replay: general texts are for models that write, and the task is {config.task.kind}; leave it out"
+        )
+    if config.data.replayed and config.training.batch_size < 2:
+        raise ConfigError("data.replay: a batch has a row of the task and a text at least; set training.batch_size = 2")
 
 
 def _check_supported(model: Path, description: Mapping[str, Any]) -> None:

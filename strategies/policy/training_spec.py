@@ -71,6 +71,7 @@ def _dense_spec(
         quantize=form,
         balanced=training.label_skew == "balance",
         checkpointing=checkpointing,
+        replay=config.data.replayed,
         score_layers=LAYERS in config.strategy.remove,
     )
 

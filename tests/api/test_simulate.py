@@ -128,6 +128,44 @@ def test_rows_in_memory_train_a_run_that_can_be_repeated(
     assert first.export(sparsity=0.25) == exported
 
 
+CHATS = [
+    [{"role": "user", "content": f"the film was {word}"}, {"role": "assistant", "content": f"a {word} film"}]
+    for word in ("good", "bad", "great", "dull")
+]
+WRITTEN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "prompts in dicts": ([{"prompt": chat[0]["content"], "response": chat[1]["content"]} for chat in CHATS], {}),
+    "chats in a data set": (datasets.Dataset.from_list([{"messages": chat} for chat in CHATS]), {}),
+    "chats in a list": (CHATS, {}),
+    "texts": ([f"{chat[0]['content']} {chat[1]['content']}" for chat in CHATS], {"task.kind": "generation"}),
+    "two lists": (([chat[0]["content"] for chat in CHATS], ["good film"] * 4), {"task.kind": "generation"}),
+    "columns of other names": (
+        {"q": [chat[0]["content"] for chat in CHATS], "a": ["good film"] * 4},
+        {"task.kind": "generation", "data.text": "q", "data.label": "a"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "overrides"), WRITTEN.values(), ids=WRITTEN)
+def test_rows_in_memory_train_a_model_that_writes(
+    trained: dict[str, Any], place: Path, rows: Any, overrides: dict[str, Any]
+) -> None:
+    tiny_model(place / "llama", "llama", writes=True)
+    small = {"model.path": "llama", "data.partition": "iid", "task.template": "chatml", "task.answer_tokens": 4}
+    run = fedcore.simulate(trained, train=rows, test=rows, overrides=small | {"model.max_length": 32} | overrides)
+    final = run.summary["global"]["final"]
+    assert run.summary["run"]["task"] == "generation" and final["perplexity"] > 1 and final["rows"] == 4
+    handed = json.loads((run.path / "data" / "test.jsonl").read_text().splitlines()[0])
+    assert ("samples" in final) == ("text" not in handed), "a plain text asks nothing"
+
+
+def test_a_chat_in_memory_without_an_answer_is_told_by_its_row(trained: dict[str, Any], place: Path) -> None:
+    tiny_model(place / "llama", "llama", writes=True)
+    small = {"model.path": "llama", "data.partition": "iid"}
+    with pytest.raises(DataError, match=r"^train: row 2: the chat has no answer"):
+        fedcore.simulate(trained, train=[*CHATS[:1], CHATS[1][:1], *CHATS[2:]], test=CHATS, overrides=small)
+    assert not (place / "runs").exists()
+
+
 def test_a_reference_is_trained_on_request(trained: dict[str, Any]) -> None:
     run = fedcore.simulate(trained, train=ROWS, test=HELD, reference=True)
     assert run.summary["global"]["reference"]["rows"] == run.summary["global"]["final"]["rows"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,14 @@ def test_devices_share_the_rows_and_differ_in_their_limits(folder: RunFolder) ->
     assert after(started["tx2-0"], "--slowdown") == "2.0" and after(started["tx2-0"], "--network") == "5g"
     assert after(started["nx-0"], "--slowdown") == "1.0" and "--network" not in started["nx-0"]
     assert after(started["evaluator"], "--role") == "evaluator" and "--shard" not in started["evaluator"]
+
+
+def test_general_texts_are_for_the_devices(folder: RunFolder) -> None:
+    settings = config()
+    run(folder, replace(settings, data=replace(settings.data, replay="/texts.jsonl")))
+    started = FakeProcesses.latest.started
+    assert [name for name, words in started.items() if "--replay" in words] == ["nx-0", "nx-1", "tx2-0"]
+    assert after(started["nx-0"], "--replay") == "/texts.jsonl"
 
 
 def test_accelerators_are_dealt_to_the_devices_and_last_to_the_evaluator(folder: RunFolder) -> None:

@@ -124,6 +124,7 @@ TRAININGS = st.builds(
     keep_optimizer=st.booleans(),
     codec=TEXT,
     quantize=st.sampled_from(["none", "int8", "nf4"]),
+    replay=st.floats(0, 0.9),
     trains=st.builds(TrainedPart, factors=st.sampled_from(Factors), first_layer=U32),
     distillation=st.none()
     | st.builds(

@@ -12,9 +12,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fedcore.client.evaluation import answer_libraries
 from fedcore.core.config.toml import parse_config
 from fedcore.core.contract.protocols import Json
 from fedcore.core.errors import ConfigError, DataError, ModelError
+from fedcore.core.tasks.classification import CLASSIFICATION
+from fedcore.core.tasks.generation import GENERATION
+from fedcore.core.tasks.options import TaskOptions
 from fedcore.local_fleet.report import print_report
 from fedcore.nn.training.teacher import AnswerStates
 from fedcore.server.run.journal import read_events
@@ -206,17 +210,42 @@ def test_a_cut_device_learns_from_its_dense_model(tmp_path: Path, monkeypatch: p
     assert any(not torch.equal(value, adapters[1][name]) for name, value in adapters[0].items())
 
 
+def test_general_texts_are_replayed(tmp_path: Path) -> None:
+    text, adapters = written(tmp_path), []
+    (tmp_path / "texts.jsonl").write_text('{"text": "the plot was great and very dull"}\n' * 3)
+    for share in ("0", "0.5"):
+        overrides = (
+            f"data.replay={tmp_path / 'texts.jsonl'}",
+            f"data.replay_share={share}",
+            "simulation.exports=false",
+        )
+        run(text, tmp_path / f"run-{share}", *overrides)
+        adapters.append(load_file(next((tmp_path / f"run-{share}" / "global").glob("*.safetensors"))))
+    assert any(not torch.equal(value, adapters[1][name]) for name, value in adapters[0].items())
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
         ("data.partition=dirichlet", ConfigError, "deals rows by label, and rows of task generation have none"),
         ("model.head=last", ModelError, "a model that writes has its own output layer"),
+        ("data.replay=nowhere.jsonl", DataError, "nowhere.jsonl"),
+        (("data.replay=x", "training.batch_size=1"), ConfigError, "set training.batch_size = 2"),
         ("data.text=prompt", DataError, "no column 'label'"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, override: str, error: type[Exception], message: str) -> None:
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, override: str | tuple[str, ...], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
-        read_setup(parse_config(written(tmp_path), [override]))
+        read_setup(parse_config(written(tmp_path), [override] if isinstance(override, str) else override))
+
+
+def test_a_file_without_a_text_is_refused(tmp_path: Path) -> None:
+    text = written(tmp_path)
+    (tmp_path / "texts.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"texts\.jsonl"):
+        read_setup(parse_config(text, [f"data.replay={tmp_path / 'texts.jsonl'}"]))
 
 
 def test_a_model_that_only_reads_is_refused(tmp_path: Path) -> None:
@@ -231,6 +260,23 @@ def test_rows_without_an_answer_are_told_by_their_lines(tmp_path: Path) -> None:
         file.write(json.dumps({"prompt": "the film", "response": ""}) + "\n")
     with pytest.raises(DataError, match=r"rows.jsonl: line 61: the answer is empty or no text"):
         read_setup(parse_config(text))
+
+
+def test_figures_without_their_library_are_named_when_a_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = answer_libraries.find_spec
+    gone = {"rouge_score"}
+    monkeypatch.setattr(answer_libraries, "find_spec", lambda name: None if name in gone else known(name))
+    run(written(tmp_path), tmp_path / "run", "run.rounds=1", "simulation.exports=false")
+    warnings = [each for each in read_events(tmp_path / "run" / "events.jsonl") if each["event"] == "warning"]
+    expected = "ROUGE-L is left out, for want of rouge_score: pip install 'fedcore[rouge]'"
+    assert [each["message"] for each in warnings if "left out" in each["message"]] == [expected]
+    gone.add("sacrebleu")
+    (both,) = answer_libraries.left_out(GENERATION, TaskOptions())
+    assert both.startswith("chrF and ROUGE-L are left out") and "'fedcore[client,rouge]'" in both
+    assert answer_libraries.left_out(GENERATION, TaskOptions(generated_rows=0)) == ()
+    assert answer_libraries.left_out(CLASSIFICATION, TaskOptions()) == ()
 
 
 def test_what_is_cut_is_told(tmp_path: Path) -> None:

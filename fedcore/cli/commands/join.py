@@ -122,10 +122,11 @@ def join(
         str,
         typer.Option(
             "--task",
-            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts.",
+            help="What the rows are for, the run's task.kind: generation reads prompts with answers, chats, or texts; "
+            "auto goes by their columns.",
             rich_help_panel=DATA,
         ),
-    ] = "classification",
+    ] = AUTO,
     test: Annotated[
         str | None, typer.Option("--test", help="Held-back rows; default: a part of --data.", rich_help_panel=DATA)
     ] = None,
@@ -160,6 +161,15 @@ def join(
         typer.Option("--alpha", help="Dirichlet concentration; small is more skewed.", rich_help_panel=DATA),
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the cut.", rich_help_panel=DATA)] = 0,
+    replay: Annotated[
+        str,
+        typer.Option(
+            "--replay",
+            metavar="FILE",
+            help="General texts, in a column text, that a model which writes trains on too, if the run replays any.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
     slowdown: Annotated[
         float,
         typer.Option("--slowdown", help="Emulate a device that is so many times slower.", rich_help_panel=EMULATION),
@@ -233,6 +243,7 @@ def join(
             partition=partition,
             alpha=alpha,
             seed=seed,
+            replay=replay,
             task=task,
         ),
         state=state,

@@ -171,9 +171,25 @@ class DataConfig:
     ] = "dirichlet"
     alpha: Annotated[float, above(0), "Dirichlet concentration; smaller is more skewed"] = 1.0
     shards: Annotated[int, whole_number(0), "parts the rows are cut into; 0: one per device"] = 0
+    replay: Annotated[
+        str,
+        "general texts that devices train on beside their rows under `generation`, against forgetting: a source as "
+        "`train`, with a column `text`. Under `serve` the key only says that they do: each device has a file of its "
+        "own, `join --replay`; empty: none",
+    ] = ""
+    replay_share: Annotated[
+        float,
+        within(0.0, 0.5),
+        "share of a batch's rows that are general texts, and of the loss that they make, where there are any",
+    ] = 0.25
 
     def __post_init__(self) -> None:
         check_keys(self, "data.")
+
+    @property
+    def replayed(self) -> float:
+        """Share of general texts in a batch; 0 without any."""
+        return self.replay_share if self.replay else 0.0
 
     @property
     def text_columns(self) -> tuple[str, ...]:

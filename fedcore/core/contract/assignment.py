@@ -44,7 +44,12 @@ class TrainingSpec:
     quantize: str = NONE  # the form of the frozen base, of fedcore.core.model.quantization
     trial: RateTrial | None = None  # of learning rates, before the local steps
     checkpointing: bool = False  # compute activations anew in the backward pass, see fedcore.nn.model.checkpointing
+    replay: float = 0.0  # share of a batch's rows that are general texts, and of the loss that they make, in [0, 1)
     score_layers: bool = False  # where importances are asked for: send each block's influence on the state too
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.replay < 1.0:
+            raise ConfigError(f"the share of general texts must be in [0, 1), got {self.replay}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,11 @@ class Task:
         return self.name if self.range is None else f"{self.name}:{self.range.low!r}:{self.range.high!r}"
 
     @property
+    def usual_columns(self) -> str:
+        """The columns that rows are looked for under, for messages."""
+        return ", ".join(" and ".join(filter(None, form)) for form in self.forms)
+
+    @property
     def headline(self) -> Figure:
         """The figure that a model is judged by first."""
         return self.figures[0]

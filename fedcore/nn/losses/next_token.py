@@ -24,6 +24,7 @@ from fedcore.nn.model.classifier import Classifier
 
 CHUNK_BYTES = 1 << 25  # of one chunk's logits in float32, of both models; about four times as much lives at once
 NO_TARGET = -100
+WEIGHTS = "weights"  # of a batch's rows, (rows,), by which their losses and numbers of tokens count; without them 1
 
 Project = Callable[[torch.Tensor], torch.Tensor]  # states (n, hidden) -> float32 logits (n, words)
 
@@ -43,7 +44,8 @@ def _outputs(classifier: Classifier, batch: Batch, lesson: Lesson | None = None)
     zeros = torch.zeros(len(losses), len(targets), dtype=torch.float32, device=device)
     sums = zeros.index_add(1, row, losses)  # (losses, rows)
     counts = [answered.sum(dim=1).float(), torch.zeros_like(zeros[0]).index_add(0, row, right)]
-    return torch.stack([sums[0], *counts, *sums[1:]], dim=1)
+    outputs = torch.stack([sums[0], *counts, *sums[1:]], dim=1)
+    return outputs * batch[WEIGHTS].to(device)[:, None] if WEIGHTS in batch else outputs
 
 
 def _states(classifier: Classifier, batch: Batch) -> torch.Tensor:

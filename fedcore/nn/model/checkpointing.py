@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 
+from fedcore.core.model.families import family_of
 from fedcore.nn.model.classifier import Classifier
 
 
@@ -31,5 +32,5 @@ def checkpointed(classifier: Classifier, on: bool = True) -> Iterator[None]:
 
 
 def _layer(classifier: Classifier, index: int) -> Any:
-    path = "encoder.layer" if classifier.geometry.family == "bert" else "layers"
-    return classifier.backbone.get_submodule(f"{path}.{index}")
+    layers = family_of(classifier.geometry.model_type).layout.attention.partition("{}")[0]  # "encoder.layer."
+    return classifier.backbone.get_submodule(f"{layers}{index}")

@@ -10,6 +10,7 @@ from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.rate_trial import DIVERGED, PROBE_BATCHES, RateTrial
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.seeds import generator
+from fedcore.nn.accelerator.pace import Pace, paced
 from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
@@ -18,7 +19,6 @@ from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batch
 from fedcore.nn.training.evaluate import forward_logits
 from fedcore.nn.training.objective import Objective, objective_of
 from fedcore.nn.training.optimizer import make_optimizer
-from fedcore.nn.training.pace import Pace, paced
 from fedcore.nn.training.train import TrainingDiverged, training_step
 
 

@@ -2,7 +2,7 @@
 
 The model stays in evaluation mode: the base is frozen, so its dropout would only add noise to the increments, and
 its masks would be kept for the backward pass. No clock is read here; a caller that counts time, or emulates a
-slow device, passes a `Pace` (fedcore.nn.training.pace).
+slow device, passes a `Pace` (fedcore.nn.accelerator.pace).
 """
 
 import math
@@ -21,18 +21,18 @@ from fedcore.core.contract.outcome import GroupScores, TrainingMetrics
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.errors import FedcoreError
 from fedcore.core.precision import FLOAT16, FLOAT32
-from fedcore.core.seeds import generator
+from fedcore.nn.accelerator.pace import Pace, paced
 from fedcore.nn.losses.loss import Lesson
 from fedcore.nn.model.checkpointing import checkpointed
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.frozen import training_only
-from fedcore.nn.training.batches import Batch, EncodedRows, collate, epoch_batches, probe_indices
+from fedcore.nn.training.batches import Batch, EncodedRows, collate, probe_indices
 from fedcore.nn.training.evaluate import forward_logits
 from fedcore.nn.training.memory import step_meter
 from fedcore.nn.training.moments import Moment, Moments
 from fedcore.nn.training.objective import Objective, blended, objective_of
 from fedcore.nn.training.optimizer import make_optimizer, moments, restore
-from fedcore.nn.training.pace import Pace, paced
+from fedcore.nn.training.replay import Mixture
 from fedcore.nn.training.scorer import Scorer
 from fedcore.nn.training.teacher import Teacher
 
@@ -54,6 +54,7 @@ class TrainingAids:
     labels: LabelPlan = field(default_factory=LabelPlan)  # correction for label skew
     pace: Pace | None = None
     teacher: Teacher | None = None  # asked once, about every row that trains, where the spec has a distillation
+    texts: EncodedRows | None = None  # general ones, of which the spec has a share in every batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +100,25 @@ def _trained(
     optimizer = make_optimizer(parameters, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
     restore(optimizer, parameters, aids.moments)
     probe = collate(rows, probe_indices(len(rows), spec.batch_size))
-    stream = epoch_batches(rows, spec.batch_size, generator(seed, "batches"), aids.labels.draws)
+    mixture = Mixture.of(rows, aids.texts, spec.replay)
+    stream = mixture.batches(spec.batch_size, seed, aids.labels)
     chosen = [next(stream) for _ in range(steps)]
     objective = objective_of(classifier, aids.labels)
     loop = _Loop(classifier, parameters, optimizer, aids, objective)
     classifier.model.eval()
     with paced(aids.pace):
-        lessons = _lessons(spec, aids.teacher, rows, chosen)
+        lessons = _lessons(spec, aids.teacher, mixture.rows, chosen)
         before = _probe_loss(classifier, probe, objective)
-    largest = _largest(chosen, rows.lengths)
+    largest = _largest(chosen, mixture.rows.lengths)
     with nullcontext() if aids.scorer is None else aids.scorer.during_steps(classifier):
         for step, (indices, lesson) in enumerate(zip(chosen, lessons, strict=True), start=1):
             with paced(aids.pace):
-                loop.step(step, collate(rows, indices), lesson, measured=step == largest)
+                loop.step(step, mixture.collate(indices), lesson, measured=step == largest)
     scores = None
     with paced(aids.pace):
         after = _probe_loss(classifier, probe, objective)
         if aids.scorer is not None and aids.score:
-            scores = aids.scorer.scores(classifier, collate(rows, next(stream)), objective)
+            scores = aids.scorer.scores(classifier, mixture.collate(next(stream)), objective)
     return TrainResult(
         metrics=TrainingMetrics(
             loss_before=before,

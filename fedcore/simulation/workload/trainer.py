@@ -94,6 +94,7 @@ class VirtualTrainer:
     source: ModelSource
     rows: EncodedRows  # of all devices
     threads: int | None
+    texts: EncodedRows | None = None  # general ones, which every device has
     _base: Classifier | None = None
     _shift: str = ""  # id of the base shift in the base weights
     _variants: "OrderedDict[str, Classifier]" = field(default_factory=OrderedDict)
@@ -135,6 +136,7 @@ class VirtualTrainer:
                         order.before,
                         task.state,
                         teacher=teacher,
+                        texts=self.texts,
                     )
             except FedcoreError as error:
                 metrics.append(Failure.of(error))

@@ -8,11 +8,20 @@ import pytest
 
 from fedcore.client.data.labels import labelled_rows
 from fedcore.client.data.rows import Rows
-from fedcore.client.data.shards import dealt_rows, device_rows, given_rows, test_rows, training_rows
+from fedcore.client.data.shards import (
+    check_rows_fit,
+    dealt_rows,
+    device_rows,
+    given_rows,
+    test_rows,
+    training_rows,
+    with_task_found,
+)
 from fedcore.client.options import DataOptions
 from fedcore.core.config.toml import parse_config
 from fedcore.core.data.partition import partition_seed
-from fedcore.core.errors import DataError
+from fedcore.core.errors import DataError, JoinRefused
+from fedcore.core.tasks.table import task_named
 from fedcore.protos.values import Shard
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # a function of ours, not a test
@@ -50,6 +59,17 @@ def test_the_shards_of_all_devices_are_the_training_rows(partition: str, tmp_pat
 def test_a_device_without_a_shard_takes_every_training_row(tmp_path: Path) -> None:
     chosen = options(csv(tmp_path / "rows.csv", 30), test_fraction=0.0)
     assert len(device_rows(chosen)) == 30
+
+
+@pytest.mark.parametrize("unnamed", ["", "auto"])
+def test_a_client_finds_the_task_by_its_columns(unnamed: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "2 + 2", "response": "4"}\n')
+    found = with_task_found(options(tmp_path / "rows.jsonl", task=unnamed))
+    assert found.task == "generation" and with_task_found(found) is found
+    assert with_task_found(options(csv(tmp_path / "rows.csv", 2), task=unnamed)).task == "classification"
+    check_rows_fit(task_named("generation"), found)
+    with pytest.raises(JoinRefused, match=r"tell the coordinator, which reads no rows: --set task\.kind=generation"):
+        check_rows_fit(task_named("regression"), found)
 
 
 def test_one_row_and_one_class_are_enough(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from fedcore.core.contract.assignment import TrainingSpec
 from fedcore.core.contract.rate_trial import DIVERGED, RateTrial
 from fedcore.core.data.label_prior import LabelPlan
 from fedcore.core.model.trained_part import Factors, TrainedPart
+from fedcore.nn.accelerator.pace import Pace
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.lora import attach, read_adapter
 from fedcore.nn.training.batches import EncodedRows
-from fedcore.nn.training.pace import Pace
 from fedcore.nn.training.rate_trial import trial_losses
 from tests.tiny_classifiers import learnable_rows, tiny_classifier
 

@@ -28,6 +28,11 @@ def test_a_run_that_can_begin_has_its_strategy(model: Path) -> None:
     assert check_run(tiny_config(model, ["data.labels=[]", "strategy.name=fedspine"]), model).name == "fedspine"
 
 
+def test_general_texts_are_for_models_that_write(model: Path) -> None:
+    with pytest.raises(ConfigError, match="general texts are for models that write, and the task is classification"):
+        check_run(tiny_config(model, ["data.replay=texts.jsonl", "task.kind=classification"]), model)
+
+
 @pytest.mark.parametrize(
     ("override", "error", "part"),
     [

@@ -27,17 +27,18 @@ def rows_in_memory(table: Any, *, text: Sequence[str], label: str, source: str, 
     `by` is one more column to read, where it is not empty. `source` names the table in messages, such as "train".
     Raises DataError, naming the column and the row (from 1), for a shape, a column or a cell that cannot be used.
     """
-    if by not in ("", label, *text) and _is_pair(table):
+    if by not in ("", label, *text) and is_pair(table):
         raise DataError(f"{source}: (texts, labels) has no column {by!r}, which data.partition names; expected {NAMED}")
-    rows = [Row(tuple(map(_plain, row))) for row in _cells(table, columns_of(text, label, by), source)]
+    rows = [Row(tuple(map(_plain, row))) for row in cells_of(table, columns_of(text, label, by), source)]
     if not rows:
         raise DataError(f"{source}: no row; expected at least one")
     table = Table(source=source, typed=True, rows=iter(rows))
     return rows_of([table], text=text, label=label, by=by, source=source)
 
 
-def _cells(table: Any, columns: Sequence[str], source: str) -> Iterable[Cells]:
-    if _is_pair(table):
+def cells_of(table: Any, columns: Sequence[str], source: str) -> Iterable[Cells]:
+    """Yield the cells of some columns, row by row; raises DataError as `rows_in_memory`."""
+    if is_pair(table):
         texts, labels = table
         return _of_pair(texts, labels, columns, source)
     if isinstance(table, Mapping):
@@ -97,8 +98,8 @@ def _of_pair(texts: Iterable[Any], labels: Iterable[Any], columns: Sequence[str]
         yield (*parts, label)
 
 
-def _is_pair(table: Any) -> bool:
-    """Whether the table is (texts, labels), and not a tuple of two rows."""
+def is_pair(table: Any) -> bool:
+    """Return whether the table is (texts, labels), and not a tuple of two rows."""
     return (
         isinstance(table, tuple)
         and len(table) == 2

@@ -1,6 +1,6 @@
 import itertools
 
-from fedcore.nn.training.pace import Pace, paced
+from fedcore.nn.accelerator.pace import Pace, paced
 
 
 def test_a_piece_of_work_is_followed_by_a_pause_of_its_time() -> None:

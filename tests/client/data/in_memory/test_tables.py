@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.client.data.in_memory import rows_in_memory
+from fedcore.client.data.in_memory.tables import rows_in_memory
 from fedcore.client.data.rows import Rows, read_rows
 from fedcore.core.errors import DataError
 
