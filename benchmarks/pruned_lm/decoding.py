@@ -10,7 +10,7 @@ import torch
 from fedcore.nn.model.classifier import Classifier
 from fedcore.nn.model.model_folder import quiet
 
-PROMPT, TOKENS, REPEATS = 16, 16, 5
+PROMPT, TOKENS, REPEATS = 16, 16, 6
 ANY_TOKEN = 100  # time does not depend on which
 
 
@@ -19,11 +19,12 @@ def decode_speeds(
 ) -> dict[str, float]:
     """Return the median tokens a second by model, after one generation each that does not count.
 
-    Models take turns, and `clock` counts the seconds of this process: a busy machine slows both alike or not at all.
+    Models take turns, the first of one round last in the next, and `clock` counts the seconds of this process: a busy
+    machine slows all alike or not at all.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(1 + repeats):
-        for name, classifier in models.items():
+        for name, classifier in list(models.items())[:: 1 if repeat % 2 else -1]:
             begin = clock()
             _write(classifier)
             if repeat:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fedcore.client.data.rows import Rows, own_labels
-from fedcore.client.data.shards import device_rows
+from fedcore.client.data.shards import device_rows, replayed_texts
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.options import DataOptions
 from fedcore.client.training.slow_cpu import SlowCpu
@@ -32,6 +32,7 @@ def join_of(settings: NodeSettings, description: RunDescription) -> Join:
     """Return what a device says of itself."""
     rows = rows_of(settings.data).under(description.labels)
     limits, task = settings.limits, task_named(description.task)
+    texts_of(settings.data.replay, settings.data.task)  # not to be read is a mistake now
     _, precision = device_and_precision(settings, description)
     return Join(
         protocol_min=PROTOCOL,
@@ -77,10 +78,17 @@ def rows_of(data: DataOptions) -> Rows:
     return device_rows(data)
 
 
+@lru_cache(SHARDS)
+def texts_of(replay: str, task: str) -> Rows | None:
+    """Return the general texts that a node trains on beside its rows, read once per process; errors as their reader."""
+    return replayed_texts(replay, task_named(task))
+
+
 def warm_trainer(source: "ModelSource", settings: NodeSettings) -> "Trainer":
     """Return a trainer with the node's rows on the process's one warm model."""
     trainer = _trainer(source)
-    trainer.switch_to(rows_of(settings.data), SlowCpu(settings.limits.slowdown))
+    data = settings.data
+    trainer.switch_to(rows_of(data), SlowCpu(settings.limits.slowdown), texts_of(data.replay, data.task))
     return trainer
 
 

@@ -38,9 +38,9 @@ def node_settings(context: Context) -> NodeSettings:
     """Return the settings of a node.
 
     Node configuration: `name` (default node-I for `partition-id` I), `class`, `data` (own rows; without it the node
-    takes its part of the app's data.train), `model`, `state`, `device`, `precision`, `memory-mb`, `slowdown`. Without
-    `class`, nodes take turns at the app's `device-classes`. Raises ConfigError for a node with neither name nor
-    partition.
+    takes its part of the app's data.train), `replay` (default: the app's data.replay), `model`, `state`, `device`,
+    `precision`, `memory-mb`, `slowdown`. Without `class`, nodes take turns at the app's `device-classes`. Raises
+    ConfigError for a node with neither name nor partition.
     """
     node, shared = context.node_config, context.run_config
     config = parse_config("", overrides(shared))
@@ -67,6 +67,7 @@ def node_settings(context: Context) -> NodeSettings:
             partition=config.data.partition,
             alpha=config.data.alpha,
             seed=config.run.seed,
+            replay=str(node.get("replay", config.data.replay)),
             task=config.task.kind,
         ),
         state=Path(str(node["state"])) if "state" in node else None,

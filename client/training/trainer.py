@@ -123,13 +123,16 @@ class Trainer:
     _form: str = NONE  # in which its base is
     _encoded: EncodedRows | None = None
     _encoded_texts: EncodedRows | None = None
+    _lacks_texts: bool = False  # and has said so
 
     def prepare(self) -> None:
         """Load model, tokenizer and rows ahead of the first assignment."""
         self._load()
 
-    def switch_to(self, rows: Rows, slow: SlowCpu) -> None:
+    def switch_to(self, rows: Rows, slow: SlowCpu, texts: Rows | None = None) -> None:
         """Train on another device's rows from here on, with the same model; no state of the last device stays in it."""
+        if texts is not self.texts:
+            self.texts, self._encoded_texts = texts, None
         self.rows, self.slow, self._encoded = rows, slow, None
 
     def run(
@@ -224,7 +227,9 @@ class Trainer:
         if not assignment.training.replay:
             return None
         if self.texts is None:
-            self.say("warning: the run replays general texts, and this device has none: join with --replay FILE")
+            if not self._lacks_texts:
+                self.say("warning: the run replays general texts, and this device has none: join with --replay FILE")
+            self._lacks_texts = True
             return None
         if self._encoded_texts is None:
             self._encoded_texts = self.source.encode(self.texts)

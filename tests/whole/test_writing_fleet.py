@@ -32,6 +32,7 @@ max_length = 32
 [data]
 train = "rows.parquet"
 partition = "iid"
+replay = "texts.jsonl"
 [strategy]
 ranks = [2]
 warmup_rounds = 1
@@ -42,6 +43,7 @@ bandit = "fixed"
 local_steps = 6
 batch_size = 4
 learning_rate = 0.01
+distill = 0.5
 [evaluation]
 rows_per_round = 8
 [fleet]
@@ -58,6 +60,7 @@ def test_a_fleet_below_an_edge_learns_to_write(stage: Stage) -> None:
         [{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in dialogues()
     ]
     pyarrow.parquet.write_table(pyarrow.table({"messages": chats}), stage.root / "rows.parquet")
+    (stage.root / "texts.jsonl").write_text('{"text": "the plot was great and very dull"}\n' * 3)
     (stage.root / "cfg.toml").write_text(CONFIG.format(model=model))
     done = stage.run("fleet", "cfg.toml", "--plain", timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,6 +71,7 @@ def test_a_fleet_below_an_edge_learns_to_write(stage: Stage) -> None:
     # A device that comes before the edge joins the coordinator itself.
     assert "edge-1-0" in {event.get("via") for event in events(run, "joined") if event["role"] == "device"}
     assert any(event.get("samples") for event in events(run, "evaluated"))
+    assert "replays general texts" not in "".join(log.read_text() for log in (run / "logs").glob("nx*"))
     reopened(run / "exports" / "nx")
     again = stage.run("export", run, "--sparsity", "0.5", "--out", "half")
     assert again.returncode == 0, again.stdout + again.stderr

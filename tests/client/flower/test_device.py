@@ -8,7 +8,7 @@ import pytest
 
 import fedcore.client.flower.device as module
 from fedcore.client.data.rows import Rows
-from fedcore.client.flower.device import join_of, rows_of, warm_trainer
+from fedcore.client.flower.device import join_of, rows_of, texts_of, warm_trainer
 from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.options import DataOptions, DeviceLimits
 from fedcore.client.training.trainer import ModelSource
@@ -25,10 +25,10 @@ from tests.tiny_run import write_model
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Forget what other tests of this process have loaded."""
-    for cached in (rows_of, module._trainer):
+    for cached in (rows_of, texts_of, module._trainer):
         cached.cache_clear()
     yield
-    for cached in (rows_of, module._trainer):
+    for cached in (rows_of, texts_of, module._trainer):
         cached.cache_clear()
 
 
@@ -99,6 +99,21 @@ def test_nodes_of_a_process_take_turns_at_one_trainer(settings: NodeSettings) ->
     second = warm_trainer(source, replace(other, limits=DeviceLimits(device_class="nx")))
     assert second is first and len(first.rows) < 3 and first.slow._factor == 1.0
     assert warm_trainer(replace(source, labels=("b", "a")), settings) is not first, "another run's model"
+
+
+def test_general_texts_of_a_node_reach_the_trainer(settings: NodeSettings, tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a general text"}\n')
+    source = ModelSource(
+        folder=Path(settings.model), labels=("a", "b"), head="mean", dtype="float32", max_length=8, targets=("q",)
+    )
+    replaying = replace(settings, data=replace(settings.data, replay=str(tmp_path / "texts.jsonl"), task="generation"))
+    (tmp_path / "rows.csv").write_text("prompt,response\none,b\n")
+    texts = warm_trainer(source, replaying).texts
+    assert texts is not None and texts.texts == (("a general text",),)
+    (tmp_path / "rows.csv").write_text("text,label\none,b\n")
+    assert warm_trainer(source, settings).texts is None
+    with pytest.raises(ConfigError, match="general texts are for models that write"):
+        join_of(replaying.under("classification"), HERE)
 
 
 def test_a_trainer_begins_without_rows(settings: NodeSettings) -> None:

@@ -58,6 +58,11 @@ def rows_of(root: Path, rows: list[dict[str, Any]]) -> str:
     return str(root / "rows.jsonl")
 
 
+def texts_of(root: Path) -> str:
+    (root / "texts.jsonl").write_text("".join(json.dumps({"text": asked}) + "\n" for asked, _ in dialogues(8)))
+    return str(root / "texts.jsonl")
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_server_app_trains_measures_and_delivers_a_model_that_writes(tmp_path: Path, precision: str) -> None:
     shared = {
@@ -67,6 +72,8 @@ def test_a_server_app_trains_measures_and_delivers_a_model_that_writes(tmp_path:
         "model.path": str(tiny_model(tmp_path / "llama", "llama", writes=True)),
         "data.train": rows_of(tmp_path, [{"prompt": asked, "response": told} for asked, told in dialogues()]),
         "training.precision": precision,
+        "data.replay": texts_of(tmp_path),
+        "data.replay_share": 0.25,
     }
     summary = run_app(tmp_path, shared)
     assert [told["accepted"] for told in summary["rounds"]] == [NODES] * 2

@@ -135,6 +135,15 @@ def bench(source: ModelSource, adapter: Tensors) -> Bench:
     return Bench(source, adapter)
 
 
+def test_a_device_without_general_texts_says_so_once_and_trains(bench: Bench, full: KeepSet) -> None:
+    asked, said = assignment(), list[str]()
+    bench.trainer.say = said.append
+    for _ in range(2):
+        bench.run(replace(asked, training=replace(asked.training, replay=0.25)), full)
+    (line,) = said
+    assert "join with --replay FILE" in line and len(bench.steps) == 2 * asked.local_steps
+
+
 def test_a_round_trains_the_arms_part_of_the_adapter(bench: Bench, full: KeepSet) -> None:
     outcome = bench.run(assignment(), full)
     shapes = {name: value.shape for name, value in outcome.increment.items()}
