@@ -26,6 +26,7 @@ SKEWS = {
     "one-label": ("data.partition=one-label",),
     **{str(alpha): ("data.partition=dirichlet", f"data.alpha={alpha}") for alpha in (1.0, 0.5, 0.1, 0.05)},
 }
+PATHOLOGICAL = ("0.1", "0.05", "one-label")  # skews at which devices lack labels
 FETCHED = {
     "movies": ("data.train=fetch:movies",),
     "tweets": ("data.train=fetch:tweets",),

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from benchmarks.anyset.paired import COMPARISONS, Key, differences, interval
+from benchmarks.anyset.paired import COMPARISONS, FEDSPINE, Key, differences, interval
 from benchmarks.anyset.run import Result
 from benchmarks.drawing import BLUE, GREEN, GREY, ORANGE, RED, save
 
@@ -18,7 +18,8 @@ WIDEST = 12.0  # points; what lies beyond is drawn at the edge
 def draw(results: Iterable[Result], path: Path = FILE) -> Path:
     """Draw the comparisons that are stored and return the file."""
     stored = list(results)
-    found = {comparison: differences(stored, comparison) for comparison in COMPARISONS}
+    drawn = [comparison for comparison in COMPARISONS if comparison.ours == FEDSPINE and not comparison.skews]
+    found = {comparison: differences(stored, comparison) for comparison in drawn}
     shown = [comparison for comparison, cells in found.items() if cells]
     skews = tuple(COLOURS)
     keys = sorted(
@@ -34,7 +35,7 @@ def draw(results: Iterable[Result], path: Path = FILE) -> Path:
         for place, key in enumerate(keys):
             if key in found[comparison]:
                 _dot(axis, place, key, found[comparison][key])
-        axis.set_title(f"minus {comparison.name}", fontsize=9)
+        axis.set_title(f"less {comparison.name}", fontsize=9)
         axis.set_xlabel("points of accuracy")
         axis.set_xlim(-WIDEST, WIDEST)
     axes[0].set_yticks(range(len(keys)), [f"{name}, {_skew(skew)}" for name, skew in keys], fontsize=8)

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from benchmarks.anyset.figure import draw
-from benchmarks.anyset.paired import COMPARISONS, Comparison, differences, interval, print_comparisons
+from benchmarks.anyset.paired import COMPARISONS, differences, interval, print_comparisons
 
-UNIFORM = Comparison(line="uniform", budget="time", goal=2.0)
+UNIFORM = COMPARISONS[0]
 
 
 def result(line: str, accuracy: float, *, seed: int = 0, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -30,6 +30,22 @@ def test_a_dense_method_has_fewer_rounds_in_equal_time() -> None:
     by_name = {comparison.name: differences(stored, comparison) for comparison in COMPARISONS}
     assert by_name["fedit, equal time"]["tweets", "iid"] == [pytest.approx(20.0)]
     assert by_name["fedit, equal steps"]["tweets", "iid"] == [pytest.approx(10.0)]
+
+
+def test_figures_of_skewed_fleets_are_compared_there_alone() -> None:
+    pair = [result("fedspine", 0.9), result("fedit", 0.8)]
+    for stored in pair:
+        stored["classes"]["middle"] |= {"macro_f1": stored["classes"]["middle"]["accuracy"], "auc": None}
+    skewed = [stored | {"skew": "one-label"} for stored in pair]
+    by_name = {comparison.name: differences([*pair, *skewed], comparison) for comparison in COMPARISONS}
+    assert by_name["fedit, equal steps, macro_f1"] == {("tweets", "one-label"): [pytest.approx(10.0)]}
+    assert by_name["fedit, equal steps, auc"] == {}
+
+
+def test_the_limit_is_uniform_pruning_with_twice_the_rounds() -> None:
+    stored = [result("uniform", 0.8), result("uniform", 0.81, overrides=("run.rounds=16",))]
+    limit = next(comparison for comparison in COMPARISONS if comparison.name.startswith("uniform: "))
+    assert differences(stored, limit) == {("tweets", "iid"): [pytest.approx(1.0)]}
 
 
 def test_other_settings_of_fedspine_are_no_side() -> None:
