@@ -8,6 +8,7 @@ builds of PyTorch bring gigabytes of CUDA libraries per cell: --torch-index URL 
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,8 +99,9 @@ def _pytest(command: Sequence[str | Path], log: Path, **variables: str) -> tuple
         begin = output.tell()
         command = [*command, "-p", "no:cacheprovider"]
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False).returncode
-    lines = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
-    return code, (lines or ["without a word"])[-1].strip("= ")
+    lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
+    sums = [line for line in lines if re.match(r"=* ?[0-9]+ (passed|failed|error)", line)]
+    return code, (sums or [f"ended with exit code {code}"])[-1].strip("= ")
 
 
 def main(words: Sequence[str]) -> int:

@@ -4,7 +4,7 @@
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from fedcore.core.config.toml import parse_config
+from fedcore.core.errors import RunError
+from fedcore.server.run.journal import read_events
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.simulation.run import simulate
@@ -32,6 +34,15 @@ def run(text: str, root: Path, device: str, overrides: Sequence[str]) -> tuple[A
     return summary, adapter(root)
 
 
+@pytest.fixture
+def scarce() -> Iterator[None]:
+    """Give the accelerator back its memory afterwards."""
+    total = MODULE.total_bytes
+    yield
+    MODULE.total_bytes = total
+
+
+SCARCE = 0.36  # of what a run takes: the base and its evaluation fit, no step does
 SMALL = ("run.rounds=2", "training.learning_rate=0.001", "fleet.class.big.count=1", "fleet.class.small.count=2")
 
 
@@ -58,3 +69,20 @@ def test_a_simulated_run_is_that_of_the_cpu(overrides: tuple[str, ...], tmp_path
         [row["loss"] for row in expected["rounds"]], abs=1e-4
     )
     assert MODULE.max_memory_allocated() > 0
+
+
+def test_running_out_of_memory_is_learned_as_on_a_real_device(scarce: None, tmp_path: Path) -> None:
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *texts(("neg", "pos"), 80)])
+    text = CONFIG.format(model=tiny_model(tmp_path / "bert", "bert"), rows=tmp_path / "rows.csv")
+    MODULE.reset_peak_memory_stats()
+    run(text, tmp_path / "roomy", NAME, ("run.rounds=1", *SMALL[1:]))
+    MODULE.total_bytes = int(SCARCE * MODULE.max_memory_allocated())
+    with pytest.raises(RunError, match="3 rounds in a row missed quorum"):  # every device at once
+        run(text, tmp_path / "scarce", NAME, SMALL)
+    events = list(read_events(tmp_path / "scarce" / "events.jsonl"))
+    failed = [event for event in events if event["event"] == "failed"]
+    assert len(failed) >= 6 and all(event["out_of_memory"] for event in failed)
+    assert all("MiB are free" in event["message"] for event in failed)
+    ceilings = [event["ceiling_mb"] for event in events if event["event"] == "memory_ceiling"]
+    assert len(ceilings) == len(failed) and ceilings[0] > ceilings[-1]

@@ -231,12 +231,21 @@ def _check_deadline(state: RoundState) -> Step:
     if state.phase is Phase.OPEN and state.now_s >= state.deadline_at_s:
         return _turn(*close(state))
     if state.phase is Phase.WAITING and state.wait_until_s is not None and state.now_s >= state.wait_until_s:
-        return _pause(
-            state,
-            f"round {state.round} needs {state.devices_needed} device(s) and {len(state.roster)} were here after "
-            f"{state.policy.join_deadline_s:g} s; start more devices, then resume the run",
-        )
+        return _pause(state, _too_few(state))
     return state, ()
+
+
+def _too_few(state: RoundState) -> str:
+    limit_s, here = state.policy.join_deadline_s, len(state.roster)
+    if min(here, state.connected) >= state.devices_needed:
+        return (
+            f"round {state.round}: there was no work for the {here} device(s) that are here, nobody else came within "
+            f"{limit_s:g} s; where the log has memory_ceiling 0, start devices with more memory, then resume the run"
+        )
+    return (
+        f"round {state.round} needs {state.devices_needed} device(s) and {here} were here after {limit_s:g} s; "
+        f"start more devices, then resume the run"
+    )
 
 
 def _settle(state: RoundState) -> Step:

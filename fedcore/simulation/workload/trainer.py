@@ -104,27 +104,34 @@ class VirtualTrainer:
         """Train every device of `order`."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        self._settle_base(order)
-        classifier = self._variant(order.keep_set, order.tasks[0].assignment)
+        try:
+            with guarded(self.source.device, "preparing the model"):
+                self._settle_base(order)
+                classifier = self._variant(order.keep_set, order.tasks[0].assignment)
+                teacher = self._teacher(order)
+        except OutOfMemory as error:
+            self.release()
+            release(self.source.device)
+            return _failed(order, error)
         if _together(order) and classifier.precision != FLOAT16:  # whose factor of the loss is a device's own
             try:
                 with guarded(self.source.device, "training devices together"):
-                    return self._batched(classifier, order)
+                    return self._batched(classifier, order, teacher)
             except OutOfMemory:  # there may be enough for one device at a time
                 pass
             release(self.source.device)
-        return self._one_by_one(classifier, order)
+        return self._one_by_one(classifier, order, teacher)
 
     def release(self) -> None:
         """Let go of every model; the next order loads them anew."""
         self._base, self._shift = None, ""
         self._variants.clear()
 
-    def _one_by_one(self, classifier: Classifier, order: Order) -> Answer:
+    def _one_by_one(self, classifier: Classifier, order: Order, teacher: Teacher | None) -> Answer:
         metrics: list[TrainingMetrics | Failure] = []
         scores: list[GroupScores | None] = []
         states: list[TrainingState] = []
-        increments, teacher = _empty(order), self._teacher(order)
+        increments = _empty(order)
         for row, task in enumerate(order.tasks):
             load_adapter(classifier, order.before)
             try:
@@ -151,10 +158,9 @@ class VirtualTrainer:
                 value[row] = local.increment[name]
         return Answer(metrics=tuple(metrics), scores=tuple(scores), increments=increments, states=tuple(states))
 
-    def _batched(self, classifier: Classifier, order: Order) -> Answer:
+    def _batched(self, classifier: Classifier, order: Order, teacher: Teacher | None) -> Answer:
         assignment = order.tasks[0].assignment
         holding = Holding(keep_set=order.keep_set, rank=assignment.arm.rank)
-        teacher = self._teacher(order)
         tasks = [self._virtual(task, classifier, holding, teacher) for task in order.tasks]
         load_adapter(classifier, order.before)
         trials = [
@@ -286,3 +292,11 @@ def _empty(order: Order) -> dict[str, NDArray[np.float32]]:
     count = len(order.tasks)
     trained = order.tasks[0].assignment.training.trains.of(order.before)
     return {name: np.zeros((count, *value.shape), dtype=np.float32) for name, value in trained.items()}
+
+
+def _failed(order: Order, error: FedcoreError) -> Answer:
+    """Return the answer of devices that all fail for one reason; their states stay."""
+    count = len(order.tasks)
+    states = tuple(task.state for task in order.tasks)
+    metrics = (Failure.of(error),) * count
+    return Answer(metrics=metrics, scores=(None,) * count, increments=_empty(order), states=states)

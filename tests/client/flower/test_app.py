@@ -14,7 +14,7 @@ from fedcore.client.flower.settings import NodeSettings
 from fedcore.client.flower.state import NodeState
 from fedcore.client.options import DataOptions, DeviceLimits
 from fedcore.core.contract.profile import DeviceProfile
-from fedcore.core.errors import DataError, ProtocolError
+from fedcore.core.errors import DataError, OutOfMemory, ProtocolError
 from fedcore.core.model.fingerprint import Fingerprint
 from fedcore.protos.convert.device import description_to_bytes
 from fedcore.protos.convert.stream import request_from_bytes, response_to_bytes
@@ -126,6 +126,11 @@ def test_an_assignment_is_answered_with_the_update_beside_it(monkeypatch: pytest
 def test_an_assignment_without_payloads_is_answered_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = FakeTraining()
     assert answer(trained(fake, monkeypatch, tmp_path)) == SUBMISSION and fake.calls[0][1] == []
+
+
+def test_running_out_of_memory_is_told_as_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reply = trained(FakeTraining(OutOfMemory("8 MiB are free")), monkeypatch, tmp_path)
+    assert answer(reply) == AssignmentFailure(round=1, message="8 MiB are free", out_of_memory=True)
 
 
 @pytest.mark.parametrize("text", ["training diverged", "x" * 900])

@@ -94,6 +94,15 @@ def test_devices_that_came_before_the_start_count() -> None:
     assert out == [Turn(closed=None, next_round=1, roster=("a", "b"))]
 
 
+def test_devices_without_work_pause_the_run_in_other_words() -> None:
+    state, _ = run(resume(POLICY), Started(now_s=0.0), Joined(device="a", epoch=1, now_s=1.0))
+    state, _ = run(state, Joined(device="b", epoch=1, now_s=1.0), Planned(round=1, cohort=(), now_s=2.0))
+    alive = [Alive(device=name, epoch=1, now_s=t) for t in (20.0, 40.0, 60.0) for name in "ab"]
+    _, out = run(state, *alive, Tick(now_s=62.0))
+    (pause,) = [command for command in out if isinstance(command, Pause)]
+    assert pause.reason.startswith("round 1: there was no work for the 2 device(s) that are here")
+
+
 def test_too_few_devices_pause_the_run_at_the_join_deadline() -> None:
     state, out = run(resume(POLICY), Started(now_s=0.0), Joined(device="a", epoch=1, now_s=40.0), Tick(now_s=60.0))
     assert state.phase is Phase.PAUSED

@@ -50,6 +50,11 @@ def failing(answer: Answer) -> Message:
     return answer.reply(AssignmentFailure(round=answer.assignment.round, message="out of luck"))
 
 
+def out_of_memory(answer: Answer) -> Message:
+    failure = AssignmentFailure(round=answer.assignment.round, message="8 MiB are free", out_of_memory=True)
+    return answer.reply(failure)
+
+
 def erring(code: int) -> Fault:
     return lambda answer: Message(Error(code, "as told"), reply_to=answer.message)
 

@@ -88,6 +88,21 @@ def test_what_a_node_does_wrong_is_an_outcome_and_the_round_closes_with_the_othe
     assert not list((tmp_path / "run" / "blobs" / "partial").glob("*"))
 
 
+def test_a_node_that_runs_out_of_memory_gets_smaller_arms_until_none_is_left(tiny: TinyModel, tmp_path: Path) -> None:
+    overrides = (
+        *("strategy.name=fedspine", "strategy.target_sparsity=0.5", "strategy.ranks=[1, 2]", "run.rounds=12"),
+        *("strategy.warmup_rounds=1", "strategy.recovery_rounds=1", "training.codec=identity"),
+    )
+    grid = nodes_of(tiny, {"bad": fake_node.out_of_memory, "good": right})
+    with running(tmp_path, tiny, overrides) as run:
+        FedcoreStrategy(run).start(grid)
+    events = list(read_events(tmp_path / "run" / "events.jsonl"))
+    ceilings = [each["ceiling_mb"] for each in events if each["event"] == "memory_ceiling"]
+    assert ceilings == sorted(ceilings, reverse=True) and ceilings[-1] == 0 and len(ceilings) > 1
+    assert statuses(tmp_path, "bad") == ["out_of_memory"] * len(ceilings), "then it takes part no more"
+    assert statuses(tmp_path, "good") == ["accepted"] * 12
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("aggregator", ["factor-mean", "delta-stack"])
 def test_every_strategy_with_every_aggregator_runs_to_its_summary(

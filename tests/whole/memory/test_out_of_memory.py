@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.whole.memory.tight_device import LEAST
 from tests.whole.stage import Stage, events, eventually, summary_of, texts
 
@@ -33,7 +35,8 @@ quorum = 0.5
 PROGRAM = (str(Path(__file__).with_name("tight_device.py")),)
 
 
-def test_a_device_out_of_memory_goes_on_with_smaller_arms(stage: Stage, bert: Path) -> None:
+@pytest.mark.parametrize("parent", ["the coordinator", "an edge"])
+def test_a_device_out_of_memory_goes_on_with_smaller_arms(parent: str, stage: Stage, bert: Path) -> None:
     (stage.root / "cfg.toml").write_text(CONFIG.format(model=bert))
     for part, name in enumerate(("roomy", "tight")):
         rows = "".join(f"{text},{label}\n" for text, label in texts(("neg", "pos"), 24, seed=part))
@@ -42,6 +45,12 @@ def test_a_device_out_of_memory_goes_on_with_smaller_arms(stage: Stage, bert: Pa
     endpoint = stage.root / "run" / "coordinator.json"
     eventually("it listens", endpoint.is_file)
     address = json.loads(endpoint.read_text())["address"]
+    if parent == "an edge":
+        words = ("edge", "--upstream", address, "--name", "near", "--insecure", "--listen", "localhost:0")
+        stage.start("near", *words, "--state", "near")
+        listening = stage.root / "near" / "edge.json"
+        eventually("the edge listens", listening.is_file)
+        address = json.loads(listening.read_text())["address"]
     common = ("join", address, "--insecure", "--class", "nx", "--model", bert)
     stage.start("roomy", *common, "--name", "roomy", "--data", "roomy.csv")
     tight = stage.start("tight", *common, "--name", "tight", "--data", "tight.csv", program=PROGRAM)
