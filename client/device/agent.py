@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fedcore.client.device.downloads import Downloads
+from fedcore.client.device.energy import EnergyMeter
 from fedcore.client.device.job_runner import JobRunner
 from fedcore.client.device.state import SpooledUpdate, StateFolder
 from fedcore.client.device.update_maker import LocalUpdate, UpdateMaker
@@ -62,6 +63,7 @@ class Agent:
     clock: Callable[[], float] = time.perf_counter
     call_later: Callable[[float, Callable[[], None]], Timer] | None = None  # None: the event loop's
     retry_s: float = PAUSE_S  # between tries of a broken transfer
+    energy: EnergyMeter = field(default_factory=EnergyMeter)
     machine: DeviceState = field(default_factory=DeviceState)
     _trainer: Trainer | None = None
     _maker: UpdateMaker | None = None
@@ -157,6 +159,7 @@ class Agent:
             memory_mb=self.memory_mb,
             say=self.say,
             clock=self.clock,
+            energy=self.energy,
         )
         warm = asyncio.get_running_loop().run_in_executor(self._worker, trainer.prepare)
         warm.add_done_callback(lambda done: done.exception())  # the first assignment meets the same error

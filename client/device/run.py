@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from fedcore.client.data.shards import (
 )
 from fedcore.client.device.alive import run_with_alive_file
 from fedcore.client.device.arrival import arrive
+from fedcore.client.device.energy import energy_meter
 from fedcore.client.device.libraries import import_libraries
 from fedcore.client.device.state import StateFolder
 from fedcore.client.evaluation.answer_libraries import left_out
@@ -36,6 +38,7 @@ from fedcore.protos.values import Join, Newcomer, Role, RunDescription, Welcome
 from fedcore.protos.wire import PROTOCOL
 from fedcore.storage.blobs.store import BlobStore
 from fedcore.storage.models.checkpoint import fingerprint
+from fedcore.storage.process.orphan import parent_to_watch
 from fedcore.transport.link import Link, LinkSettings
 from fedcore.transport.parent_connection import ParentConnection
 from fedcore.transport.throttle import Throttle
@@ -203,6 +206,7 @@ async def _join_as_device(
         num_examples=len(rows),
         memory_mb=profile.memory_mb,
         say=options.say,
+        energy=await asyncio.to_thread(partial(energy_meter, arrival.device, shared=parent_to_watch() is not None)),
     )
     return await _stay(options, arrival.link, state, join, agent)
 

@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from fedcore.client.device.downloads import Downloads
+from fedcore.client.device.energy import EnergyMeter
 from fedcore.client.training.device_report import device_report
 from fedcore.client.training.encoding import encoded_scores, encoded_update
 from fedcore.client.training.residuals import Residuals
@@ -37,6 +38,7 @@ class UpdateMaker:
     memory_mb: float
     say: Callable[[str], None]
     clock: Callable[[], float] = time.perf_counter
+    energy: EnergyMeter = field(default_factory=EnergyMeter)
 
     async def make(
         self, assignment: WireAssignment, trainer: Trainer, state: TrainingState, on_step: Callable[[int], None]
@@ -48,6 +50,7 @@ class UpdateMaker:
         """
         loop = asyncio.get_running_loop()
         begin = self.clock()
+        self.energy.begin()
         received, bytes_down = await self.downloads.receive(assignment)
         downloaded = self.clock()
         outcome = await loop.run_in_executor(self.worker, trainer.run, assignment, received, state, on_step)
@@ -62,6 +65,8 @@ class UpdateMaker:
             encode_s=self.clock() - encoding,
             bytes_down=bytes_down,
         )
+        spent = self.energy.end()
+        report = replace(report, energy_j=spent.energy_j, temperature_c=spent.temperature_c)
         submission = UpdateSubmission(
             round=assignment.round, update=update, scores=scores, keep_set=assignment.keep_set.id, report=report
         )

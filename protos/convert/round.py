@@ -235,6 +235,8 @@ def report_to_pb(value: DeviceReport) -> pb.DeviceReport:
         bytes_down=value.bytes_down,
         bytes_up=value.bytes_up,
         repushed=value.repushed,
+        energy_j=value.energy_j,
+        temperature_c=value.temperature_c,
         trial_losses=value.metrics.trial_losses,
     )
 
@@ -256,4 +258,6 @@ def report_from_pb(message: pb.DeviceReport) -> DeviceReport:
         bytes_down=message.bytes_down,
         bytes_up=message.bytes_up,
         repushed=message.repushed,
+        energy_j=message.energy_j if message.HasField("energy_j") else None,
+        temperature_c=message.temperature_c if message.HasField("temperature_c") else None,
     )

@@ -143,7 +143,7 @@ class PhaseTimes(_message.Message):
     def __init__(self, download_s: _Optional[float] = ..., prune_s: _Optional[float] = ..., train_s: _Optional[float] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ...) -> None: ...
 
 class DeviceReport(_message.Message):
-    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up", "repushed", "trial_losses")
+    __slots__ = ("loss_before", "loss_after", "train_loss", "phases", "peak_memory_mb", "adapter_importance", "num_examples", "steps", "bytes_down", "bytes_up", "repushed", "trial_losses", "energy_j", "temperature_c")
     LOSS_BEFORE_FIELD_NUMBER: _ClassVar[int]
     LOSS_AFTER_FIELD_NUMBER: _ClassVar[int]
     TRAIN_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +156,8 @@ class DeviceReport(_message.Message):
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
     REPUSHED_FIELD_NUMBER: _ClassVar[int]
     TRIAL_LOSSES_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
     loss_before: float
     loss_after: float
     train_loss: float
@@ -168,7 +170,9 @@ class DeviceReport(_message.Message):
     bytes_up: int
     repushed: bool
     trial_losses: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., repushed: _Optional[bool] = ..., trial_losses: _Optional[_Iterable[float]] = ...) -> None: ...
+    energy_j: float
+    temperature_c: float
+    def __init__(self, loss_before: _Optional[float] = ..., loss_after: _Optional[float] = ..., train_loss: _Optional[float] = ..., phases: _Optional[_Union[PhaseTimes, _Mapping]] = ..., peak_memory_mb: _Optional[float] = ..., adapter_importance: _Optional[float] = ..., num_examples: _Optional[int] = ..., steps: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., repushed: _Optional[bool] = ..., trial_losses: _Optional[_Iterable[float]] = ..., energy_j: _Optional[float] = ..., temperature_c: _Optional[float] = ...) -> None: ...
 
 class UpdateSubmission(_message.Message):
     __slots__ = ("round", "update", "scores", "keep_set", "report")

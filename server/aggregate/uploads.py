@@ -109,11 +109,12 @@ def _verified(submission: UpdateSubmission, assignment: Assignment, terms: Round
 def check_report(report: DeviceReport, subject: str) -> None:
     """Raise UpdateRejected for a negative or non-finite figure: figures decide rewards and go into the summary."""
     trial = report.metrics.trial_losses
-    values = (*_metrics_of(report.metrics), *report.phase_s.values(), *trial)
+    spent = () if report.energy_j is None else (report.energy_j,)
+    values = (*_metrics_of(report.metrics), *report.phase_s.values(), *trial, *spent)
     if min(values) >= 0 and sum(values) < math.inf:
         return  # the fast path: any NaN or infinity would show in the sum
-    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s), *("a trial's loss" for _ in trial))
-    for name, value in zip(names, values, strict=True):
+    names = (*_METRICS, *(f"{phase}_s" for phase in report.phase_s), *("a trial's loss" for _ in trial), "energy_j")
+    for name, value in zip(names, values, strict=False):  # the last one may be unknown
         if not 0 <= value < math.inf:
             raise UpdateRejected(f"{subject}: reported {name} {value}, expected a finite number of 0 or more")
 

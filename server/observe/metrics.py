@@ -68,6 +68,7 @@ class RunMetrics:
         self._round_s = Histogram(
             "fedcore_round_seconds", "Seconds from a round's opening to its close.", buckets=BUCKETS, registry=registry
         )
+        self._energy = Counter("fedcore_energy_joules", "Joules of devices that tell theirs.", registry=registry)
         self._clocks = Counter("fedcore_clock_faults", "Updates whose phases cannot be right.", registry=registry)
         registry.register(_Memory())
         self._name_series()
@@ -108,6 +109,7 @@ class RunMetrics:
             if row["bytes_up"] is not None:
                 self._update_bytes.labels("up").inc(row["bytes_up"])
                 self._update_bytes.labels("down").inc(row["bytes_down"])
+            self._energy.inc(row.get("energy_j") or 0.0)
             if row["timing"] == Timing.OK:
                 for phase in TIMED:
                     if row[f"{phase}_s"] is not None:

@@ -23,7 +23,7 @@ COLUMNS = (
     *("round", "device", "class", "status", "sparsity", "rank", "reward", "weight", "time_s"),
     *(f"{phase}_s" for phase in PHASES),
     *("bytes_down", "bytes_up", "loss_before", "loss_after", "peak_memory_mb"),
-    *("wait_s", "fold_s", "overrun_s", "timing", "network"),
+    *("wait_s", "fold_s", "overrun_s", "timing", "network", "energy_j", "temperature_c"),
 )
 
 

@@ -1,5 +1,6 @@
 """Outcomes and rounds as plain JSON records, for the ledger, rounds.csv and the summary."""
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -39,6 +40,7 @@ def outcome_record(outcome: Outcome, reward: float | None, weight: int) -> Json:
         **measured,
         **_accounted(outcome.time_s, report, outcome.fold_s),
         "network": outcome.network,
+        **_spent(report),
     }
 
 
@@ -77,7 +79,20 @@ def round_record(closed: RoundResult, report: AggregateReport, aggregate_s: floa
         "weight": report.weight,
         "dropped_energy": report.dropped_energy,
         "clock_faults": sum(row["timing"] == Timing.CLOCK for row in rows),
+        **energy_of(rows),
     }
+
+
+def energy_of(records: Sequence[Json]) -> Json:
+    """Return {"energy_j": joules} of records of devices or of rounds that know theirs; empty where none does."""
+    known = [record["energy_j"] for record in records if record.get("energy_j") is not None]
+    return {"energy_j": sum(known)} if known else {}
+
+
+def _spent(report: DeviceReport | None) -> Json:
+    """Return what the device's machine told of energy and heat; nothing where it told nothing."""
+    told = {} if report is None else {"energy_j": report.energy_j, "temperature_c": report.temperature_c}
+    return {name: value for name, value in told.items() if value is not None and math.isfinite(value)}
 
 
 def _accounted(time_s: float, report: DeviceReport | None, fold_s: float | None) -> Json:

@@ -14,6 +14,7 @@ from fedcore.core.tasks.task import Task
 from fedcore.server.run.floors import floor_figures, floor_warnings
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.network_totals import network_totals
+from fedcore.server.run.records import energy_of
 from fedcore.server.run.run_log import FLOORS_KEY, REFERENCE_KEY, class_key, close_key, evaluation_key, export_key
 from fedcore.strategies.table import resolve_settings
 
@@ -72,6 +73,7 @@ def build_summary(
             "bytes_up": sum(record["bytes_up"] for record in rounds),
             "bytes_down": sum(record["bytes_down"] for record in rounds),
             "steps": total_steps(outcomes),
+            **energy_of(rounds),
         },
         "rounds": rounds,
     }

@@ -112,6 +112,8 @@ REPORTS = st.builds(
     bytes_down=U64,
     bytes_up=U64,
     repushed=st.booleans(),
+    energy_j=st.none() | FLOATS,
+    temperature_c=st.none() | FLOATS,
 )
 ARMS = st.builds(Arm, sparsity=st.floats(min_value=0, max_value=1, exclude_max=True), rank=st.integers(1, 2**32 - 1))
 TRAININGS = st.builds(

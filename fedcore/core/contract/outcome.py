@@ -46,6 +46,8 @@ class DeviceReport:
     bytes_down: int
     bytes_up: int
     repushed: bool = False  # the assignment was pushed again after work on it had begun
+    energy_j: float | None = None  # joules of the device's machine or card meanwhile; None where nothing tells
+    temperature_c: float | None = None  # degrees Celsius of its hottest part at the end; None where nothing tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

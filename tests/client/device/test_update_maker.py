@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fedcore.client.device.downloads import Downloads
+from fedcore.client.device.energy import EnergyMeter
 from fedcore.client.device.update_maker import UpdateMaker
 from fedcore.client.training.residuals import Residuals
 from fedcore.client.training.training_state import TrainingState
@@ -100,6 +101,15 @@ async def test_every_phase_is_timed(bench: Bench) -> None:
     assert (report.num_examples, report.steps, report.bytes_up) == (4, 3, 0)
     metrics = report.metrics
     assert (metrics.loss_before, metrics.loss_after, metrics.train_loss) == (0.7, 0.4, 0.5)
+
+
+async def test_energy_is_reported_where_it_is_known(bench: Bench) -> None:
+    assert (await bench.make(make_assignment())).submission.report.energy_j is None
+    joules = iter([5.0, 7.5])
+    meter = EnergyMeter(counters=(lambda: next(joules),), temperatures=(lambda: 40.0,))
+    bench.maker = replace(bench.maker, energy=meter)
+    report = (await bench.make(make_assignment())).submission.report
+    assert (report.energy_j, report.temperature_c) == (2.5, 40.0)
 
 
 @pytest.mark.parametrize(("limit_mb", "said"), [(0.0, False), (2.0, False), (1.5, True)])

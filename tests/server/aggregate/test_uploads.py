@@ -79,6 +79,13 @@ def test_every_figure_is_finite_and_not_negative(name: str, value: float) -> Non
         check_report(replace(report, metrics=replace(report.metrics, **{name: value})), "x")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_energy_may_be_unknown_and_is_checked_where_it_is_not(value: float) -> None:
+    check_report(replace(device_report(), energy_j=3.0), "x")
+    with pytest.raises(UpdateRejected, match=f"x: reported energy_j {value}, expected a finite number of 0 or more"):
+        check_report(replace(device_report(), energy_j=value), "x")
+
+
 def test_importances_have_one_value_for_every_kept_group() -> None:
     layers = len(CUT.heads)
     expected = {f"layers.{layer}.heads": (1,) for layer in range(layers)}

@@ -7,7 +7,7 @@ from fedcore.core.contract.assignment import Arm
 from fedcore.core.contract.outcome import PHASES, Outcome, Status
 from fedcore.core.contract.protocols import AggregateReport, Json
 from fedcore.core.rounds.result import MemberResult, RoundResult
-from fedcore.server.run.records import clock_events, outcome_record, round_record
+from fedcore.server.run.records import clock_events, energy_of, outcome_record, round_record
 from tests.tiny_run import PHASE_S, device_report
 
 ROW_KEYS = ["round", "device", "class", "status", "sparsity", "rank", "reward", "weight", "time_s"]
@@ -72,3 +72,13 @@ def test_phases_that_cannot_have_fitted_are_kept_flagged_and_left_out_of_means()
     assert record["phase_s"]["train"] == PHASE_S and record["clock_faults"] == 1
     (event,) = clock_events(rows)
     assert event == {"event": "clock", "round": 1, "device": "b", "time_s": 2.0, "overrun_s": 8.0}
+
+
+def test_energy_is_there_where_it_was_told() -> None:
+    told = replace(outcome("a"), report=replace(device_report(), energy_j=12.5, temperature_c=61.0))
+    wrong = replace(outcome("b"), report=replace(device_report(), temperature_c=float("nan")))
+    rows = [outcome_record(each, 0.5, 3) for each in (told, wrong, outcome("c"))]
+    assert (rows[0]["energy_j"], rows[0]["temperature_c"]) == (12.5, 61.0)
+    assert all("energy_j" not in row and "temperature_c" not in row for row in rows[1:])
+    assert round_record(closed(), AggregateReport(weight=9, updates=3), 0.1, rows)["energy_j"] == 12.5
+    assert energy_of([]) == energy_of(rows[1:]) == {} and energy_of([{"energy_j": 1.0}, {}]) == {"energy_j": 1.0}
