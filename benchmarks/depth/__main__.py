@@ -1,10 +1,10 @@
-"""Width, depth and both: python -m benchmarks.depth [--model minilm|smollm2] [--quick] [--json [FILE]]
+"""Width, depth and both: python -m benchmarks.depth [--quick] [--json [FILE]]
 
 One model in one place, on one core: cut to shares of its prunable parameters by narrower layers ("width", heads and
 channels in the usual ratio), fewer layers ("depth") or by measured harm for each parameter ("both"); measured at once,
 and after a short recovery with LoRA, with the dense model as a teacher, with the cut in five steps, and with both.
-"minilm" is accuracy on movie reviews (needs `fedcore fetch minilm movies`), after a warm-up of 60 steps; "smollm2" is
-perplexity on product reviews as plain text (needs `fedcore fetch smollm2 amazon`).
+Figures are of MiniLM on movie reviews after a warm-up of 60 steps (needs `fedcore fetch minilm movies`). Models that
+write are cut in `benchmarks.pruned_lm`.
 """
 
 import argparse
@@ -14,9 +14,9 @@ import sys
 import torch
 
 from benchmarks.criteria.setup import load_setup
-from benchmarks.depth.classifying import Classifying
+from benchmarks.depth.classifying import WARM_UP, Classifying
 from benchmarks.depth.cuts import WAYS
-from benchmarks.depth.trial import Bench, points, recoveries
+from benchmarks.depth.trial import points, recoveries
 from benchmarks.report import emit, parser
 from fedcore.core.errors import FedcoreError
 
@@ -35,27 +35,22 @@ def main() -> None:
         sys.exit(f"error: {error}")
     rows = [dataclasses.asdict(point) for point in found]
     shown = [{**row.pop("figures"), **row, "counts": str(row["counts"])} for row in rows]
-    emit("depth", shown, args, notes={"model": args.model, "recovery steps": steps, "seed": args.seed})
+    emit("depth", shown, args, notes={"recovery steps": steps, "seed": args.seed})
 
 
-def _bench(args: argparse.Namespace) -> Bench:
-    if args.model == "minilm":
-        setup = load_setup(test_count=48 if args.quick else args.test_rows or 600, dtype="float32")
-        return Classifying.of(setup, seed=args.seed, warm_up=10 if args.quick else 60)
-    from benchmarks.depth.writing import Writing  # loads what the classifier does not need
-
-    return Writing.of(seed=args.seed, test_count=8 if args.quick else args.test_rows or 96)
+def _bench(args: argparse.Namespace) -> Classifying:
+    setup = load_setup(test_count=48 if args.quick else args.test_rows, dtype="float32")
+    return Classifying.of(setup, seed=args.seed, warm_up=10 if args.quick else WARM_UP)
 
 
 def _arguments() -> argparse.Namespace:
     names = [each.name for each in recoveries(1)]
     made = parser("depth", "What removing width, depth and both costs, at once and after a short recovery.")
-    made.add_argument("--model", choices=("minilm", "smollm2"), default="minilm", help="(%(default)s)")
     made.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="(all)")
     made.add_argument("--sparsities", nargs="+", type=float, default=SPARSITIES, help="(%(default)s)")
     made.add_argument("--recoveries", nargs="+", choices=names, default=names, help="(all)")
     made.add_argument("--steps", type=int, default=50, help="of a recovery (%(default)s)")
-    made.add_argument("--test-rows", type=int, help="held-back rows (600; for smollm2 96 of 64 tokens)")
+    made.add_argument("--test-rows", type=int, default=600, help="held-back rows (%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     return made.parse_args()
 

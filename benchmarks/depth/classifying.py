@@ -26,7 +26,7 @@ class Classifying:
     seed: int
 
     @staticmethod
-    def of(setup: Setup, *, seed: int, warm_up: int = WARM_UP) -> "Classifying":
+    def of(setup: Setup, *, seed: int, warm_up: int) -> "Classifying":
         """Return the bench with a model that was tuned for `warm_up` steps."""
         warm = setup.untrained(rank=RANK, seed=seed)
         setup.tune(warm, steps=warm_up, seed=seed, part="warm-up")
