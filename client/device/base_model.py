@@ -6,7 +6,7 @@ from pathlib import Path
 from fedcore.core.errors import ProtocolError
 from fedcore.protos.values import BlobRef, RunDescription
 from fedcore.storage.blobs.store import BlobStore
-from fedcore.storage.models.checkpoint import file_sha256
+from fedcore.storage.file_hash import file_sha256
 from fedcore.transport.link import Link
 
 

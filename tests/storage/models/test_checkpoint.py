@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from fedcore.core.errors import ModelError
-from fedcore.storage.models.checkpoint import backbone_name, file_sha256, fingerprint, model_files, read_config
+from fedcore.storage.file_hash import file_sha256
+from fedcore.storage.models.checkpoint import backbone_name, fingerprint, model_files, read_config
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",
