@@ -44,6 +44,7 @@ count = 2
 """
 
 
+@pytest.mark.long  # a simulation learns numbers in tests/simulation/test_regression.py
 def test_a_fleet_learns_prices(stage: Stage, bert: Path) -> None:
     priced = {"neg": "1000.5", "pos": "2500"}
     with (stage.root / "rows.csv").open("w", newline="") as file:

@@ -35,7 +35,7 @@ quorum = 0.5
 PROGRAM = (str(Path(__file__).with_name("tight_device.py")),)
 
 
-@pytest.mark.parametrize("parent", ["the coordinator", "an edge"])
+@pytest.mark.parametrize("parent", [pytest.param("the coordinator", marks=pytest.mark.long), "an edge"])
 def test_a_device_out_of_memory_goes_on_with_smaller_arms(parent: str, stage: Stage, bert: Path) -> None:
     (stage.root / "cfg.toml").write_text(CONFIG.format(model=bert))
     for part, name in enumerate(("roomy", "tight")):
