@@ -61,7 +61,8 @@ class Tasks:
     async def settle(self) -> None:
         """Wait until all tasks and calls so far are done; raises the first error since the end."""
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Not gather: from Python 3.12 on it returns at once where all are done, and `_reap` never gets its turn.
+            await asyncio.wait(tuple(self._tasks))
         await self.in_worker(lambda: None)
         if self._fault is not None:
             raise self._fault
