@@ -78,6 +78,21 @@ def emit(
         console.print(f"wrote {args.json}", highlight=False)
 
 
+def stored_lines(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the results of a JSONL file by their "hash"; the last one of a hash counts."""
+    if not file.is_file():
+        return {}
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {result["hash"]: result for result in map(json.loads, lines)}
+
+
+def store_line(file: Path, result: Row) -> None:
+    """Append a result to a JSONL file, which is made where it is not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(result) + "\n")
+
+
 def _write(path: Path, name: str, rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
     content = {
         "benchmark": name,

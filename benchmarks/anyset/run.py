@@ -1,6 +1,5 @@
 """One cell from its configuration to its stored figures. Results are lines of one JSONL file."""
 
-import json
 import tempfile
 import time
 from collections import Counter
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.anyset.cells import Cell
-from benchmarks.report import RESULTS, machine
+from benchmarks.report import RESULTS, machine, store_line, stored_lines
 from fedcore.core.contract.protocols import Json
 from fedcore.server.run.journal import read_events
 from fedcore.server.run.run import Run
@@ -25,10 +24,7 @@ Result = dict[str, Any]
 
 def stored(file: Path = FILE) -> dict[str, Result]:
     """Return the results by hash; the last one of a cell counts."""
-    if not file.is_file():
-        return {}
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return {result["hash"]: result for result in map(json.loads, lines)}
+    return stored_lines(file)
 
 
 def run_cell(cell: Cell, file: Path = FILE) -> Result:
@@ -66,9 +62,7 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         "classes": {name: _short(figures["test"]) for name, figures in summary["classes"].items()},
         **notes,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(result) + "\n")
+    store_line(file, result)
     return result
 
 

@@ -1,6 +1,5 @@
 """One cell from its configuration to its stored figures. Results are lines of one JSONL file."""
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -11,13 +10,11 @@ from typing import Any
 from benchmarks.pruned_lm.cells import NONE, Cell
 from benchmarks.pruned_lm.examination import AMOUNTS, Amount, examined
 from benchmarks.pruned_lm.untrained import cut_at_once
-from benchmarks.report import RESULTS, machine
+from benchmarks.report import RESULTS, machine, store_line, stored_lines
 from fedcore.client.data.rows import Rows
 from fedcore.client.evaluation.model_evaluator import with_adapter
 from fedcore.client.training.trainer import ModelSource
 from fedcore.core.model.keep_set import KeepSet
-from fedcore.core.tasks.options import options_of
-from fedcore.core.tasks.table import task_of
 from fedcore.server.rounds.evaluator_tasks import class_task
 from fedcore.server.run.run import Run
 from fedcore.server.run.run_folder import RunFolder
@@ -34,10 +31,7 @@ Result = dict[str, Any]
 
 def stored(file: Path = FILE) -> dict[str, Result]:
     """Return the results by hash; the last one of a cell counts."""
-    if not file.is_file():
-        return {}
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return {result["hash"]: result for result in map(json.loads, lines)}
+    return stored_lines(file)
 
 
 def run_cell(cell: Cell, file: Path = FILE) -> Result:
@@ -62,25 +56,13 @@ def run_cell(cell: Cell, file: Path = FILE) -> Result:
         "machine": machine(),
         **found,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(result) + "\n")
+    store_line(file, result)
     return result
 
 
 def _untrained(setup: SimulationSetup, cell: Cell, amount: Amount) -> Result:
-    config = setup.config
     training, test = _rows(setup)
-    source = ModelSource(
-        folder=setup.model,
-        labels=(),
-        head=config.model.head,
-        dtype=config.model.dtype,
-        max_length=config.model.max_length,
-        targets=setup.spec.targets,
-        task=task_of(config),
-        options=options_of(config.task),
-    )
+    source = ModelSource.of(setup.config, setup.model, labels=(), targets=setup.spec.targets)
     return examined(source, test, cut_at_once(source, training, cell), amount)
 
 

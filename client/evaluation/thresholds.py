@@ -33,7 +33,5 @@ def add_offsets(classifier: Classifier, offsets: Sequence[float]) -> tuple[float
 
 def _output_bias(classifier: Classifier) -> torch.nn.Parameter | None:
     """Return the parameter that is added to the outputs; a Llama's head has none."""
-    if not classifier.task.labelled:
-        return None
     named = classifier.head_parameters().items()
     return next((value for name, value in named if has_label_rows(name) and name.endswith("bias")), None)

@@ -13,6 +13,7 @@ from fedcore.client.data.rows import Rows, targets_of
 from fedcore.client.training.slow_cpu import SlowCpu
 from fedcore.client.training.training_state import TrainingState
 from fedcore.core.accelerators import CPU
+from fedcore.core.config.tables import Config
 from fedcore.core.data.label_prior import LabelPlan, label_plan
 from fedcore.core.errors import FedcoreError, OutOfMemory
 from fedcore.core.model.adapter import AdapterSpec, Tensors, restrict
@@ -21,7 +22,8 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.model.quantization import NONE
 from fedcore.core.precision import FLOAT32
 from fedcore.core.tasks.classification import CLASSIFICATION
-from fedcore.core.tasks.options import DEFAULTS, TaskOptions
+from fedcore.core.tasks.options import DEFAULTS, TaskOptions, options_of
+from fedcore.core.tasks.table import task_of
 from fedcore.core.tasks.task import Task
 from fedcore.nn.accelerator.clock import synchronised
 from fedcore.nn.accelerator.memory import guarded, release
@@ -65,6 +67,23 @@ class ModelSource:
     options: TaskOptions = DEFAULTS
     device: str = CPU  # where the model lies, as PyTorch calls it
     precision: str = FLOAT32  # in which it computes; float32 too where models are measured and exported
+
+    @staticmethod
+    def of(
+        config: Config, folder: Path, *, labels: tuple[str, ...], targets: tuple[str, ...], device: str = CPU
+    ) -> "ModelSource":
+        """Return the source of the model in `folder` as a configuration reads it, in float32."""
+        return ModelSource(
+            folder=folder,
+            labels=labels,
+            head=config.model.head,
+            dtype=config.model.dtype,
+            max_length=config.model.max_length,
+            targets=targets,
+            task=task_of(config),
+            options=options_of(config.task),
+            device=device,
+        )
 
     def encode(self, rows: Rows) -> EncodedRows:
         """Return rows as the model reads them, with the targets of its task."""

@@ -10,8 +10,6 @@ from fedcore.core.model.keep_set import KeepSet
 from fedcore.core.pruning.ordering import counts_at
 from fedcore.core.pruning.ordering import keep_set as keep_set_of
 from fedcore.core.pruning.scope import common_order
-from fedcore.core.tasks.options import options_of
-from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.assemble import read_snapshot
 from fedcore.server.run.ledger import Ledger
 from fedcore.server.run.run_folder import RunFolder, read_settings
@@ -47,16 +45,7 @@ def export_run(folder: RunFolder, request: ExportRequest) -> Json:
     from fedcore.client.training.trainer import ModelSource
     from fedcore.nn.model.export import export_classifier
 
-    source = ModelSource(
-        folder=model,
-        labels=snapshot.labels,
-        head=config.model.head,
-        dtype=config.model.dtype,
-        max_length=config.model.max_length,
-        targets=snapshot.strategy.spec.targets,
-        task=task_of(config),
-        options=options_of(config.task),
-    )
+    source = ModelSource.of(config, model, labels=snapshot.labels, targets=snapshot.strategy.spec.targets)
     classifier = merged_model(source, snapshot.tensors, lambda _: keep_set, config.training.lora_scale)
     add_offsets(classifier, _label_offsets(folder, request.device_class))
     report = export_classifier(classifier, request.out, model, None, template=source.options.template)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from fedcore.client.data.rows import Rows
 from fedcore.core.accelerators import CPU
 from fedcore.core.config.auto import usual_steps
-from fedcore.core.tasks.options import options_of
-from fedcore.core.tasks.table import task_of
 from fedcore.server.aggregate.engine import Engine
 from fedcore.server.run.run_folder import RunFolder
 from fedcore.server.run.run_log import RunLog
@@ -73,16 +71,8 @@ def _training(
     from fedcore.simulation.workload.training import TrainingWorkload
 
     config = setup.config
-    source = ModelSource(
-        folder=setup.model,
-        labels=config.data.labels,
-        head=config.model.head,
-        dtype=config.model.dtype,
-        max_length=config.model.max_length,
-        targets=setup.spec.targets,
-        task=task_of(config),
-        options=options_of(config.task),
-        device=setup.device,
+    source = ModelSource.of(
+        config, setup.model, labels=config.data.labels, targets=setup.spec.targets, device=setup.device
     )
     rows, held_back = source.encode(training), source.encode(test)
     for what, encoded in (("training rows", rows), ("held-back rows", held_back)):

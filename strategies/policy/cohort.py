@@ -27,7 +27,7 @@ from fedcore.core.aggregation.sums.fixed_point import MAX_TOTAL_WEIGHT
 from fedcore.core.config.tables import Config, StrategyConfig
 from fedcore.core.contract.profile import DeviceProfile
 from fedcore.core.data.label_prior import balanced_shares
-from fedcore.core.data.label_votes import cancelled_votes
+from fedcore.core.data.label_votes import cancelled_votes, rows_by_label
 from fedcore.core.seeds import generator
 from fedcore.strategies.policy.feasible import schedule_of
 
@@ -108,12 +108,8 @@ def effective_rows(counts: Floats, shares: Floats) -> Floats:
 
 def _skewed_weights(local: Sequence[Mapping[str, int]], fleet: Mapping[str, int], rows: Sequence[int]) -> list[int]:
     """Return the weights of devices with rows of these labels; one that reports none counts by its `rows`."""
-    places = {label: place for place, label in enumerate(sorted(fleet))}
-    counts = np.zeros((len(local), len(places)))
-    for row, labels in enumerate(local):
-        for label, count in labels.items():
-            counts[row, places[label]] = count
-    total = np.array([fleet[label] for label in places], dtype=np.float64)
+    counts = rows_by_label(local, fleet)
+    total = rows_by_label([fleet], fleet)[0]
     shares = balanced_shares(counts, total)
     effective = effective_rows(counts, shares)
     effective = np.where(effective > 0, np.maximum(1.0, effective), rows)

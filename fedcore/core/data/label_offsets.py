@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.core.data.label_prior import balanced_shares
-from fedcore.core.data.label_votes import one_sidedness
+from fedcore.core.data.label_votes import one_sidedness, rows_by_label
 from fedcore.core.data.metrics import measure
 
 LACKING = 0.25  # share of a fleet's rows on one-sided devices from which on offsets are found
@@ -34,13 +34,10 @@ def lacks_labels(devices: Iterable[Mapping[str, int]]) -> bool:
     They do where the mean of their one-sidedness (fedcore.core.data.label_votes), by rows, is LACKING or more.
     """
     counted = [device for device in devices if any(device.values())]
-    places = {label: place for place, label in enumerate(sorted({label for device in counted for label in device}))}
-    if len(places) < 2:
+    labels = {label for device in counted for label in device}
+    if len(labels) < 2:
         return False
-    counts = np.zeros((len(counted), len(places)))
-    for row, device in enumerate(counted):
-        for label, count in device.items():
-            counts[row, places[label]] = count
+    counts = rows_by_label(counted, labels)
     fleet = counts.sum(axis=0)
     sides = one_sidedness(balanced_shares(counts, fleet), balanced_shares(fleet[None], fleet)[0])
     return float(np.average(sides, weights=counts.sum(axis=1))) >= LACKING

@@ -17,6 +17,7 @@ device of one row must not speak for a label. Measured: docs/log/2026-12.md.
 """
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,16 @@ STIFFNESS = 0.02
 MOST_ITERATIONS = 400
 SETTLED = 1e-4  # largest change of a weight's logarithm in an iteration
 CANCELLED = 1e-9  # sum of squared pulls below which weights stay
+
+
+def rows_by_label(devices: Sequence[Mapping[str, int]], labels: Iterable[str]) -> Floats:
+    """Return the rows of every device by label, (devices, labels), with `labels` sorted; they must be all there are."""
+    places = {label: place for place, label in enumerate(sorted(labels))}
+    counts = np.zeros((len(devices), len(places)))
+    for row, device in enumerate(devices):
+        for label, count in device.items():
+            counts[row, places[label]] = count
+    return counts
 
 
 def cancelled_votes(weights: Floats, draws: Floats, fleet: Floats) -> Floats:
